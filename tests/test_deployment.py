@@ -1,4 +1,4 @@
-"""The image and the compose file, held without a container engine; `.ci/run_dockerfile.py` runs the image's steps."""
+"""The image and the compose file, checked without a container engine; `.ci/run_dockerfile.py` runs the steps."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
 
 
 def program(name: str) -> str:
-    """A program of this environment, or a skip."""
+    """Return a program of this environment; skip the test without it."""
     found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     if found is None:
         pytest.skip(f"{name} is not installed")
     return found
 
 
-def test_the_dockerfile_has_no_finding() -> None:
+def test_hadolint_accepts_the_dockerfile() -> None:
     done = subprocess.run([program("hadolint"), str(DEPLOY / "Dockerfile")], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
 
@@ -55,20 +55,20 @@ def test_the_service_knows_its_flags(command: list[str]) -> None:
     assert arguments.host == "0.0.0.0"
 
 
-def test_the_ignore_file_lets_in_what_is_copied() -> None:
+def test_the_ignore_file_allows_exactly_the_copied_files() -> None:
     allowed = [line[1:] for line in (DEPLOY / "Dockerfile.dockerignore").read_text().split() if line[0] == "!"]
     copied = [name for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.M) for name in line.split()[:-1]]
     assert sorted(copied) == sorted(allowed)
     assert all((ROOT / name).exists() for name in copied)
 
 
-def test_the_compose_file_is_one() -> None:
+def test_the_compose_file_is_valid() -> None:
     compose_spec = pytest.importorskip("compose_spec", reason="compose-spec is not installed: pip install compose-spec")
     text = re.sub(r"\$\{(\w+):\?[^}]+\}", r"/given/\1", (DEPLOY / "compose.yaml").read_text())
     assert set(compose_spec.PyCompose.from_yaml(text).service_names()) == set(COMPOSE["services"])
 
 
-def test_what_is_mounted_is_there() -> None:
+def test_mounted_files_exist() -> None:
     assert set(COMPOSE["services"]) == {"service", "redis", "prometheus", "grafana"}
     for name, service in COMPOSE["services"].items():
         for volume in service.get("volumes", []):
@@ -78,7 +78,7 @@ def test_what_is_mounted_is_there() -> None:
             elif not source.startswith("$"):
                 assert source in COMPOSE["volumes"]
         for port in service.get("ports", []):
-            assert port.startswith("127.0.0.1:"), f"{name} listens to everybody"
+            assert port.startswith("127.0.0.1:"), f"{name} listens on all addresses"
     assert (DEPLOY / COMPOSE["services"]["service"]["build"]["context"] / "pyproject.toml").exists()
     assert COMPOSE["services"]["service"]["image"] == f"mtaw-fast:{mtaw_fast.__version__}"
 

@@ -1,1 +1,1 @@
-"""The HTTP service under load and under faults; the stacks it could stand on."""
+"""Benches of the HTTP service: under load, under faults, against other ASGI stacks, and behind Ray Serve."""

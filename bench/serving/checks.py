@@ -1,4 +1,4 @@
-"""Whether the answers of a service are right: against float64, and against the ranking of their bundle's version."""
+"""Checks of a service's answers: against float64, and against the ranking of the bundle version they name."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from mtaw_fast.recommender import Recommender
 from mtaw_fast.service.snapshot import current_version
 
 _BLOCK = 1 << 16  # items
-_CELLS = 1 << 24  # true scores held at once: sessions x catalog
+_CELLS = 1 << 24  # exact scores in memory at once: sessions x catalog
 _VERSION = re.compile(rb"\r\nx-bundle-version:\s*(\S+)\s*\r\n", re.IGNORECASE)
 _TOLERANCE = 4e-6  # of cosines: two encoders in float32
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one response said. version, header_version: of the bundle it was made from, in the body and the header."""
+    """One response. version, header_version: the bundle version in the body and in the header."""
 
     items: list[Any]
     scores: list[float]
@@ -36,8 +36,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """error: why an answer is wrong, or None. checked: answers looked at. recall: mean share of the true top k that
-    they hold, ties counted as held, and its standard error."""
+    """Result of a check.
+
+    error: why an answer is wrong, or None. checked: number of answers checked. recall, recall_error: mean share of the
+    exact top k in the answers, ties included, and its standard error.
+    """
 
     error: str | None
     checked: int
@@ -46,18 +49,18 @@ class Verdict:
 
 
 def parse_answer(response: bytes) -> Answer:
-    """An answer of `POST /v1/recommend` from the bytes of the whole response."""
+    """Return the answer in the bytes of a whole response of `POST /v1/recommend`."""
     head, _, body = response.partition(b"\r\n\r\n")
     header = _VERSION.search(head + b"\r\n")
-    said = json.loads(body)
-    return Answer(said["items"], said["scores"], said["version"], header[1].decode() if header else "")
+    answer = json.loads(body)
+    return Answer(answer["items"], answer["scores"], answer["version"], header[1].decode() if header else "")
 
 
 def check_sample(folder: Path, sessions: Sessions, answers: Mapping[int, Answer], k: int, exact: bool) -> Verdict:
-    """Hold answers against the whole catalog scored in float64, by the numpy encoder: no native code, no index.
+    """Compare answers with the whole catalog scored in float64 by the numpy encoder: no native code, no index.
 
-    answers: by the number of their session. exact: the k items must be the true ones up to ties; else any k items
-    will do, with their true scores in falling order, and it is their recall that counts.
+    answers: by the number of their session. exact: the k items must be the exact ones up to ties. Otherwise any k items
+    are valid, with their exact scores in descending order, and the recall is computed.
     """
     bundle = Bundle.load(folder, verify=False)
     encoder, scale = make_encoder("numpy", bundle), bundle.config.model.scale
@@ -85,14 +88,14 @@ def check_sample(folder: Path, sessions: Sessions, answers: Mapping[int, Answer]
 
 
 def _order_error(ids: np.ndarray, scores: np.ndarray, row: np.ndarray, among: np.ndarray, tie: float) -> str | None:
-    """`ranking_error` within the catalog of the items that were given."""
+    """Apply `ranking_error` to the catalog of the answered items."""
     if among[0] < 0:
         return "session 0: ids outside the catalog"
     return ranking_error(np.searchsorted(among, ids), scores, row[None, among], tie)
 
 
 def _true_logits(bundle: Bundle, queries: np.ndarray) -> np.ndarray:
-    """scale * cos of unit queries float64[B, d] with the catalog, which is of length 1: float64[B, N]."""
+    """Return scale * cos of unit queries float64[B, d] with the catalog's unit vectors: float64[B, N]."""
     logits = np.empty((len(queries), bundle.n_items))
     for begin in range(0, bundle.n_items, _BLOCK):
         block = bundle.item_vectors[begin : begin + _BLOCK].astype(np.float64)
@@ -101,14 +104,14 @@ def _true_logits(bundle: Bundle, queries: np.ndarray) -> np.ndarray:
 
 
 class Versions:
-    """The rankings of several versions of a bundle, computed offline: what a service that swaps them may answer."""
+    """The rankings of several bundle versions, computed offline: the valid answers of a service that reloads them."""
 
     def __init__(self, rankings: Mapping[str, tuple[list[list[Any]], np.ndarray]]) -> None:
         self._rankings = rankings
 
     @classmethod
     def of(cls, folders: Iterable[Path], sessions: Sessions, k: int) -> Versions:
-        """Rank every session by every bundle."""
+        """Rank every session with every bundle."""
         rankings = {}
         for folder in folders:
             recommender = Recommender.load(folder, verify=False)
@@ -118,7 +121,7 @@ class Versions:
         return cls(rankings)
 
     def error(self, number: int, answer: Answer) -> str | None:
-        """None, or why this is not the answer of the version that it carries, to the bit."""
+        """Return None, or why this is not, to the bit, the answer of the version that it names."""
         if answer.version != answer.header_version:
             return f"session {number}: version {answer.version} in the body, {answer.header_version} in the header"
         if answer.version not in self._rankings:

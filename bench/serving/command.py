@@ -29,14 +29,14 @@ FAULT_SIZE = 100_000
 AIMS = {(1_000_000, 500.0): 10.0, (100_000, 1000.0): 5.0}  # (items, requests a second): p90 in ms
 RECALL = 0.99
 _CHECKED = 0.01  # of the answers
-_SLO_MS = 50.0  # ETUDE's bound on p90: past it a rate is over the service's limit
+_SLO_MS = 50.0  # ETUDE's bound on p90: a rate above it is over the service's limit
 _CURVE_FROM, _CURVE_STEP, _CURVE_MOST = 250.0, 1.5, 20_000.0
 _CACHE = Path("build/bench-serving")
 
 
 @dataclass(frozen=True, slots=True)
 class _Served:
-    """A bundle to serve. index: the one that `auto` takes for it."""
+    """A bundle to serve. index: the one that `auto` chooses for it."""
 
     folder: Path
     n_items: int
@@ -44,7 +44,7 @@ class _Served:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the bench; returns the exit status (1 where an answer was wrong, or failed without need)."""
+    """Run the bench; return the exit status: 1 if an answer was wrong, or a request failed without a reason."""
     try:
         options = _checked(parse(_parser(), argv))
         for package in ("uvicorn", "psutil"):
@@ -62,8 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--reloads", type=int, metavar="N", help=f"only: N hot reloads in a load, {FAULT_SIZE:,} items")
     parser.add_argument("--kills", type=int, metavar="N", help="only: N workers killed in such a load")
     parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="serve this bundle in place of generated ones")
-    parser.add_argument("--no-ladder", action="store_true", help="leave the approximate index of large catalogs out")
-    parser.add_argument("--recall", type=float, default=RECALL, help=f"least recall@20 of a ladder (default: {RECALL})")
+    parser.add_argument("--no-ann", action="store_true", help="leave out the approximate index of large catalogs")
+    parser.add_argument(
+        "--recall", type=float, default=RECALL, help=f"least recall@20 of that index (default: {RECALL})"
+    )
     parser.add_argument("--workers", type=int, default=usable_cores(), help="of the service (default: one a core)")
     parser.add_argument("--serve", default="", metavar="OPTIONS", help="more options of 'mtaw-fast serve'")
     parser.add_argument("--connections", type=int, default=64, help="of the client (default: 64)")
@@ -78,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _checked(options: argparse.Namespace) -> argparse.Namespace:
-    """The options with their lists read; UsageError on what makes no sense, before anything is made or started."""
+    """Return the options with their lists parsed. Raises UsageError before anything is started."""
     for name in ("items", "rates"):
         text = getattr(options, name)
         if text is not None:
@@ -114,7 +116,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _bundles(options: argparse.Namespace) -> Iterator[_Served]:
-    from bench.serving.inputs import catalog_bundle, with_ladder
+    from bench.serving.inputs import catalog_bundle, with_ann_index
     from mtaw_fast.bundle import Bundle
     from mtaw_fast.ranking.retrieval import EXACT_ITEMS, ann_file_of
 
@@ -129,12 +131,12 @@ def _bundles(options: argparse.Namespace) -> Iterator[_Served]:
     for n_items in sizes:
         plain = catalog_bundle(n_items, options.cache, _say)
         yield _Served(plain, n_items, "native")
-        if n_items > EXACT_ITEMS and not (options.no_ladder or options.quick):
-            yield _Served(with_ladder(plain, options.recall, _say), n_items, "ann")
+        if n_items > EXACT_ITEMS and not (options.no_ann or options.quick):
+            yield _Served(with_ann_index(plain, options.recall, _say), n_items, "ann")
 
 
 def _loads(report: Report, served: _Served, options: argparse.Namespace, work: Path) -> None:
-    """Every rate on one service, then the checks of what it answered."""
+    """Run every rate on one service, then check its answers."""
     from bench.serving.service_process import Service
     from bench.serving.traffic import measure
 
@@ -150,7 +152,7 @@ def _loads(report: Report, served: _Served, options: argparse.Namespace, work: P
             if not len(measured.latencies):
                 report.refuse(f"{served.n_items} items at {rate:g} a second: no answers ({measured.error_kinds})")
                 break
-            if options.curve and _broken(measured):
+            if options.curve and _overloaded(measured):
                 break
     for measured, sessions in runs:
         _keep(report, served, measured, sessions, options)
@@ -169,14 +171,14 @@ def _rates(options: argparse.Namespace, n_items: int) -> Iterator[float]:
 
 
 def _traffic(options: argparse.Namespace, rate: float, seconds: float, number: int) -> Traffic:
-    """The load `number` of a run: its own arrivals and sessions."""
+    """Return load `number` of a run, with arrivals and sessions of its own."""
     from bench.serving.traffic import Traffic
 
     return Traffic(rate, options.ramp, seconds, options.seed + number, options.connections, options.client_nice)
 
 
-def _broken(measured: Measured) -> bool:
-    """Whether the rate is over what the service can do."""
+def _overloaded(measured: Measured) -> bool:
+    """Return whether the rate is above what the service can do."""
     behind = measured.answered < 0.95 * measured.offered
     return behind or measured.percentile(90) > _SLO_MS or measured.errors > 0.01 * len(measured.outcome.due)
 
@@ -191,7 +193,7 @@ def _requests(served: _Served, traffic: Traffic) -> tuple[list[bytes], Sessions]
 
 
 def _keep(report: Report, served: _Served, measured: Measured, sessions: Sessions, options: argparse.Namespace) -> None:
-    """Check the kept answers; right ones give a row."""
+    """Check the kept answers; if they are right, add a row to the report."""
     from bench.serving.checks import check_sample, parse_answer
 
     if not len(measured.latencies):
@@ -201,7 +203,7 @@ def _keep(report: Report, served: _Served, measured: Measured, sessions: Session
     verdict = check_sample(served.folder, sessions, kept, K, exact=served.index != "ann")
     stated = _stated_recall(served)
     error = verdict.error
-    # Three standard errors below what was stated is no chance any more.
+    # Three standard errors below the stated recall is not chance.
     if error is None and verdict.recall + 3 * verdict.recall_error < stated:
         error = f"recall@{K} of {verdict.checked} answers is {verdict.recall:.4f}, {stated:g} is stated"
     if error is not None:
@@ -222,15 +224,15 @@ def _keep(report: Report, served: _Served, measured: Measured, sessions: Session
 
 
 def _stated_recall(served: _Served) -> float:
-    """1 where the index is exact, else what the bundle says of its own."""
+    """Return the recall that the bundle states for its index; 1 for an exact index."""
     from mtaw_fast.bundle import Bundle
     from mtaw_fast.ranking.retrieval import ann_file_of
     from mtaw_fast.ranking.retrieval.ann_plan import read_entry
 
-    ladder = ann_file_of(Bundle.load(served.folder, verify=False))
-    if served.index != "ann" or ladder is None:
+    ann = ann_file_of(Bundle.load(served.folder, verify=False))
+    if served.index != "ann" or ann is None:
         return 1.0
-    return read_entry(str(ladder.path), ladder.entry)[1].sessions
+    return read_entry(str(ann.path), ann.entry)[1].sessions
 
 
 def _params(served: _Served, sessions: Sessions, options: argparse.Namespace) -> dict[str, Any]:
@@ -244,7 +246,7 @@ def _params(served: _Served, sessions: Sessions, options: argparse.Namespace) ->
 
 
 def _faults(report: Report, options: argparse.Namespace, work: Path) -> None:
-    """Hot reloads and killed workers under the full rate."""
+    """Run hot reloads and kill workers at the full rate."""
     from bench.serving.faults import kill_under_load, reload_under_load
     from bench.serving.inputs import catalog_bundle, publish
     from bench.serving.service_process import Service

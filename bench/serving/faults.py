@@ -1,4 +1,4 @@
-"""What a service meets while it is loaded: its bundle replaced again and again, its workers killed."""
+"""Faults under load: the bundle is replaced again and again, workers are killed."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ from bench.serving.traffic import Measured, Traffic, kind_of, measure
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.service.snapshot import current_version
 
-NOTICE = 0.25  # seconds after a kill until the client must know that the connections to the worker are gone
+NOTICE = 0.25  # seconds after a kill within which the client learns that the connections to the worker are gone
 _NAMED = 5  # requests in a message
 
 
 @dataclass(frozen=True, slots=True)
 class Reloads:
-    """Bundles published under load. seen: of them, how many answered requests before the next one came. wrong: answers
-    that are not, to the bit, those of the version that they carry; first_wrong: the first of them."""
+    """Bundles published under load.
+
+    seen: number of bundles that answered a request before the next one came. wrong: number of answers that are not, to
+    the bit, those of the version that they name. first_wrong: the first of them.
+    """
 
     measured: Measured
     published: int
@@ -37,7 +40,7 @@ class Reloads:
 
     @property
     def error(self) -> str | None:
-        """None, or in one line what answer is wrong, or which requests failed: a reload accounts for none."""
+        """None, or one line about wrong answers or failed requests: a reload must not fail any request."""
         if self.first_wrong is not None:
             return f"{self.wrong} answers are wrong; the first: {self.first_wrong}"
         failed = np.flatnonzero(self.measured.outcome.status != 200)
@@ -52,8 +55,11 @@ class Reloads:
 
 @dataclass(frozen=True, slots=True)
 class Kills:
-    """Workers killed under load. in_flight: requests that a killed worker had not answered: bool[n]. recovered: seconds
-    until all workers were there again, a kill each."""
+    """Workers killed under load.
+
+    in_flight: whether a killed worker had the request and did not answer it: bool[n]. recovered: seconds of each kill
+    until all workers were ready again.
+    """
 
     measured: Measured
     in_flight: np.ndarray
@@ -61,7 +67,7 @@ class Kills:
 
     @property
     def failed(self) -> int:
-        """How many of all requests failed."""
+        """Number of failed requests."""
         return self.measured.errors
 
     @property
@@ -71,7 +77,7 @@ class Kills:
 
     @property
     def error(self) -> str | None:
-        """None, or in one line which requests failed that no kill accounts for."""
+        """None, or one line about the failed requests that no kill explains."""
         outcome, stray = self.measured.outcome, self.stray
         if not len(stray):
             return None
@@ -86,7 +92,7 @@ class Kills:
 
 
 def _named(outcome: Outcome, numbers: np.ndarray) -> str:
-    """Some failed requests by number, what became of them, and when they were due."""
+    """Return the first failed requests as text: number, kind of failure, and time due."""
     named = ", ".join(
         f"request {number} ({kind_of(outcome.status[number])}, due at {outcome.due[number]:.2f} s)"
         for number in numbers[:_NAMED].tolist()
@@ -103,10 +109,10 @@ def reload_under_load(
     count: int,
     k: int,
 ) -> Reloads:
-    """Publish `count` bundles in the place of the served one during a load, evenly after its ramp.
+    """Replace the served bundle `count` times during a load, evenly after its ramp.
 
-    requests: of `sessions`, the k best each. folders: the bundles, published by turns; the service starts with the
-    last one. Every answer is held against the offline ranking of the version that it carries.
+    requests: for `sessions`, the k best each. folders: the bundles, published in turn; the service starts with the
+    last one. Every answer is compared with the offline ranking of the version that it names.
     """
     moments: list[float] = []
 
@@ -130,13 +136,13 @@ def reload_under_load(
 
 
 def _sleep_to(began: float, traffic: Traffic, number: int, count: int) -> None:
-    """Until event `number` of `count`, which lie evenly in the time at the full rate."""
+    """Sleep until event `number` of `count`; the events are evenly spaced in the time at the full rate."""
     moment = began + traffic.ramp + traffic.steady * (number + 0.5) / (count + 0.5)
     time.sleep(max(0.0, moment - time.monotonic()))
 
 
 def kill_under_load(service: Service, requests: Sequence[bytes], traffic: Traffic, count: int) -> Kills:
-    """Kill a worker `count` times during a load, evenly after its ramp, each when the one before is replaced."""
+    """Kill a worker `count` times during a load, evenly after its ramp, each after the one before was replaced."""
     kills: list[tuple[float, np.ndarray]] = []
     recovered: list[float] = []
 
@@ -145,7 +151,7 @@ def kill_under_load(service: Service, requests: Sequence[bytes], traffic: Traffi
             _sleep_to(began, traffic, number, count)
             victim = service.workers()[number % service.n_workers]
             ports = [one.raddr.port for one in victim.net_connections("tcp") if one.raddr]
-            service.cpu_seconds()  # while the victim can still be asked
+            service.cpu_seconds()  # while the victim still reports its time
             kills.append((time.monotonic(), np.array(ports)))
             os.kill(victim.pid, signal.SIGKILL)
             victim.wait(10)
@@ -157,9 +163,9 @@ def kill_under_load(service: Service, requests: Sequence[bytes], traffic: Traffi
 
 
 def in_flight(outcome: Outcome, kills: Sequence[tuple[float, np.ndarray]]) -> np.ndarray:
-    """Which requests were on a connection to a killed worker and not answered: bool[n].
+    """Return which requests were on a connection to a killed worker and not answered: bool[n].
 
-    kills: of each the time, on the clock of `outcome`, and the client's ports that were connected to the worker.
+    kills: time of each, on the clock of `outcome`, and the client's ports that were connected to the worker.
     """
     found = np.zeros(len(outcome.status), dtype=bool)
     for moment, ports in kills:

@@ -1,8 +1,8 @@
 """An open-loop HTTP/1.1 client on one thread: it sends each request at its time, however late the answers are.
 
-Plain sockets, one epoll and bytes made beforehand: what the client costs is taken from the server that shares its
-machine. asyncio's timers, rounded up to whole milliseconds, would be another part of what is measured; `select` on
-the epoll waits to the microsecond.
+It uses plain sockets, one epoll and prepared bytes, because the server on the same machine loses what the client uses.
+asyncio rounds its timers up to whole milliseconds, which would add to the latencies; `select` on the epoll waits to the
+microsecond.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _CLOSE = re.compile(rb"\r\nconnection:\s*close", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What to send. requests: whole HTTP/1.1 requests. due: seconds from the start, one a request, ascending.
+    """What to send. requests: whole HTTP/1.1 requests. due: seconds from the start of each request, ascending.
 
-    kept: numbers of the requests whose answers are kept. connections: kept alive and used by turns; a request that
-    finds none free waits for one, and its latency goes on counting. timeout: seconds after its due time at which a
-    request has failed. nice: of the client's process; below 0 it comes before a service that shares its cores, as a
-    client on another machine does, and needs the right to do so.
+    kept: numbers of the requests whose answers are kept. connections: number of kept connections, used in turn; a
+    request waits for a free one, and the wait counts in its latency. timeout: seconds after its due time at which a
+    request has failed. nice: niceness of the client's process; below 0 (needs permission) it has priority over a
+    service on the same cores, as a client on another machine has.
     """
 
     address: tuple[str, int]
@@ -48,9 +48,9 @@ class Load:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """What came of a load. Times in seconds on time.monotonic's clock, which all processes of a machine share.
+    """The outcome of a load. Times are seconds on time.monotonic's clock, which all processes of a machine share.
 
-    began: the time of due = 0. sent: float64[n], NaN where it never was. done: float64[n], when it was answered or had
+    began: the time of due = 0. sent: float64[n], NaN if it was not sent. done: float64[n], when it was answered or
     failed. status: int16[n], HTTP's, or RESET or TIMED_OUT. port: int32[n], this client's, of the connection that it
     was sent on. kept: whole responses by request number. cpu: seconds of this client's processor time.
     """
@@ -66,17 +66,17 @@ class Outcome:
 
     @property
     def latency(self) -> np.ndarray:
-        """Seconds from the time a request was due, whether or not it was sent then, to its whole answer: float64[n]."""
+        """Seconds from the time a request was due to the end of its answer: float64[n]."""
         return self.done - self.began - self.due
 
     @property
     def lateness(self) -> np.ndarray:
-        """Seconds from due to sent, the client's own lateness and waits for a free connection: float64[n]."""
+        """Seconds from due to sent, the client's own delays and waits for a free connection: float64[n]."""
         return self.sent - self.began - self.due
 
 
 class _Connection:
-    """A socket, and the number of the request that is under way on it (-1: none)."""
+    """A socket, and the number of the request in progress on it (-1: none)."""
 
     __slots__ = ("buffer", "connected", "number", "port", "socket")
 
@@ -89,7 +89,7 @@ class _Connection:
 
 
 class Client:
-    """Runs one Load. Connections are made when it is; `run` sends, reads and returns the outcome."""
+    """Runs one Load. Creating it makes the connections; `run` sends, reads and returns the outcome."""
 
     def __init__(self, load: Load) -> None:
         if len(load.requests) != len(load.due):
@@ -99,7 +99,7 @@ class Client:
         self._epoll = select.epoll()
         self._connections: dict[int, _Connection] = {}
         self._idle: deque[_Connection] = deque()
-        self._retries: deque[float] = deque()  # when connections that were refused are to be tried again
+        self._retries: deque[float] = deque()  # when to try refused connections again
         count = len(load.due)
         self._sent = np.full(count, np.nan)
         self._done = np.full(count, np.nan)
@@ -116,10 +116,10 @@ class Client:
             self._wait(0.01)
 
     def run(self, began: float) -> Outcome:
-        """Send everything; `began`: time.monotonic() of due = 0. The garbage collector rests meanwhile."""
+        """Send everything, with the garbage collector off. began: time.monotonic() of due = 0."""
         load, due = self._load, (self._load.due + began).tolist()
         waiting: deque[int] = deque()
-        under_way: deque[tuple[int, _Connection]] = deque()  # in the order sent, finished ones among them
+        in_flight: deque[tuple[int, _Connection]] = deque()  # in the order sent, with finished ones
         following, count = 0, len(due)
         gc.collect()
         gc.disable()
@@ -130,12 +130,12 @@ class Client:
                 waiting.append(following)
                 following += 1
             while waiting and self._idle:
-                if self._closed_meanwhile(self._idle[0]):
+                if self._replaced_if_closed(self._idle[0]):
                     continue
                 number = waiting.popleft()
-                under_way.append((number, self._send(number)))
-            self._expire(due, waiting, under_way, now)
-            # Timeouts and retries are looked at this often; answers and due times are waited for exactly.
+                in_flight.append((number, self._send(number)))
+            self._expire(due, waiting, in_flight, now)
+            # Timeouts and retries are checked this often; answers and due times are waited for exactly.
             pause = _RECONNECT if self._retries else 0.1
             if following < count:
                 pause = min(pause, due[following] - time.monotonic())
@@ -163,8 +163,8 @@ class Client:
             raise MtawError(f"request {number} of {len(data)} bytes does not fit a socket's buffer; make it smaller")
         return connection
 
-    def _closed_meanwhile(self, connection: _Connection) -> bool:
-        """Whether the server has closed an idle connection, unseen so far; another one then takes its place."""
+    def _replaced_if_closed(self, connection: _Connection) -> bool:
+        """Return whether the server has closed an idle connection; if so, replace it."""
         try:
             connection.socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -175,7 +175,7 @@ class Client:
         return True
 
     def _wait(self, seconds: float) -> None:
-        """Until something can be read, or for `seconds`; then read all there is."""
+        """Wait until there is something to read, for up to `seconds`; then read everything."""
         while self._retries and self._retries[0] <= time.monotonic():
             self._retries.popleft()
             self._connect()
@@ -224,7 +224,7 @@ class Client:
         made = socket.socket()
         made.setblocking(False)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        made.connect_ex(self._load.address)  # how it went is asked of the socket when it can be written to
+        made.connect_ex(self._load.address)  # the result is read once the socket is writable
         connection = _Connection(made)
         self._connections[made.fileno()] = connection
         self._epoll.register(made.fileno(), select.EPOLLOUT)
@@ -240,7 +240,7 @@ class Client:
         self._idle.append(connection)
 
     def _lost(self, connection: _Connection) -> None:
-        """Closed by the server: what was under way has failed, and another connection takes this one's place."""
+        """Fail the request on a connection that the server closed, and replace the connection."""
         self._fail(connection, RESET)
         with contextlib.suppress(ValueError):
             self._idle.remove(connection)
@@ -256,21 +256,21 @@ class Client:
 
     def _drop(self, connection: _Connection) -> None:
         del self._connections[connection.socket.fileno()]
-        connection.socket.close()  # which takes it out of the epoll
+        connection.socket.close()  # this also removes it from the epoll
 
     def _expire(
-        self, due: list[float], waiting: deque[int], under_way: deque[tuple[int, _Connection]], now: float
+        self, due: list[float], waiting: deque[int], in_flight: deque[tuple[int, _Connection]], now: float
     ) -> None:
-        """Fail what is past its time."""
+        """Fail the requests that are past their timeout."""
         limit = now - self._load.timeout
         while waiting and due[waiting[0]] < limit:
             number = waiting.popleft()
             self._status[number], self._done[number] = TIMED_OUT, now
-        while under_way:
-            number, connection = under_way[0]
+        while in_flight:
+            number, connection = in_flight[0]
             if connection.number == number:
                 if due[number] >= limit:
                     return
                 self._fail(connection, TIMED_OUT)
                 self._lost(connection)
-            under_way.popleft()
+            in_flight.popleft()

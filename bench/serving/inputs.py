@@ -1,4 +1,4 @@
-"""What the serving bench serves and asks for: generated bundles, kept from run to run, and distinct sessions."""
+"""Inputs of the serving bench: generated bundles, kept from run to run, and distinct sessions."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from mtaw_fast.data.synthetic import workload
 from mtaw_fast.errors import UsageError
 from mtaw_fast.storage.files import read_json, write_bytes
 
-_HELD_OUT = 400_000  # sessions of which the ladder's recall is measured on the last, as export takes them
+_HELD_OUT = 400_000  # sessions; the export measures the recall of the index on the last ones
 
 
 def catalog_bundle(n_items: int, cache: Path, say: Callable[[str], None], seed: int = 0) -> Path:
-    """A generated bundle of `n_items` items (external ids 1..N), see `workload.generated`; made once."""
+    """Return the folder of a generated bundle of `n_items` items (external ids 1..N), see `workload.generated`."""
     folder = cache / f"catalog-{n_items}-{seed}-format-{FORMAT_VERSION}"
     if not (folder / MANIFEST).exists():
         say(f"making a bundle of {n_items:,} items")
@@ -33,17 +33,17 @@ def catalog_bundle(n_items: int, cache: Path, say: Callable[[str], None], seed: 
     return folder
 
 
-def with_ladder(plain: Path, recall: float, say: Callable[[str], None]) -> Path:
-    """The bundle with an approximate index beside the exact one; made once.
+def with_ann_index(plain: Path, recall: float, say: Callable[[str], None]) -> Path:
+    """Return the folder of a copy of the bundle with an approximate index; built once.
 
-    Its recall is chosen and stated on held-out sessions of the very law that the load follows.
+    The index is tuned to a recall on held-out sessions of the same distribution as the load.
     """
     from mtaw_fast.export.index import export_index
 
-    folder = plain.with_name(f"{plain.name}-ladder-{recall:g}")
+    folder = plain.with_name(f"{plain.name}-ann-{recall:g}")
     if (folder / MANIFEST).exists():
         return folder
-    say(f"building the ladder of {plain.name}")
+    say(f"building the approximate index of {plain.name}")
     draft = plain.with_name(f".{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     shutil.copytree(plain, draft, copy_function=os.link)
@@ -58,10 +58,10 @@ def with_ladder(plain: Path, recall: float, say: Callable[[str], None]) -> Path:
 
 
 def distinct_sessions(n_items: int, count: int, seed: int) -> Sessions:
-    """`count` sessions of ETUDE's law, no two alike: power-law lengths of 1 to 50 clicks, power-law items.
+    """Return `count` distinct sessions of ETUDE's distribution: power-law lengths of 1 to 50 clicks, power-law items.
 
-    Repeated draws are dropped, so that the shortest sessions, which repeat the most, are fewer than the law has them.
-    Raises UsageError where the catalog does not have as many.
+    Repeated draws are dropped, so that there are fewer short sessions, which repeat most, than in the distribution.
+    Raises UsageError if the catalog does not allow that many.
     """
     drawn = 2 * count
     while drawn <= 64 * count:
@@ -74,7 +74,7 @@ def distinct_sessions(n_items: int, count: int, seed: int) -> Sessions:
 
 
 def recommend_requests(sessions: Sessions, external: Callable[[np.ndarray], Sequence[Any]], k: int) -> list[bytes]:
-    """A whole HTTP request for each session; external: internal ids to external ones."""
+    """Return a whole HTTP request for each session. external: maps internal ids to external ones."""
     requests = []
     for clicks in sessions:
         body = json.dumps({"session": list(external(clicks)), "k": k}, separators=(",", ":")).encode()
@@ -87,9 +87,9 @@ def recommend_requests(sessions: Sessions, external: Callable[[np.ndarray], Sequ
 
 
 def publish(source: Path, served: Path) -> None:
-    """Put the bundle `source` in the place of the one in `served` as a save does: new files, manifest, then the broom.
+    """Replace the bundle in `served` by `source` as a save does: new files, then the manifest, then remove old files.
 
-    Files are linked, not copied: what is measured is the readers' part.
+    Files are linked, not copied, because only the reader's side is measured.
     """
     named = {entry["file"] for entry in read_json(source / MANIFEST, UsageError)["files"].values()}
     served.mkdir(exist_ok=True)

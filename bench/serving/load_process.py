@@ -1,4 +1,4 @@
-"""The load client in a process of its own, so that it shares nothing with who measures but the machine."""
+"""The load client in a process of its own, so that it shares only the machine with the measuring process."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 from bench.serving.http_client import Client, Load, Outcome
 from mtaw_fast.errors import MtawError
 
-_HEAD_START = 0.3  # seconds from the connections' being there to the first arrivals
+_HEAD_START = 0.3  # seconds between connecting and the first arrivals
 
 
 class RunningLoad(AbstractContextManager["RunningLoad"]):
-    """A load under way: entered when its connections are made; `result` waits for its end.
+    """A running load: it is connected once this is entered; `result` waits for its end.
 
-    began: time.monotonic() of due = 0, a little in the future when the load is entered.
+    began: time.monotonic() of due = 0, shortly after this is entered.
     """
 
     def __init__(self, load: Load) -> None:
@@ -31,14 +31,14 @@ class RunningLoad(AbstractContextManager["RunningLoad"]):
         self.began: float = self._receive()
 
     def result(self) -> Outcome:
-        """What came of it. Raises MtawError where the client failed."""
+        """Return the load's outcome. Raises MtawError if the client failed."""
         return self._receive()
 
     def _receive(self) -> Any:
         try:
             received = self._pipe.recv()
         except EOFError:
-            raise MtawError("the load's process ended before its time; its own error stands above") from None
+            raise MtawError("the load's process ended early; its error is above") from None
         if isinstance(received, str):
             raise MtawError(f"the load failed: {received}")
         return received
@@ -65,4 +65,4 @@ def _renice(nice: int) -> None:
     try:
         os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + nice)
     except PermissionError:
-        raise MtawError(f"the load's client may not be raised by {nice}; leave the priority out, or be root") from None
+        raise MtawError(f"no permission for --client-nice {nice}; run as root, or leave it out") from None

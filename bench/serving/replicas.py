@@ -1,4 +1,4 @@
-"""What a request costs through Ray Serve's proxy beside `mtaw-fast serve`: the same bundle, one replica, one worker.
+"""Cost of a request through Ray Serve's proxy and to `mtaw-fast serve`: the same bundle, one replica, one worker.
 
 python -m bench.serving.replicas [--quick] [--items N] [--json FILE]
 """
@@ -28,11 +28,11 @@ _ITEMS, _K, _SESSIONS = 40_000, 20, 500
 _CACHE = Path("build/bench-serving")
 _PLAN = Plan(rounds=200, burst=10, settle=2, seconds=40.0)
 _QUICK_PLAN = Plan(rounds=60, burst=10, settle=2, seconds=8.0)
-_CPU_CALLS = 1000  # of each, one after the other, for processor time
+_CPU_CALLS = 1000  # to each, one after the other, to measure processor time
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the bench; returns the exit status (1 where an answer was wrong)."""
+    """Run the bench; return the exit status (1 if an answer was wrong)."""
     parser = bench_parser("replicas", (__doc__ or "").splitlines()[0], "half a minute")
     parser.add_argument("--items", type=int, default=_ITEMS, metavar="N", help=f"of the catalog (default: {_ITEMS})")
     try:
@@ -50,7 +50,7 @@ def _run(options: argparse.Namespace) -> int:
     sessions = distinct_sessions(options.items, _SESSIONS, seed=3)
     bodies = [json.dumps({"session": [int(item) + 1 for item in one], "k": _K}).encode() for one in sessions]
     with tempfile.TemporaryDirectory() as folder, cluster(cpus=4), Service(bundle, Path(folder) / "log") as embedded:
-        # Ray's own processes are below this one, and so are the embedded service's: told apart by what is there now.
+        # Ray's processes and the embedded service's are children of this one; only the service's exist by now.
         service = {process.pid for process in embedded.workers()} | {embedded.process.pid}
         port = _free_port()
         deploy(Settings(bundle, port=port), Scaling(1, 1))
@@ -72,12 +72,12 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _ranking(body: Any) -> dict[str, Any]:
-    """What an answer says but for its own id, which no two have in common."""
+    """Return an answer without its id, which is unique."""
     return {name: value for name, value in json.loads(body).items() if name != "recommendation"}
 
 
 def _client(address: tuple[str, int], bodies: Sequence[bytes]) -> Callable[[int], bytes]:
-    """Asks request number i on a kept connection; the answer's body."""
+    """Return a function that sends request number i on a kept connection and returns the body of the answer."""
     connection = http.client.HTTPConnection(*address)
 
     def ask(call: int) -> bytes:
@@ -92,7 +92,7 @@ def _client(address: tuple[str, int], bodies: Sequence[bytes]) -> Callable[[int]
 
 
 def _processor_seconds(ask: Callable[[int], Any], service: set[int], ray: bool) -> float:
-    """Processor time a request of the processes that answer it: of the service's, or of all that Ray started."""
+    """Return processor seconds a request: of the service's processes, or of all that Ray started."""
     psutil = require("psutil", "bench")
     below = psutil.Process().children(recursive=True)
     processes = [process for process in below if (process.pid in service) != ray]

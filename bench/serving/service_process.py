@@ -1,4 +1,4 @@
-"""A running `mtaw-fast serve`, started and stopped by a bench or a test, with what its processes use."""
+"""A running `mtaw-fast serve` for a bench or a test, with the processor time of its processes."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ import psutil
 
 from mtaw_fast.errors import MtawError
 
-_STOP_SECONDS = 60.0  # more than the service's own --shutdown-timeout, past which it kills its workers itself
-_LOOK = 0.05  # seconds between looks at the log
+_STOP_SECONDS = 60.0  # more than the service's --shutdown-timeout, after which it kills its workers
+_POLL = 0.05  # seconds between reads of the log
 
 
 class Service(AbstractContextManager["Service"]):
-    """The service of a bundle on a free port of 127.0.0.1; ready once it is made.
+    """The service of a bundle on a free port of 127.0.0.1, ready once this is created.
 
-    log: the file that takes its log. options: more arguments of `mtaw-fast serve`. environment: variables on top of
-    our own. python: what the interpreter is told to run as `mtaw-fast`.
-    Raises MtawError, with the end of the log, where it does not get ready within `patience` seconds.
+    log: file for its log. options: more arguments of `mtaw-fast serve`. environment: variables in addition to those of
+    this process. python: arguments of the interpreter that run `mtaw-fast`.
+    Raises MtawError with the last line of the log if the service is not ready within `patience` seconds.
     """
 
     def __init__(
@@ -48,9 +48,9 @@ class Service(AbstractContextManager["Service"]):
                 command, stdout=stream, stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})}
             )
         self._events: list[dict[str, Any]] = []
-        self._read = 0  # bytes of the log, told by `_events`
+        self._read = 0  # bytes of the log that are in `_events`
         self._root = psutil.Process(self.process.pid)
-        self._cpu: dict[int, float] = {}  # by process, living and dead
+        self._cpu: dict[int, float] = {}  # by process, dead ones included
         try:
             self._await(lambda: bool(self.events("ready")), patience)
         except BaseException:
@@ -62,7 +62,7 @@ class Service(AbstractContextManager["Service"]):
         return self
 
     def wait_until_ready(self, patience: float) -> None:
-        """Until all workers take requests."""
+        """Wait until all workers take requests."""
         self._await(lambda: len(self.worker_pids()) == self.n_workers, patience)
 
     def _await(self, condition: Callable[[], bool], patience: float) -> None:
@@ -72,10 +72,10 @@ class Service(AbstractContextManager["Service"]):
                 raise MtawError(f"the service ended with status {self.process.returncode}: {self.last_words()}")
             if time.monotonic() > deadline:
                 raise MtawError(f"the service was not ready in {patience:g} s: {self.last_words()}")
-            time.sleep(_LOOK)
+            time.sleep(_POLL)
 
     def events(self, name: str | None = None) -> list[dict[str, Any]]:
-        """What it has logged of that name, or at all, oldest first; a line that is no JSON counts as an error."""
+        """Return its log lines of that event, or all, oldest first; a line that is not JSON counts as an error."""
         with self.log.open("rb") as stream:
             stream.seek(self._read)
             more = stream.read()
@@ -85,28 +85,28 @@ class Service(AbstractContextManager["Service"]):
         return [one for one in self._events if name in (None, one["event"])]
 
     def last_words(self) -> str:
-        """The last line of its log."""
+        """Return the last line of its log."""
         lines = self.log.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else "its log is empty"
 
     @property
     def running(self) -> bool:
-        """Whether the supervising process lives."""
+        """Whether the supervisor runs."""
         return self.process.poll() is None
 
     def worker_pids(self) -> set[int]:
-        """The processes that take requests."""
+        """Return the processes that take requests."""
         started = {one["worker_pid"] for one in self.events("worker_started")}
         died = {one["worker_pid"] for one in self.events("worker_died")}
-        # One that has ended is gone before the log tells of it.
+        # A process that has ended is gone before its line is in the log.
         return {pid for pid in started - died if psutil.pid_exists(pid)}
 
     def workers(self) -> list[psutil.Process]:
-        """The same, to be asked about what they use."""
+        """Return the processes that take requests, as psutil's."""
         return [psutil.Process(pid) for pid in sorted(self.worker_pids())]
 
     def cpu_seconds(self) -> float:
-        """Processor time of all its processes, user and system; of those that died, as of the last call before."""
+        """Return user and system seconds of all its processes; those of dead ones are from the last call before."""
         for process in self._processes():
             try:
                 times = process.cpu_times()
@@ -116,7 +116,7 @@ class Service(AbstractContextManager["Service"]):
         return sum(self._cpu.values())
 
     def stop(self) -> int:
-        """End it as an operator does (SIGTERM), by force after a while; its exit status."""
+        """Stop it with SIGTERM, with SIGKILL after a while; return its exit status."""
         left = self._processes() if self.running else []
         if self.running:
             self.process.send_signal(signal.SIGTERM)
@@ -126,7 +126,7 @@ class Service(AbstractContextManager["Service"]):
                 self.process.kill()
         for process in left[1:]:
             try:
-                process.kill()  # what the supervisor left behind
+                process.kill()  # the supervisor left it running
             except psutil.NoSuchProcess:
                 continue
         return self.process.wait()
@@ -135,7 +135,7 @@ class Service(AbstractContextManager["Service"]):
         self.stop()
 
     def _processes(self) -> list[psutil.Process]:
-        """The supervisor and all that it started."""
+        """Return the supervisor and all its descendants."""
         return [self._root, *self._root.children(recursive=True)]
 
 

@@ -1,7 +1,7 @@
-"""One endpoint, `POST /v1/recommend`, on each ASGI stack that was considered for the service.
+"""One endpoint, `POST /v1/recommend`, on each ASGI framework that was considered for the service.
 
-Every app validates the same body, makes the same call on the event loop and answers the same JSON. `plain` is no
-framework at all: what the others cost is what they add to it. The bundle's folder is in the environment's STACK_BUNDLE.
+Every app validates the same body, makes the same call on the event loop and answers the same JSON. `plain` uses no
+framework, so that the difference to it is a framework's cost. The environment variable STACK_BUNDLE names the bundle.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Answer(msgspec.Struct):
 
 
 class Asked(Protocol):
-    """What the apps' own request classes have in common."""
+    """What the request classes of the apps have in common."""
 
     session: list[int | str]
     k: int

@@ -1,10 +1,10 @@
-"""Which ASGI stack the service stands on: frameworks and servers with one and the same endpoint.
+"""Comparison of ASGI frameworks and servers with the same endpoint: which stack the service uses.
 
     python -m bench.serving.stacks --quick
 
-Each framework (`bench.serving.stack_apps`) runs on each server, one worker, on this machine beside the client. Rounds
-are interleaved: all stacks are up at once, idle but for the one that has its turn. Reported: throughput of 16
-connections that ask again at once, p50 and p99 at a steady Poisson rate, and CPU time a request. `plain` is the floor.
+Each framework (`bench.serving.stack_apps`) runs on each server with one worker, on the client's machine. Rounds are
+interleaved: all stacks run at once, and all but one are idle. Reported: throughput of 16 connections that send the next
+request at once, p50 and p99 at a steady Poisson rate, and CPU time a request. `plain` is the lower bound.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ SERVERS = {
     "granian": ["granian", "--interface", "asgi", "--loop", "uvloop", "--no-ws", "--log-level", "warning"],
 }
 _CONNECTIONS = 16
-_TIMEOUT = 60.0  # seconds: what is asked as fast as it is answered is all due at once
+_TIMEOUT = 60.0  # seconds; in the throughput part, all requests are due at once
 
 
 @dataclass
 class Stack:
-    """A running server and what was measured of it, a figure a round."""
+    """A running server and its measurements, one for each round."""
 
     name: str
     port: int
@@ -55,12 +55,12 @@ class Stack:
     cpu: list[float] = field(default_factory=list)
 
     def cpu_seconds(self) -> float:
-        """CPU time of the server and its children so far."""
+        """Return the CPU time of the server and its children so far."""
         times = [one.cpu_times() for one in (self.process, *self.process.children(recursive=True))]
         return sum(one.user + one.system for one in times)
 
     def measure(self, requests: list[bytes], rate: float, seconds: float, seed: int) -> None:
-        """One round: the steady rate, then as fast as it goes."""
+        """Run one round: the steady rate, then the highest throughput."""
         before = self.cpu_seconds()
         steady = self._run(requests, poisson_arrivals(rate, 0, seconds, seed))
         self.cpu.append((self.cpu_seconds() - before) / len(steady.due))
@@ -81,7 +81,7 @@ class Stack:
 
 @contextmanager
 def running(server: str, app: str, bundle: Path) -> Iterator[Stack]:
-    """A server of one worker on a free port, up."""
+    """Run a server with one worker on a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -108,7 +108,7 @@ def running(server: str, app: str, bundle: Path) -> Iterator[Stack]:
 def _await_port(process: subprocess.Popen[bytes], port: int) -> None:
     for _ in range(300):
         if process.poll() is not None:
-            raise MtawError(f"the server ended at once (exit {process.returncode}); see its message above")
+            raise MtawError(f"the server ended at its start (exit {process.returncode}); see its message above")
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
@@ -117,7 +117,7 @@ def _await_port(process: subprocess.Popen[bytes], port: int) -> None:
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=40_000)
     parser.add_argument("--rate", type=float, default=1000, help="requests a second of the steady part")
@@ -141,7 +141,7 @@ def main() -> int:
         for turn in range(rounds + 1):
             for place in order.permutation(len(stacks)):
                 stacks[place].measure(requests, options.rate, seconds, seed=turn)
-        for stack in stacks:  # the first round warmed up
+        for stack in stacks:  # the first round is the warm-up
             stack.throughput, stack.p50, stack.p99, stack.cpu = (
                 values[1:] for values in (stack.throughput, stack.p50, stack.p99, stack.cpu)
             )

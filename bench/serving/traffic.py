@@ -1,4 +1,4 @@
-"""One load on one service: sent, timed, what it cost, and its answers checked."""
+"""One load on one service: its latencies, errors and costs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAMES = {RESET: "connection lost", TIMED_OUT: "no answer in time"}
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What a load is like: requests a second at the top of the ramp, seconds of the ramp, seconds at the top.
+    """A load. rate: requests a second after the ramp. ramp, steady: seconds of the ramp, and at the full rate.
 
     connections, client_nice: see `http_client.Load`.
     """
@@ -36,18 +36,17 @@ class Traffic:
 
     @property
     def most_requests(self) -> int:
-        """More than the load will have."""
+        """More requests than the load has."""
         expected = self.rate * (self.ramp / 2 + self.steady)
         return int(expected + 8 * expected**0.5 + 20)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """A load's outcome, and what it took. Only arrivals after the ramp count for latencies and costs; errors are those
-    of the whole load.
+    """A load's outcome and costs. Latencies and costs are of arrivals after the ramp, errors of the whole load.
 
     server_cpu, client_cpu: seconds of processor time a request. others: share of the machine's processor time that
-    neither the service nor the client had, idle time left out: what disturbed the measurement.
+    other processes used, which disturbs the measurement.
     """
 
     traffic: Traffic
@@ -69,7 +68,7 @@ class Measured:
 
     @property
     def error_kinds(self) -> str:
-        """How many errors of each kind, in words."""
+        """Number of errors of each kind, as text."""
         kinds = Counter(self.outcome.status[self.outcome.status != 200].tolist())
         return ", ".join(f"{count} {kind_of(status)}" for status, count in kinds.items())
 
@@ -83,7 +82,7 @@ class Measured:
 
     @property
     def offered(self) -> float:
-        """Requests a second after the ramp, as the arrivals fell out."""
+        """Requests a second that arrived after the ramp."""
         return float((self.outcome.due >= self.traffic.ramp).sum()) / self.traffic.steady
 
     def percentile(self, percent: float) -> float:
@@ -132,7 +131,7 @@ class Measured:
 
 
 def kind_of(status: int) -> str:
-    """A status of `http_client.Outcome`, in words."""
+    """Return a status of `http_client.Outcome` as text."""
     return _NAMES.get(status, f"status {status}")
 
 
@@ -146,7 +145,7 @@ def measure(
     """Put a load on a service.
 
     requests: at least `traffic.most_requests`, each sent at most once. kept_share: of the answers to keep.
-    meanwhile: called at the end of the ramp with the time of due = 0 on time.monotonic's clock; whatever it does
+    meanwhile: called at the end of the ramp with the time of due = 0 on time.monotonic's clock; it
     must end before the load does.
     """
     due = poisson_arrivals(traffic.rate, traffic.ramp, traffic.steady, traffic.seed)
@@ -176,7 +175,7 @@ def measure(
 
 
 def table(rows: Sequence[Row]) -> list[str]:
-    """The rows as lines of text, headings first."""
+    """Return the rows as lines of text, headings first."""
     names = "case", "catalog", "index", "rate", "answered", "p50", "p90", "p99", "p99.9", "errors"
     lines = [(*names, "CPU us", "client us", "late p99", "others")]
     for row in rows:
@@ -198,6 +197,6 @@ def _sleep_until(moment: float) -> None:
 
 
 def _busy_seconds() -> float:
-    """Processor time of the whole machine that was not idle."""
+    """Return the seconds that the machine's processors were not idle."""
     times = psutil.cpu_times()
     return float(times.user + times.nice + times.system + getattr(times, "softirq", 0.0) + getattr(times, "irq", 0.0))

@@ -1,10 +1,14 @@
-"""The HTTP service: `mtaw-fast serve`. docs/service.md says what it answers.
+"""The HTTP service behind `mtaw-fast serve`; docs/service.md is its reference.
 
-supervisor     starts workers, and others in the place of those that die
-worker         one process: loads the bundle, then serves until told to stop
-app            the routes; middleware: what holds for every request; connection: clients that are slow
-request_queue  where requests wait; ranking: the work itself; sessions: those that the service keeps
-reload         how a new bundle comes in; bundles: which of several answers whom
-counters       what is counted, over all workers; metrics: which numbers there are; version_counters: those by bundle version
-feedback       what came of a ranking; cors, origin: which pages may ask; pages: those that the service itself shows
+A layer imports only from the layers above it in this list:
+
+settings, errors                          options of the service; errors of requests
+resources, background, redis_client       shared memory and open files; threads; a Redis client
+observability                             counters, metrics and the log
+sessions, feedback_store                  stores of the sessions that the service keeps, and of feedback
+snapshot, bundles, request_queue          loaded bundles and their reload; the queue of waiting requests
+state                                     what the routes of one worker share
+http                                      connections, request bodies, access rules, error responses, shutdown
+routes                                    the handlers, their messages, the OpenAPI document and the web pages
+app, worker, supervisor                   the ASGI app; a process that serves; the parent of these processes
 """

@@ -1,4 +1,4 @@
-"""The ASGI app of a process that serves: its routes, how errors are answered, and what holds for all of them."""
+"""The ASGI app of a worker: its routes, its error responses, and the middleware around them."""
 
 from __future__ import annotations
 
@@ -10,38 +10,35 @@ from litestar import Litestar, Request, Response, get, route
 from litestar.datastructures import State
 
 from mtaw_fast.errors import UsageError
-from mtaw_fast.service.bundles import Bundles
-from mtaw_fast.service.feedback.stores import open_feedback
-from mtaw_fast.service.http.answers import JSON
+from mtaw_fast.service.bundles import Bundles, Reloader
+from mtaw_fast.service.feedback_store import open_feedback
 from mtaw_fast.service.http.decoding import StrictRequest
-from mtaw_fast.service.http.error_answers import error_answer
 from mtaw_fast.service.http.middleware import Middleware
-from mtaw_fast.service.http.openapi import openapi_config
-from mtaw_fast.service.http.openapi_limits import state_limits
+from mtaw_fast.service.http.responses import JSON, error_answer
 from mtaw_fast.service.observability.metrics import Metrics
-from mtaw_fast.service.reload import Reloader
 from mtaw_fast.service.request_queue import RequestQueue
-from mtaw_fast.service.routes import events as learning
-from mtaw_fast.service.routes import feedback, items, operations
-from mtaw_fast.service.routes import recommend as routes
+from mtaw_fast.service.routes import events, feedback, items, operations, recommend
+from mtaw_fast.service.routes.openapi import openapi_config, state_limits
 from mtaw_fast.service.routes.pages import page_routes
-from mtaw_fast.service.sessions.stores import open_sessions
+from mtaw_fast.service.sessions import open_sessions
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.state import Service, service_of
 
-_STORE_TIMEOUT = 1.0  # seconds that the session store has for an answer
+_STORE_TIMEOUT = 1.0  # seconds for a reply of Redis
 
 
-def make_service(settings: Settings, reloader: Reloader, metrics: Metrics, beside: Sequence[Reloader] = ()) -> Service:
-    """What the routes share, for a process that serves.
+def make_service(settings: Settings, reloader: Reloader, metrics: Metrics, others: Sequence[Reloader] = ()) -> Service:
+    """Return what the routes of a worker share.
 
-    beside: of the bundles that are served with the first. Raises UsageError on a session store or a place for feedback
-    that cannot be one, and where the bundles' ids are not of one type.
+    others: the reloaders of further bundles. Raises UsageError if a store for sessions or feedback cannot be used, or
+    if the item ids of the bundles have different types.
     """
-    reloaders = [reloader, *beside]
+    reloaders = [reloader, *others]
     if len({one.snapshot.recommender.ids.kind for one in reloaders}) > 1:
         kinds = ", ".join(f"{one.snapshot.name} {one.snapshot.recommender.ids.kind}" for one in reloaders)
-        raise UsageError(f"--bundle: the bundles' item ids are of different types ({kinds}); serve those of one type")
+        raise UsageError(
+            f"--bundle: the bundles' item ids are of different types ({kinds}); serve bundles with ids of one type"
+        )
     bundles = Bundles(reloaders, [weight for _, weight in settings.side_by_side])
     queue = RequestQueue(settings.limits, metrics)
     sessions = open_sessions(settings, _STORE_TIMEOUT)
@@ -49,11 +46,11 @@ def make_service(settings: Settings, reloader: Reloader, metrics: Metrics, besid
 
 
 def make_app(service: Service) -> Middleware:
-    """The app, with the routes that the settings ask for."""
+    """Return the app, with the routes that the settings ask for."""
     handlers: list[Any] = [
-        routes.recommend,
-        routes.recommend_batch,
-        routes.bundle,
+        recommend.recommend,
+        recommend.recommend_batch,
+        recommend.bundle,
         items.similar_items,
         items.find_items,
         items.add_items,
@@ -66,11 +63,11 @@ def make_app(service: Service) -> Middleware:
         _openapi,
     ]
     if service.sessions is not None:
-        handlers += [_options(routes.session, learning.forget), routes.click, routes.session]
+        handlers += [_options(recommend.session, events.forget), recommend.click, recommend.session]
     if service.sessions is not None or service.learns:
-        handlers.append(learning.forget)
+        handlers.append(events.forget)
     if service.learns:
-        handlers.append(learning.events)
+        handlers.append(events.events)
     if service.feedback is not None:
         handlers.append(feedback.feedback)
     app = Litestar(
@@ -81,11 +78,11 @@ def make_app(service: Service) -> Middleware:
         openapi_config=None,
         logging_config=None,
     )
-    return Middleware(app, service, routes.DIRECT)
+    return Middleware(app, service, recommend.DIRECT)
 
 
 def _options(*handlers: Any) -> Any:
-    """What `OPTIONS` is answered on the path that some handlers share: Litestar's own would name the first's method."""
+    """Return a handler of OPTIONS for a path that handlers share: Litestar's own names only the first one's method."""
     methods = sorted({"OPTIONS"}.union(*(one.http_methods for one in handlers)))
 
     @route(sorted(handlers[0].paths)[0], http_method=["OPTIONS"], status_code=204, include_in_schema=False)
@@ -96,7 +93,7 @@ def _options(*handlers: Any) -> Any:
 
 
 def _document(handlers: list[Any], service: Service) -> bytes:
-    """The OpenAPI document, from an app of its own: one that describes itself also serves pages that load from CDNs."""
+    """Return the OpenAPI document. A separate app makes it: one that describes itself also serves pages from CDNs."""
     document = Litestar(
         handlers, request_class=StrictRequest, openapi_config=openapi_config(), logging_config=None
     ).openapi_schema.to_schema()
@@ -111,7 +108,7 @@ async def _openapi(request: StrictRequest) -> Response[bytes]:
 
 
 def _failed(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    """Any error as the one kind of error answer."""
+    """Return the error response for any error."""
     scope: Any = request.scope
     status, body, headers = error_answer(scope, error, service_of(request))
     return Response(body, status_code=status, media_type=JSON, headers=headers)

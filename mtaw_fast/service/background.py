@@ -1,4 +1,4 @@
-"""Slow work of a worker beside its event loop, in threads that do not keep the process alive."""
+"""Slow work of a worker, in threads that leave its event loop free and do not keep the process alive."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_YIELDING = 5  # niceness of work that can wait
+_NICENESS = 5
 
 
 async def in_background(work: Callable[[], T]) -> T:
-    """Run `work` in a thread of its own that yields the processor to requests where they compete for it."""
+    """Run `work` in a thread of its own, at a lower priority than requests; return its result or raise its error."""
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[T] = loop.create_future()
 
     def run() -> None:
-        with contextlib.suppress(OSError, AttributeError):  # niceness of a single thread is Linux's own
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _YIELDING)
+        with contextlib.suppress(OSError, AttributeError):  # only Linux has a niceness of single threads
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         try:
             result = work()
-        except BaseException as error:  # handed to whoever waits, whatever it is
+        except BaseException as error:  # whatever it is, the caller gets it
             failure = error
-            _hand_over(loop, outcome, lambda: outcome.set_exception(failure))
+            _deliver(loop, outcome, lambda: outcome.set_exception(failure))
         else:
-            _hand_over(loop, outcome, lambda: outcome.set_result(result))
+            _deliver(loop, outcome, lambda: outcome.set_result(result))
 
     threading.Thread(target=run, daemon=True).start()
     return await outcome
 
 
-def _hand_over(loop: asyncio.AbstractEventLoop, outcome: asyncio.Future[T], settle: Callable[[], None]) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
+def _deliver(loop: asyncio.AbstractEventLoop, outcome: asyncio.Future[T], settle: Callable[[], None]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
         loop.call_soon_threadsafe(lambda: None if outcome.done() else settle())

@@ -1,22 +1,113 @@
-"""The bundles that a worker serves, and which of them answers whom."""
+"""The bundles that a worker serves: how a new one is loaded, and which of several answers a session."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import time
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
+from typing import Literal
 
-from mtaw_fast.service.reload import Reloader
+from mtaw_fast.errors import MtawError
+from mtaw_fast.service.background import in_background
+from mtaw_fast.service.observability.counters import VERSION, version_cell
+from mtaw_fast.service.observability.metrics import Metrics
+from mtaw_fast.service.observability.service_log import log_event
+from mtaw_fast.service.settings import Settings
+from mtaw_fast.service.snapshot import Snapshot, current_version, load_snapshot, signature
 
+_TICK = 0.25  # seconds between looks at the reload requests of other workers
 _DIGEST = 8  # bytes of a hash
 _PERSON = b"mtaw_fast.share"
 
+ReloadResult = Literal["loaded", "unchanged"]
+
+
+class Reloader:
+    """Holds the snapshot that answers are made from, and replaces it when its folder holds another bundle.
+
+    `snapshot` changes in one assignment: a request reads it once and uses that snapshot to its end. A bundle that
+    cannot be loaded changes nothing, and is tried again only when the manifest changes or a reload is requested.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        The bundle that is loaded now.
+    seen : object
+        The manifest's `signature` from before `snapshot` was loaded.
+    place : int
+        The bundle's place in `settings.served`.
+    """
+
+    def __init__(self, settings: Settings, snapshot: Snapshot, seen: object, metrics: Metrics, place: int = 0) -> None:
+        self._settings, self._metrics = settings, metrics
+        self._served, self._place = settings.served[place], place
+        self._seen = seen
+        self._reloading = asyncio.Lock()
+        self.acknowledge()
+        self._switch_to(snapshot)
+
+    def _switch_to(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self._metrics.counters.own[VERSION + self._place] = version_cell(snapshot.version)
+        self._metrics.serve(snapshot.version)
+
+    async def reload(self) -> ReloadResult:
+        """Load the bundle in the folder if it is not the one in service. Raises MtawError if it cannot be used."""
+        async with self._reloading:
+            settings, (folder, name) = self._settings, self._served
+            self._seen = signature(folder)
+            try:
+                if await in_background(lambda: current_version(folder)) == self.snapshot.version:
+                    return "unchanged"
+                start = time.perf_counter()
+                fresh = await in_background(
+                    lambda: load_snapshot(folder, settings.encoder, settings.index, settings.learn, name)
+                )
+                kind = fresh.recommender.ids.kind
+                if name is not None and kind != self.snapshot.recommender.ids.kind:
+                    raise MtawError(f"{folder}: the new bundle's ids are {kind}, those of the other bundles are not")
+            except Exception as error:  # whatever a damaged bundle raises, the old one stays in service
+                self._metrics.add("mtaw_reloads_total", "refused")
+                why = str(error) if isinstance(error, MtawError) else f"{type(error).__name__}: {error}"
+                log_event("reload_refused", level="error", reason=why, version=self.snapshot.version)
+                raise MtawError(why) from None
+            before, seconds, old = self.snapshot.version, time.perf_counter() - start, self.snapshot.recommender
+            self._switch_to(fresh)
+            await in_background(old.close)
+            self._metrics.add("mtaw_reloads_total", "loaded")
+            named = {} if name is None else {"bundle": name}
+            log_event("reload", version=fresh.version, before=before, seconds=round(seconds, 3), **named)
+            return "loaded"
+
+    def acknowledge(self) -> None:
+        """Count the reload requests so far as done: the caller is about to call `reload`."""
+        self._acknowledged = self._metrics.counters.reload_requests
+
+    async def watch(self) -> None:
+        """Reload whenever the manifest changes or a reload is requested, for as long as the worker lives."""
+        counters = self._metrics.counters
+        next_check = time.monotonic() + self._settings.reload_interval
+        while True:
+            await asyncio.sleep(min(_TICK, self._settings.reload_interval))
+            requested = counters.reload_requests != self._acknowledged
+            if not requested and time.monotonic() < next_check:
+                continue
+            self.acknowledge()
+            next_check = time.monotonic() + self._settings.reload_interval
+            if requested or signature(self._served.folder) != self._seen:
+                try:
+                    await self.reload()
+                except MtawError:
+                    continue  # `reload` has logged and counted it
+
 
 def place_of(session: str) -> float:
-    """Where a session's id lies in 0 <= x < 1: evenly spread, and the same in every process, on every machine."""
+    """Return a number 0 <= x < 1 for a session's id: evenly distributed, and the same in every process everywhere."""
     text = session.encode("utf-8", "surrogatepass")
     digest = hashlib.blake2b(text, digest_size=_DIGEST, person=_PERSON).digest()
-    return (int.from_bytes(digest, "big") >> 11) / (1 << 53)  # as many bits as a float holds: 1 is never reached
+    return (int.from_bytes(digest, "big") >> 11) / (1 << 53)  # as many bits as a float holds, so that 1 is not reached
 
 
 class Bundles:
@@ -25,9 +116,9 @@ class Bundles:
     Parameters
     ----------
     reloaders : sequence of Reloader
-        One a bundle.
+        One for each bundle.
     weights : sequence of float
-        How much of the sessions each is to answer, relative to the others; by default the first has all.
+        Relative share of the sessions that each bundle answers. Default: the first answers all.
     """
 
     def __init__(self, reloaders: Sequence[Reloader], weights: Sequence[float] = ()) -> None:
@@ -35,7 +126,7 @@ class Bundles:
         self.first = self._reloaders[0]
         total = sum(weights)
         self.shares = [weight / total for weight in weights] or [1.0]
-        self._ends = [end / total for end in accumulate(weights)][:-1]  # of all but the last, whose end is 1
+        self._ends = [end / total for end in accumulate(weights)][:-1]  # of all but the last, which ends at 1
 
     def __len__(self) -> int:
         return len(self._reloaders)
@@ -44,9 +135,10 @@ class Bundles:
         return iter(self._reloaders)
 
     def of(self, session: str | None) -> Reloader:
-        """The one that answers a session, by its id; the first where the session has none.
+        """Return the bundle that answers a session, by the session's id; the first bundle for a session without id.
 
-        The same for as long as the weights are; of two, a session only ever moves to the bundle whose weight grew.
+        The choice depends on the weights alone. With two bundles, a change of weights moves sessions only to the
+        bundle whose weight grew.
         """
         if session is None or not self._ends:
             return self.first

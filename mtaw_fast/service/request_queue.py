@@ -1,4 +1,4 @@
-"""Where requests wait for the processor: a bounded queue, served in order, one ranking a turn of the event loop."""
+"""The queue of waiting requests: bounded, in order, one ranking for each turn of the event loop."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, TypeVar
 
-from mtaw_fast.service.http.problems import ServiceError, unavailable
+from mtaw_fast.service.errors import ServiceError, unavailable
 from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.settings import Limits
 
 T = TypeVar("T")
 
-_FEWEST = 2  # requests that are worked on together: a scan reads the catalog once for two or three
+_FEWEST = 2  # requests of a batch: a scan reads the catalog once for two or three
 
 
 @dataclass(frozen=True, slots=True)
-class Joint:
-    """How a request can be worked on together with others that wait.
+class BatchedWork:
+    """How a request is answered in one batch with other waiting requests.
 
-    key: those with the same one can. payload: what this one brings. work: from all payloads, and the seconds that each
-    has waited, to a result each.
+    key: requests with equal keys go into a batch. payload: this request's input. work: takes all payloads and the
+    seconds that each request has waited; returns a result for each.
     """
 
     key: tuple[Any, ...]
@@ -36,16 +36,16 @@ class Joint:
 class _Waiting:
     since: float
     work: Callable[[float], Any]
-    joint: Joint | None
+    batched: BatchedWork | None
     outcome: asyncio.Future[Any]
 
 
 class RequestQueue:
-    """A worker's queue. Short work runs on the event loop itself, long work in one thread beside it.
+    """A worker's queue. Short work runs on the event loop, long work in one thread.
 
-    Between two rankings the loop looks at its sockets, so that the queue is what waits, and not the network: the
-    newest request is refused at once where it is full, and one that has waited for too long is not worked on any more.
-    Where several at its head can be worked on together, they are: so the longer it gets, the faster it moves.
+    Between two rankings the event loop reads its sockets, so that requests wait in the queue and not in the network. A
+    full queue refuses the newest request at once. A request past its deadline is dropped. Requests at the head of the
+    queue that can be batched are answered in one batch, so that a longer queue moves faster.
     """
 
     def __init__(self, limits: Limits, metrics: Metrics) -> None:
@@ -53,33 +53,34 @@ class RequestQueue:
         self._micro_batch = limits.micro_batch
         self._waiting: deque[_Waiting] = deque()
         self._working = False
-        self._aside = 0
-        self._thread = ThreadPoolExecutor(1, "aside")
+        self._in_thread = 0
+        self._thread = ThreadPoolExecutor(1, "long-requests")
 
     @property
     def length(self) -> int:
-        """How many requests are in the queue or being worked on aside."""
-        return len(self._waiting) + self._aside
+        """Number of requests that wait, or are in the thread."""
+        return len(self._waiting) + self._in_thread
 
-    async def run(self, work: Callable[[float], T], joint: Joint | None = None) -> T:
-        """The result of short `work`, which is told how many seconds it has waited, or its part of `joint` work.
+    async def run(self, work: Callable[[float], T], batched: BatchedWork | None = None) -> T:
+        """Run short `work` on the event loop, or as part of a batch; return its result.
 
-        Raises ServiceError where the queue is full, or the deadline passed in it.
+        `work` gets the seconds that it has waited. Raises ServiceError (503) if the queue is full, or the deadline
+        passed while the request waited.
         """
         self._admit()
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[T] = loop.create_future()
-        self._waiting.append(_Waiting(perf_counter(), work, joint, outcome))
+        self._waiting.append(_Waiting(perf_counter(), work, batched, outcome))
         if not self._working:
             self._working = True
             loop.call_soon(self._turn, loop)
         return await outcome
 
-    async def run_aside(self, work: Callable[[float, Callable[[], None]], T]) -> T:
-        """The result of long `work`, from the thread; errors as `run`.
+    async def run_in_thread(self, work: Callable[[float, Callable[[], None]], T]) -> T:
+        """Run long `work` in the thread; return its result. Raises as `run`.
 
-        `work` is told how many seconds it has waited, and gets a function to call now and then, which raises
-        ServiceError once the deadline has passed.
+        `work` gets the seconds that it has waited, and a function to call now and then: it raises ServiceError (503)
+        once the deadline has passed.
         """
         self._admit()
         since = perf_counter()
@@ -92,7 +93,7 @@ class RequestQueue:
             check()
             return work(perf_counter() - since, check)
 
-        self._aside += 1
+        self._in_thread += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, start)
         except ServiceError as problem:
@@ -100,29 +101,29 @@ class RequestQueue:
                 self._metrics.add("mtaw_rejected_total", "deadline_passed")
             raise
         finally:
-            self._aside -= 1
+            self._in_thread -= 1
 
     def _admit(self) -> None:
         if self.length >= self._most:
             self._metrics.add("mtaw_rejected_total", "overloaded")
-            raise unavailable("overloaded", f"{self._most} requests wait already; try again")
+            raise unavailable("overloaded", f"{self._most} requests are waiting already; try again")
 
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Answer the first request that is still worth it, and those behind it that go together with it."""
+        """Answer the first request that is not too late, together with those behind it that make a batch with it."""
         first = self._next()
         if first is not None:
             group = self._group(first)
             now = perf_counter()
             waited = [now - one.since for one in group]
             try:
-                if first.joint is not None and len(group) > 1:
-                    payloads = [one.joint.payload for one in group if one.joint is not None]
-                    results = first.joint.work(payloads, waited)
+                if first.batched is not None and len(group) > 1:
+                    payloads = [one.batched.payload for one in group if one.batched is not None]
+                    results = first.batched.work(payloads, waited)
                 else:
                     results = [first.work(waited[0])]
                 for one, result in zip(group, results, strict=True):
                     one.outcome.set_result(result)
-            except Exception as error:  # it belongs to the requests, not to the queue
+            except Exception as error:  # each request of the batch gets it
                 for one in group:
                     if not one.outcome.done():
                         one.outcome.set_exception(error)
@@ -131,11 +132,11 @@ class RequestQueue:
             loop.call_soon(self._turn, loop)
 
     def _next(self) -> _Waiting | None:
-        """Take the first request that is still worth it from the queue."""
+        """Take the first request that is not too late from the queue."""
         while self._waiting:
             one = self._waiting.popleft()
             if one.outcome.done():
-                continue  # its client's connection was given up
+                continue  # its client has gone
             if perf_counter() - one.since <= self._deadline:
                 return one
             self._metrics.add("mtaw_rejected_total", "deadline_passed")
@@ -143,12 +144,12 @@ class RequestQueue:
         return None
 
     def _group(self, first: _Waiting) -> list[_Waiting]:
-        """The first request, with those behind it that it is faster to work on together. All leave the queue."""
-        if first.joint is None or len(self._waiting) + 1 < _FEWEST:
+        """Return the first request with those behind it that make a batch with it; they leave the queue."""
+        if first.batched is None or len(self._waiting) + 1 < _FEWEST:
             return [first]
-        key, count = first.joint.key, 0
+        key, count = first.batched.key, 0
         for one in self._waiting:
-            if one.joint is None or one.joint.key != key or one.outcome.done() or count + 1 >= self._micro_batch:
+            if one.batched is None or one.batched.key != key or one.outcome.done() or count + 1 >= self._micro_batch:
                 break
             count += 1
         if count + 1 < _FEWEST:
@@ -156,7 +157,7 @@ class RequestQueue:
         return [first, *(self._waiting.popleft() for _ in range(count))]
 
     def close(self) -> None:
-        """Let the thread end; what it still has to do is dropped."""
+        """End the thread; work that it has not begun is dropped."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 

@@ -1,4 +1,4 @@
-"""How a service was started: what it serves, where, and the limits that it holds clients to."""
+"""The settings of a service: what it serves, where, and the limits for its clients."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.ranking.encoders import EncoderName
 from mtaw_fast.ranking.retrieval import IndexName
-from mtaw_fast.service.observability.counters import MOST_BUNDLES
 
 _LIMIT_FLAGS = {
     "body": "--max-body", "clicks": "--max-clicks", "k": "--max-k", "batch": "--max-batch", "queue": "--queue",
     "deadline": "--deadline", "read_timeout": "--read-timeout", "micro_batch": "--micro-batch",
     "connections": "--max-connections",
 }  # fmt: skip
+MOST_BUNDLES = 4  # served side by side
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 REDIS = ("redis://", "rediss://", "unix://")
 
 
 def _check_positive(flag: str, value: float) -> None:
-    if not 0 < value < math.inf:  # which no NaN is
+    if not 0 < value < math.inf:  # NaN fails, too
         raise UsageError(f"{flag} must be above 0 and finite, not {value}")
 
 
@@ -32,10 +32,20 @@ def _check_positive(flag: str, value: float) -> None:
 class Limits:
     """What a client may ask for.
 
-    body: bytes of a request's body. clicks: of a session. k: results. batch: sessions in a request. queue: requests
-    that wait, a worker. deadline: seconds that a request may wait, and that a batch may take. read_timeout: seconds
-    that a client has for its headers, for its body, and to read an answer. micro_batch: requests that wait which
-    are ranked in one pass over the catalog at most; 1: none are. connections: open at once, a worker.
+    Parameters
+    ----------
+    body : int
+        Bytes of a request's body.
+    clicks, k, batch : int
+        Clicks of a session, results, and sessions in a request.
+    queue, connections : int
+        Waiting requests and open connections of each worker.
+    deadline : float
+        Seconds that a request may wait, and that a batch may take.
+    read_timeout : float
+        Seconds that a client has to send its headers, to send its body, and to read an answer.
+    micro_batch : int
+        Waiting requests that are ranked in one pass over the catalog at most; 1 turns this off.
     """
 
     body: int = 1 << 20
@@ -54,7 +64,7 @@ class Limits:
 
 
 class Served(NamedTuple):
-    """A bundle's folder, and the name that its answers bear where it is one of several."""
+    """A bundle's folder; if it is one of several, also the name that its answers carry."""
 
     folder: Path
     name: str | None
@@ -62,14 +72,34 @@ class Served(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that `mtaw-fast serve` was told.
+    """The options of `mtaw-fast serve`. Raises UsageError if they do not make sense together.
 
-    sessions: None, 'memory' or a redis:// URL. max_sessions, max_sessions_bytes: held in memory at most. session_ttl,
-    reload_interval, shutdown_timeout: seconds. token: of the routes below /admin, which refuse everybody without one. access_log: whether
-    every request is logged. sessions_password: of the Redis. trusted_hosts: names of the service beside `host`, see
-    `origin.check_origin`. cors_origins: whose pages may read answers and click. learn: where the service learns from
-    clicks, if it does. feedback: where feedback is kept, if it is: a file, a folder or a redis:// URL. side_by_side:
-    (folder, weight) of each bundle where there are several; `bundle` is the first of them.
+    Parameters
+    ----------
+    bundle : Path
+        The folder to serve; with `side_by_side`, the first of its folders.
+    sessions : str, optional
+        Where the service keeps sessions: 'memory' or a redis:// URL.
+    session_ttl, reload_interval, shutdown_timeout : float
+        Seconds.
+    max_sessions, max_sessions_bytes : int
+        Limits of `sessions='memory'`.
+    sessions_password : str, optional
+        The password of Redis.
+    token : str, optional
+        The bearer token of the routes below /admin. Without it they refuse every request.
+    access_log : bool
+        Whether to log every request.
+    trusted_hosts : tuple of str
+        Names of the service in addition to `host`, see `http.access.check_origin`.
+    cors_origins : tuple of str
+        Origins whose pages may read answers and click.
+    feedback : str, optional
+        Where to store feedback: a file, a folder or a redis:// URL.
+    side_by_side : tuple of (Path, float)
+        Folder and weight of each bundle, if several are served.
+    learn : LearningSettings, optional
+        Learn from clicks, with these settings.
     """
 
     bundle: Path
@@ -106,15 +136,15 @@ class Settings:
             _check_cors_origin(origin)
         if self.sessions == "memory" and self.workers > 1:
             raise UsageError(
-                f"--sessions memory lives in one worker, and there are {self.workers}; take --workers 1 or "
+                f"--sessions memory works with one worker, not {self.workers}; use --workers 1 or "
                 "--sessions redis://host:6379/0"
             )
         if self.sessions not in (None, "memory") and not self.sessions.startswith(REDIS):
-            raise UsageError("--sessions is 'memory' or a redis:// address; give one of them")
+            raise UsageError("--sessions must be 'memory' or a redis:// address")
         for flag, address in (("--sessions", self.sessions), ("--feedback", self.feedback)):
             if address is not None and address.startswith(REDIS) and _names_password(address):
                 raise UsageError(
-                    f"{flag} holds a password, which every user of this machine can read in the list of processes; "
+                    f"{flag} contains a password, and every user of this machine can read it in the process list; "
                     "give it in --sessions-password-file or $MTAW_REDIS_PASSWORD"
                 )
 
@@ -127,28 +157,28 @@ class Settings:
             raise UsageError(f"--bundle is given {len(folders)} times, the most is {MOST_BUNDLES}; serve fewer")
         if len(set(names)) < len(names):
             raise UsageError(
-                f"--bundle: two folders are called {_twice(names)!r}, and answers bear that name; rename one"
+                f"--bundle: two folders are called {_twice(names)!r}, and answers carry that name; rename one"
             )
         for folder, weight in self.side_by_side:
             if not 0 <= weight < math.inf:
                 raise UsageError(f"--bundle {folder}={weight:g}: the weight must be 0 or above, and finite")
         if not 0 < sum(weights) < math.inf:
-            raise UsageError("--bundle: the weights are all 0; give one of the bundles some of the sessions")
+            raise UsageError("--bundle: the weights are all 0; give at least one bundle a weight above 0")
         if self.learn is not None:
             raise UsageError(
-                "--learn grows one bundle, and --bundle names several; serve them without --learn, or one alone"
+                "--learn updates one bundle, and --bundle names several; serve them without --learn, or serve one"
             )
 
     @property
     def served(self) -> tuple[Served, ...]:
-        """Every bundle that is served."""
+        """All bundles that are served."""
         if not self.side_by_side:
             return (Served(self.bundle, None),)
         return tuple(Served(folder, folder.name) for folder, _ in self.side_by_side)
 
     @property
     def own_names(self) -> frozenset[str]:
-        """The names that clients call this service by, in lower case."""
+        """The host names of this service, in lower case."""
         return frozenset(name.lower() for name in (self.host, *self.trusted_hosts))
 
 
@@ -157,7 +187,7 @@ def _twice(names: list[str]) -> str:
 
 
 def _check_cors_origin(origin: str) -> None:
-    """Raise UsageError where it is not what a browser sends: a scheme and a host, perhaps a port, and no more."""
+    """Raise UsageError unless it is an origin as browsers send it: scheme, host, and any port but the default."""
     try:
         parts = urlsplit(origin)
         whole = parts.scheme in _DEFAULT_PORTS and bool(parts.hostname) and parts.port != _DEFAULT_PORTS[parts.scheme]
@@ -166,14 +196,14 @@ def _check_cors_origin(origin: str) -> None:
         whole = False
     if not whole or not (origin.isascii() and origin.isprintable()):
         raise UsageError(
-            f"--cors-origin {origin!r} is no origin as browsers send it; write scheme and host in lower case, and a "
-            "port that is not the scheme's own, as in https://shop.example, for each origin that may read answers"
+            f"--cors-origin {origin!r} is not an origin as browsers send it; write scheme and host in lower case, and "
+            "the port unless it is the default, as in https://shop.example"
         )
 
 
 def _names_password(address: str) -> bool:
     try:
         parts = urlsplit(address)
-    except ValueError:  # told where it is opened
+    except ValueError:  # opening it reports the error
         return "@" in address
     return bool(parts.password) or "password" in parse_qs(parts.query)

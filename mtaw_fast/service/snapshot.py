@@ -1,4 +1,4 @@
-"""A loaded bundle as the service holds it: the recommender and the version that its answers carry."""
+"""A loaded bundle: the recommender, and the version that its answers carry."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mtaw_fast.ranking.encoders import EncoderName
 from mtaw_fast.ranking.retrieval import IndexName
 from mtaw_fast.recommender import Recommender
 
-_FIRST = 20  # results of the ranking that a bundle must give before it is taken into service
+_TRIAL_K = 20  # results of the ranking that a bundle must give before it is served
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """What one answer is made from, from beginning to end. name: of the bundle, where several are served."""
+    """The bundle that one answer is made from. name: of the bundle, if several are served."""
 
     recommender: Recommender
     version: str
@@ -36,16 +36,16 @@ def load_snapshot(
     learn: LearningSettings | None = None,
     name: str | None = None,
 ) -> Snapshot:
-    """Load and verify a bundle, and make one ranking with it: one that cannot answer is not taken into service.
+    """Load and verify a bundle and make one ranking with it, so that a bundle that cannot answer is not served.
 
     name: see `Snapshot`. Raises as `Recommender.load`.
     """
-    version = current_version(folder)  # a bundle that has grown by learning is still the one that was given
+    version = current_version(folder)  # read before loading: a compacted bundle keeps the version of its base
     recommender = Recommender.load(folder, encoder=encoder, index=index, learn=learn)
     ids = recommender.bundle.ids
     try:
         # Also touches the pages that every search reads, so that the first client does not wait for them.
-        recommender.recommend(ids.external(recommender.bundle.most_clicked[:1]), _FIRST)
+        recommender.recommend(ids.external(recommender.bundle.most_clicked[:1]), _TRIAL_K)
     except BaseException:
         recommender.close()
         raise
@@ -53,27 +53,27 @@ def load_snapshot(
 
 
 def current_version(folder: Path) -> str:
-    """The version of the bundle that is in the folder now, its files unverified. Raises BundleError."""
+    """Return the version of the bundle in the folder, without verifying its files. Raises BundleError."""
     return version_of(Bundle.load(folder, verify=False).manifest)
 
 
 def check_version(folder: Path, version: str, wanted: str | None) -> None:
-    """Raise BundleError where a folder holds another bundle than the one that is wanted; None: any is."""
+    """Raise BundleError if the bundle in a folder does not have the wanted version; None accepts any."""
     if wanted not in (None, version):
         raise BundleError(
-            f"{folder} holds bundle {version} on this machine, and {wanted} is to be served; put that bundle there, in "
-            "a folder of its own"
+            f"{folder} on this machine holds bundle {version}, not {wanted}; copy bundle {wanted} into a folder of its "
+            "own"
         )
 
 
 def version_of(manifest: Mapping[str, Any]) -> str:
-    """16 hex digits that differ where a manifest does, and so where any file of a bundle does."""
+    """Return 16 hex digits that identify a manifest, and so every file of its bundle."""
     text = json.dumps(manifest, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def signature(folder: Path) -> tuple[int, int, int] | None:
-    """What changes when a manifest is replaced: cheap to look at. None where there is none."""
+    """Return what changes when the manifest is replaced, without reading it; None without a manifest."""
     try:
         status = (folder / MANIFEST).stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""What the routes of a worker share."""
+"""What the routes of one worker share."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from typing import Any
 from litestar import Request
 from litestar.connection import ASGIConnection
 
-from mtaw_fast.service.bundles import Bundles
-from mtaw_fast.service.feedback.stores import FeedbackStore
+from mtaw_fast.service.bundles import Bundles, Reloader
+from mtaw_fast.service.feedback_store import FeedbackStore
 from mtaw_fast.service.observability.metrics import REFUSALS, Metrics
-from mtaw_fast.service.reload import Reloader
 from mtaw_fast.service.request_queue import RequestQueue
 from mtaw_fast.service.sessions.in_memory import SessionStore
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import Snapshot
 
-_VERSION = "mtaw_version"  # in a request's scope: the version that its answer carries
+_VERSION = "mtaw_version"  # key in a request's scope: the version that its response names
 
 
 @dataclass(slots=True, eq=False)
 class Service:
-    """One worker's parts. stopping: whether it takes no new requests. partial_bodies: bytes of bodies that are not
-    whole yet."""
+    """The parts of one worker.
+
+    stopping: whether it shuts down. partial_bodies: bytes of the request bodies that have not arrived completely.
+    """
 
     settings: Settings
     metrics: Metrics
@@ -36,38 +37,40 @@ class Service:
 
     @property
     def learns(self) -> bool:
-        """Whether clicks teach."""
+        """Whether the service learns from clicks."""
         return self.settings.learn is not None
 
     @property
     def reloader(self) -> Reloader:
-        """Of the bundle that is served; of the first where there are several."""
+        """The reloader of the bundle that is served, of the first if there are several."""
         return self.bundles.first
 
     def take(self, request: Request[Any, Any, Any], session: str | None = None) -> Snapshot:
-        """The snapshot that answers `request` from now on, which the response names as its version. session: whose it
-        is, which decides where several bundles are served."""
+        """Return the snapshot that answers `request`; the response names its version.
+
+        session: the session's id, which decides among several bundles.
+        """
         snapshot = self.bundles.of(session).snapshot
         self.name_version(request.scope, snapshot.version)
         return snapshot
 
     def name_version(self, scope: Any, version: str) -> None:
-        """Let the response to the request of an ASGI scope name `version`."""
+        """Set the version that the response to the request of an ASGI scope names."""
         scope[_VERSION] = version
 
     def gauge(self) -> None:
-        """Bring this worker's gauges up to date, and forget expired sessions."""
+        """Update this worker's gauges, and delete expired sessions."""
         self.metrics.set("mtaw_queue_length", self.queue.length)
         self._gauge_learning()
         if self.sessions is not None:
-            held = self.sessions.sweep()
-            self.metrics.set("mtaw_sessions", held.sessions)
-            self.metrics.set("mtaw_sessions_bytes", held.bytes)
+            usage = self.sessions.sweep()
+            self.metrics.set("mtaw_sessions", usage.sessions)
+            self.metrics.set("mtaw_sessions_bytes", usage.bytes)
 
     def _gauge_learning(self) -> None:
-        """Every worker learns the same: one of them tells."""
+        """Set the gauges of learning. They are the same in every worker, so only the first one sets them."""
         learner = self.reloader.snapshot.recommender.learner
-        if learner is None or not self.metrics.tells:
+        if learner is None or not self.metrics.first_worker:
             return
         event_processor, delta = learner.state.event_processor, learner.state.delta
         self.metrics.set("mtaw_learned_clicks", event_processor.learned_clicks)
@@ -81,11 +84,13 @@ class Service:
             self.metrics.set("mtaw_not_learned_clicks", count, reason)
 
     def version_for(self, scope: Any) -> str:
-        """The version that the response to the request of an ASGI scope names: that of the snapshot it took, or, where
-        it took none, of the one that is served now; asked again, the same."""
+        """Return the version that the response to the request of an ASGI scope names.
+
+        It is that of the request's snapshot. Without one it is the version served at the first call, and stays so.
+        """
         return scope.setdefault(_VERSION, self.reloader.snapshot.version)
 
 
 def service_of(request: ASGIConnection[Any, Any, Any, Any]) -> Service:
-    """The worker's parts, for a route handler."""
+    """Return the worker's parts, for a route handler."""
     return request.app.state.service

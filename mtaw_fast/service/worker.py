@@ -1,4 +1,4 @@
-"""One worker process: loads the bundle, tells the supervisor, and serves until it is told to stop."""
+"""One worker process: it loads the bundle, reports to the supervisor, and serves until SIGTERM."""
 
 from __future__ import annotations
 
@@ -16,32 +16,40 @@ import uvloop
 
 from mtaw_fast.errors import MtawError
 from mtaw_fast.service.app import make_app, make_service
+from mtaw_fast.service.bundles import Reloader
 from mtaw_fast.service.http.acceptor import Acceptor
 from mtaw_fast.service.http.connection import OpenConnections, TimedProtocol
-from mtaw_fast.service.http.file_limit import most_connections
 from mtaw_fast.service.observability.counters import HEARTBEAT, PID
 from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.observability.service_log import configure_logging, flush_log, log_event
-from mtaw_fast.service.reload import Reloader
+from mtaw_fast.service.resources import SharedMemory, most_connections
 from mtaw_fast.service.settings import Settings
-from mtaw_fast.service.shared_memory import SharedMemory
 from mtaw_fast.service.snapshot import load_snapshot, signature
 from mtaw_fast.service.state import Service
 
 _LOG = logging.getLogger("mtaw_fast.service")
-_TICK = 0.25  # seconds between signs of life, and what else happens by the clock
-_NEXT_REQUEST = 1.0  # seconds that a kept connection may still bring a request at shutdown: its answer is the last one
-_TO_CLOSE = 0.5  # seconds that its client has to close it then
-_LAST_ANSWERS = 1.0  # seconds of the shutdown timeout that are left for the answers to what is not done
-_STOPPING_LOOK = 0.02  # seconds between looks at what is left
+_TICK = 0.25  # seconds between heartbeats
+_NEXT_REQUEST = 1.0  # seconds at shutdown in which a kept connection may bring one more request
+_TO_CLOSE = 0.5  # seconds that its client then has to close it
+_LAST_ANSWERS = 1.0  # seconds of the shutdown timeout that are left for the answers to unfinished requests
+_STOP_INTERVAL = 0.02  # seconds between checks of what is left
 
 
 def run_worker(
     settings: Settings, listener: socket.socket, counters: SharedMemory, row: int, supervisor: Connection
 ) -> None:
-    """The process. row: of `counters`, its own. supervisor: told ("ready", version) or ("failed", why); when its other
-    end closes, the supervisor is gone and the worker stops."""
-    for one in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to every process: the supervisor decides
+    """Run the worker process.
+
+    Parameters
+    ----------
+    counters : SharedMemory
+        The counters of all workers.
+    row : int
+        This worker's row of them.
+    supervisor : Connection
+        Receives ("ready", version) or ("failed", reason). When its other end closes, the worker stops.
+    """
+    for one in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to every process; only the supervisor acts
         signal.signal(one, signal.SIG_IGN)
     configure_logging()
     try:
@@ -52,7 +60,7 @@ def run_worker(
     except OSError as error:
         supervisor.send(("failed", f"{error.filename or settings.bundle}: {error.strerror or error}"))
     except Exception:
-        _LOG.exception("worker_broke")  # multiprocessing would print a traceback among the log's lines
+        _LOG.exception("worker_broke")  # without this, multiprocessing prints a traceback into the log
         raise SystemExit(1) from None
     finally:
         flush_log()
@@ -60,9 +68,9 @@ def run_worker(
 
 async def _serve(settings: Settings, listener: socket.socket, metrics: Metrics, supervisor: Connection) -> None:
     limits = settings.limits
-    # No name for a snapshot here: this frame lives as long as the worker, the first bundle must not.
-    first, *beside = [_reloader(settings, metrics, place) for place in range(len(settings.served))]
-    service = make_service(settings, first, metrics, beside)
+    # No variable for a snapshot: this frame lives as long as the worker, and would keep the first bundle in memory.
+    first, *others = [_reloader(settings, metrics, place) for place in range(len(settings.served))]
+    service = make_service(settings, first, metrics, others)
     TimedProtocol.read_timeout = limits.read_timeout
     TimedProtocol.open_connections = OpenConnections()
     server = _Server(service, supervisor)
@@ -82,7 +90,7 @@ async def _serve(settings: Settings, listener: socket.socket, metrics: Metrics, 
 
 
 def _reloader(settings: Settings, metrics: Metrics, place: int) -> Reloader:
-    """With the bundle at a place among `settings.served`, loaded."""
+    """Load the bundle at a place of `settings.served`."""
     folder, name = settings.served[place]
     seen = signature(folder)
     snapshot = load_snapshot(folder, settings.encoder, settings.index, settings.learn, name)
@@ -90,7 +98,7 @@ def _reloader(settings: Settings, metrics: Metrics, place: int) -> Reloader:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which tells the supervisor when it is up and the service when it stops."""
+    """uvicorn's server, which reports to the supervisor when it is ready, and shuts down gracefully."""
 
     def __init__(self, service: Service, supervisor: Connection) -> None:
         super().__init__(
@@ -109,7 +117,7 @@ class _Server(uvicorn.Server):
         self.acceptors: list[Acceptor] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to accept, then say so."""
+        """Start to accept connections, then tell the supervisor."""
         await super().startup([])
         service = self._service
         service.metrics.add("mtaw_worker_starts_total")
@@ -118,12 +126,14 @@ class _Server(uvicorn.Server):
         self._supervisor.send(("ready", service.reloader.snapshot.version))
         asyncio.get_running_loop().add_reader(self._supervisor.fileno(), self._supervisor_gone)
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 (the supervisor's)
-        """Take no new connections, answer what is asked on those that are there, and end them; uvicorn's own waits for
-        nobody who is about to ask, and answers 500 where the time is up."""
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 (the supervisor closes them)
+        """Stop accepting, answer the requests on open connections, and close them.
+
+        uvicorn itself closes connections on which a request is on its way, and answers 500 at the timeout.
+        """
         loop, timeout = asyncio.get_running_loop(), self._service.settings.shutdown_timeout
-        waiting, state = TimedProtocol.open_connections, self.server_state
-        self._service.stopping = waiting.stopping = True
+        open_connections, state = TimedProtocol.open_connections, self.server_state
+        self._service.stopping = open_connections.stopping = True
         for acceptor in self.acceptors:
             acceptor.close()
         for connection in list(state.connections):
@@ -132,16 +142,16 @@ class _Server(uvicorn.Server):
         ends_idle, ends_all = began + min(_NEXT_REQUEST, timeout / 2), began + timeout - min(_LAST_ANSWERS, timeout / 4)
         cancelled = False
         while (state.connections or state.tasks) and loop.time() < ends_all + _LAST_ANSWERS:
-            await asyncio.sleep(_STOPPING_LOOK)
+            await asyncio.sleep(_STOP_INTERVAL)
             now = loop.time()
-            for connection in list(waiting.idle) if now >= ends_idle else ():
+            for connection in list(open_connections.idle) if now >= ends_idle else ():
                 connection.end()
-            for connection in list(waiting.idle) if now >= ends_idle + _TO_CLOSE else ():
+            for connection in list(open_connections.idle) if now >= ends_idle + _TO_CLOSE else ():
                 connection.transport.close()
             if now >= ends_all and not cancelled:
                 cancelled = True
                 for task in list(state.tasks):
-                    task.cancel()  # the middleware answers
+                    task.cancel()  # the middleware then answers 503
         for connection in list(state.connections):
             connection.transport.abort()
         await self.lifespan.shutdown()
@@ -156,8 +166,8 @@ class _Server(uvicorn.Server):
         most = most_connections(settings.limits.connections)
         if most < settings.limits.connections:
             log_event("fewer_connections", level="warning", most=most, asked=settings.limits.connections)
-        room = TimedProtocol.open_connections.make_room
-        return Acceptor(listener, make_protocol, state.connections, self._service.metrics.counters, most, room)
+        make_room = TimedProtocol.open_connections.make_room
+        return Acceptor(listener, make_protocol, state.connections, self._service.metrics.counters, most, make_room)
 
     def _supervisor_gone(self) -> None:
         asyncio.get_running_loop().remove_reader(self._supervisor.fileno())
@@ -165,7 +175,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Any:
-        """SIGTERM means stop; unlike uvicorn, the process then ends as one that succeeded."""
+        """Stop on SIGTERM; unlike with uvicorn, the process then ends with status 0."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, lambda: setattr(self, "should_exit", True))
         try:
@@ -175,14 +185,14 @@ class _Server(uvicorn.Server):
 
 
 async def _tick(service: Service, server: _Server) -> None:
-    """What happens by the clock: a sign of life, gauges, expired sessions and slow clients."""
+    """Regular work: the heartbeat, gauges, expired sessions and slow clients."""
     loop, own = asyncio.get_running_loop(), service.metrics.counters.own
     while True:
         own[HEARTBEAT] += 1
         service.gauge()
         now = loop.time()
         for acceptor in server.acceptors:
-            acceptor.tell()
+            acceptor.publish_count()
         for connection in list(server.server_state.connections):
             assert isinstance(connection, TimedProtocol)
             connection.expire(now)

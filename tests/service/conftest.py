@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from mtaw_fast.data.item_ids import ItemIds
-from tests.service.running import Running, running
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
+from tests.support.redis_server import redis as redis
+from tests.support.service.running import Running, running
 
 N_ITEMS = 60
 ODD_IDS = ["", " ", "a b", "a+b", "50%", "ä/ö?x=1&y=2#z", "日本\u0000", 'quote"\\', "7", "🙂"]
@@ -21,7 +22,7 @@ SESSIONS = ["--sessions", "memory", "--trusted-host", "Shop.Example"]
 
 @pytest.fixture(scope="session")
 def text_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """60 items with text ids, ten of them odd ones."""
+    """60 items with text ids, ten of them unusual."""
     folder = tmp_path_factory.mktemp("text") / "bundle"
     ids = ItemIds.from_list([*ODD_IDS, *(f"sku-{i}" for i in range(len(ODD_IDS), N_ITEMS))])
     save_parts(folder, **{**bundle_parts(n_items=N_ITEMS), "ids": ids})
@@ -30,7 +31,7 @@ def text_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def int_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """60 items with integer ids, the extremes of int64 among them."""
+    """60 items with integer ids, among them the limits of int64."""
     folder = tmp_path_factory.mktemp("int") / "bundle"
     ids = ItemIds.from_list([*INT_IDS, *range(1000, 1000 + N_ITEMS - len(INT_IDS))])
     save_parts(folder, **{**bundle_parts(n_items=N_ITEMS), "ids": ids})

@@ -3,9 +3,9 @@
     python -m tests.service.hostile --bodies 10000           until done
     python -m tests.service.hostile --first 4711 --bodies 1  one case again
 
-Every case is a connection of its own (`hostile_cases.py`). Then slow clients sit on their connections while another one
-asks, and is to be answered as ever; and then idle ones, more than the service takes. `tests.service.stops` stops
-services under load, `tests.service.siege` does everything at once for half an hour.
+Every case is a connection of its own (`hostile_cases.py`). Then slow clients, and then more idle clients than the
+service accepts, keep their connections open while a regular client must get its usual answers. `tests.service.stops`
+stops services under load; `tests.service.siege` does everything at once for half an hour.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.service import hostile_cases
-from tests.service.hostile_cases import Case, case, request
-from tests.service.running import Reply as HttpReply
-from tests.service.running import Running, ask_on
 from tests.support.random_bundle import save_random
+from tests.support.service import hostile_cases
+from tests.support.service.hostile_cases import Case, case, request
+from tests.support.service.running import Reply as HttpReply
+from tests.support.service.running import Running, ask_on
 
 N_ITEMS = 80
 WORKERS = 2
-READ_TIMEOUT = 2  # seconds that the service under attack waits for a slow client
+READ_TIMEOUT = 2  # seconds that the service waits for a slow client
 OPTIONS = ("--read-timeout", str(READ_TIMEOUT), "--max-connections", "400", "--cors-origin", "https://shop.example")
 TOKEN = {"MTAW_ADMIN_TOKEN": hostile_cases.TOKEN}
-BOUND = 16 << 20  # bytes that a worker may have more at the end than after the warm-up: arenas fill for long
+BOUND = 16 << 20  # bytes that a worker may grow after the warm-up: malloc arenas fill slowly
 _PATIENCE = 30.0  # seconds for an answer or the end of the connection; machines are busy
-_PARTS = 10  # of a run, after each of which memory is looked at
+_PARTS = 10  # of a run; memory is measured after each
 _THREADS = 8
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
 _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
@@ -48,7 +48,7 @@ _GOOD = {"session": ["sku-3", "sku-4"], "k": 5}
 
 @dataclass(frozen=True)
 class Reply:
-    """status: of the final response; 0 where the connection was closed without one, -1 where neither came in time."""
+    """status: of the final response; 0 if the connection closed without one, -1 if neither came in time."""
 
     status: int
     body: bytes = b""
@@ -56,8 +56,11 @@ class Reply:
 
 @dataclass
 class Outcome:
-    """What an attack came to. statuses: how often each kind of case got each status. wrong: what must not be, a line
-    each. memory: bytes of the workers' own, at the end of equal parts of the run; the first one is the warm-up."""
+    """Result of an attack.
+
+    statuses: how often each kind of case got each status. wrong: a line for each failure. memory: the workers' own
+    bytes at the end of equal parts of the run; the first part is the warm-up.
+    """
 
     cases: int = 0
     seconds: float = 0.0
@@ -73,14 +76,14 @@ class Outcome:
         lines = [f"  {kind}: {', '.join(counts)}" for kind, counts in kinds.items()]
         memory = ", ".join(f"{one / 2**20:.1f}" for one in self.memory)
         lines.append(
-            f"{self.cases} cases in {self.seconds:.0f} s, {len(self.wrong)} wrong; the workers' own memory in MiB, as "
-            f"it went on: {memory}"
+            f"{self.cases} cases in {self.seconds:.0f} s, {len(self.wrong)} wrong; the workers' own memory in MiB "
+            f"over time: {memory}"
         )
         return "\n".join(["answers by kind of case:", *lines, *self.wrong[:20]])
 
 
 def attack(service: Running, first: int, count: int) -> Outcome:
-    """Put cases `first` .. `first + count - 1` to a service of a bundle of `save_random(n_items=N_ITEMS)`."""
+    """Send cases `first` .. `first + count - 1` to a service with a bundle of `save_random(n_items=N_ITEMS)`."""
     outcome, began = Outcome(), time.monotonic()
     workers = service.worker_pids()
     before = _good_answer(service)
@@ -108,18 +111,18 @@ def _still_well(service: Running, workers: set[int], before: tuple[int, bytes]) 
     if service.worker_pids() != workers:
         wrong.append(f"workers {sorted(workers)} were to live, {sorted(service.worker_pids())} are there")
     if before[0] != 200 or _good_answer(service) != before:
-        wrong.append("a good request is answered otherwise than before")
+        wrong.append("a good request got another answer than before")
     return wrong
 
 
 def _good_answer(service: Running) -> tuple[int, bytes]:
-    """Status and body of the answer to a good request."""
+    """Return status and body of the answer to a good request."""
     reply = service.ask("POST", "/v1/recommend", _GOOD, timeout=10)
     return _comparable(reply)
 
 
 def _comparable(reply: HttpReply) -> tuple[int, bytes]:
-    """Status and body, but for the id that every answer has of its own."""
+    """Return status and body without the ranking's id, which is unique."""
     return reply.status, re.sub(rb'"recommendation":"[^"]*"', b"", reply.body)
 
 
@@ -129,7 +132,7 @@ def _put(service: Running, number: int) -> tuple[Case, Reply]:
 
 
 def judged(one: Case, reply: Reply) -> str | None:
-    """None, or what is wrong with this reply to this case."""
+    """Return None, or what is wrong with this reply to this case."""
     if one.vanishes:
         return None
     if reply.status < 0:
@@ -139,16 +142,16 @@ def judged(one: Case, reply: Reply) -> str | None:
     if reply.status >= 500 and reply.status != 503:
         return f"status {reply.status}: {reply.body[:200]!r}"
     if one.accepted and reply.status != 200:
-        return f"status {reply.status} where 200 was due: {reply.body[:200]!r}"
+        return f"status {reply.status} instead of 200: {reply.body[:200]!r}"
     if one.refused and not 400 <= reply.status < 500:
-        return f"status {reply.status} where an error of the client's was due"
+        return f"status {reply.status} instead of a client error (4xx)"
     if one.whole and not one.may_close and reply.status >= 400:
         return _error_body(reply.body)
     return None
 
 
 def _error_body(body: bytes) -> str | None:
-    """None, or why this is no error as the service writes them: a code, and a message of one short line."""
+    """Return None, or why this is not an error of the service: a code, and a message of one short line."""
     try:
         error = json.loads(body)["error"]
         code, message = error["code"], error["message"]
@@ -160,7 +163,7 @@ def _error_body(body: bytes) -> str | None:
 
 
 def cycle(address: tuple[str, int], one: Case) -> Reply:
-    """Send a case and read what comes; what is still to be sent when an answer is there is left out, as clients do."""
+    """Send a case and read the reply; like clients, stop sending once an answer arrives."""
     deadline = time.monotonic() + _PATIENCE
     with socket.create_connection(address, timeout=_PATIENCE) as link:
         link.setblocking(False)
@@ -179,7 +182,7 @@ def cycle(address: tuple[str, int], one: Case) -> Reply:
 
 
 def _send(link: socket.socket, pieces: Iterable[bytes], deadline: float) -> bytes | None:
-    """Send until an answer comes; its first bytes. None where the connection broke."""
+    """Send until an answer comes; return its first bytes, None if the connection broke."""
     for piece in pieces:
         view = memoryview(piece)
         while view:
@@ -198,14 +201,14 @@ def _send(link: socket.socket, pieces: Iterable[bytes], deadline: float) -> byte
 
 
 def _ready(link: socket.socket, events: int, seconds: float) -> int:
-    """Which of the events there are, or an error or the end of the connection, within `seconds`; 0: none."""
-    poll = select.poll()  # select.select takes no descriptor above 1023, which a process with many clients has
+    """Wait for events, an error or the end of the connection; return them, 0 if none came within `seconds`."""
+    poll = select.poll()  # select.select takes no descriptor above 1023, which many clients need
     poll.register(link, events)
     return next((found for _, found in poll.poll(max(0.0, seconds) * 1000)), 0)
 
 
 def _receive(link: socket.socket, received: bytes, head_only: bool, deadline: float) -> Reply:
-    """Read one final response, or up to the end of the connection."""
+    """Read one final response, or to the end of the connection."""
     while True:
         head, end, body = received.partition(b"\r\n\r\n")
         match = _STATUS.match(head)
@@ -230,16 +233,16 @@ def _receive(link: socket.socket, received: bytes, head_only: bool, deadline: fl
 
 
 def slow_clients(service: Running, count: int) -> Outcome:
-    """`count` clients that send a byte now and then, or do not read, while another one asks.
+    """Run `count` clients that send a byte now and then, or do not read, together with a regular one.
 
-    The service must close every one of them, and answer the other one as ever.
+    The service must close all of them, and give the regular client its usual answers.
     """
     outcome, began = Outcome(cases=count), time.monotonic()
     workers = service.worker_pids()
     good = json.dumps(_GOOD).encode()
     before = _good_answer(service)
     whole = request(good)
-    deaf = request(json.dumps({"sessions": [["sku-1"]] * 200, "k": N_ITEMS}).encode(), "/v1/recommend/batch")
+    unread_request = request(json.dumps({"sessions": [["sku-1"]] * 200, "k": N_ITEMS}).encode(), "/v1/recommend/batch")
     outcome.memory.append(service.anonymous_bytes())
     links: dict[socket.socket, tuple[str, bytes]] = {}
     for number in range(count):
@@ -248,12 +251,12 @@ def slow_clients(service: Running, count: int) -> Outcome:
         link.setblocking(False)
         link.send(data)
         links[link] = kind, whole[len(data) :]
-    unread = [_deaf_client(service.address, deaf) for _ in range(max(1, count // 20))]
+    unread = [_unreading_client(service.address, unread_request) for _ in range(max(1, count // 20))]
     slowest = 0.0
     while links and time.monotonic() < began + _PATIENCE:
         asked = time.monotonic()
         if _good_answer(service) != before:
-            outcome.wrong.append("a good request beside slow clients is answered otherwise than before")
+            outcome.wrong.append("a good request got another answer while slow clients were connected")
         slowest = max(slowest, time.monotonic() - asked)
         time.sleep(0.2)
         for link in list(links):
@@ -268,7 +271,7 @@ def slow_clients(service: Running, count: int) -> Outcome:
             link.close()
             del links[link]
     for kind, _ in links.values():
-        if kind != "idle":  # a connection on which nothing was asked may stay
+        if kind != "idle":  # a connection without a request may stay open
             outcome.wrong.append(f"{kind}: still open after {_PATIENCE:g} s")
     for link in (*links, *unread):
         link.close()
@@ -276,12 +279,12 @@ def slow_clients(service: Running, count: int) -> Outcome:
     outcome.seconds = time.monotonic() - began
     outcome.wrong += _still_well(service, workers, before)
     if slowest > 5.0:
-        outcome.wrong.append(f"a good request beside slow clients took {slowest:.1f} s")
+        outcome.wrong.append(f"a good request took, while slow clients were connected, {slowest:.1f} s")
     return outcome
 
 
 def _crawl(link: socket.socket, rest: bytes) -> int | None:
-    """Send one byte more, but for the last one; the status (0: closed) once the service has had enough."""
+    """Send one more byte, except the last one; return the status (0: closed) once the service ends it."""
     try:
         if _ready(link, select.POLLIN, 0):
             received = link.recv(1 << 16)
@@ -297,8 +300,11 @@ def _crawl(link: socket.socket, rest: bytes) -> int | None:
 
 
 def idle_clients(service: Running, count: int) -> Outcome:
-    """`count` clients, many more than the service takes at once, that hold their connection and ask nothing, or nothing
-    more, while another one asks on a connection for each request, and one on the same."""
+    """Run `count` idle clients, many more than the service accepts at once, together with two regular ones.
+
+    Half of the idle clients send one request first. One regular client opens a connection for each request, the other
+    keeps one.
+    """
     outcome, began = Outcome(cases=count), time.monotonic()
     workers = service.worker_pids()
     before = _good_answer(service)
@@ -312,7 +318,7 @@ def idle_clients(service: Running, count: int) -> Outcome:
                 asked = time.monotonic()
                 reply = ask_on(kept, "POST", "/v1/recommend", _GOOD)
                 if _good_answer(service) != before or _comparable(reply) != before:
-                    outcome.wrong.append("a good request beside idle clients is answered otherwise than before")
+                    outcome.wrong.append("a good request got another answer while idle clients were connected")
                 if time.monotonic() - asked > 5:
                     outcome.wrong.append(f"two good requests took {time.monotonic() - asked:.1f} s")
                 outcome.statuses["good", reply.status] += 1
@@ -322,8 +328,8 @@ def idle_clients(service: Running, count: int) -> Outcome:
     return outcome
 
 
-def _deaf_client(address: tuple[str, int], data: bytes) -> socket.socket:
-    """A client that asks for a lot, many times over, and reads nothing."""
+def _unreading_client(address: tuple[str, int], data: bytes) -> socket.socket:
+    """Connect a client that sends many large requests and reads nothing."""
     link = socket.socket()
     link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     link.connect(address)
@@ -335,7 +341,7 @@ def _deaf_client(address: tuple[str, int], data: bytes) -> socket.socket:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit status: 0 where nothing was wrong."""
+    """Run the command; return the exit status: 0 if nothing was wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--bodies", type=int, default=10_000, help="how many cases")
@@ -344,7 +350,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
         save_random(Path(name) / "bundle", n_items=N_ITEMS)
-        options = (*OPTIONS, "--feedback", f"{name}/told/")
+        options = (*OPTIONS, "--feedback", f"{name}/feedback/")
         with Running(Path(name) / "bundle", Path(name) / "log", WORKERS, options, environment=TOKEN) as service:
             outcomes = [attack(service, options.first, options.bodies)]
             if options.slow:

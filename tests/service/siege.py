@@ -1,9 +1,9 @@
-"""A siege: honest clients ask while others do their worst, bundles are replaced and workers killed.
+"""A siege: honest clients send requests while hostile ones attack, bundles are replaced and workers are killed.
 
     python -m tests.service.siege [--seconds 1800]
 
-No honest request may fail but those that a killed worker had under way; every answer must be, to the bit, that of the
-bundle it names; the workers' memory must not grow. In the end the service is stopped under it all.
+An honest request may fail only if a killed worker had it in progress. Every answer must be, to the bit, that of the
+bundle it names, and the workers' memory must not grow. At the end the service is stopped under this load.
 """
 
 from __future__ import annotations
@@ -25,22 +25,25 @@ from bench.serving.faults import in_flight
 from bench.serving.inputs import distinct_sessions, publish, recommend_requests
 from bench.serving.traffic import Measured, Traffic, measure
 from mtaw_fast.bundle import Bundle
-from tests.service.running import Running
-from tests.service.siege_clients import besieged
 from tests.support.random_bundle import save_random
+from tests.support.service.running import Running
+from tests.support.service.siege_clients import besieged
 
 N_ITEMS, K = 3000, 10
 WORKERS = 2
 OPTIONS = ("--read-timeout", "2", "--max-connections", "120", "--reload-interval", "0.1")
 RATE, CONNECTIONS = 60.0, 12  # of the honest clients: requests a second
 ROUND = 20.0  # seconds: in each, two bundles are published and a worker is killed
-GROWTH = 32 << 20  # bytes that the workers may have more in the last round than after the first quarter
+GROWTH = 32 << 20  # bytes that the workers may grow after the first quarter
 
 
 @dataclass
 class Siege:
-    """What came of it. asked, excused, failed: honest requests; the excused were under way on a killed worker.
-    worst: of the rounds' 99th percentiles, in ms. wrong: what must not be, a line each."""
+    """Result of a siege.
+
+    asked, excused, failed: honest requests; a killed worker had the excused ones in progress. worst: 99th percentile of
+    each round in ms. wrong: a line for each failure.
+    """
 
     seconds: float = 0.0
     asked: int = 0
@@ -60,18 +63,18 @@ class Siege:
         return "\n".join(
             [
                 f"{self.seconds:.0f} s, {self.asked:,} honest requests, {self.failed} failed ({self.excused} more were "
-                f"under way on {self.kills} killed workers), {self.reloads} reloads",
+                f"in progress on {self.kills} killed workers), {self.reloads} reloads",
                 f"median {np.median(self.median):.1f} ms, p99 {np.median(self.worst):.1f} ms (medians of the rounds; "
                 f"worst p99 {max(self.worst):.0f} ms)",
-                f"beside them: {others}",
-                f"the workers' own memory in MiB, as it went on: {memory}",
+                f"hostile clients: {others}",
+                f"the workers' own memory in MiB over time: {memory}",
                 *self.wrong[:20],
             ]
         )
 
 
 def lay_siege(work: Path, seconds: float, round_seconds: float = ROUND) -> Siege:
-    """Besiege a service for about so many seconds, in whole rounds."""
+    """Besiege a service for about that many seconds, in whole rounds."""
     folders = [work / f"bundle-{seed}" for seed in (0, 1)]
     for seed, folder in enumerate(folders):
         save_random(folder, n_items=N_ITEMS, embedding_dim=32, seed=seed)
@@ -96,7 +99,7 @@ def lay_siege(work: Path, seconds: float, round_seconds: float = ROUND) -> Siege
 
 
 def _round(siege: Siege, service: Running, folders: list[Path], number: int, seconds: float) -> None:
-    """Honest clients ask for a while; meanwhile a bundle comes, a worker dies, another bundle comes."""
+    """Run one round: honest clients send requests; a bundle is published, a worker killed, a bundle published."""
     traffic = Traffic(RATE, 0.0, seconds, seed=number, connections=CONNECTIONS)
     sessions = distinct_sessions(N_ITEMS, traffic.most_requests, traffic.seed)
     requests = recommend_requests(sessions, Bundle.load(folders[0], verify=False).ids.external, K)
@@ -144,17 +147,17 @@ def _judge(
 
 
 def _surprises(service: Running, kills: int) -> list[str]:
-    """What the log tells that no kill accounts for."""
+    """Return errors in the log that no kill explains."""
     events = [one for one in service.events() if one["level"] == "error"]
     died = [one for one in events if one["event"] == "worker_died"]
     wrong = [str(one) for one in events if one["event"] != "worker_died"]
     if len(died) != kills or any(one["status"] != -signal.SIGKILL for one in died):
-        wrong.append(f"{kills} workers were killed, and these died: {died}")
+        wrong.append(f"{kills} workers were killed, but these died: {died}")
     return wrong
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit status: 0 where nothing was wrong."""
+    """Run the command; return the exit status: 0 if nothing was wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=1800, help="how long (default: 1800)")
     options = parser.parse_args(arguments)

@@ -1,9 +1,9 @@
-"""Stopping a service under load: whoever it let in is answered.
+"""Stopping a service under load: every connection that it accepted is answered.
 
     python -m tests.service.stops --count 50      with one worker, and as often with two
 
-Clients ask without a pause, some on a connection for each request, some on kept ones, while the service is stopped. A
-connection that came about and ends without an answer was cut off; to be refused, or told 503, is fine.
+Clients send requests without a pause, some on a new connection for each request, some on kept ones, while the service
+is stopped. A connection that was established and ends without an answer is cut; a refused connection or a 503 is fine.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.service.hostile_cases import request
-from tests.service.running import Running
 from tests.support.random_bundle import save_random
+from tests.support.service.hostile_cases import request
+from tests.support.service.running import Running
 
 _KINDS = ("fresh",) * 5 + ("kept",) * 3
 _ASKED = request(b'{"session": ["sku-3", "sku-4"], "k": 5}')
@@ -30,8 +30,11 @@ _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 
 @dataclass
 class Stopped:
-    """What clients met while services stopped. statuses: of answers. cut: of each kind of client, how many connections
-    ended without one. seconds: of each stop."""
+    """What clients saw while services stopped.
+
+    statuses: number of answers by status. cut: number of connections without an answer, by kind of client. seconds: of
+    each stop.
+    """
 
     statuses: Counter[int] = field(default_factory=Counter)
     cut: Counter[str] = field(default_factory=Counter)
@@ -45,24 +48,24 @@ class Stopped:
         )
 
 
-def stop_under_load(bundle: Path, log: Path, workers: int, told: Stopped) -> None:
-    """Start a service, load it, and stop it; add to `told` what came of it."""
+def stop_under_load(bundle: Path, log: Path, workers: int, outcome: Stopped) -> None:
+    """Start a service, load it and stop it; add the results to `outcome`."""
     with Running(bundle, log, workers) as service:
         lock = threading.Lock()
-        threads = [threading.Thread(target=_client, args=(service.address, kind, told, lock)) for kind in _KINDS]
+        threads = [threading.Thread(target=_client, args=(service.address, kind, outcome, lock)) for kind in _KINDS]
         for thread in threads:
             thread.start()
         time.sleep(0.3)
         began = time.monotonic()
         status = service.stop()
-        told.seconds.append(time.monotonic() - began)
+        outcome.seconds.append(time.monotonic() - began)
         for thread in threads:
             thread.join()
     assert status == 0, service.last_words()
 
 
-def _client(address: tuple[str, int], kind: str, told: Stopped, lock: threading.Lock) -> None:
-    """Ask until no connection comes about any more."""
+def _client(address: tuple[str, int], kind: str, outcome: Stopped, lock: threading.Lock) -> None:
+    """Send requests until connections are refused."""
     link = None
     while True:
         if link is None:
@@ -73,16 +76,16 @@ def _client(address: tuple[str, int], kind: str, told: Stopped, lock: threading.
         status, last = _ask(link)
         with lock:
             if status:
-                told.statuses[status] += 1
+                outcome.statuses[status] += 1
             else:
-                told.cut[kind] += 1
+                outcome.cut[kind] += 1
         if last or kind == "fresh":
             link.close()
             link = None
 
 
 def _ask(link: socket.socket) -> tuple[int, bool]:
-    """The status of the answer, 0 where there is none; and whether it is the last one of the connection."""
+    """Return the status of the answer (0: none), and whether it is the last one of the connection."""
     received = b""
     try:
         link.sendall(_ASKED)
@@ -100,7 +103,7 @@ def _ask(link: socket.socket) -> tuple[int, bool]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit status: 0 where no connection was cut."""
+    """Run the command; return the exit status: 0 if no connection was cut."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=50, help="stops with one worker, and with two (default: 50)")
     options = parser.parse_args(arguments)
@@ -108,11 +111,11 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as name:
         save_random(Path(name) / "bundle")
         for workers in (1, 2):
-            told = Stopped()
+            outcome = Stopped()
             for _ in range(options.count):
-                stop_under_load(Path(name) / "bundle", Path(name) / "log", workers, told)
-            print(f"{workers} workers: {told}", flush=True)
-            cut += told.cut.total()
+                stop_under_load(Path(name) / "bundle", Path(name) / "log", workers, outcome)
+            print(f"{workers} workers: {outcome}", flush=True)
+            cut += outcome.cut.total()
     return int(cut > 0)
 
 

@@ -1,4 +1,4 @@
-"""What came of a recommendation: answers have ids; feedback names one, is kept and counted, and teaches nothing."""
+"""Feedback: answers have ids; feedback on an id is stored and counted, and not learned."""
 
 from __future__ import annotations
 
@@ -15,16 +15,12 @@ from typing import Any
 import pytest
 
 from mtaw_fast.errors import UsageError
-from mtaw_fast.service.feedback.recommendation_ids import PATTERN, new_id, version_in
-from mtaw_fast.service.feedback.stores import FeedbackFile
+from mtaw_fast.service.feedback_store import FeedbackFile
+from mtaw_fast.service.routes.messages import PATTERN, new_id, version_in
 from mtaw_fast.service.settings import Settings
-from tests.service.running import Running, eventually, running
-from tests.service.test_errors import refused
-from tests.service.test_reload import TOKEN
-from tests.service.test_routes import good
-from tests.service.test_sessions import Redis
-from tests.service.test_sessions import redis as redis
 from tests.support.random_bundle import bundle_parts, save_parts
+from tests.support.redis_server import Redis
+from tests.support.service.running import WITH_TOKEN, Running, eventually, good, refused, running
 
 VERSION = "0123456789abcdef"
 
@@ -50,9 +46,9 @@ def folder_of(service: Running) -> Path:
     return Path(arguments[arguments.index("--feedback") + 1])
 
 
-def tell(service: Running, **told: Any) -> Any:
+def tell(service: Running, **reported: Any) -> Any:
     """The answer to feedback."""
-    return good(service.ask("POST", "/v1/feedback", told))
+    return good(service.ask("POST", "/v1/feedback", reported))
 
 
 def test_every_ranking_has_an_id_of_its_own(text_service: Running) -> None:
@@ -80,7 +76,7 @@ def test_ids_made_by_threads_at_once_differ() -> None:
     assert all(re.fullmatch(PATTERN, name) for name in made)
 
 
-def test_feedback_is_kept_counted_and_never_learned(service: Running) -> None:
+def test_feedback_is_stored_and_counted_but_not_learned(service: Running) -> None:
     answer = good(service.ask("POST", "/v1/recommend", {"session": ["sku-11"], "k": 10}))
     name, items, version = answer["recommendation"], answer["items"], answer["version"]
     before = good(service.ask("POST", "/v1/recommend", {"session": items[:2]}))
@@ -113,7 +109,7 @@ def test_feedback_is_kept_counted_and_never_learned(service: Running) -> None:
     )
 
 
-def test_a_version_that_was_never_served_is_counted_as_another(service: Running) -> None:
+def test_feedback_on_an_unknown_version_counts_as_other(service: Running) -> None:
     before = service.metric('mtaw_feedback_items_total{version="other",what="shown"}')
     for number in range(40):
         name = f"{number:016x}-" + "0" * 20
@@ -152,13 +148,13 @@ def test_feedback_has_limits(service: Running) -> None:
 def test_the_rate_by_version_outlives_a_reload_and_a_worker(tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     save_parts(bundle, **bundle_parts())
-    where = tmp_path / "told.jsonl"
+    where = tmp_path / "reported.jsonl"
     with running(bundle, "--feedback", str(where), workers=2, environment={"MTAW_ADMIN_TOKEN": "s3cret"}) as service:
         first = good(service.ask("POST", "/v1/recommend", {"session": ["sku-1"]}))
         for _ in range(6):
             tell(service, recommendation=first["recommendation"], shown=first["items"][:10], clicked=first["items"][:1])
         save_parts(bundle, **bundle_parts(seed=3), overwrite=True)
-        service.ask("POST", "/admin/reload", headers=TOKEN)
+        service.ask("POST", "/admin/reload", headers=WITH_TOKEN)
         eventually(lambda: first["version"] not in {service.ask("GET", "/healthz").version for _ in range(8)})
         second = good(service.ask("POST", "/v1/recommend", {"session": ["sku-1"]}))
         assert second["version"] != first["version"]
@@ -173,8 +169,8 @@ def test_the_rate_by_version_outlives_a_reload_and_a_worker(tmp_path: Path) -> N
     assert len(where.read_text().splitlines()) == 9
 
 
-def test_a_disk_that_is_full_is_told_and_leaves_no_part(tmp_path: Path, text_bundle: Path) -> None:
-    where = tmp_path / "told.jsonl"
+def test_a_full_disk_is_a_503_and_leaves_no_partial_line(tmp_path: Path, text_bundle: Path) -> None:
+    where = tmp_path / "reported.jsonl"
     with running(text_bundle, "--feedback", str(where)) as service:
         name, items = new_id(VERSION), [f"sku-{i}" for i in range(20)]
         tell(service, recommendation=name, shown=items)
@@ -194,7 +190,7 @@ def test_a_disk_that_is_full_is_told_and_leaves_no_part(tmp_path: Path, text_bun
 
 
 def test_lines_of_many_writers_are_whole(tmp_path: Path) -> None:
-    where = tmp_path / "told.jsonl"
+    where = tmp_path / "reported.jsonl"
     where.write_bytes(b'{"torn": ')  # a machine that failed
     stores = [FeedbackFile(where, folder=False) for _ in range(4)]
     lines = [json.dumps({"writer": number, "filling": "x" * 3000}).encode() for number in range(4)]
@@ -211,7 +207,7 @@ def test_lines_of_many_writers_are_whole(tmp_path: Path) -> None:
     torn, *whole = where.read_bytes().splitlines()
     assert torn == b'{"torn": '
     assert sorted(whole) == sorted(lines * 50)
-    moved = where.rename(tmp_path / "told.1")
+    moved = where.rename(tmp_path / "reported.1")
     stores[0]._append(b"{}")
     assert where.read_bytes() == b"{}\n"
     assert moved.stat().st_size > 0
@@ -220,11 +216,11 @@ def test_lines_of_many_writers_are_whole(tmp_path: Path) -> None:
 def test_feedback_in_redis(redis: Redis, text_bundle: Path) -> None:
     import redis as redis_py
 
-    with running(text_bundle, "--feedback", f"{redis.url}?stream=told", workers=2) as service:
+    with running(text_bundle, "--feedback", f"{redis.url}?stream=reported", workers=2) as service:
         name = new_id(service.ask("GET", "/healthz").version)
         for _ in range(10):
             tell(service, recommendation=name, shown=["sku-11", "sku-12"], clicked=["sku-11"])
-        (first, *_), count = (entries := redis_py.Redis(port=redis.port).xrange("told")), len(entries)
+        (first, *_), count = (entries := redis_py.Redis(port=redis.port).xrange("reported")), len(entries)
         assert count == 10
         assert json.loads(first[1][b"f"])["shown"] == ["sku-11", "sku-12"]
         assert service.metric(f'mtaw_click_through_rate{{version="{name[:16]}"}}') == 0.5
@@ -235,11 +231,11 @@ def test_feedback_in_redis(redis: Redis, text_bundle: Path) -> None:
         tell(service, recommendation=name, shown=["sku-11"])
 
 
-def test_where_feedback_cannot_be_kept(tmp_path: Path) -> None:
+def test_feedback_stores_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be written"):
         FeedbackFile(tmp_path / "missing" / "file.jsonl", folder=False)
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be written"):
         FeedbackFile(tmp_path / "file", folder=True)
-    with pytest.raises(UsageError, match="--feedback holds a password"):
+    with pytest.raises(UsageError, match="--feedback contains a password"):
         Settings(tmp_path, feedback="redis://:secret@host/0")

@@ -1,4 +1,4 @@
-"""A few hundred hostile clients, and requests that the service's own OpenAPI description gives rise to."""
+"""A few hundred hostile clients, and requests generated from the service's OpenAPI document."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ pytest.importorskip("psutil", reason="starting a service in tests needs the extr
 
 from tests.service.hostile import N_ITEMS, OPTIONS, TOKEN, WORKERS, Reply, attack, cycle, idle_clients, slow_clients
 from tests.service.hostile import judged as judged
-from tests.service.hostile_cases import BIG, Case, case, request
-from tests.service.running import Running
 from tests.service.siege import lay_siege
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts, save_random
+from tests.support.service.hostile_cases import BIG, Case, case, request
+from tests.support.service.running import Running
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     work = tmp_path_factory.mktemp("hostile")
     save_random(work / "bundle", n_items=N_ITEMS)
-    options = (*OPTIONS, "--feedback", f"{work}/told/")
+    options = (*OPTIONS, "--feedback", f"{work}/feedback/")
     with Running(work / "bundle", work / "log", WORKERS, options, environment=TOKEN) as running:
         yield running
 
@@ -44,14 +44,14 @@ def test_cases_are_made_from_their_numbers_and_cover_every_kind():
     assert sum(map(len, big.pieces)) > BIG * 0.99
 
 
-def test_what_must_not_be_is_noticed():
+def test_wrong_replies_are_noticed():
     whole = Case(1, "whole", [], refused=True)
     error = b'{"error": {"code": "invalid_json", "message": "not JSON; send JSON"}, "version": "0"}'
     assert judged(whole, Reply(400, error)) is None
     assert "status 500" in str(judged(whole, Reply(500, error)))
     assert "status 501" in str(judged(Case(1, "part", [], whole=False), Reply(501)))
-    assert "was due" in str(judged(whole, Reply(200)))
-    assert "200 was due" in str(judged(Case(1, "good", [], accepted=True), Reply(400, error)))
+    assert "instead of a client error" in str(judged(whole, Reply(200)))
+    assert "instead of 200" in str(judged(Case(1, "good", [], accepted=True), Reply(400, error)))
     assert "no answer" in str(judged(whole, Reply(0)))
     assert "neither" in str(judged(whole, Reply(-1)))
     assert "not in the service's form" in str(judged(whole, Reply(400, b"Traceback")))
@@ -59,13 +59,13 @@ def test_what_must_not_be_is_noticed():
     assert judged(Case(1, "part", [], whole=False), Reply(0)) is None
 
 
-def test_hostile_requests_harm_nothing(service):
+def test_the_service_survives_hostile_requests(service):
     outcome = attack(service, first=0, count=400)
     assert not outcome.wrong, str(outcome)
     assert outcome.cases == 400
 
 
-def test_a_body_of_100_mb_is_refused_and_never_held(service):
+def test_a_body_of_100_mb_is_refused_and_never_stored(service):
     before = service.peak_bytes()
     numbers = [number for number in range(5000) if case(number).kind == "100 MB"]
     for number in numbers:
@@ -77,17 +77,17 @@ def test_a_body_of_100_mb_is_refused_and_never_held(service):
     assert service.peak_bytes() - before < BIG / 10
 
 
-def test_slow_clients_are_closed_and_hold_up_nobody(service):
+def test_slow_clients_are_closed_and_delay_no_other(service):
     outcome = slow_clients(service, 60)
     assert not outcome.wrong, str(outcome)
 
 
-def test_idle_clients_make_room(service):
+def test_idle_clients_are_closed_for_new_ones(service):
     outcome = idle_clients(service, 900)
     assert not outcome.wrong, str(outcome)
 
 
-def test_a_siege_harms_no_honest_client(tmp_path):
+def test_honest_clients_get_right_answers_in_a_siege(tmp_path):
     siege = lay_siege(tmp_path, 5, round_seconds=5)
     assert not siege.wrong, str(siege)
     assert siege.failed == 0
@@ -96,19 +96,19 @@ def test_a_siege_harms_no_honest_client(tmp_path):
     assert len(siege.others) == 6
 
 
-def test_a_good_request_is_answered_as_part_of_the_same_exchange(service):
+def test_a_good_request_is_answered(service):
     reply = cycle(service.address, Case(0, "good", [request(b'{"session": ["sku-1"], "k": 3}')]))
     assert reply.status == 200
 
 
 @pytest.mark.slow
-def test_the_openapi_description_holds(tmp_path):
+def test_the_service_matches_its_openapi_document(tmp_path):
     pytest.importorskip("schemathesis", reason="needs the extra 'dev'")
     save_parts(tmp_path / "bundle", **bundle_parts(n_items=N_ITEMS), **memory_parts(N_ITEMS))
     (tmp_path / "token").write_text("secret")
-    # So large a body that one event too many is refused as that.
+    # A body limit large enough that one event too many is refused for the number of events.
     options = (*OPTIONS, "--sessions", "memory", "--admin-token-file", str(tmp_path / "token"), "--max-body", "4194304",
-               "--learn", str(tmp_path / "learned"), "--feedback", f"{tmp_path}/told/")  # fmt: skip
+               "--learn", str(tmp_path / "learned"), "--feedback", f"{tmp_path}/feedback/")  # fmt: skip
     with Running(tmp_path / "bundle", tmp_path / "log", 1, options) as running:
         document = f"http://127.0.0.1:{running.port}/openapi.json"
         command = [
@@ -141,7 +141,7 @@ def test_the_openapi_description_holds(tmp_path):
         (b'{"session": [], "a\\u0000\\nb": 1}', "invalid_request"),
     ],
 )
-def test_what_once_was_answered_badly(service, body, code):
+def test_requests_that_were_once_answered_badly(service, body, code):
     reply = service.ask("POST", "/v1/recommend", body)
     assert reply.status == 400
     error = reply.json["error"]

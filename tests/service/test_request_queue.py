@@ -1,4 +1,4 @@
-"""The queue: in order, bounded, and nothing is worked on that nobody waits for any more."""
+"""The queue: in order, bounded, and it drops work that no client waits for."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mtaw_fast.service.http.problems import ServiceError
+from mtaw_fast.service.errors import ServiceError
 from mtaw_fast.service.observability.metrics import Metrics
-from mtaw_fast.service.request_queue import Joint, RequestQueue
+from mtaw_fast.service.request_queue import BatchedWork, RequestQueue
 from mtaw_fast.service.settings import Limits
 
 
@@ -33,7 +33,7 @@ def rejected(metrics: Metrics, reason: str) -> bool:
     return f'mtaw_rejected_total{{reason="{reason}"}} 1' in metrics.text()
 
 
-def test_work_is_done_in_order_and_results_go_to_who_asked(queue: RequestQueue) -> None:
+def test_work_runs_in_order_and_each_caller_gets_its_result(queue: RequestQueue) -> None:
     done: list[int] = []
 
     async def main() -> list[int]:
@@ -59,7 +59,7 @@ def test_a_full_queue_refuses_the_newest(queue: RequestQueue, metrics: Metrics) 
     assert queue.length == 0
 
 
-def test_what_waited_for_too_long_is_not_worked_on(queue: RequestQueue, metrics: Metrics) -> None:
+def test_a_request_past_its_deadline_is_dropped(queue: RequestQueue, metrics: Metrics) -> None:
     worked: list[str] = []
 
     async def main() -> list[object]:
@@ -74,7 +74,7 @@ def test_what_waited_for_too_long_is_not_worked_on(queue: RequestQueue, metrics:
     assert rejected(metrics, "deadline_passed")
 
 
-def test_an_error_goes_to_who_asked_and_the_next_is_served(queue: RequestQueue) -> None:
+def test_an_error_goes_to_its_caller_and_the_next_request_runs(queue: RequestQueue) -> None:
     async def main() -> list[object]:
         return await asyncio.gather(queue.run(lambda _: 1 // 0), queue.run(lambda _: "fine"), return_exceptions=True)
 
@@ -83,7 +83,7 @@ def test_an_error_goes_to_who_asked_and_the_next_is_served(queue: RequestQueue) 
     assert fine == "fine"
 
 
-def test_one_that_nobody_waits_for_is_left_out(queue: RequestQueue) -> None:
+def test_an_abandoned_request_is_dropped(queue: RequestQueue) -> None:
     worked: list[str] = []
 
     async def main() -> None:
@@ -115,7 +115,7 @@ def test_long_work_leaves_the_loop_free_and_counts_as_waiting(queue: RequestQueu
     release = threading.Event()
 
     async def main() -> object:
-        long = asyncio.create_task(queue.run_aside(lambda _, check: release.wait(5)))
+        long = asyncio.create_task(queue.run_in_thread(lambda _, check: release.wait(5)))
         await asyncio.sleep(0)
         assert await queue.run(lambda _: "meanwhile") == "meanwhile"
         assert queue.length == 1
@@ -126,7 +126,7 @@ def test_long_work_leaves_the_loop_free_and_counts_as_waiting(queue: RequestQueu
     assert queue.length == 0
 
 
-def test_long_work_is_told_how_long_it_waited(metrics: Metrics) -> None:
+def test_long_work_gets_its_waiting_time(metrics: Metrics) -> None:
     queue = RequestQueue(Limits(queue=4, deadline=60), metrics)
     release = threading.Event()
 
@@ -135,7 +135,7 @@ def test_long_work_is_told_how_long_it_waited(metrics: Metrics) -> None:
             release.wait(5)
             return waited
 
-        first, second = (asyncio.create_task(queue.run_aside(work)) for _ in range(2))
+        first, second = (asyncio.create_task(queue.run_in_thread(work)) for _ in range(2))
         await asyncio.sleep(0)
         assert queue.length == 2
         both_wait = time.perf_counter()
@@ -157,26 +157,26 @@ def test_long_work_ends_at_the_deadline(queue: RequestQueue, metrics: Metrics) -
                 time.sleep(0.01)
                 check()
 
-        await queue.run_aside(work)
+        await queue.run_in_thread(work)
 
     with pytest.raises(ServiceError, match="200 ms"):
         asyncio.run(main())
     assert rejected(metrics, "deadline_passed")
 
 
-def jointly(queue: RequestQueue, keys: list[object]) -> tuple[list[object], list[list[int]]]:
-    """(results of requests 0, 1, .. with these keys (None: not joint), the groups that were worked on together)."""
+def batchedly(queue: RequestQueue, keys: list[object]) -> tuple[list[object], list[list[int]]]:
+    """(results of requests 0, 1, .. with these keys (None: not batched), the groups that were worked on together)."""
     groups: list[list[int]] = []
 
     def together(numbers: list[int], waited: list[float]) -> list[str]:
         assert len(waited) == len(numbers)
         assert all(0 <= seconds < 5 for seconds in waited)
         groups.append(numbers)
-        return [f"joint {number}" for number in numbers]
+        return [f"batched {number}" for number in numbers]
 
     async def main() -> list[object]:
         asked = [
-            queue.run(lambda _, n=number: f"single {n}", None if key is None else Joint((key,), number, together))
+            queue.run(lambda _, n=number: f"single {n}", None if key is None else BatchedWork((key,), number, together))
             for number, key in enumerate(keys)
         ]
         return await asyncio.gather(*asked, return_exceptions=True)
@@ -186,33 +186,33 @@ def jointly(queue: RequestQueue, keys: list[object]) -> tuple[list[object], list
 
 def test_what_waits_is_worked_on_together(metrics: Metrics) -> None:
     queue = RequestQueue(Limits(queue=50, micro_batch=6), metrics)
-    results, groups = jointly(queue, ["a"] * 13)
+    results, groups = batchedly(queue, ["a"] * 13)
     assert groups == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]  # at most 6; the last one is alone
-    assert results == [f"joint {n}" for n in range(12)] + ["single 12"]
+    assert results == [f"batched {n}" for n in range(12)] + ["single 12"]
 
 
 def test_only_what_goes_together_is(metrics: Metrics) -> None:
     queue = RequestQueue(Limits(queue=50, micro_batch=9), metrics)
-    results, groups = jointly(queue, ["a", "b", None, "b", "b", "b", "b", "a", "a", None])
+    results, groups = batchedly(queue, ["a", "b", None, "b", "b", "b", "b", "a", "a", None])
     assert groups == [[3, 4, 5, 6], [7, 8]]
-    kinds = ["single"] * 3 + ["joint"] * 6 + ["single"]
+    kinds = ["single"] * 3 + ["batched"] * 6 + ["single"]
     assert results == [f"{kind} {n}" for n, kind in enumerate(kinds)]
 
 
 def test_nothing_is_worked_on_together_where_that_is_off(metrics: Metrics) -> None:
-    results, groups = jointly(RequestQueue(Limits(queue=50, micro_batch=1), metrics), ["a"] * 9)
+    results, groups = batchedly(RequestQueue(Limits(queue=50, micro_batch=1), metrics), ["a"] * 9)
     assert groups == []
     assert results == [f"single {n}" for n in range(9)]
 
 
-def test_an_error_of_joint_work_goes_to_all_of_it(metrics: Metrics) -> None:
+def test_an_error_of_batched_work_goes_to_all_of_it(metrics: Metrics) -> None:
     queue = RequestQueue(Limits(queue=50), metrics)
 
     def broken(numbers: list[int], waited: list[float]) -> list[str]:
         raise ZeroDivisionError
 
     async def main() -> list[object]:
-        asked = [queue.run(lambda _: "single", Joint((), number, broken)) for number in range(5)]
+        asked = [queue.run(lambda _: "single", BatchedWork((), number, broken)) for number in range(5)]
         return await asyncio.gather(*asked, queue.run(lambda _: "fine"), return_exceptions=True)
 
     *failed, fine = asyncio.run(main())

@@ -17,10 +17,11 @@ from mtaw_fast.service import supervisor
 from mtaw_fast.service.observability.counters import HEARTBEAT
 from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.settings import Settings
-from tests.service.running import eventually, running
+from tests.support.service.running import eventually, running
 
 SOON = (
-    "import sys, mtaw_fast.service.supervisor as one; from mtaw_fast.cli import main; one._LOOK, one._SILENT_LOOKS = "
+    "import sys, mtaw_fast.service.supervisor as one; from mtaw_fast.cli import main; "
+    "one._CHECK_INTERVAL, one._SILENT_CHECKS = "
 )
 
 
@@ -43,7 +44,7 @@ class Process:
 
 
 class Clock:
-    """Time that passes when told to."""
+    """A clock that the test sets."""
 
     now = 1000.0
 
@@ -72,8 +73,8 @@ class Supervised:
     def dies(self) -> tuple[float, int]:
         """(seconds until another one is started, failures so far) of the death of the worker that is there."""
         self.supervisor._workers[0].process.alive = False
-        self.supervisor._bury()
-        when, failures = self.supervisor._due.pop(0)
+        self.supervisor._reap()
+        when, failures = self.supervisor._restarts.pop(0)
         return when - self.clock.now, failures
 
 

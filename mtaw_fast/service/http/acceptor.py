@@ -1,7 +1,7 @@
-"""Accepting connections in several workers at once, so that each gets its share of them.
+"""Accepting connections in several workers, so that each gets its share of them.
 
-Workers that share a listener race for new connections, and the event loops take all that are waiting: of 64 made at
-once, one worker got 64 and the other none. A kept connection stays where it is, and so would the imbalance.
+Workers that share a listener race for new connections, and an event loop accepts all that wait: of 64 connections made
+at once, one worker got 64 and the other none. Kept connections stay with their worker, and so would the imbalance.
 """
 
 from __future__ import annotations
@@ -13,18 +13,32 @@ from collections.abc import Callable, Collection
 
 from mtaw_fast.service.observability.counters import CONNECTIONS, Counters
 
-_SLACK = 2  # connections that a worker may have above the least of the others before it gives way
-_WAY, _LONGEST_WAY = 0.002, 0.02  # seconds that it leaves a new connection to the others: for each one above, at most
-_FULL = 0.02  # seconds until the next try where every connection is being answered
-_NO_DESCRIPTORS = 0.5  # seconds until the next try where no file may be opened, and none can be spared
+_SLACK = 2  # connections that a worker may have above the smallest number of another before it yields
+_YIELD, _LONGEST_YIELD = 0.002, 0.02  # seconds that it leaves to the others for each connection above; at most
+_FULL = 0.02  # seconds until the next try while every connection is being answered
+_NO_DESCRIPTORS = 0.5  # seconds until the next try at the file limit, if no connection can be closed
 
 
 class Acceptor:
-    """Takes connections from a listener for one worker, one a turn of its event loop.
+    """Accepts connections for one worker, one for each turn of its event loop.
 
-    A worker that has more than its share leaves a connection to the others for a moment, and takes it where nobody did.
-    open_connections: all of the worker's. counters: where the workers tell each other how many they have. most:
-    connections that it may have. make_room: closes one that can be spared; whether there was one.
+    A worker with more than its share leaves a new connection to the others for a moment, and then accepts it if no
+    other did.
+
+    Parameters
+    ----------
+    listener : socket
+        Shared by all workers; its owner closes it.
+    make_protocol : callable
+        Returns the protocol of a new connection.
+    open_connections : collection
+        The worker's connections.
+    counters : Counters
+        Where workers share how many connections they have.
+    most : int
+        Connections that the worker may have.
+    make_room : callable
+        Closes a connection that is not being answered; returns whether there was one.
     """
 
     def __init__(
@@ -41,39 +55,39 @@ class Acceptor:
         self._most, self._make_room = most, make_room
         self._loop = asyncio.get_running_loop()
         self._resuming: asyncio.TimerHandle | None = None
-        self._gave_way = False
+        self._yielded = False
         self._closed = False
         self._tasks: set[asyncio.Task[object]] = set()
-        self._coming: set[asyncio.Protocol] = set()
+        self._opening: set[asyncio.Protocol] = set()
         listener.setblocking(False)
         self._loop.add_reader(listener.fileno(), self._accept)
 
-    def tell(self) -> None:
-        """Let the other workers know how many connections this one has."""
+    def publish_count(self) -> None:
+        """Share with the other workers how many connections this one has."""
         self._counters.own[CONNECTIONS] = self._count()
 
     def close(self) -> None:
-        """Accept no more; the listener itself is its owner's."""
+        """Accept no more connections."""
         if not self._closed:
             self._closed = True
             self._pause(None)
 
     def _accept(self) -> None:
-        self.tell()
-        above = self._above_its_share()
-        if above > 0 and not self._gave_way:
-            self._gave_way = True
-            self._pause(min(_WAY * above, _LONGEST_WAY))
+        self.publish_count()
+        above = self._above_share()
+        if above > 0 and not self._yielded:
+            self._yielded = True
+            self._pause(min(_YIELD * above, _LONGEST_YIELD))
             return
-        self._gave_way = False
+        self._yielded = False
         if self._count() >= self._most and not self._make_room():
             self._pause(_FULL)
             return
         try:
             connection, _ = self._listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return  # another worker was quicker, or the client has gone
-        except OSError:  # the process, or the machine, may open no more files
+            return  # another worker accepted it, or the client has gone
+        except OSError:  # the file limit of the process, or of the system
             self._pause(_FULL if self._make_room() else _NO_DESCRIPTORS)
             return
         connection.setblocking(False)
@@ -83,17 +97,17 @@ class Acceptor:
 
     async def _connect(self, connection: socket.socket) -> None:
         protocol = self._make_protocol()
-        self._coming.add(protocol)
+        self._opening.add(protocol)
         try:
-            with contextlib.suppress(OSError):  # it was gone at once
+            with contextlib.suppress(OSError):  # the client has gone
                 await self._loop.connect_accepted_socket(lambda: protocol, connection)
         finally:
-            self._coming.discard(protocol)
+            self._opening.discard(protocol)
 
     def _count(self) -> int:
-        return len(self._connections) + sum(one not in self._connections for one in self._coming)
+        return len(self._connections) + sum(one not in self._connections for one in self._opening)
 
-    def _above_its_share(self) -> int:
+    def _above_share(self) -> int:
         own = self._counters.own[CONNECTIONS]
         return own - min(self._counters.others_connections(), default=own) - _SLACK
 

@@ -1,4 +1,4 @@
-"""Connections that do not wait for ever, nor hold without end: limits on a client's time and on what it sends ahead."""
+"""Connections with limits: on the time that a client takes, and on the memory that it makes the service hold."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from mtaw_fast.service.http.request_cycle import RequestCycle
 
 _HEAD = 32 << 10  # bytes of a request line and its headers
-_UNFRAMED = 8 << 10  # bytes of a chunked body that are none of its content: a size line, or the trailers
-_GRACE = 1.0  # seconds past the time of a body, in which the app answers 408
-_KEPT = 75.0  # seconds that a connection may wait for its next request
+_UNFRAMED = 8 << 10  # bytes of a chunked body that are not content: a size line, or the trailers
+_GRACE = 1.0  # seconds for the app to answer 408, after a body timed out
+_IDLE_SECONDS = 75.0  # that a connection may wait for its next request
 
 
 class OpenConnections:
-    """A worker's connections, by whom they wait for.
+    """A worker's connections that wait for their client.
 
-    idle: those without a request, the one idle for longest first. sending: those whose client has begun a request and
-    not ended it, the earliest first. stopping: whether every answer from now on is the last of its connection.
+    idle: those without a request, longest idle first. sending: those with an incomplete request, earliest first.
+    stopping: whether each response from now on is the last one of its connection.
     """
 
     def __init__(self) -> None:
@@ -34,63 +34,63 @@ class OpenConnections:
         self.stopping = False
 
     def make_room(self) -> bool:
-        """Close the connection that can be spared most; whether there was one: those being answered cannot."""
+        """Close an idle connection, or one with an incomplete request; return whether there was one."""
         for waiting in (self.idle, self.sending):
             if waiting:
                 connection, _ = waiting.popitem(last=False)
-                connection.give_up()
+                connection.drop()
                 return True
         return False
 
     def forget(self, connection: TimedProtocol) -> None:
-        """Note that a connection is gone."""
+        """Remove a closed connection."""
         self.idle.pop(connection, None)
         self.sending.pop(connection, None)
 
 
 class TimedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with what it lacks: limits on the time and size of headers, on what surrounds the chunks of a
-    body and on unread answers, and an end to what is read of a client that sends requests faster than it is answered.
+    """uvicorn's protocol, with more limits: on the time and size of headers, on chunk sizes and trailers, on unread
+    responses, and on requests that a client sends before it is answered.
 
-    Trailers are dropped: as headers they would be believed. An upgrade is not made, and its request is answered as
-    any other (RFC 9110, 7.8); uvicorn's own takes the body for the next request.
+    Trailers are dropped: they must not count as headers. Upgrades are not made, and their requests are answered as
+    any other (RFC 9110, 7.8); uvicorn would take the body for the next request.
 
-    `expire` is called now and then for every connection; nothing is scheduled for each request.
+    The server calls `expire` now and then for every connection, so that no request schedules a timer.
     """
 
     cycle: RequestCycle
     read_timeout = 10.0  # seconds; set once for all connections of a worker
-    open_connections = OpenConnections()  # likewise
+    open_connections = OpenConnections()  # set once, too
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._reading_until: float | None = None  # something must have come by then
-        self._writing_until: float | None = None  # something must have been taken by then
+        self._reading_until: float | None = None  # the client must have sent something by then
+        self._writing_until: float | None = None  # the client must have read something by then
         self._idle_since = 0.0
         self._in_message = self._in_head = False
-        self._upgrading = False  # the parser has taken the head for the end of HTTP on this connection
-        self._ended = False  # nothing more is sent to the client
-        self._begun = 0  # requests that began in the bytes that are being fed
-        self._head = 0  # bytes of headers that are not complete, as far as they are known to be its own
-        self._framed = False  # whether some of the bytes that are being fed are content, or begin a chunk
-        self._unframed = 0  # bytes since the last that were
+        self._upgrading = False  # the parser takes the head for the end of HTTP on this connection
+        self._ended = False  # the client gets nothing more
+        self._begun = 0  # requests that began in the bytes being parsed
+        self._head = 0  # bytes of incomplete headers, as far as they are known
+        self._framed = False  # whether the bytes being parsed contain content, or begin a chunk
+        self._unframed = 0  # bytes since the last content or chunk
         self._unanswered: deque[RequestCycle] = deque()  # requests, oldest first; `cycle` is the newest
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """The first request must come."""
+        """Wait for the first request."""
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline)
         self._reading_until = self.loop.time() + self.read_timeout
-        self._rest()
+        self._wait_idle()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """No answer reaches the client any more; uvicorn itself tells only the newest request."""
+        """Mark all unanswered requests as disconnected; uvicorn itself marks only the newest one."""
         self.open_connections.forget(self)
         self._disconnect()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser; give up on headers, chunk sizes and trailers without end."""
+        """Parse data; refuse endless headers, chunk sizes and trailers."""
         if self._ended:
             return
         alone = not self._in_message
@@ -100,7 +100,7 @@ class TimedProtocol(HttpToolsProtocol):
         if self._in_head:
             if not self._begun:
                 self._head += len(data)
-            elif alone and self._begun == 1:  # else most of these bytes may be of the requests before
+            elif alone and self._begun == 1:  # otherwise most of the bytes may belong to earlier requests
                 self._head = len(data)
             if self._head > _HEAD:
                 self.send_400_response("The headers are too large.")
@@ -122,16 +122,16 @@ class TimedProtocol(HttpToolsProtocol):
                 return
 
     def _head_without_upgrade(self) -> bytes:
-        """The request line and headers that were just parsed, for a new parser that goes on behind them."""
+        """Return the head that was just parsed, without the upgrade, for a new parser that continues after it."""
         line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
         fields = [b"%b: %b\r\n" % (name, value) for name, value in self.headers if name != b"upgrade"]
         self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as in uvicorn
         self._upgrading = False
         return b"".join((line, *fields, b"\r\n"))
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, unless an answer is under way that this one would run into; close."""
+        """Answer invalid HTTP, unless that would mix with a response being sent; close the connection."""
         if self.transport.is_closing():
             return
         if any(cycle.response_started for cycle in self._unanswered):
@@ -140,30 +140,30 @@ class TimedProtocol(HttpToolsProtocol):
             super().send_400_response(msg)
 
     def on_message_begin(self) -> None:
-        """The first byte of a request: its headers must follow."""
+        """Begin a request; wait for its headers."""
         super().on_message_begin()
         self._in_message = self._in_head = True
         self._begun += 1
         self._head = 0
         self._reading_until = self.loop.time() + self.read_timeout
         self.open_connections.idle.pop(self, None)
-        if self.cycle is None or self.cycle.response_complete:  # else we owe it an answer
+        if self.cycle is None or self.cycle.response_complete:  # otherwise the service still answers an earlier request
             self.open_connections.sending[self] = None
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header; or a trailer, which is dropped."""
+        """Take a header; drop a trailer."""
         if self._in_head:
             super().on_header(name, value)
             return
         self._unframed += len(name) + len(value)
         if self._unframed > _UNFRAMED:
-            raise ValueError("too many trailers")  # the parser ends with an error
+            raise ValueError("too many trailers")  # makes the parser fail
 
     def on_headers_complete(self) -> None:
-        """The body must follow."""
+        """Start or queue the request; wait for its body."""
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
-                raise ValueError("no tunnels")  # the parser ends with an error
+                raise ValueError("no tunnels")  # makes the parser fail
             self._upgrading = True
             return
         self._in_head = False
@@ -180,7 +180,7 @@ class TimedProtocol(HttpToolsProtocol):
             self.pipeline.appendleft((self.cycle, self.app))
 
     def _cycle(self) -> RequestCycle:
-        """The request whose head has come, as the app is given it; uvicorn's own in what it does."""
+        """Return the cycle of the request whose head was parsed; the same as uvicorn's."""
         version, url = self.parser.get_http_version(), httptools.parse_url(self.url)
         path = url.path.decode("ascii")
         scope = self.scope
@@ -202,29 +202,29 @@ class TimedProtocol(HttpToolsProtocol):
         )
 
     def on_chunk_header(self) -> None:
-        """A chunk begins, or the trailers do."""
+        """Note that a chunk or the trailers begin."""
         self._framed = True
         self._unframed = 0
 
     def on_body(self, body: bytes) -> None:
-        """Content."""
+        """Take content of the body."""
         self._framed = True
         self._unframed = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request is whole: now it is our turn."""
+        """Note that the request is complete."""
         if self._upgrading:
             return
         self._reading_until = None
         self._in_message = False
         self.open_connections.sending.pop(self, None)
         super().on_message_complete()
-        if self.cycle.response_complete:  # before all of it had come
-            self._rest()
+        if self.cycle.response_complete:  # the response came before the request was complete
+            self._wait_idle()
 
     def on_response_complete(self) -> None:
-        """Go on with the next request that has come, or wait for one."""
+        """Start the next queued request, or wait for one."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -233,38 +233,38 @@ class TimedProtocol(HttpToolsProtocol):
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
         elif not self._in_message:
-            self._rest()
+            self._wait_idle()
 
-    def _rest(self) -> None:
+    def _wait_idle(self) -> None:
         self._idle_since = self.loop.time()
         self.open_connections.idle[self] = None
 
     def pause_writing(self) -> None:
-        """The client has to read before we may write on."""
+        """Wait for the client to read."""
         super().pause_writing()
         self._writing_until = self.loop.time() + self.read_timeout
 
     def resume_writing(self) -> None:
-        """It has read."""
+        """Note that the client has read."""
         super().resume_writing()
         self._writing_until = None
 
     def expire(self, now: float) -> None:
-        """Drop the connection if its client has let a time pass."""
+        """Close the connection if its client is past a time limit."""
         if self.pipeline and self._reading_until is not None:
-            self._reading_until = now + self.read_timeout  # nothing is read meanwhile: it is we who are slow
+            self._reading_until = now + self.read_timeout  # reading is paused: the service is slow, not the client
         late = self._reading_until is not None and self._reading_until < now
         if late and self._in_message and not self._in_head and not self.cycle.timed_out:
             self._reading_until = now + _GRACE
             self.cycle.time_out()
         elif late or (self._writing_until is not None and self._writing_until < now):
-            self._disconnect()  # now, and not when the loop gets to tell: an answer may be under way
+            self._disconnect()  # at once, because a response may be in progress
             self.transport.abort()
-        elif self in self.open_connections.idle and now - self._idle_since > _KEPT:
+        elif self in self.open_connections.idle and now - self._idle_since > _IDLE_SECONDS:
             self.transport.close()
 
-    def give_up(self) -> None:
-        """Close a connection that waits for its client."""
+    def drop(self) -> None:
+        """Close this connection, which waits for its client."""
         if self._in_message:
             self._disconnect()
             self.transport.abort()
@@ -272,17 +272,17 @@ class TimedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def end(self) -> None:
-        """Tell the client of an idle connection that no answer comes on it any more, and let it close.
+        """Half-close an idle connection, so that its client closes it.
 
-        To close at once would answer what it may be sending with a reset.
+        Closing it at once would answer a request that is being sent with a reset.
         """
         if not self._ended and not self.transport.is_closing():
             self._ended = True
-            with contextlib.suppress(OSError, RuntimeError):  # it has gone meanwhile
+            with contextlib.suppress(OSError, RuntimeError):  # the client has gone
                 self.transport.write_eof()
 
     def shutdown(self) -> None:
-        """Let the answer that is under way be the last one; an idle connection is the server's to end."""
+        """Make the response in progress the last one; the server ends idle connections."""
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False
 
@@ -292,9 +292,9 @@ class TimedProtocol(HttpToolsProtocol):
 
 
 class _Flow(FlowControl):
-    """uvicorn's flow control, which does not read on while requests wait for the answers to those before them.
+    """uvicorn's flow control, but reading stays paused while requests are queued.
 
-    uvicorn's own reads on after every answer, and each time takes in more requests than that.
+    uvicorn itself resumes reading after every response, and each time reads more requests than it answers.
     """
 
     def __init__(self, transport: asyncio.Transport, pipeline: Sized) -> None:
@@ -302,6 +302,6 @@ class _Flow(FlowControl):
         self._pipeline = pipeline
 
     def resume_reading(self) -> None:
-        """Read on where no request waits."""
+        """Resume reading unless requests are queued."""
         if not self._pipeline:
             super().resume_reading()

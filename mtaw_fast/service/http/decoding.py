@@ -1,4 +1,4 @@
-"""From the bytes of a request to a checked value: how much is read, for how long, and what it must be."""
+"""From a request's body to a checked value: limits of size and time, and strict JSON."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from typing import Any, TypeVar
 import msgspec
 from litestar import Request
 
-from mtaw_fast.service.http.problems import ServiceError, invalid, unavailable
+from mtaw_fast.service.errors import ServiceError, invalid, unavailable
 from mtaw_fast.service.http.request_cycle import TIMED_OUT
 from mtaw_fast.service.state import Service, service_of
 
 T = TypeVar("T")
 
-_PARTIAL_BODIES = 64 << 20  # bytes of bodies that have come in part, a worker
-_DISCARDED = 128 << 20  # bytes of a body too large that are read and dropped, so that its client gets to the answer
+_PARTIAL_BODIES = 64 << 20  # bytes of incomplete bodies that a worker holds
+_DISCARDED = 128 << 20  # bytes of a too large body that are read and dropped, so that its client reads the answer
 
 
 class StrictRequest(Request[Any, Any, Any]):
-    """A request whose JSON is decoded once, straight into the type that the route handler declares.
+    """A request whose JSON is decoded once, into the type that the route handler declares.
 
-    Litestar by itself would decode to plain objects and convert those leniently: the text "5" would become a number.
+    Litestar itself decodes to plain objects and converts them leniently: the text "5" would become a number.
     """
 
     async def json(self) -> Any:
-        """The body as the handler's type. Raises ServiceError where it is too large, too slow or of other types."""
+        """Return the body as the handler's type. Raises ServiceError as `read_body` and `decoded` do."""
         body = await read_body(self.receive, self.headers.get("content-length", ""), service_of(self))
         handler: Any = self.scope["route_handler"]
         return decoded(body, handler.parsed_data_field.annotation)
 
     async def body(self) -> bytes:
-        """Not read here: `json` does it, under the limits. Only tells Litestar that there is one."""
+        """Tell Litestar that there is a body; `json` reads it."""
         return b"{"
 
 
@@ -38,7 +38,7 @@ _DECODERS: dict[type, msgspec.json.Decoder[Any]] = {}
 
 
 def decoded(body: bytes, wanted: type[T]) -> T:
-    """The JSON of a body. Raises ServiceError where it is none, or of other types."""
+    """Return the JSON of a body as a type. Raises ServiceError (400) if it is not JSON, or has other types."""
     decoder = _DECODERS.get(wanted)
     if decoder is None:
         decoder = _DECODERS[wanted] = msgspec.json.Decoder(wanted)
@@ -51,15 +51,15 @@ def decoded(body: bytes, wanted: type[T]) -> T:
 
 
 async def read_body(receive: Any, length: str, service: Service) -> bytes:
-    """The whole body. receive: ASGI's. length: the Content-Length, empty where there is none.
+    """Return the whole body. receive: ASGI's. length: the Content-Length, empty without one.
 
-    Raises ServiceError: 413 above the limit, 408 if it takes too long, 400 if the client left, 503 where the bodies
-    that have come in part hold too much memory.
+    Raises ServiceError: 413 above the limit, 408 if the body takes too long, 400 if the client left, 503 if incomplete
+    bodies take too much memory.
     """
     limits = service.settings.limits
     declared = int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0
     chunks: list[bytes] = []
-    total = held = 0
+    total = partial = 0
     more = declared <= _DISCARDED
     try:
         while more:
@@ -67,7 +67,7 @@ async def read_body(receive: Any, length: str, service: Service) -> bytes:
             if message["type"] == "http.disconnect":
                 if TIMED_OUT in message:
                     raise ServiceError(
-                        408, "body_timeout", f"the body did not come within {limits.read_timeout:g} s; send it faster"
+                        408, "body_timeout", f"the body did not arrive within {limits.read_timeout:g} s; send it faster"
                     )
                 raise invalid("invalid_request", "the connection was closed before the body was complete")
             chunk, more = message["body"], message["more_body"]
@@ -78,12 +78,12 @@ async def read_body(receive: Any, length: str, service: Service) -> bytes:
                 continue
             chunks.append(chunk)
             if more:
-                held += len(chunk)
+                partial += len(chunk)
                 service.partial_bodies += len(chunk)
                 if service.partial_bodies > _PARTIAL_BODIES:
-                    raise unavailable("overloaded", "too many bodies are on their way; try again")
+                    raise unavailable("overloaded", "too many request bodies are incomplete; try again")
     finally:
-        service.partial_bodies -= held
+        service.partial_bodies -= partial
     if max(total, declared) > limits.body:
         raise ServiceError(
             413, "body_too_large", f"the body is larger than {limits.body} bytes; send less, or raise --max-body"

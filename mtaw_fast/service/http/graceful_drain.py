@@ -1,4 +1,4 @@
-"""What a service that stops does with who still comes: answers, and closes without cutting anyone off."""
+"""Shutdown: while the service stops, new connections get a 503, and none is reset without an answer."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ from dataclasses import dataclass
 
 import msgspec
 
-from mtaw_fast.service.http.file_limit import most_connections
-from mtaw_fast.service.http.problems import unavailable
-from mtaw_fast.service.routes.messages import ErrorAnswer, ErrorDetail
+from mtaw_fast.service.errors import ErrorAnswer, ErrorDetail, unavailable
+from mtaw_fast.service.resources import most_connections
 
-HANDSHAKE = 0.25  # seconds that a connection which has begun may take to come about
-_PATIENCE = 1.0  # seconds that a client has to send something, and again to take the answer
+HANDSHAKE = 0.25  # seconds that a TCP handshake may take
+_PATIENCE = 1.0  # seconds that a client has to send something, and again to read the answer
 _MOST = 4096  # clients at once
-_AT_ONCE = 64  # accepted in a turn
+_ACCEPTS = 64  # in one turn
 
-# Classic BPF over the TCP header: drops what begins a connection (SYN without ACK), passes everything else.
+# Classic BPF on the TCP header: drops packets that begin a connection (SYN without ACK), passes all others.
 _NO_SYN = ((0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
-_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27  # Linux's
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27  # of Linux
 
 
-def begin_no_connections(listener: socket.socket) -> None:
-    """Let the kernel begin no more connections, while those that it has begun can still be accepted.
+def block_new_connections(listener: socket.socket) -> None:
+    """Make the kernel begin no more connections; those that have begun can still be accepted.
 
-    Closing a listener resets what waits in it. Where the system has no such filter (it is Linux's), a connection that
-    comes between the last look and the close is still reset.
+    Closing a listener resets the connections that wait in it. Without this filter, which only Linux has, a connection
+    that comes between the last accept and the close is reset.
     """
     if sys.platform != "linux":
         return
@@ -42,8 +41,8 @@ def begin_no_connections(listener: socket.socket) -> None:
         )
 
 
-def begin_connections(listener: socket.socket) -> None:
-    """Undo `begin_no_connections`."""
+def allow_new_connections(listener: socket.socket) -> None:
+    """Undo `block_new_connections`."""
     if sys.platform != "linux":
         return
     with contextlib.suppress(OSError):
@@ -51,8 +50,8 @@ def begin_connections(listener: socket.socket) -> None:
 
 
 def refusal(version: str) -> bytes:
-    """The whole response of status 503 that the service gives while it stops. version: of the bundle it served."""
-    problem = unavailable("not_ready", "the service is shutting down; ask another one, or try again")
+    """Return the whole 503 response of a service that stops. version: of the bundle that it served."""
+    problem = unavailable("not_ready", "the service is shutting down; try again, or use another one")
     detail = ErrorDetail(code=problem.code, message=str(problem))
     body = msgspec.json.encode(ErrorAnswer(error=detail, version=version))
     head = [
@@ -65,14 +64,14 @@ def refusal(version: str) -> bytes:
 
 @dataclass
 class _Client:
-    """until: on time.monotonic's clock, when it is answered unasked, and once answered, when it is closed."""
+    """until: when, on time.monotonic's clock, it is answered even without a request, or closed once it is answered."""
 
     until: float
     answered: bool = False
 
 
 class GracefulDrain:
-    """Accepts in the place of workers that do not any more, and answers everyone alike."""
+    """Accepts connections in place of the stopped workers, and sends each client the same response."""
 
     def __init__(self, listener: socket.socket, answer: bytes) -> None:
         self._listener, self._answer = listener, answer
@@ -83,23 +82,23 @@ class GracefulDrain:
         self._selector.register(listener, selectors.EVENT_READ)
 
     def turn(self, seconds: float) -> None:
-        """See to whoever is there; where nobody is, for up to so many seconds."""
+        """Serve the clients that are there; wait for one for up to `seconds`."""
         for key, _ in self._selector.select(max(0.0, seconds)):
             if key.fileobj is self._listener:
                 self._accept()
-            elif key.fileobj in self._clients:  # else it was closed in this very turn, for one who came later
+            elif key.fileobj in self._clients:  # otherwise it was closed in this turn, to make room for another client
                 self._read(key.fileobj)
         now = time.monotonic()
         for link, client in list(self._clients.items()):
             if client.until > now:
-                break  # they are in the order of their times
+                break  # the clients are sorted by `until`
             if client.answered:
                 self._close(link)
             else:
                 self._answer_to(link)
 
     def finish(self) -> None:
-        """Accept no more, and end with those that are there."""
+        """Accept no more connections; answer and close those that are open."""
         self._selector.unregister(self._listener)
         until = time.monotonic() + 2 * _PATIENCE
         for link, client in list(self._clients.items()):
@@ -112,10 +111,10 @@ class GracefulDrain:
         self._selector.close()
 
     def _accept(self) -> None:
-        for _ in range(_AT_ONCE):
+        for _ in range(_ACCEPTS):
             try:
                 link, _ = self._listener.accept()
-            except OSError:  # nobody waits, a worker was quicker, or no file may be opened
+            except OSError:  # no client waits, a worker accepted it, or the file limit is reached
                 return
             if len(self._clients) >= self._most:
                 self._close(next(iter(self._clients)))
@@ -136,11 +135,11 @@ class GracefulDrain:
             self._answer_to(link)
 
     def _answer_to(self, link: socket.socket) -> None:
-        """Answer, and go on reading: closing over what was not read would be a reset that overtakes the answer."""
+        """Answer, but keep reading: closing with unread data would send a reset that overtakes the answer."""
         del self._clients[link]
         self._clients[link] = _Client(time.monotonic() + _PATIENCE, answered=True)
         try:
-            link.send(self._answer)  # a fresh connection takes it whole
+            link.send(self._answer)  # fits the send buffer of a new connection
             link.shutdown(socket.SHUT_WR)
         except OSError:
             self._close(link)

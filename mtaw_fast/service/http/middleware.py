@@ -1,30 +1,31 @@
-"""What holds for every request, whatever the route: it names its bundle's version, is counted, and perhaps logged."""
+"""What every request gets, whatever its route: the bundle's version in the response, metrics, CORS and logging."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 from typing import Any
 
-from mtaw_fast.service.http.answers import JSON
-from mtaw_fast.service.http.cors import Cors
+from mtaw_fast.service.errors import unavailable
+from mtaw_fast.service.http.access import Cors
 from mtaw_fast.service.http.decoding import read_body
-from mtaw_fast.service.http.error_answers import error_answer
-from mtaw_fast.service.http.problems import unavailable
+from mtaw_fast.service.http.responses import JSON, error_answer
 from mtaw_fast.service.observability.metrics import ROUTES
 from mtaw_fast.service.observability.service_log import log_event
-from mtaw_fast.service.routes.recommend import Direct
 from mtaw_fast.service.state import Service
 
 _TEMPLATES = {route.replace("{id}", "{session_id}"): route for route in ROUTES}
 _JSON = JSON.encode()
 
 
+Direct = Callable[[Service, Any, bytes], Awaitable[bytes]]  # from the body of a POST to the JSON of its answer
+
+
 class Middleware:
     """The outermost ASGI app.
 
-    direct: by path, handlers of POST that need nothing of the framework, which takes a third of a short request.
+    direct: handlers of POST by path that bypass the framework, which takes a third of a short request's time.
     """
 
     def __init__(self, app: Any, service: Service, direct: Mapping[str, Direct]) -> None:
@@ -33,7 +34,7 @@ class Middleware:
         self._cors = Cors(service.settings.cors_origins) if service.settings.cors_origins else None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Pass a request on, and note how it ended."""
+        """Handle a request, and count and log how it ended."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -46,7 +47,7 @@ class Middleware:
                 headers = [*message["headers"], (b"x-bundle-version", service.version_for(scope).encode())]
                 if self._cors is not None:
                     headers += self._cors.headers(scope)
-                if status in (408, 413):  # the rest of the body is not worth waiting for
+                if status in (408, 413):  # the rest of the body is not read
                     headers.append((b"connection", b"close"))
                 message = {**message, "headers": headers}
             await send(message)
@@ -64,7 +65,7 @@ class Middleware:
         except asyncio.CancelledError:
             if not service.stopping or status:
                 raise
-            late = unavailable("not_ready", "the service shut down before the request was done; try again")
+            late = unavailable("not_ready", "the service shut down before it answered; try again")
             await _respond(send_marked, *error_answer(scope, late, service))
         finally:
             seconds = perf_counter() - start

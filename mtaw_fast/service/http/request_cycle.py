@@ -1,4 +1,4 @@
-"""One request and its answer on a connection, written with as little as the service's own answers need."""
+"""One request and its response on a connection, written in as few system calls as possible."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-TIMED_OUT = "mtaw_timed_out"  # in a message of type http.disconnect: the client is there, but too slow
+TIMED_OUT = "mtaw_timed_out"  # key of an http.disconnect message: the client is connected, but too slow
 
 
 class RequestCycle(RequestResponseCycle):
-    """uvicorn's cycle, which writes head and body at once where the answer is one piece: one system call instead of
-    two, one packet, and one waking of the client. Headers are the service's own and are not searched for bad bytes."""
+    """uvicorn's cycle, but a response of one piece is one write: one system call, one packet, one wake-up.
 
-    _head: bytes | None = None  # of an answer that has been started and not written
-    timed_out = False  # whether the body has taken too long
+    The headers are the service's own, so that they are not searched for bad bytes.
+    """
+
+    _head: bytes | None = None  # of a response that has started and is not written
+    timed_out = False  # whether the body took too long
 
     def time_out(self) -> None:
-        """Let whoever reads the body know that it did not come in time."""
+        """Tell the reader of the body that it did not arrive in time."""
         self.timed_out = True
         self.message_event.set()
 
@@ -43,16 +45,16 @@ class RequestCycle(RequestResponseCycle):
         self.response_started = True
         self.waiting_for_100_continue = False
         content = [STATUS_LINE[message["status"]]]
-        told_close = False
+        says_close = False
         for name, value in (*self.default_headers, *message["headers"]):
             if name == b"content-length":
                 self.expected_content_length = int(value)
                 self.chunked_encoding = False
             elif name == b"connection" and value == b"close":
                 self.keep_alive = False
-                told_close = True
+                says_close = True
             content += (name, b": ", value, b"\r\n")
-        if not self.keep_alive and not told_close:
+        if not self.keep_alive and not says_close:
             content.append(b"connection: close\r\n")
         if self.chunked_encoding is None and self.scope["method"] != "HEAD" and message["status"] not in (204, 304):
             self.chunked_encoding = True

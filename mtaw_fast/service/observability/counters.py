@@ -1,69 +1,78 @@
-"""Whole numbers that every worker counts for itself and anyone can add up: shared memory, a row a worker.
+"""Counters in shared memory: every worker counts in a row of its own, and every process can sum the rows.
 
-A worker writes to its own row alone, so nothing is locked and counting costs no more than a store. Rows outlive their
-worker: the one that is started in the place of a dead one counts on, and sums never fall.
+A worker writes only to its own row, so that no lock is needed and counting costs one store. A row outlives its worker:
+the replacement continues it, and sums never fall.
+
+A row ends with counts by bundle version. Which versions there will be is not known beforehand, so versions claim
+slots. When all slots are taken, the version that was served longest ago loses its slot and its counts move to `other`,
+so that sums do not fall. Feedback may name any version: only versions that some worker has served get slots, all
+others count as `other`.
 """
 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from mtaw_fast.service.observability import version_counters as version_counters
-from mtaw_fast.service.observability.version_counters import version_text
-from mtaw_fast.service.shared_memory import SharedMemory
+from mtaw_fast.service.resources import SharedMemory
+from mtaw_fast.service.settings import MOST_BUNDLES
 
 _CELL = 8
-_LOOK, _FIRST_ROW = 0, 1  # the shared cells come before the rows
-PID, HEARTBEAT, CONNECTIONS, VERSION = range(4)  # of every row; what a metric counts in follows
-MOST_BUNDLES = 4  # served side by side: each has a cell from VERSION on, 0 where there is none
-FIRST = VERSION + MOST_BUNDLES
+_RELOADS, _FIRST_ROW = 0, 1  # the shared cell comes before the rows
+PID, HEARTBEAT, CONNECTIONS, VERSION = range(4)  # the first cells of every row; metrics follow
+FIRST = VERSION + MOST_BUNDLES  # each bundle that is served has a cell from VERSION on, 0 if there is none
+
+KINDS = ("answers", "fallback", "shown", "clicked", "bought")
+OTHER = "other"
+_SLOTS = 16  # versions that a row can hold
+_SLOT = 1 + len(KINDS)  # cells of a slot: the version, then a count of each kind
+VERSION_CELLS = (1 + _SLOTS) * _SLOT  # the first slot is that of OTHER
+_AT = {kind: place for place, kind in enumerate(KINDS, start=1)}
+
+Counts = Mapping[str, Sequence[int]]  # a count of each kind, by version or OTHER
 
 
 class Counters:
-    """rows x width cells of int64 in memory that every process of a service maps, and those by bundle version."""
+    """rows x width int64 cells in memory that all processes of a service share, and the counts by bundle version."""
 
     def __init__(self, memory: SharedMemory, rows: int, width: int, row: int | None = None) -> None:
-        """Map what `make` made. row: the one that `self.own` is, for a worker."""
-        self.n_rows, self._width = rows, FIRST + width + version_counters.WIDTH
+        """Map what `make` made. row: the worker's own, as `self.own`."""
+        self.n_rows, self._width = rows, FIRST + width + VERSION_CELLS
         self._cells = memoryview(mmap.mmap(memory.descriptor, _size(rows, width))).cast("q")
         self.own = self.row(row or 0)
         self._others = [self.row(number) for number in range(rows) if number != row]
 
     @staticmethod
     def make(rows: int, width: int) -> SharedMemory:
-        """Zeros. Raises MtawError where there is no memory for them."""
+        """Return zeroed memory for `rows` workers. Raises MtawError if there is not enough memory."""
         return SharedMemory.make("mtaw-counters", _size(rows, width))
 
     def row(self, number: int) -> memoryview:
-        """The cells of one worker: PID, HEARTBEAT, CONNECTIONS, its bundles' versions, those that count, and those that
-        count by version."""
+        """Return a worker's cells: PID, HEARTBEAT, CONNECTIONS, its bundles' versions, counts, counts by version."""
         begin = _FIRST_ROW + number * self._width
         return self._cells[begin : begin + self._width]
 
     def sums(self) -> list[int]:
-        """Every counting cell, added up over the rows."""
-        rows = [self.row(number)[FIRST : -version_counters.WIDTH].tolist() for number in range(self.n_rows)]
+        """Return every count, summed over the rows."""
+        rows = [self.row(number)[FIRST:-VERSION_CELLS].tolist() for number in range(self.n_rows)]
         return [sum(cells) for cells in zip(*rows, strict=True)]
 
     def by_version(self) -> dict[str, list[int]]:
-        """See `version_counters`: the counts of every bundle version, added up over the rows."""
-        return version_counters.added_up(
-            version_counters.read(self.row(number)[-version_counters.WIDTH :]) for number in range(self.n_rows)
-        )
+        """Return the counts of every bundle version, summed over the rows; a count of each of `KINDS`."""
+        return added_up(read(self.row(number)[-VERSION_CELLS:]) for number in range(self.n_rows))
 
     def live_versions(self) -> list[str]:
-        """The bundle versions of every worker that is up: one, or several where it serves bundles side by side."""
+        """Return the versions that live workers serve, those of each worker in turn."""
         rows = (self.row(number) for number in range(self.n_rows))
         served = (dict.fromkeys(filter(None, row[VERSION:FIRST])) for row in rows if row[PID])
         return [version_text(cell) for cells in served for cell in cells]
 
     def others_connections(self) -> list[int]:
-        """How many connections each of the other workers that are up has."""
+        """Return the number of connections of each other live worker."""
         return [row[CONNECTIONS] for row in self._others if row[PID]]
 
     def leave(self, number: int, gauges: Sequence[int]) -> None:
-        """Note that the worker of a row is gone; its `gauges` (counting cells) go with it."""
+        """Note that the worker of a row is gone, and set its `gauges` (places among the counts) to 0."""
         row = self.row(number)
         row[PID] = row[CONNECTIONS] = 0
         for cell in range(VERSION, FIRST):
@@ -72,14 +81,82 @@ class Counters:
             row[FIRST + cell] = 0
 
     @property
-    def looks(self) -> int:
+    def reload_requests(self) -> int:
         """How often all workers have been asked to look for a new bundle."""
-        return self._cells[_LOOK]
+        return self._cells[_RELOADS]
 
-    def ask_to_look(self) -> None:
-        """Ask all workers to look for a new bundle. Two that ask at once may count as one, which is as good."""
-        self._cells[_LOOK] += 1
+    def request_reload(self) -> None:
+        """Ask all workers to look for a new bundle. Two requests at once may count as one, with the same effect."""
+        self._cells[_RELOADS] += 1
 
 
 def _size(rows: int, width: int) -> int:
-    return _CELL * (_FIRST_ROW + rows * (FIRST + width + version_counters.WIDTH))
+    return _CELL * (_FIRST_ROW + rows * (FIRST + width + VERSION_CELLS))
+
+
+def version_cell(version: str) -> int:
+    """Return a bundle version (16 hex digits) as the int64 of a cell."""
+    return int.from_bytes(bytes.fromhex(version), "little", signed=True)
+
+
+def version_text(cell: int) -> str:
+    """Return the bundle version in a cell."""
+    return cell.to_bytes(8, "little", signed=True).hex()
+
+
+class VersionCounters:
+    """A worker's counts by bundle version. cells: the last VERSION_CELLS of its row; counts in them continue."""
+
+    def __init__(self, cells: memoryview) -> None:
+        self._cells = cells
+        self._places = {version: place for version, place in _slots(cells) if version != OTHER}  # longest ago first
+
+    def serve(self, version: str) -> None:
+        """Note that a version is served from now on."""
+        place = self._places.pop(version, None)
+        self._places[version] = self._claimed(version) if place is None else place
+
+    def knows(self, version: str) -> bool:
+        """Return whether the version has a slot."""
+        return version in self._places
+
+    def add(self, version: str, kind: str, by: int = 1) -> None:
+        """Count `by` more for a version, or for OTHER if the version has no slot."""
+        self._cells[self._places.get(version, 0) + _AT[kind]] += by
+
+    def _claimed(self, version: str) -> int:
+        """Return a slot for a version that has none."""
+        free = set(range(_SLOT, VERSION_CELLS, _SLOT)) - set(self._places.values())
+        if free:
+            place = min(free)
+        else:
+            place = self._places.pop(next(iter(self._places)))
+            for at in _AT.values():
+                self._cells[at] += self._cells[place + at]
+                self._cells[place + at] = 0
+        self._cells[place] = version_cell(version)
+        return place
+
+
+def read(cells: memoryview) -> dict[str, list[int]]:
+    """Return the counts by version in the last cells of a row."""
+    return {version: cells[place + 1 : place + _SLOT].tolist() for version, place in _slots(cells)}
+
+
+def added_up(rows: Iterable[Counts]) -> dict[str, list[int]]:
+    """Return the sums of the counts of several rows."""
+    sums: dict[str, list[int]] = {}
+    for row in rows:
+        for version, counts in row.items():
+            before = sums.get(version, [0] * len(KINDS))
+            sums[version] = [one + more for one, more in zip(before, counts, strict=True)]
+    return sums
+
+
+def _slots(cells: memoryview) -> Iterator[tuple[str, int]]:
+    """Yield (version, begin of its slot) of the slots in use; OTHER's only once it has counted anything."""
+    if any(cells[1:_SLOT]):
+        yield OTHER, 0
+    for place in range(_SLOT, VERSION_CELLS, _SLOT):
+        if cells[place]:
+            yield version_text(cells[place]), place

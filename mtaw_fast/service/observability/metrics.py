@@ -1,17 +1,24 @@
-"""What the service counts, where each number stands in a worker's row, and Prometheus' text of the sums."""
+"""The metrics of the service: what is counted, its place in a worker's row, and the sums in Prometheus' format."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter as Tally
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from mtaw_fast.service.observability import version_counters as version_counters
-from mtaw_fast.service.observability.counters import FIRST, VERSION, Counters
-from mtaw_fast.service.observability.version_counters import VersionCounters, version_text
-from mtaw_fast.service.shared_memory import SharedMemory
+from mtaw_fast.service.observability.counters import (
+    FIRST,
+    KINDS,
+    VERSION,
+    VERSION_CELLS,
+    Counters,
+    Counts,
+    VersionCounters,
+    version_text,
+)
+from mtaw_fast.service.resources import SharedMemory
 
 CONTENT_TYPE = "text/plain; version=0.0.4"
 ROUTES = (
@@ -19,22 +26,9 @@ ROUTES = (
     "/v1/events", "/v1/feedback", "/v1/bundle", "/admin/reload", "/admin/items/add", "/admin/items/remove",
     "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/", "other",
 )  # fmt: skip
-STATUSES = (
-    200,
-    204,
-    400,
-    401,
-    403,
-    404,
-    405,
-    408,
-    409,
-    413,
-    500,
-    503,
-    0,
-)  # 0: the client left; others count as 500
-STAGES = ("queue", "lookup", "encode", "retrieve", "memory", "assemble", "joint")
+# 0: the client left. Any other status counts as 500.
+STATUSES = (200, 204, 400, 401, 403, 404, 405, 408, 409, 413, 500, 503, 0)
+STAGES = ("queue", "lookup", "encode", "retrieve", "memory", "assemble", "batched")
 _REQUEST_BOUNDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 _STAGE_BOUNDS = (
     2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5,
@@ -43,8 +37,11 @@ _STAGE_BOUNDS = (
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One metric. labels: its name and values of each label. bounds: upper bounds in seconds, of a histogram, whose
-    cells are one a bound, one past all of them, and the sum in nanoseconds."""
+    """One metric.
+
+    labels: name and values of each label. bounds: upper bounds of a histogram in seconds; its cells are one for each
+    bound, one for larger values, and the sum in nanoseconds.
+    """
 
     name: str
     kind: str
@@ -59,7 +56,7 @@ class Family:
 
     @property
     def cells(self) -> int:
-        """How many cells a series takes."""
+        """Number of cells of a series."""
         return len(self.bounds) + 2 if self.bounds else 1
 
 
@@ -70,41 +67,41 @@ FAMILIES = (
         "mtaw_requests_total", "counter", "Requests by route and status.",
         (_ROUTE, ("status", tuple(map(str, STATUSES)))),
     ),
-    Family("mtaw_request_seconds", "histogram", "From the parsed request on.", (_ROUTE,), _REQUEST_BOUNDS),
+    Family("mtaw_request_seconds", "histogram", "From parsed request to last byte.", (_ROUTE,), _REQUEST_BOUNDS),
     Family(
-        "mtaw_stage_seconds", "histogram", "Stages of rankings; joint: of several in one pass.", (("stage", STAGES),),
+        "mtaw_stage_seconds", "histogram", "Stages of rankings; batched: one pass for several.", (("stage", STAGES),),
         _STAGE_BOUNDS,
     ),
-    Family("mtaw_clicks_total", "counter", "Clicks in the sessions that were ranked."),
-    Family("mtaw_unknown_clicks_total", "counter", "Of those, clicks that the catalog does not know."),
-    Family("mtaw_answers_total", "counter", "Sessions that were ranked."),
-    Family("mtaw_fallback_answers_total", "counter", "Of those, without a known click: the popularity ranking."),
-    Family("mtaw_batched_answers_total", "counter", "Of those, ranked together with others that waited."),
+    Family("mtaw_clicks_total", "counter", "Clicks in the ranked sessions."),
+    Family("mtaw_unknown_clicks_total", "counter", "Of those, clicks on unknown items."),
+    Family("mtaw_answers_total", "counter", "Ranked sessions."),
+    Family("mtaw_fallback_answers_total", "counter", "Of those, sessions without a known click."),
+    Family("mtaw_batched_answers_total", "counter", "Of those, sessions ranked in one pass with others that waited."),
     Family(
         "mtaw_rejected_total", "counter", "Requests refused under load.",
         (("reason", ("overloaded", "deadline_passed")),),
     ),
-    Family("mtaw_reloads_total", "counter", "New bundles met.", (("result", ("loaded", "refused")),)),
+    Family("mtaw_reloads_total", "counter", "New bundles found.", (("result", ("loaded", "refused")),)),
     Family("mtaw_worker_starts_total", "counter", "Workers started."),
-    Family("mtaw_queue_length", "gauge", "Requests that wait."),
-    Family("mtaw_sessions", "gauge", "Sessions held in memory."),
-    Family("mtaw_sessions_bytes", "gauge", "Memory that they take."),
-    Family("mtaw_events_total", "counter", "Events that were kept."),
-    Family("mtaw_events_refused_total", "counter", "Events that could not be kept."),
-    Family("mtaw_feedback_total", "counter", "Feedback that was kept."),
-    Family("mtaw_feedback_refused_total", "counter", "Feedback that could not be kept."),
-    Family("mtaw_learned_clicks", "gauge", "Clicks learned since the bundle that is served."),
-    Family("mtaw_not_learned_clicks", "gauge", "Clicks that teach nothing.", (("reason", REFUSALS),)),
-    Family("mtaw_delta_clicks", "gauge", "Clicks that are not in the tables yet."),
-    Family("mtaw_delta_bytes", "gauge", "Memory that they take, a worker."),
-    Family("mtaw_new_items", "gauge", "Items that came since the bundle that is served."),
-    Family("mtaw_damaged_records", "gauge", "Records of the log that were passed over."),
+    Family("mtaw_queue_length", "gauge", "Waiting requests."),
+    Family("mtaw_sessions", "gauge", "Kept sessions in memory."),
+    Family("mtaw_sessions_bytes", "gauge", "Memory of the kept sessions."),
+    Family("mtaw_events_total", "counter", "Events written to the log."),
+    Family("mtaw_events_refused_total", "counter", "Events that could not be written."),
+    Family("mtaw_feedback_total", "counter", "Feedback requests that were stored."),
+    Family("mtaw_feedback_refused_total", "counter", "Feedback requests that could not be stored."),
+    Family("mtaw_learned_clicks", "gauge", "Clicks learned since the bundle was trained."),
+    Family("mtaw_not_learned_clicks", "gauge", "Clicks that were not learned.", (("reason", REFUSALS),)),
+    Family("mtaw_delta_clicks", "gauge", "Learned clicks that are not in the bundle's tables yet."),
+    Family("mtaw_delta_bytes", "gauge", "Memory of those clicks in each worker."),
+    Family("mtaw_new_items", "gauge", "Items added since the bundle was trained."),
+    Family("mtaw_damaged_records", "gauge", "Damaged records of the log that were skipped."),
     Family("mtaw_learning_stopped", "gauge", "1 while the log cannot be read."),
 )  # fmt: skip
 
 
 def _layout() -> tuple[dict[tuple[str, ...], int], int]:
-    """The first cell of each series, by family name and label values; and how many cells there are."""
+    """Return the first cell of each series, by family name and label values, and the number of cells."""
     places, place = {}, 0
     for family in FAMILIES:
         for values in family.series:
@@ -124,22 +121,25 @@ _STAGE_AT = {stage: _PLACES["mtaw_stage_seconds", stage] for stage in STAGES}
 
 
 class Metrics:
-    """A worker's own counts, and the sums of all workers' as text."""
+    """A worker's own counts, and the sums over all workers as text.
+
+    first_worker: whether it sets the gauges that are the same in every worker.
+    """
 
     def __init__(self, counters: Counters, row: int | None = None) -> None:
         self.counters = counters
-        self.tells = row == 0  # what is the same in every worker
+        self.first_worker = row == 0
         self._own = counters.own[FIRST:]
-        self._tallies = VersionCounters(counters.own[-version_counters.WIDTH :])
+        self._by_version = VersionCounters(counters.own[-VERSION_CELLS:])
 
     @classmethod
     def open(cls, memory: SharedMemory, rows: int, row: int | None = None) -> Metrics:
-        """Map what `make` made; see `Counters`."""
+        """Map what `make` made. row: the worker's own."""
         return cls(Counters(memory, rows, WIDTH, row), row)
 
     @staticmethod
     def make(rows: int) -> SharedMemory:
-        """The counters of `rows` workers. Raises MtawError where there is no memory for them."""
+        """Return the memory of the counters of `rows` workers. Raises MtawError if there is not enough memory."""
         return Counters.make(rows, WIDTH)
 
     def request(self, route: str, status: int, seconds: float) -> None:
@@ -161,40 +161,36 @@ class Metrics:
         self._own[_PLACES[name, *labels]] = value
 
     def serve(self, version: str) -> None:
-        """Note that this worker serves a bundle version from now on, beside the others in its row."""
-        self._claim(version)
-
-    def _claim(self, version: str) -> None:
-        """Give a version cells, which it does not take from one that is served all the while."""
+        """Give a bundle version a slot for its counts, without taking that of a version which this worker serves."""
         for served in map(version_text, filter(None, self.counters.own[VERSION:FIRST])):
-            if self._tallies.knows(served):
-                self._tallies.serve(served)  # is the latest again
-        self._tallies.serve(version)
+            if self._by_version.knows(served):
+                self._by_version.serve(served)  # now it is the latest again
+        self._by_version.serve(version)
 
     def count_by_version(self, version: str, kind: str, by: int = 1) -> None:
-        """Count `by` more of a kind of `version_counters.KINDS` for a bundle version that this worker serves."""
-        self._tallies.add(version, kind, by)
+        """Count `by` more of one of `counters.KINDS` for a bundle version that this worker serves."""
+        self._by_version.add(version, kind, by)
 
     def count_first_by_version(self, version: str, counts: Mapping[str, int]) -> None:
-        """Count by kind what a client says of a version, which only counts as one where a worker has served it."""
-        if not self._tallies.knows(version) and version in self.counters.by_version():
-            self._claim(version)
+        """Count by kind what a client reports about a version; one that no worker has served counts as `other`."""
+        if not self._by_version.knows(version) and version in self.counters.by_version():
+            self.serve(version)
         for kind, count in counts.items():
-            self._tallies.add(version, kind, count)
+            self._by_version.add(version, kind, count)
 
     def text(self) -> str:
-        """All metrics, summed over the workers, in Prometheus' text format."""
+        """Return all metrics, summed over the workers, in Prometheus' text format."""
         sums = self.counters.sums()
         lines = [line for family in FAMILIES for line in _lines(family, sums)]
-        lines += ["# HELP mtaw_workers Live workers by the bundle version they serve.", "# TYPE mtaw_workers gauge"]
+        lines += _head("mtaw_workers", "gauge", "Live workers by the bundle version they serve.")
         for version, count in sorted(self.workers().items()):
             lines.append(f'mtaw_workers{{version="{version}"}} {count}')
-        lines += version_counters.text_of(self.counters.by_version())
+        lines += _version_lines(self.counters.by_version())
         return "\n".join(lines) + "\n"
 
     def workers(self) -> dict[str, int]:
-        """Live workers by the bundle version that they serve."""
-        return dict(Tally(self.counters.live_versions()))
+        """Return the number of live workers by the bundle version that they serve."""
+        return dict(Counter(self.counters.live_versions()))
 
 
 def _observe(cells: memoryview, place: int, bounds: Sequence[float], seconds: float) -> None:
@@ -203,14 +199,13 @@ def _observe(cells: memoryview, place: int, bounds: Sequence[float], seconds: fl
 
 
 def _lines(family: Family, sums: list[int]) -> Iterator[str]:
-    yield f"# HELP {family.name} {family.help}"
-    yield f"# TYPE {family.name} {family.kind}"
+    yield from _head(family.name, family.kind, family.help)
     for values in family.series:
         labels = [f'{name}="{value}"' for (name, _), value in zip(family.labels, values, strict=True)]
         place = _PLACES[family.name, *values]
         counts = sums[place : place + family.cells]
         if not family.bounds:
-            # A status that a route never gave would be most of the text.
+            # Without the statuses that a route never gave: they would be most of the text.
             if counts[0] or not labels:
                 yield f"{family.name}{_braced(labels)} {counts[0]}"
             continue
@@ -229,3 +224,27 @@ def _plain(bound: float) -> str:
 
 def _braced(labels: Sequence[str]) -> str:
     return f"{{{','.join(labels)}}}" if labels else ""
+
+
+def _version_lines(sums: Counts) -> Iterator[str]:
+    """Yield the lines of the counts by bundle version."""
+    shown = {version: dict(zip(KINDS, counts, strict=True)) for version, counts in sorted(sums.items())}
+    yield from _head("mtaw_bundle_answers_total", "counter", "Ranked sessions by bundle version.")
+    for version, counts in shown.items():
+        yield f'mtaw_bundle_answers_total{{version="{version}"}} {counts["answers"]}'
+    yield from _head("mtaw_bundle_fallback_answers_total", "counter", "Of those, sessions without a known click.")
+    for version, counts in shown.items():
+        yield f'mtaw_bundle_fallback_answers_total{{version="{version}"}} {counts["fallback"]}'
+    yield from _head("mtaw_feedback_items_total", "counter", "Recommended items that were shown, clicked or bought.")
+    for version, counts in shown.items():
+        for what in ("shown", "clicked", "bought"):
+            yield f'mtaw_feedback_items_total{{version="{version}",what="{what}"}} {counts[what]}'
+    yield from _head("mtaw_click_through_rate", "gauge", "Clicked items by shown item, since the service started.")
+    for version, counts in shown.items():
+        if counts["shown"]:
+            yield f'mtaw_click_through_rate{{version="{version}"}} {counts["clicked"] / counts["shown"]:.6f}'
+
+
+def _head(name: str, kind: str, meaning: str) -> Iterator[str]:
+    yield f"# HELP {name} {meaning}"
+    yield f"# TYPE {name} {kind}"

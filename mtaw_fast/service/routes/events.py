@@ -1,9 +1,8 @@
-"""The routes that teach: events from anywhere, and sessions to forget."""
+"""The routes of learning: events to learn from, and sessions to delete."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from litestar import Response, delete, post
 from litestar.params import Body, Parameter
@@ -12,22 +11,20 @@ from mtaw_fast.errors import DataError, LearnError
 from mtaw_fast.online.learner import OnlineLearner
 from mtaw_fast.online.log.events import Event, Forget, checked_click, now_ms
 from mtaw_fast.service.background import in_background
-from mtaw_fast.service.http.answers import json_response
+from mtaw_fast.service.errors import invalid, unavailable
+from mtaw_fast.service.http.access import check_request_origin
 from mtaw_fast.service.http.decoding import StrictRequest
-from mtaw_fast.service.http.openapi import errors, operation
-from mtaw_fast.service.http.origin import check_request_origin
-from mtaw_fast.service.http.problems import invalid, unavailable
+from mtaw_fast.service.http.responses import json_response
 from mtaw_fast.service.routes.messages import EventsAnswer, EventsRequest, ForgetAnswer
+from mtaw_fast.service.routes.openapi import errors, operation
 from mtaw_fast.service.state import Service, service_of
-
-T = TypeVar("T")
 
 SESSION_ID = r"[A-Za-z0-9._~-]{1,128}"
 
 
 @post("/v1/events", status_code=200, responses=errors(400, 403, 408, 413, 503), operation_class=operation("events"))
 async def events(request: StrictRequest, data: Annotated[EventsRequest, Body()]) -> Response[EventsAnswer]:
-    """Learn from clicks: when this is answered they are kept, and within a second every ranking knows them."""
+    """Learn from clicks. Once this answers they are in the log; within a second every ranking knows them."""
     service = service_of(request)
     check_request_origin(request, service.settings)
     now = now_ms()
@@ -53,9 +50,9 @@ async def events(request: StrictRequest, data: Annotated[EventsRequest, Body()])
 )
 async def forget(
     request: StrictRequest,
-    session_id: Annotated[str, Parameter(pattern=f"^{SESSION_ID}$", description="As its clicks named it.")],
+    session_id: Annotated[str, Parameter(pattern=f"^{SESSION_ID}$", description="The id that its clicks used.")],
 ) -> Response[ForgetAnswer]:
-    """Take out again what a session taught, in every worker; the server's own copy of it goes too."""
+    """Delete a session: what every worker learned from it, and the copy that the service keeps."""
     service = service_of(request)
     check_request_origin(request, service.settings)
     if service.sessions is not None:
@@ -65,7 +62,7 @@ async def forget(
 
 
 async def learn_clicks(service: Service, session: str, items: list[int | str]) -> None:
-    """Keep the clicks of a session that the server holds, where the service learns; 400 where one is of no item."""
+    """Write clicks of a kept session to the log, if the service learns. Raises ServiceError (400) on a bad id."""
     if service.learns and items:
         now = now_ms()
         try:
@@ -80,11 +77,11 @@ async def learn_clicks(service: Service, session: str, items: list[int | str]) -
 
 
 async def keep(service: Service, some: list[Event]) -> str:
-    """Append events to the log. Raises ServiceError (503) where they could not be kept."""
+    """Append events to the log; return the position after them. Raises ServiceError (503) if that fails."""
     learner = service.reloader.snapshot.recommender.learner
     assert learner is not None
     try:
-        position = await _beside(learner, lambda: learner.append(some))
+        position = await _appended(learner, some)
     except LearnError as error:
         service.metrics.add("mtaw_events_refused_total", by=len(some))
         raise unavailable("not_kept", str(error)) from None
@@ -92,8 +89,8 @@ async def keep(service: Service, some: list[Event]) -> str:
     return position
 
 
-async def _beside(learner: OnlineLearner, work: Callable[[], T]) -> T:
-    """Run an append: write(2) takes microseconds, but fsync and a network take their time."""
+async def _appended(learner: OnlineLearner, some: list[Event]) -> str:
+    """Append on the event loop if that is one write(2) of microseconds; fsync and Redis get a thread."""
     if learner.settings.fsync or learner.settings.stream is not None:
-        return await in_background(work)
-    return work()
+        return await in_background(lambda: learner.append(some))
+    return learner.append(some)

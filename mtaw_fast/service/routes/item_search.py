@@ -1,4 +1,4 @@
-"""Which ids of a catalog hold a text: for people who look for one, not for the hot path."""
+"""Search of item ids by a part of them: for people who look for an item, not for the hot path."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.recommender import Recommender
 
-_STEP = 1 << 20  # bytes of ids between two looks at the deadline
+_STEP = 1 << 20  # bytes of ids between two checks of the deadline
 _DIGITS = 19  # of an int64
 
 
 def find_ids(recommender: Recommender, text: str, most: int, check_deadline: Callable[[], None]) -> list[Any]:
-    """External ids that a text is part of; of integers, those that begin with its digits.
+    """Return external ids that contain a text; of integers, those that begin with its digits.
 
-    The id that is the text comes first, then they go in the order of the catalog. `check_deadline` is called now and
-    then.
+    The id that equals the text comes first, the others are in the order of the catalog. `check_deadline` is called now
+    and then.
     """
     ids, base = recommender.ids, recommender.bundle.ids
     found: dict[Any, None] = {}
@@ -36,14 +36,14 @@ def find_ids(recommender: Recommender, text: str, most: int, check_deadline: Cal
             return list(found)
         (one,) = ids.external(np.array([place], dtype=np.int32))
         found[one] = None
-    for one in ids.external(np.arange(len(base), len(ids), dtype=np.int32)):  # those that came while serving
+    for one in ids.external(np.arange(len(base), len(ids), dtype=np.int32)):  # added while serving
         if len(found) < most and (str(one).startswith(text) if base.kind == "int" else text in one):
             found[one] = None
     return list(found)
 
 
 def _texts(ids: ItemIds, text: str, check_deadline: Callable[[], None]) -> Iterator[int]:
-    """Internal ids of texts that hold `text`, ascending."""
+    """Yield the internal ids of texts that contain `text`, ascending."""
     blob, offsets = ids.arrays["blob"], ids.arrays["offsets"]
     encoded = text.encode("utf-8", "surrogatepass")
     begin = 0
@@ -65,11 +65,11 @@ def _texts(ids: ItemIds, text: str, check_deadline: Callable[[], None]) -> Itera
 
 
 def _numbers(ids: ItemIds, text: str) -> Iterator[int]:
-    """Internal ids of numbers whose decimal digits begin with `text`, the shortest numbers first."""
+    """Yield the internal ids of numbers whose decimal digits begin with `text`, the shortest numbers first."""
     ordered, order = ids.arrays["sorted"], ids.arrays["order"]
     sign, digits = (-1, text[1:]) if text.startswith("-") else (1, text)
     if digits.startswith("0"):
-        return  # no number but 0 itself begins so
+        return  # no number but 0 itself begins with 0
     for zeros in range(1, _DIGITS + 1 - len(digits)):
         low = int(digits) * 10**zeros
         high = low + 10**zeros - 1

@@ -1,9 +1,11 @@
-"""The routes about items: those like one, those whose ids hold a text, and which ones the catalog has."""
+"""The routes about items: those similar to one, those whose ids contain a text, and changes of the catalog."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+from urllib.parse import parse_qs
 
 import numpy as np
 from litestar import Response, get, post
@@ -12,11 +14,10 @@ from litestar.params import Body, Parameter
 from mtaw_fast.errors import DataError, LearnError, UsageError
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.service.background import in_background
-from mtaw_fast.service.http.answers import JSON, encoded, json_response
+from mtaw_fast.service.errors import ServiceError, invalid, unavailable
+from mtaw_fast.service.http.access import admin_only
 from mtaw_fast.service.http.decoding import StrictRequest
-from mtaw_fast.service.http.openapi import errors, operation
-from mtaw_fast.service.http.problems import ServiceError, unavailable
-from mtaw_fast.service.routes.admin_token import admin_only
+from mtaw_fast.service.http.responses import JSON, encoded, json_response
 from mtaw_fast.service.routes.item_search import find_ids
 from mtaw_fast.service.routes.messages import (
     AddItemsRequest,
@@ -24,33 +25,112 @@ from mtaw_fast.service.routes.messages import (
     ItemsAnswer,
     RemoveItemsRequest,
     SimilarAnswer,
+    new_id,
 )
+from mtaw_fast.service.routes.openapi import errors, operation
 from mtaw_fast.service.routes.ranking import LONG_LIST, check_k
-from mtaw_fast.service.routes.similar import By, SimilarQuery, one_of, query_values, similar
+from mtaw_fast.service.snapshot import Snapshot
 from mtaw_fast.service.state import service_of
+
+_DIGITS = "0123456789"
+By = Literal["vectors", "sessions"]
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarQuery:
+    """The ids in a query string, as text. allow: None if there is none. session: the session's id, if there is one."""
+
+    item: str
+    exclude: list[str] = field(default_factory=list)
+    allow: list[str] | None = None
+    session: str | None = None
+
+    @classmethod
+    def of(cls, query: bytes) -> SimilarQuery:
+        """Read a query string. Raises ServiceError if it is not UTF-8 or repeats a field."""
+        values = query_values(query)
+        return cls(
+            one_of(values, "item"), values.get("exclude", []), values.get("allow"),
+            one_of(values, "session_id") if "session_id" in values else None,
+        )  # fmt: skip
+
+
+def query_values(query: bytes) -> dict[str, list[str]]:
+    """Return the values of a query string by name. Raises ServiceError if it is not UTF-8."""
+    try:
+        return parse_qs(query.decode(), keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        raise invalid("invalid_item", "the query is not UTF-8; percent-encode the item's UTF-8 bytes") from None
+    except ValueError:
+        raise invalid("invalid_request", "the query has too many fields; send fewer") from None
+
+
+def one_of(values: dict[str, list[str]], name: str) -> str:
+    """Return the value of a name. Raises ServiceError unless there is exactly one."""
+    found = values.get(name, [])
+    if len(found) != 1:
+        raise invalid(
+            "invalid_item" if name == "item" else "invalid_request",
+            f"the query has {len(found)} values of {name}; give one, with ? & = % + percent-encoded",
+        )
+    return found[0]
+
+
+def similar(snapshot: Snapshot, asked: SimilarQuery, k: int, by: By) -> SimilarAnswer:
+    """Return the items most similar to one. Raises ServiceError if it is unknown, or `by` needs a missing memory."""
+    recommender = snapshot.recommender
+    item = typed_id(snapshot, asked.item)
+    if item not in recommender.ids:
+        raise ServiceError(404, "unknown_item", "the item is not in the catalog; give one of its ids")
+    if by == "sessions" and recommender.bundle.memory is None:
+        raise invalid("no_session_memory", "this bundle has no session memory; ask with by=vectors")
+    try:
+        out = recommender.similar_items(
+            item,
+            k,
+            by=by,
+            exclude=[typed_id(snapshot, text) for text in asked.exclude],
+            allow=None if asked.allow is None else [typed_id(snapshot, text) for text in asked.allow],
+        )
+    except UsageError as error:
+        raise invalid("invalid_request", str(error)) from None
+    return SimilarAnswer(
+        version=snapshot.version, bundle=snapshot.name, recommendation=new_id(snapshot.version), items=out.items,
+        scores=out.scores.tolist(),
+    )  # fmt: skip
+
+
+def typed_id(snapshot: Snapshot, text: str) -> int | str:
+    """Return an id of a query in the type of the bundle's ids."""
+    if snapshot.recommender.ids.kind == "str":
+        return text
+    digits = text.removeprefix("-")
+    if not digits or digits.strip(_DIGITS) or len(digits) > 20:  # int64 has 19
+        raise invalid("invalid_item", "the item ids of this bundle are integers; give the digits of one")
+    return int(text)
 
 
 @get("/v1/similar", responses=errors(400, 404, 503), operation_class=operation("similar"))
 async def similar_items(
     request: StrictRequest,
-    item: Annotated[  # noqa: ARG001 (for the OpenAPI document, as those below: the query is read strictly)
-        str, Parameter(description="An item's id; digits where the bundle's ids are integers.")
+    item: Annotated[  # noqa: ARG001 (only for the OpenAPI document, as below: `SimilarQuery` reads the query)
+        str, Parameter(description="An item's id; its digits if the bundle's ids are integers.")
     ],
-    k: Annotated[int, Parameter(description="How many results at most.", ge=1)] = 20,
+    k: Annotated[int, Parameter(description="The most results to return.", ge=1)] = 20,
     by: Annotated[
-        By, Parameter(description="Whose cosine: of the items' vectors, or of the sessions that hold both.")
+        By, Parameter(description="Cosine of the items' vectors, or of the sessions that contain them.")
     ] = "vectors",
     exclude: Annotated[  # noqa: ARG001
-        list[str] | None, Parameter(description="Never this one; may be repeated.")
+        list[str] | None, Parameter(description="Leave this item out; may be repeated.")
     ] = None,
     allow: Annotated[  # noqa: ARG001
-        list[str] | None, Parameter(description="These only; may be repeated.")
+        list[str] | None, Parameter(description="Return only such items; may be repeated.")
     ] = None,
     session_id: Annotated[  # noqa: ARG001
-        str | None, Parameter(description="Whose session it is, where several bundles are served.")
+        str | None, Parameter(description="The session's id, if several bundles are served.")
     ] = None,
 ) -> Response[SimilarAnswer]:
-    """The items most like one."""
+    """Return the items most similar to one."""
     service = service_of(request)
     check_k(k, service.settings.limits)
     asked = SimilarQuery.of(request.scope["query_string"])
@@ -59,7 +139,7 @@ async def similar_items(
         return similar(service.take(request, asked.session), asked, k, by)
 
     if len(asked.exclude) + len(asked.allow or ()) > LONG_LIST:
-        return json_response(await service.queue.run_aside(work))
+        return json_response(await service.queue.run_in_thread(work))
     return json_response(await service.queue.run(work))
 
 
@@ -67,11 +147,11 @@ async def similar_items(
 async def find_items(
     request: StrictRequest,
     search: Annotated[  # noqa: ARG001
-        str, Parameter(description="What the id holds; of integers, the digits that it begins with.", min_length=1)
+        str, Parameter(description="A part of the id; of integers, their first digits.", min_length=1)
     ],
-    k: Annotated[int, Parameter(description="How many at most.", ge=1)] = 20,
+    k: Annotated[int, Parameter(description="The most ids to return.", ge=1)] = 20,
 ) -> Response[FoundItems]:
-    """Ids that hold a text: the one that is the text first, then in the order of the catalog."""
+    """Return ids that contain a text: first the id that equals it, then the others in the order of the catalog."""
     service = service_of(request)
     check_k(k, service.settings.limits)
     text = one_of(query_values(request.scope["query_string"]), "search")
@@ -81,7 +161,7 @@ async def find_items(
         found = find_ids(snapshot.recommender, text, k, check_deadline)
         return encoded(FoundItems(version=snapshot.version, items=found))
 
-    return Response(await service.queue.run_aside(work), media_type=JSON)  # type: ignore[arg-type]
+    return Response(await service.queue.run_in_thread(work), media_type=JSON)  # type: ignore[arg-type]
 
 
 _CHANGE_ERRORS = errors(400, 401, 403, 408, 409, 413, 503)
@@ -92,8 +172,11 @@ _CHANGE_ERRORS = errors(400, 401, 403, 408, 409, 413, 503)
     guards=[admin_only],
 )  # fmt: skip
 async def add_items(request: StrictRequest, data: Annotated[AddItemsRequest, Body()]) -> Response[ItemsAnswer]:
-    """Add items to the catalog, with neighbors or vectors. When this is answered they are kept; within a second every
-    worker recommends them. Needs the bearer token, and a service that learns."""
+    """Add items to the catalog, with neighbors or vectors.
+
+    Once this answers they are in the log; within a second every worker recommends them. Needs the bearer token, and a
+    service that learns.
+    """
     vectors = None if data.vectors is None else _matrix(data.vectors)
     return await _changed(
         request, lambda recommender: recommender.add_items(data.items, vectors=vectors, neighbors=data.neighbors)
@@ -105,7 +188,7 @@ async def add_items(request: StrictRequest, data: Annotated[AddItemsRequest, Bod
     guards=[admin_only],
 )  # fmt: skip
 async def remove_items(request: StrictRequest, data: Annotated[RemoveItemsRequest, Body()]) -> Response[ItemsAnswer]:
-    """Never again recommend some items; as clicks they stay known. Kept and told as items that are added."""
+    """Stop recommending items; as clicks they stay known. In the log and in every worker as added items are."""
     return await _changed(request, lambda recommender: recommender.remove_items(data.items))
 
 
@@ -115,7 +198,7 @@ async def _changed(request: StrictRequest, change: Callable[[Recommender], None]
         raise ServiceError(
             409,
             "not_learning",
-            "what comes and goes is kept with what the service learns; start it with --learn FOLDER",
+            "changes of the catalog are kept in the log of learning; start the service with --learn FOLDER",
         )
     snapshot = service.take(request)
     recommender = snapshot.recommender
@@ -136,9 +219,12 @@ async def _changed(request: StrictRequest, change: Callable[[Recommender], None]
 
 
 def _matrix(rows: list[list[float]]) -> np.ndarray:
-    """float64[M, d]. Raises ServiceError where the rows are not of one length."""
+    """Return the rows as float64[M, d]. Raises ServiceError if their lengths differ."""
     if len({len(row) for row in rows}) > 1:
         raise ServiceError(
-            409, "items_refused", "the vectors are not of one length; send as many numbers for each item"
+            409, "items_refused", "the vectors have different lengths; send the same number of values for each item"
         )
     return np.array(rows, dtype=np.float64)
+
+
+_DIGITS = "0123456789"

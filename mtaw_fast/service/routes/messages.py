@@ -1,79 +1,103 @@
-"""The JSON of requests and answers. Decoding checks every type, `ranking.check_limits` how much is asked for."""
+"""The JSON of requests and answers, and the ids that rankings carry for feedback.
+
+Decoding checks every type; `ranking.check_limits` checks how much a request asks for. A ranking's id names its bundle,
+so that no worker has to remember its answers:
+
+    0f3a6c1d2b4e5f60-9b1c5e7d20aa0000002f        bundle version - random digits of the process, a running number
+"""
 
 from __future__ import annotations
 
+import itertools
+import re
+import secrets
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from mtaw_fast.online.log.events import EARLIEST, LATEST, MOST_TEXT
-from mtaw_fast.service.feedback.recommendation_ids import EXAMPLE, PATTERN
+from mtaw_fast.online.log.events import EARLIEST, LATEST, MAX_TEXT_LENGTH
+from mtaw_fast.service.errors import Version
 
-Item = Annotated[int | str, Meta(description="An item's external id, of the type that the bundle has.")]
+PATTERN = "^[0-9a-f]{16}-[0-9a-f]{20,28}$"
+EXAMPLE = "0f3a6c1d2b4e5f60-9b1c5e7d20aa0000002f"
+_VERSION_DIGITS = 16
+_WHOLE = re.compile(PATTERN.removesuffix("$"))
+_process = secrets.token_hex(6)
+_numbers = itertools.count()
+
+
+def new_id(version: str) -> str:
+    """Return an id for a ranking of a bundle version that no ranking of any process has. Thread-safe."""
+    return f"{version}-{_process}{next(_numbers):08x}"
+
+
+def is_id(text: str) -> bool:
+    """Return whether a text is a ranking's id. Python's `$` would allow a line end, which JSON Schema's does not."""
+    return _WHOLE.fullmatch(text) is not None
+
+
+def version_in(recommendation: str) -> str:
+    """Return the bundle version that a ranking's id names."""
+    return recommendation[:_VERSION_DIGITS]
+
+
+Item = Annotated[int | str, Meta(description="An item's external id, of the type that the bundle uses.")]
 Items = list[Item]
-MOST_EVENTS = 10_000  # in a request
-Name = Annotated[str, Meta(min_length=1, max_length=MOST_TEXT)]
+MOST_EVENTS = 10_000  # of a request
+Name = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT_LENGTH)]
 NewItem = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | Name
-K = Annotated[int, Meta(description="How many results at most.", examples=[20], ge=1)]
-Version = Annotated[
-    str,
-    Meta(
-        description="The bundle that answered: 16 hex digits.", examples=["0f3a6c1d2b4e5f60"], pattern="^[0-9a-f]{16}$"
-    ),
-]
+K = Annotated[int, Meta(description="The most results to return.", examples=[20], ge=1)]
 Recommendation = Annotated[
-    str, Meta(description="The ranking's own id, for feedback on it.", examples=[EXAMPLE], pattern=PATTERN)
+    str, Meta(description="The ranking's id, for feedback on it.", examples=[EXAMPLE], pattern=PATTERN)
 ]
-BundleName = Annotated[
-    str | None, Meta(description="The bundle that answered, by its folder's name, where several are served.")
-]
+BundleName = Annotated[str | None, Meta(description="Folder name of the bundle that answered, if several are served.")]
 SessionId = Annotated[
     Name | None,
-    Meta(description="Whose session it is: where several bundles are served, it decides which of them answers."),
+    Meta(description="The session's id: if several bundles are served, it decides which one answers."),
 ]
 
 
-class Wanted(Struct, forbid_unknown_fields=True, kw_only=True):
-    """What kind of ranking is asked for."""
+class RankingOptions(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Options of a ranking."""
 
     k: K = 20
-    exclude: Annotated[Items, Meta(description="Never these.")] = []
-    allow: Annotated[Items | None, Meta(description="These only; null: all; []: none.")] = None
-    exclude_seen: Annotated[bool, Meta(description="Leave out what is in the session.")] = False
-    repeats: Annotated[bool, Meta(description="Tell which results are in the session.")] = False
-    reasons: Annotated[bool, Meta(description="Tell why each result.")] = False
+    exclude: Annotated[Items, Meta(description="Items to leave out.")] = []
+    allow: Annotated[Items | None, Meta(description="Return only these; null: all; []: none.")] = None
+    exclude_seen: Annotated[bool, Meta(description="Leave out the items of the session.")] = False
+    repeats: Annotated[bool, Meta(description="Report which results are in the session.")] = False
+    reasons: Annotated[bool, Meta(description="Report why each result was chosen.")] = False
     at: Annotated[
         int | None,
-        Meta(description="The moment to rank for, Unix milliseconds, where the bundle knows of time; null: now."),
+        Meta(description="Time to rank for in Unix milliseconds, if the bundle uses times; null: now."),
     ] = None
 
 
-class RecommendRequest(Wanted, kw_only=True):
+class RecommendRequest(RankingOptions, kw_only=True):
     """A session to rank the catalog for."""
 
     session: Annotated[
-        Items, Meta(description="Clicks, oldest first; unknown ones are dropped.", examples=[["sku-9", "sku-4"]])
+        Items, Meta(description="Clicks, oldest first; unknown items are ignored.", examples=[["sku-9", "sku-4"]])
     ]
     session_id: SessionId = None
-    timings: Annotated[bool, Meta(description="Tell the microseconds of each stage.")] = False
+    timings: Annotated[bool, Meta(description="Report the microseconds of each stage.")] = False
 
 
-class BatchRequest(Wanted, kw_only=True):
-    """Sessions to rank the catalog for, all under the same conditions."""
+class BatchRequest(RankingOptions, kw_only=True):
+    """Sessions to rank the catalog for, with the same options."""
 
     sessions: Annotated[list[Items], Meta(examples=[[["sku-9", "sku-4"], ["sku-7"]]])]
     session_id: SessionId = None
 
 
-class ClickRequest(Wanted, kw_only=True):
-    """Clicks to append to a session that the server keeps."""
+class ClickRequest(RankingOptions, kw_only=True):
+    """Clicks to append to a session that the service keeps."""
 
     items: Annotated[Items, Meta(description="New clicks, oldest first.", min_length=1, examples=[["sku-4"]])]
-    timings: Annotated[bool, Meta(description="Tell the microseconds of each stage.")] = False
+    timings: Annotated[bool, Meta(description="Report the microseconds of each stage.")] = False
 
 
 class FeedbackRequest(Struct, forbid_unknown_fields=True, kw_only=True):
-    """What came of one ranking. It may come in parts: what was shown at first, what was clicked later."""
+    """What was shown, clicked and bought of one ranking. It may come in parts, such as clicks after the items shown."""
 
     recommendation: Recommendation
     shown: Annotated[Items, Meta(description="Items that were shown.", examples=[["sku-2", "sku-9"]])] = []
@@ -87,15 +111,15 @@ class AddItemsRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     items: Annotated[list[NewItem], Meta(min_length=1, max_length=MOST_EVENTS, examples=[["sku-new"]])]
     neighbors: Annotated[
         list[Items] | None,
-        Meta(description="For each item some that the catalog knows: it is put among them.", examples=[[["sku-9"]]]),
+        Meta(description="For each item, known items that it is placed among.", examples=[[["sku-9"]]]),
     ] = None
     vectors: Annotated[
-        list[list[float]] | None, Meta(description="Or a direction for each, of as many numbers as the model's.")
+        list[list[float]] | None, Meta(description="Or a vector for each, of the model's dimension.")
     ] = None
 
 
 class RemoveItemsRequest(Struct, forbid_unknown_fields=True, kw_only=True):
-    """Items that shall not be recommended any more; as clicks they stay known."""
+    """Items to stop recommending; as clicks they stay known."""
 
     items: Annotated[list[NewItem], Meta(min_length=1, max_length=MOST_EVENTS, examples=[["sku-7"]])]
 
@@ -104,14 +128,14 @@ class EventRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     """One click to learn from."""
 
     session: Annotated[
-        str, Meta(description="The session's id, chosen by the client.", min_length=1, max_length=MOST_TEXT)
+        str, Meta(description="The session's id, chosen by the client.", min_length=1, max_length=MAX_TEXT_LENGTH)
     ]
-    item: Annotated[NewItem, Meta(description="Its external id; one that the catalog does not know enters it.")]
+    item: Annotated[NewItem, Meta(description="Its external id; an unknown item is added to the catalog.")]
     time: Annotated[
         Annotated[int, Meta(ge=EARLIEST, le=LATEST)] | None, Meta(description="Unix milliseconds; null: now.")
     ] = None
-    type: Annotated[Name | None, Meta(description="What kind of event: view, cart, ..")] = None
-    id: Annotated[Name | None, Meta(description="The event's own id: what comes twice counts once.")] = None
+    type: Annotated[Name | None, Meta(description="Type of the event: view, cart, ..")] = None
+    id: Annotated[Name | None, Meta(description="The event's id: an event that is sent twice counts once.")] = None
 
 
 class EventsRequest(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -129,17 +153,17 @@ class Timings(Struct, omit_defaults=True, forbid_unknown_fields=True):
     retrieve: float
     assemble: float
     total: float
-    memory: Annotated[float | None, Meta(description="Only where a session memory reordered the ranking.")] = None
+    memory: Annotated[float | None, Meta(description="Only if a session memory reordered the ranking.")] = None
 
 
 class ReasonAnswer(Struct, kw_only=True):
-    """Why one item."""
+    """Why an item was chosen."""
 
     kind: Annotated[
         Literal["session", "together", "encoder"],
         Meta(
             description="session: it is in the session; together: past sessions hold it with `items` of this one; "
-            "encoder: neither, it is near to the session's vector."
+            "encoder: neither, it is close to the session's vector."
         ),
     ]
     items: Annotated[Items, Meta(description="At most three, the closest first.")] = []
@@ -150,18 +174,18 @@ class Answer(Struct, omit_defaults=True, kw_only=True):
 
     recommendation: Recommendation
     items: Items
-    scores: Annotated[list[float], Meta(description="float32; click counts where `fallback`.")]
-    unknown: Annotated[Items, Meta(description="Clicks that the catalog does not know.")]
+    scores: Annotated[list[float], Meta(description="float32; click counts if `fallback`.")]
+    unknown: Annotated[Items, Meta(description="Clicks on unknown items.")]
     fallback: Annotated[bool, Meta(description="No click was known: the popularity ranking.")]
     repeats: list[bool] | None = None
-    reasons: Annotated[list[ReasonAnswer] | None, Meta(description="One an item; none where `fallback`.")] = None
+    reasons: Annotated[list[ReasonAnswer] | None, Meta(description="One for each item; none if `fallback`.")] = None
     log_position: Annotated[
-        str | None, Meta(description="The log's position up to which this knows every event, where the service learns.")
+        str | None, Meta(description="Every event up to this position of the log is known, if the service learns.")
     ] = None
 
 
 class RecommendAnswer(Answer, omit_defaults=True, kw_only=True):
-    """A ranking and the bundle that gave it."""
+    """A ranking, and the bundle that made it."""
 
     version: Version
     bundle: BundleName = None
@@ -169,9 +193,9 @@ class RecommendAnswer(Answer, omit_defaults=True, kw_only=True):
 
 
 class ClickAnswer(RecommendAnswer, omit_defaults=True, kw_only=True):
-    """A ranking for a session that the server keeps."""
+    """A ranking for a session that the service keeps."""
 
-    clicks: Annotated[int, Meta(description="How many clicks the server holds of the session.")]
+    clicks: Annotated[int, Meta(description="Number of clicks that the service keeps of the session.")]
 
 
 class BatchAnswer(Struct, omit_defaults=True, kw_only=True):
@@ -183,44 +207,44 @@ class BatchAnswer(Struct, omit_defaults=True, kw_only=True):
 
 
 class EventsAnswer(Struct, kw_only=True):
-    """The events are kept."""
+    """The events are in the log."""
 
     version: Version
     accepted: int
     log_position: Annotated[
-        str, Meta(description="The log's position after them: compare `log_position` of later rankings.")
+        str, Meta(description="Position of the log after them: rankings with this or a later `log_position` know them.")
     ]
 
 
 class ForgetAnswer(Struct, kw_only=True):
-    """The session is forgotten."""
+    """The session is deleted."""
 
     version: Version
-    log_position: Annotated[str | None, Meta(description="The log's position; null where the service does not learn.")]
+    log_position: Annotated[str | None, Meta(description="Position of the log after it; null without learning.")]
 
 
 class FeedbackAnswer(Struct, kw_only=True):
-    """The feedback is kept."""
+    """The feedback is stored."""
 
     version: Version
-    of: Annotated[str, Meta(description="The bundle whose ranking it is about.", pattern="^[0-9a-f]{16}$")]
+    of: Annotated[str, Meta(description="The bundle that made the ranking.", pattern="^[0-9a-f]{16}$")]
 
 
 class ItemsAnswer(Struct, kw_only=True):
-    """The catalog has changed, and what changed is kept."""
+    """The catalog has changed, and the change is in the log."""
 
     version: Version
-    items: Annotated[int, Meta(description="How many items can be recommended now.")]
+    items: Annotated[int, Meta(description="Number of items that can be recommended now.")]
     log_position: Annotated[
-        str, Meta(description="The log's position that knows of it: compare `log_position` of rankings.")
+        str, Meta(description="Position of the log after it: rankings with this or a later `log_position` know it.")
     ]
 
 
 class SessionAnswer(Struct, kw_only=True):
-    """A session that the server keeps."""
+    """A session that the service keeps."""
 
     version: Version
-    clicks: Annotated[Items, Meta(description="Oldest first: the last ones, as many as the service keeps.")]
+    clicks: Annotated[Items, Meta(description="The latest clicks that the service keeps, oldest first.")]
 
 
 class SimilarAnswer(Struct, omit_defaults=True, kw_only=True):
@@ -234,7 +258,7 @@ class SimilarAnswer(Struct, omit_defaults=True, kw_only=True):
 
 
 class FoundItems(Struct, kw_only=True):
-    """Ids that a text is part of."""
+    """Ids that contain a text."""
 
     version: Version
     items: Items
@@ -255,23 +279,23 @@ class ServedBundle(Struct, kw_only=True):
     name: str
     version: Version
     items: int
-    share: Annotated[float, Meta(description="Of the sessions, 0 to 1.")]
+    share: Annotated[float, Meta(description="Share of the sessions, 0 to 1.")]
 
 
 class BundleAnswer(Struct, omit_defaults=True, kw_only=True):
-    """What is served."""
+    """The bundle that is served."""
 
     version: Version
-    items: Annotated[int, Meta(description="How many items can be recommended.")]
-    ids: Annotated[str, Meta(description="Whether item ids are 'int' or 'str'.")]
+    items: Annotated[int, Meta(description="Number of items that can be recommended.")]
+    ids: Annotated[str, Meta(description="Type of the item ids: 'int' or 'str'.")]
     encoder: str
     index: str
     limits: AskLimits
-    bundles: Annotated[list[ServedBundle] | None, Meta(description="All of them, where several are served.")] = None
+    bundles: Annotated[list[ServedBundle] | None, Meta(description="All bundles, if several are served.")] = None
 
 
 class ReloadAnswer(Struct, kw_only=True):
-    """What a look at the manifest led to."""
+    """The result of a reload."""
 
     version: Version
     result: Annotated[str, Meta(description="'loaded' or 'unchanged'.")]
@@ -279,21 +303,7 @@ class ReloadAnswer(Struct, kw_only=True):
 
 
 class HealthAnswer(Struct, kw_only=True):
-    """The worker is there."""
+    """The worker's state."""
 
     version: Version
     status: str
-
-
-class ErrorDetail(Struct, kw_only=True):
-    """What went wrong."""
-
-    code: Annotated[str, Meta(description="For programs.")]
-    message: Annotated[str, Meta(description="One line: what, where, and the remedy.")]
-
-
-class ErrorAnswer(Struct, kw_only=True):
-    """An error, with the bundle that is served."""
-
-    error: ErrorDetail
-    version: Version

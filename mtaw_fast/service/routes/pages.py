@@ -1,4 +1,4 @@
-"""The pages that the service shows people: the playground, and its routes. They need nothing from elsewhere."""
+"""The web pages of the service: the playground and the API reference. They load nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 
 
 def page_routes() -> list[Any]:
-    """The playground at /, the routes at /docs, and what the two need, read once."""
+    """Return the routes of the playground (/), the API reference (/docs), and the files that they load."""
     names = {"/": "playground.html", "/docs": "docs.html"}
     names |= {f"/{path.name}": path.name for path in sorted(_PAGES.iterdir()) if path.suffix in (".js", ".css")}
     return [_page(path, name) for path, name in names.items()]

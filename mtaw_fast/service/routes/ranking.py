@@ -1,4 +1,4 @@
-"""From a decoded request to an answer, by one snapshot."""
+"""From a decoded request to an answer, with one snapshot."""
 
 from __future__ import annotations
 
@@ -11,26 +11,33 @@ import msgspec
 
 from mtaw_fast.data.item_ids import refuse_other_type
 from mtaw_fast.ranking.answer import Recommendations
-from mtaw_fast.service.feedback.recommendation_ids import new_id
-from mtaw_fast.service.http.problems import invalid
+from mtaw_fast.service.errors import invalid
 from mtaw_fast.service.observability.metrics import Metrics
-from mtaw_fast.service.routes.messages import Answer, BatchAnswer, BatchRequest, ReasonAnswer, Timings, Wanted
+from mtaw_fast.service.routes.messages import (
+    Answer,
+    BatchAnswer,
+    BatchRequest,
+    RankingOptions,
+    ReasonAnswer,
+    Timings,
+    new_id,
+)
 from mtaw_fast.service.settings import Limits
 from mtaw_fast.service.snapshot import Snapshot
 
-LONG_LIST = 1000  # ids in conditions from which a request no longer runs on the event loop
-_REASON_PAIRS = 10_000  # of click and result that a request's reasons look at: half a second on a busy machine
-_CHUNK = 32  # sessions of a batch between two looks at the deadline
+LONG_LIST = 1000  # ids in `exclude` and `allow` from which a request runs in a thread, not on the event loop
+_REASON_PAIRS = 10_000  # of click and result in a request with reasons: half a second on a busy machine
+_CHUNK = 32  # sessions of a batch between two checks of the deadline
 
 
 def check_k(k: int, limits: Limits) -> None:
-    """Raise ServiceError where more results are asked for than the limits allow."""
+    """Raise ServiceError if a request asks for more results than the limits allow."""
     if k > limits.k:
         raise invalid("k_too_large", f"k is {k}, the most is {limits.k}; ask for less, or raise --max-k")
 
 
-def check_limits(wanted: Wanted, sessions: Sequence[Sequence[Any]], limits: Limits) -> None:
-    """Raise ServiceError where more is asked for than the limits allow."""
+def check_limits(wanted: RankingOptions, sessions: Sequence[Sequence[Any]], limits: Limits) -> None:
+    """Raise ServiceError if a request asks for more than the limits allow."""
     check_k(wanted.k, limits)
     if len(sessions) > limits.batch:
         raise invalid(
@@ -47,29 +54,29 @@ def check_limits(wanted: Wanted, sessions: Sequence[Sequence[Any]], limits: Limi
     check_reasons(wanted, sessions)
 
 
-def check_reasons(wanted: Wanted, sessions: Sequence[Sequence[Any]]) -> None:
-    """Raise ServiceError where reasons are asked for and would take too long."""
+def check_reasons(wanted: RankingOptions, sessions: Sequence[Sequence[Any]]) -> None:
+    """Raise ServiceError if a request asks for reasons that would take too long."""
     if not wanted.reasons:
         return
     pairs = wanted.k * sum(len(set(clicks)) for clicks in sessions)
     if pairs > _REASON_PAIRS:
         raise invalid(
             "too_many_reasons",
-            f"the reasons for k={wanted.k} results look at {pairs} pairs of click and result, the most is "
+            f"the reasons for k={wanted.k} results compare {pairs} pairs of click and result, the most is "
             f"{_REASON_PAIRS}; ask for fewer results, or send fewer clicks",
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """The ranking for one session, by that snapshot. timings: None where it was made with others."""
+    """The ranking of one session. timings: None if it was made in a batch."""
 
     snapshot: Snapshot
     out: Recommendations
     timings: Timings | None
 
     def answer(self, timings: bool) -> dict[str, Any]:
-        """The fields of a `RecommendAnswer`. timings: whether they were asked for."""
+        """Return the fields of a `RecommendAnswer`. timings: whether to include them."""
         return {
             "version": self.snapshot.version,
             "bundle": self.snapshot.name,
@@ -78,8 +85,8 @@ class Ranked:
         }
 
 
-def rank(snapshot: Snapshot, wanted: Wanted, session: Sequence[Any], waited: float) -> Ranked:
-    """The ranking for one session. waited: seconds in the queue."""
+def rank(snapshot: Snapshot, wanted: RankingOptions, session: Sequence[Any], waited: float) -> Ranked:
+    """Rank one session. waited: seconds in the queue."""
     out = snapshot.recommender.recommend(
         session,
         wanted.k,
@@ -95,15 +102,19 @@ def rank(snapshot: Snapshot, wanted: Wanted, session: Sequence[Any], waited: flo
     return Ranked(snapshot, out, Timings(queue=waited * 1e6, **out.timings))
 
 
-def rank_together(
-    snapshot: Snapshot, wanted: Wanted, sessions: Sequence[Sequence[Any]], waited: Sequence[float], metrics: Metrics
+def rank_batched(
+    snapshot: Snapshot,
+    wanted: RankingOptions,
+    sessions: Sequence[Sequence[Any]],
+    waited: Sequence[float],
+    metrics: Metrics,
 ) -> list[Ranked]:
-    """The rankings for sessions that want the same, in one pass over the catalog: each the one that `rank` gives."""
+    """Rank sessions with equal options in one pass over the catalog; each ranking is the one of `rank`."""
     start = perf_counter()
     rankings = snapshot.recommender.recommend_batch(
         sessions, wanted.k, exclude_seen=wanted.exclude_seen, at=wanted.at, repeats=wanted.repeats
     )
-    metrics.stage("joint", (perf_counter() - start) * 1e6)
+    metrics.stage("batched", (perf_counter() - start) * 1e6)
     metrics.add("mtaw_batched_answers_total", by=len(rankings))
     for seconds in waited:
         metrics.stage("queue", seconds * 1e6)
@@ -111,9 +122,9 @@ def rank_together(
 
 
 def rank_batch(snapshot: Snapshot, asked: BatchRequest, check_deadline: Callable[[], None]) -> list[Recommendations]:
-    """The ranking for each session; `check_deadline` is called now and then."""
+    """Rank the sessions of a batch request. `check_deadline` is called now and then."""
     rankings: list[Recommendations] = []
-    for number, session in enumerate(asked.sessions):  # before a chunk counts them from 0 on
+    for number, session in enumerate(asked.sessions):  # here, because a chunk numbers its sessions from 0
         refuse_other_type(snapshot.recommender.ids.kind, session, f"session {number}")
     for begin in range(0, len(asked.sessions), _CHUNK):
         check_deadline()
@@ -131,7 +142,7 @@ def rank_batch(snapshot: Snapshot, asked: BatchRequest, check_deadline: Callable
 
 
 def batch_answer(snapshot: Snapshot, rankings: Sequence[Recommendations]) -> BatchAnswer:
-    """The rankings of a batch as they go out."""
+    """Return the answer to a batch request."""
     answers = [Answer(**answer_fields(snapshot, out)) for out in rankings]
     return BatchAnswer(version=snapshot.version, answers=answers, bundle=snapshot.name)
 
@@ -143,9 +154,9 @@ def count_rankings(
     rankings: Sequence[Recommendations],
     timings: Timings | None = None,
 ) -> None:
-    """Count sessions that the bundle of that version ranked, what its catalog knew of them, the stages of a single one.
+    """Count ranked sessions, their unknown clicks, and the stages of a single one.
 
-    On the event loop alone: a worker's counters are not locked.
+    Call it on the event loop only: a worker's counters have no lock.
     """
     if timings is not None:
         for stage, microseconds in msgspec.structs.asdict(timings).items():
@@ -162,7 +173,7 @@ def count_rankings(
 
 
 def answer_fields(snapshot: Snapshot, out: Recommendations) -> dict[str, Any]:
-    """What every ranking says, as the fields of an `Answer`."""
+    """Return the fields of an `Answer`."""
     return {
         "recommendation": new_id(snapshot.version),
         "items": out.items,

@@ -1,8 +1,8 @@
-"""The routes that rank. Each takes one snapshot, at the moment that its work begins, and answers from it alone."""
+"""The routes that rank. Each takes one snapshot when its work begins, and uses only that one."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from litestar import Response, get, post
@@ -10,13 +10,13 @@ from litestar.params import Body, Parameter
 
 from mtaw_fast.data.item_ids import refuse_other_type
 from mtaw_fast.ranking.answer import Recommendations
-from mtaw_fast.service.http.answers import JSON, encoded, json_response
+from mtaw_fast.service.bundles import Reloader
+from mtaw_fast.service.errors import ServiceError
+from mtaw_fast.service.http.access import check_request_origin
 from mtaw_fast.service.http.decoding import StrictRequest, decoded
-from mtaw_fast.service.http.openapi import errors, operation
-from mtaw_fast.service.http.origin import check_request_origin
-from mtaw_fast.service.http.problems import ServiceError
-from mtaw_fast.service.reload import Reloader
-from mtaw_fast.service.request_queue import Joint
+from mtaw_fast.service.http.middleware import Direct
+from mtaw_fast.service.http.responses import JSON, encoded, json_response
+from mtaw_fast.service.request_queue import BatchedWork
 from mtaw_fast.service.routes.events import SESSION_ID, learn_clicks
 from mtaw_fast.service.routes.messages import (
     AskLimits,
@@ -30,6 +30,7 @@ from mtaw_fast.service.routes.messages import (
     ServedBundle,
     SessionAnswer,
 )
+from mtaw_fast.service.routes.openapi import errors, operation
 from mtaw_fast.service.routes.ranking import (
     LONG_LIST,
     Ranked,
@@ -39,14 +40,14 @@ from mtaw_fast.service.routes.ranking import (
     count_rankings,
     rank,
     rank_batch,
-    rank_together,
+    rank_batched,
 )
 from mtaw_fast.service.state import Service, service_of
 
 
 @post("/v1/recommend", status_code=200, responses=errors(400, 408, 413, 503), operation_class=operation("recommend"))
 async def recommend(request: StrictRequest, data: Annotated[RecommendRequest, Body()]) -> Response[RecommendAnswer]:
-    """The k best next items of one session."""
+    """Return the k best next items of one session."""
     return Response(await _recommend(service_of(request), request.scope, data), media_type=JSON)  # type: ignore[arg-type]
 
 
@@ -60,13 +61,12 @@ async def _recommend_directly(service: Service, scope: Any, body: bytes) -> byte
     return await _recommend(service, scope, decoded(body, RecommendRequest))
 
 
-Direct = Callable[[Service, Any, bytes], Awaitable[bytes]]  # from the whole body of a POST to the JSON of its answer
 DIRECT: dict[str, Direct] = {"/v1/recommend": _recommend_directly}
 
 
 @post("/v1/recommend/batch", status_code=200, responses=errors(400, 408, 413, 503), operation_class=operation("batch"))
 async def recommend_batch(request: StrictRequest, data: Annotated[BatchRequest, Body()]) -> Response[BatchAnswer]:
-    """The k best next items of many sessions, all by one bundle."""
+    """Return the k best next items of many sessions, all from one bundle."""
     service = service_of(request)
     check_limits(data, data.sessions, service.settings.limits)
     snapshot = service.take(request, data.session_id)
@@ -75,7 +75,7 @@ async def recommend_batch(request: StrictRequest, data: Annotated[BatchRequest, 
         rankings = rank_batch(snapshot, data, check_deadline)
         return rankings, encoded(batch_answer(snapshot, rankings))
 
-    rankings, body = await service.queue.run_aside(work)
+    rankings, body = await service.queue.run_in_thread(work)
     count_rankings(service.metrics, snapshot.version, data.sessions, rankings)
     return Response(body, media_type=JSON)  # type: ignore[arg-type]
 
@@ -89,12 +89,12 @@ async def click(
     session_id: Annotated[str, Parameter(pattern=f"^{SESSION_ID}$", description="Chosen by the client.")],
     data: Annotated[ClickRequest, Body()],
 ) -> Response[ClickAnswer]:
-    """Append clicks to a session that the server keeps, and rank for all of it."""
+    """Append clicks to a session that the service keeps, and rank for the whole session."""
     service = service_of(request)
     assert service.sessions is not None
     check_request_origin(request, service.settings)
     check_limits(data, (data.items,), service.settings.limits)
-    # Before they are kept:
+    # Before anything is stored.
     refuse_other_type(service.bundles.of(session_id).snapshot.recommender.ids.kind, data.items, "the click")
     if data.reasons:
         check_reasons(data, ([*await service.sessions.clicks(session_id), *data.items],))
@@ -107,21 +107,21 @@ async def click(
 @get("/v1/sessions/{session_id:str}", responses=errors(400, 403, 404, 503), operation_class=operation("session"))
 async def session(
     request: StrictRequest,
-    session_id: Annotated[str, Parameter(pattern=f"^{SESSION_ID}$", description="As its clicks named it.")],
+    session_id: Annotated[str, Parameter(pattern=f"^{SESSION_ID}$", description="The id that its clicks used.")],
 ) -> Response[SessionAnswer]:
-    """The clicks of a session that the server keeps. Looking at it does not make it stay longer."""
+    """Return the clicks of a session that the service keeps. This does not extend its time to live."""
     service = service_of(request)
     assert service.sessions is not None
     check_request_origin(request, service.settings)
     clicks = await service.sessions.clicks(session_id)
     if not clicks:
-        raise ServiceError(404, "unknown_session", "the server keeps no such session; it may have been forgotten")
+        raise ServiceError(404, "unknown_session", "the service keeps no such session; it may have expired")
     return json_response(SessionAnswer(version=service.take(request, session_id).version, clicks=clicks))
 
 
 @get("/v1/bundle", operation_class=operation("bundle"))
 async def bundle(request: StrictRequest) -> Response[BundleAnswer]:
-    """What is served."""
+    """Return what is served."""
     service = service_of(request)
     snapshot, limits = service.take(request), service.settings.limits
     recommender = snapshot.recommender
@@ -157,32 +157,31 @@ async def _ranked(
     session: list[int | str],
     reloader: Reloader,
 ) -> Ranked:
-    """The ranking of a session by the bundle of `reloader`; off the event loop where it takes long."""
-
-    # Here and not in the queue, where it would fail together with the sessions that are ranked with it.
+    """Rank a session with the bundle of `reloader`; in a thread if that takes long."""
+    # Before it is queued: in the queue, the error would fail every session of its batch.
     refuse_other_type(reloader.snapshot.recommender.ids.kind, session)
 
     def work(waited: float) -> Ranked:
         return rank(reloader.snapshot, asked, session, waited)
 
     if asked.allow is None and len(asked.exclude) <= LONG_LIST and not asked.reasons:
-        ranked = await service.queue.run(work, _joint(service, reloader, asked, session))
+        ranked = await service.queue.run(work, _batched(service, reloader, asked, session))
     else:
-        ranked = await service.queue.run_aside(lambda waited, _: work(waited))
+        ranked = await service.queue.run_in_thread(lambda waited, _: work(waited))
     version = ranked.snapshot.version
     service.name_version(scope, version)
     count_rankings(service.metrics, version, [session], [ranked.out], ranked.timings)
     return ranked
 
 
-def _joint(
+def _batched(
     service: Service, reloader: Reloader, asked: RecommendRequest | ClickRequest, session: list[int | str]
-) -> Joint | None:
-    """How a request is ranked together with others, where that is faster: in an index that reads the whole catalog."""
+) -> BatchedWork | None:
+    """Return how a request is batched; None unless batches are faster: with an index that reads the whole catalog."""
     if asked.exclude or asked.timings or reloader.snapshot.recommender.index.name != "native":
         return None
 
     def work(sessions: list[Any], waited: list[float]) -> list[Ranked]:
-        return rank_together(reloader.snapshot, asked, sessions, waited, service.metrics)
+        return rank_batched(reloader.snapshot, asked, sessions, waited, service.metrics)
 
-    return Joint((id(reloader), asked.k, asked.exclude_seen, asked.repeats, asked.at), session, work)
+    return BatchedWork((id(reloader), asked.k, asked.exclude_seen, asked.repeats, asked.at), session, work)

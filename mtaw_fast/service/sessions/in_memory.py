@@ -1,4 +1,4 @@
-"""Sessions that the service keeps for its clients: in one worker's memory, or in Redis for all of them."""
+"""The interface of session stores, and the store in the memory of one worker."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-_SESSION_BYTES = 512  # of a kept session, its id and clicks left out: entries, list and numbers of its own
-_TEXT_BYTES = 80  # of a text, its characters left out
-_CLICK_BYTES = 8 + 16  # of a click beside its id: its place in the list, and what an allocation is rounded up by
+_SESSION_BYTES = 512  # of a kept session without its id and clicks: entries, list and numbers
+_TEXT_BYTES = 80  # of a text without its characters
+_CLICK_BYTES = 8 + 16  # of a click without its id: the list entry, and the rounding of allocations
 
 
-class Held(NamedTuple):
-    """What this process holds: sessions, and the bytes of memory that they take."""
+class Usage(NamedTuple):
+    """The sessions in this process, and the bytes of memory that they take."""
 
     sessions: int
     bytes: int
 
 
 class SessionStore(Protocol):
-    """Clicks by session. Clicks are external ids, so that a session outlives the bundle it began with."""
+    """Clicks by session. Clicks are external item ids, so that a session outlives the bundle it began with."""
 
     async def click(self, session: str, items: Sequence[int | str]) -> list[int | str]:
-        """Append clicks; returns those that are kept, oldest first. Raises ServiceError where it is out of reach."""
+        """Append clicks; return those that are kept, oldest first. Raises ServiceError if the store does not work."""
         ...
 
     async def clicks(self, session: str) -> list[int | str]:
-        """The clicks that are kept, oldest first; none of a session that is not. Raises as `click`."""
+        """Return the clicks that are kept, oldest first; none for an unknown session. Raises as `click`."""
         ...
 
     async def forget(self, session: str) -> None:
-        """Forget a session. Raises ServiceError where the store is out of reach."""
+        """Delete a session. Raises as `click`."""
         ...
 
-    def sweep(self) -> Held:
-        """Forget what has expired; returns what is left."""
+    def sweep(self) -> Usage:
+        """Delete expired sessions; return what is left."""
         ...
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
         ...
 
 
@@ -55,7 +55,7 @@ class _Session:
 
 
 def session_bytes(session: str, clicks: Iterable[int | str]) -> int:
-    """Bytes of memory that a kept session takes: at least what Python allocates for it, and always the same."""
+    """Return the bytes that a kept session counts for: at least what Python allocates for it, and always the same."""
     return _SESSION_BYTES + _id_bytes(session) + _clicks_bytes(clicks)
 
 
@@ -66,17 +66,25 @@ def _clicks_bytes(clicks: Iterable[int | str]) -> int:
 def _id_bytes(one: int | str) -> int:
     if isinstance(one, int):
         return sys.getsizeof(one)
-    # Not getsizeof, which grows: once it was asked for, Python keeps the UTF-8 of a text with it, up to 4 bytes a
-    # character beside the up to 4 of its own; for ASCII the two are one.
+    # Not getsizeof, because it grows: Python caches the UTF-8 of a text with it once it is needed, up to 4 bytes a
+    # character in addition to up to 4 of the text itself. For ASCII the two are the same bytes.
     return _TEXT_BYTES + len(one) * (1 if one.isascii() else 8)
 
 
 class MemorySessions:
     """`SessionStore` in this process.
 
-    ttl: seconds after its last click that a session is forgotten. most: sessions held; most_bytes: of memory that they
-    take; past either the one idle for longest goes, and one that alone takes more is not kept. clicks: the last so many
-    of a session are kept. clock: seconds.
+    Parameters
+    ----------
+    ttl : float
+        Seconds after its last click at which a session expires.
+    most, most_bytes : int
+        Limits of the sessions and of their memory. Beyond either, the session idle for longest is deleted. A session
+        that alone takes more than `most_bytes` is not kept.
+    clicks : int
+        Clicks of a session that are kept, the latest ones.
+    clock : callable
+        Returns the time in seconds.
     """
 
     def __init__(
@@ -117,12 +125,12 @@ class MemorySessions:
         if gone is not None:
             self._bytes -= gone.bytes
 
-    def sweep(self) -> Held:
+    def sweep(self) -> Usage:
         """See `SessionStore.sweep`."""
         now = self._clock()
         while self._sessions and next(iter(self._sessions.values())).expires <= now:
             self._forget_oldest()
-        return Held(len(self._sessions), self._bytes)
+        return Usage(len(self._sessions), self._bytes)
 
     def _forget_oldest(self) -> None:
         _, oldest = self._sessions.popitem(last=False)

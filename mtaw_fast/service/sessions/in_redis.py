@@ -1,4 +1,4 @@
-"""Sessions kept in Redis, for all workers and past their end."""
+"""The session store in Redis, shared by all workers; sessions outlive the service."""
 
 from __future__ import annotations
 
@@ -9,42 +9,43 @@ from typing import Any
 import msgspec
 
 from mtaw_fast.errors import UsageError, require
-from mtaw_fast.service.http.problems import ServiceError, unavailable
+from mtaw_fast.service.errors import ServiceError, unavailable
 from mtaw_fast.service.observability.service_log import log_event
-from mtaw_fast.service.sessions.in_memory import Held
-from mtaw_fast.service.sessions.redis_client import redis_client
+from mtaw_fast.service.redis_client import redis_client
+from mtaw_fast.service.sessions.in_memory import Usage
 
 _PREFIX = "mtaw:session:"
-_TOLD = 1.0  # seconds between two lines of the log about a store that fails
+_LOG_INTERVAL = 1.0  # seconds between two log lines about a failing store
 _CLICKS = msgspec.json.Decoder(int | str)
 
 
 class RedisSessions:
-    """`SessionStore` in Redis: a list a session, which Redis itself forgets `ttl` seconds after the last click."""
+    """`SessionStore` in Redis: one list a session, which expires `ttl` seconds after the last click."""
 
     def __init__(self, url: str, ttl: float, clicks: int, timeout: float, password: str | None = None) -> None:
-        """timeout: seconds that Redis has to connect, and to answer.
+        """timeout: seconds to connect, and for a reply.
 
-        Raises MissingPackageError without redis-py, UsageError on a URL that cannot be one.
+        Raises MissingPackageError if the package redis is not installed, UsageError on an address that is not one of
+        Redis.
         """
         exceptions: Any = require("redis.exceptions", "serve")
         self._lost = exceptions.ConnectionError
         try:
             self._client = redis_client(url, timeout, password)
         except (ValueError, TypeError) as error:  # neither quotes the URL, which may hold a password
-            raise UsageError(f"--sessions: no address of a Redis ({error}); give redis://host:6379/0") from None
+            raise UsageError(f"--sessions: not an address of Redis ({error}); give redis://host:6379/0") from None
         self._ttl, self._clicks = ttl, clicks
-        self._told_at, self._untold = -_TOLD, 0
+        self._logged_at, self._unlogged = -_LOG_INTERVAL, 0
 
     async def click(self, session: str, items: Sequence[int | str]) -> list[int | str]:
-        """See `SessionStore.click`. All steps are one transaction, so that concurrent clicks are all kept."""
+        """See `SessionStore.click`. All steps are one transaction, so that no concurrent click is lost."""
         key = _PREFIX + session
         sent = [msgspec.json.encode(item) for item in items]
         try:
             try:
                 kept = await self._append(key, sent)
             except self._lost:
-                # Redis was started again, say: kept connections are dead without knowing it.
+                # Redis may have restarted: then every open connection is dead, and only using it shows that.
                 await self._client.connection_pool.disconnect(inuse_connections=False)
                 kept = await self._append(key, sent)
             return [_CLICKS.decode(item) for item in kept]
@@ -72,8 +73,8 @@ class RedisSessions:
             raise self._unavailable(error) from None
 
     def _unavailable(self, error: Exception) -> ServiceError:
-        """Whatever a store may send: redis-py meets it with errors of its own, and of Python's."""
-        self._tell(error)
+        """Return the error of a request whose store failed; redis-py raises errors of many types."""
+        self._log(error)
         return unavailable(
             "sessions_unavailable",
             f"the session store does not answer as it should ({type(error).__name__}); try again",
@@ -90,23 +91,23 @@ class RedisSessions:
 
     def _checked(self, kept: Any) -> list[bytes]:
         if not isinstance(kept, list) or len(kept) > self._clicks:
-            raise TypeError("not the list that was asked for")
+            raise TypeError("not the list of clicks")
         return kept
 
-    def _tell(self, error: Exception) -> None:
-        """Log a failure by its type, and by the code that Redis itself gives; its text may quote a session."""
+    def _log(self, error: Exception) -> None:
+        """Log the type of a failure and the code that Redis gives; its text may quote a session."""
         now = time.monotonic()
-        if now - self._told_at < _TOLD:
-            self._untold += 1
+        if now - self._logged_at < _LOG_INTERVAL:
+            self._unlogged += 1
             return
         first = str(error).partition(" ")[0]
         code = {"code": first} if first.isascii() and first.isalpha() and first.isupper() else {}
-        log_event("sessions_unavailable", level="error", reason=type(error).__name__, **code, untold=self._untold)
-        self._told_at, self._untold = now, 0
+        log_event("sessions_unavailable", level="error", reason=type(error).__name__, **code, unlogged=self._unlogged)
+        self._logged_at, self._unlogged = now, 0
 
-    def sweep(self) -> Held:
-        """See `SessionStore.sweep`; Redis forgets by itself, and this process holds none."""
-        return Held(0, 0)
+    def sweep(self) -> Usage:
+        """See `SessionStore.sweep`: sessions expire in Redis, and this process holds none."""
+        return Usage(0, 0)
 
     async def close(self) -> None:
         """See `SessionStore.close`."""

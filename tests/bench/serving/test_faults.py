@@ -19,7 +19,7 @@ from bench.serving import service_process
 from bench.serving.faults import NOTICE, Kills, Reloads, in_flight
 from bench.serving.http_client import RESET, TIMED_OUT, Outcome
 from bench.serving.traffic import Measured, Traffic
-from tests.bench.schema import check_report
+from tests.support.bench.schema import check_report
 
 PORTS = np.array([7001, 7002])  # of the connections to the worker that is killed
 KILLED = 10.0

@@ -23,7 +23,7 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 @contextmanager
 def toy_server(handle: Callable[[socket.socket, int], bool]) -> Iterator[tuple[str, int]]:
-    """A server with a thread a connection; handle(connection, number of the request) returns whether to go on."""
+    """A server with a thread a connection; handle(connection, number of the request) returns whether to continue."""
     listener = socket.create_server(("127.0.0.1", 0))
     counter = iter(range(10**9))
 
@@ -191,7 +191,7 @@ def test_the_load_runs_in_a_process_of_its_own():
         pass
 
 
-def test_a_priority_that_is_not_granted_is_told(monkeypatch):
+def test_a_refused_priority_is_an_error(monkeypatch):
     def refused(*_: int) -> None:
         raise PermissionError
 

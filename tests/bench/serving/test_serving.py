@@ -20,7 +20,7 @@ from bench.serving.inputs import catalog_bundle, distinct_sessions, publish, rec
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.errors import UsageError
 from mtaw_fast.recommender import Recommender
-from tests.bench.schema import check_report
+from tests.support.bench.schema import check_report
 from tests.support.random_bundle import save_random
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -68,7 +68,7 @@ def test_quick_writes_the_promised_row_in_the_schema(toy, tmp_path, capsys):
 def test_a_wrong_answer_gets_no_row_and_fails_the_bench(toy, tmp_path, monkeypatch, capsys):
     bundle = catalog_bundle(N_ITEMS, toy, lambda _: None)
     other = catalog_bundle(N_ITEMS, toy, lambda _: None, seed=1)
-    # The service gets another bundle than the one that its answers are held against.
+    # The service serves another bundle than the one that its answers are compared with.
     from bench.serving import service_process
 
     right = service_process.Service.__init__
@@ -196,16 +196,16 @@ def test_publish_replaces_a_bundle_whole(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_ladder_is_built_once_and_states_its_recall(tmp_path, monkeypatch):
-    pytest.importorskip("faiss", reason="the ladder needs the extra 'cpu'")
+def test_an_approximate_index_is_built_once_and_states_its_recall(tmp_path, monkeypatch):
+    pytest.importorskip("faiss", reason="FAISS needs the extra 'cpu'")
     monkeypatch.setattr(serving_inputs, "_HELD_OUT", 100_000)
     plain = catalog_bundle(5000, tmp_path, lambda _: None)
     said: list[str] = []
     monkeypatch.setattr("mtaw_fast.export.index.EXACT_ITEMS", 1000)
-    folder = serving_inputs.with_ladder(plain, 0.9, said.append)
+    folder = serving_inputs.with_ann_index(plain, 0.9, said.append)
     assert said
     said.clear()
-    assert serving_inputs.with_ladder(plain, 0.9, said.append) == folder
+    assert serving_inputs.with_ann_index(plain, 0.9, said.append) == folder
     assert not said
     bundle = Bundle.load(folder)
     assert bundle.manifest["index"]["recall"]["sessions"] >= 0.9

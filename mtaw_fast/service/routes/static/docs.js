@@ -1,6 +1,6 @@
 "use strict";
 
-// The routes as /openapi.json describes them, each with a form that asks it.
+// The routes in /openapi.json, each with a form to send a request.
 
 const find = (id) => document.getElementById(id);
 const JSON_TYPE = "application/json";
@@ -28,9 +28,9 @@ function typeOf(schema) {
 }
 
 function boundsOf(schema) {
-  const told = { minimum: "≥", maximum: "≤", minLength: "characters ≥", maxLength: "characters ≤", minItems: "entries ≥",
+  const signs = { minimum: "≥", maximum: "≤", minLength: "characters ≥", maxLength: "characters ≤", minItems: "entries ≥",
                  maxItems: "entries ≤" };
-  const found = Object.entries(told).filter(([name]) => name in schema).map(([name, sign]) => `${sign} ${schema[name]}`);
+  const found = Object.entries(signs).filter(([name]) => name in schema).map(([name, sign]) => `${sign} ${schema[name]}`);
   if ("default" in schema && schema.default !== null) found.push(`default ${JSON.stringify(schema.default)}`);
   return found.join(", ");
 }
@@ -52,7 +52,7 @@ function table(rows) {
   return element;
 }
 
-// The fields of a schema, and below them those of the schemas that it names.
+// The fields of a schema, followed by those of the schemas that it refers to.
 function fields(schema, into, done = new Set()) {
   const name = named(schema), whole = resolved(schema);
   if (!whole.properties || done.has(name)) return;
@@ -138,7 +138,7 @@ function routeOf(method, path, route) {
 
 async function start() {
   const text = await (await fetch("openapi.json")).text();
-  // Bounds of 64 bits are shown as they were written.
+  // Bounds of 64 bits stay text.
   const document_ = JSON.parse(text, (_, value, context) =>
     typeof value === "number" && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source ?? "") ? context.source : value);
   schemas = document_.components.schemas;

@@ -1,15 +1,15 @@
 "use strict";
 
 const STAGES = ["queue", "lookup", "encode", "retrieve", "memory", "assemble", "total"];
-const FOUND = 12; // items that a search shows
+const FOUND = 12; // most items that a search shows
 const find = (id) => document.getElementById(id);
 let idsAreNumbers = false;
-let newest = 0; // of several answers under way the one to the latest question is shown
-let newestSearch = 0;
-let likened; // the item whose similar ones are shown
-let leftFrom; // the element that gets the focus back
+let latestRanking = 0; // number of the latest request: answers to earlier ones are dropped
+let latestSearch = 0;
+let similarTo; // the item whose similar items are shown
+let returnTo; // the element that gets the focus back
 
-// Integer ids have 64 bits, more than a JavaScript number holds: they are read and written as text.
+// Integer ids have 64 bits, more than a JavaScript number holds, so that they are read and written as text.
 function parse(text) {
   return JSON.parse(text, (_, value, context) =>
     typeof value === "number" && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source ?? "")
@@ -17,7 +17,7 @@ function parse(text) {
       : value);
 }
 
-async function asked(path, options) {
+async function request(path, options) {
   const response = await fetch(path, options);
   const answer = parse(await response.text());
   if (!response.ok) throw new Error(answer.error.message);
@@ -28,7 +28,7 @@ function sessionAsJson() {
   const lines = find("session").value.split("\n").map((line) => line.replace(/\r$/, "")).filter((line) => line.trim());
   if (!idsAreNumbers) return lines.map((line) => JSON.stringify(line));
   return lines.map((line) => {
-    if (!/^\s*-?\d+\s*$/.test(line)) throw new Error(`the item ids of this bundle are integers, "${line}" is none`);
+    if (!/^\s*-?\d+\s*$/.test(line)) throw new Error(`the item ids of this bundle are integers, not "${line}"`);
     return BigInt(line.trim()).toString();
   });
 }
@@ -61,12 +61,12 @@ function emptied(id) {
   return body;
 }
 
-// A row of items: one of a table's rows can be reached by Tab, the arrows go to the others.
+// A row with an item. Tab reaches one row of a table, the arrow keys the others.
 function itemRow(body, item) {
   const row = body.insertRow();
   row.dataset.item = String(item);
   row.tabIndex = body.rows.length === 1 ? 0 : -1;
-  row.title = "make it the next click (Enter); what is similar (S)";
+  row.title = "Enter: add to the session; S: similar items";
   row.onclick = () => clickOn(item);
   row.onkeydown = (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -131,22 +131,22 @@ function showStages(timings) {
   body.lastChild.style.fontWeight = 600;
 }
 
-// Questions
+// Requests
 
 async function rank() {
-  const question = ++newest;
-  const say = (text) => { if (question === newest) find("notice").textContent = text; };
+  const question = ++latestRanking;
+  const say = (text) => { if (question === latestRanking) find("notice").textContent = text; };
   try {
     const visitor = find("visitor").value ? `"session_id": ${JSON.stringify(find("visitor").value)}, ` : "";
     const body = `{"session": [${sessionAsJson()}], "k": ${find("k").valueAsNumber || 20}, ${visitor}` +
       `"exclude_seen": ${find("exclude-seen").checked}, "timings": true, "repeats": true, "reasons": true}`;
-    const answer = await asked("v1/recommend", { method: "POST", body });
-    if (question !== newest) return;
+    const answer = await request("v1/recommend", { method: "POST", body });
+    if (question !== latestRanking) return;
     showResults(answer);
     if (answer.timings) showStages(answer.timings);
     const from = answer.bundle ? `By ${answer.bundle}. ` : "";
     const unknown = answer.unknown.length ? `Not in the catalog: ${answer.unknown.join(", ")}. ` : "";
-    say(from + unknown + (answer.fallback ? "No known click: these are the most popular items, by clicks." : ""));
+    say(from + unknown + (answer.fallback ? "No known click: these are the most clicked items." : ""));
     document.body.dataset.answered = question;
   } catch (error) {
     say(error.message);
@@ -154,8 +154,8 @@ async function rank() {
 }
 
 async function showSimilar(item, from) {
-  likened = item;
-  leftFrom = from ?? leftFrom;
+  similarTo = item;
+  returnTo = from ?? returnTo;
   const by = document.querySelector("input[name=by]:checked").value;
   find("similar").hidden = false;
   find("similar-to").textContent = `Similar to ${item}`;
@@ -165,8 +165,8 @@ async function showSimilar(item, from) {
   try {
     const query = new URLSearchParams({ item: String(item), by, k: find("k").valueAsNumber || 20 });
     if (find("visitor").value) query.set("session_id", find("visitor").value);
-    const answer = await asked(`v1/similar?${query}`);
-    if (item !== likened) return;
+    const answer = await request(`v1/similar?${query}`);
+    if (item !== similarTo) return;
     const body = emptied("neighbors");
     answer.items.forEach((one, place) => {
       const row = itemRow(body, one);
@@ -175,20 +175,20 @@ async function showSimilar(item, from) {
       cell(row, "number", answer.scores[place].toFixed(4));
       bar(row, Math.max(0, answer.scores[place]));
     });
-    if (!answer.items.length) find("similar-notice").textContent = "The session memory holds it together with no other item.";
-    document.body.dataset.likened = String(item);
+    if (!answer.items.length) find("similar-notice").textContent = "No session of the memory contains it with another item.";
+    document.body.dataset.similarTo = String(item);
   } catch (error) {
-    if (item === likened) find("similar-notice").textContent = error.message;
+    if (item === similarTo) find("similar-notice").textContent = error.message;
   }
 }
 
 function closeSimilar() {
   if (find("similar").hidden) return;
   find("similar").hidden = true;
-  (leftFrom?.isConnected ? leftFrom : find("session")).focus();
+  (returnTo?.isConnected ? returnTo : find("session")).focus();
 }
 
-// The search: a combobox as WAI-ARIA describes one; the focus stays in the field.
+// The search: a WAI-ARIA combobox; the focus stays in the field.
 
 function closeSearch() {
   find("found").hidden = true;
@@ -206,12 +206,12 @@ function choose(place) {
 }
 
 async function search() {
-  const question = ++newestSearch, text = find("search").value;
+  const question = ++latestSearch, text = find("search").value;
   if (!text) return closeSearch();
   try {
     const k = Math.min(FOUND, find("k").max || FOUND);
-    const answer = await asked(`v1/items?${new URLSearchParams({ search: text, k })}`);
-    if (question !== newestSearch) return;
+    const answer = await request(`v1/items?${new URLSearchParams({ search: text, k })}`);
+    if (question !== latestSearch) return;
     find("found").replaceChildren(...answer.items.map((item, place) => {
       const option = document.createElement("li");
       option.id = `found-${place}`;
@@ -222,15 +222,15 @@ async function search() {
     }));
     find("found").hidden = !answer.items.length;
     find("search").setAttribute("aria-expanded", String(answer.items.length > 0));
-    find("notice").textContent = answer.items.length ? "" : `No item's id holds "${text}".`;
+    find("notice").textContent = answer.items.length ? "" : `No item id contains "${text}".`;
     choose(0);
   } catch (error) {
-    if (question === newestSearch) find("notice").textContent = error.message;
+    if (question === latestSearch) find("notice").textContent = error.message;
   }
 }
 
 function take(item) {
-  newestSearch++;
+  latestSearch++;
   find("search").value = "";
   closeSearch();
   clickOn(item);
@@ -258,7 +258,7 @@ function anyKey(event) {
 }
 
 async function start() {
-  const bundle = await asked("v1/bundle");
+  const bundle = await request("v1/bundle");
   idsAreNumbers = bundle.ids === "int";
   find("k").max = bundle.limits.k;
   find("visitor-label").hidden = !bundle.bundles;
@@ -267,7 +267,7 @@ async function start() {
     : `bundle ${bundle.version}`;
   find("bundle").textContent =
     `${bundle.items.toLocaleString("en")} items · ${bundle.encoder} encoder · ${bundle.index} index · ${served}`;
-  // #sku-9,sku-4 in the address asks at once.
+  // #sku-9,sku-4 in the address ranks at once.
   if (location.hash.length > 1) {
     find("session").value = location.hash.slice(1).split(",").map(decodeURIComponent).join("\n");
     rank();
@@ -279,6 +279,6 @@ find("search").addEventListener("input", search);
 find("search").addEventListener("keydown", searchKey);
 find("search").addEventListener("blur", closeSearch);
 find("close-similar").addEventListener("click", closeSimilar);
-for (const choice of document.querySelectorAll("input[name=by]")) choice.addEventListener("change", () => showSimilar(likened));
+for (const choice of document.querySelectorAll("input[name=by]")) choice.addEventListener("change", () => showSimilar(similarTo));
 document.addEventListener("keydown", anyKey);
 start().catch((error) => { find("notice").textContent = error.message; });

@@ -1,0 +1,62 @@
+"""JSON responses: answers, and the one form that every error takes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import msgspec
+from litestar import Response
+from litestar.exceptions import HTTPException, ValidationException
+
+from mtaw_fast.errors import ItemTypeError, UsageError
+from mtaw_fast.service.errors import ErrorAnswer, ErrorDetail, ServiceError, one_line
+from mtaw_fast.service.state import Service
+
+JSON = "application/json"
+_ENCODER = msgspec.json.Encoder()
+_LOG = logging.getLogger("mtaw_fast.service")
+_CODES = {404: "not_found", 405: "method_not_allowed"}
+
+
+def encoded(answer: msgspec.Struct) -> bytes:
+    """Return an answer as JSON."""
+    try:
+        return _ENCODER.encode(answer)
+    except UnicodeEncodeError:  # an item id with half a surrogate pair: JSON can escape it, UTF-8 cannot encode it
+        return json.dumps(msgspec.to_builtins(answer)).encode()
+
+
+def json_response(answer: msgspec.Struct) -> Response[Any]:
+    """Return a response of status 200 with an answer."""
+    return Response(encoded(answer), media_type=JSON)
+
+
+def error_answer(scope: Any, error: Exception, service: Service) -> tuple[int, bytes, dict[str, str]]:
+    """Return status, JSON and headers of the response to a failed request. scope: ASGI's, of the request."""
+    problem = _problem_of(scope, error)
+    headers = dict(problem.headers)
+    if isinstance(error, HTTPException) and error.headers and "allow" in error.headers:
+        headers["Allow"] = error.headers["allow"]
+    detail = ErrorDetail(code=problem.code, message=one_line(str(problem)))
+    return problem.status, encoded(ErrorAnswer(error=detail, version=service.version_for(scope))), headers
+
+
+def _problem_of(scope: Any, error: Exception) -> ServiceError:
+    if isinstance(error, ServiceError):
+        return error
+    if isinstance(error, ItemTypeError):
+        return ServiceError(400, "invalid_item", str(error))
+    if isinstance(error, UsageError):
+        return ServiceError(400, "invalid_request", str(error))
+    if isinstance(error, ValidationException):
+        details = [
+            f"{one.get('key', 'request')}: {one['message']}" for one in error.extra or [] if isinstance(one, dict)
+        ]
+        return ServiceError(400, "invalid_request", f"{'; '.join(details) or error.detail}; see /openapi.json")
+    if isinstance(error, HTTPException) and error.status_code < 500:
+        code = _CODES.get(error.status_code, "invalid_request")
+        return ServiceError(error.status_code, code, f"{error.detail}; /openapi.json lists the routes")
+    _LOG.error("internal_error", exc_info=error, extra={"fields": {"route": scope.get("path_template", "")}})
+    return ServiceError(500, "internal", "the service failed; its log says where")

@@ -1,0 +1,220 @@
+"""The OpenAPI document: what Litestar derives from the handlers, with examples, errors, headers and limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Components, Example, OpenAPIHeader, OpenAPIResponse, Operation, Schema, SecurityScheme
+from litestar.openapi.spec.enums import OpenAPIType
+
+from mtaw_fast import __version__
+from mtaw_fast.online.log.events import EARLIEST, LATEST, MAX_TEXT_LENGTH
+from mtaw_fast.ranking.options import LATEST_MOMENT
+from mtaw_fast.service.errors import ErrorAnswer
+from mtaw_fast.service.http.responses import JSON
+from mtaw_fast.service.routes.messages import EXAMPLE
+from mtaw_fast.service.settings import Limits
+
+_NEED_TOKEN = ("reload", "add_items", "remove_items")
+VERSION_HEADER = "X-Bundle-Version"
+
+_VERSION = "0f3a6c1d2b4e5f60"
+_RANKING = {
+    "recommendation": EXAMPLE,
+    "items": ["sku-2", "sku-9"],
+    "scores": [11.25, 9.5],
+    "unknown": [],
+    "fallback": False,
+}
+_TIMINGS = {"queue": 4.0, "lookup": 1.5, "encode": 7.25, "retrieve": 51.0, "memory": 60.0, "assemble": 2.25,
+            "total": 122.0}  # fmt: skip
+_ERRORS = {
+    400: ("invalid_request", "Object missing required field `session`; see /openapi.json"),
+    401: ("unauthorized", "send 'Authorization: Bearer' with the token of the service"),
+    403: ("foreign_origin", "a page of another origin may not click; send it from your own host"),
+    404: ("unknown_item", "the item is not in the catalog; give one of its ids"),
+    408: ("body_timeout", "the body did not arrive within 10 s; send it faster"),
+    409: ("bundle_refused", "shop.bundle/weights.safetensors is damaged; the old bundle stays in service"),
+    413: ("body_too_large", "the body is larger than 1048576 bytes; send less, or raise --max-body"),
+    503: ("overloaded", "256 requests are waiting already; try again"),
+}
+_MEANINGS = {
+    400: "The request is not valid.",
+    401: "The bearer token is missing or wrong.",
+    403: "A page of another origin may have sent it; or the service has no token and refuses every operator.",
+    404: "There is no such item, session or route.",
+    408: "The body did not arrive in time.",
+    409: "The new bundle is damaged; the items do not fit the catalog; or the service does not learn.",
+    413: "The body is too large.",
+    503: "Not now: try again after Retry-After seconds.",
+}
+
+# operation: (tag, example of a request, example of an answer)
+_EXAMPLES: dict[str, tuple[str, Any, Any]] = {
+    "recommend": (
+        "ranking",
+        {"session": ["sku-9", "sku-4"], "k": 2, "exclude": ["sku-7"], "timings": True, "repeats": True,
+         "reasons": True},
+        {"version": _VERSION, **_RANKING, "repeats": [False, True], "timings": _TIMINGS,
+         "reasons": [{"kind": "together", "items": ["sku-9", "sku-4"]}, {"kind": "session", "items": []}]},
+    ),
+    "batch": (
+        "ranking",
+        {"sessions": [["sku-9", "sku-4"], []], "k": 2},
+        {"version": _VERSION, "answers": [_RANKING, {**_RANKING, "scores": [812.0, 640.0], "fallback": True}]},
+    ),
+    "similar": (
+        "items", None,
+        {"version": _VERSION, "recommendation": EXAMPLE, "items": ["sku-4", "sku-2"], "scores": [0.875, 0.5]},
+    ),
+    "find": ("items", None, {"version": _VERSION, "items": ["sku-4", "sku-40", "sku-41"]}),
+    "add_items": (
+        "items",
+        {"items": ["sku-new"], "neighbors": [["sku-9", "sku-4"]]},
+        {"version": _VERSION, "items": 40728, "log_position": "0000000000-000000000113"},
+    ),
+    "remove_items": (
+        "items",
+        {"items": ["sku-7"]},
+        {"version": _VERSION, "items": 40726, "log_position": "0000000000-000000000162"},
+    ),
+    "feedback": (
+        "feedback",
+        {"recommendation": EXAMPLE, "shown": ["sku-2", "sku-9"], "clicked": ["sku-2"]},
+        {"version": _VERSION, "of": _VERSION},
+    ),
+    "session": ("sessions", None, {"version": _VERSION, "clicks": ["sku-9", "sku-4"]}),
+    "click": ("sessions", {"items": ["sku-4"], "k": 2}, {"version": _VERSION, **_RANKING, "clicks": 3}),
+    "events": (
+        "learning",
+        {"events": [{"id": "e-1", "session": "s-1", "item": "sku-9", "time": 1764150000000, "type": "view"}]},
+        {"version": _VERSION, "accepted": 1, "log_position": "0000000000-000000000113"},
+    ),
+    "forget": ("learning", None, {"version": _VERSION, "log_position": "0000000000-000000000162"}),
+    "bundle": (
+        "operation", None,
+        {
+            "version": _VERSION, "items": 40727, "ids": "str", "encoder": "native", "index": "native",
+            "limits": {"k": 500, "clicks": 1000, "batch": 256, "body": 1048576},
+        },
+    ),
+    "health": ("operation", None, {"version": _VERSION, "status": "ok"}),
+    "ready": ("operation", None, {"version": _VERSION, "status": "ready"}),
+    "metrics": ("operation", None, None),
+    "reload": ("operation", None, {"version": _VERSION, "result": "loaded", "workers": {_VERSION: 2}}),
+}  # fmt: skip
+
+
+def operation(name: str) -> type[Operation]:
+    """Return the OpenAPI operation of a route: its id is `name`, its examples are those of `name`."""
+    tag, asked, given = _EXAMPLES[name]
+
+    @dataclass
+    class Described(Operation):
+        def __post_init__(self) -> None:
+            self.operation_id, self.tags = name, [tag]
+            if asked is not None:
+                self.request_body.content[JSON].examples = {name: Example(value=asked)}  # type: ignore[union-attr]
+            for status, response in (self.responses or {}).items():
+                assert isinstance(response, OpenAPIResponse)
+                response.headers = {**(response.headers or {}), VERSION_HEADER: _version_header()}
+                if status == "200" and given is not None and response.content:
+                    response.content[JSON].examples = {name: Example(value=given)}
+            if name in _NEED_TOKEN:
+                self.security = [{"bearer": []}]
+
+    return Described
+
+
+def errors(*statuses: int) -> dict[int, ResponseSpec]:
+    """Return the error responses of a route."""
+    return {
+        status: ResponseSpec(
+            ErrorAnswer,
+            generate_examples=False,
+            description=_MEANINGS[status],
+            examples=[
+                Example(
+                    value={"error": dict(zip(("code", "message"), _ERRORS[status], strict=True)), "version": _VERSION}
+                )
+            ],
+        )
+        for status in statuses
+    }
+
+
+def openapi_config() -> OpenAPIConfig:
+    """Return the parts of the document that belong to no route."""
+    return OpenAPIConfig(
+        title="mtaw_fast",
+        version=__version__,
+        description=f"Ranks a catalog for the next click of a session. Every response has the header {VERSION_HEADER}.",
+        components=Components(security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")}),
+        use_handler_docstrings=True,
+    )
+
+
+def _version_header() -> OpenAPIHeader:
+    return OpenAPIHeader(
+        description="The bundle that answered.",
+        required=True,
+        schema=Schema(type=OpenAPIType.STRING, pattern="^[0-9a-f]{16}$"),
+    )
+
+
+_BOUNDS = {
+    "string": {"minLength": 1, "maxLength": MAX_TEXT_LENGTH},
+    "integer": {"minimum": -(2**63), "maximum": 2**63 - 1},
+}  # of an item id that may be new
+_REQUESTS = ("RecommendRequest", "BatchRequest", "ClickRequest")
+
+
+def state_limits(document: dict[str, Any], limits: Limits) -> None:
+    """Add to the document what requests may contain: no unknown fields, and no more than `limits`."""
+    schemas = document["components"]["schemas"]
+    for name in _REQUESTS:
+        if name not in schemas:
+            continue
+        schemas[name]["additionalProperties"] = False
+        fields = schemas[name]["properties"]
+        fields["k"]["maximum"] = limits.k
+        fields["at"]["oneOf"][0].update(minimum=0, maximum=LATEST_MOMENT - 1)
+        if "session_id" in fields:
+            fields["session_id"]["oneOf"][0].update(_BOUNDS["string"])
+        if "session" in fields:
+            fields["session"]["maxItems"] = limits.clicks
+        if "items" in fields:
+            fields["items"]["maxItems"] = limits.clicks
+        if "sessions" in fields:
+            fields["sessions"]["maxItems"] = limits.batch
+            fields["sessions"]["items"]["maxItems"] = limits.clicks
+    _state_event_limits(schemas)
+    for name in ("FeedbackRequest", "AddItemsRequest", "RemoveItemsRequest"):
+        if name in schemas:
+            schemas[name]["additionalProperties"] = False
+            if "items" in schemas[name]["properties"]:
+                for one in schemas[name]["properties"]["items"]["items"]["oneOf"]:
+                    one.update(_BOUNDS[one["type"]])
+    if "FeedbackRequest" in schemas:
+        for name in ("shown", "clicked", "bought"):
+            schemas["FeedbackRequest"]["properties"][name]["maxItems"] = limits.k
+    for path in ("/v1/similar", "/v1/items"):
+        for parameter in document["paths"][path]["get"]["parameters"]:
+            if parameter["name"] == "k":
+                parameter["schema"]["maximum"] = limits.k
+
+
+def _state_event_limits(schemas: dict[str, Any]) -> None:
+    """Add the limits that Litestar leaves out: those of a field with several types."""
+    if "EventRequest" not in schemas:
+        return
+    for name in ("EventsRequest", "EventRequest"):
+        schemas[name]["additionalProperties"] = False
+    fields = schemas["EventRequest"]["properties"]
+    for name in ("item", "type", "id"):
+        for one in fields[name]["oneOf"]:
+            one.update(_BOUNDS.get(one["type"], {}))
+    fields["time"]["oneOf"][0].update(minimum=EARLIEST, maximum=LATEST)

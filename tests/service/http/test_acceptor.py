@@ -1,0 +1,65 @@
+"""How new connections are shared out among workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from bench.serving.service_process import Service
+from tests.support.random_bundle import save_random
+
+PING = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    work = tmp_path_factory.mktemp("acceptor")
+    save_random(work / "bundle")
+    with Service(work / "bundle", work / "log", 2) as running:
+        yield running
+
+
+def links(service: Service, count: int) -> list[socket.socket]:
+    """Connections made all at once; each has had an answer."""
+    made = [socket.create_connection(service.address, timeout=30) for _ in range(count)]
+    for link in made:
+        link.sendall(PING)
+    for link in made:
+        assert link.recv(1 << 16).startswith(b"HTTP/1.1 200")
+    return made
+
+
+def connections(worker: psutil.Process) -> int:
+    return sum(bool(one.raddr) for one in worker.net_connections("tcp"))
+
+
+def close(made: list[socket.socket]) -> None:
+    for link in made:
+        link.close()
+
+
+def test_simultaneous_connections_are_shared_by_the_workers(service):
+    made = links(service, 64)
+    shares = [connections(worker) for worker in service.workers()]
+    close(made)
+    assert sum(shares) == 64
+    # On a busy machine a worker may not run at all for as long as the other one waits for it.
+    assert min(shares) >= 16
+
+
+def test_a_stuck_worker_delays_no_connection(service):
+    stuck, other = service.workers()
+    before = links(service, 4)
+    os.kill(stuck.pid, signal.SIGSTOP)
+    try:
+        made = links(service, 40)
+        assert connections(other) >= 40
+    finally:
+        os.kill(stuck.pid, signal.SIGCONT)
+    close(made)
+    close(before)

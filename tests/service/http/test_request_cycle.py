@@ -1,0 +1,120 @@
+"""How answers are written: in one piece where they are one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from mtaw_fast.service.http.request_cycle import TIMED_OUT, RequestCycle
+
+HEADERS = [(b"content-type", b"text/plain"), (b"content-length", b"5")]
+
+
+class Transport:
+    """Takes what is written."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        self.written.append(bytes(data))
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+
+class Flow:
+    """Of a connection that takes everything."""
+
+    write_paused = False
+
+    def resume_reading(self) -> None:
+        """Nothing was paused."""
+
+
+def cycle(transport: Transport, method: str = "GET", keep_alive: bool = True) -> RequestCycle:
+    flow: Any = Flow()
+    scope: Any = {"type": "http", "method": method, "http_version": "1.1"}
+    return RequestCycle(
+        scope=scope, transport=transport, flow=flow, logger=logging.getLogger(), access_logger=logging.getLogger(),  # type: ignore[arg-type]
+        access_log=False, default_headers=[(b"date", b"now")], message_event=asyncio.Event(),
+        expect_100_continue=False, keep_alive=keep_alive, on_response=lambda: None,
+    )  # fmt: skip
+
+
+def answered(one: RequestCycle, headers: list[tuple[bytes, bytes]], *bodies: bytes, status: int = 200) -> None:
+    async def main() -> None:
+        await one.send({"type": "http.response.start", "status": status, "headers": headers})
+        for number, body in enumerate(bodies, 1):
+            await one.send({"type": "http.response.body", "body": body, "more_body": number < len(bodies)})
+
+    asyncio.run(main())
+
+
+def test_a_whole_answer_is_one_write() -> None:
+    transport = Transport()
+    one = cycle(transport)
+    answered(one, HEADERS, b"hello")
+    assert transport.written == [
+        b"HTTP/1.1 200 OK\r\ndate: now\r\ncontent-type: text/plain\r\ncontent-length: 5\r\n\r\nhello"
+    ]
+    assert one.response_complete
+    assert not transport.closed
+
+
+@pytest.mark.parametrize(("keep_alive", "more"), [(False, []), (True, [(b"connection", b"close")])])
+def test_the_last_answer_says_so_once_and_closes(keep_alive: bool, more: list[tuple[bytes, bytes]]) -> None:
+    transport = Transport()
+    answered(cycle(transport, keep_alive=keep_alive), [*HEADERS, *more], b"hello")
+    assert transport.written[0].count(b"connection: close\r\n") == 1
+    assert transport.closed
+
+
+def test_an_answer_to_head_has_no_body() -> None:
+    transport = Transport()
+    answered(cycle(transport, "HEAD"), HEADERS, b"hello")
+    assert b"".join(transport.written).endswith(b"content-length: 5\r\n\r\n")
+
+
+def test_pieces_go_out_as_they_come() -> None:
+    transport = Transport()
+    answered(cycle(transport), HEADERS, b"he", b"llo")
+    assert b"".join(transport.written).endswith(b"\r\n\r\nhello")
+    transport = Transport()
+    answered(cycle(transport), HEADERS[:1], b"he", b"llo")
+    data = b"".join(transport.written)
+    assert b"transfer-encoding: chunked" in data
+    assert data.endswith(b"\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n")
+
+
+@pytest.mark.parametrize("body", [b"hell", b"hello!"])
+def test_a_length_that_lies_is_an_error(body: bytes) -> None:
+    with pytest.raises(RuntimeError, match="Content-Length"):
+        answered(cycle(Transport()), HEADERS, body)
+
+
+def test_a_client_that_has_gone_is_sent_nothing() -> None:
+    transport = Transport()
+    one = cycle(transport)
+    one.disconnected = True
+    answered(one, HEADERS, b"hello")
+    assert not transport.written
+
+
+def test_a_slow_body_differs_from_a_client_that_left() -> None:
+    one = cycle(Transport(), "POST")
+    one.body += b"half"
+    one.time_out()
+    assert asyncio.run(one.receive()) == {"type": "http.disconnect", TIMED_OUT: True}
+    whole = cycle(Transport(), "POST")
+    whole.body += b"whole"
+    whole.more_body = False
+    whole.time_out()
+    assert asyncio.run(whole.receive())["body"] == b"whole"

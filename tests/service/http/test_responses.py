@@ -1,0 +1,187 @@
+"""Refused requests: a 4xx of one JSON form, with a code and one line; the service keeps running."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from tests.support.service.running import Running, refused
+
+RECOMMEND = "/v1/recommend"
+FINE = {"session": ["sku-11"]}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"{", b"nonsense", b'{"session": ["\xff"]}', b"\x00",
+        b'{"session": [NaN]}', b'{"session": [Infinity]}', b'{"session": ["sku-1"],}', b'{"session": ["\\ud800"]}',
+        b'{"session": []} {}', b"\xef\xbb\xbf{}",
+    ],
+)  # fmt: skip
+def test_invalid_json_is_refused(text_service: Running, body: bytes) -> None:
+    refused(text_service.ask("POST", RECOMMEND, body), 400, "invalid_json")
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        (b"[]", "object"), (b"[" * 4000, "object"), (b'{"session": [' + b"[" * 2000, "session"),
+        (b"5", "object"), (b'"text"', "object"), (b"null", "object"),
+        (b"{}", "session"),
+        (b'{"session": null}', "session"), (b'{"session": "sku-1"}', "session"), (b'{"session": {}}', "session"),
+        (b'{"session": [1.5]}', "session"), (b'{"session": [true]}', "session"), (b'{"session": [null]}', "session"),
+        (b'{"session": [["sku-1"]]}', "session"), (b'{"session": [1e400]}', ""),
+        (b'{"session": [], "k": 0}', "k"), (b'{"session": [], "k": -3}', "k"), (b'{"session": [], "k": "5"}', "k"),
+        (b'{"session": [], "k": 2.5}', "k"), (b'{"session": [], "k": true}', "k"), (b'{"session": [], "k": null}', "k"),
+        (b'{"session": [], "exclude": null}', "exclude"), (b'{"session": [], "exclude": "sku-1"}', "exclude"),
+        (b'{"session": [], "allow": 5}', "allow"), (b'{"session": [], "exclude_seen": 1}', "exclude_seen"),
+        (b'{"session": [], "excluded": []}', "excluded"),
+    ],
+)  # fmt: skip
+def test_wrong_types_are_refused(text_service: Running, body: bytes, named: str) -> None:
+    reply = text_service.ask("POST", RECOMMEND, body)
+    assert reply.code in ("invalid_request", "invalid_json")
+    assert named in refused(reply, 400, reply.code)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "code"),
+    [
+        (RECOMMEND, {**FINE, "k": 51}, "k_too_large"),
+        (RECOMMEND, {**FINE, "k": 10**30}, "k_too_large"),
+        (RECOMMEND, {"session": ["a"] * 41}, "session_too_long"),
+        ("/v1/recommend/batch", {"sessions": [[]] * 6}, "batch_too_large"),
+        ("/v1/recommend/batch", {"sessions": [["a"] * 41]}, "session_too_long"),
+        ("/v1/recommend/batch", {"sessions": [[]], "k": 51}, "k_too_large"),
+        ("/v1/sessions/one/click", {"items": ["a"] * 41}, "session_too_long"),
+        ("/v1/sessions/one/click", {"items": []}, "invalid_request"),
+    ],
+)
+def test_limits(text_service: Running, path: str, body: Any, code: str) -> None:
+    message = refused(text_service.ask("POST", path, body), 400, code)
+    if code != "invalid_request":
+        assert "raise --max-" in message  # the remedy
+
+
+def test_requests_at_the_limits_are_answered(text_service: Running) -> None:
+    at_most = {"session": ["sku-11"] * 40, "k": 50}
+    assert text_service.ask("POST", RECOMMEND, at_most).status == 200
+    body = b'{"session": ["sku-11"]}'
+    assert text_service.ask("POST", RECOMMEND, body + b" " * (4096 - len(body))).status == 200
+
+
+def test_a_body_that_is_too_large(text_service: Running) -> None:
+    reply = text_service.ask("POST", RECOMMEND, b" " * 4097)
+    refused(reply, 413, "body_too_large")
+    assert reply.headers["connection"] == "close"
+
+
+def test_a_body_that_is_far_too_large_is_read_to_its_end_and_not_kept(text_service: Running) -> None:
+    refused(text_service.ask("POST", RECOMMEND, bytes(50 << 20), timeout=60), 413, "body_too_large")
+
+
+def test_the_body_limit_applies_to_chunked_bodies(text_service: Running) -> None:
+    connection = text_service.connect()
+    connection.request("POST", RECOMMEND, (b" " * 1000 for _ in range(9)), encode_chunked=True)
+    assert connection.getresponse().status == 413
+    connection.close()
+
+
+@pytest.mark.parametrize("query", ["", "?k=5", "?item=a&item=b", "?item=%ff"])
+def test_similar_needs_one_item(text_service: Running, query: str) -> None:
+    refused(
+        text_service.ask("GET", "/v1/similar" + query), 400, "invalid_item" if "item" in query else "invalid_request"
+    )
+
+
+@pytest.mark.parametrize("k", ["0", "-1", "x", "1.5", ""])
+def test_similar_needs_a_whole_k(text_service: Running, k: str) -> None:
+    refused(text_service.ask("GET", f"/v1/similar?item=sku-11&k={k}"), 400, "invalid_request")
+
+
+def test_similar_limits_k(text_service: Running) -> None:
+    refused(text_service.ask("GET", "/v1/similar?item=sku-11&k=51"), 400, "k_too_large")
+
+
+def test_similar_to_an_unknown_item(text_service: Running, int_service: Running) -> None:
+    refused(text_service.ask("GET", "/v1/similar?item=nobody"), 404, "unknown_item")
+    refused(int_service.ask("GET", "/v1/similar?item=424242"), 404, "unknown_item")
+    refused(int_service.ask("GET", f"/v1/similar?item={2**64}"), 404, "unknown_item")
+
+
+@pytest.mark.parametrize("item", ["", "-", "x", "1.0", "1e3", "+7", " 7", "0x7", "7_000", "\u0667", "9" * 5000])
+def test_similar_takes_digits_where_ids_are_integers(int_service: Running, item: str) -> None:
+    refused(int_service.ask("GET", f"/v1/similar?item={quote(item)}"), 400, "invalid_item")
+
+
+def test_no_such_route(text_service: Running, int_service: Running) -> None:
+    for path in ("/nope", "/v1", "/v1/recommend/x", "/v1/sessions/a/b/click", "/%ff"):
+        reply = text_service.ask("GET", path)
+        assert reply.status in (404, 405), path
+    refused(text_service.ask("GET", "/nope"), 404, "not_found")
+    refused(int_service.ask("POST", "/v1/sessions/one/click", {"items": [7]}), 404, "not_found")
+    refused(int_service.ask("POST", "/v1/feedback", {}), 404, "not_found")
+
+
+@pytest.mark.parametrize("path", ["/admin/reload", "/admin/items/add", "/admin/items/remove"])
+def test_without_a_token_admin_routes_refuse_every_request(int_service: Running, path: str) -> None:
+    for headers in ({}, {"Authorization": "Bearer "}, {"Authorization": "Bearer None"}):
+        message = refused(int_service.ask("POST", path, b"{", headers), 403, "no_admin_token")
+        assert "--admin-token-file" in message
+
+
+def test_the_wrong_method(text_service: Running) -> None:
+    reply = text_service.ask("GET", RECOMMEND)
+    refused(reply, 405, "method_not_allowed")
+    assert "POST" in reply.headers["allow"]
+
+
+@pytest.mark.parametrize("session", ["a b", "ä", "x" * 129, "a;b"])
+def test_session_names_are_plain(text_service: Running, session: str) -> None:
+    refused(
+        text_service.ask("POST", f"/v1/sessions/{quote(session)}/click", {"items": ["sku-11"]}), 400, "invalid_request"
+    )
+
+
+@pytest.mark.parametrize(
+    "header", [None, "Bearer wrong", "s3cret", "Basic s3cret", "Bearer s3cret2", "Bearer \xff", "Bearer", "Bearer  "]
+)
+def test_reload_needs_the_token(text_service: Running, header: str | None) -> None:
+    reply = text_service.ask("POST", "/admin/reload", headers={} if header is None else {"Authorization": header})
+    refused(reply, 401, "unauthorized")
+    assert reply.headers["www-authenticate"] == "Bearer"
+
+
+def test_the_scheme_of_the_token_has_no_case(text_service: Running) -> None:
+    assert text_service.ask("POST", "/admin/reload", headers={"Authorization": "bearer s3cret"}).status == 200
+
+
+def test_the_service_logged_no_error(text_service: Running) -> None:
+    assert text_service.ask("POST", RECOMMEND, FINE).status == 200
+    text_service.assert_no_error()
+
+
+@pytest.mark.parametrize("session", [["11"], ["11", "12"], ["", "x"]])
+def test_texts_where_ids_are_integers(int_service: Running, session: list[str]) -> None:
+    """The popularity ranking would hide this mistake of the client."""
+    answer = int_service.ask("POST", RECOMMEND, {"session": session})
+    refused(answer, 400, "invalid_item")
+    assert "the catalog's ids are int" in answer.json["error"]["message"]
+    for place in (1, 40):  # a batch is ranked in chunks; the message counts over the whole batch
+        batch = int_service.ask("POST", RECOMMEND + "/batch", {"sessions": [*[[]] * place, session]})
+        refused(batch, 400, "invalid_item")
+        assert f"session {place} has no id" in batch.json["error"]["message"]
+    mixed = int_service.ask("POST", RECOMMEND, {"session": [*session, 424242]})
+    assert (mixed.status, mixed.json["fallback"]) == (200, True)
+
+
+def test_integers_where_ids_are_texts(text_service: Running) -> None:
+    refused(text_service.ask("POST", RECOMMEND, {"session": [7, 8]}), 400, "invalid_item")
+    refused(text_service.ask("POST", "/v1/sessions/typed/click", {"items": [7, 8]}), 400, "invalid_item")
+    kept = text_service.ask("POST", "/v1/sessions/typed/click", {"items": ["nobody", 7]})
+    assert (kept.status, kept.json["clicks"], kept.json["fallback"]) == (200, 2, True)  # nothing of the first was kept
+    assert text_service.ask("POST", RECOMMEND, {"session": []}).json["fallback"]
+    assert text_service.ask("POST", RECOMMEND, {"session": ["nobody"]}).json["fallback"]

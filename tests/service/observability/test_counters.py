@@ -1,0 +1,82 @@
+"""Counts by bundle version: cells that versions claim, in every worker's row."""
+
+from __future__ import annotations
+
+import pytest
+
+from mtaw_fast.service.observability.counters import (
+    VERSION,
+    VERSION_CELLS,
+    VersionCounters,
+    added_up,
+    read,
+    version_cell,
+)
+from mtaw_fast.service.observability.metrics import Metrics
+
+
+def name(number: int) -> str:
+    """A bundle version."""
+    return f"{number:016x}"
+
+
+@pytest.fixture
+def cells() -> memoryview:
+    """Of one worker."""
+    return memoryview(bytearray(8 * VERSION_CELLS)).cast("q")
+
+
+def test_a_new_worker_continues_the_counts_of_its_row(cells: memoryview) -> None:
+    one = VersionCounters(cells)
+    one.serve(name(1))
+    one.add(name(1), "shown", 3)
+    again = VersionCounters(cells)
+    assert again.knows(name(1))
+    again.add(name(1), "shown", 4)
+    assert read(cells) == {name(1): [0, 0, 7, 0, 0]}
+
+
+def test_the_version_served_longest_ago_makes_room_and_sums_stay(cells: memoryview) -> None:
+    one = VersionCounters(cells)
+    for number in range(1, 41):
+        one.serve(name(number))
+        one.serve(name(1))  # is served all the time
+        one.add(name(number), "clicked", number)
+    found = read(cells)
+    assert len(found) == 17
+    assert {name(1), name(40), name(26)} <= set(found)
+    assert name(2) not in found
+    assert sum(counts[3] for counts in found.values()) == sum(range(1, 41))
+    assert found["other"][3] == sum(range(2, 26))
+
+
+def test_rows_with_different_versions_add_up() -> None:
+    sums = added_up([{name(1): [1, 2, 3, 4, 5]}, {name(1): [1, 0, 0, 0, 1], name(2): [0, 0, 9, 0, 0]}, {}])
+    assert sums == {name(1): [2, 2, 3, 4, 6], name(2): [0, 0, 9, 0, 0]}
+
+
+def test_frequent_reloads_of_one_bundle_keep_the_slot_of_another() -> None:
+    worker = Metrics.open(Metrics.make(1), 1, 0)
+    steady, row = name(99), worker.counters.own
+    row[VERSION + 1] = version_cell(steady)
+    worker.serve(steady)
+    for number in range(1, 40):  # a night each
+        row[VERSION] = version_cell(name(number))
+        worker.serve(name(number))
+    worker.count_by_version(steady, "answers", 5)
+    assert f'mtaw_bundle_answers_total{{version="{steady}"}} 5' in worker.text()
+    assert 'version="other"' not in worker.text()
+
+
+def test_a_version_that_another_worker_serves_is_known() -> None:
+    shared = Metrics.make(2)
+    first, second = (Metrics.open(shared, 2, row) for row in range(2))
+    first.serve(name(7))
+    second.count_first_by_version(name(7), {"shown": 4, "clicked": 1})
+    second.count_first_by_version(name(8), {"shown": 2})
+    first.count_by_version(name(7), "shown", 4)
+    for worker in (first, second):
+        text = worker.text()
+        assert f'mtaw_click_through_rate{{version="{name(7)}"}} 0.125000' in text
+        assert 'mtaw_feedback_items_total{version="other",what="shown"} 2' in text
+        assert name(8) not in text

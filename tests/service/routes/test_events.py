@@ -1,0 +1,332 @@
+"""Services that learn: all workers learn each event, and acknowledged events survive every failure."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import resource
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtaw_fast.online.log.file_log import FileLog
+from mtaw_fast.recommender import Recommender
+from tests.service.conftest import N_ITEMS
+from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
+from tests.support.service.running import WITH_TOKEN, Running, TwoWorkers, ask_on, eventually, good, running
+from tests.support.service.traffic import traffic
+
+PAIR = ("sku-1", "sku-2")
+QUESTIONS = [["sku-1"], ["sku-2", "sku-9"], ["sku-20", "sku-21", "sku-1"]]
+SECOND = 1.0  # within which every ranking knows of a click
+PLENTY = ("--learn-limit", "item_floor=1000000")  # tests click few items, often
+
+
+@pytest.fixture(scope="module")
+def service(memory_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """TwoWorkers workers that learn in one folder."""
+    folder = tmp_path_factory.mktemp("learning")
+    with running(memory_bundle, "--learn", str(folder / "learned"), *PLENTY, workers=2) as service:
+        yield service
+        service.assert_no_error()
+
+
+@pytest.fixture(scope="module")
+def two(service: Running) -> Iterator[TwoWorkers]:
+    both = TwoWorkers(service)
+    yield both
+    both.close()
+
+
+@pytest.fixture(scope="module")
+def visits(memory_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One worker that learns, and keeps sessions of its own."""
+    folder = tmp_path_factory.mktemp("visits")
+    with running(memory_bundle, "--learn", str(folder / "learned"), *PLENTY, "--sessions", "memory") as service:
+        yield service
+
+
+def folder_of(service: Running) -> Path:
+    """Where it learns."""
+    arguments = service.process.args
+    return Path(arguments[arguments.index("--learn") + 1])
+
+
+def teach(service: Running, *events: dict[str, Any]) -> str:
+    """Send events; returns the position after them."""
+    answer = good(service.ask("POST", "/v1/events", {"events": list(events)}))
+    assert answer["accepted"] == len(events)
+    return answer["log_position"]
+
+
+def visitors(prefix: str, count: int, items: tuple[str, ...] = PAIR) -> list[dict[str, Any]]:
+    """Clicks of `count` sessions, each on `items` in turn."""
+    return [{"session": f"{prefix}{visitor}", "item": item} for visitor in range(count) for item in items]
+
+
+def rankings(connection: http.client.HTTPConnection, k: int = 20) -> list[Any]:
+    """What is answered to the questions, but for the position that it was answered at."""
+    answers = [good(ask_on(connection, "POST", "/v1/recommend", {"session": one, "k": k})) for one in QUESTIONS]
+    return [(answer["items"], answer["scores"]) for answer in answers]
+
+
+def same(some: list[Any], others: list[Any]) -> bool:
+    """Whether rankings are the same, up to the last bits of sums that something was added to and taken from."""
+    return all(
+        one[0] == other[0] and np.allclose(one[1], other[1], rtol=0, atol=1e-5)
+        for one, other in zip(some, others, strict=True)
+    )
+
+
+def learned(service: Running, position: str, connections: list[http.client.HTTPConnection] | None = None) -> None:
+    """Wait until every ranking knows of `position`; a second is the most it may take."""
+    until = time.monotonic() + SECOND
+    with contextlib.ExitStack() as stack:
+        for one in connections or [stack.enter_context(contextlib.closing(service.connect()))]:
+            while good(ask_on(one, "POST", "/v1/recommend", {"session": ["sku-1"]}))["log_position"] < position:
+                assert time.monotonic() < until, f"{position} was not learned within {SECOND} s"
+                time.sleep(0.01)
+
+
+def test_events_sent_to_one_worker_change_the_rankings_of_the_other(service: Running, two: TwoWorkers) -> None:
+    here, there = two.connections.values()
+    before = rankings(there)
+    answer = good(ask_on(here, "POST", "/v1/events", {"events": visitors("first-", 40)}))
+    assert answer["accepted"] == 80
+    learned(service, answer["log_position"], [there])
+    after = rankings(there)
+    assert after[0][1] != before[0][1], "forty visitors went from sku-1 to sku-2, and no score says so"
+    learned(service, answer["log_position"], [here])
+    assert rankings(here) == after, "two workers rank differently by the same events"
+
+
+def test_an_acknowledged_event_is_in_the_log(service: Running) -> None:
+    position = teach(service, {"session": "kept", "item": "sku-3", "id": "kept-1", "type": "view", "time": 1})
+    log = FileLog(folder_of(service))
+    (found,) = [one for one in log.read("", 100_000) if one.position == position]
+    log.close()
+    assert (found.event.session, found.event.item, found.event.id, found.event.type) == (
+        "kept", "sku-3", "kept-1", "view",
+    )  # fmt: skip
+
+
+def test_an_unknown_item_is_added_and_recommended(service: Running, two: TwoWorkers) -> None:
+    position = teach(service, *visitors("new-", 30, ("sku-5", "brand new", "sku-6")))
+    for connection in two.connections.values():
+        learned(service, position, [connection])
+
+        def knows(connection: http.client.HTTPConnection = connection) -> bool:
+            asked = {"session": ["sku-5", "brand new"], "k": 200}
+            answer = good(ask_on(connection, "POST", "/v1/recommend", asked))
+            return not answer["unknown"] and "brand new" in answer["items"]
+
+        eventually(knows, SECOND)
+        with_it = good(ask_on(connection, "POST", "/v1/recommend", {"session": ["sku-5"], "k": 200}))
+        assert "brand new" in with_it["items"]
+        similar = good(ask_on(connection, "GET", "/v1/similar?item=brand%20new&k=3"))
+        assert len(similar["items"]) == 3
+    eventually(lambda: service.metric("mtaw_new_items") == 1, 5)
+
+
+def test_a_session_that_is_deleted_leaves_no_trace(service: Running, two: TwoWorkers) -> None:
+    here, there = two.connections.values()
+    before, of_all = rankings(here), good(ask_on(here, "POST", "/v1/recommend", {"session": []}))
+    position = teach(service, *({"session": "regrets", "item": f"sku-{i}"} for i in (1, 40, 20, 21, 1, 41)))
+    learned(service, position, [here, there])
+    assert not same(rankings(here), before)
+    gone = good(service.ask("DELETE", "/v1/sessions/regrets"))
+    learned(service, gone["log_position"], [here, there])
+    for one in (here, there):
+        assert same(rankings(one), before)
+        again = good(ask_on(one, "POST", "/v1/recommend", {"session": []}))
+        assert (again["items"], again["scores"]) == (of_all["items"], of_all["scores"]), "clicks that went are counted"
+
+
+@pytest.mark.parametrize(
+    ("event", "message"),
+    [
+        ({"session": "s", "item": ""}, "$.events[1].item"),
+        ({"session": "s", "item": "x" * 513}, "$.events[1].item"),
+        ({"session": "s", "item": 2**63}, "$.events[1].item"),
+        ({"session": "s", "item": 1.5}, "$.events[1].item"),
+        ({"session": "s", "item": None}, "$.events[1].item"),
+        ({"session": "", "item": "sku-1"}, "$.events[1].session"),
+        ({"session": "x" * 513, "item": "sku-1"}, "$.events[1].session"),
+        ({"session": 7, "item": "sku-1"}, "$.events[1].session"),
+        ({"item": "sku-1"}, "$.events[1]"),
+        ({"session": "s", "item": "sku-1", "time": -1}, "$.events[1].time"),
+        ({"session": "s", "item": "sku-1", "time": 2**60}, "$.events[1].time"),
+        ({"session": "s", "item": "sku-1", "time": "now"}, "$.events[1].time"),
+        ({"session": "s", "item": "sku-1", "id": ""}, "$.events[1].id"),
+        ({"session": "s", "item": "sku-1", "type": ""}, "$.events[1].type"),
+        ({"session": "s", "item": "sku-1", "when": 5}, "$.events[1]"),
+    ],
+)  # fmt: skip
+def test_a_bad_event_is_named_and_none_of_its_request_is_kept(
+    service: Running, event: dict[str, Any], message: str
+) -> None:
+    before = service.metric("mtaw_events_total")
+    reply = service.ask("POST", "/v1/events", {"events": [{"session": "fine", "item": "sku-1"}, event]})
+    assert (reply.status, reply.code) in [(400, "invalid_event"), (400, "invalid_request")], reply.body
+    said = reply.json["error"]["message"]
+    assert message in said
+    assert "\n" not in said
+    assert service.metric("mtaw_events_total") == before
+
+
+def test_too_many_events_at_once_are_refused(service: Running) -> None:
+    reply = service.ask("POST", "/v1/events", {"events": [{"session": "s", "item": "a"}] * 10_001})
+    assert (reply.status, reply.code) == (400, "invalid_request")
+    assert "10000" in reply.json["error"]["message"]
+
+
+def test_metrics_and_the_document_tell_of_learning(service: Running) -> None:
+    eventually(lambda: service.metric("mtaw_learned_clicks") >= 80, 5)
+    teach(service, *[{"session": "twice", "item": "sku-9", "id": "one and the same"}] * 2)
+    eventually(lambda: service.metric('mtaw_not_learned_clicks{reason="duplicate"}') == 1, 5)
+    assert service.metric("mtaw_delta_clicks") > 0
+    assert service.metric("mtaw_delta_bytes") > 0
+    assert service.metric("mtaw_learning_stopped") == 0
+    assert service.metric("mtaw_damaged_records") == 0
+    paths = service.ask("GET", "/openapi.json").json["paths"]
+    assert set(paths["/v1/events"]["post"]["responses"]) >= {"200", "400", "503"}
+    assert "delete" in paths["/v1/sessions/{session_id}"]
+
+
+def test_clicks_of_kept_sessions_are_learned(visits: Running) -> None:
+    with contextlib.closing(visits.connect()) as connection:
+        before = rankings(connection)
+        for visitor in range(40):
+            for item in PAIR:
+                answer = good(ask_on(connection, "POST", f"/v1/sessions/visit-{visitor}/click", {"items": [item]}))
+        assert answer["clicks"] == 2
+        eventually(lambda: not same(rankings(connection), before), SECOND)
+        eventually(lambda: visits.metric("mtaw_learned_clicks") == 80, SECOND)
+        for visitor in range(40):
+            position = good(ask_on(connection, "DELETE", f"/v1/sessions/visit-{visitor}"))["log_position"]
+        learned(visits, position)
+        assert same(rankings(connection), before)
+        answer = good(ask_on(connection, "POST", "/v1/sessions/visit-0/click", {"items": ["sku-1"]}))
+        assert answer["clicks"] == 1, "the server's own copy was to go too"
+
+
+def test_a_click_on_an_invalid_id_is_refused_and_not_stored(visits: Running) -> None:
+    before = visits.metric("mtaw_events_total")
+    for item in ("x" * 513, 10**30):
+        reply = visits.ask("POST", "/v1/sessions/odd/click", {"items": ["sku-1", item]})
+        assert (reply.status, reply.code) == (400, "invalid_item"), reply.body
+        assert "click 1: item" in reply.json["error"]["message"]
+    assert visits.metric("mtaw_events_total") == before
+
+
+def test_a_full_disk_is_a_503_and_later_events_are_learned(visits: Running) -> None:
+    teach(visits, *visitors("before-", 3))
+    (worker,) = visits.worker_pids()
+    (segment,) = folder_of(visits).glob("events-*.log")
+    limit = segment.stat().st_size + 100
+    # What a full disk does to a file: a write that ends early, and then ones that fail.
+    assert signal.SIGXFSZ in ignored_signals(worker), "without this the kernel would end the worker"
+    resource.prlimit(worker, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    for attempt in range(3):
+        reply = visits.ask("POST", "/v1/events", {"events": visitors(f"full-{attempt}-", 50)})
+        assert (reply.status, reply.code) == (503, "not_kept"), reply.body
+        assert "\n" not in reply.json["error"]["message"]
+    assert good(visits.ask("POST", "/v1/recommend", {"session": ["sku-1"]}))["items"]
+    assert visits.metric("mtaw_events_refused_total") == 300
+    resource.prlimit(worker, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    learned(visits, teach(visits, *visitors("after-", 5)))
+    assert visits.worker_pids() == {worker}
+    log = FileLog(folder_of(visits))
+    kept = {one.event.session for one in log.read("", 100_000)}
+    log.close()
+    assert {f"before-{i}" for i in range(3)} | {f"after-{i}" for i in range(5)} <= kept
+    assert not any(name.startswith(("full-1-", "full-2-")) for name in kept)
+
+
+def ignored_signals(pid: int) -> set[int]:
+    """The signals that a process ignores."""
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigIgn")]
+    mask = int(line.split()[1], 16)
+    return {number for number in range(1, 65) if mask >> (number - 1) & 1}
+
+
+def test_a_killed_worker_loses_nothing_that_was_acknowledged_and_a_restart_knows_it_all(
+    memory_bundle: Path, tmp_path: Path
+) -> None:
+    learn = tmp_path / "learned"
+    options = ("--learn", str(learn), *PLENTY)
+
+    def ask(client: int, number: int) -> tuple[str, Any]:
+        name = f"{client}-{number}"
+        clicks = [{"session": name, "item": f"sku-{(number * 7 + step) % N_ITEMS}", "id": f"{name}-{step}"}
+                  for step in range(3)]  # fmt: skip
+        return "/v1/events", {"events": clicks}
+
+    with running(memory_bundle, *options, workers=2) as service:
+        with traffic(service, ask, clients=4) as seen:
+            eventually(lambda: all(len(one.replies) > 20 for one in seen))
+            os.kill(min(service.worker_pids()), signal.SIGKILL)
+            eventually(lambda: len(service.events("worker_started")) == 3)
+            eventually(lambda: all(len(one.replies) > 40 for one in seen))
+        replies = [(asked, reply) for one in seen for asked, reply in one.replies]
+        assert {reply.status for _, reply in replies} == {200}
+        acknowledged = {event["id"] for asked, _ in replies for event in asked["events"]}
+        last = max(reply.json["log_position"] for _, reply in replies)
+        both = TwoWorkers(service)
+        learned(service, last, list(both.connections.values()))
+        before = [rankings(one) for one in both.connections.values()]
+        both.close()
+        assert before[0] == before[1]
+        assert len(service.events("worker_died")) == 1
+    log = FileLog(learn)
+    kept = [one.event.id for one in log.read("", 100_000)]
+    assert log.damaged == 0
+    log.close()
+    assert acknowledged <= set(kept)
+    assert len(kept) == len(set(kept)), "an event is in the log twice"
+    with running(memory_bundle, *options) as service, contextlib.closing(service.connect()) as connection:
+        assert rankings(connection) == before[0]
+        assert service.metric("mtaw_learned_clicks") == len(kept)
+
+
+def test_another_bundle_learns_the_same_events_once(memory_bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(memory_bundle, folder)
+    options = ("--learn", str(tmp_path / "learned"), *PLENTY, "--reload-interval", "0.05")
+    environment = {"MTAW_ADMIN_TOKEN": "s3cret"}
+    with running(folder, *options, environment=environment) as service:
+        position = teach(service, *visitors("once-", 20))
+        learned(service, position)
+        other = {**bundle_parts(n_items=N_ITEMS, seed=5), **memory_parts(N_ITEMS, 5)}
+        save_parts(folder, **other, overwrite=True)
+        version = service.ask("GET", "/healthz").version
+        service.ask("POST", "/admin/reload", headers=WITH_TOKEN)
+        eventually(lambda: service.ask("GET", "/healthz").version != version)
+        learned(service, position)
+        assert service.metric("mtaw_learned_clicks") == 40
+        position = teach(service, *visitors("twice-", 20))
+        learned(service, position)
+        assert service.metric("mtaw_learned_clicks") == 80
+        with contextlib.closing(service.connect()) as connection:
+            live = rankings(connection)
+        service.assert_no_error()
+    rec = Recommender.load(folder, learn=tmp_path / "learned")
+    fresh = [rec.recommend(one, k=20) for one in QUESTIONS]
+    rec.close()
+    assert [(one.items, [float(score) for score in one.scores]) for one in fresh] == [
+        (items, [float(np.float32(score)) for score in scores]) for items, scores in live
+    ], "a start with that bundle and all events is another state"
+
+
+def test_a_moment_that_is_none_is_refused_where_no_time_is_known_too(visits: Running) -> None:
+    for at in (-1, 4_102_444_800_000):
+        reply = visits.ask("POST", "/v1/recommend", {"session": ["sku-1"], "at": at})
+        assert (reply.status, reply.code) == (400, "invalid_request")
+        assert "Unix milliseconds" in reply.json["error"]["message"]

@@ -1,0 +1,127 @@
+"""Similar items with every condition, and ids that hold a text: the Recommender's answers, to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import numpy as np
+import pytest
+
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.recommender import Recommender
+from mtaw_fast.service.routes.item_search import find_ids
+from tests.service.conftest import BIG, INT_IDS, N_ITEMS, ODD_IDS
+from tests.support.random_bundle import bundle_parts, save_parts
+from tests.support.service.running import Running, good, refused, running, same
+
+
+@pytest.fixture(scope="module")
+def service(memory_bundle: Path) -> Iterator[Running]:
+    """One worker over a bundle with a session memory."""
+    with running(memory_bundle) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def rec(memory_bundle: Path) -> Recommender:
+    """What must be answered."""
+    return Recommender.load(memory_bundle)
+
+
+def similar(service: Running, item: str, **asked: Any) -> Any:
+    """The answer about an item."""
+    return good(service.ask("GET", f"/v1/similar?{urlencode({'item': item, **asked}, doseq=True)}"))
+
+
+@pytest.mark.parametrize("by", ["vectors", "sessions"])
+def test_by_vectors_and_by_sessions_with_conditions(service: Running, rec: Recommender, by: Any) -> None:
+    some = [f"sku-{i}" for i in range(1, 30)]
+    for asked in ({}, {"exclude": ["sku-4", "sku-9", "nobody"]}, {"allow": some}, {"allow": some, "exclude": some[:9]}):
+        same(similar(service, "sku-3", k=50, by=by, **asked), rec.similar_items("sku-3", 50, by=by, **asked))
+    assert len(similar(service, "sku-3", by="sessions")["items"]) > 0
+
+
+def test_long_conditions_leave_the_event_loop(service: Running, rec: Recommender) -> None:
+    unknown = [f"x{i}" for i in range(1500)]
+    answer = similar(service, "sku-3", k=9, exclude=[*unknown, "sku-4"])
+    same(answer, rec.similar_items("sku-3", 9, exclude=["sku-4"]))
+
+
+def test_similar_refuses_bad_requests(text_service: Running, int_service: Running) -> None:
+    refused(text_service.ask("GET", "/v1/similar?item=sku-11&by=price"), 400, "invalid_request")
+    refused(text_service.ask("GET", "/v1/similar?item=sku-11&by=sessions"), 400, "no_session_memory")
+    refused(int_service.ask("GET", "/v1/similar?item=7&exclude=x"), 400, "invalid_item")
+    refused(int_service.ask("GET", "/v1/similar?item=7&allow="), 400, "invalid_item")
+    refused(text_service.ask("GET", "/v1/similar?item=sku-11&session_id=a&session_id=b"), 400, "invalid_request")
+    refused(text_service.ask("GET", "/v1/similar?item=sku-11&exclude=%ff"), 400, "invalid_item")
+    answer = good(int_service.ask("GET", f"/v1/similar?item=7&k=60&exclude={BIG}&exclude={2**64}"))
+    assert len(answer["items"]) == N_ITEMS - 2
+
+
+def test_reasons_are_the_recommenders(service: Running, rec: Recommender) -> None:
+    for session, k in ((["sku-11", "sku-30", "sku-11"], 20), ([f"sku-{i}" for i in range(55)], 40)):
+        answer = good(service.ask("POST", "/v1/recommend", {"session": session, "k": k, "reasons": True}))
+        out = rec.recommend(session, k, reasons=True)
+        same(answer, out)
+        assert out.reasons is not None
+        assert answer["reasons"] == [{"kind": one.kind, "items": list(one.items)} for one in out.reasons]
+    assert {one["kind"] for one in answer["reasons"]} == {"session", "together"}
+    batch = good(service.ask("POST", "/v1/recommend/batch", {"sessions": [session, []], "k": 40, "reasons": True}))
+    assert batch["answers"][0]["reasons"] == answer["reasons"]
+    assert "reasons" not in batch["answers"][1]  # the popularity ranking has none
+    assert "reasons" not in good(service.ask("POST", "/v1/recommend", {"session": session}))
+    refused(service.ask("POST", "/v1/recommend", {"session": [], "reasons": 1}), 400, "invalid_request")
+    many = {"sessions": [session] * 5, "k": 40, "reasons": True}  # each looks at every result with every click
+    refused(service.ask("POST", "/v1/recommend/batch", many), 400, "too_many_reasons")
+    assert service.ask("POST", "/v1/recommend", {"session": ["sku-1"] * 900, "k": 500, "reasons": True}).status == 200
+
+
+def test_search_over_http(text_service: Running, int_service: Running) -> None:
+    def found(service: Running, text: str, k: int = 20) -> Any:
+        return good(service.ask("GET", f"/v1/items?search={quote(text)}&k={k}"))["items"]
+
+    assert found(text_service, "sku-1") == [f"sku-{i}" for i in range(10, 20)]
+    assert found(text_service, "sku-12") == ["sku-12"]
+    assert found(text_service, "?x=1&y") == ["ä/ö?x=1&y=2#z"]
+    assert found(text_service, "sku", 3) == ["sku-10", "sku-11", "sku-12"]
+    assert found(text_service, "SKU") == []
+    assert found(int_service, "9007") == [2**53 + 1]
+    assert found(int_service, "x") == []
+    for query in ("", "?search=a&search=b"):
+        refused(text_service.ask("GET", f"/v1/items{query}"), 400, "invalid_request")
+    refused(text_service.ask("GET", "/v1/items?search=a&k=51"), 400, "k_too_large")
+
+
+def _catalog(folder: Path, ids: list[Any]) -> Recommender:
+    save_parts(folder, **{**bundle_parts(n_items=len(ids)), "ids": ItemIds.from_list(ids)})
+    return Recommender.load(folder)
+
+
+def test_search_finds_what_looking_at_every_id_finds(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    texts = sorted({"".join(rng.choice(list("abä🙂-"), rng.integers(1, 9))) for _ in range(400)})
+    words = _catalog(tmp_path / "texts", list(dict.fromkeys([*texts, *ODD_IDS, "ba", "aa"])))
+    for text in ["a", "ab", "ä", "🙂", "-a", "b🙂", "zz", *texts[::40]]:
+        expected = [one for one in words.ids if text in one]
+        expected.sort(key=lambda one: one != text)
+        assert find_ids(words, text, 10_000, lambda: None) == expected
+        assert find_ids(words, text, 3, lambda: None) == expected[:3]
+    values = sorted({int(value) for value in rng.integers(-5000, 5000, 300)} | set(INT_IDS))
+    numbers = _catalog(tmp_path / "numbers", values)
+    for text in ["1", "12", "-3", "0", "-", "9", "922337203685477580", "-9223372036854775808", str(BIG), "007", "1x"]:
+        expected_numbers = {one for one in values if str(one).startswith(text)} if text not in ("-",) else set()
+        got = find_ids(numbers, text, 10_000, lambda: None)
+        if text == "007":
+            expected_numbers = {7}
+        assert (len(got), set(got)) == (len(expected_numbers), expected_numbers), text
+
+
+def test_search_finds_what_came_while_serving(tmp_path: Path) -> None:
+    words = _catalog(tmp_path / "bundle", ["old-a", "old-b", "other"])
+    words.add_items(["old-new"], neighbors=[["old-a"]])
+    words.remove_items(["old-a"])
+    assert find_ids(words, "old", 9, lambda: None) == ["old-a", "old-b", "old-new"]  # a click on it is still known
+    assert find_ids(words, "old-new", 9, lambda: None) == ["old-new"]

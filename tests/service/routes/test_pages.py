@@ -1,0 +1,190 @@
+"""The page at / in a real browser: what it shows is what the service answers."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from mtaw_fast.recommender import Recommender
+from tests.service.conftest import INT_IDS
+from tests.support.service.browser import Browser, find_browser
+from tests.support.service.running import Running, running
+
+
+@pytest.fixture
+def browser() -> str:
+    """The browser's command."""
+    found = find_browser()
+    if found is None:
+        pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")
+    return found
+
+
+def page(browser: str, service: Running, folder: Path, items: list[str]) -> str:
+    """The page's DOM after it asked for a session."""
+    address = f"http://127.0.0.1:{service.port}/#{','.join(quote(item, safe='') for item in items)}"
+    command = [
+        browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+        f"--user-data-dir={folder}", "--virtual-time-budget=15000", "--dump-dom", address,
+    ]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+def column(dom: str, kind: str) -> list[str]:
+    """The texts of a column of the results."""
+    (table,) = re.findall(r'<table id="results">.*?</table>', dom, re.DOTALL)
+    return [unescape(text) for text in re.findall(rf'<td class="{kind}">(.*?)</td>', table)]
+
+
+@pytest.mark.slow
+def test_it_shows_the_ranking(browser: str, text_service: Running, text_bundle: Path, tmp_path: Path) -> None:
+    session = ["sku-11", "sku-12", "a b", 'quote"\\', "<b>nobody</b>"]
+    dom = page(browser, text_service, tmp_path, session)
+    out = Recommender.load(text_bundle).recommend(session, 20, repeats=True)
+    assert column(dom, "id") == out.items
+    numbers = column(dom, "number")
+    assert numbers[0::2] == [str(rank) for rank in range(1, 21)]
+    assert numbers[1::2] == [f"{score:.4f}" for score in out.scores.tolist()]
+    assert out.repeats is not None
+    assert dom.count('<span class="badge">in session</span>') == int(out.repeats.sum())
+    assert len(re.findall(r"[\d.]+ µs", dom)) == 6
+    assert "Not in the catalog: &lt;b&gt;nobody&lt;/b&gt;" in dom
+    assert "60 items · native encoder" in dom
+
+
+@pytest.mark.slow
+def test_it_keeps_all_digits_of_integers(browser: str, int_service: Running, int_bundle: Path, tmp_path: Path) -> None:
+    session = [str(item) for item in INT_IDS]
+    dom = page(browser, int_service, tmp_path, session)
+    out = Recommender.load(int_bundle).recommend(INT_IDS, 20)
+    assert column(dom, "id") == [str(item) for item in out.items]
+    assert "Not in the catalog" not in dom
+    assert "are integers" in page(browser, int_service, tmp_path, ["sku-1"])
+
+
+@pytest.fixture
+def own(memory_bundle: Path, tmp_path: Path) -> Iterator[Running]:
+    """A service with everything on."""
+    options = ("--sessions", "memory", "--feedback", f"{tmp_path}/feedback/", "--learn", str(tmp_path / "learned"))
+    with running(memory_bundle, *options, environment={"MTAW_ADMIN_TOKEN": "s3cret"}) as service:
+        yield service
+
+
+@pytest.fixture
+def tab(browser: str, tmp_path: Path) -> Iterator[Browser]:
+    """A page to press keys on."""
+    tab = Browser(browser, tmp_path / "profile")
+    yield tab
+    tab.close()
+
+
+_SESSION = "document.getElementById('session').value"
+_FOCUS = "document.activeElement.dataset.item ?? document.activeElement.id"
+
+
+@pytest.mark.slow
+def test_it_works_from_the_keyboard(tab: Browser, own: Running, memory_bundle: Path) -> None:
+    rec = Recommender.load(memory_bundle)
+    tab.go(f"http://127.0.0.1:{own.port}/")
+    tab.wait("document.getElementById('bundle')?.textContent.includes('items')")
+    # An item is searched for, and taken.
+    tab.ask("document.activeElement.blur()")
+    tab.press("/")
+    assert tab.ask(_FOCUS) == "search"
+    tab.type("sku-1")
+    tab.wait("document.getElementById('found').children.length == 11")
+    for _ in range(2):
+        tab.press("ArrowDown")
+    assert tab.ask("document.querySelector('[aria-selected=true]').textContent") == "sku-11"
+    tab.press("Enter")
+    tab.wait("document.body.dataset.answered == 1")
+    assert tab.ask(_SESSION) == "sku-11"
+    # The session is typed on, and ranked.
+    tab.ask("document.getElementById('session').focus()")
+    tab.press("End")
+    tab.press("Enter")
+    tab.type("sku-30")
+    tab.press("Enter", ctrl=True)
+    tab.wait("document.body.dataset.answered == 2")
+    out = rec.recommend(["sku-11", "sku-30"], 20, reasons=True)
+    rows = "[...document.querySelectorAll('#results tbody tr')]"
+    assert tab.ask(f"{rows}.map(row => row.dataset.item)") == out.items
+    labels = {"session": "in session", "encoder": "like the session as a whole"}
+    assert out.reasons is not None
+    expected = [labels.get(one.kind, f"seen together with {', '.join(one.items)}") for one in out.reasons]
+    assert tab.ask(f"{rows}.map(row => row.querySelector('.why').textContent)") == expected
+    assert len(set(expected)) > 2
+    # Tab comes to the results as one stop, the arrows go through them.
+    tab.ask("document.querySelector('#ask > button').focus()")
+    tab.press("Tab")
+    assert tab.ask(_FOCUS) == out.items[0]
+    tab.press("ArrowDown")
+    tab.press("ArrowDown")
+    assert tab.ask(_FOCUS) == out.items[2]
+    # What is similar to it, by vectors and by sessions, and back.
+    tab.press("s")
+    near = "[...document.querySelectorAll('#neighbors tbody tr')].map(row => row.dataset.item)"
+    tab.wait(f"document.body.dataset.similarTo == {json.dumps(out.items[2])}")
+    assert tab.ask(_FOCUS) == "similar"
+    assert tab.ask(near) == rec.similar_items(out.items[2], 20).items
+    tab.press("Tab")
+    tab.press("ArrowDown")  # the other radio button
+    other = rec.similar_items(out.items[2], 20, by="sessions").items
+    tab.wait(f"JSON.stringify({near}) == {json.dumps(json.dumps(other, separators=(',', ':')))}")
+    tab.press("Escape")
+    assert tab.ask("document.getElementById('similar').hidden")
+    assert tab.ask(_FOCUS) == out.items[2]
+    # The result becomes the next click.
+    tab.press("Enter")
+    tab.wait("document.body.dataset.answered == 3")
+    assert tab.ask(_SESSION).split() == ["sku-11", "sku-30", out.items[2]]
+    tab.wait(f"({_FOCUS}) == {rows}[0].dataset.item")
+    assert tab.errors == []
+
+
+@pytest.mark.slow
+def test_the_api_page_sends_requests(tab: Browser, own: Running) -> None:
+    document = own.ask("GET", "/openapi.json").json
+    tab.go(f"http://127.0.0.1:{own.port}/docs#recommend")
+    tab.wait("document.body?.dataset.routes")
+    listed = tab.ask("[...document.querySelectorAll('details')].map(one => one.id)")
+    described = [one["operationId"] for path in document["paths"].values() for one in path.values()]
+    assert sorted(listed) == sorted(described)
+    assert tab.ask("document.getElementById('recommend').open")
+    text = tab.ask("document.getElementById('recommend').innerText")
+    for words in ("Report why each result", "≤ 500", "too large", "ReasonAnswer", "Try it"):
+        assert words in text
+    answer = "document.querySelector('#{} .try pre').textContent"
+    for route, filling, expected in (
+        ("recommend", "", "200\n{"), ("bundle", "", "200\n{"), ("add_items", "", "401\n"),
+        ("similar", "document.querySelector('#similar [data-name=item]').value = 'sku-4';", "200\n{"),
+        ("session", "document.querySelector('#session [data-name=session_id]').value = 'nobody';", "404\n"),
+    ):  # fmt: skip
+        tab.ask(f"document.getElementById('{route}').open = true; {filling}"
+                f"document.querySelector('#{route} .try').requestSubmit()")  # fmt: skip
+        tab.wait(f"!document.querySelector('#{route} .try pre').hidden")
+        assert tab.ask(answer.format(route)).startswith(expected), route
+    assert not [one for one in tab.errors if "status of 4" not in one]  # the browser's own words on 401 and 404
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_pages_load_nothing_from_elsewhere(text_service: Running, path: str) -> None:
+    reply = text_service.ask("GET", path)
+    assert reply.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in reply.headers["content-security-policy"]
+    assert "unsafe" not in reply.headers["content-security-policy"]
+    name = "docs" if path == "/docs" else "playground"
+    wanted = set(re.findall(r'(?:src|href)="([^"]+)"', reply.body.decode())) - {"docs", "./", "openapi.json"}
+    assert wanted == {"style.css", f"{name}.css", f"{name}.js", "data:,"}
+    for part, kind in (("style.css", "text/css"), (f"{name}.css", "text/css"), (f"{name}.js", "text/javascript")):
+        got = text_service.ask("GET", f"/{part}")
+        assert got.status == 200
+        assert got.headers["content-type"].startswith(kind)
+        assert b"://" not in got.body

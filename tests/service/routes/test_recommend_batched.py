@@ -1,0 +1,38 @@
+"""Requests that wait are ranked together under load, and every answer is the one that it would get alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mtaw_fast.recommender import Recommender
+from tests.support.random_bundle import save_random
+from tests.support.service.running import eventually, running
+from tests.support.service.traffic import traffic
+
+
+def test_answers_are_the_same_to_the_bit(tmp_path: Path) -> None:
+    # Large enough that requests come faster than they are ranked one by one.
+    folder = tmp_path / "bundle"
+    save_random(folder, n_items=150_000, embedding_dim=48, text=False)
+    rec = Recommender.load(folder)
+    sessions = [[7 + 10 * (31 * n + 977 * t) for t in range(3)] for n in range(32)] + [[], [5]]
+
+    def make(client: int, number: int) -> tuple[str, Any]:
+        asked = {"session": sessions[(client + 3 * number) % len(sessions)], "k": 5 + 5 * (client % 2)}
+        return "/v1/recommend", {**asked, "exclude_seen": number % 9 == 0, "repeats": client % 2 == 1}
+
+    with running(folder) as service:
+        with traffic(service, make, clients=12) as seen:
+            eventually(lambda: service.metric("mtaw_batched_answers_total") > 100, 60)
+        assert service.metric('mtaw_stage_seconds_count{stage="batched"}') > 5
+    for one in seen:
+        assert not one.lost
+        for asked, reply in one.replies:
+            out = rec.recommend(asked["session"], asked["k"], exclude_seen=asked["exclude_seen"], repeats=True)
+            answer = reply.json
+            assert (answer["items"], answer["scores"]) == (out.items, out.scores.tolist())
+            assert (answer["unknown"], answer["fallback"]) == (out.unknown, out.fallback)
+            if asked["repeats"]:
+                assert out.repeats is not None
+                assert answer["repeats"] == out.repeats.tolist()

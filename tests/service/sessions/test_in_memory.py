@@ -1,0 +1,203 @@
+"""Sessions in memory: their limits, and the bytes that they count for."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import tracemalloc
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtaw_fast.errors import UsageError
+from mtaw_fast.service.sessions import open_sessions
+from mtaw_fast.service.sessions.in_memory import MemorySessions, session_bytes
+from mtaw_fast.service.settings import Settings
+
+PLENTY = 1 << 20  # bytes
+
+
+class Clock:
+    """A clock that the test sets."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class PlainSessions:
+    """A simple model of `MemorySessions`. kept: (id, expires, clicks), the oldest click first."""
+
+    ttl: float
+    most: int
+    most_bytes: int
+    clicks: int
+    kept: list[tuple[str, float, list[Any]]] = field(default_factory=list)
+
+    def sweep(self, now: float) -> None:
+        """Delete expired sessions."""
+        self.kept = [one for one in self.kept if one[1] > now]
+
+    def click(self, now: float, session: str, items: list[Any]) -> list[Any]:
+        """Return the session's latest clicks, even if it is too large to be kept."""
+        self.sweep(now)
+        clicks = [*next((clicks for name, _, clicks in self.kept if name == session), []), *items][-self.clicks :]
+        self.kept = [one for one in self.kept if one[0] != session]
+        if session_bytes(session, clicks) <= self.most_bytes:
+            self.kept.append((session, now + self.ttl, clicks))
+        while len(self.kept) > self.most or self.bytes > self.most_bytes:
+            del self.kept[0]
+        return clicks
+
+    @property
+    def bytes(self) -> int:
+        """Of all sessions."""
+        return sum(session_bytes(name, clicks) for name, _, clicks in self.kept)
+
+
+ITEM = st.integers() | st.text(max_size=6) | st.integers(100, 900).map("x".__mul__) | st.just("🙂" * 100)
+CLICK = st.tuples(st.sampled_from("abcde"), st.lists(ITEM, min_size=1, max_size=6))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    operations=st.lists(CLICK | st.floats(0, 15), max_size=40),
+    most=st.integers(1, 4),
+    most_bytes=st.integers(1, 9000),
+    clicks=st.integers(1, 9),
+)
+def test_memory_stays_bounded_whatever_is_clicked(
+    operations: list[Any], most: int, most_bytes: int, clicks: int
+) -> None:
+    clock = Clock()
+    store = MemorySessions(10, most, most_bytes, clicks, clock)
+    plain = PlainSessions(10, most, most_bytes, clicks)
+
+    async def main() -> None:
+        for operation in operations:
+            if isinstance(operation, tuple):
+                # What was evicted begins again, as what has expired does.
+                assert await store.click(*operation) == plain.click(clock.now, *operation)
+            else:
+                clock.now += operation
+                plain.sweep(clock.now)
+            kept = store.sweep()
+            assert kept == (len(plain.kept), plain.bytes)
+            assert kept.bytes <= most_bytes
+            assert kept.sessions <= most
+
+    asyncio.run(main())
+
+
+def test_a_session_too_large_is_answered_but_not_kept_and_drives_no_other_out() -> None:
+    store = MemorySessions(ttl=10, most=9, most_bytes=5000, clicks=9)
+
+    async def main() -> None:
+        await store.click("other", ["x"])
+        assert await store.click("a", ["y" * 3000]) == ["y" * 3000]
+        assert await store.click("a", ["z" * 3000]) == ["y" * 3000, "z" * 3000]
+        assert await store.click("a", ["x"]) == ["x"]
+        assert await store.click("other", ["y"]) == ["x", "y"]
+
+    asyncio.run(main())
+
+
+@given(st.lists(ITEM, min_size=1, max_size=20))
+def test_a_session_counts_for_at_least_its_memory(items: list[int | str]) -> None:
+    before = session_bytes("visit-1", items)
+    for item in items:
+        msgspec.json.encode(item)  # Python keeps the UTF-8 of a text that was asked for
+    assert session_bytes("visit-1", items) == before >= sum(map(sys.getsizeof, items)) + sys.getsizeof(items)
+
+
+def test_many_sessions_count_for_at_least_what_python_allocates() -> None:
+    store = MemorySessions(ttl=10, most=10_000, most_bytes=1 << 30, clicks=50)
+
+    async def main() -> None:
+        for number in range(2000):
+            for t in range(number % 4):
+                await store.click(f"visit-{number}", [f"sku-{number}-{t}", 10**12 + number, "ä" * (number % 50)])
+
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    asyncio.run(main())
+    gc.collect()
+    taken = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert taken <= store.sweep().bytes <= 4 * taken, taken
+
+
+def test_clicks_add_up_and_the_last_ones_are_kept() -> None:
+    store = MemorySessions(ttl=10, most=9, most_bytes=PLENTY, clicks=3)
+
+    async def main() -> None:
+        assert await store.click("a", ["x"]) == ["x"]
+        assert await store.click("b", [7]) == [7]
+        assert await store.click("a", ["y", 5]) == ["x", "y", 5]
+        assert await store.click("a", ["z"]) == ["y", 5, "z"]
+        assert await store.click("b", [8]) == [7, 8]
+
+    asyncio.run(main())
+
+
+def test_a_session_expires_after_its_last_click() -> None:
+    clock = Clock()
+    store = MemorySessions(ttl=10, most=9, most_bytes=PLENTY, clicks=9, clock=clock)
+
+    async def main() -> None:
+        await store.click("a", ["x"])
+        await store.click("b", ["x"])
+        clock.now += 6
+        await store.click("a", ["y"])
+        clock.now += 6
+        assert store.sweep().sessions == 1
+        assert await store.click("b", ["z"]) == ["z"]
+        assert await store.click("a", ["z"]) == ["x", "y", "z"]
+        clock.now += 10
+        assert store.sweep() == (0, 0)
+
+    asyncio.run(main())
+
+
+def test_the_longest_idle_session_is_deleted_first() -> None:
+    store = MemorySessions(ttl=10, most=2, most_bytes=PLENTY, clicks=9)
+
+    async def main() -> None:
+        for session in ("a", "b", "a", "c"):
+            await store.click(session, ["x"])
+        assert store.sweep().sessions == 2
+        assert await store.click("a", ["y"]) == ["x", "x", "y"]
+        assert await store.click("b", ["y"]) == ["y"]
+
+    asyncio.run(main())
+
+
+def test_memory_needs_one_worker(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--workers 1 or --sessions redis://"):
+        Settings(tmp_path, workers=2, sessions="memory")
+    with pytest.raises(UsageError, match="redis:// address"):
+        Settings(tmp_path, sessions="memcached://x")
+    assert open_sessions(Settings(tmp_path), 1) is None
+
+
+def test_reading_a_session_does_not_extend_its_time_to_live() -> None:
+    clock = Clock()
+    store = MemorySessions(ttl=10, most=9, most_bytes=PLENTY, clicks=9, clock=clock)
+
+    async def main() -> None:
+        assert await store.clicks("a") == []
+        await store.click("a", ["x", 7])
+        clock.now += 6
+        assert await store.clicks("a") == ["x", 7]
+        clock.now += 6
+        assert await store.clicks("a") == []
+
+    asyncio.run(main())

@@ -1,0 +1,217 @@
+"""Several bundles at once: who answers whom is the same everywhere, and every answer says which one made it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtaw_fast.cli import main
+from mtaw_fast.errors import UsageError
+from mtaw_fast.online.settings import LearningSettings
+from mtaw_fast.recommender import Recommender
+from mtaw_fast.service.bundles import Bundles, place_of
+from mtaw_fast.service.settings import Settings
+from mtaw_fast.service.snapshot import version_of
+from tests.service.test_bundles import damage
+from tests.support.random_bundle import bundle_parts, save_parts
+from tests.support.service.running import WITH_TOKEN, Running, eventually, good, refused, running, same
+
+NAMES = [f"visitor-{number}" for number in range(60)]
+
+
+def save(folder: Path, seed: int, **more: Any) -> str:
+    """Put a bundle into a folder; its version."""
+    return version_of(save_parts(folder, **bundle_parts(seed=seed, **more), overwrite=True).manifest)
+
+
+def both(folder: Path, *flags: str, workers: int = 2) -> Any:
+    """A service of the bundles `old` with three quarters of the sessions and `new` with the rest."""
+    # What `running` takes for the bundle is the first argument.
+    first = Path(f"--bundle={folder / 'old'}=75")
+    environment = {"MTAW_ADMIN_TOKEN": "s3cret"}
+    return running(first, "--bundle", f"{folder / 'new'}=25", *flags, workers=workers, environment=environment)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two bundles."""
+    folder = tmp_path_factory.mktemp("both")
+    save(folder / "old", 0)
+    save(folder / "new", 1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def service(folder: Path) -> Iterator[Running]:
+    """Two workers that serve both."""
+    with both(folder, "--feedback", str(folder / "feedback.jsonl"), "--reload-interval", "0.05") as service:
+        yield service
+
+
+def arm(service: Running, name: str | None) -> str:
+    """Which bundle answers a session."""
+    asked = {"session": ["sku-1"], "k": 3} | ({} if name is None else {"session_id": name})
+    return good(service.ask("POST", "/v1/recommend", asked))["bundle"]
+
+
+class _Told:
+    """As far as `Bundles` looks at a reloader."""
+
+
+def test_sessions_are_shared_by_weight() -> None:
+    some = [_Told(), _Told(), _Told()]
+    bundles = Bundles(some, [60, 30, 10])  # type: ignore[arg-type]
+    counts = Counter(some.index(bundles.of(f"s{number}")) for number in range(30_000))  # type: ignore[arg-type]
+    assert [counts[place] / 30_000 for place in range(3)] == pytest.approx([0.6, 0.3, 0.1], abs=0.01)
+    assert bundles.of(None) is some[0]
+    for weights, only in (([0, 5], 1), ([5, 0], 0)):
+        pair = Bundles(some[:2], weights)  # type: ignore[arg-type]
+        assert {some.index(pair.of(name)) for name in NAMES} == {only}  # type: ignore[arg-type]
+
+
+def test_the_place_of_a_session_is_fixed() -> None:
+    """Another value would move running sessions to another bundle: these are of the first release that had them."""
+    assert [round(place_of(name), 12) for name in ("", "a", "visitor-1", "ä🙂")] == PLACES
+    assert 0 <= place_of("\ud800") < 1  # half a surrogate pair, which JSON can hold
+    assert np.mean([place_of(str(number)) for number in range(5000)]) == pytest.approx(0.5, abs=0.02)
+
+
+PLACES = [0.938995606318, 0.846635920762, 0.916496219339, 0.691199452528]
+
+
+def test_a_larger_weight_moves_sessions_only_to_its_bundle() -> None:
+    some = [_Told(), _Told()]
+    before, after = (Bundles(some, weights) for weights in ([90, 10], [60, 40]))  # type: ignore[arg-type]
+    for number in range(3000):
+        if before.of(str(number)) is some[1]:
+            assert after.of(str(number)) is some[1]
+
+
+def test_every_worker_and_route_gives_a_session_the_same_bundle(service: Running, folder: Path) -> None:
+    recommenders = {name: Recommender.load(folder / name) for name in ("old", "new")}
+    versions = {name: version_of(one.bundle.manifest) for name, one in recommenders.items()}
+    arms = {name: "new" if place_of(name) >= 0.75 else "old" for name in NAMES}
+    assert 5 < list(arms.values()).count("new") < 30
+    for name, expected in arms.items():
+        for _ in range(2):
+            asked = {"session": ["sku-1", "sku-2"], "k": 9, "session_id": name}
+            answer = good(service.ask("POST", "/v1/recommend", asked))
+            assert (answer["bundle"], answer["version"]) == (expected, versions[expected])
+            assert answer["recommendation"].startswith(versions[expected])
+            same(answer, recommenders[expected].recommend(["sku-1", "sku-2"], 9))
+    for name in NAMES[:12]:
+        batch = good(service.ask("POST", "/v1/recommend/batch", {"sessions": [["sku-1"]], "session_id": name}))
+        near = good(service.ask("GET", f"/v1/similar?item=sku-1&session_id={name}"))
+        assert batch["bundle"] == near["bundle"] == arms[name]
+        same(near, recommenders[arms[name]].similar_items("sku-1"))
+    for _ in range(6):
+        assert arm(service, None) == "old"  # without an id
+    expected = good(service.ask("GET", "/v1/bundle"))
+    assert [(one["name"], one["version"], one["share"]) for one in expected["bundles"]] == [
+        ("old", versions["old"], 0.75), ("new", versions["new"], 0.25),
+    ]  # fmt: skip
+    assert service.metric(f'mtaw_workers{{version="{versions["new"]}"}}') == 2
+
+
+def test_metrics_and_feedback_are_by_bundle(service: Running) -> None:
+    one, other = (next(name for name in NAMES if arm(service, name) == which) for which in ("old", "new"))
+    for name, clicked in ((one, 1), (other, 3)):
+        answer = good(service.ask("POST", "/v1/recommend", {"session": ["sku-5"], "k": 10, "session_id": name}))
+        expected = {"recommendation": answer["recommendation"], "shown": answer["items"],
+                "clicked": answer["items"][:clicked]}  # fmt: skip
+        answers = service.metric(f'mtaw_bundle_answers_total{{version="{answer["version"]}"}}')
+        assert arm(service, name) == answer["bundle"]
+        assert service.metric(f'mtaw_bundle_answers_total{{version="{answer["version"]}"}}') == answers + 1
+        assert good(service.ask("POST", "/v1/feedback", expected))["of"] == answer["version"]
+        assert service.metric(f'mtaw_click_through_rate{{version="{answer["version"]}"}}') == clicked / 10
+
+
+def test_restarts_and_reloads_keep_each_sessions_bundle(tmp_path: Path) -> None:
+    old, new = save(tmp_path / "old", 0), save(tmp_path / "new", 1)
+    arms = {name: "new" if place_of(name) >= 0.75 else "old" for name in NAMES}
+    with both(tmp_path, "--reload-interval", "0.05", "--sessions", "memory", workers=1) as service:
+        assert {name: arm(service, name) for name in NAMES} == arms
+        kept = {name: good(service.ask("POST", f"/v1/sessions/{name}/click", {"items": ["sku-3"]})) for name in NAMES}
+        assert {name: answer["bundle"] for name, answer in kept.items()} == arms
+        newer = save(tmp_path / "new", 2)
+        eventually(lambda: service.metric(f'mtaw_workers{{version="{newer}"}}') == 1)
+        assert service.metric(f'mtaw_workers{{version="{old}"}}') == 1
+        assert service.metric(f'mtaw_workers{{version="{new}"}}') == 0
+        again = {name: good(service.ask("POST", f"/v1/sessions/{name}/click", {"items": ["sku-4"]})) for name in NAMES}
+        for name, answer in again.items():
+            assert (answer["bundle"], answer["clicks"]) == (arms[name], 2)
+            assert answer["version"] == (newer if arms[name] == "new" else old)
+        damage(tmp_path / "old")
+        answer = service.ask("POST", "/admin/reload", headers=WITH_TOKEN)
+        refused(answer, 409, "bundle_refused")
+        assert str(tmp_path / "old") in answer.json["error"]["message"]
+        assert {name: arm(service, name) for name in NAMES} == arms
+        save(tmp_path / "old", 3)
+        assert service.ask("POST", "/admin/reload", headers=WITH_TOKEN).status == 200
+        os.kill(min(service.worker_pids()), 9)
+        eventually(lambda: service.metric("mtaw_worker_starts_total") == 2 if service.worker_pids() else False)
+        assert {name: arm(service, name) for name in NAMES} == arms
+
+
+def test_a_requested_reload_checks_each_bundle_once(tmp_path: Path) -> None:
+    save(tmp_path / "old", 0)
+    save(tmp_path / "new", 1)
+    with both(tmp_path, "--reload-interval", "60", workers=1) as service:
+        damage(tmp_path / "old")
+        refused(service.ask("POST", "/admin/reload", headers=WITH_TOKEN), 409, "bundle_refused")
+        newer = save(tmp_path / "new", 2)
+        refused(service.ask("POST", "/admin/reload", headers=WITH_TOKEN), 409, "bundle_refused")
+        eventually(lambda: service.metric(f'mtaw_workers{{version="{newer}"}}') == 1)
+        time.sleep(0.6)  # twice as long as a worker takes to see what others ask for
+        assert service.metric('mtaw_reloads_total{result="refused"}') == 2
+        assert service.metric('mtaw_reloads_total{result="loaded"}') == 1
+
+
+def test_a_bundle_with_another_id_type_is_refused(tmp_path: Path) -> None:
+    save(tmp_path / "old", 0)
+    save(tmp_path / "new", 1)
+    with both(tmp_path, "--reload-interval", "0.05", workers=1) as service:
+        save(tmp_path / "new", 1, text=False)
+        answer = service.ask("POST", "/admin/reload", headers=WITH_TOKEN)
+        refused(answer, 409, "bundle_refused")
+        assert "ids are int" in answer.json["error"]["message"]
+
+
+def test_invalid_settings_of_several_bundles_are_refused(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    for pairs, expected in (
+        ([(a, 1.0), (tmp_path / "x" / "a", 1.0)], "two folders are called 'a'"),
+        ([(a, 1.0), (b, -1.0)], "must be 0 or above"),
+        ([(a, 1.0), (b, float("nan"))], "must be 0 or above"),
+        ([(a, 0.0), (b, 0.0)], "weights are all 0"),
+        ([(tmp_path / str(number), 1.0) for number in range(5)], "the most is 4"),
+    ):
+        with pytest.raises(UsageError, match=expected):
+            Settings(a, side_by_side=tuple(pairs))
+    with pytest.raises(UsageError, match="without --learn"):
+        Settings(a, side_by_side=((a, 1.0), (b, 1.0)), learn=LearningSettings(tmp_path / "learned"))
+
+
+def test_the_command_line_takes_one_bundle_or_several(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    for arguments, expected in (
+        ([], "give either one BUNDLE, or several"),
+        ([str(a), "--bundle", f"{a}=1"], "give either one BUNDLE, or several"),
+        (["--bundle", f"{a}"], "write FOLDER=WEIGHT"),
+        (["--bundle", f"{a}=much"], "write FOLDER=WEIGHT"),
+        (["--bundle", f"{a}=90", "--bundle", f"{b}=10", "--learn", str(tmp_path / "l")], "without --learn"),
+        (["--bundle", f"{a}=90", "--bundle", f"{b}=10", "--sessions", "memory", "--workers", "2"], "--workers 1"),
+    ):
+        try:
+            status = main(["serve", *arguments])
+        except SystemExit as end:  # argparse's own
+            status = end.code if isinstance(end.code, int) else 1
+        assert status == 2
+        assert expected in capsys.readouterr().err

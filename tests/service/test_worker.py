@@ -1,0 +1,247 @@
+"""Workers die and are replaced; the service starts, stops and shares what it should."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtaw_fast.cli import main, serve
+from mtaw_fast.service.app import make_app
+from mtaw_fast.service.bundles import Bundles, Reloader
+from mtaw_fast.service.observability.metrics import Metrics
+from mtaw_fast.service.request_queue import RequestQueue
+from mtaw_fast.service.settings import Settings
+from mtaw_fast.service.snapshot import load_snapshot
+from mtaw_fast.service.state import Service
+from tests.support.random_bundle import save_random
+from tests.support.service.running import Running, eventually, running
+from tests.support.service.traffic import traffic
+
+
+def ask(client: int, number: int) -> tuple[str, Any]:
+    """Some request."""
+    return "/v1/recommend", {"session": [f"sku-{10 + (client + number) % 50}"]}
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_replaced_and_only_its_requests_fail(text_bundle: Path) -> None:
+    with running(text_bundle, workers=2) as service:
+        with traffic(service, ask, clients=6) as seen:
+            for kill in range(3):
+                eventually(lambda: all(len(one.replies) > 50 * (kill + 1) for one in seen))  # noqa: B023
+                os.kill(min(service.worker_pids()), signal.SIGKILL)
+                eventually(lambda: len(service.events("worker_started")) == 3 + kill)  # noqa: B023
+            eventually(lambda: all(len(one.replies) > 200 for one in seen))
+        assert sum(len(one.lost) for one in seen) <= 3 * len(seen)
+        for one in seen:
+            # A connection loses at most what it had under way, and the next request is answered.
+            assert len(one.lost) <= 3
+            assert {reply.status for _, reply in one.replies} == {200}
+        assert len(service.events("worker_died")) == 3
+        assert len(service.worker_pids()) == 2
+        # What the dead ones counted is still there.
+        answered = sum(len(one.replies) for one in seen)
+        assert service.metric("mtaw_answers_total") >= answered
+        assert service.metric("mtaw_worker_starts_total") == 5
+        version = service.ask("GET", "/healthz").version
+        assert service.metric(f'mtaw_workers{{version="{version}"}}') == 2
+
+
+def test_both_workers_count_into_one_sum(text_bundle: Path) -> None:
+    with running(text_bundle, workers=2) as service:
+        for number in range(40):
+            service.ask("POST", *ask(0, number))
+        texts = {service.ask("GET", "/metrics").body for _ in range(6)}
+        assert texts
+        assert service.metric("mtaw_answers_total") == 40
+        assert service.metric('mtaw_requests_total{route="/v1/recommend",status="200"}') == 40
+        assert service.metric('mtaw_stage_seconds_count{stage="queue"}') == 40
+
+
+def test_workers_share_one_copy_of_the_bundle(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    save_random(folder, n_items=50_000, embedding_dim=32)
+    with running(folder, workers=2) as service:
+        copies = [
+            {
+                line.split()[4]
+                for line in Path(f"/proc/{pid}/maps").read_text().splitlines()
+                if "/memfd:mtaw-" in line and "mtaw-counters" not in line
+            }
+            for pid in service.worker_pids()
+        ]
+        assert len(copies[0]) == len(list(folder.glob("*.safetensors")))
+        assert copies[0] == copies[1]
+
+
+def test_a_graceful_shutdown_ends_what_runs(text_bundle: Path) -> None:
+    with running(text_bundle, "--read-timeout", "5") as service, service.raw() as connection:
+        body = b'{"session": ["sku-11"]}'
+        head = b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+        connection.sendall(head + body[:5])
+        eventually(lambda: service.ask("GET", "/healthz").status == 200)
+        service.process.terminate()
+        eventually(lambda: service.events("stopping"))
+        time.sleep(0.3)
+        connection.sendall(body[5:])
+        answer = connection.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"connection: close" in answer
+        assert service.process.wait(timeout=20) == 0
+        assert service.events("stopped")
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", service.port)) != 0
+
+
+@pytest.mark.filterwarnings("error::litestar.exceptions.LitestarDeprecationWarning")
+def test_a_worker_that_shuts_down_is_not_ready(text_bundle: Path, tmp_path: Path) -> None:
+    metrics, settings = Metrics.open(Metrics.make(1), 1, 0), Settings(text_bundle)
+    messages: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        messages.append(message)
+
+    async def main() -> None:
+        reloader = Reloader(settings, load_snapshot(text_bundle, "auto", "auto"), None, metrics)
+        queue = RequestQueue(settings.limits, metrics)
+        app = make_app(Service(settings, metrics, Bundles([reloader]), queue, None, stopping=True))
+        for path in ("/readyz", "/healthz"):
+            scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
+            await app({**scope, "headers": [], "http_version": "1.1"}, receive, send)
+        queue.close()
+
+    asyncio.run(main())
+    starts = [one for one in messages if one["type"] == "http.response.start"]
+    assert [one["status"] for one in starts] == [503, 200]
+    assert (b"retry-after", b"1") in starts[0]["headers"]
+    assert b'"code":"not_ready"' in messages[1]["body"]
+
+
+def test_it_does_not_wait_for_ever_at_shutdown(text_bundle: Path) -> None:
+    with (
+        running(text_bundle, "--shutdown-timeout", "1", "--read-timeout", "60") as service,
+        service.raw() as connection,
+    ):
+        connection.sendall(b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+        eventually(lambda: service.ask("GET", "/healthz").status == 200)
+        service.process.terminate()
+        assert service.process.wait(timeout=15) == 0
+
+
+def test_workers_do_not_outlive_their_supervisor(text_bundle: Path) -> None:
+    with running(text_bundle, workers=2) as service:
+        workers = service.worker_pids()
+        service.process.kill()
+        service.process.wait()
+        eventually(lambda: not any(Path(f"/proc/{pid}/stat").exists() and alive(pid) for pid in workers))
+
+
+def alive(pid: int) -> bool:
+    """Return whether a process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def failure(status: int, *arguments: str) -> str:
+    """The error of a command that must fail, after its log."""
+    command = [sys.executable, "-m", "mtaw_fast", "serve", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == status, done.stderr
+    *log, error = done.stderr.splitlines()
+    assert error.startswith("mtaw-fast: ")
+    for line in log:
+        json.loads(line)
+    return error
+
+
+def test_a_failed_start_says_why(tmp_path: Path, text_bundle: Path, text_service: Running) -> None:
+    assert "mtaw-fast train" in failure(1, str(tmp_path / "none"), "--port", "0")
+    assert "choose another --port" in failure(1, str(text_bundle), "--port", str(text_service.port))
+    for host in ("no such host", "...", "a" * 70):
+        assert "choose another --host" in failure(1, str(text_bundle), "--host", host)
+    assert "give redis://host:6379/0" in failure(1, str(text_bundle), "--port", "0", "--sessions", "redis://h:port")
+    assert "there is no encoder" in failure(1, str(text_bundle), "--port", "0", "--encoder", "none")
+
+
+@pytest.mark.parametrize(
+    ("flags", "remedy"),
+    [
+        (["--workers", "2", "--sessions", "memory"], "--sessions redis://"),
+        (["--workers", "0"], "--workers must be at least 1"),
+        (["--max-k", "0"], "--max-k must be above 0"),
+        (["--micro-batch", "0"], "--micro-batch must be above 0"),
+        (["--deadline", "nan"], "--deadline must be above 0 and finite"),
+        (["--shutdown-timeout", "inf"], "--shutdown-timeout must be above 0 and finite"),
+        (["--port", "70000"], "0..65535"),
+        (["--reload-interval", "0"], "--reload-interval must be above 0"),
+        (["--max-sessions-bytes", "0"], "--max-sessions-bytes must be above 0"),
+        (["--sessions", "disk"], "redis:// address"),
+        (["--sessions", "redis://h:6379/0?no_such_option=1&password=x"], "--sessions-password-file"),
+        (["--sessions-password-file", "/dev/null"], "has no password"),
+        (["--max-connections", "0"], "--max-connections must be above 0"),
+        (["--admin-token-file", "/dev/null"], "has no token"),
+    ],
+)
+def test_bad_options_are_explained(
+    text_bundle: Path, capsys: pytest.CaptureFixture[str], flags: list[str], remedy: str
+) -> None:
+    assert main(["serve", str(text_bundle), *flags]) == 2
+    assert remedy in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("where", ["redis://:s3cret@h:6379/0", "redis://u:s3cret@[h", "redis://h?password=s3cret"])
+def test_a_password_is_not_taken_from_the_command_line(
+    text_bundle: Path, capsys: pytest.CaptureFixture[str], where: str
+) -> None:
+    assert main(["serve", str(text_bundle), "--sessions", where]) == 2
+    error = capsys.readouterr().err
+    assert "$MTAW_REDIS_PASSWORD" in error
+    assert "s3cret" not in error
+
+
+@pytest.mark.parametrize("token", ["two words", "sch\u00fctz", "a\tb"])
+def test_a_token_that_no_header_carries(
+    text_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    (tmp_path / "token").write_text(token)
+    assert main(["serve", str(text_bundle), "--admin-token-file", str(tmp_path / "token")]) == 2
+    monkeypatch.setenv("MTAW_ADMIN_TOKEN", token)
+    assert main(["serve", str(text_bundle)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("must be printable ASCII without spaces") == 2
+    assert token not in error
+
+
+def test_workers_may_be_as_many_as_there_are_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "usable_cpus", lambda: 3)
+    assert (serve._workers("auto"), serve._workers("2")) == (3, 2)
+
+
+def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    assert "mtaw-fast serve shop.bundle --workers 2" in capsys.readouterr().out
+
+
+def test_it_listens_on_the_loopback_address_by_default(text_service: Running) -> None:
+    assert text_service.events("ready")[0]["url"].startswith("http://127.0.0.1:")
+
+
+def test_torch_is_not_in_the_service(text_service: Running) -> None:
+    (pid,) = text_service.worker_pids()
+    assert "torch" not in Path(f"/proc/{pid}/maps").read_text()
