@@ -1,4 +1,4 @@
-"""What a delta adds to a recommendation: tables alone against tables and delta, on one shop, interleaved."""
+"""The cost of a delta per recommendation: tables alone against tables with a delta, on one shop, interleaved."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.recommender import Recommender
 
 K = 20
-AGREEMENT = 0.999  # of the top-20 places, aimed at
-# What is wrong is far below this (tables alone hold a quarter of the places). A little is lost where an item has more
-# neighbors than its row in the tables keeps: a pair that was cut there begins in the delta without its past.
+AGREEMENT = 0.999  # target share of equal top-20 places
+# A defect gives far less (tables alone give a quarter). A little is lost if an item has more neighbors than its row in
+# the tables holds: a pair that was cut there starts in the delta without its past.
 LEAST = 0.99
-# A delta rounds its sums to bf16 after adding to a base that was rounded before: a score of a few scaled features moves
-# by up to this, and what lies closer may stand in either order.
+# A delta rounds its sums to bf16 after adding to a base that was rounded before. A score of a few scaled features moves
+# by up to this, so that closer scores may come in either order.
 ROUNDING = 0.02
 _ASKED = 1000
-_PORTION = 1000  # events an append
+_PORTION = 1000  # events per append
 _PATIENCE = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Shares of the top-20 places that hold the rebuild's item: `strict`, and up to `ROUNDING`."""
+    """Shares of the top-20 places with the same item as a rebuild: `strict`, and up to `ROUNDING`."""
 
     strict: float
     up_to_rounding: float
 
     @classmethod
     def of(cls, live: Recommender, rebuilt: Recommender, asked: Sessions) -> Agreement:
-        """Of what two recommenders answer."""
+        """Compare the answers of two recommenders."""
         (mine, scores), (theirs, others) = live.rank(asked, K), rebuilt.rank(asked, K)
         same = mine == theirs
         return cls(float(same.mean()), float((same | (np.abs(scores - others) <= ROUNDING)).mean()))
 
 
 class Learned:
-    """A shop's recommender that has learned some events, and beside it one of the tables alone."""
+    """A shop's recommender that has learned some events, and one with the tables alone."""
 
     def __init__(self, n_items: int, past_clicks: int, n_events: int, folder: Path, threads: int = 1) -> None:
         made = shop(n_items, past_clicks, n_events + 20 * _ASKED, threads=threads)
@@ -58,7 +58,7 @@ class Learned:
         for some in portions(events.clicks(), _PORTION):
             learner.append(some)
         self._await(n_events)
-        # Sessions that nobody has learned from.
+        # Sessions that nothing was learned from.
         unseen = made.later.slice(int(events.handles.max()) + 1, len(made.later))
         self.asked = queries(unseen, _ASKED)
         self.agreement = self._agreement(made, events.ordered(), folder, threads)
@@ -75,17 +75,18 @@ class Learned:
             time.sleep(0.05)
         if event_processor.learned_clicks != n_events:
             raise MtawError(
-                f"{event_processor.learned_clicks} of {n_events} events were learned: {dict(event_processor.tracker.refused)}"
+                f"{event_processor.learned_clicks} of {n_events} events were learned: "
+                f"{dict(event_processor.tracker.refused)}"
             )
 
-    def _agreement(self, made: Shop, grown: Sessions, folder: Path, threads: int) -> Agreement:
+    def _agreement(self, made: Shop, learned: Sessions, folder: Path, threads: int) -> Agreement:
         assert made.model.memory is not None
-        together = Sessions.concatenate([made.model.memory.sessions, grown])
+        together = Sessions.concatenate([made.model.memory.sessions, learned])
         whole = Shop(with_memory(made.model, together, threads), made.later).saved(folder / "rebuilt")
-        return Agreement.of(self.live, Recommender.load(whole, verify=False), strangers(self.asked, grown))
+        return Agreement.of(self.live, Recommender.load(whole, verify=False), strangers(self.asked, learned))
 
     def case(self, params: dict[str, int], plan: Plan) -> Case:
-        """One recommendation; ratio > 1 would mean that the delta costs nothing."""
+        """Return the case of one recommendation; a ratio > 1 would mean that the delta costs nothing."""
         asked = external(self.asked)
 
         def contender(name: str, one: Recommender) -> Contender:
@@ -104,4 +105,4 @@ class Learned:
     def _check(self, contender: Contender) -> str | None:
         if contender.name == "base-alone" or self.agreement.strict >= LEAST:
             return None
-        return f"{self.agreement.strict:.2%} of the top-{K} places are as a rebuild has them, {LEAST:.0%} are needed"
+        return f"{self.agreement.strict:.2%} of the top-{K} places are as in a rebuild, {LEAST:.0%} are needed"

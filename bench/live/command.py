@@ -1,4 +1,4 @@
-"""Learning while serving: what it adds to a ranking, what an event costs, how soon it shows, and that none is lost.
+"""Online learning: its cost per ranking and per event, how soon events count, and that none is lost.
 
 python -m bench.live [--quick] [--cases recommend-added,event,rate,fresh,loss,compact] [--clicks N] [--json FILE]
 """
@@ -19,7 +19,7 @@ from bench.harness.machine import usable_cores
 from bench.harness.report import Report, Row, bench_parser, exit_code_of, parse
 from mtaw_fast.errors import MtawError, UsageError, require
 
-ADDED_US, EVENT_US, RATE_RATIO, FRESH_S = 10.0, 25.0, 1.3, 1.0  # what is aimed at
+ADDED_US, EVENT_US, RATE_RATIO, FRESH_S = 10.0, 25.0, 1.3, 1.0  # the targets
 _FULL: dict[str, Any] = {
     "items": 100_000, "clicks": 10_000_000, "events": 100_000, "kills": 50, "trials": 50,
     "pairs": 5, "seconds": 20.0, "ramp": 3.0, "rate_items": 100_000, "deltas": (1_000, 10_000, 100_000),
@@ -28,13 +28,13 @@ _QUICK: dict[str, Any] = {
     "items": 20_000, "clicks": 300_000, "events": 20_000, "kills": 5, "trials": 10,
     "pairs": 1, "seconds": 5.0, "ramp": 1.0, "rate_items": 20_000, "deltas": (1_000, 10_000),
 }  # fmt: skip
-_EVENT_PAST, _RATE_PAST = 300_000, 1_000_000  # clicks of the past where it matters little
+_EVENT_PAST, _RATE_PAST = 300_000, 1_000_000  # past clicks in cases that depend little on them
 _PLAN = Plan(rounds=300, burst=10, settle=3, warmup=50, seconds=30.0)
 _QUICK_PLAN = Plan(rounds=100, burst=10, settle=3, warmup=20, seconds=5.0)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the bench; returns the exit status (1 where an answer was wrong, an event lost or a request failed)."""
+    """Run the bench; return the exit status (1 if an answer was wrong, an event lost or a request failed)."""
     try:
         options = _checked(parse(_parser(), argv))
         for package in ("uvicorn", "psutil", "rich"):
@@ -59,25 +59,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cases", default=",".join(_CASES), metavar="NAME[,NAME]", help="(default: all)")
     parser.add_argument("--items", type=int, help="of the catalog (default: 100,000; --quick 20,000)")
     parser.add_argument(
-        "--clicks", type=float, help="of the past, for recommend-added and compact (default: 1e7; --quick 3e5)"
+        "--clicks", type=float, help="in the past, for recommend-added and compact (default: 1e7; --quick 3e5)"
     )
     parser.add_argument("--events", type=float, help="learned, or appended (default: 1e5; --quick 2e4)")
     parser.add_argument("--kills", type=int, help="(default: 50; --quick 5)")
-    parser.add_argument("--trials", type=int, help="of freshness (default: 50; --quick 10)")
+    parser.add_argument("--trials", type=int, help="of the case fresh (default: 50; --quick 10)")
     parser.add_argument("--pairs", type=int, help="of loads (default: 5; --quick 1)")
     parser.add_argument("--seconds", type=float, help="of a load at the full rate (default: 20; --quick 5)")
-    parser.add_argument("--rate", type=float, default=500.0, help="rankings a second (default: 500)")
-    parser.add_argument("--event-rate", type=float, default=2000.0, help="events a second (default: 2,000)")
-    parser.add_argument("--batch", type=int, default=20, help="events a request or an append (default: 20)")
+    parser.add_argument("--rate", type=float, default=500.0, help="rankings per second (default: 500)")
+    parser.add_argument("--event-rate", type=float, default=2000.0, help="events per second (default: 2,000)")
+    parser.add_argument("--batch", type=int, default=20, help="events per request or append (default: 20)")
     parser.add_argument(
-        "--follow", type=int, default=100, help="events that a reader finds at once: 50 ms at 2,000/s (default: 100)"
+        "--follow", type=int, default=100, help="events that a reader finds at a time: 50 ms at 2,000/s (default: 100)"
     )
-    parser.add_argument("--workers", type=int, default=usable_cores(), help="of the service (default: one a core)")
+    parser.add_argument("--workers", type=int, default=usable_cores(), help="of the service (default: one per core)")
     return parser
 
 
 def _checked(options: argparse.Namespace) -> argparse.Namespace:
-    """The options with what was not given filled in; UsageError on what makes no sense."""
+    """Return the options with defaults filled in. Raises UsageError on a bad value."""
     options.cases = [name for name in options.cases.split(",") if name]
     for name in options.cases:
         if name not in _CASES:
@@ -105,13 +105,13 @@ def _added(report: Report, options: argparse.Namespace, folder: Path) -> None:
     learned.live.close()
     found = learned.agreement
     report.notes.append(
-        f"recommend-added: {found.strict:.2%} of the top-{K} places as a rebuild has them (aim {AGREEMENT:.1%}: "
+        f"recommend-added: {found.strict:.2%} of the top-{K} places as in a rebuild (target {AGREEMENT:.1%}: "
         f"{_met(found.strict >= AGREEMENT)}), {found.up_to_rounding:.2%} up to bf16 rounding; delta of "
-        f"{learned.delta_bytes / 1e6:.1f} MB, {learned.delta_bytes / options.events:.0f} bytes an event"
+        f"{learned.delta_bytes / 1e6:.1f} MB, {learned.delta_bytes / options.events:.0f} bytes per event"
     )
     if result is not None:
         more = (result.ours.median - result.baselines[0].median) * 1e6
-        report.notes.append(f"recommend-added: {more:+.1f} us p50; aim {ADDED_US:+g}: {_met(more <= ADDED_US)}")
+        report.notes.append(f"recommend-added: {more:+.1f} us p50; target {ADDED_US:+g}: {_met(more <= ADDED_US)}")
 
 
 def _event(report: Report, options: argparse.Namespace, folder: Path) -> None:
@@ -125,7 +125,7 @@ def _event(report: Report, options: argparse.Namespace, folder: Path) -> None:
     parts = ", ".join(f"{stage} {mean[stage]:.1f}" for stage in STAGES)
     report.notes.append(
         f"event: {mean['total']:.1f} us of processor time ({parts}: appended {options.batch} and followed "
-        f"{options.follow} at a time; all but the append on every worker); aim {EVENT_US:g}: "
+        f"{options.follow} at a time; everything but the append on every worker); target {EVENT_US:g}: "
         f"{_met(mean['total'] <= EVENT_US)}"
     )
 
@@ -141,23 +141,23 @@ def _rate(report: Report, options: argparse.Namespace, folder: Path) -> None:
     if found.errors:
         report.refuse(f"rate: {found.errors} requests failed; no figure is reported")
         return
-    along, without = np.concatenate(found.along), np.concatenate(found.without)
+    with_events, without = np.concatenate(found.with_events), np.concatenate(found.without)
     ratio = float(np.median(found.ratios))
     params = {
         "catalog": options.rate_items, "rate": pace.rankings, "event_rate": pace.events, "batch": pace.batch,
         "seconds": pace.steady, "pairs": options.pairs, "workers": options.workers, "k": 20,
     }  # fmt: skip
     more = {
-        "p90": p90(along), "p90_without": p90(without), "p90_ratio": ratio, "errors": found.errors,
-        "events_p90": p90(np.concatenate(found.taught)), "checked": found.checked,
+        "p90": p90(with_events), "p90_without": p90(without), "p90_ratio": ratio, "errors": found.errors,
+        "events_p90": p90(np.concatenate(found.event_latencies)), "checked": found.checked,
     }  # fmt: skip
-    report.rows.append(_row("rate", params, "latency_ms", along, "without-learning", 1 / ratio, more))
+    report.rows.append(_row("rate", params, "latency_ms", with_events, "without-learning", 1 / ratio, more))
     each = ", ".join(f"{one:.2f}" for one in found.ratios)
-    cost = (sum(found.cpu_along) - sum(found.cpu_without)) / found.events * 1e6
+    cost = (sum(found.cpu_with_events) - sum(found.cpu_without)) / found.events * 1e6
     report.notes.append(
         f"rate: p90 {more['p90_without']:.2f} ms without and {more['p90']:.2f} with {pace.events:g} events/s, ratio "
-        f"{ratio:.2f} (pairs: {each}); aim {RATE_RATIO:g}: {_met(ratio <= RATE_RATIO)}; 0 errors; events "
-        f"acknowledged in {more['events_p90']:.2f} ms (p90); the service takes {cost:.0f} us more an event"
+        f"{ratio:.2f} (pairs: {each}); target {RATE_RATIO:g}: {_met(ratio <= RATE_RATIO)}; 0 errors; events "
+        f"acknowledged in {more['events_p90']:.2f} ms (p90); the service takes {cost:.0f} us more per event"
     )
 
 
@@ -170,8 +170,8 @@ def _fresh(report: Report, options: argparse.Namespace, folder: Path) -> None:
     params = {"catalog": options.rate_items, "workers": 2, "k": 20}
     report.rows.append(_row("fresh", params, "latency_ms", taken * 1e3, more={"max": float(taken.max() * 1e3)}))
     report.notes.append(
-        f"fresh: another worker ranks with it after {np.median(taken) * 1e3:.0f} ms, at most {taken.max() * 1e3:.0f} "
-        f"of {len(taken)}; aim {FRESH_S:g} s: {_met(float(taken.max()) < FRESH_S)}"
+        f"fresh: another worker ranks with an event after {np.median(taken) * 1e3:.0f} ms, at most "
+        f"{taken.max() * 1e3:.0f} of {len(taken)}; target {FRESH_S:g} s: {_met(float(taken.max()) < FRESH_S)}"
     )
 
 

@@ -1,4 +1,4 @@
-"""How long it takes to put what was learned into the tables, and how much is written."""
+"""The time of a compaction, and the bytes that it writes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PORTION = 1000
 
 @dataclass(frozen=True, slots=True)
 class Compaction:
-    """seconds: of a compaction of `events` events. nbytes: of the bundle that it wrote. log_bytes: of the log."""
+    """seconds: time to compact `events` events. nbytes: size of the bundle written. log_bytes: size of the log."""
 
     events: int
     seconds: float
@@ -31,35 +31,35 @@ class Compaction:
 
 
 def compaction(made: Shop, bundle: Path, n_events: int, folder: Path) -> Compaction:
-    """Log the first `n_events` events of a shop in `folder`, all sessions over, and compact them.
+    """Log the first `n_events` events of a shop in `folder`, with all sessions finished, and compact them.
 
     Raises
     ------
     MtawError
-        Where the grown tables differ from a rebuild's in a bit.
+        If the compacted tables differ from a rebuild's in any bit.
     """
     events = stream(made.later, n_events)
     log = FileLog(folder)
     for some in portions(events.clicks(), _PORTION):
         log.append(some)
-    # An hour later somebody comes: all others' sessions are over.
+    # A click an hour later finishes all sessions before it.
     log.append([Click("latest", 1, int(events.times[-1]) + 3_600_000)])
     log_bytes = log.n_bytes
     log.close()
     begin = time.perf_counter()
-    grown = compact_folder(bundle, LearningSettings(folder))
+    compacted = compact_folder(bundle, LearningSettings(folder))
     seconds = time.perf_counter() - begin
-    assert grown is not None
-    _check(made, grown.model.memory, events.ordered(), n_events)
-    nbytes = sum(path.stat().st_size for path in grown.folder.iterdir())
+    assert compacted is not None
+    _check(made, compacted.model.memory, events.ordered(), n_events)
+    nbytes = sum(path.stat().st_size for path in compacted.folder.iterdir())
     return Compaction(n_events, seconds, nbytes, log_bytes)
 
 
-def _check(made: Shop, grown: MemoryTables | None, over: Sessions, n_events: int) -> None:
+def _check(made: Shop, compacted: MemoryTables | None, over: Sessions, n_events: int) -> None:
     before = made.model.memory
     assert before is not None
-    assert grown is not None
+    assert compacted is not None
     rebuilt = MemoryTables.build(Sessions.concatenate([before.sessions, over]), before.n_items, before.settings)
     for name, array in rebuilt.arrays().items():
-        if not np.array_equal(array, getattr(grown, name)):
+        if not np.array_equal(array, getattr(compacted, name)):
             raise MtawError(f"compact: after {n_events} events {name} differs from that of tables built from all")

@@ -1,4 +1,4 @@
-"""What an event costs of a processor: kept once, then read, understood and learned by every worker."""
+"""The processor time of an event: appended once, then read, processed and learned by every worker."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.event_processor import EventProcessor
 from mtaw_fast.online.state.online_state import OnlineState
 
-STAGES = ("append", "read", "event_processor", "native")
-_CHUNK = 2000  # events between two looks at the clock
+STAGES = ("append", "read", "ledger", "native")  # as results name them; "ledger" is the event processor
+_CHUNK = 2000  # events between two readings of the clock
 
 
 class Costs:
-    """Microseconds of processor time an event, by stage: float64[chunks] each; `total` is append + read + apply."""
+    """Microseconds of processor time per event, by stage: float64[chunks]; `total` is append + read + apply."""
 
     def __init__(self) -> None:
         self.of: dict[str, np.ndarray] = {}
@@ -30,30 +30,30 @@ class Costs:
 
     @contextmanager
     def stage(self, name: str, events: int) -> Iterator[None]:
-        """The work of `events` events."""
+        """Measure the work of `events` events."""
         begin = time.process_time_ns()
         yield
         self._taken.setdefault(name, []).append((time.process_time_ns() - begin) / 1e3 / events)
 
     def finish(self) -> None:
-        """Make the arrays."""
+        """Build the arrays."""
         self.of = {name: np.array(taken) for name, taken in self._taken.items()}
         self.of["total"] = self.of["append"] + self.of["read"] + self.of["apply"]
 
 
 def event_costs(n_items: int, past_clicks: int, n_events: int, batch: int, follow: int, folder: Path) -> Costs:
-    """Costs of events that are appended `batch` at a time and followed `follow` at a time.
+    """Measure events that are appended `batch` at a time and followed `follow` at a time.
 
     Raises
     ------
     MtawError
-        Where an event was not learned, or the stages alone did not learn what the whole did.
+        If an event was not learned, or the single stages did not learn what the whole did.
     """
     made = shop(n_items, past_clicks, n_events)
     events = stream(made.later, n_events).clicks(ids=True)
     log = FileLog(folder / "log")
     state, plain = OnlineState(made.model, LearningLimits()), OnlineState(made.model, LearningLimits())
-    event_processor, sink = EventProcessor(made.model, LearningLimits()), _Sink()
+    event_processor, sink = EventProcessor(made.model, LearningLimits()), _RecordingSink()
     costs, position = Costs(), START
     for chunk in portions(events, _CHUNK):
         with costs.stage("append", len(chunk)):
@@ -67,9 +67,9 @@ def event_costs(n_items: int, past_clicks: int, n_events: int, batch: int, follo
         with costs.stage("apply", len(chunk)):
             for some in read:
                 state.apply(some)
-        # The same again in its parts: the event_processor with a sink that only takes notes, then what it noted.
+        # The same again in parts: the processor with a sink that only records, then the recorded clicks.
         sink.steps = []
-        with costs.stage("event_processor", len(chunk)):
+        with costs.stage("ledger", len(chunk)):
             for some in read:
                 event_processor.process(some, sink)
         with costs.stage("native", len(chunk)):
@@ -94,11 +94,11 @@ def _check(made: Shop, state: OnlineState, plain: OnlineState, event_processor: 
     for item in made.later.items[:50].tolist():
         (mine, values), (theirs, others) = state.delta.row(item), plain.delta.row(item)
         if not (np.array_equal(mine, theirs) and np.array_equal(values, others)):
-            raise MtawError(f"event: the stages alone learned another row of item {item} than the whole")
+            raise MtawError(f"event: the single stages learned another row of item {item} than the whole")
 
 
-class _Sink:
-    """Takes notes."""
+class _RecordingSink:
+    """Records clicks."""
 
     def __init__(self) -> None:
         self.steps: list[tuple[np.ndarray, np.ndarray]] = []
@@ -107,13 +107,13 @@ class _Sink:
         self.steps.append((handles, items))
 
     def forget(self, handle: int) -> None:
-        raise MtawError(f"event: session {handle} was taken for a machine")
+        raise MtawError(f"event: session {handle} counts as a bot")
 
     def forget_in_tables(self, place: int) -> None:
         raise MtawError(f"event: session {place} of the past was forgotten")
 
     def add_prior(self, item: int, neighbor: int) -> None:
-        raise MtawError(f"event: item {item} was added beside {neighbor}")
+        raise MtawError(f"event: item {item} was added with neighbor {neighbor}")
 
     def refresh_vectors(self) -> None:
         pass

@@ -1,4 +1,4 @@
-"""What the live cases work on: a shop of planted structure, its past in a bundle, and visitors who click after it.
+"""Inputs of the cases: a shop with planted structure, a bundle of its past, and visitors who click after it.
 
 Axes: N items, S sessions, T clicks, E events, F features.
 """
@@ -23,17 +23,17 @@ from mtaw_fast.model.model import Model
 from mtaw_fast.model.parameters import parameter_shapes
 from mtaw_fast.online.log.events import Click
 
-# Short visits, as shops have them: some 4 clicks on average.
+# Short visits, as in shops: about 4 clicks on average.
 LAW = ClickLaw(length_exponent=2.2, max_length=20)
 CLICKS_A_SESSION = 3.98
 MORNING = 1_764_150_000_000  # Unix ms of the first event
-_OPEN = 50  # sessions that grow side by side
-_STEP_MS = 100  # between two events: a session's clicks are some 5 s apart
+_OPEN = 50  # sessions that run at the same time
+_STEP_MS = 100  # between two events: a session's clicks are about 5 s apart
 _WEIGHTS = {
     "next_dec": 1.0, "fwd_dec": 0.5, "ses_dec": 0.5, "rec_dec": 0.3, "knn": 0.7, "clicks": 0.1, "own_back": -0.2,
 }  # fmt: skip
 _HIDDEN = 0.02  # weights of the ranker's small network, so that the linear part decides
-_SAMPLE = 500  # sessions by which the ranker's features are scaled
+_SAMPLE = 500  # sessions used to scale the ranker's features
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,14 +52,14 @@ class Shop:
     later: Sessions
 
     def saved(self, folder: Path) -> Path:
-        """The model as a bundle in `folder`."""
+        """Save the model as a bundle in `folder`; return `folder`."""
         Bundle.save(folder, self.model, metrics={}, dataset={"name": "synthetic", "fingerprint": ""})
         return folder
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stream:
-    """Events of sessions that grow side by side: handles int64[E], items int32[E] (internal), times int64[E] in ms."""
+    """Events of sessions that run at the same time: handles int64[E], internal items int32[E], times int64[E] in ms."""
 
     handles: np.ndarray
     items: np.ndarray
@@ -69,7 +69,7 @@ class Stream:
         return len(self.items)
 
     def clicks(self, name: str = "v", ids: bool = False) -> list[Click]:
-        """As events; `name` begins the sessions' ids, and where `ids` the events'."""
+        """Return the events. The sessions' ids start with `name`; so do the events' if they get `ids`."""
         return [
             Click(f"{name}{handle}", item + 1, time, None, f"{name}-{place}" if ids else None)
             for place, (handle, item, time) in enumerate(
@@ -78,7 +78,7 @@ class Stream:
         ]
 
     def ordered(self) -> Sessions:
-        """The sessions, by their last clicks."""
+        """Return the sessions, ordered by last click."""
         last = {handle: place for place, handle in enumerate(self.handles.tolist())}
         clicks: dict[int, list[int]] = {handle: [] for handle in last}
         for handle, item in zip(self.handles.tolist(), self.items.tolist(), strict=True):
@@ -87,7 +87,7 @@ class Stream:
 
 
 def shop(n_items: int, past_clicks: int, later_clicks: int, seed: int = 0, threads: int = 1) -> Shop:
-    """A shop with about `past_clicks` clicks of the past and sessions enough for `later_clicks` events after it."""
+    """Return a shop with about `past_clicks` past clicks and enough sessions for `later_clicks` events after them."""
     n_past = math.ceil(past_clicks / CLICKS_A_SESSION)
     n_later = math.ceil(1.1 * later_clicks / CLICKS_A_SESSION) + 10 * _OPEN
     log = generate(n_items, n_past + n_later + 1, seed, LAW, test_fraction=1 / (n_past + n_later + 1)).train
@@ -96,9 +96,9 @@ def shop(n_items: int, past_clicks: int, later_clicks: int, seed: int = 0, threa
 
 
 def stream(sessions: Sessions, n_events: int, seed: int = 0, begin: int = MORNING, step: int = _STEP_MS) -> Stream:
-    """The first `n_events` clicks of `sessions`, of which some fifty grow side by side, `step` ms between two clicks.
+    """Return the first `n_events` clicks of `sessions`: fifty run at the same time, with `step` ms between two clicks.
 
-    Raises ValueError where the sessions have fewer.
+    Raises ValueError if the sessions have fewer.
     """
     rng = np.random.default_rng([seed, 3])
     offsets = sessions.offsets.tolist()
@@ -119,28 +119,28 @@ def stream(sessions: Sessions, n_events: int, seed: int = 0, begin: int = MORNIN
 
 
 def queries(sessions: Sessions, count: int) -> Sessions:
-    """What is asked: the first `count` sessions, but for the last click of each."""
+    """Return the first `count` sessions without their last clicks."""
     return Sessions.from_lists([clicks[:-1] for clicks in sessions.slice(0, count)])
 
 
 def strangers(asked: Sessions, learned: Sessions) -> Sessions:
-    """The queries that no learned session is equal to: such a one would be taken for the session that asks."""
+    """Return the queries that equal no learned session: such a session would count as the query's own."""
     held = {clicks.tobytes() for clicks in learned}
     return Sessions.from_lists([clicks for clicks in asked if clicks.tobytes() not in held])
 
 
 def external(sessions: Sessions) -> list[list[int]]:
-    """Sessions as a client names their items."""
+    """Return sessions of external ids."""
     return [(clicks + 1).tolist() for clicks in sessions]
 
 
 def portions(events: Sequence[Click], size: int) -> Iterator[Sequence[Click]]:
-    """`events` in lists of `size`."""
+    """Return `events` in lists of `size`."""
     return (events[begin : begin + size] for begin in range(0, len(events), size))
 
 
 def with_memory(model: Model, sessions: Sessions, threads: int = 1) -> Model:
-    """The model with its memory built from other sessions, all else the same."""
+    """Return the model with its memory built from other sessions."""
     assert model.memory is not None
     return Model.of(
         config=model.config,
@@ -162,7 +162,7 @@ def _model(n_items: int, past: Sessions, seed: int, threads: int) -> Model:
     }
     weights["norm_weight"] = np.ones(config.model.embedding_dim, np.float32)
     weights["norm_bias"] = np.zeros(config.model.embedding_dim, np.float32)
-    # Items of a cluster lie near each other, as those of a trained model do.
+    # Items of a cluster are near each other, as in a trained model.
     cluster = make_world(n_items, seed, LAW).cluster
     weights["item_embedding"] += rng.uniform(-bound, bound, (cluster.max() + 1, config.model.embedding_dim)).astype(
         np.float32
@@ -179,7 +179,7 @@ def _model(n_items: int, past: Sessions, seed: int, threads: int) -> Model:
 
 
 def _ranker(memory: MemoryTables, asked: Sessions, rng: np.random.Generator) -> RankerNet:
-    """A ranker that follows what sessions hold together, of the size of a trained one."""
+    """Return a ranker that follows co-occurrence in sessions, of the size of a trained one."""
     names = feature_names()
     ids, values = memory.queries(memory.n_items).features(
         asked.items.copy(), asked.offsets[:-1].copy(), asked.offsets[1:].copy()

@@ -1,4 +1,4 @@
-"""Kill a process that observes clicks at random moments, and count what it had acknowledged."""
+"""Kill a process that observes clicks at random moments, and check what it had acknowledged."""
 
 from __future__ import annotations
 
@@ -22,16 +22,18 @@ from mtaw_fast.online.state.session_tracker import key_of
 from mtaw_fast.recommender import Recommender
 
 _N_ITEMS, _PAST = 1000, 20_000
-_MOST_ACKS, _MOST_DELAY = 300, 0.003
-_AGAIN = 3  # acknowledged events that the next process sends once more, as a client does that is not sure
+_MAX_ACKS, _MAX_DELAY = 300, 0.003
+_AGAIN = 3  # acknowledged events that the next process sends again, as a client in doubt does
 _READ = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """What some kills did. acknowledged: events. lost: of them, not in the log, or not learned in their session.
-    doubled: clicks that a session learned beyond its events. damaged: records that a kill cut short. reopen: seconds
-    that it took to learn all of the log again.
+    """The result of some kills.
+
+    acknowledged: events. lost: those of them that are not in the log, or not learned in their session. doubled: clicks
+    that a session learned in excess of its events. damaged: records that a kill cut short. reopen: seconds to learn
+    the whole log again.
     """
 
     kills: int
@@ -44,12 +46,12 @@ class Loss:
     def __str__(self) -> str:
         return (
             f"{self.kills} kills: {self.acknowledged} events acknowledged, {self.lost} lost, {self.doubled} counted "
-            f"twice, {self.damaged} torn records passed over; reopened in {self.reopen:.2f} s"
+            f"twice, {self.damaged} torn records skipped; reopened in {self.reopen:.2f} s"
         )
 
 
 def kill_while_observing(kills: int, folder: Path, say: Callable[[str], None], seed: int = 0) -> Loss:
-    """Kill `kills` observers of one folder, one after the other."""
+    """Kill `kills` observers of one folder, one after another."""
     bundle = shop(_N_ITEMS, _PAST, 100).saved(folder / "bundle")
     learned = folder / "learned"
     rng = np.random.default_rng(seed)
@@ -61,11 +63,11 @@ def kill_while_observing(kills: int, folder: Path, say: Callable[[str], None], s
         command = [sys.executable, "-m", "bench.live.observer", str(bundle), str(learned), str(first)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
-            told = [process.stdout.readline() for _ in range(int(rng.integers(1, _MOST_ACKS)))]
-            time.sleep(rng.uniform(0, _MOST_DELAY))
+            lines = [process.stdout.readline() for _ in range(int(rng.integers(1, _MAX_ACKS)))]
+            time.sleep(rng.uniform(0, _MAX_DELAY))
             process.kill()
-            told += process.stdout.read().splitlines(keepends=True)
-        acknowledged.update(int(line) for line in told if line.endswith("\n"))
+            lines += process.stdout.read().splitlines(keepends=True)
+        acknowledged.update(int(line) for line in lines if line.endswith("\n"))
     begin = time.perf_counter()
     recommender = Recommender.load(bundle, learn=LearningSettings(learned, compact=False), verify=False)
     reopened = time.perf_counter() - begin
@@ -85,7 +87,7 @@ def kill_while_observing(kills: int, folder: Path, say: Callable[[str], None], s
 
 
 def _kept(folder: Path) -> tuple[set[str], int]:
-    """The ids of the events in the log, and the records in it that are damaged."""
+    """Return the ids of the events in the log, and the number of damaged records."""
     log, position, found = FileLog(folder), START, set[str]()
     while some := log.read(position, _READ):
         position = some[-1].position

@@ -1,6 +1,6 @@
-"""python -m bench.live.observer BUNDLE FOLDER FIRST: observe clicks until killed, telling each that was acknowledged.
+"""python -m bench.live.observer BUNDLE FOLDER FIRST: observe clicks until killed, and print each acknowledged one.
 
-Event n has the id e<n>. It ends when its standard output is closed.
+Event n has the id e<n>. The process ends when its standard output is closed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rankings over HTTP with and without events beside them, from one client: pairs of loads, by turns."""
+"""Rankings over HTTP with and without events at the same time: pairs of loads from one client, in turns."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.live.asking import Asking, post, until
 from bench.live.inputs import Shop, external, portions, queries, stream
+from bench.live.service_client import ServiceClient, post, until
 from bench.serving.arrivals import poisson_arrivals
 from bench.serving.http_client import Load
 from bench.serving.load_process import RunningLoad
@@ -19,13 +19,13 @@ from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.recommender import Recommender
 
 K = 20
-_ASKED, _CHECKED = 20_000, 100  # rankings
+_SESSIONS, _CHECKED = 20_000, 100  # ranked in turn, and compared at the end
 _PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """A load: rankings and events a second, events a request, seconds of the ramp and after it, connections."""
+    """A load: rankings and events per second, events per request, seconds of the ramp and after it, connections."""
 
     rankings: float
     events: float
@@ -37,46 +37,46 @@ class Pace:
 
 @dataclass(slots=True)
 class Pairs:
-    """What loads without events and with them gave, a pair a place. Latencies in ms after the ramp.
+    """The results of loads without and with events, one entry per pair. Latencies in ms after the ramp.
 
-    taught: ms until a request of events was acknowledged. cpu_*: seconds of the service's processor time, a load.
+    event_latencies: ms until a request of events was acknowledged. cpu_*: seconds of the service's processor time.
     """
 
     without: list[np.ndarray] = field(default_factory=list)
-    along: list[np.ndarray] = field(default_factory=list)
-    taught: list[np.ndarray] = field(default_factory=list)
+    with_events: list[np.ndarray] = field(default_factory=list)
+    event_latencies: list[np.ndarray] = field(default_factory=list)
     cpu_without: list[float] = field(default_factory=list)
-    cpu_along: list[float] = field(default_factory=list)
+    cpu_with_events: list[float] = field(default_factory=list)
     errors: int = 0
     events: int = 0
     checked: int = 0
 
     @property
     def ratios(self) -> np.ndarray:
-        """p90 with events over p90 without, a pair."""
-        return np.array([p90(along) / p90(without) for along, without in zip(self.along, self.without, strict=True)])
+        """The p90 with events divided by the p90 without, for each pair."""
+        return np.array([p90(one) / p90(other) for one, other in zip(self.with_events, self.without, strict=True)])
 
 
 def p90(latencies: np.ndarray) -> float:
-    """The smallest that at least 90% do not exceed."""
+    """Return the smallest latency that at least 90% do not exceed."""
     return float(np.percentile(latencies, 90, method="inverted_cdf"))
 
 
 def pairs(
     made: Shop, bundle: Path, work: Path, pace: Pace, count: int, workers: int, say: Callable[[str], None]
 ) -> Pairs:
-    """`count` pairs of loads on a service that does not learn and on one that does.
+    """Run `count` pairs of loads on a service that does not learn and on one that does.
 
     Raises
     ------
     MtawError
-        Where an acknowledged event was not learned, or the service then ranks otherwise than a fresh process that
-        reads the same log.
+        If an acknowledged event was not learned, or the service then ranks differently from a fresh process that reads
+        the same log.
     """
     found, learned = Pairs(), work / "learned"
     wanted = int(pace.events * (pace.ramp + pace.steady) * 1.3) + pace.batch
-    asked = external(queries(made.later, _ASKED))
-    asking = [post("/v1/recommend", {"session": session, "k": K}) for session in asked]
+    sessions = external(queries(made.later, _SESSIONS))
+    rankings = [post("/v1/recommend", {"session": session, "k": K}) for session in sessions]
     with (
         Service(bundle, work / "plain.log", workers) as plain,
         Service(bundle, work / "learning.log", workers, ["--learn", str(learned)]) as learning,
@@ -84,28 +84,28 @@ def pairs(
         for number in range(count):
             say(f"pair {number + 1} of {count}")
             clicks = stream(made.later, wanted, seed=number).clicks(f"p{number}-")
-            teaching = [
+            events = [
                 post("/v1/events", {"events": [{"session": one.session, "item": one.item} for one in some]})
                 for some in portions(clicks, pace.batch)
             ]
-            turns = [(plain, []), (learning, teaching)]
+            turns = [(plain, []), (learning, events)]
             for service, bodies in turns if number % 2 == 0 else reversed(turns):
-                _load(found, service, asking, bodies, pace, number)
-        found.checked = _check(found, learning, bundle, learned, asked)
+                _load(found, service, rankings, bodies, pace, number)
+        found.checked = _check(found, learning, bundle, learned, sessions)
     return found
 
 
 def _load(
-    found: Pairs, service: Service, asking: Sequence[bytes], teaching: Sequence[bytes], pace: Pace, seed: int
+    found: Pairs, service: Service, rankings: Sequence[bytes], events: Sequence[bytes], pace: Pace, seed: int
 ) -> None:
-    """Put one load on a service and keep what came of it."""
+    """Put one load on a service and store its results."""
     due = poisson_arrivals(pace.rankings, pace.ramp, pace.steady, seed)
-    requests = [asking[place % len(asking)] for place in range(len(due))]
-    teaches = np.zeros(len(due), dtype=bool)
-    if teaching:
-        taught = poisson_arrivals(pace.events / pace.batch, pace.ramp, pace.steady, seed + 1000)[: len(teaching)]
-        requests, due = [*requests, *teaching[: len(taught)]], np.concatenate([due, taught])
-        teaches = np.concatenate([teaches, np.ones(len(taught), dtype=bool)])
+    requests = [rankings[place % len(rankings)] for place in range(len(due))]
+    is_event = np.zeros(len(due), dtype=bool)
+    if events:
+        event_times = poisson_arrivals(pace.events / pace.batch, pace.ramp, pace.steady, seed + 1000)[: len(events)]
+        requests, due = [*requests, *events[: len(event_times)]], np.concatenate([due, event_times])
+        is_event = np.concatenate([is_event, np.ones(len(event_times), dtype=bool)])
     order = np.argsort(due, kind="stable")
     load = Load(service.address, [requests[place] for place in order], due[order], connections=pace.connections)
     before = service.cpu_seconds()
@@ -113,20 +113,20 @@ def _load(
         outcome = running.result()
     cpu = service.cpu_seconds() - before
     found.errors += int((outcome.status != 200).sum())
-    latencies, teaches = outcome.latency * 1e3, teaches[order]
+    latencies, is_event = outcome.latency * 1e3, is_event[order]
     counted = (outcome.status == 200) & (outcome.due >= pace.ramp)
-    if not teaching:
-        found.without.append(latencies[counted & ~teaches])
+    if not events:
+        found.without.append(latencies[counted & ~is_event])
         found.cpu_without.append(cpu)
         return
-    found.along.append(latencies[counted & ~teaches])
-    found.cpu_along.append(cpu)
-    found.taught.append(latencies[counted & teaches])
-    found.events += pace.batch * int((outcome.status[teaches] == 200).sum())
+    found.with_events.append(latencies[counted & ~is_event])
+    found.cpu_with_events.append(cpu)
+    found.event_latencies.append(latencies[counted & is_event])
+    found.events += pace.batch * int((outcome.status[is_event] == 200).sum())
 
 
-def _check(found: Pairs, service: Service, bundle: Path, learned: Path, asked: Sequence[Sequence[int]]) -> int:
-    """Compare the service with a process that reads its log; returns how many rankings were compared."""
+def _check(found: Pairs, service: Service, bundle: Path, learned: Path, sessions: Sequence[Sequence[int]]) -> int:
+    """Compare the service with a process that reads its log; return the number of rankings compared."""
     fresh = Recommender.load(bundle, learn=LearningSettings(learned, compact=False), verify=False)
     try:
         assert fresh.log_position is not None
@@ -136,15 +136,15 @@ def _check(found: Pairs, service: Service, bundle: Path, learned: Path, asked: S
         if taken is None and event_processor.learned_clicks != found.events:
             raise MtawError(f"rate: {found.events} events were acknowledged, {event_processor.learned_clicks} learned")
         end = fresh.log_position
-        with Asking(service) as asking:
+        with ServiceClient(service) as client:
             until(
-                lambda: asking.recommend(asked[0], K)["log_position"] >= end,
+                lambda: client.recommend(sessions[0], K)["log_position"] >= end,
                 "rate: the service did not learn its own log",
                 _PATIENCE,
             )
             same = [
-                asking.recommend(session, K)["items"] == fresh.recommend(session, K).items
-                for session in asked[:_CHECKED]
+                client.recommend(session, K)["items"] == fresh.recommend(session, K).items
+                for session in sessions[:_CHECKED]
             ]
         if not all(same):
             raise MtawError(f"rate: {same.count(False)} of {len(same)} rankings differ from those of a fresh process")

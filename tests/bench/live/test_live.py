@@ -1,4 +1,4 @@
-"""The live bench end to end on a toy shop: its JSON, its gates, its inputs."""
+"""The bench of online learning end to end on a toy shop: its JSON, its checks, its inputs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("uvicorn", reason="the live bench needs the extra 'serve'")
-pytest.importorskip("psutil", reason="the live bench needs the extra 'bench'")
-pytest.importorskip("rich", reason="the live bench needs the extra 'train'")
+pytest.importorskip("uvicorn", reason="bench.live needs the extra 'serve'")
+pytest.importorskip("psutil", reason="bench.live needs the extra 'bench'")
+pytest.importorskip("rich", reason="bench.live needs the extra 'train'")
 
 from bench.harness.comparison import Plan
 from bench.live import added, command, event, loss, rate
@@ -19,7 +19,7 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.online.state.event_processor import EventProcessor
-from tests.bench.schema import check_report
+from tests.support.bench.schema import check_report
 
 TOY = ["--quick", "--items", "400", "--clicks", "4000", "--events", "600", "--workers", "1"]
 LOAD = ["--pairs", "1", "--seconds", "1", "--rate", "60", "--event-rate", "200", "--batch", "10"]
@@ -34,7 +34,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(command._QUICK, "ramp", 0.2)
     monkeypatch.setattr(added, "_ASKED", 60)
     monkeypatch.setattr(event, "_CHUNK", 200)
-    monkeypatch.setattr(rate, "_ASKED", 300)
+    monkeypatch.setattr(rate, "_SESSIONS", 300)
 
 
 def run(tmp_path: Path, *arguments: str) -> tuple[int, list[dict]]:
@@ -51,12 +51,12 @@ def test_the_cases_within_a_process_in_the_schema(tmp_path: Path, capsys: pytest
     assert (first["case"], first["metric"], first["baseline"]) == ("recommend-added", "latency_us", "base-alone")
     assert first["params"]["base_clicks"] == 4000
     stages = [row["params"]["stage"] for row in others if row["case"] == "event"]
-    assert stages == ["total", "append", "read", "event_processor", "native"]
+    assert stages == ["total", "append", "read", "ledger", "native"]
     sizes = [(row["params"]["events"], row["metric"]) for row in others if row["case"] == "compact"]
     assert sizes == [(50, "compact_s"), (300, "compact_s")]
     printed = capsys.readouterr().out
-    assert "us p50; aim +10" in printed
-    assert "aim 25: " in printed
+    assert "us p50; target +10" in printed
+    assert "target 25: " in printed
 
 
 @pytest.mark.slow
@@ -82,17 +82,17 @@ def test_killed_observers_lose_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("times", [0, 2])
 def test_events_that_are_lost_or_doubled_are_noticed(times: int, tmp_path: Path, monkeypatch, capsys) -> None:
-    """The observer is as it is; the reader that counts learns its first event never, or twice."""
-    take = EventProcessor.take
+    """The observer is unchanged; the reader that counts learns its first event never, or twice."""
+    process = EventProcessor.process
 
-    def wrong(self, stamped, sink):
-        if stamped and self.position == "":
-            bare = stamped[0]._replace(event=type(stamped[0].event)("s0", 1, stamped[0].event.time))
-            stamped = [*[bare] * times, *stamped[1:]]
-        take(self, stamped, sink)
+    def wrong(self, entries, sink):
+        if entries and self.position == "":
+            bare = entries[0]._replace(event=type(entries[0].event)("s0", 1, entries[0].event.time))
+            entries = [*[bare] * times, *entries[1:]]
+        process(self, entries, sink)
 
-    monkeypatch.setattr(EventProcessor, "take", wrong)
-    monkeypatch.setattr(loss, "_MOST_ACKS", 20)
+    monkeypatch.setattr(EventProcessor, "process", wrong)
+    monkeypatch.setattr(loss, "_MAX_ACKS", 20)
     status, (row,) = run(tmp_path, "--cases", "loss", "--kills", "1")
     assert status == 1
     assert (row["lost"], row["doubled"]) == ((1, 0) if times == 0 else (0, 1))
@@ -104,7 +104,7 @@ def test_a_delta_that_forgets_has_no_latency(tmp_path: Path, monkeypatch, capsys
     status, rows = run(tmp_path, "--cases", "recommend-added,event")
     assert (status, rows) == (1, [])
     said = capsys.readouterr().err
-    assert "places are as a rebuild has them" in said
+    assert "places are as in a rebuild" in said
     assert "learned clicks" in said
 
 
@@ -142,6 +142,6 @@ def test_streams_are_their_sessions() -> None:
         (["--batch", "0"], "over 0"),
     ],
 )
-def test_misuse_is_told_before_anything_runs(arguments: list[str], said: str, capsys) -> None:
+def test_misuse_is_reported_before_anything_runs(arguments: list[str], said: str, capsys) -> None:
     assert command.main(arguments) == UsageError.exit_code
     assert said in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Single requests to a service, over connections whose worker is known."""
+"""Single requests to a service, over a connection to a chosen worker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TRIES = 200
 
 
 def post(path: str, value: Any) -> bytes:
-    """A whole HTTP request with a body of JSON."""
+    """Return a whole HTTP request with a body of JSON."""
     body = json.dumps(value, separators=(",", ":")).encode()
     head = (
         f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -24,17 +24,17 @@ def post(path: str, value: Any) -> bytes:
     return head.encode() + body
 
 
-class Asking(AbstractContextManager["Asking"]):
-    """A connection that is kept. worker: only to this process of the service; any where None.
+class ServiceClient(AbstractContextManager["ServiceClient"]):
+    """A connection to a service that stays open. worker: the process that must accept it; any if None.
 
-    Raises MtawError where no connection reaches that worker.
+    Raises MtawError if no connection reaches that worker.
     """
 
     def __init__(self, service: Service, worker: int | None = None) -> None:
         for _ in range(_TRIES):
             self._connection = http.client.HTTPConnection(*service.address, timeout=30)
             self._connection.connect()
-            self.ask("GET", "/v1/bundle")  # accepted, and by whom
+            self.request("GET", "/v1/bundle")  # after an answer, a worker has accepted the connection
             if worker is None or _serves(service, worker, self._connection.sock.getsockname()[1]):
                 return
             self._connection.close()
@@ -46,8 +46,8 @@ class Asking(AbstractContextManager["Asking"]):
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def ask(self, method: str, path: str, value: Any = None) -> dict[str, Any]:
-        """The answer's JSON. Raises MtawError on a status other than 200."""
+    def request(self, method: str, path: str, value: Any = None) -> dict[str, Any]:
+        """Send a request and return the JSON of the answer. Raises MtawError on a status other than 200."""
         body = None if value is None else json.dumps(value, separators=(",", ":")).encode()
         self._connection.request(method, path, body, {} if body is None else {"Content-Type": "application/json"})
         response = self._connection.getresponse()
@@ -57,12 +57,12 @@ class Asking(AbstractContextManager["Asking"]):
         return json.loads(data)
 
     def recommend(self, session: Sequence[Any], k: int) -> dict[str, Any]:
-        """A ranking."""
-        return self.ask("POST", "/v1/recommend", {"session": list(session), "k": k})
+        """Request a ranking."""
+        return self.request("POST", "/v1/recommend", {"session": list(session), "k": k})
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float, pause: float = 0.002) -> None:
-    """Wait. Raises MtawError, which says `what`, where it takes longer than `seconds`."""
+    """Wait for a condition. Raises MtawError with the text `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
