@@ -19,17 +19,17 @@ _COMMANDS = (prepare, train, tune, update, evaluate, report, replay, export, rec
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports misuse as one line instead of the whole usage."""
+    """Report misuse in one line, without the usage text."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see '{self.prog} --help'")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0 ok, 1 failed, 2 misused."""
+    """Run one command and return the exit status: 0 ok, 1 failed, 2 misused."""
     given = sys.argv[1:] if argv is None else argv
-    # Every process of a group that trains was told the same, and rank 0 says so. Other commands have no group,
-    # whatever their environment holds.
+    # All processes of a training group get the same arguments, so rank 0 alone prints what is wrong with them. Other
+    # commands have no group, even when the environment has the variables of one.
     speaks = "train" not in given or not follows()
     try:
         arguments = _parser().parse_args(argv)
@@ -42,13 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MtawError as error:
         return _fail(str(error), error.exit_code, speaks or error.exit_code != UsageError.exit_code)
     except BrokenPipeError:
-        # The reader of our output went away (`| head`): not a failure, and nothing more can be written.
+        # The reader of our output has closed the pipe (`| head`). This is no failure, and no more can be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         return _fail(f"{error.filename or 'a file'}: {error.strerror or error}; check the path and its permissions", 1)
     except KeyboardInterrupt:
-        return _fail("interrupted; a training goes on with --resume, score with the same command", _INTERRUPTED, speaks)
+        return _fail(
+            "interrupted; continue a training with --resume, and score with the same command", _INTERRUPTED, speaks
+        )
 
 
 def _fail(message: str, status: int, speaks: bool = True) -> int:
@@ -60,7 +62,7 @@ def _fail(message: str, status: int, speaks: bool = True) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="mtaw-fast", description="Session-based recommendation: from click log to top-K.")
     parser.add_argument("--version", action="version", version=f"mtaw-fast {__version__}")
-    parser.add_argument("--verbose", action="store_true", help="log what is chosen (backends, encoders, indexes)")
+    parser.add_argument("--verbose", action="store_true", help="log which backends, encoders and indexes are chosen")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in _COMMANDS:
         command.add_to(commands)

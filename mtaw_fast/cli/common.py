@@ -1,4 +1,4 @@
-"""What the commands share: option groups, JSON output, ids as typed on a command line."""
+"""Shared parts of the commands: option groups, progress bars, JSON output, and parsing of ids, times and numbers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.workflow import Progress
 
 WEIGHTS_HELP = (
-    "what targets count by the type of their event, such as view=1,cart=3,purchase=8, in {what}; types left out count "
-    "1, and 0 leaves a type out (default: all the same)"
+    "weight of a target by its event type, such as view=1,cart=3,purchase=8, in {what}; a type that is not named has "
+    "weight 1, and weight 0 removes a type (default: all 1)"
 )
 
 
@@ -37,7 +37,7 @@ def add_command(
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-    """Tells the default of every option that has one, where its help does not."""
+    """Append the default to the help of every option whose text does not state it."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
@@ -47,15 +47,19 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
 
 def add_serving_options(parser: argparse.ArgumentParser) -> None:
-    """--encoder and --index, as in Recommender.load."""
+    """Add --encoder and --index, with the names that `Recommender.load` takes."""
     parser.add_argument(
-        "--encoder", default="auto", help="auto, native, numpy, eager, onnx, onnx-cuda or onnx-cuda:1 (default: auto)"
+        "--encoder", default="auto", help="auto, native, numpy, torch, onnx, onnx-cuda or onnx-cuda:1 (default: auto)"
     )
-    parser.add_argument("--index", default="auto", help="auto, scan, exact, flat, gpu, gpu:1 or ladder (default: auto)")
+    parser.add_argument(
+        "--index",
+        default="auto",
+        help="auto, native, numpy, faiss-flat, faiss-gpu, faiss-gpu:1 or ann (default: auto)",
+    )
 
 
 class RankingProgress:
-    """A rich bar on a terminal where rich is installed; nothing elsewhere."""
+    """A progress bar on a terminal when rich is installed; otherwise nothing."""
 
     def __init__(self, wanted: bool) -> None:
         self._bar: Any = None
@@ -79,18 +83,18 @@ class RankingProgress:
 
 
 def thread_count(text: str) -> int | None:
-    """A number of threads as typed; None for auto."""
+    """Parse a number of threads; return None for auto."""
     if text == "auto":
         return None
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of threads; write 1, 2, .. or auto")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads; write 1, 2, .. or auto")
     return int(text)
 
 
 def wait_passively() -> None:
-    """Let PyTorch's threads sleep while they wait for one another, and not take a processor from what they wait for.
+    """Make PyTorch's threads sleep while they wait for each other, so that they leave the processor to other threads.
 
-    OpenMP reads this once, when PyTorch is loaded; a setting of the user's stays.
+    OpenMP reads the setting once, when PyTorch is loaded. A value that the user has set stays.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -101,7 +105,7 @@ def print_json(value: Any) -> None:
 
 
 def typed_ids(texts: Sequence[str], ids: ItemIds) -> list[Any]:
-    """Ids as the bundle's table holds them: numbers where it holds numbers."""
+    """Convert ids from the command line to the bundle's kind of id: int or str."""
     if ids.kind == "str":
         return list(texts)
     found = []
@@ -114,13 +118,13 @@ def typed_ids(texts: Sequence[str], ids: ItemIds) -> list[Any]:
 
 
 def moment_of(name: str, text: str | None) -> int | None:
-    """The milliseconds since 1970 that the option `name` says; None where it was not given."""
+    """Parse the time given with the option `name`: return milliseconds since 1970, or None without the option."""
     if text is None:
         return None
-    with contextlib.suppress(ValueError):  # of more digits than Python reads, too
+    with contextlib.suppress(ValueError):  # also raised for more digits than Python reads
         if text.isdecimal() and len(text) > len("20171015") and int(text) < 1 << 63:
             return int(text)
         moment = datetime.datetime.fromisoformat(text)
         moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)
         return round(moment.timestamp() * 1000)
-    raise UsageError(f"{name} {text!r} is no time; write 2017-10-15, 2017-10-15T08:30 or Unix milliseconds")
+    raise UsageError(f"{name} {text!r} is not a time; write 2017-10-15, 2017-10-15T08:30 or Unix milliseconds")

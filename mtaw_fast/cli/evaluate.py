@@ -1,4 +1,4 @@
-"""`mtaw-fast evaluate`: a bundle on held-out samples, through the path that serves, beside the baselines."""
+"""`mtaw-fast evaluate`: metrics of a bundle on held-out samples, compared with simple baselines."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ def add_to(commands: Any) -> None:
         commands,
         "evaluate",
         run,
-        "Score a bundle on a data set's test or validation samples, beside simple baselines.",
+        "Measure a bundle on the test or validation samples of a data set, and compare it with simple baselines.",
         "mtaw-fast evaluate shop.bundle shop.dataset --split test --json",
     )
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
-    parser.add_argument("dataset", type=Path, metavar="DATASET")
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder made by 'train'")
+    parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder made by 'prepare'")
     parser.add_argument("--split", choices=("test", "validation"), default="test", help="which samples")
     parser.add_argument(
         "--unseen",
         choices=("leave-out", "misses"),
         default="leave-out",
-        help="test targets on items that training never saw: leave them out, or count them as misses",
+        help="what to do with test targets whose items training never saw: leave them out, or count them as misses",
     )
     parser.add_argument(
-        "--weights", metavar="TYPE=W,..", help=WEIGHTS_HELP.format(what="weighted metrics beside the plain")
+        "--weights",
+        metavar="TYPE=W,..",
+        help=WEIGHTS_HELP.format(what="weighted metrics, printed after the plain ones"),
     )
-    parser.add_argument("--no-baselines", action="store_true", help="leave the baselines out")
-    parser.add_argument("--json", action="store_true", help="metrics in percent as JSON")
+    parser.add_argument("--no-baselines", action="store_true", help="do not evaluate the baselines")
+    parser.add_argument("--json", action="store_true", help="print the metrics, in percent, as JSON")
     add_serving_options(parser)
 
 

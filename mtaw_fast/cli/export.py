@@ -1,4 +1,4 @@
-"""`mtaw-fast export`: add to a bundle what serving can use besides the model: an index, ONNX graphs."""
+"""`mtaw-fast export`: add an approximate index or ONNX graphs to a bundle."""
 
 from __future__ import annotations
 
@@ -19,78 +19,79 @@ def add_to(commands: Any) -> None:
         commands,
         "export",
         run,
-        "Add ONNX graphs of the model, or an approximate index for a large catalog, to a bundle, also to a live one.",
+        "Add ONNX graphs of the model, or an approximate index for a large catalog, to a bundle. The bundle may be "
+        "served meanwhile.",
         "mtaw-fast export shop.bundle --onnx --dataset shop.dataset\n"
         "  mtaw-fast export shop.bundle --index auto --dataset shop.dataset",
     )
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder made by 'train'")
     parser.add_argument(
         "--index",
         metavar="KIND",
-        help="auto (none where an exact scan is as fast), ivfpq, hnsw, or none (take the bundle's index away)",
+        help="auto (no index if exact search is as fast), ivfpq, hnsw, or none (remove the bundle's index)",
     )
     parser.add_argument(
         "--dataset",
         type=Path,
         metavar="DATASET",
-        help="measure an index's recall on its validation sessions (default: sessions made from the catalog), and the "
-        "graphs' P@20 and MRR@20 on its test split, beside the Recommender's",
+        help="measure the recall of the index on its validation sessions (default: sessions made from the catalog), "
+        "and P@20 and MRR@20 of the graphs and of the Recommender on its test split",
     )
-    parser.add_argument("--recall", type=float, default=0.99, help="least recall@20 to accept (default: 0.99)")
+    parser.add_argument("--recall", type=float, default=0.99, help="lowest recall@20 to accept (default: 0.99)")
     parser.add_argument(
         "--onnx",
         action="store_true",
-        help="add the graphs recommender.onnx, which ranks as the Recommender does, and encoder.onnx, after holding "
-        "them against it and the eager model",
+        help="add recommender.onnx, which ranks as the Recommender does, and encoder.onnx; both are first compared "
+        "with the Recommender and the PyTorch model",
     )
     parser.add_argument(
         "--part",
         choices=("encoder",),
-        help="a part of the graphs of --onnx instead of the whole: encoder.onnx alone",
+        help="with --onnx: export encoder.onnx only",
     )
     parser.add_argument(
         "--variants",
         metavar="LIST",
-        help=f"which graphs --onnx makes, by commas (default: {','.join(VARIANTS)}), or none (take them away)",
+        help=f"with --onnx: comma-separated variants (default: {','.join(VARIANTS)}), or none (remove the graphs)",
     )
     parser.add_argument(
         "--triton-repository",
         type=Path,
         metavar="DIR",
-        help="write the graph of --onnx to DIR as well, as a model of an NVIDIA Triton Inference Server",
+        help="with --onnx: also write the graph to DIR as a model for NVIDIA Triton Inference Server",
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="seed of the index and of the sessions it is measured on")
     parser.add_argument("--json", action="store_true", help="print the result as JSON, without progress lines")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Export what was asked for."""
+    """Export the graphs or the index and print the result."""
     if arguments.index is None and not arguments.onnx:
-        raise UsageError("nothing to export; name it: --onnx, or --index auto")
+        raise UsageError("nothing to export; give --onnx or --index auto")
     for name in ("variants", "part", "triton_repository"):
         if getattr(arguments, name) is not None and not arguments.onnx:
-            raise UsageError(f"--{name.replace('_', '-')} is about the graphs of --onnx; give that too")
+            raise UsageError(f"--{name.replace('_', '-')} needs --onnx; add it")
     if arguments.part is not None and arguments.triton_repository is not None:
-        raise UsageError("--triton-repository takes the whole; leave --part out")
-    told: dict[str, Any] = {}
+        raise UsageError("--triton-repository needs the whole graph; leave --part out")
+    result: dict[str, Any] = {}
     lines: list[str] = []
     if arguments.onnx:
-        _export_onnx(arguments, told, lines)
+        _export_onnx(arguments, result, lines)
     if arguments.index is not None:
-        _export_index(arguments, told, lines)
+        _export_index(arguments, result, lines)
     if arguments.json:
-        print_json(told)
+        print_json(result)
     else:
         print("\n".join(lines))
 
 
-def _export_onnx(arguments: argparse.Namespace, told: dict[str, Any], lines: list[str]) -> None:
+def _export_onnx(arguments: argparse.Namespace, result: dict[str, Any], lines: list[str]) -> None:
     from mtaw_fast.export.onnx_model import export_onnx
 
     named = list(VARIANTS) if arguments.variants is None else [name.strip() for name in arguments.variants.split(",")]
     variants = [] if named == ["none"] else named
     if arguments.triton_repository is not None and "float32" not in variants:
-        raise UsageError("--triton-repository takes the graph in float32; leave --variants out, or name float32 too")
+        raise UsageError("--triton-repository needs the float32 graph; add float32 to --variants, or leave it out")
     graphs = export_onnx(
         arguments.bundle,
         variants,
@@ -99,18 +100,18 @@ def _export_onnx(arguments: argparse.Namespace, told: dict[str, Any], lines: lis
         seed=arguments.seed,
         say=_silent if arguments.json else _say,
     )
-    told |= graphs.as_dict()
+    result |= graphs.as_dict()
     lines += graphs.lines()
     if arguments.triton_repository is not None:
         from mtaw_fast.export.triton_repository import write_repository
 
-        told["triton_repository"] = written = str(write_repository(arguments.bundle, arguments.triton_repository))
+        result["triton_repository"] = written = str(write_repository(arguments.bundle, arguments.triton_repository))
         lines.append(
             f"Triton Inference Server: {written}; start it with --model-repository {arguments.triton_repository}"
         )
 
 
-def _export_index(arguments: argparse.Namespace, told: dict[str, Any], lines: list[str]) -> None:
+def _export_index(arguments: argparse.Namespace, result: dict[str, Any], lines: list[str]) -> None:
     from mtaw_fast.export.index import export_index
 
     exported = export_index(
@@ -121,7 +122,7 @@ def _export_index(arguments: argparse.Namespace, told: dict[str, Any], lines: li
         seed=arguments.seed,
         say=_silent if arguments.json else _say,
     )
-    told |= {"index": exported.entry, "why": exported.why}
+    result |= {"index": exported.entry, "why": exported.why}
     lines.append(f"index: {exported.why}")
 
 

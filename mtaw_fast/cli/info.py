@@ -1,4 +1,4 @@
-"""`mtaw-fast info`: what a bundle or a data set holds."""
+"""`mtaw-fast info`: the contents of a bundle or a data set, and the text form of a log report."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import GRAPH_PARTS
 from mtaw_fast.cli.common import add_command, print_json
 from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.data.dataset_files import Stored, read_stored
+from mtaw_fast.data.dataset_files import StoredDataset, read_stored
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataError
 from mtaw_fast.ranking.retrieval import ann_file_of
 from mtaw_fast.ranking.retrieval.ann_plan import read_entry
 from mtaw_fast.storage.files import read_json
 
-_FOR_THE_REPORT = ("history", "feature_importance", "validation_intervals")
+_LONG_METRICS = ("history", "feature_importance", "validation_intervals")
 
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser."""
     parser = add_command(commands, "info", run, "Describe a bundle or a data set.", "mtaw-fast info shop.bundle")
-    parser.add_argument("folder", type=Path, metavar="BUNDLE|DATASET")
+    parser.add_argument("folder", type=Path, metavar="BUNDLE|DATASET", help="folder made by 'train' or 'prepare'")
     parser.add_argument("--json", action="store_true", help="print the facts as JSON")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print the facts, one a line."""
+    """Print one fact per line."""
     manifest = read_json(
         arguments.folder / "manifest.json", lambda why: DataError(f"{why}; name a folder made by prepare or train")
     )
@@ -41,7 +41,9 @@ def run(arguments: argparse.Namespace) -> None:
     elif kind == "mtaw_fast bundle":
         facts = bundle_facts(Bundle.load(arguments.folder))
     else:
-        raise DataError(f"{arguments.folder} holds no bundle and no data set; name a folder made by prepare or train")
+        raise DataError(
+            f"{arguments.folder} is neither a bundle nor a data set; name a folder made by prepare or train"
+        )
     if arguments.json:
         print_json(facts)
         return
@@ -53,9 +55,11 @@ def run(arguments: argparse.Namespace) -> None:
         print("\nthe log\n" + "\n".join(report_lines(log)))
 
 
-def dataset_facts(dataset: Dataset | Stored) -> dict[str, Any]:
-    """The table of MTAW's paper (samples, items, average length) and how the set was made; of a sharded set part by
-    part."""
+def dataset_facts(dataset: Dataset | StoredDataset) -> dict[str, Any]:
+    """Return the counts of the paper's table (samples, items, average length) and how the set was prepared.
+
+    The training parts of a sharded set are read one at a time.
+    """
     parts = [dataset.train] if isinstance(dataset, Dataset) else dataset.parts
     tests = _test_lengths(dataset.test)
     trained, clicks = sum(map(len, parts)), sum(part.n_clicks for part in parts)
@@ -81,7 +85,7 @@ def dataset_facts(dataset: Dataset | Stored) -> dict[str, Any]:
 
 
 def times_fact(parts: Sequence[Sessions], test: Samples) -> dict[str, str] | None:
-    """From when to when the clicks are, and in which splits they have times; None where they have none."""
+    """Return the first and last time of the clicks and the splits that have times; None without times."""
     arrays = [part.times for part in parts] + [test.target_times]
     known = [array for array in arrays if array is not None and len(array)]
     if not known:
@@ -91,7 +95,7 @@ def times_fact(parts: Sequence[Sessions], test: Samples) -> dict[str, str] | Non
 
 
 def types_fact(parts: Sequence[Sessions], names: Sequence[str]) -> dict[str, int] | None:
-    """Training clicks of each type; None where the clicks have no types."""
+    """Return the number of training clicks by type; None without types."""
     counts = np.zeros(len(names), np.int64)
     for part in parts:
         if part.types is None:
@@ -105,7 +109,7 @@ def _utc(milliseconds: int) -> str:
 
 
 def _test_lengths(test: Samples) -> list[int]:
-    """Clicks of each test session: its longest prefix and the target after it."""
+    """Return the length of each test session: its longest prefix plus the target."""
     longest: dict[int, int] = {}
     for session, length in zip(test.session.tolist(), test.prefixes.lengths.tolist(), strict=True):
         longest[session] = max(longest.get(session, 0), length + 1)
@@ -113,7 +117,7 @@ def _test_lengths(test: Samples) -> list[int]:
 
 
 def bundle_facts(bundle: Bundle) -> dict[str, Any]:
-    """Model, size, metrics and the versions that made it."""
+    """Return the model's size, settings and metrics, the extra parts, and the versions that made the bundle."""
     manifest = bundle.manifest
     return {
         "kind": "bundle",
@@ -121,7 +125,7 @@ def bundle_facts(bundle: Bundle) -> dict[str, Any]:
         "item ids": bundle.ids.kind,
         "parameters": manifest["parameters"],
         "config": bundle.config.as_dict(),
-        "metrics": {name: value for name, value in manifest["metrics"].items() if name not in _FOR_THE_REPORT},
+        "metrics": {name: value for name, value in manifest["metrics"].items() if name not in _LONG_METRICS},
         "dataset": {name: value for name, value in manifest["dataset"].items() if name != "summary"},
         "index": index_facts(bundle),
         "session memory": memory_facts(bundle),
@@ -134,11 +138,11 @@ def bundle_facts(bundle: Bundle) -> dict[str, Any]:
 
 
 def index_facts(bundle: Bundle) -> dict[str, Any] | None:
-    """The bundle's approximate index, its two plans and the recalls it was exported with; None where it has none."""
-    ladder = ann_file_of(bundle)
-    if ladder is None:
+    """Return the approximate index, its two plans and its measured recalls; None without an index."""
+    index = ann_file_of(bundle)
+    if index is None:
         return None
-    plans, recall = read_entry(str(bundle.folder), ladder.entry)
+    plans, recall = read_entry(str(bundle.folder), index.entry)
     return {
         "kind": plans.sessions.kind,
         **plans.sessions.as_dict(),
@@ -147,12 +151,12 @@ def index_facts(bundle: Bundle) -> dict[str, Any] | None:
         **{f"{name} of similar_items": value for name, value in plans.items.as_dict().items()},
         "recall@20 of similar_items": recall.items,
         "measured on": recall.source,
-        "size": ladder.path.stat().st_size,
+        "size": index.path.stat().st_size,
     }
 
 
 def memory_facts(bundle: Bundle) -> dict[str, Any] | None:
-    """What the bundle's session memory remembers and ranks by; None where it has none."""
+    """Return the size of the session memory and the number of ranker features; None without a session memory."""
     if bundle.memory is None or bundle.ranker_net is None:
         return None
     return {
@@ -165,7 +169,7 @@ def memory_facts(bundle: Bundle) -> dict[str, Any] | None:
 
 
 def onnx_facts(bundle: Bundle) -> dict[str, Any] | None:
-    """The bundle's ONNX graphs: file, bytes, and the top-20 overlap that each was exported with; None without."""
+    """Return file, size and measured top-20 overlap of each ONNX graph; None without graphs."""
     entry = bundle.manifest.get("onnx")
     if entry is None:
         return None
@@ -188,14 +192,14 @@ def _text(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.2f}" if value >= 1 else f"{value:g}"
 
 
-_BARS = 28  # rows of the chart, at most
-_WIDTH = 40
-_PARTS = " ▏▎▍▌▋▊▉█"  # eighths
-_GAP_DAYS = 30  # without a click, that the chart leaves out
+_BARS = 28  # most rows of the chart
+_WIDTH = 40  # characters of the longest bar
+_PARTS = " ▏▎▍▌▋▊▉█"  # eighths of a character
+_GAP_DAYS = 30  # a longer run of days without a click is one row
 
 
 def report_lines(log: Mapping[str, Any]) -> list[str]:
-    """The counts of a `LogReport.as_dict()`, warnings last."""
+    """Return the lines that describe a `LogReport.as_dict()`, warnings last."""
     share = log["unseen_clicks"] / log["test_clicks"] if log["test_clicks"] else 0.0
     left_out = f", {log['dropped_repeats']:,} left out" if log["dropped_repeats"] else ""
     lines = [
@@ -208,12 +212,12 @@ def report_lines(log: Mapping[str, Any]) -> list[str]:
         f"test clicks  {log['test_clicks']:,}: {share:.1%} on items that training never saw",
     ]
     if log["days"]:
-        lines += ["clicks a day (UTC)", *day_bars(log["days"])]
+        lines += ["clicks per day (UTC)", *day_bars(log["days"])]
     return [*lines, *(f"warning: {text}" for text in log["warnings"])]
 
 
 def day_bars(days: Mapping[str, int]) -> list[str]:
-    """A row a day, or for a long log a row for so many days, with the mean of a day; long gaps are one row."""
+    """Return a bar chart: one row per day, or per several days with their daily mean; a long gap is one row."""
     numbers = np.array(list(days), dtype="datetime64[D]").astype(np.int64)
     counts = np.array(list(days.values()), dtype=np.float64)
     runs = np.split(np.arange(len(numbers)), np.flatnonzero(np.diff(numbers) > _GAP_DAYS) + 1)

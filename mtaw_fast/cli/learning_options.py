@@ -1,10 +1,11 @@
-"""What `update` and `replay` share: a log beside a bundle."""
+"""Options of the commands that learn from clicks: `serve --learn`, and the log of `update` and `replay`."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.readers import read_stream
@@ -12,77 +13,94 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.online.batch_update import LogFile, log_limits
 from mtaw_fast.online.settings import LearningLimits, LearningSettings, limits_of
 
+_STREAMS = ("redis://", "rediss://", "unix://")
+_LIMIT_HELP = "set one of the LearningLimits (docs/live.md); repeat for more"
+
 
 def add_log_arguments(parser: argparse.ArgumentParser) -> None:
-    """BUNDLE, LOG and --learn-limit."""
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    """Add BUNDLE, LOG and --learn-limit."""
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder made by 'train'")
     parser.add_argument(
-        "log", type=Path, metavar="LOG", help="read with the columns, types and gap of the data set that was trained on"
+        "log",
+        type=Path,
+        metavar="LOG",
+        help="click log; read with the columns, event types and gap of the bundle's data set",
     )
-    parser.add_argument(
-        "--learn-limit", action="append", default=[], metavar="NAME=VALUE",
-        help="see LearningLimits in docs/live.md; may be repeated",
-    )  # fmt: skip
+    _add_learn_limit(parser)
+
+
+def _add_learn_limit(parser: Any) -> None:
+    parser.add_argument("--learn-limit", action="append", default=[], metavar="NAME=VALUE", help=_LIMIT_HELP)
 
 
 def log_of(bundle: Bundle, source: Path) -> LogFile:
-    """The log at `source`, read as the bundle's data set was.
+    """Read the log at `source` with the reader that the bundle's data set was made with.
 
     Raises
     ------
     UsageError
-        Where the bundle does not say how, or cannot learn.
+        If the bundle does not name its reader, or cannot learn.
     """
     reader = bundle.dataset.get("reader")
     if not isinstance(reader, dict) or not reader:
         raise UsageError(
-            f"the bundle {bundle.folder} does not say how to read a log: it is of an earlier release, or its data set "
-            "was made by other means than 'prepare'; prepare and train again"
+            f"the bundle {bundle.folder} does not say how to read a log: an earlier release made it, or its data set "
+            "was not made by 'prepare'; prepare and train again"
         )
     return LogFile.of(read_stream(source, reader), bundle.model)
 
 
 def limits_for(pairs: Sequence[str]) -> LearningLimits:
-    """The limits of --learn-limit, for a log whose sessions are cut already."""
+    """Return the limits given by --learn-limit, for a log whose sessions are already cut."""
     return log_limits(limits_of(pairs))
 
 
 def min_prefix_of(bundle: Bundle) -> int:
-    """The shortest prefix that counts as a sample."""
+    """Return the length of the shortest prefix that counts as a sample."""
     found = bundle.dataset.get("min_prefix", 1)
     return found if type(found) is int and found >= 1 else 1
 
 
-_STREAMS = ("redis://", "rediss://", "unix://")
-
-
 def add_learning_options(parser: argparse.ArgumentParser) -> None:
-    """Add them to the parser."""
+    """Add the options of `serve` that turn learning on and configure it."""
     group = parser.add_argument_group("learning from clicks (docs/live.md)")
     group.add_argument(
         "--learn", metavar="WHERE",
-        help="a folder to learn in, shared by all workers, or redis://host:6379/0 for several machines",
+        help="learn from clicks and keep the event log here: a folder that all workers share, or redis://host:6379/0 "
+        "for several hosts",
     )  # fmt: skip
     group.add_argument(
         "--learn-folder", type=Path, metavar="FOLDER",
-        help="with --learn redis://..: where this machine keeps the bundle that grows (default: BUNDLE.learned)",
+        help="with --learn redis://..: where this host keeps the compacted bundle (default: BUNDLE.learned)",
     )  # fmt: skip
-    group.add_argument("--fsync", action="store_true", help="acknowledge events after fsync, not every 20 ms")
-    group.add_argument("--retention", default="30d", metavar="TIME", help="learned sessions: 12h, 30d (default: 30d)")
     group.add_argument(
-        "--max-log-bytes", type=int, default=2 << 30, metavar="BYTES", help="of the log (default: 2147483648)"
+        "--fsync", action="store_true", help="acknowledge an event only after its fsync (default: fsync every 20 ms)"
     )
     group.add_argument(
-        "--min-clicks", type=int, default=1, metavar="N", help="of a new item, to be recommended (default: 1)"
+        "--retention",
+        default="30d",
+        metavar="TIME",
+        help="how long learned sessions are kept, such as 12h or 30d (default: 30d)",
     )
     group.add_argument(
-        "--learn-limit", action="append", default=[], metavar="NAME=VALUE",
-        help="see LearningLimits in docs/live.md; may be repeated",
-    )  # fmt: skip
+        "--max-log-bytes",
+        type=int,
+        default=2 << 30,
+        metavar="BYTES",
+        help="largest size of the event log (default: 2147483648)",
+    )
+    group.add_argument(
+        "--min-clicks",
+        type=int,
+        default=1,
+        metavar="N",
+        help="clicks after which a new item is recommended (default: 1)",
+    )
+    _add_learn_limit(group)
 
 
 def learning_settings(arguments: argparse.Namespace) -> LearningSettings | None:
-    """The settings that the options say; None without --learn. Raises UsageError where they make no sense."""
+    """Return the settings of the options, or None without --learn. Raises UsageError on options that do not fit."""
     where = arguments.learn
     if where is None:
         return None
@@ -92,8 +110,8 @@ def learning_settings(arguments: argparse.Namespace) -> LearningSettings | None:
         folder = arguments.bundle.with_name(f"{arguments.bundle.name}.learned")
     if stream is not None and "@" in stream:
         raise UsageError(
-            "--learn holds a password, which every user of this machine can read in the list of processes; give it in "
-            "$MTAW_REDIS_PASSWORD"
+            "--learn contains a password, which every user of this host can read in the process list; set "
+            "$MTAW_REDIS_PASSWORD instead"
         )
     return LearningSettings(
         folder,
@@ -106,12 +124,12 @@ def learning_settings(arguments: argparse.Namespace) -> LearningSettings | None:
 
 
 def _days(text: str) -> float:
-    """Days of `30d`, `12h`."""
+    """Parse `30d` or `12h` into days."""
     number, unit = text[:-1], text[-1:]
     try:
         days = float(number) / {"d": 1, "h": 24}[unit]
     except (KeyError, ValueError):
-        raise UsageError(f"--retention {text!r} is no time; write 30d or 12h") from None
+        raise UsageError(f"--retention {text!r} is not a time; write 30d or 12h") from None
     if not days > 0:
         raise UsageError(f"--retention {text!r} must be above 0")
     return days

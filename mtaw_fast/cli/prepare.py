@@ -1,4 +1,4 @@
-"""`mtaw-fast prepare`: from a click log or a published data set to a data set folder."""
+"""`mtaw-fast prepare`: make a data set folder from a click log or a published data set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from mtaw_fast.cli.common import add_command, print_json
 from mtaw_fast.cli.info import dataset_facts, report_lines
 from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.data.dataset_files import Stored, read_stored
+from mtaw_fast.data.dataset_files import StoredDataset, read_stored
 from mtaw_fast.data.readers import ClickOptions
 from mtaw_fast.data.readers.partitioned_prepare import PARTITION_ROWS, prepare_in_partitions
 from mtaw_fast.data.readers.sources import is_url
@@ -25,33 +25,32 @@ from mtaw_fast.workflow import prepare
 _FORMATS = ("clicks", "npz", "pickle", "retailrocket", "tmall")
 _HELP = {
     "session": "column of the session id (default: session_id)",
-    "user": "column of the user id; sessions are then made by --gap instead of --session (default: none)",
-    "gap": "seconds without a click after which a user's next click starts a session (default: 1800)",
+    "user": "column of the user id; sessions are then cut by --gap, and --session is not read (default: none)",
+    "gap": "seconds without a click after which the user's next click starts a new session (default: 1800)",
     "item": "column of the item id (default: item_id)",
-    "time": "column of the time: a number since 1970, ISO-8601 text (UTC unless it names an offset or a zone), or a "
-    "datetime (default: timestamp)",
+    "time": "column of the time: a number counted from 1970, ISO-8601 text (UTC unless it names an offset or a zone), "
+    "or a datetime (default: timestamp)",
     "type": "column of the event type, kept with every click (default: none)",
     "types": "comma-separated event types that count as clicks, such as view (default: all)",
-    "time_unit": "of times given as numbers: auto, s, ms, us or ns; auto tells by their size (default: auto)",
-    "separator": "of CSV (default: tab for .tsv and .tab, else comma)",
-    "bad_rows": "refuse a log with a row that cannot be read, or skip such rows (default: refuse)",
-    "dedupe": "leave out a click that follows one of the same session (or user) on the same item, of the same type, "
-    "within so many seconds; 0: at the same time (default: none is left out)",
+    "time_unit": "unit of numeric times: auto, s, ms, us or ns; auto decides by their size (default: auto)",
+    "separator": "column separator of CSV (default: tab for .tsv and .tab, else comma)",
+    "bad_rows": "refuse a log with unreadable rows, or skip those rows (default: refuse)",
+    "dedupe": "remove a click if the same session (or user) clicked the same item with the same type at most this many "
+    "seconds before; 0: at the same time (default: none is removed)",
     "min_session": "fewest clicks of a session (default: 2)",
-    "max_session": "most clicks of a session, or none; longer ones are left out: most are robots (default: 500)",
+    "max_session": "most clicks of a session, or none for no limit; longer sessions, mostly bots, are left out "
+    "(default: 500)",
     "min_support": "fewest clicks of an item (default: 5)",
     "support_rounds": "apply the support filter once, or until-stable (default: once)",
-    "test_days": "sessions of the last so many days are test; 0: no test (default: 7)",
-    "min_prefix": "shortest prefix that is a sample; of clicks and pickle (default: 1)",
+    "test_days": "sessions that end in the last N days are the test split; 0: no test split (default: 7)",
+    "min_prefix": "shortest prefix that is a sample; formats clicks and pickle (default: 1)",
 }
 _CHOICES = {
     "time_unit": ("auto", "s", "ms", "us", "ns"),
     "bad_rows": ("refuse", "skip"),
     "support_rounds": ("once", "until-stable"),
 }
-
-
-_UNSET = object()  # --max-session none is a choice, too
+_UNSET = object()  # not None: `--max-session none` is a valid value
 
 
 def _clicks_or_none(text: str) -> int | None:
@@ -75,29 +74,30 @@ def add_to(commands: Any) -> None:
         commands,
         "prepare",
         run,
-        "Make a data set folder from a click log (clicks, retailrocket, tmall) or a published form (npz, pickle).",
+        "Make a data set folder from a click log (clicks, retailrocket, tmall) or from packed sessions (npz, pickle).",
         "mtaw-fast prepare clicks clicks.csv shop.dataset --session visit --item sku --time at",
     )
     parser.add_argument("format", metavar="FORMAT", help=", ".join(_FORMATS))
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="file or folder; of clicks (CSV, Parquet, JSON lines) also a glob pattern or an s3://, gs:// or az:// URL",
+        help="file or folder; for clicks (CSV, Parquet, JSON lines) also a glob pattern or an s3://, gs:// or az:// "
+        "URL",
     )
     parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder to write")
-    parser.add_argument("--name", help="of the data set (default: from the source)")
-    parser.add_argument("--overwrite", action="store_true", help="replace the data set that is there")
+    parser.add_argument("--name", help="name of the data set (default: from the source)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing data set")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    large = parser.add_argument_group("logs larger than memory (format clicks): the same bits, in parts")
+    large = parser.add_argument_group("logs larger than memory (format clicks); the data is the same to the bit")
     large.add_argument(
         "--partitions", type=int, metavar="N",
-        help="take the log apart by session into N parts on disk and prepare one after the other; memory falls with N "
-        f"(with --ray: one for {PARTITION_ROWS:,} rows by default)",
+        help="split the log by session into N parts on disk and prepare them one after the other; more parts need less "
+        f"memory (default with --ray: one part per {PARTITION_ROWS:,} rows)",
     )  # fmt: skip
     large.add_argument(
         "--ray", nargs="?", const=HERE, metavar="ADDRESS",
-        help="prepare the parts on a Ray cluster: HOST:PORT, ray://HOST:PORT or auto; without an address a Ray is "
-        "started here. Its machines must see the paths",
+        help="prepare the parts on a Ray cluster: HOST:PORT, ray://HOST:PORT or auto; without ADDRESS, start Ray on "
+        "this host. Every host of the cluster must see the same paths",
     )  # fmt: skip
     options = parser.add_argument_group("click logs (format clicks)")
     for name, text in _HELP.items():
@@ -109,16 +109,16 @@ def add_to(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Read the source, write the folder, print its counts."""
+    """Read the source, write the folder and print its counts."""
     _check_texts(arguments)
     given = {name: getattr(arguments, name) for name in _HELP if getattr(arguments, name) is not _UNSET}
     if "types" in given:
         given["types"] = tuple(given["types"].split(","))
     misplaced = [name for name in given if name != "min_prefix"] if arguments.format != "clicks" else []
     if misplaced and arguments.format in _FORMATS:
-        raise UsageError(f"--{misplaced[0].replace('_', '-')} goes with the format clicks alone")
+        raise UsageError(f"--{misplaced[0].replace('_', '-')} works only with the format clicks")
     if arguments.ray is not None or arguments.partitions is not None:
-        dataset: Dataset | Stored = _in_parts(arguments, given)
+        dataset: Dataset | StoredDataset = _in_parts(arguments, given)
     else:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)  # they are printed below
@@ -136,48 +136,43 @@ def run(arguments: argparse.Namespace) -> None:
         return
     print(
         f"wrote {arguments.dataset}: {facts['train samples']:,} train and {facts['test samples']:,} test samples, "
-        f"{facts['items']:,} items{_parts_text(facts)}"
+        f"{facts['items']:,} items" + (f", in {facts['parts']} parts" if "parts" in facts else "")
     )
     if facts["log"]:
         print("\n".join(report_lines(facts["log"])))
 
 
 def _check_texts(arguments: argparse.Namespace) -> None:
-    """Raise UsageError where a path, a name or a column was given in bytes that are no UTF-8: no manifest holds it."""
+    """Raise UsageError on a path, name or column that is not UTF-8: the manifest cannot store it."""
     for name, value in vars(arguments).items():
         try:
             str(value).encode()
         except UnicodeEncodeError:
             what = name.upper() if name in ("format", "source", "dataset") else f"--{name.replace('_', '-')}"
-            raise UsageError(f"{what} {str(value)!r} is no UTF-8 text; give another name") from None
+            raise UsageError(f"{what} {str(value)!r} is not UTF-8 text; give another name") from None
 
 
-def _in_parts(arguments: argparse.Namespace, given: dict[str, Any]) -> Stored:
-    """The sharded data set, made here or on Ray."""
+def _in_parts(arguments: argparse.Namespace, given: dict[str, Any]) -> StoredDataset:
+    """Make a sharded data set, in this process or on Ray."""
     if arguments.format != "clicks":
         option = "--ray" if arguments.ray is not None else "--partitions"
-        raise UsageError(f"{option} goes with the format clicks alone")
+        raise UsageError(f"{option} works only with the format clicks")
     require("pyarrow", "score")
     source = arguments.source if is_url(arguments.source) else Path(arguments.source)
     common: dict[str, Any] = {"overwrite": arguments.overwrite, "partitions": arguments.partitions}
     options = ClickOptions(**given)
-    with _steps(not arguments.json) as told:
+    with _steps(not arguments.json) as progress:
+        common["progress"] = progress
         if arguments.ray is None:
-            prepare_in_partitions(source, arguments.dataset, options, arguments.name, told=told, **common)
+            prepare_in_partitions(source, arguments.dataset, options, arguments.name, **common)
         else:
-            prepare_on_ray(
-                source, arguments.dataset, options, arguments.name, address=arguments.ray, told=told, **common
-            )
+            prepare_on_ray(source, arguments.dataset, options, arguments.name, address=arguments.ray, **common)
     return read_stored(arguments.dataset)
-
-
-def _parts_text(facts: dict[str, Any]) -> str:
-    return f", in {facts['parts']} parts" if "parts" in facts else ""
 
 
 @contextlib.contextmanager
 def _steps(shown: bool) -> Iterator[Callable[[str, int, int], object]]:
-    """Tell the step under way on standard error, where that is a terminal."""
+    """Yield a callback that shows the current step on standard error, if that is a terminal."""
     if not shown or not sys.stderr.isatty():
         yield lambda *_: None
         return

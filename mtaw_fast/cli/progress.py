@@ -1,4 +1,4 @@
-"""The progress of a training (rich): a line with the phase, the time it still takes, a bar and the loss."""
+"""The progress line of a training (rich): phase, time left, a bar and the loss."""
 
 from __future__ import annotations
 
@@ -15,16 +15,13 @@ require("rich", "train")
 from rich.console import Console  # noqa: E402
 from rich.progress import BarColumn, Progress, TaskID, TextColumn  # noqa: E402
 
-_SMOOTHING = 0.98
-_SOON = 0.02  # of a piece of work, before which its time left is a guess
-_BEGUN = 0.5  # seconds, likewise
+_SMOOTHING = 0.98  # weight of the earlier losses in the shown loss
+_MIN_SHARE = 0.02  # of the work: with less done, the time left is only a guess
+_MIN_SECONDS = 0.5  # likewise
 
 
 class TimeLeft:
-    """How long a piece of work still takes: as long for what is left as for what is done.
-
-    clock: seconds.
-    """
+    """Estimate the time that is left of a piece of work, at the speed of what is done. clock: returns seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
@@ -33,30 +30,30 @@ class TimeLeft:
         self._done, self._total = 0, 1
 
     def epoch_starts(self, what: str, epoch: int, epochs: int, total: int) -> None:
-        """Begin an epoch, from 1, of so many of the work `what`, of which one that was resumed has some behind it."""
+        """Begin `epoch` (from 1) of `epochs` of the work `what`; a resumed run begins at a later epoch than 1."""
         if what != self._what:
             self._what, self._began, self._first = what, self._clock(), epoch
         self._epoch, self._epochs, self._done, self._total = epoch, epochs, 0, max(total, 1)
 
     def step_done(self, count: int) -> None:
-        """So many more of the epoch's total are done."""
+        """Count `count` more of the epoch's total as done."""
         self._done += count
 
     @property
     def share(self) -> float:
-        """Of the work since it began here, what is done."""
+        """The part of the work, since this process began it, that is done."""
         return (self._epoch - self._first + self._done / self._total) / (self._epochs - self._first + 1)
 
     def seconds(self) -> float | None:
-        """What it still takes; None while nobody can say, and at its end."""
+        """Return the seconds that are left; None while too little is done, and at the end."""
         elapsed, share = self._clock() - self._began, self.share
-        if not _SOON <= share < 1 or elapsed < _BEGUN:
+        if not _MIN_SHARE <= share < 1 or elapsed < _MIN_SECONDS:
             return None
         return elapsed * (1 - share) / share
 
 
 def duration(seconds: float) -> str:
-    """Such as '41 s', '3 min 20 s', '1 h 5 min'."""
+    """Format seconds as '41 s', '3 min 20 s' or '1 h 5 min'."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -66,17 +63,17 @@ def duration(seconds: float) -> str:
 
 
 class TrainingProgress:
-    """A training Reporter; use it as a context manager.
+    """Report a training on the console; use it as a context manager.
 
-    On a terminal one line that changes ('3 of 7: search, 41 s left'), elsewhere a line when a phase begins; on both a
-    line when an epoch ends.
+    On a terminal, one line changes in place ('3 of 7: search, 41 s left'). Elsewhere, a line is printed when a phase
+    begins. Both print a line when an epoch ends.
 
     Parameters
     ----------
     console : Console, optional
-        Where to; stderr by default.
+        Where to print; stderr by default.
     clock : callable, default time.perf_counter
-        Seconds.
+        Returns seconds.
     """
 
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -103,12 +100,12 @@ class TrainingProgress:
 
     @property
     def line(self) -> str:
-        """What the line says before its bar: '3 of 7: search, 41 s left'."""
+        """The text before the bar: '3 of 7: search, 41 s left'."""
         seconds = self._left.seconds()
         return f"{self._place}{self._what}" + ("" if seconds is None else f", {duration(seconds)} left")
 
     def phase_starts(self, phase: str, number: int, phases: int) -> None:
-        """Name the phase."""
+        """Show the name of the phase."""
         self._place, self._what, self._loss = f"{number} of {phases}: ", phase, math.nan
         self._left = TimeLeft(self._left._clock)
         if self._console.is_terminal:
@@ -117,7 +114,7 @@ class TrainingProgress:
             self._console.print(self.line, soft_wrap=True)
 
     def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
-        """Go on with the epoch's work."""
+        """Start the bar of the epoch."""
         self._left.epoch_starts(phase, epoch, epochs, sessions)
         self._what, self._loss = phase, math.nan
         self._show(self._left.share)

@@ -1,4 +1,4 @@
-"""`mtaw-fast recommend`: the top-K of one session."""
+"""`mtaw-fast recommend`: the best items for one session."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ def add_to(commands: Any) -> None:
         commands,
         "recommend",
         run,
-        "Rank the catalog for the next click of a session.",
+        "Print the items that a session most likely clicks next.",
         "mtaw-fast recommend shop.bundle sku-9 sku-4 -k 10",
     )
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder made by 'train'")
     parser.add_argument("items", nargs="*", metavar="ITEM", help="the session's clicks, oldest first")
-    parser.add_argument("-k", type=int, default=20, help="how many items (default: 20)")
-    parser.add_argument("--exclude", action="append", default=[], metavar="ITEM", help="never list this item")
-    parser.add_argument("--exclude-seen", action="store_true", help="leave the session's own items out")
+    parser.add_argument("-k", type=int, default=20, help="number of items to list (default: 20)")
+    parser.add_argument(
+        "--exclude", action="append", default=[], metavar="ITEM", help="do not list this item; repeat for more"
+    )
+    parser.add_argument("--exclude-seen", action="store_true", help="do not list the session's own items")
     parser.add_argument(
         "--at", metavar="TIME",
-        help="the moment to rank for, ISO-8601 or Unix milliseconds, where the bundle knows of time (default: now)",
+        help="time to rank for, ISO-8601 or Unix milliseconds, if the bundle was trained with times (default: now)",
     )  # fmt: skip
     parser.add_argument("--reasons", action="store_true", help="say why each item is listed")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print the ranking as JSON")
     add_serving_options(parser)
 
 

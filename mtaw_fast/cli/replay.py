@@ -1,4 +1,4 @@
-"""`mtaw-fast replay`: a log as it happened, every click predicted from all before it, live beside static."""
+"""`mtaw-fast replay`: prequential evaluation of a log, the frozen bundle against the learning one."""
 
 from __future__ import annotations
 
@@ -24,32 +24,36 @@ def add_to(commands: Any) -> None:
         commands,
         "replay",
         run,
-        "Predict every click of a log from all before it: learning as it goes, beside the bundle as it is.",
+        "Predict every click of a log from the clicks before it, and compare the learning bundle with the frozen one.",
         "mtaw-fast replay news.bundle clicks.csv --from 2017-10-15 --exclude-seen --json",
     )
     add_log_arguments(parser)
     parser.add_argument(
         "--from", dest="begin", metavar="TIME",
-        help="the first moment that is scored, as ISO-8601 (UTC where it names no offset) or Unix milliseconds; what "
-        "lies before is context (default: after the last click that was trained on)",
+        help="score clicks from this time on, ISO-8601 (UTC if it names no offset) or Unix milliseconds; "
+            "earlier clicks "
+        "are context (default: after the last click that was trained on)",
     )  # fmt: skip
-    parser.add_argument("--until", metavar="TIME", help="the first moment that is not scored any more")
-    parser.add_argument("--exclude-seen", action="store_true", help="leave a session's own items out of its rankings")
+    parser.add_argument("--until", metavar="TIME", help="score only clicks before this time")
+    parser.add_argument("--exclude-seen", action="store_true", help="do not rank the session's own items")
     parser.add_argument(
-        "--every", type=float, default=1.0, metavar="SECONDS", help="of the log, between two looks at it (default: 1)"
+        "--every", type=float, default=1.0, metavar="SECONDS",
+        help="learn in steps of this many seconds of the log (default: 1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--half-life", type=float, default=0.5, metavar="HOURS", help="half-life of the baselines (default: 0.5)"
     )
-    parser.add_argument("--half-life", type=float, default=0.5, metavar="HOURS", help="of the baselines (default: 0.5)")
-    parser.add_argument("--json", action="store_true", help="metrics in percent as JSON")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw P@20 over time to a PNG")
+    parser.add_argument("--json", action="store_true", help="print the metrics, in percent, as JSON")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw P@20 over time to a PNG file")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Replay and print."""
+    """Replay the log and print the metrics."""
     if arguments.plot is not None:
         require("matplotlib", "train")
     for option, number in (("--every", arguments.every), ("--half-life", arguments.half_life)):
-        if not abs(number) < 1e12:  # nan is not, either
-            raise UsageError(f"{option} {number} is no length of time; write a number such as 0.5")
+        if not abs(number) < 1e12:  # also refuses nan
+            raise UsageError(f"{option} {number} is not a duration; write a number such as 0.5")
     bundle = Bundle.load(arguments.bundle)
     settings = ReplaySettings(
         begin=moment_of("--from", arguments.begin),
@@ -61,7 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     log = log_of(bundle, arguments.log)
     if log.stream.times is None and (settings.begin is not None or settings.until is not None):
-        raise UsageError(f"{arguments.log} has no times, so --from and --until say nothing; leave them out")
+        raise UsageError(f"{arguments.log} has no times, so --from and --until do not apply; leave them out")
     with _progress(not arguments.json) as progress:
         found = replay(log, settings, limits_for(arguments.learn_limit), progress)
     if arguments.plot is not None:
@@ -73,7 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def table(found: ReplayResult) -> str:
-    """A Markdown table: all samples, then part by part."""
+    """Return a Markdown table: all samples, then each part of the log."""
     names = list(found.ranks)
     head = ["", "samples", "unknown %", *(f"{name} {metric}" for name in names for metric in _SHOWN)]
     rows = [head, ["---"] * len(head), _row("all", found, slice(None))]
@@ -82,11 +86,11 @@ def table(found: ReplayResult) -> str:
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
              for row in rows]  # fmt: skip
     refused = ", ".join(f"{reason} {count:,}" for reason, count in sorted(found.refused.items()))
-    return "\n".join([*lines, "", f"clicks that were not learned: {refused or 'none'}"])
+    return "\n".join([*lines, "", f"clicks not learned: {refused or 'none'}"])
 
 
 def plot(found: ReplayResult, path: Path) -> None:
-    """Draw P@20 of every ranker over the parts of the log to a PNG."""
+    """Draw P@20 of every ranker over the parts of the log to a PNG file."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4), layout="constrained")
@@ -112,7 +116,7 @@ def _row(name: str, found: ReplayResult, samples: Any) -> list[str]:
 
 @contextlib.contextmanager
 def _progress(shown: bool) -> Iterator[Progress | None]:
-    """A bar on standard error, where rich is there."""
+    """Yield the callback of a bar on standard error; None without rich or if not shown."""
     if not shown:
         yield None
         return

@@ -1,4 +1,4 @@
-"""`mtaw-fast report`: a bundle on one HTML page."""
+"""`mtaw-fast report`: one HTML page about a bundle."""
 
 from __future__ import annotations
 
@@ -20,25 +20,29 @@ def add_to(commands: Any) -> None:
         "'report').",
         "mtaw-fast report shop.bundle --dataset shop.dataset",
     )
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder made by 'train'")
     parser.add_argument(
-        "out", type=Path, nargs="?", metavar="OUT", help="the HTML file to write (default: BUNDLE.html beside it)"
+        "out", type=Path, nargs="?", metavar="OUT", help="HTML file to write (default: BUNDLE.html next to the bundle)"
     )
     parser.add_argument(
-        "--dataset", type=Path, metavar="DATASET", help="for metrics with intervals beside the baselines, and examples "
-        "that training never saw (default: the metrics on validation, and sessions of the training)",
+        "--dataset", type=Path, metavar="DATASET", help="add metrics with intervals next to the baselines, and example "
+        "sessions that training never saw (default: validation metrics and training sessions)",
     )  # fmt: skip
-    parser.add_argument("--split", choices=("test", "validation"), default="test", help="which samples of DATASET")
     parser.add_argument(
-        "--weights", metavar="TYPE=W,..", help=WEIGHTS_HELP.format(what="weighted metrics beside the plain")
+        "--split", choices=("test", "validation"), default="test", help="which samples of DATASET to evaluate"
     )
-    parser.add_argument("--sessions", type=int, default=5, metavar="N", help="example sessions")
-    parser.add_argument("--json", action="store_true", help="print where the page is as JSON, without progress bars")
+    parser.add_argument(
+        "--weights",
+        metavar="TYPE=W,..",
+        help=WEIGHTS_HELP.format(what="weighted metrics, printed after the plain ones"),
+    )
+    parser.add_argument("--sessions", type=int, default=5, metavar="N", help="number of example sessions")
+    parser.add_argument("--json", action="store_true", help="print the path of the page as JSON, without progress bars")
     add_serving_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the page and say where."""
+    """Write the page and print its path."""
     with RankingProgress(not arguments.json) as progress:
         path = write_report(
             arguments.bundle,

@@ -1,4 +1,4 @@
-"""`mtaw-fast score`: the top-K of every session of a Parquet file, on this machine or on Ray."""
+"""`mtaw-fast score`: recommendations for every session of a Parquet file, on this host or on Ray."""
 
 from __future__ import annotations
 
@@ -27,54 +27,55 @@ def add_to(commands: Any) -> None:
         commands,
         "score",
         run,
-        "Rank the catalog for every session of a Parquet file; killed at any point, the same command goes on.",
+        "Recommend items for every session of a Parquet file. Run the same command again to continue a killed run.",
         "mtaw-fast score shop.bundle sessions.parquet scores -k 20 --exclude-seen",
     )
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder made by 'train'")
     parser.add_argument(
         "sessions", type=Path, metavar="SESSIONS",
         help="Parquet with columns session_id and items (lists, oldest click first): a file, a folder or a pattern",
     )  # fmt: skip
     parser.add_argument(
         "out", type=Path, metavar="OUT",
-        help="folder to write: part-*.parquet with session_id, items, scores in the order of SESSIONS; _SUCCESS last",
+        help="folder to write: part-*.parquet with session_id, items, scores in the order of SESSIONS, and _SUCCESS at "
+        "the end",
     )  # fmt: skip
-    parser.add_argument("-k", type=int, default=20, help="how many items (default: 20)")
-    parser.add_argument("--exclude", action="append", default=[], metavar="ITEM", help="never list this item")
-    parser.add_argument("--exclude-seen", action="store_true", help="leave each session's own items out")
+    parser.add_argument("-k", type=int, default=20, help="number of items per session (default: 20)")
+    parser.add_argument(
+        "--exclude", action="append", default=[], metavar="ITEM", help="do not list this item; repeat for more"
+    )
+    parser.add_argument("--exclude-seen", action="store_true", help="do not list a session's own items")
     parser.add_argument(
         "--at", metavar="TIME",
-        help="the moment to rank for, ISO-8601 or Unix milliseconds, where the bundle knows of time (default: when "
-        "the work begins)",
+        help="time to rank for, ISO-8601 or Unix milliseconds, if the bundle was trained with times (default: the "
+        "start of the run)",
     )  # fmt: skip
     parser.add_argument(
         "--block-rows", type=int, default=BLOCK_ROWS, metavar="N",
-        help=f"most rows of a part, which is what a kill can cost (default: {BLOCK_ROWS})",
+        help=f"most rows of a part; a killed run loses at most the parts under way (default: {BLOCK_ROWS})",
     )  # fmt: skip
     parser.add_argument(
         "--threads", type=thread_count, default=None, metavar="N|auto",
-        help="that rank; they change the time, not the bits (default: auto)",
+        help="ranking threads; the results do not depend on them (default: auto)",
     )  # fmt: skip
     parser.add_argument(
         "--ray", nargs="?", const=HERE, metavar="ADDRESS",
-        help="score on a Ray cluster: HOST:PORT, ray://HOST:PORT or auto; without an address a Ray is started here. "
-        "Its machines must see the paths",
+        help="score on a Ray cluster: HOST:PORT, ray://HOST:PORT or auto; without ADDRESS, start Ray on this host. "
+        "Every host of the cluster must see the same paths",
     )  # fmt: skip
     parser.add_argument(
-        "--actors", type=int, metavar="N", help="processes that rank with --ray (default: one a processor)"
+        "--actors", type=int, metavar="N", help="with --ray: number of ranking processes (default: one per processor)"
     )
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, without a progress bar")
     add_serving_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Plan, score what is not there yet, tell how fast."""
+    """Score the parts that do not exist yet and print the speed."""
     if arguments.actors is not None and (arguments.ray is None or arguments.actors < 1):
-        raise UsageError("--actors goes with --ray and is at least 1")
+        raise UsageError("--actors needs --ray and must be at least 1")
     if arguments.ray is not None and arguments.threads is not None:
-        raise UsageError(
-            "--threads goes without --ray; an actor ranks with one thread, --actors says how many there are"
-        )
+        raise UsageError("--threads does not work with --ray, whose actors have one thread each; use --actors")
     if arguments.block_rows < 1:
         raise UsageError(f"--block-rows must be at least 1, not {arguments.block_rows}")
     require("pyarrow", "score")
@@ -93,22 +94,21 @@ def run(arguments: argparse.Namespace) -> None:
                 lambda done: advance(done.rows),
             )  # fmt: skip
         seconds = time.perf_counter() - began
-    told = {"out": str(arguments.out), "sessions": plan.rows, "scored": todo, "parts": len(plan.blocks()),
-            "seconds": round(seconds, 3)}  # fmt: skip
     if arguments.json:
-        print_json(told)
+        print_json({"out": str(arguments.out), "sessions": plan.rows, "scored": todo, "parts": len(plan.blocks()),
+                    "seconds": round(seconds, 3)})  # fmt: skip
         return
-    kept = f", {plan.rows - todo:,} were there" if todo < plan.rows else ""
-    print(f"scored {todo:,} sessions in {seconds:.1f} s ({todo / max(seconds, 1e-9):,.0f} a second){kept}")
+    kept = f", {plan.rows - todo:,} were already there" if todo < plan.rows else ""
+    print(f"scored {todo:,} sessions in {seconds:.1f} s ({todo / max(seconds, 1e-9):,.0f} per second){kept}")
     print(f"wrote {arguments.out}: {plan.rows:,} sessions in {len(plan.blocks())} parts")
 
 
 def planned(arguments: argparse.Namespace) -> tuple[Scorer, Plan]:
-    """The loaded bundle and the plan that the arguments ask for."""
+    """Load the bundle and return it with the plan that the arguments ask for."""
     parts = part_files(arguments.sessions)
     foreign = next((part for part in parts if part.kind != "parquet"), None)
     if foreign is not None:
-        raise DataError(f"{foreign} is no Parquet file by its name; sessions come as .parquet")
+        raise DataError(f"{foreign} does not end in .parquet; write the sessions as Parquet")
     files = [part.source for part in parts]
     threads = 1 if arguments.ray is not None else arguments.threads or usable_cpus()
     asked = ScoringOptions(
@@ -119,7 +119,7 @@ def planned(arguments: argparse.Namespace) -> tuple[Scorer, Plan]:
     for path in files:
         scorer.check_kind(path)
     kept = kept_plan(arguments.out)
-    # A run that goes on ranks for the moment that it was begun at.
+    # A run that is continued keeps the time that it began with.
     now = (kept or {}).get("options", {}).get("at") or time.time_ns() // 1_000_000
     scorer.options = dataclasses.replace(
         asked,
@@ -132,7 +132,7 @@ def planned(arguments: argparse.Namespace) -> tuple[Scorer, Plan]:
 
 @contextlib.contextmanager
 def _progress(plan: Plan, blocks: list[Block], shown: bool) -> Iterator[Callable[[int], None]]:
-    """A bar over the rows on standard error, where rich is there."""
+    """Yield the callback of a bar over the rows on standard error; it does nothing without rich."""
     try:
         if not shown:
             raise ImportError

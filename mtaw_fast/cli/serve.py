@@ -23,57 +23,75 @@ def add_to(commands: Any) -> None:
         commands,
         "serve",
         run,
-        "Answer over HTTP: rankings, similar items, sessions; with hot reload, metrics and a playground.",
+        "Serve rankings, similar items and sessions over HTTP, with hot reload, metrics and a playground.",
         "mtaw-fast serve shop.bundle --workers 2\n"
         '  curl -s localhost:8000/v1/recommend -d \'{"session": ["sku-9", "sku-4"], "k": 5}\'',
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", nargs="?", help="the folder to serve")
     parser.add_argument(
         "--bundle", dest="side_by_side", action="append", default=[], type=_weighted, metavar="FOLDER=WEIGHT",
-        help="in place of BUNDLE, for each of several that are served side by side: how much of the sessions it "
-        "answers, by a hash of their ids. One without an id is the first one's",
+        help="instead of BUNDLE, repeat for several bundles: WEIGHT is the share of the sessions that FOLDER answers, "
+        "chosen by a hash of the session id. The first bundle answers sessions without an id",
     )  # fmt: skip
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0 takes a free one (default: 8000)")
     parser.add_argument(
         "--workers", type=_workers, default=1, metavar="N",
-        help="processes that share the mapped bundle; auto: one for each processor that this one may use (default: 1)",
+        help="worker processes, which share the memory of the bundle; auto: one per usable processor (default: 1)",
     )  # fmt: skip
     add_serving_options(parser)
     sessions = parser.add_argument_group("sessions kept by the server")
-    sessions.add_argument("--sessions", metavar="WHERE", help="memory (one worker only) or redis://host:6379/0")
+    sessions.add_argument(
+        "--sessions", metavar="WHERE", help="keep sessions in memory (one worker only) or in redis://host:6379/0"
+    )
     sessions.add_argument(
         "--sessions-password-file", type=Path, metavar="FILE",
-        help=f"holds the password of that Redis (default: ${_PASSWORD_VARIABLE})",
+        help=f"file with the password of that Redis (default: ${_PASSWORD_VARIABLE})",
     )  # fmt: skip
-    sessions.add_argument("--session-ttl", type=float, default=1800, metavar="SECONDS", help="(default: 1800)")
-    sessions.add_argument("--max-sessions", type=int, default=100_000, metavar="N", help="in memory (default: 100000)")
+    sessions.add_argument(
+        "--session-ttl", type=float, default=1800, metavar="SECONDS", help="drop a session this long after its last "
+        "click (default: 1800)",
+    )  # fmt: skip
+    sessions.add_argument(
+        "--max-sessions", type=int, default=100_000, metavar="N", help="most sessions in memory (default: 100000)"
+    )
     sessions.add_argument(
         "--max-sessions-bytes", type=int, default=256 << 20, metavar="BYTES",
-        help="of memory that all of them take (default: 268435456)",
+        help="most memory of all sessions together (default: 268435456)",
     )  # fmt: skip
     add_learning_options(parser)
     limits = parser.add_argument_group("limits")
-    limits.add_argument("--max-body", type=int, default=1 << 20, metavar="BYTES", help="(default: 1048576)")
-    limits.add_argument("--max-clicks", type=int, default=1000, metavar="N", help="in a session (default: 1000)")
-    limits.add_argument("--max-k", type=int, default=500, metavar="N", help="results (default: 500)")
-    limits.add_argument("--max-batch", type=int, default=256, metavar="N", help="sessions (default: 256)")
     limits.add_argument(
-        "--max-connections", type=int, default=4096, metavar="N",
-        help="open at once, a worker; the one idle for longest makes room (default: 4096)",
-    )  # fmt: skip
-    limits.add_argument("--queue", type=int, default=256, metavar="N", help="waiting, a worker (default: 256)")
-    limits.add_argument("--deadline", type=float, default=1000, metavar="MS", help="to wait in it (default: 1000)")
-    limits.add_argument(
-        "--read-timeout", type=float, default=10, metavar="SECONDS",
-        help="for a client to send its request, and to read the answer (default: 10)",
-    )  # fmt: skip
-    limits.add_argument(
-        "--shutdown-timeout", type=float, default=30, metavar="SECONDS", help="at shutdown (default: 30)"
+        "--max-body", type=int, default=1 << 20, metavar="BYTES", help="largest request (default: 1048576)"
     )
     limits.add_argument(
+        "--max-clicks", type=int, default=1000, metavar="N", help="most clicks in a session (default: 1000)"
+    )
+    limits.add_argument("--max-k", type=int, default=500, metavar="N", help="most items in an answer (default: 500)")
+    limits.add_argument(
+        "--max-batch", type=int, default=256, metavar="N", help="most sessions in a request (default: 256)"
+    )
+    limits.add_argument(
+        "--max-connections", type=int, default=4096, metavar="N",
+        help="most open connections per worker; beyond it, the longest idle one is closed (default: 4096)",
+    )  # fmt: skip
+    limits.add_argument(
+        "--queue", type=int, default=256, metavar="N", help="most waiting requests per worker (default: 256)"
+    )
+    limits.add_argument(
+        "--deadline", type=float, default=1000, metavar="MS", help="longest wait in the queue (default: 1000)"
+    )
+    limits.add_argument(
+        "--read-timeout", type=float, default=10, metavar="SECONDS",
+        help="time for a client to send its request, and to read the answer (default: 10)",
+    )  # fmt: skip
+    limits.add_argument(
+        "--shutdown-timeout", type=float, default=30, metavar="SECONDS",
+        help="time to finish open requests at shutdown (default: 30)",
+    )  # fmt: skip
+    limits.add_argument(
         "--micro-batch", type=int, default=16, metavar="N",
-        help="waiting requests to rank in one pass over the catalog at most; 1: none (default: 16)",
+        help="most waiting requests that are ranked in one pass over the catalog; 1 turns this off (default: 16)",
     )  # fmt: skip
     operation = parser.add_argument_group("operation")
     operation.add_argument(
@@ -85,45 +103,50 @@ def add_to(commands: Any) -> None:
     )
     operation.add_argument(
         "--admin-token-file", type=Path, metavar="FILE",
-        help="holds the bearer token of the routes below /admin, which refuse everybody without one (default: "
+        help="file with the bearer token of the routes below /admin; without a token they refuse everybody (default: "
         f"${_TOKEN_VARIABLE})",
     )  # fmt: skip
     operation.add_argument(
         "--feedback", metavar="WHERE",
-        help="keep what comes to POST /v1/feedback: a FILE of JSON lines, a folder (FOLDER/) with one a day, or "
-        "redis://host:6379/0 (default: there is no such route)",
+        help="add the route POST /v1/feedback and store its bodies in a FILE of JSON lines, in FOLDER/ with a file per "
+        "day, or in redis://host:6379/0 (default: no such route)",
     )  # fmt: skip
     operation.add_argument(
         "--cors-origin", action="append", default=[], metavar="ORIGIN",
-        help="whose pages may read answers below /v1 and send clicks, as in https://shop.example; may be repeated "
-        "(default: none)",
+        help="origin whose pages may read answers below /v1 and send clicks, such as https://shop.example; repeat for "
+        "more (default: none)",
     )  # fmt: skip
     operation.add_argument("--access-log", action="store_true", help="log every request")
     replicas = parser.add_argument_group("replicas on Ray (docs/beyond-one-machine.md)")
     replicas.add_argument(
         "--ray", nargs="?", const="local", metavar="ADDRESS",
-        help="serve by replicas on the cluster at that address, and leave them there; without one, on a Ray of this "
-        "machine for as long as the command runs. The same again with another bundle rolls them to it",
+        help="serve with replicas on the Ray cluster at ADDRESS, which keep running after the command; "
+            "without ADDRESS, "
+        "on a Ray on this host while the command runs. Run it again with another bundle to roll the replicas to it",
     )  # fmt: skip
     replicas.add_argument(
-        "--replicas", default="1", metavar="N[..M]", help="how many; N..M lets their queues decide (default: 1)"
+        "--replicas", default="1", metavar="N[..M]",
+        help="number of replicas; N..M scales it with their queues (default: 1)",
+    )  # fmt: skip
+    replicas.add_argument(
+        "--replica-cpus", type=float, default=1.0, metavar="CPUS", help="processors of each replica (default: 1)"
     )
-    replicas.add_argument("--replica-cpus", type=float, default=1.0, metavar="CPUS", help="of each (default: 1)")
     operation.add_argument(
         "--trusted-host", action="append", default=[], metavar="NAME",
-        help="a name of this service, beside --host, under which clicks need not be declared as JSON; may be repeated",
+        help="another host name of this service: requests to it may send clicks without a JSON content type; repeat "
+        "for more",
     )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Serve until told to stop."""
+    """Serve until a signal stops the service."""
     for package in ("litestar", "msgspec", "uvicorn"):
         require(package, "serve")
     from mtaw_fast.service.settings import REDIS, Limits, Settings
 
     side_by_side = tuple(arguments.side_by_side)
     if (arguments.bundle is None) == (not side_by_side):
-        raise UsageError("name one BUNDLE, or several as --bundle FOLDER=WEIGHT; not both, and not none")
+        raise UsageError("give either one BUNDLE, or several as --bundle FOLDER=WEIGHT")
     bundle = arguments.bundle = arguments.bundle or side_by_side[0][0]
     settings = Settings(
         bundle=bundle,
@@ -174,20 +197,20 @@ def _serve_replicas(settings: Any, arguments: argparse.Namespace) -> None:
 
     least, dots, most = arguments.replicas.partition("..")
     if not least.isdecimal() or not (most if dots else least).isdecimal():
-        raise UsageError(f"--replicas {arguments.replicas!r}: write a number, or two as in 2..8")
-    if arguments.sessions_password_file is None:  # every replica reads the variable itself
+        raise UsageError(f"--replicas {arguments.replicas!r}: write a number, or a range such as 2..8")
+    if arguments.sessions_password_file is None:  # every replica reads the environment variable itself
         settings = dataclasses.replace(settings, sessions_password=None)
     scaling = Scaling(int(least), int(most or least), cpus=arguments.replica_cpus)
     serve_replicas(settings, scaling, arguments.ray)
 
 
 def _workers(text: str) -> int:
-    """A number of workers; 'auto' is one for each usable processor."""
+    """Parse the number of workers; 'auto' is one per usable processor."""
     return usable_cpus() if text == "auto" else int(text)
 
 
 def _weighted(text: str) -> tuple[Path, float]:
-    """A folder and its weight."""
+    """Parse FOLDER=WEIGHT."""
     folder, equals, weight = text.rpartition("=")
     try:
         if not (folder and equals):
@@ -198,28 +221,28 @@ def _weighted(text: str) -> tuple[Path, float]:
 
 
 def _place(where: str | None, schemes: tuple[str, ...]) -> str | None:
-    """A path that holds wherever a process works; an address as it is."""
+    """Return an address unchanged, and a path as an absolute one, which is valid in every process."""
     if where is None or where.startswith(schemes):
         return where
     if not where:
-        raise UsageError("--feedback is empty; name a file, a folder or a redis:// address")
+        raise UsageError("--feedback is empty; give a file, a folder or a redis:// address")
     return str(Path(where).absolute()) + (os.sep if where.endswith(os.sep) else "")
 
 
 def _secret(path: Path | None, variable: str, flag: str, what: str) -> str | None:
-    """A secret from its file or the environment; None where neither is there."""
+    """Read a secret from its file or the environment; return None if neither has one."""
     if path is None:
         return os.environ.get(variable, "").strip() or None
     secret = path.read_text(encoding="utf-8", errors="replace").strip()
     if not secret:
-        raise UsageError(f"{path} holds no {what}; write one, or leave {flag} out")
+        raise UsageError(f"{path} has no {what}; write one, or leave {flag} out")
     return secret
 
 
 def _token(path: Path | None) -> str | None:
-    """The admin token, which a header must be able to carry."""
+    """Read the admin token and check that an HTTP header can carry it."""
     token = _secret(path, _TOKEN_VARIABLE, "--admin-token-file", "token")
     if token is not None and (not (token.isascii() and token.isprintable()) or " " in token):
         where = f"${_TOKEN_VARIABLE}" if path is None else str(path)
-        raise UsageError(f"the token in {where} must be of ASCII characters without blanks; make one with such alone")
+        raise UsageError(f"the token in {where} must be printable ASCII without spaces; write another one")
     return token

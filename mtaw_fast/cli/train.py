@@ -1,4 +1,4 @@
-"""`mtaw-fast train`: from a data set to a bundle."""
+"""`mtaw-fast train`: train a model on a data set and write a bundle."""
 
 from __future__ import annotations
 
@@ -35,52 +35,61 @@ def add_to(commands: Any) -> None:
     )
     parser.epilog = f"{parser.epilog}\n\n{_phases_text()}\n\n{_settings_text()}"
     parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder made by 'prepare'")
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder to write; BUNDLE.training keeps the run")
+    parser.add_argument(
+        "bundle", type=Path, metavar="BUNDLE", help="folder to write; BUNDLE.training keeps the state of the run"
+    )
     parser.add_argument("--preset", default=DEFAULT_PRESET, help=f"{', '.join(PRESETS)} (default: {DEFAULT_PRESET})")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting; repeat for more"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; repeat for more"
     )
-    parser.add_argument("--weights", metavar="TYPE=W,..", help=WEIGHTS_HELP.format(what="the losses and on validation"))
+    parser.add_argument(
+        "--weights", metavar="TYPE=W,..", help=WEIGHTS_HELP.format(what="the losses and the validation metrics")
+    )
     parser.add_argument("--epochs", type=int, help="short for --set epochs=N")
     parser.add_argument("--seed", type=int, help="short for --set seed=N")
-    parser.add_argument("--resume", action="store_true", help="continue a training that was cut off")
-    parser.add_argument("--overwrite", action="store_true", help="replace the bundle and any earlier run")
-    parser.add_argument("--no-refit", action="store_true", help="keep the model that never saw the validation sessions")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted run")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing bundle and its run")
+    parser.add_argument(
+        "--no-refit", action="store_true", help="keep the model that was trained without the validation sessions"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     parser.add_argument(
         "--threads", type=thread_count, default=None, metavar="N|auto",
-        help="of the loss and the session memory; no result depends on it (default: auto, what affinity and CPU quota "
-        "leave to this process)",
+        help="threads of the loss and the session memory; results do not depend on it (default: auto, the processors "
+        "that affinity and CPU quota allow)",
     )  # fmt: skip
     parser.add_argument(
         "--encoder-threads", type=thread_count, default=1, metavar="N|auto",
-        help="PyTorch's in a step; more is faster on a machine of its own, far slower beside other work, and rounds "
-        "differently (default: 1)",
+        help="PyTorch threads in a training step; more are faster on an otherwise idle host, much slower "
+            "on a busy one, "
+        "and round differently (default: 1)",
     )  # fmt: skip
     parser.add_argument(
-        "--mlflow", metavar="URI", help="keep a run in MLflow, such as http://host:5000 or sqlite:///mlflow.db (the "
-        "extra 'mlflow'): settings, metrics, curves, and the bundle as a model; --resume goes on in the same run",
+        "--mlflow", metavar="URI", help="log the run to MLflow, such as http://host:5000 or sqlite:///mlflow.db (the "
+        "extra 'mlflow'): settings, metrics, curves, and the bundle as a model; --resume continues the same run",
     )  # fmt: skip
-    parser.add_argument("--mlflow-experiment", default="mtaw-fast", metavar="NAME", help="made where it is missing")
+    parser.add_argument(
+        "--mlflow-experiment", default="mtaw-fast", metavar="NAME", help="MLflow experiment; created if it is missing"
+    )
     parser.add_argument(
         "--table-memory", type=_gigabytes, default=None, metavar="GB|auto",
-        help="for building the session memory's tables: where one pass might take more, they are built in ranges of "
-        "items, with the same bits, and that is said (default: auto, half of what is free)",
+        help="memory for building the tables of the session memory; if one pass might need more, they are built in "
+        "several passes with the same result (default: auto, half of the free memory)",
     )  # fmt: skip
     parser.add_argument(
         "--budget-minutes", type=_minutes, default=90.0, metavar="MINUTES",
-        help="what the training may take with the full softmax, by its first steps here; a large log that would take "
-        "longer is trained on samples of the catalog, and that is said (default: 90)",
+        help="longest training with the full softmax, estimated from its first steps; a log that would take longer is "
+        "trained with sampled negatives (default: 90)",
     )  # fmt: skip
     parser.add_argument(
         "--plan", action="store_true",
-        help="print the plan, with the time and memory that the first steps promise, and stop",
+        help="print the plan with its estimated time and memory, and stop",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the result as JSON, without progress bars")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Train, then write the bundle."""
+    """Train and write the bundle."""
     wait_passively()
     require("torch", "train")
     if Launch.of() is None:
@@ -100,7 +109,7 @@ def _train(arguments: argparse.Namespace) -> None:
     config = _config(arguments)
     if arguments.plan:
         if Launch.of() is not None:
-            raise UsageError("--plan tells of one process; run it without torchrun")
+            raise UsageError("--plan works in one process only; run it without torchrun")
         _print_plan(arguments, config)
         return
     with contextlib.ExitStack() as stack:
@@ -110,7 +119,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
             group = stack.enter_context(joined(arguments.device))
             if not group.leads:
-                logging.getLogger("mtaw_fast").setLevel(logging.ERROR)  # rank 0 says what there is to say
+                logging.getLogger("mtaw_fast").setLevel(logging.ERROR)  # rank 0 logs for the group
                 group.follow(arguments.dataset)
                 return
             if group.resumes(run_folder_of(arguments.bundle)):
@@ -161,19 +170,19 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _say_plan(plan: Any) -> None:
-    """On stderr, so that --json stays what a script reads."""
+    """Print to stderr, because scripts read the JSON from stdout."""
     print("\n".join(plan.lines()), file=sys.stderr, flush=True)
 
 
 def _print_plan(arguments: argparse.Namespace, config: Config) -> None:
-    """Print what the training would be."""
+    """Print the plan of a new training."""
     from mtaw_fast.training.memory_tables import TableMemory, training_table_memory
     from mtaw_fast.training.plan.estimate import plan_training
     from mtaw_fast.training.run import device_of
     from mtaw_fast.training.threads import Threads, training_threads
 
     if arguments.resume:
-        raise UsageError("--plan tells of a new run; one that is resumed keeps its plan, and prints it when it starts")
+        raise UsageError("--plan works for a new run only; a resumed run prints its own plan when it starts")
     threads = Threads.of(arguments.threads, arguments.encoder_threads or usable_cpus())
     table_memory = None if arguments.table_memory is None else round(arguments.table_memory * 1e9)
     with (
@@ -208,43 +217,43 @@ def _mlflow_run(arguments: argparse.Namespace, dataset: Dataset, config: Config)
 
 
 def _phases_text() -> str:
-    """What the phases are, in the order in which the progress line counts them."""
+    """Return the help text about the phases, in the order in which the progress line counts them."""
     few = " and ".join(phases_of(preset("paper"), True))
-    lines = [f"phases, as the progress line counts them (the preset 'paper' has {few}):"]
+    lines = [f"phases in the order of the progress line (the preset 'paper' has {few}):"]
     for name, text in EXPLAINED.items():
         lines.append(textwrap.fill(text, width=78, initial_indent=f"  {name:14}", subsequent_indent=" " * 16))
     return "\n".join(lines)
 
 
 def _gigabytes(text: str) -> float | None:
-    """A size as typed; None for auto."""
+    """Parse a size in GB; return None for auto."""
     try:
         size = None if text == "auto" else float(text)
     except ValueError:
         size = 0.0
     if size is not None and not 0 < size < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; write GB above 0, such as 2.5, or auto")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write GB above 0, such as 2.5, or auto")
     return size
 
 
 def _minutes(text: str) -> float:
-    """A budget as typed."""
+    """Parse a budget in minutes."""
     try:
         minutes = float(text)
     except ValueError:
         minutes = -1.0
     if not 0 <= minutes < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time; write minutes, such as 90")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time; write minutes, such as 90")
     return minutes
 
 
 def _settings_text() -> str:
-    """The settings of the default preset, and in what the others differ from it."""
+    """Return the help text about the settings: the default preset's values, and how the other presets differ."""
     default = preset(DEFAULT_PRESET).as_dict()
     parts = []
     for name in (DEFAULT_PRESET, *(other for other in PRESETS if other != DEFAULT_PRESET)):
         values = preset(name).as_dict()
-        what = "settings and their values" if name == DEFAULT_PRESET else "what is different"
+        what = "settings and their values" if name == DEFAULT_PRESET else "changed settings"
         shown = [f"{key}={value}" for key, value in values.items() if name == DEFAULT_PRESET or value != default[key]]
         lines = textwrap.fill(", ".join(shown), width=78, initial_indent="  ", subsequent_indent="  ")
         parts.append(f"{what} in the preset '{name}':\n{lines}")

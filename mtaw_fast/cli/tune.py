@@ -1,4 +1,4 @@
-"""`mtaw-fast tune`: better settings for a data set, found on its validation sessions."""
+"""`mtaw-fast tune`: search for better settings on a data set's validation sessions."""
 
 from __future__ import annotations
 
@@ -20,29 +20,34 @@ def add_to(commands: Any) -> None:
         commands,
         "tune",
         run,
-        "Look for better settings on a data set's validation sessions (Optuna: the extra 'tune').",
+        "Search for better settings on the validation sessions of a data set (Optuna: the extra 'tune').",
         "mtaw-fast tune shop.dataset --trials 30",
     )
     parser.add_argument(
-        "dataset", type=Path, metavar="DATASET", help="folder made by 'prepare'; its test is never read"
+        "dataset", type=Path, metavar="DATASET", help="folder made by 'prepare'; its test split is never read"
     )
-    parser.add_argument("--preset", default=DEFAULT_PRESET, choices=tuple(PRESETS), help="settings to begin with")
+    parser.add_argument("--preset", default=DEFAULT_PRESET, choices=tuple(PRESETS), help="settings to start from")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change one of them; repeat for more"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; repeat for more"
     )
-    parser.add_argument("--weights", metavar="TYPE=W,..", help=WEIGHTS_HELP.format(what="the losses and on validation"))
-    parser.add_argument("--trials", type=int, default=20, metavar="N", help="settings to try, at most")
-    parser.add_argument("--seconds", type=float, metavar="S", help="begin no trial after so long (default: no limit)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the search")
+    parser.add_argument(
+        "--weights", metavar="TYPE=W,..", help=WEIGHTS_HELP.format(what="the losses and the validation metrics")
+    )
+    parser.add_argument("--trials", type=int, default=20, metavar="N", help="most settings to try")
+    parser.add_argument("--seconds", type=float, metavar="S", help="start no trial after this time (default: no limit)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the search")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     parser.add_argument(
-        "--threads", type=thread_count, metavar="N|auto", help="of the loss and the session memory (default: auto)"
+        "--threads",
+        type=thread_count,
+        metavar="N|auto",
+        help="threads of the loss and the session memory (default: auto)",
     )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON, without a line a trial")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, without a line per trial")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Search and tell the best settings as a command."""
+    """Search and print the best settings as a train command."""
     given = [*arguments.set, *([] if arguments.weights is None else [f"type_weights={arguments.weights}"])]
     wait_passively()
     found = tune(
@@ -53,7 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         device=arguments.device,
         threads=arguments.threads,
-        progress=None if arguments.json else _tell,
+        progress=None if arguments.json else _print_trial,
     )
     words = ["mtaw-fast", "train", str(arguments.dataset), "BUNDLE", "--preset", arguments.preset]
     words += [word for assignment in (*given, *found.assignments()) for word in ("--set", assignment)]
@@ -68,11 +73,11 @@ def run(arguments: argparse.Namespace) -> None:
         )
         return
     first, best = found.trials[0], found.best
-    print(f"best: trial {best.number}, {_metrics(best)} (settings as they were: {_metrics(first)})")
+    print(f"best: trial {best.number}, {_metrics(best)} (initial settings: {_metrics(first)})")
     print(command)
 
 
-def _tell(trial: Trial) -> None:
+def _print_trial(trial: Trial) -> None:
     settings = ", ".join(f"{name} {value:.3g}" for name, value in trial.settings.items())
     reached = "" if trial.state == "complete" else f", {trial.state} at {trial.share:.0%} of the sessions"
     print(f"trial {trial.number}: {_metrics(trial)}{reached}  ({settings})", file=sys.stderr)

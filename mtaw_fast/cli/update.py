@@ -1,4 +1,4 @@
-"""`mtaw-fast update`: a new day's log taken into a bundle, in seconds instead of a training."""
+"""`mtaw-fast update`: add a new log to a bundle in seconds, without a training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mtaw_fast.model.model import Model
 from mtaw_fast.online.batch_update import UpdateSummary, apply_log
 from mtaw_fast.system.cpus import usable_cpus
 
-_KEPT = ("grown_from",)  # of the manifest
+_KEPT = ("grown_from",)  # manifest keys that an update keeps
 
 
 def add_to(commands: Any) -> None:
@@ -26,19 +26,19 @@ def add_to(commands: Any) -> None:
         commands,
         "update",
         run,
-        "Take a log into a bundle: sessions, items and counts; what it learned before is not learned twice.",
+        "Add the sessions, items and counts of a log to a bundle. Clicks that it learned before are not learned twice.",
         "mtaw-fast update shop.bundle monday.csv --refit ranker",
     )
     add_log_arguments(parser)
     parser.add_argument(
-        "--refit", choices=("ranker", "all"), help="let the ranker, or ranker and encoder, go on with what came"
+        "--refit", choices=("ranker", "all"), help="also train the ranker, or ranker and encoder, on the new sessions"
     )
-    parser.add_argument("--device", default="cpu", help="of --refit all: auto, cpu or cuda (default: cpu)")
-    parser.add_argument("--json", action="store_true", help="print what was done as JSON")
+    parser.add_argument("--device", default="cpu", help="device of --refit all: auto, cpu or cuda (default: cpu)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Update and tell what came and what was refused."""
+    """Update the bundle and print what was learned and what was refused."""
     began = time.perf_counter()
     if arguments.refit:
         wait_passively()
@@ -46,11 +46,11 @@ def run(arguments: argparse.Namespace) -> None:
     bundle = Bundle.load(arguments.bundle)
     log = log_of(bundle, arguments.log)
     limits = limits_for(arguments.learn_limit)
-    model, taken = apply_log(log, limits, threads=usable_cpus())
+    model, summary = apply_log(log, limits, threads=usable_cpus())
     history: list[dict[str, Any]] = []
     refit_began = time.perf_counter()
     if arguments.refit:
-        model, history = _refitted(arguments, bundle, model, taken)
+        model, history = _refitted(arguments, bundle, model, summary)
     refit_seconds = time.perf_counter() - refit_began
     about = {name: bundle.manifest[name] for name in _KEPT if name in bundle.manifest}
     lost = sorted(set(ADDED_PARTS) & bundle.manifest["files"].keys())
@@ -58,43 +58,43 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.bundle, model, metrics=bundle.metrics, dataset=bundle.dataset, overwrite=True, about=about,
         instead_of=bundle,
     )  # fmt: skip
-    told = {
-        **dataclasses.asdict(taken),
+    result = {
+        **dataclasses.asdict(summary),
         "seconds": round(time.perf_counter() - began, 2),
         "refit_seconds": round(refit_seconds, 2) if arguments.refit else 0.0,
         "refit": history,
         "to_export_again": lost,
     }
     if arguments.json:
-        print_json({"bundle": str(arguments.bundle), **told})
+        print_json({"bundle": str(arguments.bundle), **result})
         return
     print(
-        f"{taken.clicks:,} clicks of {taken.sessions:,} sessions: {taken.learned_clicks:,} learned in "
-        f"{taken.learned_sessions:,} sessions, {taken.known_clicks:,} known before, {taken.new_items:,} new items"
+        f"{summary.clicks:,} clicks of {summary.sessions:,} sessions: {summary.learned_clicks:,} learned in "
+        f"{summary.learned_sessions:,} sessions, {summary.known_clicks:,} known before, {summary.new_items:,} new items"
     )
-    refused = ", ".join(f"{reason} {count:,}" for reason, count in sorted(taken.refused.items()))
+    refused = ", ".join(f"{reason} {count:,}" for reason, count in sorted(summary.refused.items()))
     print(f"refused: {refused or 'nothing'}")
     if lost:
-        print(f"gone with the old catalog: {', '.join(lost)}; run 'mtaw-fast export' again")
-    print(f"wrote {arguments.bundle} in {told['seconds']:.1f} s")
+        print(f"removed, as made for the old catalog: {', '.join(lost)}; run 'mtaw-fast export' again")
+    print(f"wrote {arguments.bundle} in {result['seconds']:.1f} s")
 
 
 def _refitted(
-    arguments: argparse.Namespace, bundle: Bundle, model: Model, taken: UpdateSummary
+    arguments: argparse.Namespace, bundle: Bundle, model: Model, summary: UpdateSummary
 ) -> tuple[Model, list[dict[str, Any]]]:
-    """The model with what --refit asks for, and the records of its epochs."""
+    """Return the model trained as --refit says, and the records of the epochs."""
     from mtaw_fast.cli.progress import TrainingProgress
     from mtaw_fast.training.refit import refit_encoder, refit_ranker
     from mtaw_fast.training.reporting import Silent
     from mtaw_fast.training.run import device_of
 
-    if not taken.learned_sessions:
-        raise UsageError("nothing came with the log, so there is nothing to refit with; leave --refit out")
+    if not summary.learned_sessions:
+        raise UsageError("the log has no new session, so there is nothing to refit with; leave --refit out")
     min_prefix, folder = min_prefix_of(bundle), arguments.bundle.resolve().parent
     with contextlib.nullcontext(Silent()) if arguments.json else TrainingProgress() as reporter:
-        # The ranker first: it learns from an encoder that does not know the new sessions.
+        # The ranker first: its examples need an encoder that has not seen the new sessions.
         model, history = refit_ranker(
-            model, taken.learned_sessions, bundle.model.learned_until, min_prefix, folder, reporter
+            model, summary.learned_sessions, bundle.model.learned_until, min_prefix, folder, reporter
         )
         if arguments.refit == "all":
             model, records = refit_encoder(model, min_prefix, folder, device_of(arguments.device), reporter)

@@ -1,11 +1,11 @@
 """A data set on disk: training sessions, test samples and the id table in one mapped folder.
 
     manifest.json           format, counts, name, min_prefix, names of the types, how it was prepared, its reader
-    train-<hash>.safetensors    items, offsets[, times][, types]; of a sharded set (`stored`) one file a part
+    train-<hash>.safetensors    items, offsets[, times][, types]; a sharded set has one such file per part
     test-<hash>.safetensors     items, offsets, targets, session[, times, target_times][, types, target_types][, unseen]
     ids-<hash>.safetensors      the external ids
 
-The manifest is written last and atomically: a folder without it is no data set.
+The manifest is written last and atomically: a folder without one is not a data set. `dataset_files` has the details.
 """
 
 from __future__ import annotations
@@ -37,43 +37,43 @@ from mtaw_fast.storage.tensor_file import write_tensors
 
 
 def refuse_existing(folder: Path, overwrite: bool = False) -> None:
-    """Raise UsageError where `folder` already holds a data set (something else, with `overwrite`), DataError where
-    nothing can be written into it."""
+    """Raise UsageError if `folder` already has a data set (with `overwrite`: something else), and DataError if it
+    cannot be written."""
     if (folder / "manifest.json").exists():
         if not overwrite:
             raise UsageError(
                 f"{folder} already holds a data set; pass --overwrite (overwrite=True) or choose another folder"
             )
         if not _is_dataset(folder):
-            raise UsageError(f"{folder} holds something else than a data set; choose another folder")
+            raise UsageError(f"{folder} is not a data set folder; choose another folder")
     check_writable(folder, DataError)
 
 
 def check_name(name: str) -> None:
-    """Raise DataError on a data set's name that no manifest can hold."""
+    """Raise DataError if a data set's name is not UTF-8 text, which the manifest needs."""
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise DataError(f"data set {name!r}: its name is no UTF-8 text; give another name") from None
+        raise DataError(f"data set {name!r}: its name is not UTF-8 text; give another name") from None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
-    """What a reader makes and training reads.
+    """Training sessions and test samples, as a reader makes them and training reads them.
 
-    train: whole sessions in order of their last click (in the source: that one may have been left out since, its item
-    being rare), every one of at least `min_prefix` + 1 clicks. Within a session times do not fall, but where
-    RetailRocket's script joins two visitors.
-    test: next-click samples; their session numbers group prefixes of one session. Both have times and types of their
-    clicks where the source has them; a set of format 1 or 2 has times of training clicks alone.
+    train: whole sessions of at least `min_prefix` + 1 clicks, in order of their last click in the source (a click that
+    is later removed because its item is rare still counts for the order). Times do not decrease within a session,
+    except where RetailRocket's script joins two visitors.
+    test: next-click samples; `session` groups the prefixes of one session. Both splits have the times and types of
+    their clicks if the source has them; a set of format 1 or 2 has times of the training clicks only.
     ids: external ids of the N items.
     min_prefix: the shortest prefix that counts as a sample.
-    preparation: how it was made (reader and its settings), kept for the record.
-    type_names: what the codes of the clicks' types stand for; empty without types.
-    reader: how another log of the same source is read (`readers.read_stream`): its format and the options that say
-    what is where. Empty where the set was made by other means.
-    unseen: int32[M], test clicks that are no targets since training never saw their items, each by the number of its
-    session: one of the samples' or, of a session without a sample, one of its own. None where there is none.
+    preparation: how the set was made: the reader and its settings.
+    type_names: the names of the codes in `types`; empty without types.
+    reader: how to read another log of the same source (`readers.read_stream`): the format and its options. Empty if no
+    reader made the set.
+    unseen: int32[M], the sessions of test clicks that are not targets because training never saw their items. A number
+    is that of the session's samples, or one of its own for a session without samples. None without such clicks.
     """
 
     name: str
@@ -103,12 +103,12 @@ class Dataset:
 
     @property
     def n_train_samples(self) -> int:
-        """Prefixes of at least `min_prefix` clicks in the training sessions that have a next click."""
+        """The number of training prefixes of at least `min_prefix` clicks that have a next click."""
         return int(np.maximum(self.train.lengths - self.min_prefix, 0).sum())
 
     def summary(self) -> dict[str, Any]:
-        """What it holds in plain JSON values: counts, from when to when (milliseconds), training clicks of each type,
-        and the report on its log where it was made with one."""
+        """Return plain JSON values: counts, first and last time (milliseconds), training clicks by type, and the report
+        on the log, if there is one."""
         train, types = self.train, self.train.types
         times = None if train.times is None else [int(train.times.min()), int(train.times.max())]
         counts = None if types is None else np.bincount(types, minlength=len(self.type_names)).tolist()
@@ -124,20 +124,20 @@ class Dataset:
         }
 
     def save(self, folder: str | os.PathLike[str], overwrite: bool = False) -> None:
-        """Write the folder (made if missing); `overwrite` replaces a data set that is there, whose readers keep it.
+        """Write the folder. `overwrite` replaces an existing data set; processes that have it open keep their copy.
 
-        Raises UsageError where it already holds a data set, DataError where somebody else is writing one there.
+        Raises UsageError if the folder already has a data set, DataError if another process is writing one there.
         """
         folder = Path(folder)
         refuse_existing(folder, overwrite)
         with folder_lock(folder, DataError):
-            refuse_existing(folder, overwrite)  # by somebody else meanwhile
+            refuse_existing(folder, overwrite)  # again, as another process may have written one meanwhile
             sweep_drafts(folder)
             old = set(folder.glob("*.safetensors"))
             self._write(folder, old)
 
     def _write(self, folder: Path, old: set[Path]) -> None:
-        """Write the files, then the manifest; a data set's files among those that were there (`old`) go at the end."""
+        """Write the files, then the manifest, then remove the data set files among `old`, which existed before."""
         manifest_path = folder / "manifest.json"
         written: list[Path] = []
         try:
@@ -154,7 +154,7 @@ class Dataset:
             write_json(manifest_path, self._manifest(files))
         except BaseException:
             for path in written:
-                if path not in old:  # it may be a file of the data set that stays
+                if path not in old:  # a file in `old` belongs to the data set that stays
                     path.unlink(missing_ok=True)
             raise
         for path in old.difference(written):
@@ -174,8 +174,8 @@ class Dataset:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Dataset:
-        """Map a data set folder; the training parts of a sharded one are joined in memory, 12 bytes a click (13 with
-        types) and 8 a session. Raises DataError where it is missing, damaged or of a newer format."""
+        """Map a data set folder. The training parts of a sharded set are joined in memory: 12 bytes per click (13 with
+        types) and 8 per session. Raises DataError if the folder is missing, damaged or of a newer format."""
         found = read_stored(Path(folder))
         train = found.parts[0] if len(found.parts) == 1 else Sessions.concatenate(found.parts)
         return cls(
@@ -188,5 +188,5 @@ def _is_dataset(folder: Path) -> bool:
     try:
         manifest = read_json(folder / "manifest.json", DataError)
     except DataError:
-        return True  # a damaged manifest: overwriting is the mend
+        return True  # overwriting repairs a damaged manifest
     return isinstance(manifest, dict) and manifest.get("format") == "mtaw_fast dataset"

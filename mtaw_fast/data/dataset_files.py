@@ -1,7 +1,8 @@
-"""A data set folder as it lies: manifest, files, what is checked of them; training in one file or in parts.
+"""The files of a data set folder: the manifest, the arrays, and their checks; training in one file or in parts.
 
-A sharded set's training sessions are in parts, each a file of whole sessions, in order. Beside every part its manifest
-states hash and size of the one file that they would make: its fingerprint is that of the same set in one piece.
+The training sessions of a sharded set are in parts: files of whole sessions, in order. The manifest has the hash and
+size of every part, and those of the single file that the parts would make. So the fingerprint equals that of the same
+set in one piece.
 """
 
 from __future__ import annotations
@@ -23,20 +24,19 @@ from mtaw_fast.storage.tensor_file import digest_of_joined, map_tensors
 
 FORMAT_VERSION = 3
 SHARDED_VERSION = 4
-# 1: text ids by sorted BLAKE2b hashes (`item_ids`). 1 and 2: training clicks alone have times, `timestamps` in seconds.
-# 4: as 3, training in parts.
+# 1: text ids by sorted BLAKE2b hashes (`item_ids`). 1 and 2: only training clicks have times, `timestamps` in seconds.
+# 4: as 3, with the training sessions in parts.
 READABLE_VERSIONS = (1, 2, FORMAT_VERSION, SHARDED_VERSION)
 _TIMED_VERSION = 3
 _FILES = ("train", "test", "ids")
-_TRAIN_ARRAYS = ("items", "offsets", "times", "types")  # their order is that of the file
+_TRAIN_ARRAYS = ("items", "offsets", "times", "types")  # in the order of the file
 DATA_FILE = re.compile(rf"({'|'.join(_FILES)})-[0-9a-f]{{12}}\.safetensors")
 _DRAFT = re.compile(rf"({'|'.join(_FILES)})\.safetensors|\.(({'|'.join(_FILES)})\.safetensors|manifest\.json)\..*\.tmp")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stored:
-    """A data set of which nothing is joined: `parts` are its training sessions end to end, mapped. The rest is that of
-    `Dataset`."""
+class StoredDataset:
+    """A mapped data set folder. `parts` are the training sessions, not joined; the other fields are as in `Dataset`."""
 
     name: str
     parts: Sequence[Sessions]
@@ -52,7 +52,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a manifest counts: items, training sessions and samples, test samples."""
+    """The counts in a manifest: items, training sessions and samples, test samples."""
 
     n_items: int
     train_sessions: int
@@ -60,8 +60,8 @@ class Counts:
     test_samples: int
 
 
-def read_stored(folder: Path) -> Stored:
-    """Map a data set folder. Raises DataError where it is missing, damaged or of a newer format."""
+def read_stored(folder: Path) -> StoredDataset:
+    """Map a data set folder. Raises DataError if it is missing, damaged or of a newer format."""
     manifest = read_json(
         folder / "manifest.json", lambda why: DataError(f"{why}; is {folder} a folder made by 'prepare'?")
     )
@@ -84,9 +84,9 @@ def read_stored(folder: Path) -> Stored:
         type_names = tuple(map(str, manifest["type_names"])) if version >= _TIMED_VERSION else ()
         reader = dict(manifest["reader"]) if version >= _TIMED_VERSION else {}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{folder}/manifest.json lacks {error}; prepare the data set anew") from None
+        raise DataError(f"{folder}/manifest.json lacks {error}; prepare the data set again") from None
     if not known:
-        raise DataError(f"{folder}/manifest.json names no training part; prepare the data set anew")
+        raise DataError(f"{folder}/manifest.json names no training part; prepare the data set again")
     trains = [_mapped(folder, *one) for one in known]
     test, ids = (_mapped(folder, *one) for one in others)
     try:
@@ -99,15 +99,15 @@ def read_stored(folder: Path) -> Stored:
             prefixes, test["targets"], test["session"], test.get("target_times"), test.get("target_types")
         )
     except KeyError as error:
-        raise DataError(f"{folder}: a data file lacks {error}; prepare the data set anew") from None
+        raise DataError(f"{folder}: a data file lacks {error}; prepare the data set again") from None
     table = ItemIds(ids)
     if len({(part.times is None, part.types is None) for part in sessions}) > 1:
-        raise DataError(f"{folder}: some training parts have times or types and some have none; prepare it anew")
+        raise DataError(f"{folder}: some training parts have times or types and some have none; prepare it again")
     for part in sessions:
         check_clicks(part, len(table), len(type_names), f"data set {name}, train")
     check_samples(samples, len(table), len(type_names), f"data set {name}, test")
     fingerprint = "-".join(digests[part][:12] for part in _FILES)
-    return Stored(
+    return StoredDataset(
         name, sessions, samples, table, min_prefix, preparation, fingerprint, type_names, reader, test.get("unseen")
     )
 
@@ -121,7 +121,7 @@ def manifest_of(
     reader: Mapping[str, Any],
     files: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The manifest. files: by name file, sha256 and bytes, or what `sharded_entry` gives."""
+    """Return the manifest. files: by name, the entry with file, sha256 and bytes, or that of `sharded_entry`."""
     return {
         "format": "mtaw_fast dataset",
         "format_version": SHARDED_VERSION if "parts" in files["train"] else FORMAT_VERSION,
@@ -139,7 +139,7 @@ def manifest_of(
 
 
 def sharded_entry(folder: Path, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The manifest's entry of training parts that lie in `folder`; parts: file, sha256, bytes, sessions of each.
+    """Return the manifest entry of training parts in `folder`. parts: file, sha256, bytes and sessions of each.
 
     Reads every part once, a piece at a time.
     """
@@ -155,7 +155,7 @@ def sharded_entry(folder: Path, parts: Sequence[Mapping[str, Any]]) -> dict[str,
 
 
 class _Shifted(Sequence[np.ndarray]):
-    """Offsets that each begin at 0, made to go on where the one before ended as they are asked for."""
+    """The offsets of the joined parts, computed part by part on access. `offsets` of each part begin at 0."""
 
     def __init__(self, offsets: Sequence[np.ndarray], ends: np.ndarray) -> None:
         self._offsets, self._ends = offsets, ends
@@ -169,13 +169,13 @@ class _Shifted(Sequence[np.ndarray]):
 
 
 def session_arrays(sessions: Sessions) -> dict[str, np.ndarray]:
-    """The arrays of a training file."""
+    """Return the arrays of a training file."""
     known = {name: getattr(sessions, name) for name in _TRAIN_ARRAYS}
     return {name: array for name, array in known.items() if array is not None}
 
 
 def sample_arrays(samples: Samples, unseen: np.ndarray | None) -> dict[str, np.ndarray]:
-    """The arrays of a test file."""
+    """Return the arrays of a test file."""
     prefixes = samples.prefixes
     known = {
         "items": prefixes.items,
@@ -192,13 +192,13 @@ def sample_arrays(samples: Samples, unseen: np.ndarray | None) -> dict[str, np.n
 
 
 def check_clicks(sessions: Sessions, n_items: int, n_types: int, where: str) -> None:
-    """Raise DataError, naming `where`, on an item or a type that there is not."""
+    """Raise DataError, naming `where`, on an item id or type code out of range."""
     sessions.check_ids(n_items, where)
     _check_types(sessions.types, n_types, where)
 
 
 def check_samples(samples: Samples, n_items: int, n_types: int, where: str) -> None:
-    """As `check_clicks`, of samples."""
+    """Check samples as `check_clicks` checks sessions."""
     check_clicks(samples.prefixes, n_items, n_types, where)
     _check_types(samples.target_types, n_types, where)
     if len(samples) and (samples.targets.min() < 0 or samples.targets.max() >= n_items):
@@ -208,33 +208,33 @@ def check_samples(samples: Samples, n_items: int, n_types: int, where: str) -> N
 def _check_types(types: np.ndarray | None, n_types: int, where: str) -> None:
     if types is not None and len(types) and types.max() >= n_types:
         raise DataError(
-            f"{where.rpartition(',')[0]}: a click has type {types.max()}, of {n_types} that have names; "
-            "make the data set again from its source"
+            f"{where.rpartition(',')[0]}: a click has type {types.max()}, but only {n_types} types have names; "
+            "prepare the data set again"
         )
 
 
 def _mapped(folder: Path, file: str, digest: str, size: int | None) -> dict[str, np.ndarray]:
-    """The arrays of a file of the folder, which must have this hash and size (sets of earlier formats state none)."""
+    """Map a file of the folder and check its hash and size (sets of earlier formats state no size)."""
     if Path(file).name != file:
-        raise DataError(f"{folder}/manifest.json names a file outside the folder; prepare the data set anew")
-    os.close(open_regular(folder / file, DataError, size))  # before anything is hashed
+        raise DataError(f"{folder}/manifest.json names a file outside the folder; prepare the data set again")
+    os.close(open_regular(folder / file, DataError, size))  # checks file type and size before the file is hashed
     arrays = map_tensors(folder / file, mapping="map")
     if sha256_of(folder / file) != digest:
-        raise DataError(f"{folder / file} is damaged (its hash differs); prepare the data set anew")
+        raise DataError(f"{folder / file} is damaged (its hash differs); prepare the data set again")
     return arrays
 
 
 def _times_of_seconds(train: Mapping[str, np.ndarray], preparation: Mapping[str, Any]) -> np.ndarray | None:
-    """int64[T] milliseconds of the training clicks of a set of format 1 or 2, or None.
+    """Return int64[T] milliseconds of the training clicks of a set of format 1 or 2, or None.
 
-    Those of Tmall's log count units of its own, so they are no times.
+    The numbers in Tmall's log count units of its own, so they are not times.
     """
     seconds = train.get("timestamps")
     return None if seconds is None or preparation.get("reader") == "tmall" else seconds * 1000
 
 
 def sweep_drafts(folder: Path) -> None:
-    """Remove what a writer of a data set that was killed left in `folder`; its lock must be held."""
+    """Remove the unfinished files of a killed writer from `folder`. The caller has locked the folder."""
     for path in folder.iterdir():
         if _DRAFT.fullmatch(path.name):
             path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Which items may be recommended: a prepared mask over the catalog, made once and used many times."""
+"""The set of items that may be recommended: a mask over the catalog, made once and used many times."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from mtaw_fast.system.cached_property import cached_property
 
 @dataclass(frozen=True, eq=False)
 class Filter:
-    """A set of allowed items.
+    """A set of allowed items. Thread-safe; derived forms are computed on first use and kept.
 
-    mask: bool[N], True where the item may be recommended; must not be changed afterwards.
-    base, later: for a catalog that items are added to: its size without them (0: the filter is for exactly N items),
-    and whether those that are added after the filter was made are allowed.
-    Thread-safe; the derived forms are made on first use and kept.
+    mask: bool[N], True for an item that may be recommended; must not be changed afterwards.
+    base: the size of the catalog without items that are added while it learns; 0: the filter fits exactly N items.
+    later: whether items that are added after the filter was made are allowed.
     """
 
     mask: np.ndarray
@@ -27,9 +26,9 @@ class Filter:
 
     @classmethod
     def of(cls, n_items: int, exclude: np.ndarray, allow: np.ndarray | None, base: int = 0) -> Filter:
-        """All N items, or only `allow` (int[..] internal ids), without `exclude` (int[..]).
+        """Allow all N items, or only `allow` (int[..] internal ids), without `exclude` (int[..]).
 
-        base: see above; items added later are allowed unless `allow` says which are.
+        base: see the class. Items that are added later are allowed, unless `allow` is given.
         """
         if allow is None:
             mask = np.ones(n_items, dtype=bool)
@@ -40,14 +39,14 @@ class Filter:
         return cls(mask, base, base > 0 and allow is None)
 
     def __and__(self, other: Filter) -> Filter:
-        """The items that both allow. Raises UsageError where they belong to different catalogs."""
+        """Return the items that both filters allow. Raises UsageError if the catalogs differ in size."""
         other.check(len(self.mask))
         return Filter(self.mask & other.mask, min(self.base, other.base), self.later and other.later)
 
-    def grown(self, n_items: int, base: int, first: int | None = None) -> Filter:
-        """The filter for the `n_items` that the catalog of `base` items has now, itself where it fits already.
+    def extended(self, n_items: int, base: int, first: int | None = None) -> Filter:
+        """Return the filter for a catalog of `base` items that now has `n_items`: itself if it already fits.
 
-        first: the base before the catalog took in what it learned, where it did: filters made since fit as well.
+        first: the base before the catalog was compacted, if it was; filters of any base from there on fit.
         """
         if len(self.mask) == n_items or not (first or base) <= self.base <= base or len(self.mask) > n_items:
             self.check(n_items)
@@ -57,13 +56,13 @@ class Filter:
             mask = np.full(n_items, self.later)
             mask[: len(self.mask)] = self.mask
             wider = Filter(mask, self.base, self.later)
-            # Kept: a prepared filter is used again and again, and an index keeps what it made of it.
+            # Kept because a filter is used many times, and an index caches what it derives from it.
             self._wider.clear()
             self._wider[n_items] = wider
         return wider
 
     def check(self, n_items: int) -> None:
-        """Raise UsageError unless the filter was made for a catalog of `n_items`."""
+        """Raise UsageError unless the filter is for a catalog of `n_items`."""
         if len(self.mask) != n_items:
             raise UsageError(
                 f"the filter is for a catalog of {len(self.mask)} items, this one has {n_items}; "
@@ -77,7 +76,7 @@ class Filter:
 
     @property
     def count(self) -> int:
-        """How many items are allowed."""
+        """The number of allowed items."""
         return len(self.ids)
 
     @cached_property

@@ -1,7 +1,7 @@
-"""The table of external item ids: int64 or text, both ways, as a handful of mappable arrays.
+"""The table of external item ids, int64 or text, with lookups in both directions, as a few mappable arrays.
 
-A worker never holds a dict of a million strings: text ids are found through a hash table in the mapped file
-and confirmed against their bytes, integers by binary search. `kernels/native/ids` does the work.
+A worker needs no dict of a million strings: text ids are found through a hash table in the mapped file and compared
+with their bytes, integers by binary search. `kernels/native/ids` does the work.
 """
 
 from __future__ import annotations
@@ -24,31 +24,33 @@ _TEXTS_OF_FORMAT_1 = {"blob", "offsets", "hashes", "order"}
 class ItemIds:
     """External ids of N items; internal id i is the i-th of them.
 
-    Ids are all int (within int64) or all str. A bool is no id. Thread-safe: read-only after creation.
+    Ids are all int (within int64) or all str; a bool is not an id. Thread-safe: read-only after creation.
 
-    arrays: of ints `values` int64[N] by internal id, `sorted` int64[N] ascending, `order` int32[N] their internal
-    ids. Of texts `blob` uint8[..] all UTF-8 bytes end to end, `offsets` int64[N + 1] where each begins, `slots`
-    uint64[a power of two] the hash table.
+    arrays: for ints `values` int64[N] by internal id, `sorted` int64[N] ascending, `order` int32[N] the internal ids of
+    the sorted ones. For texts `blob` uint8[..] all UTF-8 bytes end to end, `offsets` int64[N + 1] where each begins,
+    `slots` uint64[a power of two] the hash table.
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Wrap arrays made by `arrays` (see `from_list`); raises DataError if they are not an id table."""
+        """Wrap the arrays of a table made by `from_list`. Raises DataError if they are not an id table."""
         if set(arrays) == _TEXTS_OF_FORMAT_1:
-            arrays = _with_slots(arrays["blob"], arrays["offsets"], "not an item id table: {}; make the file anew")
+            arrays = _with_slots(arrays["blob"], arrays["offsets"], "not an item id table: {}; write the file again")
         text = set(arrays) == set(_TEXTS)
         expected = _TEXTS if text else _INTS
         if set(arrays) != set(expected):
-            raise DataError(f"not an item id table: it holds {shown(sorted(arrays))}; make the file anew")
+            raise DataError(f"not an item id table: it holds {shown(sorted(arrays))}; write the file again")
         for name, dtype in expected.items():
             if arrays[name].dtype != dtype or arrays[name].ndim != 1:
-                raise DataError(f"not an item id table: '{name}' is no vector of {np.dtype(dtype)}; make the file anew")
+                raise DataError(
+                    f"not an item id table: '{name}' is not a vector of {np.dtype(dtype)}; write the file again"
+                )
         try:
             self.table = IdTable.of_texts(**arrays) if text else IdTable.of_ints(**arrays)
         except ValueError as error:
-            raise DataError(f"not an item id table: {error}; make the file anew") from None
+            raise DataError(f"not an item id table: {error}; write the file again") from None
         order = arrays.get("order")
         if order is not None and len(order) and (order.min() < 0 or order.max() >= len(order)):
-            raise DataError("not an item id table: 'order' points outside it; make the file anew")
+            raise DataError("not an item id table: 'order' points outside it; write the file again")
         self.arrays = dict(arrays)
         self._text = text
 
@@ -57,7 +59,7 @@ class ItemIds:
 
     @classmethod
     def from_list(cls, ids: Sequence[int] | Sequence[str]) -> ItemIds:
-        """Build the table. Raises DataError on a mixture of types, a duplicate or an int outside int64."""
+        """Build the table. Raises DataError on mixed types, a duplicate or an int outside int64."""
         if all(_is_int(value) for value in ids):
             numbers = [int(value) for value in ids]
             if any(not _INT64.min <= number <= _INT64.max for number in numbers):
@@ -81,17 +83,17 @@ class ItemIds:
         return cls({"values": values, "sorted": ordered, "order": order})
 
     def check(self) -> None:
-        """Pass over all ids; what is checked here, a table need not hold to be read safely.
+        """Check all ids. A table can be read safely without this check.
 
         Raises
         ------
         DataError
-            Where a text is no UTF-8, an id occurs twice, or the way from an id to its internal one is not its own.
+            If a text is not UTF-8, an id occurs twice, or a lookup array does not belong to the ids.
         """
         if not self._text:
             values, ordered, order = (self.arrays[name] for name in ("values", "sorted", "order"))
             if np.any(ordered[1:] <= ordered[:-1]) or not np.array_equal(values[order], ordered):
-                raise DataError("an integer item id occurs twice or is not where it should be; make the file anew")
+                raise DataError("an integer item id occurs twice or is not where it should be; write the file again")
             return
         blob, offsets = self.arrays["blob"], self.arrays["offsets"]
         begins = offsets[:-1][offsets[:-1] < len(blob)]
@@ -101,10 +103,10 @@ class ItemIds:
         except UnicodeDecodeError:
             fits = False
         if not fits:
-            raise DataError("the text of an item id is no UTF-8; make the file anew")
-        made = _with_slots(blob, offsets, "{} in the id table; make the file anew")
+            raise DataError("the text of an item id is not UTF-8; write the file again")
+        made = _with_slots(blob, offsets, "{} in the id table; write the file again")
         if not np.array_equal(made["slots"], self.arrays["slots"]):
-            raise DataError("the hash table of the item ids is not theirs; make the file anew")
+            raise DataError("the hash table does not belong to the item ids; write the file again")
 
     def __len__(self) -> int:
         return len(self.table)
@@ -121,18 +123,18 @@ class ItemIds:
         return each_id(self)
 
     def lookup(self, ids: Sequence[Any]) -> np.ndarray:
-        """Internal ids of external `ids`: int32[len(ids)], -1 where the table does not know one.
+        """Return the internal ids of external `ids`: int32[len(ids)], -1 for an unknown id.
 
-        An id of the other type (a number as text, say) is unknown, never an error.
+        An id of the other type, such as a number as text, is unknown and not an error.
         """
         return self.table.lookup(ids)
 
     def known(self, ids: Sequence[Any]) -> np.ndarray:
-        """The distinct internal ids of those external `ids` that the table knows: int32[..], ascending."""
+        """Return the distinct internal ids of the known ones among `ids`: int32[..], ascending."""
         return self.table.known(ids)
 
     def external(self, internal: np.ndarray) -> list[Any]:
-        """External ids (int or str) of internal ids int[n]. Raises IndexError on one outside 0..N-1."""
+        """Return the external ids (int or str) of internal ids int[n]. Raises IndexError on one outside 0..N-1."""
         return self.table.external(np.ascontiguousarray(internal, dtype=np.int32))
 
 
@@ -142,25 +144,25 @@ class _Table(Protocol):
 
 
 def each_id(table: _Table) -> Iterator[Any]:
-    """The external ids of a table in the order of its internal ones, made as they are asked for."""
+    """Yield the external ids of a table in the order of the internal ones."""
     for begin in range(0, len(table), _CHUNK):
         yield from table.external(np.arange(begin, min(begin + _CHUNK, len(table))))
 
 
 def refuse_other_type(kind: str, items: Sequence[Any], where: str = "the session") -> None:
-    """Raise ItemTypeError where there are `items` and none is of the type `kind`, 'int' or 'str'."""
+    """Raise ItemTypeError if there are `items` and none is of the type `kind`, 'int' or 'str'."""
     wanted = _is_int if kind == "int" else lambda item: isinstance(item, str)
     if len(items) == 0 or any(wanted(item) for item in items):
         return
     first = items[0]
     raise ItemTypeError(
         f"{where} has no id of the catalog's type: its first is {shown(first, 40)} ({type(first).__name__}), the "
-        f"catalog's ids are {kind}; give them as such"
+        f"catalog's ids are {kind}; convert them"
     )
 
 
 def _with_slots(blob: np.ndarray, offsets: np.ndarray, wrong: str) -> dict[str, np.ndarray]:
-    """The arrays of a table of texts; DataError(wrong, the reason filled in) where they make none."""
+    """Return the arrays of a table of texts. Raises DataError(wrong), with the reason filled in, if they make none."""
     try:
         return {"blob": blob, "offsets": offsets, "slots": IdTable.slots_of(blob, offsets)}
     except ValueError as error:

@@ -1,8 +1,8 @@
-"""Top-K of ragged candidate lists: each row of a batch has its own few candidates of the catalog.
+"""Lists of ranked items: padded lists of k items, and the top-K of ragged candidate lists.
 
-Candidates are parallel arrays, one entry each: rows int64[C], items int[C], scores float[C].
-Nothing here depends on what else is in the batch: sums run in the order of the entries of a row,
-ties go to the lower item id.
+Candidates are parallel arrays: rows int64[C], items int[C], scores float[C]. A row's result does not depend on the
+other rows of the batch: sums run in the order of the row's entries, and ties go to the lower item id. A list that is
+shorter than k is padded with id -1 and score -inf.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from mtaw_fast.data.sessions import offsets_of, ranges
 
 
 def padded_lists(n_rows: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lists that hold padding alone: (ids int32[n_rows, k], scores float32[n_rows, k])."""
+    """Return lists of padding only: (ids int32[n_rows, k], scores float32[n_rows, k])."""
     return np.full((n_rows, k), -1, dtype=np.int32), np.full((n_rows, k), -np.inf, dtype=np.float32)
 
 
 def padded_to(k: int, ids: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The lists (the last axis) cut or padded to k places, in their own types."""
+    """Cut or pad the lists (the last axis) to k entries; dtypes stay."""
     spare = [(0, 0)] * (ids.ndim - 1) + [(0, max(0, k - ids.shape[-1]))]
     return (
         np.pad(ids[..., :k], spare, constant_values=-1),
@@ -45,7 +45,7 @@ def merge(
 def top_k(
     rows: np.ndarray, items: np.ndarray, scores: np.ndarray, n_rows: int, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k best of every row: (ids int32[n_rows, k], scores float32[n_rows, k]), best first.
+    """Return the k best of every row: (ids int32[n_rows, k], scores float32[n_rows, k]), best first.
 
     The candidates come ordered by row, then item, each item once a row (as `merge` gives them).
     Scores are rounded to float32 before they are compared; ties go to the lower id; rows with fewer

@@ -1,4 +1,4 @@
-"""Packed sessions: the container that every public boundary speaks, and the samples they hold.
+"""Packed sessions, the container that all parts of the package exchange, and the samples made of them.
 
 Axes: T clicks in all, B sessions, S samples.
 """
@@ -21,9 +21,9 @@ class Sessions:
     items: int32[T] internal item ids; session b is `items[offsets[b]:offsets[b + 1]]`, oldest first.
     offsets: int64[B + 1], non-decreasing, `offsets[0] == 0`, `offsets[-1] == T`.
     times: int64[T] milliseconds since 1970 (UTC) of every click, or None.
-    types: uint8[T] kind of every click, a code into a list of names that the holder keeps, or None.
+    types: uint8[T] type of every click, a code into a list of names that the owner keeps, or None.
 
-    Raises DataError where the arrays do not fit together.
+    Raises DataError if the arrays do not fit together.
     """
 
     items: np.ndarray
@@ -47,7 +47,7 @@ class Sessions:
             raise DataError("sessions: offsets must not decrease")
         for name, array, dtype in (("times", self.times, np.int64), ("types", self.types, np.uint8)):
             if array is not None and (array.dtype != dtype or array.shape != self.items.shape):
-                raise DataError(f"sessions: {name} must be {np.dtype(dtype)}[T], one a click")
+                raise DataError(f"sessions: {name} must be {np.dtype(dtype)}[T], one per click")
 
     @classmethod
     def from_lists(cls, sessions: Iterable[Sequence[int] | np.ndarray]) -> Sessions:
@@ -59,7 +59,7 @@ class Sessions:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Sessions]) -> Sessions:
-        """All sessions of `parts`, in order; times and types survive only where every part has them."""
+        """Join the sessions of `parts`, in order. Times and types are kept only if every part has them."""
         if not parts:
             return cls.from_lists([])
         times = [part.times for part in parts if part.times is not None]
@@ -76,7 +76,7 @@ class Sessions:
 
     @property
     def n_clicks(self) -> int:
-        """T, the number of clicks in all sessions."""
+        """T, the number of clicks of all sessions."""
         return len(self.items)
 
     @property
@@ -85,7 +85,7 @@ class Sessions:
         return np.diff(self.offsets)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """The clicks of one session: int32[m], a view."""
+        """Return the clicks of one session: int32[m], a view."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"session {index} of {len(self)}")
         index %= len(self)
@@ -96,20 +96,20 @@ class Sessions:
             yield self.items[begin:end]
 
     def slice(self, begin: int, end: int) -> Sessions:
-        """Sessions begin..end-1 as a view, with Python's rules for negative and over-large bounds."""
+        """Return sessions begin..end-1 as a view, with Python's rules for negative and too large bounds."""
         begin, end, _ = slice(begin, end).indices(len(self))
         end = max(begin, end)
         clicks = slice(self.offsets[begin], self.offsets[end])
         return self._of(clicks, self.offsets[begin : end + 1] - self.offsets[begin])
 
     def select(self, indices: np.ndarray) -> Sessions:
-        """The sessions `indices` (int[B']), in that order, as a copy."""
+        """Return a copy of the sessions `indices` (int[B']), in that order."""
         indices = np.asarray(indices, dtype=np.int64)
         lengths = self.lengths[indices]
         return self._of(ranges(self.offsets[indices], lengths), offsets_of(lengths))
 
     def keep_last(self, max_clicks: int) -> Sessions:
-        """Every session cut to its last `max_clicks` clicks (itself where none is longer)."""
+        """Cut every session to its last `max_clicks` clicks; return itself if none is longer."""
         lengths = self.lengths
         if len(lengths) == 0 or lengths.max() <= max_clicks:
             return self
@@ -117,11 +117,11 @@ class Sessions:
         return self._of(ranges(self.offsets[1:] - kept, kept), offsets_of(kept))
 
     def without_times(self) -> Sessions:
-        """The sessions alone, without times and types: themselves where they have none."""
+        """Return the sessions without times and types; return itself if it has none."""
         return self if self.times is None and self.types is None else Sessions(self.items, self.offsets)
 
     def _of(self, clicks: Any, offsets: np.ndarray) -> Sessions:
-        """The clicks at these places (a slice or numbers), with what is known of them, packed by `offsets`."""
+        """Return the clicks at these positions (a slice or numbers) with their times and types, packed by `offsets`."""
         return Sessions(
             self.items[clicks],
             offsets,
@@ -132,8 +132,8 @@ class Sessions:
     def split_last(self, fraction: float) -> tuple[Sessions, Sessions]:
         """Split by whole session, in order: (all but the last `fraction`, the last `fraction`).
 
-        The second part has round(fraction * B) sessions and at least one; the first keeps at least
-        one. Raises DataError where there are fewer than two sessions.
+        The second part has round(fraction * B) sessions. Both have at least one. Raises DataError on fewer than two
+        sessions.
         """
         if len(self) < 2:
             raise DataError(f"cannot hold sessions out for validation: the data set has {len(self)}; add more")
@@ -142,7 +142,7 @@ class Sessions:
         return self.slice(0, boundary), self.slice(boundary, len(self))
 
     def first_clicks(self) -> np.ndarray:
-        """bool[T]: whether a click is the first on its item in its session."""
+        """Return bool[T]: whether a click is the first on its item in its session."""
         owner = np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
         keys = (owner << 32) | self.items
         order = np.argsort(keys, kind="stable")
@@ -156,11 +156,11 @@ class Sessions:
             bad = int(np.flatnonzero((self.items < 0) | (self.items >= n_items))[0])
             raise DataError(
                 f"{where}: click {bad} has internal item id {self.items[bad]}, outside 0..{n_items - 1}; "
-                "make the data set anew from its source"
+                "prepare the data set again"
             )
 
 
-# Prefixes are kept whole: 4 bytes a click, 8 more while they are made.
+# Prefixes are stored whole: 4 bytes per click, and 8 more while they are made.
 MOST_PREFIX_CLICKS = 200_000_000
 
 
@@ -174,7 +174,7 @@ def check_prefixes(lengths: np.ndarray, what: str, remedy: str = "") -> None:
     kept = int(np.searchsorted(clicks, MOST_PREFIX_CLICKS, "right"))
     if kept < len(lengths):
         raise DataError(
-            f"{what} hold {clicks[-1]:,} clicks in all, since sessions have up to {lengths[-1]:,} (robots?); prepare "
+            f"{what} hold {clicks[-1]:,} clicks in all, since sessions have up to {lengths[-1]:,} (bots?); prepare "
             f"the data set without long ones, such as --max-session {min(lengths[kept] - 1, 500)}{remedy}"
         )
 

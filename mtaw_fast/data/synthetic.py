@@ -35,15 +35,15 @@ _READER = "synthetic"
 
 @dataclass(frozen=True, slots=True)
 class ClickLaw:
-    """Everything random about a synthetic log, but its sizes and seed.
+    """The parameters of a synthetic log, except its sizes and seed.
 
-    repeat, transition, cluster: mixture weights; their rest to 1 is the popularity draw.
-    recency: an own click loses this factor for each click back. successors: D, planted per item, the
-    d-th with weight ~ 1/d. between: chance that a successor lies outside the item's cluster.
-    clusters: how many; 0 makes one for every 100 items. popularity_exponent: > 1.
+    repeat, transition, cluster: mixture weights; the rest to 1 is the weight of the popularity draw.
+    recency: the weight of a session's own click is multiplied by this for each click back.
+    successors: D, planted per item, the d-th with weight ~ 1/d. between: chance that a successor is outside the item's
+    cluster. clusters: their number; 0 makes one per 100 items. popularity_exponent: > 1.
     length_exponent, min_length, max_length: of whole sessions.
 
-    Raises UsageError where a value is out of range.
+    Raises UsageError on a value out of range.
     """
 
     repeat: float = 0.3
@@ -78,13 +78,13 @@ class ClickLaw:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class World:
-    """The planted structure: what the law refers to. Made from (N, seed, law) alone by `make_world`.
+    """The planted structure that the law refers to, made from (N, seed, law) by `make_world`.
 
     popularity float64[N]: sums to 1. popular int64[N]: items by falling popularity.
-    cluster int64[N]: of each item. members int64[N]: the items cluster by cluster, each by falling
-    popularity. bounds int64[C + 1]: where a cluster's members are. mass float64[C]: popularity of
-    each cluster. edges float64[N + 1]: running popularity of `members`.
-    successors int64[N, D], with the weights float64[D] (the same for every item; one may occur twice).
+    cluster int64[N]: cluster of each item. members int64[N]: the items of each cluster in turn, by falling popularity.
+    bounds int64[C + 1]: where the members of a cluster begin. mass float64[C]: popularity of each cluster.
+    edges float64[N + 1]: running popularity of `members`.
+    successors int64[N, D] with weights float64[D], equal for all items; a successor may occur twice.
     """
 
     law: ClickLaw
@@ -99,18 +99,18 @@ class World:
     weights: np.ndarray
 
     def draw(self, uniform: np.ndarray) -> np.ndarray:
-        """Items drawn by popularity over the catalog, from uniform float64[n] in [0, 1): int64[n]."""
+        """Draw items by popularity from the catalog, with uniform float64[n] in [0, 1): int64[n]."""
         return self._at(uniform * self.edges[-1], 0, len(self.members))
 
     def draw_within(self, clusters: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-        """Items drawn by popularity within `clusters` int[n], from uniform float64[n]: int64[n]."""
+        """Draw items by popularity within `clusters` int[n], with uniform float64[n]: int64[n]."""
         first, last = self.bounds[clusters], self.bounds[clusters + 1]
         low, high = self.edges[first], self.edges[last]
         return self._at(low + uniform * (high - low), first, last)
 
     def _at(self, heights: np.ndarray, first: np.ndarray | int, last: np.ndarray | int) -> np.ndarray:
         places = np.searchsorted(self.edges, heights, side="right") - 1
-        # Rounding may push a draw over the edge of its range by one.
+        # Rounding may push a draw one past the edge of its range.
         return self.members[np.clip(places, first, np.asarray(last) - 1)]
 
 
@@ -154,11 +154,10 @@ def generate(
     test_fraction: float = 0.1,
     min_prefix: int = 1,
 ) -> Dataset:
-    """A data set of `n_sessions` sessions over `n_items` items; equal arguments give equal clicks.
+    """Return a data set of `n_sessions` sessions over `n_items` items; equal arguments give equal clicks.
 
-    The last `test_fraction` of the sessions make the test samples. External ids are 1..N. What
-    `oracle` needs to know is kept in the data set's `preparation`. Raises UsageError on sizes or
-    weights that make no sense.
+    The last `test_fraction` of the sessions make the test samples. External ids are 1..N. The data set's `preparation`
+    has what `oracle` needs. Raises UsageError on sizes or weights out of range.
     """
     law = law or ClickLaw()
     if not 0 < test_fraction < 1:
@@ -180,7 +179,7 @@ def generate(
 
 
 def draw_sessions(n_items: int, n_sessions: int, seed: int = 0, law: ClickLaw | None = None) -> Sessions:
-    """The sessions of `generate` alone, training and test. Raises UsageError on sizes that make no sense."""
+    """Draw the sessions of `generate`, training and test. Raises UsageError on sizes out of range."""
     if n_items < 1 or n_sessions < 2 or seed < 0:
         raise UsageError(
             f"synthetic log: n_items >= 1, n_sessions >= 2 and seed >= 0 are needed, not {n_items}, {n_sessions} and "
@@ -190,7 +189,7 @@ def draw_sessions(n_items: int, n_sessions: int, seed: int = 0, law: ClickLaw | 
 
 
 def oracle(dataset: Dataset) -> Oracle:
-    """The optimal ranker of a data set made by `generate`; raises DataError for any other."""
+    """Return the optimal ranker of a data set made by `generate`. Raises DataError for any other data set."""
     recipe: Mapping[str, Any] = dataset.preparation
     if recipe.get("reader") != _READER:
         raise DataError(f"data set {dataset.name} is not synthetic: its best achievable accuracy is unknown")
@@ -211,8 +210,8 @@ class Oracle:
         filled = np.flatnonzero(sessions.lengths)
         last = sessions.items[sessions.offsets[1:][filled] - 1].astype(np.int64)
         planted = law.successors
-        # Beyond own items and successors, P(c) only grows with popularity, inside the cluster of j and
-        # outside it: the k most popular of each hold every other item that can be among the k best.
+        # For items that are neither own clicks nor successors, P(c) rises with popularity, both inside the cluster of
+        # j and outside it. So the k most popular of each contain all others that can be among the k best.
         popular = world.popular[:k]
         begins, ends = world.bounds[world.cluster[last]], world.bounds[world.cluster[last] + 1]
         offered = begins[:, None] + np.arange(min(k, n_items))
@@ -238,15 +237,15 @@ class Oracle:
         return top_k(rows, items, scores + share * world.popularity[items], count, k)
 
     def best_precision(self, samples: Samples, k: int = 20) -> float:
-        """The P@k, in percent, that the optimal ranking is expected to reach on these prefixes.
+        """Return the expected P@k, in percent, of the optimal ranking on these prefixes.
 
-        It is the mean chance that the next click is among the k likeliest items. Given the prefixes it
-        is exact; a measured P@k scatters around it with a standard error of at most 50 / sqrt(S).
+        It is the mean chance that the next click is among the k likeliest items. It is exact for the given prefixes; a
+        measured P@k scatters around it with a standard error of at most 50 / sqrt(S).
         """
         return float(100 * self.hit_chances(samples, k).mean())
 
     def hit_chances(self, samples: Samples, k: int = 20) -> np.ndarray:
-        """float64[S]: the chance that each sample's target is among the k likeliest items."""
+        """Return float64[S]: the chance that each sample's target is among the k likeliest items."""
         chances = np.empty(len(samples))
         for begin in range(0, len(samples), 512):
             _, scores = self.rank(samples.prefixes.slice(begin, begin + 512), k)
@@ -262,7 +261,7 @@ def workload(
     length_exponent: float = 2.0,
     max_length: int = 50,
 ) -> Sessions:
-    """Random sessions for load tests, as in ETUDE: power-law lengths 1..max_length, power-law items.
+    """Draw random sessions for load tests, as in ETUDE: power-law lengths 1..max_length, power-law items.
 
     Clicks are independent of each other: there is nothing to learn. Equal arguments give equal sessions.
     """
@@ -278,7 +277,7 @@ def workload(
 
 
 def _own_clicks(sessions: Sessions, law: ClickLaw) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The repeat part of the law, a click at a time: rows int64[T], items int64[T], chances float64[T]."""
+    """Return the repeat part of the law, per click: rows int64[T], items int64[T], chances float64[T]."""
     lengths = sessions.lengths
     rows = np.repeat(np.arange(len(sessions)), lengths)
     ages = sessions.offsets[1:][rows] - 1 - np.arange(sessions.n_clicks)
@@ -287,7 +286,7 @@ def _own_clicks(sessions: Sessions, law: ClickLaw) -> tuple[np.ndarray, np.ndarr
 
 
 def _clicks(world: World, n_sessions: int, generator: np.random.Generator) -> Sessions:
-    """Draw whole sessions, all of them one click at a time."""
+    """Draw whole sessions: in each step the next click of all sessions."""
     law = world.law
     lengths = _lengths(law, n_sessions, generator)
     offsets = offsets_of(lengths)
@@ -312,7 +311,7 @@ def _clicks(world: World, n_sessions: int, generator: np.random.Generator) -> Se
 
 
 def _lengths(law: ClickLaw, n_sessions: int, generator: np.random.Generator) -> np.ndarray:
-    """Session lengths with P(l) ~ l^-length_exponent on min_length..max_length: int64[n_sessions]."""
+    """Draw session lengths with P(l) ~ l^-length_exponent on min_length..max_length: int64[n_sessions]."""
     support = np.arange(law.min_length, law.max_length + 1)
     edges = np.cumsum(support.astype(np.float64) ** -law.length_exponent)
     places = np.searchsorted(edges, generator.random(n_sessions) * edges[-1], side="right")
@@ -320,12 +319,12 @@ def _lengths(law: ClickLaw, n_sessions: int, generator: np.random.Generator) -> 
 
 
 def _power_law_shares(n_items: int, exponent: float, generator: np.random.Generator) -> np.ndarray:
-    """Popularity of N items, in random order: float64[N], sums to 1; the quantiles of a Pareto law."""
+    """Return the popularity of N items in random order: float64[N] with sum 1, the quantiles of a Pareto law."""
     quantiles = (np.arange(n_items) + 0.5) / n_items
     clicks = quantiles ** (-1 / (exponent - 1))
     return _shuffled(clicks / clicks.sum(), generator)
 
 
 def _shuffled(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    # By sorting plain doubles: their stream is the part of numpy's generators that stays across releases.
+    # Sorts plain doubles, because numpy keeps only their random stream stable across releases.
     return values[np.argsort(generator.random(len(values)), kind="stable")]

@@ -1,4 +1,4 @@
-"""Writes a synthetic click log, CSV or Parquet: `python -m mtaw_fast.data.synthetic_log clicks.csv --items 3000`."""
+"""Write a synthetic click log as CSV or Parquet: `python -m mtaw_fast.data.synthetic_log clicks.csv --items 3000`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _BEGIN = 1_700_000_000  # seconds since 1970
 _DAY = 86_400
 _BETWEEN_CLICKS = 30
 _COLUMNS = ("session_id", "item_id", "timestamp")
-_BLOCK = 1 << 19  # sessions that are written at once
+_BLOCK = 1 << 19  # sessions written at a time
 
 
 def write_click_log(path: Path, n_items: int, n_sessions: int, seed: int, days: float = 30.0) -> int:
-    """Write the clicks of `synthetic.generate`, spread over `days`; returns their number.
+    """Write the clicks of `synthetic.generate`, spread over `days`; return their number.
 
-    Columns session_id, item_id ('item-1', ..), timestamp (seconds since 1970); rows in order of sessions. A path that
-    ends in .parquet becomes Parquet, any other CSV.
+    Columns: session_id, item_id ('item-1', ..), timestamp (seconds since 1970). Rows are in order of sessions. A path
+    that ends in .parquet becomes Parquet, any other CSV.
     """
     sessions = draw_sessions(n_items, n_sessions, seed)
     step = days * _DAY / max(n_sessions, 1)
@@ -35,7 +35,7 @@ def write_click_log(path: Path, n_items: int, n_sessions: int, seed: int, days: 
 
 
 def _blocks(sessions: Sessions, step: float) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Session numbers, items and times (int64[T'] each) of so many sessions, in order. step: seconds between begins."""
+    """Yield session numbers, items and times (int64[T'] each) block by block. step: seconds between session starts."""
     for begin in range(0, len(sessions), _BLOCK):
         block = sessions.slice(begin, begin + _BLOCK)
         numbers = np.repeat(np.arange(begin, begin + len(block)), block.lengths)
@@ -64,11 +64,11 @@ def _write_parquet(path: Path, sessions: Sessions, step: float) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(
         prog="python -m mtaw_fast.data.synthetic_log", description="Write a synthetic click log."
     )
-    parser.add_argument("path", type=Path, help="to write: CSV, or Parquet where it ends in .parquet")
+    parser.add_argument("path", type=Path, help="file to write: Parquet if it ends in .parquet, else CSV")
     parser.add_argument("--items", type=int, default=3000)
     parser.add_argument("--sessions", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)

@@ -122,7 +122,7 @@ def _reach(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
         raise UsageError(
-            f"--ray {address!r} is no address; write HOST:PORT, ray://HOST:PORT, auto, or nothing for here"
+            f"--ray {address!r} is not an address; write HOST:PORT, ray://HOST:PORT, auto, or nothing for here"
         )
     try:
         socket.create_connection((host, int(port)), _PATIENCE).close()
@@ -136,7 +136,7 @@ class Tasks:
     def __init__(self, ray: Any) -> None:
         self._ray = ray
 
-    def each(self, function: Callable[..., Any], calls: Iterable[Sequence[Any]]) -> list[Any]:
+    def run(self, function: Callable[..., Any], calls: Iterable[Sequence[Any]]) -> list[Any]:
         """`function(*call)` for every call, in that order. A task whose worker dies is run again, so it must write the
         same again; raises what the first one that fails raised, once no other one writes any more."""
         task = self._ray.remote(max_retries=_RETRIES)(function)

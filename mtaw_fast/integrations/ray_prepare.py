@@ -8,7 +8,7 @@ from typing import Any
 from mtaw_fast.data.dataset import refuse_existing
 from mtaw_fast.data.readers import ClickOptions
 from mtaw_fast.data.readers.log_report import LogReport
-from mtaw_fast.data.readers.partitioned_prepare import Told, prepare_in_partitions
+from mtaw_fast.data.readers.partitioned_prepare import Progress, prepare_in_partitions
 from mtaw_fast.integrations.cluster import HERE, Tasks, cluster, find_ray
 from mtaw_fast.system.cpus import usable_cpus
 
@@ -22,7 +22,7 @@ def prepare_on_ray(
     address: str = HERE,
     overwrite: bool = False,
     partitions: int | None = None,
-    told: Told = lambda *_: None,
+    progress: Progress = lambda *_: None,
 ) -> LogReport:
     """Make a sharded data set from a log of any size, each step of `data.readers.partition` a task of one processor.
 
@@ -30,7 +30,7 @@ def prepare_on_ray(
 
     Parameters
     ----------
-    source, folder, options, name, overwrite, partitions, told
+    source, folder, options, name, overwrite, partitions, progress
         As in `prepare_in_partitions`. Every machine of the cluster finds source and folder at these paths.
     address : str, default 'local'
         As in `cluster`.
@@ -55,6 +55,6 @@ def prepare_on_ray(
             name,
             overwrite=overwrite,
             partitions=partitions,
-            each=Tasks(ray).each,
-            told=told,
+            run_tasks=Tasks(ray).run,
+            progress=progress,
         )

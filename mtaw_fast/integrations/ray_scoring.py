@@ -77,7 +77,7 @@ def score_on_ray(
     folder: Path,
     address: str = HERE,
     actors: int | None = None,
-    told: Callable[[BlockDone], None] = lambda _: None,
+    progress: Callable[[BlockDone], None] = lambda _: None,
 ) -> None:
     """Score blocks by a pool of actors.
 
@@ -93,8 +93,8 @@ def score_on_ray(
         As in `cluster`.
     actors : int, optional
         How many; by default one a processor, of the cluster or of this process.
-    told : callable
-        Hears of every block that is done, in no particular order.
+    progress : callable
+        Called with every block that is done, in any order.
 
     Raises
     ------
@@ -121,7 +121,7 @@ def score_on_ray(
             failed = row.pop("failed")
             if failed:
                 raise MtawError(failed)
-            told(BlockDone(**row))
+            progress(BlockDone(**row))
 
 
 def _read(block: Block) -> Any:

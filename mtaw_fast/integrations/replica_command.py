@@ -22,9 +22,9 @@ _ROOM = 2  # processors that Ray counts with past what the replicas reserve: one
 def serve_replicas(settings: Settings, scaling: Scaling, address: str) -> None:
     """Deploy the bundle; then leave, where `address` names a cluster, or serve until SIGTERM or SIGINT on one of ours.
 
-    There the bundle is looked at every `reload_interval` seconds, and at SIGHUP, and the replicas roll to what has taken its
-    place; one that cannot be served is logged, and the old one goes on. To be told to stop while it deploys is no error
-    there. Raises as `cluster` and `deploy`.
+    There the bundle is looked at every `reload_interval` seconds, and at SIGHUP, and the replicas roll to what has
+    taken its place; one that cannot be served is logged, and the old one goes on. To be told to stop while it deploys
+    is no error there. Raises as `cluster` and `deploy`.
     """
     find_ray(address)
     require("ray.serve", "ray")  # which sets its logger up

@@ -130,7 +130,7 @@ def kept_plan(folder: Path) -> dict[str, Any] | None:
         raise UsageError(f"{folder} holds something else than scores; choose another folder")
     found = read_json(folder / PLAN, lambda why: DataError(f"{why}; remove {folder} and score again"))
     if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise DataError(f"{folder / PLAN} is no plan of scores; remove {folder} and score again")
+        raise DataError(f"{folder / PLAN} is not a plan of scores; remove {folder} and score again")
     return found
 
 

@@ -239,7 +239,7 @@ def test_a_plan_is_printed_and_nothing_is_trained(
     assert seen == [2_500_000_000, None]
     capsys.readouterr()
     assert main(["train", f"{work}/dataset", f"{tmp_path}/b", *TINY, "--plan", "--resume"]) == 2
-    assert "one that is resumed keeps its plan" in capsys.readouterr().err
+    assert "works for a new run only" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -264,7 +264,7 @@ def test_train_refuses_an_existing_bundle(work: Path, capsys: pytest.CaptureFixt
 def test_two_trainings_cannot_share_a_bundle(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with folder_lock(tmp_path / "b.training", UsageError):
         error = failure(["train", f"{work}/dataset", f"{tmp_path}/b", *TINY], 2, capsys)
-    assert "being written by somebody else" in error
+    assert "being written by another process" in error
     assert list(tmp_path.iterdir()) == []
 
 
@@ -308,11 +308,11 @@ def test_a_flipped_byte_in_a_bundle_is_refused(work: Path, tmp_path: Path, capsy
         (["train", "{work}/dataset", "{tmp}/b", "--preset", "none"], "no preset 'none'"),
         (["train", "{work}/dataset", "{tmp}/b", "--device", "tpu9"], "device 'tpu9'"),
         (["train", "{work}/dataset", "{tmp}/b", "--epochs", "many"], "invalid int"),
-        (["train", "{work}/dataset", "{tmp}/b", "--budget-minutes", "soon"], "'soon' is no time"),
-        (["train", "{work}/dataset", "{tmp}/b", "--threads", "0"], "'0' is no number of threads"),
-        (["train", "{work}/dataset", "{tmp}/b", "--encoder-threads", "all"], "'all' is no number of threads"),
+        (["train", "{work}/dataset", "{tmp}/b", "--budget-minutes", "soon"], "'soon' is not a time"),
+        (["train", "{work}/dataset", "{tmp}/b", "--threads", "0"], "'0' is not a number of threads"),
+        (["train", "{work}/dataset", "{tmp}/b", "--encoder-threads", "all"], "'all' is not a number of threads"),
         (["prepare", "xml", "{work}/clicks.csv", "{tmp}/d"], "no format 'xml'"),
-        (["prepare", "npz", "{work}", "{tmp}/d", "--gap", "3"], "--gap goes with the format clicks"),
+        (["prepare", "npz", "{work}", "{tmp}/d", "--gap", "3"], "--gap works only with the format clicks"),
         (["recommend", "{work}/bundle", "a", "-k", "0"], "k"),
         (["recommend", "{work}/bundle", "a", "--index", "hnsw"], "hnsw"),
         (["evaluate", "{work}/bundle", "{work}/dataset", "--split", "future"], "future"),
@@ -359,7 +359,7 @@ def test_a_typed_id_that_is_no_integer_is_one_line(
 @pytest.mark.parametrize("text", ["²²²²²²²²²²", "99999999999999999999", "9" * 5000])
 def test_a_moment_of_odd_digits_is_one_line(work: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
     error = failure(["recommend", f"{work}/bundle", "sku-1é", "--at", text], 2, capsys)
-    assert f"--at {text!r} is no time; write 2017-10-15" in error
+    assert f"--at {text!r} is not a time; write 2017-10-15" in error
 
 
 @pytest.mark.parametrize("parted", [False, True])
@@ -376,7 +376,7 @@ def test_a_text_that_is_no_utf8_is_one_line(
         return ["prepare", "clicks", given["SOURCE"], given["DATASET"], *options, *(["--partitions", "2"] * parted)]
 
     error = failure(command(), 2, capsys)
-    assert f"{option} {given[option]!r} is no UTF-8 text; give another name" in error
+    assert f"{option} {given[option]!r} is not UTF-8 text; give another name" in error
     assert not list(tmp_path.iterdir())
     if option == "--name":
         given[option] = "n\u200bé\x07"
@@ -428,7 +428,7 @@ def test_the_defaults_that_prepare_tells_are_those_of_the_options() -> None:
 
 
 def test_prepare_tells_the_truth_about_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every event twice, a robot, a bad row, rows in 2099: counted, drawn, warned of, and kept."""
+    """Every event twice, a bot, a bad row, rows in 2099: counted, drawn, warned of, and kept."""
     write_log(tmp_path / "clicks.csv")
     head, *rows = (tmp_path / "clicks.csv").read_text().splitlines()
     rows = [row for row in rows for _ in range(2)]
@@ -447,7 +447,13 @@ def test_prepare_tells_the_truth_about_a_log(tmp_path: Path, capsys: pytest.Capt
     assert ".. 27,4" in out
     assert "  2099-01-01 ▏ 2\n" in out
     warned = [line for line in out.splitlines() if line.startswith("warning: ")]
-    for part in ("in the future", "stand alone", "of more than 500 clicks", "logged twice", "too few to learn"):
+    for part in (
+        "in the future",
+        "after all others",
+        "of more than 500 clicks",
+        "logged twice",
+        "too few: a useful model",
+    ):
         assert any(part in line for line in warned), part
     assert main(["info", f"{tmp_path}/set"]) == 0
     told = capsys.readouterr().out
@@ -461,7 +467,7 @@ def test_prepare_tells_the_truth_about_a_log(tmp_path: Path, capsys: pytest.Capt
     log = json.loads(capsys.readouterr().out)["log"]
     assert log["dropped_repeats"] == (len(rows) - 1503) // 2
     assert not any("logged twice" in text for text in log["warnings"])
-    assert any("a robot?" in text for text in log["warnings"])
+    assert any("a bot?" in text for text in log["warnings"])
 
 
 @pytest.mark.parametrize(("days", "gap"), [(1, 0), (28, 0), (29, 0), (400, 0), (60, 5000)])

@@ -126,7 +126,7 @@ def test_without_times_the_files_are_those_of_format_2(tmp_path: Path) -> None:
 
 
 def test_a_name_that_no_file_can_hold_is_refused() -> None:
-    with pytest.raises(DataError, match=r"'a\\ud800': its name is no UTF-8 text; give another name"):
+    with pytest.raises(DataError, match=r"'a\\ud800': its name is not UTF-8 text; give another name"):
         make(name="a\ud800")
 
 
@@ -144,7 +144,7 @@ def test_two_writers_of_one_folder_take_turns(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     with folder_lock(folder, DataError):
         (folder / "train.safetensors").write_bytes(b"a draft of the other's")
-        with pytest.raises(DataError, match="is being written by somebody else"):
+        with pytest.raises(DataError, match="is being written by another process"):
             make().save(folder)
         assert [path.name for path in folder.iterdir()] == ["train.safetensors"]
         (folder / "train.safetensors").unlink()
@@ -167,7 +167,7 @@ def test_parts_that_are_no_regular_files_of_the_stated_size_are_refused_at_once(
     for name in (path, tmp_path / "manifest.json"):
         name.unlink()
         os.mkfifo(name)
-        assert "no regular file" in refused(tmp_path)
+        assert "not a regular file" in refused(tmp_path)
 
 
 @pytest.mark.parametrize("part", ["train", "test", "ids", "manifest"])
@@ -220,7 +220,7 @@ EDITS: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda m: m.update(min_prefix="one"), "lacks"),
     (lambda m: m.pop("reader"), "lacks 'reader'"),
     (lambda m: m.update(reader=3), "lacks"),
-    (lambda m: m.update(type_names=["view"]), "has type 1, of 1 that have names"),
+    (lambda m: m.update(type_names=["view"]), "has type 1, but only 1 types have names"),
     (lambda m: m.update(min_prefix=0), "min_prefix"),
     (lambda m: m["files"]["train"].update(sha256="0" * 64), "is damaged"),
     (lambda m: m["files"].update(train=m["files"]["ids"]), "lacks 'items'"),

@@ -187,5 +187,5 @@ def test_prefixes_that_would_fill_the_memory_are_refused(monkeypatch: pytest.Mon
         Samples.from_sessions(sessions, 1)
     check_prefixes(sessions.lengths[sessions.lengths <= 11], "the prefixes")
     check_prefixes(np.empty(0, np.int64), "the prefixes")
-    with pytest.raises(DataError, match=r"--max-session 500, or go$"):  # robots are far longer than anybody else
+    with pytest.raises(DataError, match=r"--max-session 500, or go$"):  # bots are far longer than anybody else
         check_prefixes(np.array([100_000]), "the prefixes", ", or go")

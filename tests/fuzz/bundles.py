@@ -81,7 +81,7 @@ def _whole_bundles(work: Path) -> list[Files]:
     save_random(work / "text", n_items=N, max_session_length=6)
     save_random(work / "int", n_items=N, max_session_length=6, text=False)
     save_parts(work / "memory", **bundle_parts(n_items=N, max_session_length=6), **memory_parts(N))
-    save_as_format_1(work / "old", n_items=N, max_len=6)
+    save_as_format_1(work / "old", n_items=N, max_session_length=6)
     kinds = ("text", "int", "memory", "old")
     return [{p.name: p.read_bytes() for p in (work / kind).iterdir()} for kind in kinds]
 

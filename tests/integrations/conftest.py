@@ -12,8 +12,8 @@ import pytest
 from mtaw_fast.integrations.cluster import cluster
 from mtaw_fast.service.settings import Limits
 from tests.service.conftest import int_bundle, text_bundle
-from tests.service.test_sessions import Redis
 from tests.support.integrations.replicas import Replicas, free_port
+from tests.support.redis_server import Redis
 
 __all__ = ["int_bundle", "text_bundle"]
 

@@ -12,7 +12,7 @@ import pytest
 
 from mtaw_fast.integrations import cluster as cluster_module
 from mtaw_fast.integrations.cluster import ClusterError, cluster
-from tests.service.running import eventually
+from tests.support.service.running import eventually
 
 TIMED_OUT = "The current node timed out during startup. This could happen because ..\nthe GCS has become overloaded."
 

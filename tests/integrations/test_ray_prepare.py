@@ -59,9 +59,9 @@ def test_partitions_without_ray(
 
 def test_what_makes_no_sense_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for arguments, status, named in (
-        (("npz", "somewhere", "set", "--ray"), 2, "--ray goes with the format clicks alone"),
-        (("tmall", "somewhere", "set", "--partitions", "3"), 2, "--partitions goes with the format clicks alone"),
-        (("clicks", "somewhere", "set", "--ray", "nowhere"), 2, "is no address; write HOST:PORT"),
+        (("npz", "somewhere", "set", "--ray"), 2, "--ray works only with the format clicks"),
+        (("tmall", "somewhere", "set", "--partitions", "3"), 2, "--partitions works only with the format clicks"),
+        (("clicks", "somewhere", "set", "--ray", "nowhere"), 2, "is not an address; write HOST:PORT"),
         (("clicks", "somewhere", "set", "--ray", "127.0.0.1:1"), 1, "the Ray cluster at 127.0.0.1:1 does not answer"),
         (("clicks", "somewhere", "set", "--partitions", "0"), 2, "at least 1"),
         (("clicks", "somewhere", "set", "--partitions", "2"), 1, "does not exist"),
@@ -140,7 +140,7 @@ def test_where_a_task_fails_the_others_write_no_more(ray_here: Any, tmp_path: Pa
         raise DataError("no")
 
     with pytest.raises(DataError, match="no"):
-        Tasks(ray_here).each(write_or_fail, [(number, tmp_path) for number in range(3)])
+        Tasks(ray_here).run(write_or_fail, [(number, tmp_path) for number in range(3)])
     sizes = [path.stat().st_size for path in sorted(tmp_path.iterdir())]
     time.sleep(0.5)
     assert [path.stat().st_size for path in sorted(tmp_path.iterdir())] == sizes

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mtaw_fast.cli import main
-from mtaw_fast.errors.install_command import install_command
+from mtaw_fast.errors.install import install_command
 from tests.support.integrations.processes import ended, gone, kill, parts, started, wait_for, workers
 from tests.support.random_bundle import bundle_parts, contents, memory_parts, save_parts
 from tests.support.scoring.inputs import random_sessions, write_sessions
@@ -69,7 +69,7 @@ def test_without_the_extra_it_is_one_line(
     [
         ("127.0.0.1:1", 1, "the Ray cluster at 127.0.0.1:1 does not answer"),
         ("ray://127.0.0.1:1", 1, "does not answer"),
-        ("nowhere", 2, "is no address; write HOST:PORT"),
+        ("nowhere", 2, "is not an address; write HOST:PORT"),
     ],
 )
 def test_a_lost_address_is_one_line(

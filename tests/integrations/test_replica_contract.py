@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tests.service import test_errors, test_routes
-from tests.service.test_routes import int_rec, rec
+from tests.service.http import test_responses as test_errors
+from tests.service.routes import test_recommend as test_routes
+from tests.service.routes.test_recommend import int_rec, rec
 
 __all__ = ["int_rec", "rec"]
 

@@ -16,20 +16,20 @@ import pytest
 
 from mtaw_fast.cli import main
 from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
-from mtaw_fast.errors.install_command import install_command
+from mtaw_fast.errors.install import install_command
 from mtaw_fast.integrations import ray_serve
 from mtaw_fast.integrations.ray_serve import ReplicaError, Scaling, deploy, health, undeploy
 from mtaw_fast.integrations.replica_registry import ReplicaCounters, ReplicaRegistry, Report, registry_of
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.settings import Settings
-from tests.service.running import eventually
-from tests.service.test_sessions import Redis
 from tests.support.integrations.nodes import kill_node, second_node
 from tests.support.integrations.processes import command
 from tests.support.integrations.replica_load import Load
 from tests.support.integrations.replicas import Deployed, Replicas, free_port
 from tests.support.random_bundle import save_random
+from tests.support.redis_server import Redis
+from tests.support.service.running import eventually
 
 _NOTICED = 30.0  # seconds after which Serve sends nothing to a node that has died
 

@@ -18,16 +18,16 @@ from hypothesis import strategies as st
 
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
-from mtaw_fast.errors.install_command import install_command
+from mtaw_fast.errors.install import install_command
 from mtaw_fast.integrations.sharded_index import ShardedIndex, ShardError
 from mtaw_fast.integrations.shards import BundleRows, bundle_rows
 from mtaw_fast.ranking.encoders import make_encoder
 from mtaw_fast.ranking.retrieval import NativeIndex
 from mtaw_fast.recommender import Recommender
-from tests.service.running import eventually
 from tests.support.integrations.nodes import kill_node, second_node
 from tests.support.integrations.shard_sources import N_ITEMS, CatalogRows, D, catalog, sources
 from tests.support.random_bundle import save_random
+from tests.support.service.running import eventually
 
 CUTS = [1700, 1700, 1703, 3001]  # an empty shard, one of three items, and two whose filters' bits begin within a byte
 PATIENT = 30.0

@@ -204,7 +204,7 @@ def test_misuse_is_one_line(bundle: Path, sessions: Path, tmp_path: Path, capsys
     for arguments, named in (
         ([tmp_path / "mine"], "holds something else than scores"),
         ([sessions], "is a file"),
-        ([tmp_path / "out", "--actors", 2], "--actors goes with --ray"),
+        ([tmp_path / "out", "--actors", 2], "--actors needs --ray"),
         ([tmp_path / "out", "--at", "2020-01-01"], "knows of no time"),
         ([tmp_path / "out", "--block-rows", 0], "--block-rows must be at least 1"),
     ):
@@ -220,7 +220,7 @@ def test_two_runs_at_once_do_not_mix(
     held = os.open(tmp_path / "out", os.O_RDONLY)
     fcntl.flock(held, fcntl.LOCK_EX)
     assert score(bundle, sessions, tmp_path / "out") == 1
-    assert one_line(capsys, "is being written by somebody else")
+    assert one_line(capsys, "is being written by another process")
     os.close(held)
     assert score(bundle, sessions, tmp_path / "out") == 0
 

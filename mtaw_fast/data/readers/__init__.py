@@ -1,4 +1,4 @@
-"""Readers: from a click log or a published form of a data set to a `Dataset`."""
+"""Readers that make a `Dataset` from a click log or a published data set."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ __all__ = ["FORMATS", "ClickOptions", "ClickStream", "Format", "read", "read_str
 class Format:
     """One format of `read`.
 
-    summary: what the source is, in one line. load: reads a data set. stream: reads the clicks alone, by a data set's
-    `reader`. takes_options: whether ClickOptions apply.
-    takes_min_prefix: whether `min_prefix` can be given (else the format fixes it).
+    summary: the source, in one line. load: reads a data set. stream: reads only the clicks, with a data set's `reader`.
+    takes_options: whether ClickOptions apply. takes_min_prefix: whether `min_prefix` can be given (else the format
+    fixes it).
     """
 
     summary: str
@@ -75,9 +75,8 @@ def read(
 ) -> Dataset:
     """Read `source`, a path (or what else the format takes), in one of `FORMATS`.
 
-    options: of a click log (format 'clicks' alone; its min_prefix is in them). min_prefix: the shortest
-    prefix that the set's samples have (format 'pickle' alone; 1 if None). name: of the data set; None
-    takes it from the source.
+    options: of a click log (only for format 'clicks', whose min_prefix is in them). min_prefix: the shortest prefix of
+    the set's samples (only for format 'pickle'; None: 1). name: of the data set; None: from the source.
 
     Raises UsageError on an unknown format or an argument that it does not take, DataError on bad data.
     """
@@ -94,33 +93,33 @@ def read(
 
 
 def read_stream(source: Any, reader: Mapping[str, Any]) -> ClickStream:
-    """Read the clicks of a log as they came, with the columns, types and cuts of the data set that kept `reader`.
+    """Read the clicks of a log in time order, with the columns, types and cuts of the data set that has `reader`.
 
     Parameters
     ----------
     source : path
-        A log of the same format: what `read` takes.
+        A log of the same format, as `read` takes it.
     reader : mapping
-        `Dataset.reader`, or a bundle's copy of it: `format`, and the format's options (of `clicks` the columns, `gap`,
-        `types`, `time_unit` and `separator` of ClickOptions), `item_ids` ('int' or 'str', the kind that the catalog
-        has) and `type_names` (what the first codes of types stand for).
+        `Dataset.reader`, or a bundle's copy of it: `format`, and the format's options (for `clicks` the columns, `gap`,
+        `types`, `time_unit` and `separator` of ClickOptions), `item_ids` ('int' or 'str', the kind of the catalog's
+        ids) and `type_names` (the names of the first type codes).
 
     Returns
     -------
     ClickStream
-        Every click that counts, in time order; nothing is filtered by support, length or split. Of the formats `npz`
-        and `pickle` the test sessions, and of `tmall` all, one after the other, without times.
+        Every click that counts, in time order, not filtered by support, length or split. For the formats `npz` and
+        `pickle` the test sessions, and for `tmall` all sessions, one after the other, without times.
 
     Raises
     ------
     UsageError
-        Where `reader` names no format (a data set made by other means than `prepare`).
+        If `reader` names no format: `prepare` did not make the data set.
     DataError
-        Where `reader` is damaged, or the log cannot be read by it; the message names file, column, row and value.
+        If `reader` is damaged, or the log cannot be read with it; the message names file, column, row and value.
     """
     fmt = reader.get("format")
     if fmt is None:
-        raise UsageError("how to read a log is not known here: the data set was made by other means than 'prepare'")
+        raise UsageError("the data set does not say how to read a log, as 'prepare' did not make it")
     names = reader.get("type_names", [])
     if (
         not isinstance(fmt, str)
@@ -137,7 +136,7 @@ def read_stream(source: Any, reader: Mapping[str, Any]) -> ClickStream:
 
 
 def _source(fmt: str, source: Any) -> Any:
-    """The source as the format takes it; raises UsageError on a frame or a URL where only files will do."""
+    """Return the source as the format takes it. Raises UsageError on a frame or URL if the format needs files."""
     if isinstance(source, (str, os.PathLike)) and not is_url(source):
         return Path(source)
     if fmt != clicks.FORMAT:

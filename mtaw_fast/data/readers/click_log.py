@@ -1,7 +1,7 @@
-"""A click log of any size as a handful of arrays: polars streams the files, texts become codes at once.
+"""Read a click log of any size into a few arrays: polars streams the files and turns texts into codes.
 
-The log itself is never held, only some 16 bytes a row and the distinct texts. Every file is read twice:
-first to check every row and settle the types (`log_check`, so that a bad row is named), then for the clicks.
+Memory holds some 16 bytes per row and the distinct texts, not the log itself. Every file is read twice: first to check
+all rows and decide the column types (`validation`, which names a bad row), then for the clicks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from mtaw_fast.data.readers import times
 from mtaw_fast.data.readers.sources import Part, one_line_errors
-from mtaw_fast.data.readers.validation import NO_CLICK, Columns, Settled, good_rows, open_part, settle
+from mtaw_fast.data.readers.validation import NO_CLICK, Columns, LogSchema, check_log, good_rows, open_part
 from mtaw_fast.errors import DataError, require
 
 __all__ = ["NO_CLICK", "ClickLog", "Columns", "appearance_rank", "read_log"]
@@ -24,11 +24,11 @@ __all__ = ["NO_CLICK", "ClickLog", "Columns", "appearance_rank", "read_log"]
 class ClickLog:
     """T rows of a log, in file order.
 
-    owner: int64[T], the session or user: its own number, or, of text ids, numbers by first appearance.
+    owner: int64[T], the session or user: the integer id itself, or the number of a text id by first appearance.
     item: int32[T], a code into `item_ids`, the external ids (all int or all str).
-    time: int64[T], milliseconds since 1970. type: uint8[T], a code into `type_names`, NO_CLICK where the row does not
-    count; None where the log has no types. owner_ids: the texts of text owners, by number; empty unless asked for.
-    bad_rows: how many more rows there were, that could not be read.
+    time: int64[T], milliseconds since 1970. type: uint8[T], a code into `type_names`, or NO_CLICK for a row that does
+    not count; None if the log has no types. owner_ids: the texts of text owners, by number; empty unless requested.
+    bad_rows: the number of further rows that could not be read.
     """
 
     owner: np.ndarray
@@ -44,16 +44,16 @@ class ClickLog:
         return len(self.time)
 
     def head(self, rows: int) -> ClickLog:
-        """The first `rows` rows, as views."""
+        """Return the first `rows` rows, as views."""
         return self.select(slice(rows))
 
     def select(self, rows: Any) -> ClickLog:
-        """The rows at these places (a slice, numbers or a mask)."""
+        """Return the rows at these positions (a slice, numbers or a mask)."""
         kind = None if self.type is None else self.type[rows]
         return replace(self, owner=self.owner[rows], item=self.item[rows], time=self.time[rows], type=kind)
 
     def without_rows(self) -> ClickLog:
-        """The names alone, so that the rows can go."""
+        """Return the log with its names and no rows, so that their memory can be freed."""
         kind = None if self.type is None else np.empty(0, np.uint8)
         return replace(
             self, owner=np.empty(0, np.int64), item=np.empty(0, np.int32), time=np.empty(0, np.int64), type=kind
@@ -75,15 +75,15 @@ def read_log(
 ) -> ClickLog:
     """Read the files as one log, in that order.
 
-    Ids are int where the column is (in a CSV: where every value is a plain integer, '007' is not), else text.
-    item_ids: 'int' or 'str' instead of what the column suggests. type_names: names that the first codes must stand
-    for; others follow in the order of `columns.types`, or of their texts. with_owner_ids: keep the owners' texts.
+    Ids are int if the column is (in a CSV: if every value is a plain integer; '007' is not one), else text.
+    item_ids: 'int' or 'str' instead of what the column suggests. type_names: the names of the first type codes; others
+    follow in the order of `columns.types`, or of their texts. with_owner_ids: keep the owners' texts.
 
-    Raises DataError, naming file, column, row and value, on a missing column, an empty cell, a time that
-    cannot be read, times of two units, a column type that holds no ids, an item id of another kind than asked, more
-    types than 255, or a log without a row.
+    Raises DataError, naming file, column, row and value, on a missing column, an empty cell, an unreadable time, times
+    in two units, a column whose type has no ids, an item id of another kind than requested, more than 255 types, or a
+    log without rows.
     """
-    types = settle(files, columns, item_ids, type_names)
+    types = check_log(files, columns, item_ids, type_names)
     pl = require("polars", "train")
     categories = pl.Categories.random(), pl.Categories.random()
     owners, items, stamps, kinds = [], [], [], []
@@ -114,7 +114,7 @@ def read_log(
     owner_ids: list[str] = []
     if not types.owner_is_int:
         rank = appearance_rank(owner, int(owner.max()) + 1)
-        # Codes made by several threads vary from run to run; where each first stands does not.
+        # The codes of several threads vary from run to run; the row of the first appearance does not.
         owner_ids = [owner_texts.get(code, "") for code in np.argsort(rank).tolist()] if with_owner_ids else []
         owner = rank[owner]
     return ClickLog(
@@ -129,9 +129,9 @@ def read_log(
     )
 
 
-def clicks_of(part: Part, columns: Columns, types: Settled) -> Any:
-    """The rows of a part that can be read as a lazy frame, in order: owner (Int64 or String), item (String), time
-    (Int64, ms) and, where the log has types, type (UInt8)."""
+def clicks_of(part: Part, columns: Columns, types: LogSchema) -> Any:
+    """Return the readable rows of a part, in order, as a lazy frame: owner (Int64 or String), item (String), time
+    (Int64, ms) and, if the log has types, type (UInt8)."""
     pl = require("polars", "train")
     frame, schema, _ = open_part(part, columns)
     readings = times.forms(columns.time, schema[columns.time], times.zones_in(types.time_forms))
@@ -147,20 +147,20 @@ def clicks_of(part: Part, columns: Columns, types: Settled) -> Any:
     return frame.select(**wanted)
 
 
-def nothing_readable(files: Sequence[Part], types: Settled) -> DataError:
-    """The error of a log whose rows are all bad."""
-    return DataError(f"{files[0]}: none of {types.rows} rows can be read; see why with --bad-rows refuse")
+def nothing_readable(files: Sequence[Part], types: LogSchema) -> DataError:
+    """Return the error for a log whose rows are all bad."""
+    return DataError(f"{files[0]}: none of {types.rows} rows can be read; --bad-rows refuse says why")
 
 
 def _texts(column: Any) -> Any:
-    """(code, text) of every distinct value of a categorical column."""
+    """Return (code, text) of every distinct value of a categorical column."""
     pl = require("polars", "train")
     distinct = column.unique()
     return zip(distinct.to_physical().to_list(), distinct.cast(pl.String).to_list(), strict=True)
 
 
 def _type_expression(columns: Columns, names: Sequence[str]) -> Any:
-    """A row's type as a code into `names`, NO_CLICK where it does not count."""
+    """Return the polars expression of a row's type as a code into `names`, NO_CLICK if it does not count."""
     pl = require("polars", "train")
     codes = {name: code for code, name in enumerate(names) if not columns.types or name in columns.types}
     text = pl.col(columns.type).cast(pl.String)
@@ -168,7 +168,7 @@ def _type_expression(columns: Columns, names: Sequence[str]) -> Any:
 
 
 def appearance_rank(codes: np.ndarray, n_codes: int) -> np.ndarray:
-    """int64[n_codes]: the rank of each code by where it first stands in `codes`; absent ones come last."""
+    """Return int64[n_codes]: the rank of each code by its first position in `codes`; absent codes come last."""
     first = np.full(n_codes, len(codes), dtype=np.int64)
     first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
     rank = np.empty(n_codes, dtype=np.int64)

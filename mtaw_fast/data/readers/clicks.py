@@ -28,7 +28,7 @@ from mtaw_fast.errors import DataError, UsageError
 
 FORMAT = "clicks"
 _DAY_MS = 86_400_000
-# The options that say how a log is read; the others say what is kept of it.
+# The options that say how to read a log; the others say which clicks are kept.
 _READING = ("session", "item", "time", "user", "gap", "type", "types", "time_unit", "separator", "bad_rows", "dedupe")
 
 
@@ -37,25 +37,26 @@ class ClickOptions:
     """How to read a click log. The defaults suit a log with columns session_id, item_id, timestamp.
 
     Columns
-        session: column of the session id; not read where `user` is given.
-        user: column of the user id: sessions are made by cutting a user's clicks where more than `gap` seconds
-        lie between two. item, time: as they say. type: column of the kind of event, which the data set keeps.
-        types: count only rows of these types (('view',), say); the other rows still bridge gaps, as in the published
-        scripts. None given: every row is a click.
-        time_unit: 's', 'ms', 'us' or 'ns' since 1970, of numbers; 'auto' tells by their size. ISO-8601 texts need none;
-        UTC where they name no offset and no zone. separator: of CSV; None is a tab for .tsv and .tab, else a comma.
+        session: column of the session id; not read if `user` is given.
+        user: column of the user id; a user's clicks are cut into sessions at gaps of more than `gap` seconds.
+        item, time: columns of the item id and the time. type: column of the event type, which the data set keeps.
+        types: count only rows of these types, such as ('view',); the other rows still bridge gaps, as in the published
+        scripts. Empty: every row is a click.
+        time_unit: unit of numeric times since 1970: 's', 'ms', 'us' or 'ns'; 'auto' decides by their size. ISO-8601
+        texts need none; they are UTC unless they name an offset or a zone.
+        separator: column separator of CSV; None is a tab for .tsv and .tab, else a comma.
     Rows
-        bad_rows: 'refuse' a log with a row that cannot be read, or 'skip' such rows (the data set says how many).
-        dedupe: leave out a click that follows another one of the same session (or user) on the same item, of the same
-        type, within so many seconds; 0: at the same time; None: none.
+        bad_rows: 'refuse' a log with an unreadable row, or 'skip' such rows (the data set has their number).
+        dedupe: remove a click if the same session (or user) clicked the same item with the same type at most this many
+        seconds before; 0: at the same time; None: remove none.
     Filters
-        min_session: fewest clicks of a session, before and after the support filter. max_session: most clicks,
-        after it; longer sessions are left out (most are robots); None: no limit. min_support: fewest clicks of an
-        item in the sessions of at least min_session clicks. support_rounds: 'once', or 'until-stable' to repeat
-        both filters until nothing changes.
+        min_session: fewest clicks of a session, before and after the support filter. max_session: most clicks after
+        it; longer sessions, mostly bots, are left out; None: no limit. min_support: fewest clicks of an item in the
+        sessions of at least min_session clicks. support_rounds: 'once', or 'until-stable' to repeat both filters until
+        nothing changes.
     Split
-        test_days: sessions that end within this many days before the last session's end are test; 0: no test.
-        A session that ends exactly at the boundary is training. min_prefix: shortest prefix that is a sample.
+        test_days: sessions that end within this many days before the last session's end are the test split; 0: no test
+        split. A session that ends exactly at the boundary is training. min_prefix: shortest prefix that is a sample.
     """
 
     session: str = "session_id"
@@ -103,16 +104,17 @@ class ClickOptions:
 
 
 def read(source: Any, options: ClickOptions | None = None, name: str | None = None) -> Dataset:
-    """Read a click log of any size: streamed, under 100 bytes a row plus the distinct texts (`bench.prepare` measures).
+    """Read a click log of any size. It is streamed, with under 100 bytes per row plus the distinct texts in memory
+    (`bench.prepare` measures it).
 
     source: a CSV, Parquet or JSON lines file, a folder of such parts (read in order of their names), a glob pattern, a
     URL (s3://, gs://, az://; a pattern too), or a frame of Polars, pandas or Arrow.
-    Rows may stand in any order; clicks of equal time stay in file order. Sessions stand in order of their
-    last click, as in the published scripts, ties by their first row (by user and time with `user`). A
-    session's end is that of all its clicks, before items of low support are left out.
+    Rows may be in any order; clicks of equal time stay in file order. Sessions are in order of their last click, as in
+    the published scripts, ties in order of their first row (with `user`: of user and time). The end of a session is
+    that of all its clicks, before items of low support are left out.
 
-    Raises DataError, with file, column, row and value, on anything that cannot be read; UsageError on options
-    that make no sense.
+    Raises DataError, with file, column, row and value, on anything that cannot be read, and UsageError on options that
+    do not fit.
     """
     options = options or ClickOptions()
     report = LogReport()
@@ -128,7 +130,7 @@ def read(source: Any, options: ClickOptions | None = None, name: str | None = No
 
 
 def stream(source: Any, reader: Mapping[str, Any]) -> ClickStream:
-    """The clicks of a log in time order, sessions as in `read`; see `readers.read_stream`."""
+    """Read the clicks of a log in time order, with sessions as in `read`; see `readers.read_stream`."""
     given = {name: reader[name] for name in _READING if name in reader}
     options = ClickOptions(**{**given, "types": tuple(given.get("types", ()))})
     log = _log(
@@ -152,7 +154,7 @@ def _log(source: Any, options: ClickOptions, **wanted: Any) -> ClickLog:
 
 
 def columns_of(options: ClickOptions) -> Columns:
-    """Which column holds what."""
+    """Return the columns that the options name."""
     return Columns(
         owner=options.session if options.user is None else options.user,
         item=options.item,
@@ -166,7 +168,7 @@ def columns_of(options: ClickOptions) -> Columns:
 
 
 def rules_of(options: ClickOptions) -> Rules:
-    """What is kept, and what is test."""
+    """Return the rules of the filters and the split."""
     return Rules(
         min_session=options.min_session,
         max_session=options.max_session,
@@ -179,34 +181,34 @@ def rules_of(options: ClickOptions) -> Rules:
 
 
 def record_of(options: ClickOptions, rows: int, sessions: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`Dataset.preparation` and `Dataset.reader`. rows: that could be read; sessions: as they were cut."""
+    """Return `Dataset.preparation` and `Dataset.reader`. rows: readable rows; sessions: their number before filters."""
     given = dataclasses.asdict(options)
     preparation = {"reader": FORMAT, "rows": rows, "sessions": sessions, "options": given}
     return preparation, {"format": FORMAT, **{name: given[name] for name in _READING}, "types": list(options.types)}
 
 
 def no_click(source: Any, options: ClickOptions) -> DataError:
-    """The error of a log whose rows are all of types that do not count."""
-    return DataError(f"{place_of(source)}: column {options.type!r} never holds {' or '.join(map(repr, options.types))}")
+    """Return the error for a log whose rows all have types that do not count."""
+    return DataError(f"{place_of(source)}: column {options.type!r} is never {' or '.join(map(repr, options.types))}")
 
 
 def place_of(source: Any) -> str:
-    """The source's name in a message."""
+    """Return the name of the source for messages."""
     return str(source) if isinstance(source, (str, os.PathLike)) else "the frame"
 
 
 def gap_ms_of(options: ClickOptions) -> int:
-    """`gap` in milliseconds."""
+    """Return `gap` in milliseconds."""
     return round(options.gap * 1000)
 
 
 def dedupe_ms_of(options: ClickOptions) -> int | None:
-    """`dedupe` in milliseconds."""
+    """Return `dedupe` in milliseconds."""
     return None if options.dedupe is None else round(options.dedupe * 1000)
 
 
 def default_name(source: Any) -> str:
-    """The file's name without its endings; a pattern's folder."""
+    """Return the file's name without endings, or the folder's name for a pattern."""
     if not isinstance(source, (str, os.PathLike)):
         return FORMAT
     source = Path(source)

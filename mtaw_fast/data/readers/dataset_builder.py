@@ -1,7 +1,7 @@
-"""From the rows of a log to a data set: sessions, filters, the split by time, internal ids.
+"""Build a data set from the rows of a log: cut sessions, filter, split by time, number the items.
 
-Plain numpy on packed arrays. Axes: T rows, B sessions. What the published preprocessing scripts share
-(SR-GNN's `datasets/preprocess.py` and its descendants) is stated at each step.
+Plain numpy on packed arrays. Axes: T rows, B sessions. "The scripts" are the published preprocessing scripts: SR-GNN's
+`datasets/preprocess.py` and its descendants.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _DAY_MS = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What is kept, and what is test.
+    """The rules of the filters and the split.
 
-    min_session, max_session: clicks of a session (max_session None: no limit). min_support: clicks of an item.
-    until_stable: repeat the support filter until nothing changes; False: once, as the scripts do.
-    test_ms: a session is test if it ends later than this before the last end, in milliseconds.
-    drop_at_boundary: leave out sessions that end exactly at the boundary, as the scripts do; False: train.
+    min_session, max_session: fewest and most clicks of a session (max_session None: no limit). min_support: fewest
+    clicks of an item. until_stable: repeat the support filter until nothing changes; False: once, as the scripts do.
+    test_ms: a session is in the test split if it ends within this many milliseconds before the last end.
+    drop_at_boundary: leave out sessions that end exactly at the boundary, as the scripts do; False: train on them.
     min_prefix: the shortest prefix that counts as a sample.
     """
 
@@ -46,10 +46,10 @@ class Rules:
 class RawSessions:
     """B sessions of item codes.
 
-    items: int32[T], codes of the log. times: int64[T], milliseconds. types: uint8[T], codes of the log's types, or
+    items: int32[T], item codes of the log. times: int64[T], milliseconds. types: uint8[T], type codes of the log, or
     None. offsets: int64[B + 1].
     ends: int64[B], time of the last click BEFORE any item was filtered out, as in the scripts.
-    ties: int64[B], the order among sessions of equal end.
+    ties: int64[B], sort key among sessions of equal end.
     """
 
     items: np.ndarray
@@ -68,7 +68,7 @@ class RawSessions:
         return np.diff(self.offsets)
 
     def keep(self, clicks: np.ndarray, shortest: int, longest: int | None) -> RawSessions:
-        """Only the clicks bool[T], then only sessions that still have shortest..longest of them (and at least one)."""
+        """Keep the clicks bool[T], then the sessions that still have shortest..longest of them (at least one)."""
         counts = np.diff(_running(clicks)[self.offsets])
         fits = counts >= max(shortest, 1)
         if longest is not None:
@@ -77,12 +77,12 @@ class RawSessions:
         return self._of(clicks, offsets_of(counts[fits]), fits)
 
     def select(self, sessions: np.ndarray) -> RawSessions:
-        """The sessions int[B'], in that order."""
+        """Return the sessions int[B'], in that order."""
         lengths = self.lengths[sessions]
         return self._of(ranges(self.offsets[sessions], lengths), offsets_of(lengths), sessions)
 
     def _of(self, clicks: np.ndarray, offsets: np.ndarray, sessions: np.ndarray) -> RawSessions:
-        """The clicks and sessions at these places (numbers or masks), packed by `offsets`."""
+        """Return the clicks and sessions at these positions (numbers or masks), packed by `offsets`."""
         types = None if self.types is None else self.types[clicks]
         return RawSessions(
             self.items[clicks], self.times[clicks], offsets, self.ends[sessions], self.ties[sessions], types
@@ -90,9 +90,9 @@ class RawSessions:
 
 
 def by_owner(log: ClickLog, *, file_order: bool = False) -> RawSessions:
-    """One session an owner; clicks by time, equal times in file order (`file_order`: in file order alone).
+    """Make one session per owner, with clicks by time and then file order (`file_order`: by file order only).
 
-    Sessions of equal end: by their first row in the file.
+    Ties of sessions with equal ends: by their first row in the file.
     """
     keys = (log.owner,) if file_order else (log.time, log.owner)
     order = np.lexsort(keys)
@@ -101,20 +101,20 @@ def by_owner(log: ClickLog, *, file_order: bool = False) -> RawSessions:
 
 
 def by_inactivity(log: ClickLog, gap_ms: int, *, split_owners: bool = True) -> RawSessions:
-    """Rows by owner and time, cut where more than `gap_ms` lie between neighbors, and where the owner changes.
+    """Sort rows by owner and time and cut them at gaps of more than `gap_ms` and where the owner changes.
 
-    Rows that are no clicks keep a session alive: they count for the gaps and are left out after the cut.
-    Sessions of equal end: by owner, then time. split_owners: see `inactivity_cuts`.
+    Rows that are not clicks count for the gaps, and are left out after the cut. Ties of sessions with equal ends: by
+    owner, then time. split_owners: see `inactivity_cuts`.
     """
     order, starts = inactivity_cuts(log, gap_ms, split_owners=split_owners)
     return cut_sessions(log, order, starts, np.arange(len(starts)))
 
 
 def inactivity_cuts(log: ClickLog, gap_ms: int, *, split_owners: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """(order int64[T], starts int64[B]): all rows by owner and time, and where in that order a session begins.
+    """Return (order int64[T], starts int64[B]): all rows by owner and time, and where a session begins in that order.
 
-    split_owners=False cuts at gaps in either direction alone, so that a change of owner without one joins two
-    owners' rows (see the RetailRocket reader).
+    split_owners=False cuts only at gaps, in either direction, so that rows of two owners without a gap between them
+    join (see the RetailRocket reader).
     """
     order = np.lexsort((log.time, log.owner))
     new = np.ones(len(order), dtype=bool)
@@ -125,9 +125,9 @@ def inactivity_cuts(log: ClickLog, gap_ms: int, *, split_owners: bool = True) ->
 
 
 def filter_sessions(raw: RawSessions, rules: Rules, where: str, report: LogReport) -> RawSessions:
-    """Drop short sessions, then items of low support, then sessions now too short or too long.
+    """Drop short sessions, then items of low support, then sessions that are now too short or too long.
 
-    Once, as the scripts do, or again until nothing changes. report: gains what was dropped, and why. Raises DataError,
+    This happens once, as in the scripts, or until nothing changes. report: counts what was dropped. Raises DataError,
     naming `where`, if nothing is left.
     """
     before = raw
@@ -150,13 +150,13 @@ def filter_sessions(raw: RawSessions, rules: Rules, where: str, report: LogRepor
 
 
 def enough_support(support: np.ndarray, rules: Rules, report: LogReport) -> np.ndarray:
-    """bool[..]: whether an item, clicked int[..] times, has enough clicks. report: gains those that do not."""
+    """Return bool[..]: whether an item with int[..] clicks has enough. report: counts those that do not."""
     report.rare_items += int(np.count_nonzero((support > 0) & (support < rules.min_support)))
     return support >= rules.min_support
 
 
 def support_round(raw: RawSessions, frequent: np.ndarray, rules: Rules, report: LogReport) -> RawSessions:
-    """Drop the items that are not `frequent`, then sessions now too short or too long, which the report gains."""
+    """Drop items that are not `frequent`, then too short or too long sessions. report: counts the long ones."""
     clicks = frequent[raw.items]
     if rules.max_session is not None:
         lengths = np.diff(_running(clicks)[raw.offsets])
@@ -166,7 +166,7 @@ def support_round(raw: RawSessions, frequent: np.ndarray, rules: Rules, report: 
 
 
 def nothing_left(where: str, clicks: int, most_clicked: int, rules: Rules, report: LogReport) -> DataError:
-    """The error where the filters leave no session. clicks, most_clicked: before them, of all and of one item."""
+    """Return the error for filters that leave no session. clicks, most_clicked: counts before the filters."""
     if report.longest < rules.min_session:
         scarcity = f"the longest session has {report.longest}"
     elif most_clicked < rules.min_support:
@@ -177,9 +177,9 @@ def nothing_left(where: str, clicks: int, most_clicked: int, rules: Rules, repor
         )
     longest = "" if not report.long_sessions else f" and at most {rules.max_session}"
     return DataError(
-        f"{where}: of {clicks} clicks in {report.sessions} sessions, no session with at least "
-        f"{rules.min_session}{longest} clicks on items of support >= {rules.min_support} is left: "
-        f"{scarcity}; loosen the filters or give more data"
+        f"{where}: the filters leave none of {clicks} clicks in {report.sessions} sessions: no session has at least "
+        f"{rules.min_session}{longest} clicks on items of support >= {rules.min_support} ({scarcity}); loosen the "
+        "filters or give more data"
     )
 
 
@@ -194,15 +194,15 @@ def to_dataset(
     *,
     timed: bool = True,
 ) -> Dataset:
-    """Split by the sessions' ends, number the items, make the samples.
+    """Split the sessions by their ends, number the items and make the samples.
 
-    log: whose rows `raw` was made of (its names alone are read). preparation, reader: kept in the data set, the
-    latter with the kind of the item ids and the names of the types. report: gains what the test is like, and its
-    warnings; the preparation keeps it as `log`. timed: keep the times and types of the clicks.
+    log: the log of `raw`; only its names are read. preparation, reader: kept in the data set, the reader with the kind
+    of the item ids and the names of the types. report: gets the counts of the test split and the warnings; the
+    preparation keeps it as `log`. timed: keep the times and types of the clicks.
 
-    Train sessions stand in order of their end. Internal ids follow the first appearance in them. Clicks of
-    test sessions on items that train lacks are left out, then test sessions of fewer than min_prefix + 1.
-    Raises DataError where train is empty, or test is though asked for.
+    Training sessions are in order of their ends, and internal ids in order of first appearance in them. Test clicks on
+    items that training lacks are left out, then test sessions of fewer than min_prefix + 1 clicks. Raises DataError if
+    the training split is empty, or the test split is although one was requested.
     """
     boundary = int(raw.ends.max()) - rules.test_ms
     is_test = raw.ends > boundary
@@ -238,21 +238,21 @@ def to_dataset(
 
 
 def all_in_test(name: str, sessions: int, earliest: int, latest: int, rules: Rules) -> DataError:
-    """The error where no session is left to train on. earliest, latest: ends of sessions."""
+    """Return the error for a log without training sessions. earliest, latest: ends of sessions."""
     return DataError(
         f"data set {name}: all {sessions} sessions end within the test period, none is left to train on: they span "
-        f"{(latest - earliest) / _DAY_MS:.1f} days, the test takes the last {rules.test_ms / _DAY_MS:g}; shorten the "
-        "test period or give a longer log"
+        f"{(latest - earliest) / _DAY_MS:.1f} days, the test split takes the last {rules.test_ms / _DAY_MS:g}; shorten "
+        "the test period or give a longer log"
     )
 
 
 def samples_of(
     test: RawSessions, internal: np.ndarray, rules: Rules, name: str, report: LogReport, *, timed: bool = True
 ) -> tuple[Samples, np.ndarray]:
-    """The samples of the test sessions, and int32[M] the missed targets' sessions (`Dataset.unseen`).
+    """Return the samples of the test sessions, and int32[M] the sessions of the missed targets (`Dataset.unseen`).
 
-    internal: int32[codes], the internal id of each item that training has, -1 of the others. report: gains what the
-    test is like. Raises DataError where no sample is left though a test was asked for, or the prefixes would take
+    internal: int32[codes], the internal id of each item that training has, else -1. report: gets the counts of the
+    test split. Raises DataError if no sample is left although a test split was requested, or if the prefixes would take
     too much memory.
     """
     known = internal[test.items] >= 0
@@ -271,15 +271,16 @@ def samples_of(
 
 
 def packed(part: RawSessions, internal: np.ndarray, *, timed: bool = True) -> Sessions:
-    """The sessions in internal ids. internal: int32[codes]."""
+    """Return the sessions in internal ids. internal: int32[codes]."""
     clicks = Sessions(internal[part.items], part.offsets, part.times, part.types)
     return clicks if timed else clicks.without_times()
 
 
 def _missed_targets(test: RawSessions, known: np.ndarray, min_prefix: int) -> np.ndarray:
-    """int32[M]: for each click that would be a target if training had seen its item, the number of its session.
+    """Return int32[M]: the session of each click that would be a target if training had seen its item.
 
-    known: bool[T]. Numbers are those of the samples' sessions; sessions without a sample come behind them.
+    known: bool[T]. The numbers are those of the samples' sessions; sessions without a sample get the numbers after
+    them.
     """
     session = np.repeat(np.arange(len(test)), test.lengths)
     place = np.arange(len(test.items)) - test.offsets[session]
@@ -289,8 +290,8 @@ def _missed_targets(test: RawSessions, known: np.ndarray, min_prefix: int) -> np
 
 
 def cut_sessions(log: ClickLog, order: np.ndarray, starts: np.ndarray, ties: np.ndarray) -> RawSessions:
-    """Rows in `order`, cut at `starts` into sessions with these `ties`; rows that are no clicks are left out,
-    then sessions without a click."""
+    """Cut the rows in `order` at `starts` into sessions with these `ties`. Rows that are not clicks are left out, then
+    sessions without a click."""
     offsets = np.append(starts, len(order)).astype(np.int64)
     if log.type is not None:
         clicks = log.type[order] != NO_CLICK
@@ -304,12 +305,12 @@ def cut_sessions(log: ClickLog, order: np.ndarray, starts: np.ndarray, ties: np.
 
 
 def _running(mask: np.ndarray) -> np.ndarray:
-    """int64[len + 1]: how many of the first k are true."""
+    """Return int64[len + 1]: how many of the first k are true."""
     return offsets_of(mask)
 
 
 def _differs(values: np.ndarray) -> np.ndarray:
-    """bool[T]: whether a value is unlike the one before; the first one is."""
+    """Return bool[T]: whether a value differs from the one before; the first one does."""
     different = np.ones(len(values), dtype=bool)
     different[1:] = values[1:] != values[:-1]
     return different

@@ -26,15 +26,14 @@ from mtaw_fast.data.readers.stream import ClickStream, of_samples
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataError
 
-# name -> dtype and number of axes
-# Deflate packs zeros a thousandfold, clicks and offsets up to some ten times.
-_MOST_RATIO = 200
-_MOST_UNCLICKED = 1_000_000  # items that a catalog may have whatever is clicked: an id table of some 20 MB
-# What a file that is no whole archive can raise.
+_MOST_RATIO = 200  # decoded to stored bytes: deflate packs zeros a thousandfold, but clicks and offsets only tenfold
+_MOST_UNCLICKED = 1_000_000  # a catalog may have this many items without clicks: an id table of some 20 MB
+# The errors that a damaged archive can raise.
 _NO_ARCHIVE = (
     OSError, ValueError, EOFError, KeyError, SyntaxError, NotImplementedError, RuntimeError, zipfile.BadZipFile,
     zlib.error, MemoryError, struct.error,
 )  # fmt: skip
+# By array name: dtype and number of axes.
 _TRAIN = {"items": (np.int32, 1), "offsets": (np.int64, 1), "n_items": (np.int32, 0), "min_prefix": (np.int32, 0)}
 _TEST = {"items": (np.int32, 1), "offsets": (np.int64, 1), "labels": (np.int32, 1), "session": (np.int32, 1)}
 
@@ -42,19 +41,19 @@ _TEST = {"items": (np.int32, 1), "offsets": (np.int64, 1), "labels": (np.int32, 
 def read(source: Path, name: str | None = None) -> Dataset:
     """Read the folder. Test samples keep the file's order.
 
-    Raises DataError, naming the file and the array, where one is missing, damaged, of another dtype or
-    shape, or holds ids outside 1..n_items.
+    Raises DataError, naming the file and the array, if one is missing, damaged, of another dtype or shape, or has ids
+    outside 1..n_items.
     """
     if not source.is_dir():
-        raise DataError(f"{source} is no folder; name the folder that holds train.npz and test.npz")
+        raise DataError(f"{source} is not a folder; name the folder that holds train.npz and test.npz")
     train_path, test_path = source / "train.npz", source / "test.npz"
     clicks = _decoded_sizes(train_path, _TRAIN).get("items", 0) + _decoded_sizes(test_path, _TEST).get("items", 0)
     train, test = _arrays(train_path, _TRAIN), _arrays(test_path, _TEST)
     n_items, min_prefix = int(train["n_items"]), int(train["min_prefix"])
     if n_items > max(_MOST_UNCLICKED, clicks):
         raise DataError(
-            f"{train_path}: n_items is {n_items:,}, but train.npz and test.npz hold {clicks:,} clicks; state "
-            "how many items there are"
+            f"{train_path}: n_items is {n_items:,}, but train.npz and test.npz have only {clicks:,} clicks; write the "
+            "real number of items"
         )
     if n_items < 1 or min_prefix < 1:
         raise DataError(f"{train_path}: n_items is {n_items} and min_prefix {min_prefix}; both must be at least 1")
@@ -80,16 +79,16 @@ def read(source: Path, name: str | None = None) -> Dataset:
 
 
 def stream(source: Path) -> ClickStream:
-    """The test sessions in file order; see `readers.read_stream`."""
+    """Read the test sessions in file order; see `readers.read_stream`."""
     dataset = read(source)
     return of_samples(dataset.test, dataset.ids)
 
 
 def _decoded_sizes(path: Path, expected: Mapping[str, tuple[type, int]]) -> dict[str, int]:
-    """Entries of each array as its header states them, before any is decoded.
+    """Return the number of entries of each array by its header, before anything is decoded.
 
-    Raises DataError where the members are not as large as their headers say, or all of them out of proportion to the
-    file. What is wrong otherwise is left to `_arrays`.
+    Raises DataError if a member is not as large as its header says, or all of them are too large for the file.
+    `_arrays` reports other errors.
     """
     entries: dict[str, int] = {}
     total = 0
@@ -104,7 +103,7 @@ def _decoded_sizes(path: Path, expected: Mapping[str, tuple[type, int]]) -> dict
             entries[name] = math.prod(shape)
             total += member.file_size
             if not dtype.hasobject and begin + entries[name] * dtype.itemsize != member.file_size:
-                raise DataError(f"{path}: '{name}' is not as large as its header says; restore it or make it anew")
+                raise DataError(f"{path}: '{name}' is not as large as its header says; restore it or make it again")
     size = path.stat().st_size if path.is_file() else 0
     if total > _MOST_RATIO * size:
         raise DataError(f"{path}: its {size:,} bytes would be {total:,} when decoded; refused: write it uncompressed")
@@ -112,19 +111,19 @@ def _decoded_sizes(path: Path, expected: Mapping[str, tuple[type, int]]) -> dict
 
 
 def _arrays(path: Path, expected: Mapping[str, tuple[type, int]]) -> dict[str, np.ndarray]:
-    """The arrays of one archive, their dtypes and axes checked."""
+    """Read the arrays of one archive and check their dtypes and axes."""
     found: dict[str, np.ndarray] = {}
     if not path.is_file():
         raise DataError(f"{path} does not exist; the folder must hold train.npz and test.npz")
     try:
-        # Members are decoded one by one, so only what is expected ever is; pickled ones are refused.
+        # Members are decoded on access, so only the expected ones are; pickled ones are refused.
         archive = np.load(path, allow_pickle=False)
         if isinstance(archive, np.ndarray):
             raise DataError(f"{path} is a single array, not an archive; write it with numpy.savez")
         with archive:
             for name in expected:
                 if name not in archive:
-                    raise DataError(f"{path} lacks the array '{name}'; it has {sorted(archive.files)}; write it anew")
+                    raise DataError(f"{path} lacks the array '{name}'; it has {sorted(archive.files)}; write it again")
                 found[name] = np.asarray(archive[name])  # a member without an npy header comes as bytes
     except _NO_ARCHIVE as error:
         raise _damaged(path, error) from None
@@ -132,15 +131,13 @@ def _arrays(path: Path, expected: Mapping[str, tuple[type, int]]) -> dict[str, n
         array = found[name]
         if array.dtype != dtype or array.ndim != axes:
             wanted = f"{np.dtype(dtype)}{'[' + 'n' * axes + ']' if axes else ''}"
-            raise DataError(
-                f"{path}: '{name}' must be {wanted}, not {array.dtype}{list(array.shape)}; convert it and write anew"
-            )
+            raise DataError(f"{path}: '{name}' must be {wanted}, not {array.dtype}{list(array.shape)}; convert it")
     return found
 
 
 def _damaged(path: Path, error: BaseException) -> DataError:
     reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-    return DataError(f"{path} is not a whole npz archive ({reason}); restore it or make it anew")
+    return DataError(f"{path} is not a whole npz archive ({reason}); restore it or make it again")
 
 
 def _sessions(path: Path, arrays: dict[str, np.ndarray], n_items: int) -> Sessions:
@@ -148,15 +145,13 @@ def _sessions(path: Path, arrays: dict[str, np.ndarray], n_items: int) -> Sessio
     try:
         return Sessions(arrays["items"] - np.int32(1), arrays["offsets"])
     except DataError as error:
-        raise DataError(f"{path}: {error}; make it anew") from None
+        raise DataError(f"{path}: {error}; make it again") from None
 
 
 def _check_ids(path: Path, name: str, ids: np.ndarray, n_items: int) -> None:
     bad = np.flatnonzero((ids < 1) | (ids > n_items))
     if len(bad):
-        raise DataError(
-            f"{path}: '{name}' holds id {ids[bad[0]]} at place {bad[0]}, outside 1..{n_items}; make it anew"
-        )
+        raise DataError(f"{path}: '{name}' has id {ids[bad[0]]} at index {bad[0]}, outside 1..{n_items}; make it again")
 
 
 def _check_lengths(path: Path, sessions: Sessions, shortest: int, rule: str) -> None:

@@ -1,14 +1,14 @@
-"""The steps by which a log larger than memory becomes a data set: each reads files, and writes some, atomically.
+"""The steps that make a data set from a log larger than memory. Each reads files and writes files atomically.
 
-    scatter   a part of the log       -> its rows, by the hash of their owner (session or user)
-    cut       a hash's rows           -> its sessions, in order of their ends; its distinct items and their clicks
-    keep      its sessions            -> those that a round of the filters leaves
-    gather    a stretch of time of all -> its sessions, in order
-    number    such a stretch          -> a part of the data set
+    scatter   a part of the log        -> its rows, by the hash of their owner (session or user)
+    cut       the rows of a partition  -> its sessions, in order of their ends; its distinct items and their clicks
+    keep      its sessions             -> those that pass a round of the filters
+    gather    all sessions             -> the sessions of a time range, in order
+    number    such a time range        -> a part of the data set
 
-A step may run anywhere that sees the files, and again: it writes the same. It holds what it reads and no more, so
-hashes and stretches bound the memory. Axes: T clicks, B sessions, N distinct items; a code is an item's number in the
-whole log.
+A step may run on any host that sees the files, and may run twice: it writes the same bytes. It keeps only what it reads
+in memory, so the sizes of partitions and time ranges bound the memory. Axes: T clicks, B sessions, N distinct items. A
+code is an item's number in the whole log.
 """
 
 from __future__ import annotations
@@ -38,22 +38,24 @@ from mtaw_fast.data.readers.dataset_builder import (
 )
 from mtaw_fast.data.readers.log_report import LogReport
 from mtaw_fast.data.readers.sources import Part, one_line_errors
-from mtaw_fast.data.readers.validation import Settled
+from mtaw_fast.data.readers.validation import LogSchema
 from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.errors import MtawError, require
 from mtaw_fast.storage.files import atomic_path, sha256_of
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 
-_SLICE = 1 << 20  # rows that are scattered at once
-_SAMPLE = 1024  # ends of sessions by which stretches of time are chosen
-_ODD = np.uint64(0x9E3779B97F4A7C15)
-_PART_BITS = 40  # of a row's place: part << 40 | row
+_SLICE = 1 << 20  # rows scattered at a time
+_SAMPLE = 1024  # session ends per partition, from which the time ranges are chosen
+_ODD = np.uint64(0x9E3779B97F4A7C15)  # multiplier of the hash of integer owners
+_PART_BITS = 40  # a row's place is part << 40 | row
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """How a hash's rows become sessions: gap_ms cuts users' rows by inactivity, None takes owners for sessions; the
-    rest is of `ClickOptions`."""
+    """How the rows of a partition become sessions.
+
+    gap_ms: cut the rows of a user by this inactivity; None: an owner is a session. The rest is as in `ClickOptions`.
+    """
 
     gap_ms: int | None
     dedupe_ms: int | None
@@ -62,8 +64,8 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a step tells of the sessions that it wrote: how many, their clicks, first and last end, some of their ends.
-    report: its counts."""
+    """What a step returns about the sessions that it wrote: their number and clicks, the first and last end, a sample
+    of the ends, and its part of the report."""
 
     sessions: int
     clicks: int
@@ -73,15 +75,15 @@ class Found:
     report: LogReport = field(default_factory=LogReport)
 
 
-def scatter(part: Part, number: int, columns: Columns, types: Settled, partitions: int, path: Path) -> int:
-    """Write the rows of a part that can be read; returns how many.
+def scatter(part: Part, number: int, columns: Columns, types: LogSchema, partitions: int, path: Path) -> int:
+    """Write the readable rows of a part, by partition; return their number.
 
-    The file holds tables of `_SLICE` rows at most, each cut into one batch a partition, in order, of columns owner,
-    item, time, type (where there is one) and row, which ascends over the whole log.
+    The file has tables of at most `_SLICE` rows, each cut into one batch per partition, in order. The columns are
+    owner, item, time, type (if the log has types) and row, which ascends over the whole log.
     """
     pa = require("pyarrow", "score")
     pl = require("polars", "train")
-    with _no_space(path), atomic_path(path) as temporary, _beside(path) as plain:
+    with _no_space(path), atomic_path(path) as temporary, _temporary(path) as plain:
         with one_line_errors(part):
             clicks_of(part, columns, types).sink_ipc(plain, compat_level=pl.CompatLevel.oldest())
         with pa.memory_map(str(plain)) as source:
@@ -107,7 +109,7 @@ def _scatter(out: Any, rows: Any, first: int, partitions: int) -> None:
 
 
 def _hashes(owners: Any) -> np.ndarray:
-    """uint64[T], the same on every machine."""
+    """Return uint64[T], equal on every host."""
     pa = require("pyarrow", "score")
     if pa.types.is_integer(owners.type):
         return (owners.to_numpy().astype(np.int64).view(np.uint64) * _ODD) >> np.uint64(32)
@@ -118,9 +120,10 @@ def _hashes(owners: Any) -> np.ndarray:
 
 
 def cut(rows: Sequence[Path], partition: int, partitions: int, how: Cut, names: tuple[str, ...], path: Path) -> Found:
-    """Write a partition's sessions of at least `how.min_session` clicks, and `path`.items: its items (item), their
-    clicks (clicks), and those in the sessions that were written (support). names: of the types; () where there are
-    none.
+    """Write a partition's sessions of at least `how.min_session` clicks, and a table of its items to `path`.items.
+
+    The table has columns item, clicks (all clicks) and support (clicks in the written sessions). names: names of the
+    types; () without types.
     """
     pa = require("pyarrow", "score")
     table = _partition(rows, partition, partitions)
@@ -153,12 +156,12 @@ def cut(rows: Sequence[Path], partition: int, partitions: int, how: Cut, names: 
 
 
 def items_of(path: Path) -> Path:
-    """Where `cut` leaves the items of the sessions at `path`."""
+    """Return the path of the item table that `cut` writes with the sessions at `path`."""
     return path.with_name(f"{path.name}.items")
 
 
 def _partition(rows: Sequence[Path], partition: int, partitions: int) -> Any:
-    """A partition's rows, in the order of the log."""
+    """Read the rows of a partition, in the order of the log."""
     pa = require("pyarrow", "score")
     batches, schema = [], None
     for file in rows:
@@ -170,7 +173,7 @@ def _partition(rows: Sequence[Path], partition: int, partitions: int) -> Any:
 
 
 def _coded(column: Any) -> tuple[np.ndarray, Any]:
-    """int64[T] numbers of a column's values by first appearance, and the values."""
+    """Number the values of a column by first appearance: (int64[T] numbers, the distinct values)."""
     pa = require("pyarrow", "score")
     array = column.combine_chunks()
     array = array if not isinstance(array, pa.ChunkedArray) else pa.concat_arrays([pa.array([], column.type)])
@@ -179,8 +182,10 @@ def _coded(column: Any) -> tuple[np.ndarray, Any]:
 
 
 def _owners(column: Any, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """int64[T] numbers of the owners, in the order in which one process would have them, and by number the key that
-    says where in that order one is among all: its own number, or where it first stands in the log."""
+    """Number the owners in the order that one process would use: (int64[T] numbers, the sort key of each number).
+
+    The key orders owners of all partitions: the integer id itself, or the first row of the owner in the log.
+    """
     pa = require("pyarrow", "score")
     if pa.types.is_integer(column.type):
         key, owner = np.unique(column.to_numpy(), return_inverse=True)
@@ -191,9 +196,9 @@ def _owners(column: Any, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def keep(source: Path, codes: Path | None, frequent: Path, rules: Rules, path: Path) -> Found:
-    """Write what a round of the filters leaves of the sessions at `source`, with `support` int64[N].
+    """Write the sessions at `source` that pass a round of the filters, with `support` int64[N].
 
-    codes: of the items, where the sessions are as `cut` left them. frequent: bool[N].
+    codes: file of the items' codes, for sessions as `cut` wrote them; else None. frequent: file of bool[N].
     """
     raw = _read(source)
     if codes is not None:
@@ -204,17 +209,17 @@ def keep(source: Path, codes: Path | None, frequent: Path, rules: Rules, path: P
 
 
 def gather(sources: Sequence[Path], after: int | None, upto: int | None, path: Path) -> Found:
-    """Write the sessions that end after one time and not after another (None: no bound), with `first`: their codes by
-    first appearance."""
-    raw = _stretch(sources, after, upto)
+    """Write the sessions whose ends are in (after, upto] (None: no bound), with `first`: their codes by first
+    appearance."""
+    raw = _time_range(sources, after, upto)
     codes, places = np.unique(raw.items, return_index=True)
     return _written(path, raw, LogReport(), first=codes[np.argsort(places)].astype(np.int32))
 
 
 def number(source: Path, internal: Path, rules: Rules, folder: Path) -> dict[str, Any]:
-    """Write sessions as a training part into `folder`; the manifest's entry of it, and `samples` and `clicks`.
+    """Write sessions as a training part into `folder`; return its manifest entry with `samples` and `clicks`.
 
-    internal: int32[N], the internal id of each code, -1 of those that training lacks.
+    internal: file of int32[N], the internal id of each code, -1 for items that training lacks.
     """
     sessions = packed(_read(source), map_tensors(internal, "map")["internal"])
     entry = _data_file(folder, "train", source, session_arrays(sessions))
@@ -225,17 +230,17 @@ def number(source: Path, internal: Path, rules: Rules, folder: Path) -> dict[str
 def sample(
     sources: Sequence[Path], after: int, internal: Path, rules: Rules, name: str, folder: Path, draft: Path
 ) -> tuple[dict[str, Any], int, LogReport]:
-    """Write the samples of the sessions that end after a time; the manifest's entry, their number, what the test is
-    like. draft: a path for what is not yet whole."""
+    """Write the test samples of the sessions that end after a time; return the manifest entry, the number of samples
+    and the report on the test split. draft: path of the unfinished file."""
     report = LogReport()
-    raw = _stretch(sources, after, None)
+    raw = _time_range(sources, after, None)
     samples, unseen = samples_of(raw, map_tensors(internal, "map")["internal"], rules, name, report)
     return _data_file(folder, "test", draft, sample_arrays(samples, unseen)), len(samples), report
 
 
 def _data_file(folder: Path, part: str, draft: Path, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Write a file of the data set under the name that its contents give it; the manifest's entry."""
-    draft = draft.with_name(f"{draft.name}.{os.getpid()}")  # a step may run twice at once
+    """Write a file of the data set under a name made of its hash; return its manifest entry."""
+    draft = draft.with_name(f"{draft.name}.{os.getpid()}")  # a step may run twice at the same time
     write_tensors(draft, arrays)
     digest = sha256_of(draft)
     path = folder / f"{part}-{digest[:12]}.safetensors"
@@ -244,22 +249,22 @@ def _data_file(folder: Path, part: str, draft: Path, arrays: dict[str, np.ndarra
 
 
 def data_file(folder: Path, part: str, scratch: Path, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Write a file of the data set, by way of the folder `scratch`; the manifest's entry."""
+    """Write a file of the data set, first in the folder `scratch`; return its manifest entry."""
     return _data_file(folder, part, scratch / part, arrays)
 
 
-def _stretch(sources: Sequence[Path], after: int | None, upto: int | None) -> RawSessions:
-    """The sessions of all sources that end in a stretch of time, in order."""
+def _time_range(sources: Sequence[Path], after: int | None, upto: int | None) -> RawSessions:
+    """Read the sessions of all sources whose ends are in (after, upto], in order."""
     found = []
     for source in sources:
-        held = _read(source)
-        begin = 0 if after is None else int(np.searchsorted(held.ends, after, "right"))
-        end = len(held) if upto is None else int(np.searchsorted(held.ends, upto, "right"))
-        clicks = slice(held.offsets[begin], held.offsets[max(begin, end)])
+        raw = _read(source)
+        begin = 0 if after is None else int(np.searchsorted(raw.ends, after, "right"))
+        end = len(raw) if upto is None else int(np.searchsorted(raw.ends, upto, "right"))
+        clicks = slice(raw.offsets[begin], raw.offsets[max(begin, end)])
         found.append(
             RawSessions(
-                held.items[clicks], held.times[clicks], held.offsets[begin : max(begin, end) + 1], held.ends[begin:end],
-                held.ties[begin:end], None if held.types is None else held.types[clicks],
+                raw.items[clicks], raw.times[clicks], raw.offsets[begin : max(begin, end) + 1], raw.ends[begin:end],
+                raw.ties[begin:end], None if raw.types is None else raw.types[clicks],
             )
         )  # fmt: skip
     types = [one.types for one in found if one.types is not None]
@@ -275,7 +280,7 @@ def _stretch(sources: Sequence[Path], after: int | None, upto: int | None) -> Ra
 
 
 def _written(path: Path, raw: RawSessions, report: LogReport, **more: np.ndarray) -> Found:
-    """Write sessions that stand in order of their ends."""
+    """Write sessions that are in order of their ends."""
     arrays = session_arrays(Sessions(raw.items.astype(np.int32), raw.offsets, raw.times, raw.types))
     write_tensors(path, {**arrays, "ends": raw.ends, "ties": raw.ties, **more})
     earliest, latest = (int(raw.ends[0]), int(raw.ends[-1])) if len(raw) else (0, 0)
@@ -284,13 +289,13 @@ def _written(path: Path, raw: RawSessions, report: LogReport, **more: np.ndarray
 
 
 def _read(path: Path) -> RawSessions:
-    held = map_tensors(path, "map")
-    return RawSessions(held["items"], held["times"], held["offsets"], held["ends"], held["ties"], held.get("types"))
+    file = map_tensors(path, "map")
+    return RawSessions(file["items"], file["times"], file["offsets"], file["ends"], file["ties"], file.get("types"))
 
 
 @contextlib.contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A path beside another one, where nothing is left."""
+def _temporary(path: Path) -> Iterator[Path]:
+    """Yield a path next to `path`, and remove the file at the end."""
     plain = path.with_name(f"{path.name}.{os.getpid()}.plain")
     try:
         yield plain
@@ -300,7 +305,7 @@ def _beside(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _no_space(path: Path) -> Iterator[None]:
-    """Tell a full disk from a log that cannot be read."""
+    """Report a full disk as such, and not as an unreadable log."""
     try:
         yield
     except MtawError as error:

@@ -1,8 +1,9 @@
-"""A click log larger than memory to a sharded data set: to the bit what `clicks.read` and `Dataset.save` make of it.
+"""Make a sharded data set from a click log larger than memory: the same bits as `clicks.read` and `Dataset.save`.
 
-Sessions are independent of one another until the filters count items, so the rows are scattered by the hash of their
-session or user (`partition` has the steps); in the end the sessions are gathered by stretches of time, each a part of
-the set. This process plans and adds up: it holds some vectors over the N distinct items and their texts, no clicks.
+Sessions are independent until the filters count items. So the rows are first scattered by the hash of their session or
+user, and in the end the sessions are gathered by time ranges, each a part of the data set (`partition_steps` has the
+steps). This process plans the steps and adds up their counts. It keeps vectors over the N distinct items and their
+texts in memory, but no clicks.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 from mtaw_fast.data.dataset import check_name, refuse_existing
 from mtaw_fast.data.dataset_files import DATA_FILE, Counts, manifest_of, sharded_entry, sweep_drafts
 from mtaw_fast.data.item_ids import ItemIds
-from mtaw_fast.data.readers import partition_steps as partition
+from mtaw_fast.data.readers import partition_steps as steps
 from mtaw_fast.data.readers.click_log import nothing_readable
 from mtaw_fast.data.readers.clicks import (
     ClickOptions,
@@ -37,16 +38,16 @@ from mtaw_fast.data.readers.dataset_builder import all_in_test, enough_support, 
 from mtaw_fast.data.readers.log_report import LogReport
 from mtaw_fast.data.readers.partition_steps import Cut, Found
 from mtaw_fast.data.readers.sources import Part, part_files
-from mtaw_fast.data.readers.validation import Each, one_by_one, settle
+from mtaw_fast.data.readers.validation import TaskRunner, check_log, run_serially
 from mtaw_fast.errors import DataError, UsageError, require
 from mtaw_fast.storage.files import folder_lock, write_json
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 
-PARTITION_ROWS = 2_000_000  # of a hash by default: some 500 MB of memory for the step that sorts them
+PARTITION_ROWS = 2_000_000  # default rows per partition: the step that sorts them needs some 500 MB of memory
 _SCRATCH = ".prepare-"
 _STEPS = 7
 
-Told = Callable[[str, int, int], object]
+Progress = Callable[[str, int, int], object]
 
 
 def prepare_in_partitions(
@@ -57,58 +58,59 @@ def prepare_in_partitions(
     *,
     overwrite: bool = False,
     partitions: int | None = None,
-    each: Each = one_by_one,
-    told: Told = lambda *_: None,
+    run_tasks: TaskRunner = run_serially,
+    progress: Progress = lambda *_: None,
 ) -> LogReport:
     """Make a sharded data set from a log of any size.
 
     Parameters
     ----------
     source : path or URL
-        As of `clicks.read`, but no frame. A part (file) of the log is read by one step at a time.
+        As in `clicks.read`, but not a frame. One task reads a part (file) of the log at a time.
     folder : Path
-        To write. What is not yet whole lies in a folder within it, which goes in the end, or with the next run where
-        this one is killed; with the finished parts some 70 bytes a click at most.
+        The folder to write. Unfinished files are in a folder within it, which is removed at the end, or by the next run
+        if this one is killed. Together with the finished parts they take at most some 70 bytes per click.
     options : ClickOptions, optional
-        As of `clicks.read`.
+        As in `clicks.read`.
     name : str, optional
-        Of the data set; by default from the source.
+        Name of the data set; by default from the source.
     overwrite : bool, default False
-        Whether to replace a data set that is there; it stays until the new one is whole.
+        Replace an existing data set; it stays until the new one is complete.
     partitions : int, optional
-        Hashes that the sessions are scattered to, and parts of the set (fewer where its ends fall together). Memory
-        falls with it, no bit depends on it but where the parts begin. By default one for `PARTITION_ROWS` rows.
-    each : callable
-        Runs the steps; by default this process, one after the other.
-    told : callable
-        Called as told(what, done, total) before every step.
+        Number of hash partitions, and of parts of the data set (fewer if many sessions end at the same time). More
+        partitions need less memory; only the borders of the parts depend on the number. By default one per
+        `PARTITION_ROWS` rows.
+    run_tasks : callable
+        Runs the tasks of a step; by default in this process, one after the other.
+    progress : callable
+        Called as progress(step, done, total) before every step.
 
     Returns
     -------
     LogReport
-        What the log held, and what looks wrong; the manifest has it too.
+        The counts of the log and the warnings, which the manifest also has.
 
     Raises
     ------
     UsageError
-        On a frame, fewer than one partition, or where the folder holds a data set.
+        On a frame, on fewer than one partition, or if the folder already has a data set.
     DataError, MtawError
-        As `clicks.read` and `Dataset.save`; nothing is left then.
+        As `clicks.read` and `Dataset.save`; no file is left behind.
     """
     options = options or ClickOptions()
     if partitions is not None and partitions < 1:
         raise UsageError(f"the number of partitions must be at least 1, not {partitions}")
     parts = part_files(source, columns_of(options).names)
     if any(part.kind == "frame" for part in parts):
-        raise UsageError("a frame in memory is not partitioned; write it as Parquet and name the file")
+        raise UsageError("a frame in memory cannot be partitioned; write it as Parquet and name the file")
     name = name or default_name(source)
     check_name(name)
     refuse_existing(folder, overwrite)
     with folder_lock(folder, DataError), _scratch(folder) as scratch:
-        refuse_existing(folder, overwrite)  # by somebody else meanwhile
+        refuse_existing(folder, overwrite)  # again, as another process may have written one meanwhile
         sweep_drafts(folder)
         old = set(folder.glob("*.safetensors"))
-        work = _Work([_absolute(part) for part in parts], source, options, scratch, each, told)
+        work = _Work([_absolute(part) for part in parts], source, options, scratch, run_tasks, progress)
         try:
             manifest, report = work.run(folder.resolve(), name, partitions)
             write_json(folder / "manifest.json", manifest)
@@ -122,46 +124,52 @@ def prepare_in_partitions(
 
 
 class _Work:
-    """One run. scratch: where the steps leave their files."""
+    """One run. scratch: the folder for files between the steps."""
 
     def __init__(
-        self, parts: Sequence[Part], source: Any, options: ClickOptions, scratch: Path, each: Each, told: Told
+        self,
+        parts: Sequence[Part],
+        source: Any,
+        options: ClickOptions,
+        scratch: Path,
+        run_tasks: TaskRunner,
+        progress: Progress,
     ) -> None:
         self._parts, self._source, self._options, self._scratch = parts, source, options, scratch
-        self._each, self._told, self._report = each, told, LogReport()
+        self._run_tasks, self._progress, self._report = run_tasks, progress, LogReport()
         self._rules = rules_of(options)
 
     def run(self, folder: Path, name: str, partitions: int | None) -> tuple[dict[str, Any], LogReport]:
-        """All steps; the manifest."""
+        """Run all steps; return the manifest and the report."""
         report, rules = self._report, self._rules
         columns = columns_of(self._options)
-        self._tell("check", 0)
-        types = settle(self._parts, columns, "auto", (), self._each)
+        self._progress("check", 0, _STEPS)
+        types = check_log(self._parts, columns, "auto", (), self._run_tasks)
         partitions = partitions or max(1, -(-types.rows // PARTITION_ROWS))
-        self._tell("scatter", 1)
+        self._progress("scatter", 1, _STEPS)
         rows = [self._scratch / f"rows-{number}" for number in range(len(self._parts))]
         calls = [(part, k, columns, types, partitions, rows[k]) for k, part in enumerate(self._parts)]
-        n_rows = sum(self._each(partition.scatter, calls))
+        n_rows = sum(self._run_tasks(steps.scatter, calls))
         if n_rows == 0:
             raise nothing_readable(self._parts, types)
-        self._tell("cut", 2)
+        self._progress("cut", 2, _STEPS)
         sessions, codes, texts, support = self._cut(rows, partitions, types.names, n_rows, types.rows - n_rows)
         preparation, reader = record_of(self._options, n_rows, report.sessions)
-        self._tell("filter", 3)
+        self._progress("filter", 3, _STEPS)
         sessions, found = self._filtered(sessions, codes, support)
-        self._tell("gather", 4)
+        self._progress("gather", 4, _STEPS)
         latest = max(one.latest for one in found)
         boundary = latest - rules.test_ms
         earliest = min(one.earliest for one in found)
         if earliest > boundary:
             raise all_in_test(name, sum(one.sessions for one in found), earliest, latest, rules)
-        stretches = self._gathered(sessions, _cuts(found, boundary, partitions), boundary)
-        self._tell("number", 5)
-        internal, ids = self._numbered(stretches, texts, types.item_is_int)
-        self._tell("write", 6)
-        trained = self._each(partition.number, [(stretch, internal, rules, folder) for stretch in stretches])
-        test, n_test, tested = self._each(
-            partition.sample, [(sessions, boundary, internal, rules, name, folder, self._scratch / "test")]
+        spans = self._gathered(sessions, _cuts(found, boundary, partitions), boundary)
+        self._progress("number", 5, _STEPS)
+        internal, ids = self._numbered(spans, texts, types.item_is_int)
+        self._progress("write", 6, _STEPS)
+        trained = self._run_tasks(steps.number, [(span, internal, rules, folder) for span in spans])
+        test, n_test, tested = self._run_tasks(
+            steps.sample, [(sessions, boundary, internal, rules, name, folder, self._scratch / "test")]
         )[0]
         report.add(tested)
         trained = [{key: one[key] for key in one if key != "clicks"} for one in trained if one["sessions"]]
@@ -170,7 +178,7 @@ class _Work:
         files = {
             "train": sharded_entry(folder, trained),
             "test": test,
-            "ids": partition.data_file(folder, "ids", self._scratch, ids.arrays),
+            "ids": steps.data_file(folder, "ids", self._scratch, ids.arrays),
         }
         counts = Counts(len(ids), n_train, samples, n_test)
         reader = {**reader, "item_ids": ids.kind, "type_names": list(types.names)}
@@ -180,13 +188,13 @@ class _Work:
     def _cut(
         self, rows: list[Path], partitions: int, names: tuple[str, ...], n_rows: int, bad_rows: int
     ) -> tuple[list[Path], list[Path], Any, np.ndarray]:
-        """The sessions of every hash, their items' codes, the texts of those, and int64[N] their support."""
+        """Return the files of the partitions' sessions and item codes, the item texts, and int64[N] their support."""
         pa, pc = require("pyarrow", "score"), require("pyarrow.compute", "score")
         gap = gap_ms_of(self._options) if self._options.user is not None else None
         how = Cut(gap, dedupe_ms_of(self._options), self._rules.min_session)
         sessions = [self._scratch / f"cut-{number}" for number in range(partitions)]
         calls = [(rows, number, partitions, how, names, path) for number, path in enumerate(sessions)]
-        for one in self._each(partition.cut, calls):
+        for one in self._run_tasks(steps.cut, calls):
             self._report.add(one.report)
         self._report.rows, self._report.bad_rows = n_rows + bad_rows, bad_rows
         if self._report.clicks == 0:
@@ -196,11 +204,11 @@ class _Work:
         known, codes = None, []
         clicks, support = np.zeros(0, np.int64), np.zeros(0, np.int64)
         for path in sessions:
-            with pa.memory_map(str(partition.items_of(path))) as source:
+            with pa.memory_map(str(steps.items_of(path))) as source:
                 table = pa.ipc.open_file(source).read_all().combine_chunks()
                 items = _whole(table["item"])
                 known = items.slice(0, 0) if known is None else known
-                # Looked up once: each look makes a table of all that is known.
+                # One lookup per partition, because each one builds a hash table of all known items.
                 places = pc.index_in(items, value_set=known)
                 new = items.filter(places.is_null())
                 numbers = np.array(places.fill_null(-1), np.int32)
@@ -216,7 +224,7 @@ class _Work:
         return sessions, codes, known, support
 
     def _filtered(self, sessions: list[Path], codes: list[Path], support: np.ndarray) -> tuple[list[Path], list[Found]]:
-        """The sessions that the filters leave, and what is told of them."""
+        """Return the files of the sessions that pass the filters, and their counts."""
         report, rules = self._report, self._rules
         n_clicks, all_sessions = int(support.sum()), report.sessions
         coded: Sequence[Path | None] = codes
@@ -225,7 +233,7 @@ class _Work:
             write_tensors(frequent, {"frequent": enough_support(support, rules, report)})
             kept = [self._scratch / f"kept-{turn}-{number}" for number in range(len(sessions))]
             calls = list(zip(sessions, coded, [frequent] * len(kept), [rules] * len(kept), kept, strict=True))
-            found = self._each(partition.keep, calls)
+            found = self._run_tasks(steps.keep, calls)
             for one, path in zip(found, sessions, strict=True):
                 report.add(one.report)
                 path.unlink()
@@ -245,19 +253,19 @@ class _Work:
         return sessions, found
 
     def _gathered(self, sessions: list[Path], cuts: list[int], boundary: int) -> list[Path]:
-        """The training sessions by stretches of time, in order."""
-        stretches = [self._scratch / f"stretch-{number}" for number in range(len(cuts) + 1)]
+        """Write the training sessions by time range, in order."""
+        spans = [self._scratch / f"span-{number}" for number in range(len(cuts) + 1)]
         bounds = [None, *cuts, boundary]
-        calls = [(sessions, bounds[k], bounds[k + 1], stretch) for k, stretch in enumerate(stretches)]
-        self._each(partition.gather, calls)
-        return stretches
+        calls = [(sessions, bounds[k], bounds[k + 1], span) for k, span in enumerate(spans)]
+        self._run_tasks(steps.gather, calls)
+        return spans
 
-    def _numbered(self, stretches: list[Path], texts: Any, as_int: bool) -> tuple[Path, ItemIds]:
-        """The file of the codes' internal ids, by first appearance, and the table of the external ones."""
+    def _numbered(self, spans: list[Path], texts: Any, as_int: bool) -> tuple[Path, ItemIds]:
+        """Number the items by first appearance; return the file of the codes' internal ids, and the id table."""
         internal = np.full(len(texts), -1, np.int32)
         order = np.empty(0, np.int32)
-        for stretch in stretches:
-            first = map_tensors(stretch, "map")["first"]
+        for span in spans:
+            first = map_tensors(span, "map")["first"]
             new = first[internal[first] < 0]
             internal[new] = np.arange(len(order), len(order) + len(new))
             order = np.append(order, new)
@@ -267,13 +275,10 @@ class _Work:
         names = texts.take(pa.array(order)).to_pylist()
         return path, ItemIds.from_list([int(text) for text in names] if as_int else names)
 
-    def _tell(self, what: str, done: int) -> None:
-        self._told(what, done, _STEPS)
-
 
 def _cuts(found: Sequence[Found], boundary: int, count: int) -> list[int]:
-    """At most count - 1 times, ascending, that divide the sessions up to the boundary into stretches of about as many
-    clicks each."""
+    """Return at most count - 1 ascending times that cut the sessions up to the boundary into ranges of about equal
+    clicks."""
     ends = np.concatenate([one.ends for one in found])
     weights = np.concatenate([np.full(len(one.ends), one.clicks / len(one.ends)) for one in found])
     order = np.argsort(ends, kind="stable")
@@ -286,19 +291,19 @@ def _cuts(found: Sequence[Found], boundary: int, count: int) -> list[int]:
 
 
 def _whole(column: Any) -> Any:
-    """A column of a table as one array."""
+    """Return a table's column as one array."""
     pa = require("pyarrow", "score")
     return pa.concat_arrays([pa.array([], column.type), *column.chunks])
 
 
 def _absolute(part: Part) -> Part:
-    """The same wherever a step runs; messages name it as before."""
+    """Return the part with an absolute path, valid in every process; messages keep its name."""
     return replace(part, source=part.source.resolve()) if isinstance(part.source, Path) else part
 
 
 @contextlib.contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
-    """A folder within `folder`; those that killed runs have left go first."""
+    """Make a folder within `folder` for the time of a run, after removing those of killed runs."""
     for left in folder.glob(f"{_SCRATCH}*"):
         shutil.rmtree(left, ignore_errors=True)
     made = folder.resolve() / f"{_SCRATCH}{secrets.token_hex(4)}"

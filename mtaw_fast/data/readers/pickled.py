@@ -1,11 +1,11 @@
-"""The pickled form that SR-GNN, GCE-GNN and S2-DHCN share, read without running anything that is in it.
+"""Read the pickled data sets of SR-GNN, GCE-GNN and S2-DHCN, without running any code in them.
 
     train.txt, test.txt   (list of prefixes, list of labels): next-click samples, of every session first
                           the longest prefix, then its shorter ones
     all_train_seq.txt     list of whole sessions in time order (optional)
 
-A pickle can name functions to call; nothing but lists, tuples and ints is needed here, so the reader
-refuses every name. Ids are positive ints (0 is the models' padding); they stay as external ids.
+A pickle can name functions to call. Only lists, tuples and ints are needed here, so the reader refuses every name. Ids
+are positive ints (0 is the models' padding) and become the external ids.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _INT64_MAX = np.iinfo(np.int64).max
 
 
 class _Short(reprlib.Repr):
-    """Shows a few entries and levels of what a file holds: all of them may have no end."""
+    """A repr of a few entries and levels, because the contents of a file may be endless."""
 
     def __init__(self) -> None:
         super().__init__()
         self.maxlevel = 2
 
     def repr_int(self, x: int, level: int) -> str:
-        """One of thousands of digits cannot be shown at all."""
+        """Return the size of an int that is too long to show."""
         return super().repr_int(x, level) if x.bit_length() <= 256 else f"an int of {x.bit_length()} bits"
 
 
@@ -47,21 +47,21 @@ _SHORT = _Short()
 
 
 def read(source: Path, min_prefix: int = 1, name: str | None = None) -> Dataset:
-    """Read the folder with `test.txt` and `all_train_seq.txt`, or `train.txt` where the latter is missing.
+    """Read the folder with `test.txt` and `all_train_seq.txt`, or `train.txt` if the latter is missing.
 
-    min_prefix: the shortest prefix that the set's samples have (2 for RetailRocket's, else 1).
-    Whole sessions come from `all_train_seq.txt`, or are put together from the prefixes of `train.txt`. The
-    catalog is every id of train and test, in ascending order, so a test label unseen in training stays
-    a sample, as in the published evaluations. Test samples keep the file's order; a row that does not
-    go on with the row before (the same session, one click shorter) begins a session of its own.
+    min_prefix: the shortest prefix of the set's samples (2 for RetailRocket's, else 1).
+    Whole sessions come from `all_train_seq.txt`, or are rebuilt from the prefixes of `train.txt`. The catalog has every
+    id of train and test, in ascending order, so a test label that training never saw stays a sample, as in the
+    published evaluations. Test samples keep the file's order; a row that does not continue the row before (the same
+    session, one click shorter) begins a new session.
 
-    Raises DataError where a file is missing, is damaged, names a global, holds anything but nested lists
-    of ints, or does not fit `min_prefix`.
+    Raises DataError if a file is missing or damaged, names a global, has anything but nested lists of ints, or does not
+    fit `min_prefix`.
     """
     if min_prefix < 1:
         raise UsageError(f"min_prefix must be at least 1, not {min_prefix}")
     if not source.is_dir():
-        raise DataError(f"{source} is no folder; name the folder that holds train.txt and test.txt")
+        raise DataError(f"{source} is not a folder; name the folder that holds train.txt and test.txt")
     whole_path, train_path, test_path = (source / f for f in ("all_train_seq.txt", "train.txt", "test.txt"))
     prefixes, labels = _samples(test_path)
     session = _group(test_path, prefixes, labels, min_prefix)
@@ -93,7 +93,7 @@ def read(source: Path, min_prefix: int = 1, name: str | None = None) -> Dataset:
 
 
 def stream(source: Path, reader: Mapping[str, Any]) -> ClickStream:
-    """The test sessions in file order; see `readers.read_stream`."""
+    """Read the test sessions in file order; see `readers.read_stream`."""
     dataset = read(source, int(reader.get("min_prefix", 1)))
     return of_samples(dataset.test, dataset.ids)
 
@@ -109,20 +109,20 @@ def load_plain(path: Path) -> Any:
         raise
     except Exception as error:  # a damaged pickle can raise nearly anything
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        raise DataError(f"{path} is not a whole pickle ({reason}); restore it or make it anew") from None
+        raise DataError(f"{path} is not a whole pickle ({reason}); restore it or make it again") from None
 
 
-# What makes a dict or a set, whose keys are hashed: of tuples that share tuples that takes time without end.
+# Opcodes that make a dict or a set, whose keys are hashed: for tuples that share tuples, this may never end.
 _HASHING = {"DICT", "SETITEM", "SETITEMS", "ADDITEMS", "FROZENSET"}
 _SHARING = {"GET", "BINGET", "LONG_BINGET", "DUP"}
 
 
 def _check_opcodes(path: Path, data: bytes) -> None:
-    """Raise DataError where unpickling would take memory or time out of all proportion to the file."""
+    """Raise DataError if unpickling could take far more memory or time than the size of the file suggests."""
     names: set[str] = set()
     for opcode, argument, _ in pickletools.genops(data):
         names.add(opcode.name)
-        # The unpickler makes room up to the number that a file gives an object, whatever it is.
+        # The unpickler allocates memory up to the memo number that the file gives, however large.
         if opcode.name in ("PUT", "LONG_BINPUT") and int(argument or 0) > len(data):
             raise DataError(
                 f"{path} gives an object the number {argument}, far more than a file of {len(data):,} bytes holds; "
@@ -142,35 +142,37 @@ class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> NoReturn:
         raise DataError(
             f"{self._path} wants to load {f'{module}.{name}'!r} while being read, so it may run code; refused: "
-            "write it anew as plain lists of ints"
+            "write it again as plain lists of ints"
         )
 
     def persistent_load(self, pid: Any) -> NoReturn:
-        raise DataError(f"{self._path} refers to an object outside itself ({_SHORT.repr(pid)}); refused: write it anew")
+        raise DataError(
+            f"{self._path} refers to an object outside itself ({_SHORT.repr(pid)}); refused: write it again"
+        )
 
 
 def _samples(path: Path) -> tuple[list[Any], list[int]]:
-    """Prefixes and labels of train.txt or test.txt, checked to be ints."""
+    """Read the prefixes and labels of train.txt or test.txt, and check that they are ints."""
     value = load_plain(path)
     if not isinstance(value, (list, tuple)) or len(value) != 2:
-        raise DataError(f"{path} must hold two lists, prefixes and labels, not {_kind(value)}; write it anew")
+        raise DataError(f"{path} must hold two lists, prefixes and labels, not {_kind(value)}; write it again")
     prefixes, labels = _rows(path, value[0], "prefixes"), value[1]
     if not isinstance(labels, (list, tuple)):
-        raise DataError(f"{path}: the labels must be a list, not {_kind(labels)}; write it anew")
+        raise DataError(f"{path}: the labels must be a list, not {_kind(labels)}; write it again")
     _check_ints(path, labels, "the labels")
     if len(prefixes) != len(labels):
-        raise DataError(f"{path} has {len(prefixes)} prefixes but {len(labels)} labels; restore it or make it anew")
+        raise DataError(f"{path} has {len(prefixes)} prefixes but {len(labels)} labels; restore it or make it again")
     return prefixes, list(labels)
 
 
 def _rows(path: Path, value: Any, what: str) -> list[Any]:
-    """A list of non-empty lists of ints, checked."""
+    """Return `value` as a list, checked to have non-empty lists of ints."""
     if not isinstance(value, (list, tuple)):
-        raise DataError(f"{path}: the {what} must be a list of lists, not {_kind(value)}; write it anew")
+        raise DataError(f"{path}: the {what} must be a list of lists, not {_kind(value)}; write it again")
     for number, row in enumerate(value):
         if not isinstance(row, (list, tuple)) or not row:
-            raise DataError(f"{path}: row {number} of the {what} must be a non-empty list, not {_kind(row)}; mend it")
-    # An id takes two bytes at least, unless rows of many are named again and again.
+            raise DataError(f"{path}: row {number} of the {what} must be a non-empty list, not {_kind(row)}; fix it")
+    # An id takes at least two bytes, unless the file repeats rows by reference.
     total, size = sum(map(len, value)), path.stat().st_size
     if total > size:
         raise DataError(f"{path}: its {size:,} bytes stand for {total:,} ids; write every row out")
@@ -182,11 +184,11 @@ def _rows(path: Path, value: Any, what: str) -> list[Any]:
 def _check_ints(path: Path, row: Any, where: str) -> None:
     for item in row:
         if type(item) is not int or not -_INT64_MAX <= item <= _INT64_MAX:
-            raise DataError(f"{path}: {where} holds {_kind(item)}, not an item number; write it anew")
+            raise DataError(f"{path}: {where} holds {_kind(item)}, not an item number; write it again")
 
 
 def _group(path: Path, prefixes: list[Any], labels: list[int], min_prefix: int) -> np.ndarray:
-    """int32[S]: the session of each row. Raises DataError if all sessions end at another prefix length."""
+    """Return int32[S]: the session of each row. Raises DataError if all sessions end at another prefix length."""
     follows = np.zeros(len(prefixes), dtype=bool)
     for k in range(1, len(prefixes)):
         before = prefixes[k - 1]
@@ -204,7 +206,7 @@ def _group(path: Path, prefixes: list[Any], labels: list[int], min_prefix: int) 
 
 
 def _recover(path: Path, min_prefix: int) -> list[list[int]]:
-    """Whole sessions from the samples of train.txt: the longest prefix of each, and its label."""
+    """Rebuild whole sessions from the samples of train.txt: the longest prefix of each, and its label."""
     prefixes, labels = _samples(path)
     session = _group(path, prefixes, labels, min_prefix)
     first = np.flatnonzero(np.diff(session, prepend=-1))
@@ -213,7 +215,7 @@ def _recover(path: Path, min_prefix: int) -> list[list[int]]:
         if len(prefixes[k]) != min_prefix:
             raise DataError(
                 f"{path}: row {k} ends a session at a prefix of {len(prefixes[k])} clicks, not {min_prefix}; whole "
-                "sessions can be told only where prefixes go from longest to shortest: give all_train_seq.txt"
+                "sessions can be rebuilt only if prefixes go from longest to shortest; give all_train_seq.txt"
             )
     return [[*prefixes[k], labels[k]] for k in first.tolist()]
 

@@ -3,16 +3,16 @@
 After sessionRec/MTD's `datasets/retailrocket/preprocess_rr.py` and `datasets/preprocess_v2.py`, step by step:
 
 1. columns timestamp (milliseconds, cut to whole seconds), visitorid, event, itemid;
-2. ALL events sorted by visitor and time are cut where more than 30 minutes lie between neighbors. The
-   script does not look at the visitor, so two neighbors in that order whose events lie within
-   30 minutes of each other share a session; this is kept;
+2. ALL events, sorted by visitor and time, are cut at gaps of more than 30 minutes. The script does not look
+   at the visitor, so the last events of one visitor and the first of the next share a session if they are
+   within 30 minutes; this is kept;
 3. only the views of each session; sessions of at least 3;
 4. items with at least 5 clicks in what is left, counted once; again sessions of at least 3;
-5. test: sessions that end in the last 7 days; one that ends exactly at the boundary is in neither part;
+5. test: sessions that end in the last 7 days; one that ends exactly at the boundary is in neither split;
 6. samples are prefixes of at least 2 clicks.
 
-The raw log was not at hand when this was written: the published counts (433,648 training and 15,132
-test samples, 36,968 items) were NOT verified with it; the steps are tested on hand-worked fixtures.
+The published counts (433,648 training and 15,132 test samples, 36,968 items) are NOT verified, because the raw log was
+not available; tests check the steps on fixtures worked out by hand.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ FORMAT = "retailrocket"
 def read(source: Path, name: str | None = None) -> Dataset:
     """Read `events.csv`, or the folder that holds it. Raises DataError on anything that cannot be read.
 
-    The clicks keep their times, cut to whole seconds; in a session of two visitors they can step back.
+    The clicks keep their times, cut to whole seconds; in a session of two visitors they can decrease.
     """
     path = single_file(source, "events.csv")
     report = LogReport()
@@ -64,7 +64,7 @@ def read(source: Path, name: str | None = None) -> Dataset:
 
 
 def stream(source: Path, reader: Mapping[str, Any]) -> ClickStream:
-    """The views of a log like `events.csv`; see `readers.read_stream`."""
+    """Read the views of a log like `events.csv`; see `readers.read_stream`."""
     log = _log(
         single_file(source, "events.csv"),
         item_ids=reader.get("item_ids", "auto"),
@@ -77,5 +77,5 @@ def stream(source: Path, reader: Mapping[str, Any]) -> ClickStream:
 def _log(path: Path, **wanted: Any) -> ClickLog:
     log = read_log([on_disk(path)], _COLUMNS, **wanted)
     if not log.has_clicks:
-        raise DataError(f"{path}: column 'event' never holds 'view'; is this RetailRocket's events.csv?")
+        raise DataError(f"{path}: column 'event' is never 'view'; is this RetailRocket's events.csv?")
     return dataclasses.replace(log, time=log.time // 1000 * 1000)

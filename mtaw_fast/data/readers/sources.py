@@ -1,4 +1,5 @@
-"""Where a log lies: parts on disk, in an object store or in memory, lazy scans of them, their errors as one line."""
+"""The sources of a log: parts on disk, in an object store or in memory, their lazy scans, and their errors in one
+line."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mtaw_fast.errors import DataError, UsageError, require
-from mtaw_fast.errors.install_command import install_packages
+from mtaw_fast.errors.install import install_packages
 
 Kind = Literal["csv", "parquet", "json", "frame"]
 
@@ -24,7 +25,7 @@ _ENDINGS: dict[Kind, tuple[str, ...]] = {
 }
 STORES = ("s3://", "gs://", "az://")
 _SCHEMES = (*STORES, "s3a://", "gcs://", "azure://", "abfs://", "abfss://", "http://", "https://")
-_RETRIES = 2  # of a request to an object store; polars' own choice makes a wrong address take 10 s
+_RETRIES = 2  # of a request to an object store; with polars' default, a wrong address takes 10 s
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,15 +44,15 @@ class Part:
 
     @property
     def is_typed(self) -> bool:
-        """Whether its texts are texts: in a CSV every cell is one, whatever it means."""
+        """Whether columns have types of their own; in a CSV every cell is text."""
         return self.kind != "csv"
 
 
 def part_files(source: Any, columns: Sequence[str] = ()) -> list[Part]:
-    """The parts of a log, sorted by name: `source` itself, those of the folder, or those the glob pattern finds.
+    """Return the parts of a log, sorted by name: `source` itself, the files of a folder, or those of a glob pattern.
 
-    source: a path, a URL, or a frame of Polars, pandas or Arrow, of which `columns` alone are read. Of a folder, only
-    names that end like a log count. Raises DataError where none is found, UsageError on a URL that tells no format.
+    source: a path, a URL, or a frame of Polars, pandas or Arrow, of which only `columns` are read. In a folder, only
+    files with the ending of a log count. Raises DataError if none is found, UsageError on a URL without such an ending.
     """
     if not isinstance(source, (str, os.PathLike)):
         return [_in_memory(source, columns)]
@@ -62,7 +63,7 @@ def part_files(source: Any, columns: Sequence[str] = ()) -> list[Part]:
         files = sorted(path for path in source.iterdir() if path.is_file() and _is_log(path))
         if not files:
             endings = ", ".join(ending for endings in _ENDINGS.values() for ending in endings)
-            raise DataError(f"{source} holds no log file; its parts must end in {endings}")
+            raise DataError(f"{source} has no log file; its parts must end in {endings}")
         return [on_disk(path) for path in files]
     if source.exists():
         return [on_disk(source)]
@@ -77,12 +78,12 @@ def part_files(source: Any, columns: Sequence[str] = ()) -> list[Part]:
 
 
 def on_disk(path: Path) -> Part:
-    """The file as a part: what does not end like Parquet or JSON is read as CSV. Raises DataError where its name is no
-    UTF-8 text, since polars opens no such file."""
+    """Return the file as a part; a file that does not end like Parquet or JSON is CSV. Raises DataError if its name is
+    not UTF-8 text, because polars cannot open it."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        raise DataError(f"the name of {str(path)!r} is no UTF-8 text, so it cannot be read; rename it") from None
+        raise DataError(f"the name of {str(path)!r} is not UTF-8 text, so it cannot be read; rename it") from None
     return Part(str(path), _kind_of(path.name) or "csv", path)
 
 
@@ -92,7 +93,7 @@ def is_url(source: Any) -> bool:
 
 
 def single_file(source: Path, name: str) -> Path:
-    """`source` itself, or the file `name` where `source` is a folder; raises DataError where it is missing."""
+    """Return `source`, or the file `name` in it if it is a folder. Raises DataError if the file is missing."""
     path = source / name if source.is_dir() else source
     if not path.is_file():
         raise DataError(f"{path} does not exist; name the raw {name} or the folder that holds it")
@@ -100,9 +101,9 @@ def single_file(source: Path, name: str) -> Path:
 
 
 def scan(part: Part, separator: str | None) -> Any:
-    """A lazy polars frame over one part. All CSV columns are text: types are decided by the log reader.
+    """Return a lazy polars frame over one part. All CSV columns are text; the log reader decides the types.
 
-    Raises DataError where it is empty or unreadable.
+    Raises DataError if the part is empty or unreadable.
     """
     if part.kind == "frame":
         return part.source
@@ -117,7 +118,7 @@ def scan(part: Part, separator: str | None) -> Any:
         if part.kind == "parquet":
             return pl.scan_parquet(part.source, **options)
         if part.kind == "json":
-            # Without a limit: a column of numbers that holds its first text in the last row is one of texts.
+            # Without a limit, because a column whose only text is in the last row is a text column.
             options.pop("glob")
             return pl.scan_ndjson(part.source, infer_schema_length=None, **options)
         default = "\t" if part.where.lower().endswith(_TAB_SEPARATED) else ","
@@ -125,9 +126,9 @@ def scan(part: Part, separator: str | None) -> Any:
 
 
 def without_broken_lines(part: Part) -> tuple[Any, int]:
-    """Of JSON lines on disk, those that are JSON as a lazy frame, held in memory, and how many are not.
+    """Read the valid lines of a JSON lines file into memory; return their lazy frame and the number of invalid lines.
 
-    Raises DataError where none is.
+    Raises DataError if no line is valid.
     """
     pl = require("polars", "train")
     with one_line_errors(part):
@@ -135,31 +136,31 @@ def without_broken_lines(part: Part) -> tuple[Any, int]:
         whole = lines.filter(pl.col("line").str.json_path_match("$").is_not_null())
         kept, count = whole.collect()["line"], lines.select(pl.len()).collect().item()
         if len(kept) == 0:
-            raise DataError(f"{part} holds no line of JSON; name a log")
+            raise DataError(f"{part} has no line of JSON; name a log")
         text = "\n".join(kept.to_list()).encode()
         return pl.read_ndjson(io.BytesIO(text), infer_schema_length=None).lazy(), count - len(kept)
 
 
 @contextmanager
 def one_line_errors(part: Part) -> Iterator[None]:
-    """Turn what polars and the file system raise while reading `part` into a one-line DataError."""
+    """Turn the errors of polars and the file system while reading `part` into a one-line DataError."""
     pl = require("polars", "train")
     try:
         yield
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = lines[0] if lines else type(error).__name__
-        raise DataError(f"{part} cannot be read as a log ({reason}); mend or re-export the file") from None
+        raise DataError(f"{part} cannot be read as a log ({reason}); fix or re-export the file") from None
     except OSError as error:
         reason = (error.strerror or str(error)).splitlines()[0]
         remedy = "check the file"
         if not isinstance(part.source, Path):
-            remedy = "check the address and the credentials (those of the store's own command line are used)"
+            remedy = "check the address and the credentials (those of the store's own command line)"
         raise DataError(f"cannot read {part} ({reason}); {remedy}") from None
 
 
 def _in_memory(frame: Any, columns: Sequence[str]) -> Part:
-    """A frame of Polars, pandas or Arrow as a part."""
+    """Return a frame of Polars, pandas or Arrow as a part."""
     pl = require("polars", "train")
     if isinstance(frame, (pl.DataFrame, pl.LazyFrame)):
         return Part("the frame", "frame", frame.lazy())
@@ -171,20 +172,20 @@ def _in_memory(frame: Any, columns: Sequence[str]) -> Part:
         )
     part = Part("the frame", "frame", None)
     with one_line_errors(part):
-        # The columns that are read alone: others may hold what polars cannot take.
+        # Take only the columns that are read: polars may not be able to read the others.
         wanted = list(dict.fromkeys(columns))
-        held = list(frame.column_names if library == "pyarrow" else frame.columns)
+        present = list(frame.column_names if library == "pyarrow" else frame.columns)
         for name in wanted:
-            if name not in held:
-                shown = ", ".join(map(repr, held[:20])) + (", ..." if len(held) > 20 else "")
+            if name not in present:
+                shown = ", ".join(map(repr, present[:20])) + (", ..." if len(present) > 20 else "")
                 raise DataError(f"{part} has no column {name!r}; it has {shown}; name the right column")
-            if held.count(name) > 1:
+            if present.count(name) > 1:
                 raise DataError(f"{part} has two columns {name!r}; rename one of them")
         try:
             if library == "pyarrow":
                 return Part(part.where, "frame", pl.from_arrow(frame.select(wanted) if wanted else frame).lazy())
             return Part(part.where, "frame", pl.from_pandas(frame[wanted] if wanted else frame).lazy())
-        except (TypeError, ValueError, OverflowError, NotImplementedError) as error:  # those of pyarrow are such, too
+        except (TypeError, ValueError, OverflowError, NotImplementedError) as error:  # including pyarrow's errors
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise DataError(
                 f"{part} cannot be read as a log ({reason}); give each column one type, such as "
@@ -192,14 +193,14 @@ def _in_memory(frame: Any, columns: Sequence[str]) -> Part:
             ) from None
         except ImportError as error:
             missing = error.name or "pyarrow"
-            raise DataError(f"a pandas frame is read by way of '{missing}': {install_packages(missing)}") from None
+            raise DataError(f"reading a pandas frame needs '{missing}': {install_packages(missing)}") from None
 
 
 def _at_url(url: str) -> Part:
     kind = _kind_of(url.split("?")[0])
     if kind is None:
         raise UsageError(
-            f"{url}: its end does not tell how to read it; name files that end in .parquet, .csv or .jsonl, with a "
+            f"{url}: the ending does not say the format; name files that end in .parquet, .csv or .jsonl, with a "
             "pattern such as part-*.parquet for several"
         )
     return Part(url, kind, url)

@@ -1,7 +1,7 @@
-"""A log as a stream of clicks: what `update` and `replay` read. Sessions as `prepare` cuts them, and no filters.
+"""A log as a stream of clicks, as `update` and `replay` read it. `readers.read_stream` is the entry point.
 
-No click is left out but those of a type that does not count: items of low support, short and long sessions and the
-test days are all there. `readers.read_stream` is the way in.
+Sessions are cut as in `prepare`, but nothing is filtered: items of low support, short and long sessions and the test
+days are all in the stream. Only rows whose type does not count are left out.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class ClickStream:
     """T clicks in time order, equal times in the order of the log.
 
     sessions: int32[T], codes into `session_ids`, numbered by first click. items: int32[T], codes into `item_ids`, in
-    no particular order. times: int64[T] milliseconds since 1970 (UTC), or None where the source has no real times:
-    then the sessions come whole, one after the other, in order of their ends. types: uint8[T], codes into `type_names`,
-    or None. session_ids: external ids, all int or all str; where sessions are cut by inactivity it is
-    'USER@MILLISECONDS' of the session's first row, the same in every log that holds that row and what is
-    within the gap before it. item_ids: external ids, all int or all str, distinct; some may occur in no click.
+    any order. times: int64[T] milliseconds since 1970 (UTC), or None if the source has no real times; then the sessions
+    are one after the other, in order of their ends. types: uint8[T], codes into `type_names`, or None.
+    session_ids: external ids, all int or all str. If sessions are cut by inactivity, an id is 'USER@MILLISECONDS' of
+    the session's first row, which is equal in every log that has this row and the rows within the gap before it.
+    item_ids: distinct external ids, all int or all str; some may have no click.
     """
 
     sessions: np.ndarray
@@ -43,12 +43,12 @@ class ClickStream:
 
 
 def by_owner_ids(log: ClickLog) -> ClickStream:
-    """The stream of a log whose owners are its sessions. Reads `log.owner_ids`."""
+    """Return the stream of a log whose owners are its sessions. Reads `log.owner_ids`."""
     return _in_time_order(log, log.owner, lambda sessions: _owner_names(log, sessions))
 
 
 def by_gap(log: ClickLog, order: np.ndarray, starts: np.ndarray) -> ClickStream:
-    """The stream of a log whose rows in `order` int64[T] are cut into sessions at `starts` int64[B]."""
+    """Return the stream of a log whose rows in `order` int64[T] are cut into sessions at `starts` int64[B]."""
     session = np.empty(len(log), dtype=np.int64)
     session[order] = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(order))))
 
@@ -61,7 +61,8 @@ def by_gap(log: ClickLog, order: np.ndarray, starts: np.ndarray) -> ClickStream:
 
 
 def whole_sessions(log: ClickLog, raw: RawSessions) -> ClickStream:
-    """The stream of a log without real times: its sessions `raw` by their ends, one an owner, in order of owners."""
+    """Return the stream of a log without real times: the sessions `raw`, one per owner in order of owners, by their
+    ends."""
     order = np.lexsort((raw.ties, raw.ends))
     ordered = raw.select(order)
     owners = np.unique(log.owner)[order]
@@ -70,7 +71,7 @@ def whole_sessions(log: ClickLog, raw: RawSessions) -> ClickStream:
 
 
 def of_samples(samples: Samples, ids: ItemIds) -> ClickStream:
-    """The stream of test samples: the sessions of their longest prefixes and the click after, in the samples' order."""
+    """Return the stream of test samples: each session is its longest prefix and the target, in the samples' order."""
     lengths = samples.prefixes.lengths
     by_session = np.lexsort((-lengths, samples.session))
     first = np.ones(len(by_session), dtype=bool)
@@ -89,7 +90,7 @@ def of_samples(samples: Samples, ids: ItemIds) -> ClickStream:
 
 
 def _in_time_order(log: ClickLog, session: np.ndarray, names: Callable[[np.ndarray], Any]) -> ClickStream:
-    """The rows that count, by time. session: int64[T]; names: their external ids, of session numbers."""
+    """Return the stream of the rows that count, by time. session: int64[T]; names: session numbers to external ids."""
     order = np.argsort(log.time, kind="stable")
     if log.type is not None:
         order = order[log.type[order] != NO_CLICK]
@@ -107,7 +108,7 @@ def _in_time_order(log: ClickLog, session: np.ndarray, names: Callable[[np.ndarr
 
 
 def _owner_names(log: ClickLog, owners: np.ndarray) -> list[int] | list[str]:
-    """External ids of the owners int64[..]."""
+    """Return the external ids of the owners int64[..]."""
     if log.owner_ids:
         return [log.owner_ids[owner] for owner in owners.tolist()]
     return owners.tolist()

@@ -1,4 +1,4 @@
-"""A log's time column: numbers or ISO-8601 texts, brought to int64 milliseconds since 1970 (UTC)."""
+"""Convert a log's time column, numbers or ISO-8601 texts, to int64 milliseconds since 1970 (UTC)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from mtaw_fast.errors import DataError, require
 UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 UNITS = ("auto", *UNIT_NAMES)
 NUMBERS = ("int", "decimal")
-# strptime formats tried in turn after a blank between date and time has become a 'T'. '%.f' also matches no fraction.
+# strptime formats, tried in turn after the blank between date and time is replaced by 'T'. '%.f' also matches no
+# fraction.
 _ISO = {
     "local": "%Y-%m-%dT%H:%M:%S%.f",
     "zulu": "%Y-%m-%dT%H:%M:%S%.fZ",
@@ -18,21 +19,21 @@ _ISO = {
     "minutes": "%Y-%m-%dT%H:%M",
     "day": "%Y-%m-%d",
 }
-_ZONE = "zone "  # + a name such as UTC or Europe/Berlin: the form of times that end in it
+_ZONE = "zone "  # + a zone name such as UTC or Europe/Berlin: the form of times that end in that name
 _ZONE_NAME = r"[0-9] ?([A-Za-z][A-Za-z0-9_+/-]+)$"
 _MOST_ZONES = 50
-# The first size that belongs to the next unit. 1e11 s is the year 5138 and 1e11 ms is 1973, and so on upwards, so no
-# log of clicks is ambiguous.
+# The first size that belongs to the next unit. 1e11 s is the year 5138 and 1e11 ms is 1973, and so on for the next
+# units, so times of clicks are never ambiguous.
 TOO_LARGE = 2**63  # for any unit
 _BOUNDS = {"s": 10**11, "ms": 10**14, "us": 10**17, "ns": TOO_LARGE}
 _PER_MILLISECOND = {"us": 1000, "ns": 1_000_000}
 
 
 def forms(column: str, dtype: Any, zones: Sequence[str] = ()) -> dict[str, Any]:
-    """Every way to read `column`, as polars expressions that are null where a value is of another form.
+    """Return every way to read `column`: polars expressions that are null for a value of another form.
 
-    Keys: 'int' and 'decimal' (numbers, in the column's own unit), or the ISO forms (milliseconds), of `zones` too.
-    Texts without an offset count as UTC. An empty mapping says that the type holds no times.
+    Keys: 'int' and 'decimal' (numbers, in the column's own unit), or the ISO forms (milliseconds), also those of
+    `zones`. Texts without an offset count as UTC. The mapping is empty for a column type that cannot be a time.
     """
     pl = require("polars", "train")
     value = pl.col(column)
@@ -60,20 +61,20 @@ def forms(column: str, dtype: Any, zones: Sequence[str] = ()) -> dict[str, Any]:
         moment = pl.coalesce(
             local.str.strptime(pl.Datetime("ms"), _ISO[form], strict=False) for form in ("local", "minutes")
         )
-        # Of an hour that comes twice the first is meant; one that the clocks leave out is no time.
+        # An hour that occurs twice means the first one; an hour that the clocks skip cannot be read.
         zoned = moment.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
         readings[_ZONE + zone] = zoned.dt.epoch("ms")
     return readings
 
 
 def is_text(dtype: Any) -> bool:
-    """Whether a column of this type holds texts."""
+    """Return whether a column of this type has texts."""
     pl = require("polars", "train")
     return dtype in (pl.String, pl.Categorical, pl.Enum)
 
 
 def zones_of(frame: Any, column: str) -> list[str]:
-    """The names of time zones that the texts of `column` end in, but for the Z of ISO-8601."""
+    """Return the names of time zones that texts of `column` end in, except the Z of ISO-8601."""
     pl = require("polars", "train")
     ends = frame.select(pl.col(column).cast(pl.String).str.strip_chars().str.extract(_ZONE_NAME).unique().alias("zone"))
     found = ends.drop_nulls().head(_MOST_ZONES).collect(engine="streaming")["zone"].to_list()
@@ -90,14 +91,15 @@ def _is_zone(name: str) -> bool:
 
 
 def zones_in(used: Sequence[str]) -> list[str]:
-    """The zones among the forms `used`."""
+    """Return the zones among the forms `used`."""
     return [form.removeprefix(_ZONE) for form in used if form.startswith(_ZONE)]
 
 
 def family(counts: Mapping[str, int]) -> tuple[str, ...]:
-    """The forms to read a column by: one of the numbers', or the ISO forms it mixes, whichever reads more values.
+    """Return the forms to read a column by, whichever reads more values: a form of numbers, or all ISO forms that
+    occur.
 
-    counts: form -> how many values can be read so; 'decimal' counts every int too.
+    counts: by form, the number of values that it reads; 'decimal' also counts every int.
     """
     texts = {form: count for form, count in counts.items() if form not in NUMBERS}
     if sum(texts.values()) > counts.get("decimal", 0):
@@ -106,7 +108,7 @@ def family(counts: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def unit_of(asked: str, largest: float, where: str) -> str:
-    """The unit of a column of numbers up to `largest` in size; raises DataError where it does not fit."""
+    """Return the unit of a column of numbers up to `largest`. Raises DataError if the unit `asked` does not fit."""
     unit = asked if asked != "auto" else own_unit(largest)
     if largest >= _BOUNDS[unit]:
         raise DataError(
@@ -117,20 +119,20 @@ def unit_of(asked: str, largest: float, where: str) -> str:
 
 
 def own_unit(size: float) -> str:
-    """The unit that a number of this size is of, if it is a time of clicks."""
+    """Return the unit of a number of this size, taken as the time of a click."""
     return next((unit for unit, bound in _BOUNDS.items() if size < bound), "ns")
 
 
 def straddles(smallest: float, largest: float) -> bool:
-    """Whether a column of numbers holds two units. smallest, largest: of their sizes; zero is the same in all."""
+    """Return whether a column of numbers has two units. smallest, largest: their sizes, without 0."""
     return smallest <= largest and own_unit(smallest) != own_unit(largest)
 
 
 def unit_of_most(asked: str, rows_of: Mapping[str, int]) -> tuple[str, tuple[float, float]]:
-    """The unit of a column that holds several, and the sizes [low, high) of its numbers: others are no times in it.
+    """Return the unit of a column with several units, and the sizes [low, high) of its valid numbers.
 
-    asked: the unit that is named counts whatever most rows are of; where it is named, smaller numbers are of another
-    one only if they are the fewer. rows_of: by unit, how many numbers are of it alone if they are times of clicks.
+    asked: the unit to use, or 'auto' for that of most rows. With a unit given, smaller numbers are invalid only if they
+    are the minority. rows_of: by unit, how many numbers have only this unit, taken as times of clicks.
     """
     if asked == "auto":
         unit = max(UNIT_NAMES, key=lambda name: rows_of[name])
@@ -141,13 +143,13 @@ def unit_of_most(asked: str, rows_of: Mapping[str, int]) -> tuple[str, tuple[flo
 
 
 def _sizes_of(unit: str) -> tuple[float, float]:
-    """[low, high): the sizes of numbers that can be of this unit alone, if they are times of clicks."""
+    """Return [low, high): the sizes of numbers that have only this unit, taken as times of clicks."""
     low = max((bound for bound in _BOUNDS.values() if bound < _BOUNDS[unit]), default=0)
     return low, _BOUNDS[unit]
 
 
 def unit_conditions(size: Any) -> dict[str, Any]:
-    """By unit, the polars condition that a number of this `size` (an expression) can be of that unit alone."""
+    """Return by unit the polars condition that a number of this `size` (an expression) has only that unit."""
     conditions = {}
     for unit in _BOUNDS:
         low, high = _sizes_of(unit)
@@ -156,7 +158,7 @@ def unit_conditions(size: Any) -> dict[str, Any]:
 
 
 def milliseconds(readings: Mapping[str, Any], used: tuple[str, ...], unit: str) -> Any:
-    """A polars expression: int64 milliseconds since 1970, null where no used form reads the value.
+    """Return a polars expression: int64 milliseconds since 1970, null if no form in `used` reads the value.
 
     readings: of one part, from `forms`; used: from `family`; unit: of numbers.
     """

@@ -2,17 +2,17 @@
 
 After GCE-GNN's `datasets/process_tmall.py`, step by step:
 
-1. the log is cut at the first row whose Time is over 120,000, wherever later rows stand;
+1. the log ends before the first row whose Time is over 120,000, in file order;
 2. a session's clicks stay in file order, and it ends at the time of its last row; those of one click are left out;
 3. items with at least 5 clicks in what is left, counted once; sessions of 2 to 40 clicks;
-4. test: sessions that end in the last 100 time units; one that ends exactly at the boundary is in neither part;
+4. test: sessions that end in the last 100 time units; one that ends exactly at the boundary is in neither split;
 5. samples are all prefixes.
 
-Time counts units of the publisher's own from an unknown start, so the data set keeps no times: no age in hours and no
-hour of day can be made of them. They order the sessions, and that is all.
+Time counts units of the publisher's own from an unknown start, so the data set keeps no times: they give no age in
+hours and no hour of the day. They only order the sessions.
 
-The raw log was not at hand when this was written: the published counts (351,268 training and 25,898
-test samples, 40,727 items) were NOT verified with it; the steps are tested on hand-worked fixtures.
+The published counts (351,268 training and 25,898 test samples, 40,727 items) are NOT verified, because the raw log was
+not available; tests check the steps on fixtures worked out by hand.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def read(source: Path, name: str | None = None) -> Dataset:
 
 
 def stream(source: Path, reader: Mapping[str, Any]) -> ClickStream:
-    """Whole sessions of a log like `dataset15.csv`, by their ends; see `readers.read_stream`."""
+    """Read the whole sessions of a log like `dataset15.csv`, by their ends; see `readers.read_stream`."""
     log = _log(single_file(source, "dataset15.csv"), item_ids=reader.get("item_ids", "auto"), with_owner_ids=True)
     return whole_sessions(log, by_owner(log, file_order=True))
 

@@ -13,28 +13,28 @@ from mtaw_fast.data.readers import times
 from mtaw_fast.data.readers.sources import Part, one_line_errors, scan, without_broken_lines
 from mtaw_fast.errors import DataError, require
 
-# each(function, calls): `function(*call)` for every call, results in that order; raises what the first that fails did.
-Each = Callable[[Callable[..., Any], Iterable[Sequence[Any]]], list[Any]]
+# run(function, calls) returns the results of `function(*call)`, in order, and raises the error of the first that fails.
+TaskRunner = Callable[[Callable[..., Any], Iterable[Sequence[Any]]], list[Any]]
 
 
-def one_by_one(function: Callable[..., Any], calls: Iterable[Sequence[Any]]) -> list[Any]:
-    """All calls in this process, in that order."""
+def run_serially(function: Callable[..., Any], calls: Iterable[Sequence[Any]]) -> list[Any]:
+    """Run all calls in this process, one after the other."""
     return [function(*call) for call in calls]
 
 
-NO_CLICK = 255  # the code of a row whose type is none of those that count
-_SAMPLE = 1000
+NO_CLICK = 255  # type code of a row that does not count
+_SAMPLE = 1000  # first rows of a part, by which the forms of times are chosen
 _NUMBERS = ("time int", "time decimal")
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which column of a log holds what.
+    """The columns of a log and how to read them.
 
-    owner: the session, or the user where sessions are cut by inactivity. item, time: as they say.
-    type: the kind of event, or None where there is none. types: the kinds that are clicks; none: every row is one.
-    time_unit: one of `times.UNITS`, of times given as numbers. separator: of CSV; None is by file name.
-    bad_rows: 'refuse' or 'skip' rows that cannot be read; None refuses them where there is no such choice.
+    owner: column of the session id, or of the user id if sessions are cut by inactivity. item, time: columns of the
+    item id and the time. type: column of the event type, or None. types: the types that count as clicks; empty: all.
+    time_unit: one of `times.UNITS`, for numeric times. separator: of CSV; None: by the file name.
+    bad_rows: 'refuse' or 'skip' unreadable rows; None refuses them, in formats without that option.
     """
 
     owner: str
@@ -48,26 +48,27 @@ class Columns:
 
     @property
     def names(self) -> list[str]:
-        """Every column that is read."""
+        """The names of all columns that are read."""
         return [self.owner, self.item, self.time, *([self.type] if self.type is not None else [])]
 
     @property
     def skips(self) -> bool:
-        """Whether bad rows are left out."""
+        """Whether bad rows are skipped."""
         return self.bad_rows == "skip"
 
     @property
     def remedy(self) -> str:
-        """The end of a message on a bad row."""
+        """The end of a message about a bad row."""
         return ", or leave them out with --bad-rows skip" if self.bad_rows == "refuse" else ""
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """What the first pass settled for all parts.
+class LogSchema:
+    """The column types that the first pass found, for all parts.
 
-    owner_is_int, item_is_int: whether ids are ints. time_forms, time_unit: how times are read. names: of the types.
-    sizes: those of times, [low, high), where others are bad rows; None: all. rows: of all parts, bad ones included.
+    owner_is_int, item_is_int: whether the ids are ints. time_forms, time_unit: how to read times. names: of the types.
+    sizes: [low, high), numeric times outside it are bad rows; None: no such bound. rows: rows of all parts, with the
+    bad ones.
     """
 
     owner_is_int: bool
@@ -79,19 +80,23 @@ class Settled:
     rows: int
 
 
-def settle(
-    files: Sequence[Part], columns: Columns, item_ids: str, type_names: Sequence[str], each: Each = one_by_one
-) -> Settled:
-    """The first pass: check every cell of every part and settle the types. each: runs what is asked of the parts."""
+def check_log(
+    files: Sequence[Part],
+    columns: Columns,
+    item_ids: str,
+    type_names: Sequence[str],
+    run_tasks: TaskRunner = run_serially,
+) -> LogSchema:
+    """Check every cell of every part and find the column types: the first pass. run_tasks: runs a task per part."""
     totals: Counter[str] = Counter()
     smallest, largest = math.inf, 0.0
-    for counts in each(_counts, [(part, columns) for part in files]):
+    for counts in run_tasks(_counts, [(part, columns) for part in files]):
         largest = max(largest, counts.pop("largest", None) or 0.0)
         smallest = min(smallest, counts.pop("smallest", None) or math.inf)
         totals.update(counts)
     rows = totals["rows"]
     if rows == 0:
-        raise DataError(f"{files[0]} holds no click, only a header; a log needs at least one click")
+        raise DataError(f"{files[0]} has no click, only a header; a log needs at least one click")
     used = times.family({form.removeprefix("time "): n for form, n in totals.items() if form.startswith("time ")})
     sizes = None
     if used == ("int",) and totals["time int"] == 0:
@@ -107,34 +112,34 @@ def settle(
             unit = times.unit_of(columns.time_unit, largest, f"{files[0]}: column {columns.time!r}")
     else:
         unit = "ms"
-    # Forms exclude one another, but for numbers, of which only one is used: the sum counts every readable row once.
+    # The forms exclude each other, except those of numbers, of which one is used. So the sum counts a row once.
     readable = sum(totals[f"time {form}"] for form in used)
     if readable != rows and not columns.skips:
         raise _bad_time(files, columns, used, unit)
     filled = {role: rows - totals[f"{role} empty"] for role in ("item", "owner")}
     items_are_int, owners_are_int = (totals[f"{role} int"] == count for role, count in filled.items())
     if columns.skips and any(0 < totals[f"{role} int"] < count for role, count in filled.items()):
-        # Rows that are left out anyway, a line of totals say, do not decide what the ids of all others are.
-        found = Settled(False, item_ids == "int", used, unit, (), sizes, rows)
+        # Rows that are skipped, such as a line of totals, must not decide the type of the ids.
+        found = LogSchema(False, item_ids == "int", used, unit, (), sizes, rows)
         good: Counter[str] = Counter()
-        for counts in each(_good_ints, [(part, columns, found) for part in files]):
+        for counts in run_tasks(_good_ints, [(part, columns, found) for part in files]):
             good.update(counts)
         items_are_int, owners_are_int = (0 < good["rows"] == good[role] for role in filled)
     if item_ids == "int" and not items_are_int and not columns.skips:
         raise _bad_item(files, columns)
-    return Settled(
+    return LogSchema(
         owners_are_int,
         (items_are_int and item_ids != "str") or item_ids == "int",
         used,
         unit,
-        _type_names(files, columns, type_names, each),
+        _type_names(files, columns, type_names, run_tasks),
         sizes,
         rows,
     )
 
 
 def _counts(part: Part, columns: Columns) -> dict[str, Any]:
-    """What the first pass counts in one part; raises DataError on an empty cell where bad rows are refused."""
+    """Return the counts of the first pass over one part. Raises DataError on an empty cell if bad rows are refused."""
     pl = require("polars", "train")
     frame, schema, broken = open_part(part, columns)
     asked = {"rows": pl.len()}
@@ -144,11 +149,11 @@ def _counts(part: Part, columns: Columns) -> dict[str, Any]:
     if columns.type is not None and not columns.types:
         asked["type empty"] = _is_empty(columns.type).sum()
     if part.kind == "csv":
-        # Polars finds a row with too many fields, whose cells may be others', only where it reads every column.
+        # Polars notices a row with too many fields, whose cells may be shifted, only if it reads every column.
         asked["width"] = pl.sum_horizontal(pl.all().is_null()).sum()
     with one_line_errors(part):
-        # Trying every form on every row takes longer than all else: try those of the first rows, and all
-        # only where these leave a row unread.
+        # Trying every form on every row takes longer than everything else. So try the forms of the first rows, and all
+        # of them only if these leave a row unread.
         head = frame.head(_SAMPLE)
         readable = _readings(head, columns, schema)
         found = head.select(**readable).collect().row(0, named=True)
@@ -170,8 +175,8 @@ def _counts(part: Part, columns: Columns) -> dict[str, Any]:
     return {key: 0 if count is None and not key.endswith("est") else count for key, count in counts.items()}
 
 
-def _good_ints(part: Part, columns: Columns, types: Settled) -> dict[str, int]:
-    """Of the rows of a part that can be read: how many there are, and in how many items and owners are integers."""
+def _good_ints(part: Part, columns: Columns, types: LogSchema) -> dict[str, int]:
+    """Count the readable rows of a part, and those whose item and owner are integers."""
     pl = require("polars", "train")
     frame, schema, _ = open_part(part, columns)
     asked = {"rows": pl.len()}
@@ -184,7 +189,7 @@ def _good_ints(part: Part, columns: Columns, types: Settled) -> dict[str, int]:
 
 
 def _readings(frame: Any, columns: Columns, schema: Any) -> dict[str, Any]:
-    """What is counted of the time column: values of each form, and of numbers their sizes and units."""
+    """Return the counts to take of the time column: values of each form, and the sizes and units of numbers."""
     pl = require("polars", "train")
     zones = times.zones_of(frame, columns.time) if times.is_text(schema[columns.time]) else []
     readings = times.forms(columns.time, schema[columns.time], zones)
@@ -197,8 +202,8 @@ def _readings(frame: Any, columns: Columns, schema: Any) -> dict[str, Any]:
     return counted
 
 
-def good_rows(part: Part, columns: Columns, schema: Any, types: Settled) -> Any:
-    """A polars condition: the rows that can be read."""
+def good_rows(part: Part, columns: Columns, schema: Any, types: LogSchema) -> Any:
+    """Return the polars condition of the readable rows."""
     pl = require("polars", "train")
     readings = times.forms(columns.time, schema[columns.time], times.zones_in(types.time_forms))
     good = ~_is_empty(columns.owner) & ~_is_empty(columns.item)
@@ -214,9 +219,9 @@ def good_rows(part: Part, columns: Columns, schema: Any, types: Settled) -> Any:
 
 
 def open_part(part: Part, columns: Columns) -> tuple[Any, Any, int]:
-    """The lazy frame of a part, its schema, and how many of its lines are not in the frame, being no JSON.
+    """Return the lazy frame of a part, its schema, and the number of lines that are left out because they are not JSON.
 
-    Raises DataError where a column is missing or of no use.
+    Raises DataError if a column is missing or has an unusable type.
     """
     broken = 0
     try:
@@ -248,12 +253,14 @@ def open_part(part: Part, columns: Columns) -> tuple[Any, Any, int]:
     return frame, schema, broken
 
 
-def _type_names(files: Sequence[Part], columns: Columns, first: Sequence[str], each: Each) -> tuple[str, ...]:
-    """The names that the codes of the types stand for: `first`, then the types that count."""
+def _type_names(
+    files: Sequence[Part], columns: Columns, first: Sequence[str], run_tasks: TaskRunner
+) -> tuple[str, ...]:
+    """Return the names of the type codes: `first`, then the types that count."""
     if columns.type is None:
         return ()
     asked = [(part, columns) for part in files] if not columns.types else []
-    found = set().union(*each(_types_in, asked))
+    found = set().union(*run_tasks(_types_in, asked))
     names = tuple(dict.fromkeys((*first, *(columns.types or sorted(found)))))
     if len(names) > NO_CLICK:
         raise DataError(
@@ -264,7 +271,7 @@ def _type_names(files: Sequence[Part], columns: Columns, first: Sequence[str], e
 
 
 def _types_in(part: Part, columns: Columns) -> set[str]:
-    """The types in one part, or so many that it is plain that there are too many."""
+    """Return the types in one part; at most one more than allowed."""
     pl = require("polars", "train")
     with one_line_errors(part):
         distinct = open_part(part, columns)[0].select(pl.col(columns.type).cast(pl.String).unique())
@@ -273,7 +280,7 @@ def _types_in(part: Part, columns: Columns) -> set[str]:
 
 
 def _refuse_empty(part: Part, frame: Any, count: int, name: str, remedy: str) -> None:
-    """Raise DataError, naming the first such row, where `count` cells of the column are empty."""
+    """Raise DataError, naming the first row, if `count` cells of the column are empty."""
     if count:
         row, _ = _first(part, frame, _is_empty(name), name)
         raise DataError(
@@ -283,13 +290,13 @@ def _refuse_empty(part: Part, frame: Any, count: int, name: str, remedy: str) ->
 
 
 def _two_units(files: Sequence[Part], columns: Columns) -> DataError:
-    """The error that names the first time of each of two units."""
+    """Return the error that names the first time of each of two units."""
     found: dict[str, str] = {}
     for part in files:
         frame, schema, _ = open_part(part, columns)
         size = times.forms(columns.time, schema[columns.time])["decimal"].abs()
         fits = times.unit_conditions(size)
-        fits["ns"] |= size >= times.TOO_LARGE  # of no unit, as `straddles` sees it of the last one
+        fits["ns"] |= size >= times.TOO_LARGE  # such a number has no unit; `straddles` counts it as ns
         for unit, condition in fits.items():
             row, value = _first(part, frame, condition, columns.time)
             if row and unit not in found:
@@ -303,20 +310,21 @@ def _two_units(files: Sequence[Part], columns: Columns) -> DataError:
 
 
 def _bad_item(files: Sequence[Part], columns: Columns) -> DataError:
-    """The error that names the first item id that is no integer."""
+    """Return the error that names the first item id that is not an integer."""
     for part in files:
         frame, schema, _ = open_part(part, columns)
         row, value = _first(part, frame, ~_is_plain_int(part, columns.item, schema[columns.item]), columns.item)
         if row:
             return DataError(
-                f"{part}: column {columns.item!r} holds {value!r:.60} in data row {row}, but the catalog's are ints; "
+                f"{part}: column {columns.item!r} holds {value!r:.60} in data row {row}, but the "
+                f"catalog's ids are ints; "
                 f"remove such rows or read the log that the catalog was made from{columns.remedy}"
             )
-    raise AssertionError("the counts found an id that is no integer, the search did not")
+    raise AssertionError("the counts found an id that is not an integer, the search did not")
 
 
 def _bad_time(files: Sequence[Part], columns: Columns, used: tuple[str, ...], unit: str) -> DataError:
-    """The error that names the first value of the time column that cannot be read."""
+    """Return the error that names the first unreadable value of the time column."""
     for part in files:
         frame, schema, _ = open_part(part, columns)
         readings = times.forms(columns.time, schema[columns.time], times.zones_in(used))
@@ -337,7 +345,7 @@ def _bad_time(files: Sequence[Part], columns: Columns, used: tuple[str, ...], un
 
 
 def _first(part: Part, frame: Any, condition: Any, column: str) -> tuple[int, Any]:
-    """The 1-based data row of the first row where `condition` holds, and its value; (0, None) where none does."""
+    """Return the 1-based data row of the first row that fulfills `condition`, and its value; (0, None) without one."""
     pl = require("polars", "train")
     with one_line_errors(part):
         numbered = frame.select(pl.col(column)).with_row_index(f"row of {column}")
@@ -351,7 +359,7 @@ def _is_empty(column: str) -> Any:
 
 
 def _is_plain_int(part: Part, column: str, dtype: Any) -> Any:
-    """Whether a value is, or in a CSV reads back as, an integer. Elsewhere texts stay texts."""
+    """Return the condition that a value is an integer, or, in a CSV, the text of one. Elsewhere texts stay texts."""
     pl = require("polars", "train")
     value = pl.col(column)
     if part.is_typed and not dtype.is_integer():

@@ -350,7 +350,7 @@ def test_saved_and_loaded_data_set_is_the_same(tmp_path: Path) -> None:
     ("text", "parts"),
     [
         ("", ["is empty"]),
-        (HEADER, ["holds no click"]),
+        (HEADER, ["has no click"]),
         ("session_id,item,timestamp\n1,a,2\n", ["no column 'item_id'", "'item'", "name the right column"]),
         ("session_id;item_id;timestamp\n1;a;2\n", ["'session_id;item_id;timestamp'", "separator"]),
         ("session_id,item_id,item_id,timestamp\n1,a,b,2\n", ["two columns 'item_id'"]),
@@ -364,7 +364,7 @@ def test_saved_and_loaded_data_set_is_the_same(tmp_path: Path) -> None:
         (HEADER + '1,a,1\n"",b,2\n', ["'session_id' is empty"]),
         (HEADER + "1,a,1e30\n", ["1000000000000000019884624838656", "nanoseconds"]),
         (HEADER + "1,a,1\n1,b,2,3\n", ["cannot be read", "more fields"]),
-        (HEADER + "1,a,1\n", ["of 1 clicks in 1 sessions, no session with at least 2 clicks", "loosen"]),
+        (HEADER + "1,a,1\n", ["none of 1 clicks in 1 sessions", "no session has at least 2 clicks", "loosen"]),
     ],
 )
 def test_bad_files_are_refused(tmp_path: Path, text: str, parts: list[str]) -> None:
@@ -419,7 +419,7 @@ def test_damaged_parquet_is_refused(tmp_path: Path, damage: str) -> None:
 def test_missing_sources_are_refused(tmp_path: Path) -> None:
     assert "does not exist" in refused(tmp_path / "no.csv")
     assert "no file matches" in refused(tmp_path / "*.csv")
-    assert "holds no log file" in refused(tmp_path)
+    assert "has no log file" in refused(tmp_path)
 
 
 def test_periods_that_leave_nothing_are_refused(tmp_path: Path) -> None:
@@ -428,10 +428,10 @@ def test_periods_that_leave_nothing_are_refused(tmp_path: Path) -> None:
     assert "none is left to train on" in refused(path, dataclasses.replace(LOOSE, test_days=30))
     assert "lengthen the test period" in refused(path, dataclasses.replace(LOOSE, test_days=1))
     typed = click_log(tmp_path / "typed.csv", [("1", "a", 0, "cart")], "session_id,item_id,timestamp,kind\n")
-    assert "never holds 'view'" in refused(typed, dataclasses.replace(LOOSE, type="kind", types=("view",)))
+    assert "is never 'view'" in refused(typed, dataclasses.replace(LOOSE, type="kind", types=("view",)))
 
 
-def test_robots_do_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bots_do_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [("1", "a", 0), ("1", "a", 1)] + [("2", "a", 9 * DAY + k) for k in range(50)]
     path = click_log(tmp_path / "log.csv", rows)
     options = dataclasses.replace(LOOSE, test_days=1)
@@ -439,7 +439,7 @@ def test_robots_do_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(read("clicks", path, options=options).test) == 49
     monkeypatch.setattr("mtaw_fast.data.sessions.MOST_PREFIX_CLICKS", 50 * 49 // 2 - 1)
     message = refused(path, options)
-    for part in ("data set log: the test prefixes hold 1,225 clicks", "up to 50 (robots?)", "such as --max-session 49"):
+    for part in ("data set log: the test prefixes hold 1,225 clicks", "up to 50 (bots?)", "such as --max-session 49"):
         assert part in message
 
 

@@ -44,8 +44,8 @@ def test_by_hand_and_through_a_saved_folder(tmp_path: Path) -> None:
 
 
 CHANGES: list[tuple[str, str, Any, list[str]]] = [
-    ("train", "items", np.array([1, 2, 3, 3, 5], np.int32), ["train.npz", "'items'", "id 5 at place 4", "1..4"]),
-    ("train", "items", np.array([1, 2, 0, 3, 1], np.int32), ["id 0 at place 2"]),
+    ("train", "items", np.array([1, 2, 3, 3, 5], np.int32), ["train.npz", "'items'", "id 5 at index 4", "1..4"]),
+    ("train", "items", np.array([1, 2, 0, 3, 1], np.int32), ["id 0 at index 2"]),
     ("train", "items", np.array([1, 2, 3, 3, 1], np.int64), ["'items' must be int32[n], not int64[5]"]),
     ("train", "items", np.array([[1, 2, 3, 3, 1]], np.int32), ["not int32[1, 5]"]),
     ("train", "offsets", np.array([0, 3, 5], np.int32), ["'offsets' must be int64[n]"]),
@@ -140,7 +140,7 @@ def test_a_catalog_out_of_proportion_to_its_clicks_is_refused(tmp_path: Path, n_
     if fine:
         assert read("npz", tmp_path).n_items == n_items
     else:
-        assert f"n_items is {n_items:,}, but train.npz and test.npz hold 9 clicks" in refused(tmp_path)
+        assert f"n_items is {n_items:,}, but train.npz and test.npz have only 9 clicks" in refused(tmp_path)
 
 
 def test_a_header_that_states_more_than_the_member_holds_is_refused(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_header_that_states_more_than_the_member_holds_is_refused(tmp_path: Pa
 
 def test_other_sources_are_refused(tmp_path: Path) -> None:
     assert "does not exist" in refused(tmp_path)
-    assert "is no folder" in refused(tmp_path / "train.npz")
+    assert "is not a folder" in refused(tmp_path / "train.npz")
     write_npz(tmp_path, *npz_arrays())
     with (tmp_path / "test.npz").open("wb") as stream:
         np.save(stream, np.zeros(3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import json
@@ -20,8 +21,7 @@ import pytest
 
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.dataset_files import read_stored
-from mtaw_fast.data.readers import clicks
-from mtaw_fast.data.readers import partition_steps as partition
+from mtaw_fast.data.readers import clicks, partition_steps
 from mtaw_fast.data.readers.clicks import ClickOptions
 from mtaw_fast.data.readers.partitioned_prepare import prepare_in_partitions
 from mtaw_fast.errors import DataError, MtawError, UsageError
@@ -192,8 +192,8 @@ def test_a_set_that_is_there_stays_until_the_new_one_is_whole(tmp_path: Path, mo
             raise MtawError(f"cannot write {path}: {os.strerror(errno.ENOSPC)}; free some space")
         write_tensors(path, arrays)
 
-    for failing in ("cut-1", "kept-0-1", "stretch-1", "test", "ids"):
-        monkeypatch.setattr(partition, "write_tensors", functools.partial(full, failing))
+    for failing in ("cut-1", "kept-0-1", "span-1", "test", "ids"):
+        monkeypatch.setattr(partition_steps, "write_tensors", functools.partial(full, failing))
         with pytest.raises(MtawError, match="No space left on device; free some space"):
             prepare_in_partitions(tmp_path / "other.parquet", folder, PLAIN, overwrite=True, partitions=2)
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -209,7 +209,8 @@ def test_a_set_that_is_there_stays_until_the_new_one_is_whole(tmp_path: Path, mo
 def test_a_disk_that_is_full_while_rows_are_scattered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log_frame(4).write_parquet(tmp_path / "log.parquet")
     (tmp_path / "full").symlink_to("/dev/full")
-    monkeypatch.setattr(partition, "_beside", lambda _: __import__("contextlib").nullcontext(tmp_path / "full"))
+    full = contextlib.nullcontext(tmp_path / "full")
+    monkeypatch.setattr(partition_steps, "_temporary", lambda _: full)
     with pytest.raises(MtawError, match=r"cannot write .*No space left on device; free some space") as caught:
         prepare_in_partitions(tmp_path / "log.parquet", tmp_path / "set", PLAIN, partitions=2)
     assert "\n" not in str(caught.value)
@@ -224,10 +225,10 @@ def test_a_killed_run_leaves_no_set_and_runs_again(tmp_path: Path) -> None:
         "import os, sys; from pathlib import Path\n"
         "from mtaw_fast.data.readers import ClickOptions\n"
         "from mtaw_fast.data.readers.partitioned_prepare import prepare_in_partitions\n"
-        "def told(what, done, total):\n"
+        "def progress(what, done, total):\n"
         "    if what == sys.argv[3]: os.kill(os.getpid(), 9)\n"
         "options = ClickOptions(min_support=2, test_days=3)\n"
-        "prepare_in_partitions(Path(sys.argv[1]), Path(sys.argv[2]), options, partitions=3, told=told)\n"
+        "prepare_in_partitions(Path(sys.argv[1]), Path(sys.argv[2]), options, partitions=3, progress=progress)\n"
     )
     for step in ("cut", "write"):
         command = [sys.executable, "-c", script, tmp_path / "log.parquet", folder, step]
@@ -258,6 +259,6 @@ def test_what_makes_no_sense(tmp_path: Path) -> None:
         prepare_in_partitions(tmp_path / "log.csv", tmp_path / "set", PLAIN, partitions=0)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "log.csv").write_text("session_id,item_id,timestamp\n")
-    with pytest.raises(DataError, match="its name is no UTF-8 text"):
+    with pytest.raises(DataError, match="its name is not UTF-8 text"):
         prepare_in_partitions(tmp_path / "log.csv", tmp_path / "set", PLAIN, "a\ud800")
     assert not (tmp_path / "set").exists()

@@ -190,7 +190,7 @@ def test_files_that_grow_without_end_are_refused_at_once(tmp_path: Path, bomb: s
 
 def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "test.txt")
-    assert "no regular file" in refused(tmp_path)
+    assert "not a regular file" in refused(tmp_path)
 
 
 LOOP: list[Any] = []
@@ -236,7 +236,7 @@ def test_missing_files_are_refused(tmp_path: Path) -> None:
     assert "test.txt" in refused(tmp_path)
     write_pickles(tmp_path, test=([[1]], [2]))
     assert "train.txt" in refused(tmp_path)
-    assert "is no folder" in refused(tmp_path / "test.txt")
+    assert "is not a folder" in refused(tmp_path / "test.txt")
 
 
 @pytest.mark.slow

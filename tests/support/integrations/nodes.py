@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from tests.service.running import eventually
+from tests.support.service.running import eventually
 
 
 @contextlib.contextmanager

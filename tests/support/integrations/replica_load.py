@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from mtaw_fast.recommender import Recommender
-from tests.service.running import Client, Reply, ask_on
+from tests.support.service.running import Client, Reply, ask_on
 
 _SETTLING = 0.05  # seconds in which a request that is being sent may still reach a process that was just killed
 

@@ -11,7 +11,7 @@ import psutil
 
 from mtaw_fast.integrations.ray_serve import Scaling, deploy, health
 from mtaw_fast.service.settings import Settings
-from tests.service.running import Client
+from tests.support.service.running import Client
 
 _PATIENCE = 20.0  # seconds in which Serve notices that all is well again
 

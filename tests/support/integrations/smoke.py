@@ -1,4 +1,5 @@
-"""All that runs on Ray, once and small, in a process of its own: `python -m tests.support.integrations.smoke FOLDER`."""
+"""All that runs on Ray, once and small, in a process of its own: `python -m tests.support.integrations.smoke
+FOLDER`."""
 
 from __future__ import annotations
 
@@ -20,10 +21,10 @@ from mtaw_fast.integrations.sharded_index import ShardedIndex
 from mtaw_fast.ranking.retrieval import NativeIndex
 from mtaw_fast.scoring.plan import Plan, ScoringOptions, output_folder, sources_of
 from mtaw_fast.scoring.scorer import Scorer
-from tests.service.test_sessions import Redis
 from tests.support.integrations.replicas import Replicas, free_port
 from tests.support.integrations.shard_sources import D, catalog, sources
 from tests.support.random_bundle import contents, save_random
+from tests.support.redis_server import Redis
 from tests.support.scoring.inputs import random_sessions, write_sessions
 
 CPUS = 4
@@ -86,23 +87,23 @@ def main() -> None:
     (folder / "redis").mkdir()
     began = time.perf_counter()
 
-    def told(what: str) -> None:
+    def report(what: str) -> None:
         print(f"{time.perf_counter() - began:5.1f} s  {what}", flush=True)
 
     with cluster(cpus=CPUS):
-        told("Ray is there")
+        report("Ray is there")
         preparing(folder)
-        told("prepared")
+        report("prepared")
         shards()
-        told("shards")
+        report("shards")
         scoring(folder)
-        told("scored")
+        report("scored")
         replicas(folder)
-        told("replicas")
+        report("replicas")
         from ray import serve
 
         serve.shutdown()
-    told("ended")
+    report("ended")
 
 
 if __name__ == "__main__":
