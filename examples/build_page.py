@@ -1,4 +1,4 @@
-"""Put the page, its runtime and a bundle's graph into a folder that any web server can serve as it is:
+"""Copy the page, its runtime and a bundle's graph into a folder that any web server can serve:
 
 npm install                                  # in this folder, once: onnxruntime-web
 python build_page.py shop.bundle site

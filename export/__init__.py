@@ -1,1 +1,1 @@
-"""What is made from a trained bundle, importable as `mtaw_fast.export`: ONNX graphs, an index for large catalogs."""
+"""Exports from a trained bundle, importable as `mtaw_fast.export`: ONNX graphs, and an index for large catalogs."""

@@ -1,22 +1,25 @@
-"""What an export of graphs tells, as JSON and as lines."""
+"""The report of an export of graphs, as JSON and as lines of text."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-_MISSING = "no external ids, no search, no conditions, and no session memory or ranker where the bundle has them"
+_MISSING = "no external ids, search, conditions, session memory or ranker"
 
 
 @dataclass(frozen=True, slots=True)
 class ExportedGraphs:
-    """What `export_onnx` did. entry: the manifest's new entry `onnx`, None where the graphs were taken away."""
+    """The result of `export_onnx`. entry: the manifest's new entry `onnx`; None if the graphs were removed."""
 
     entry: dict[str, Any] | None
 
     def as_dict(self) -> dict[str, Any]:
-        """For machines: P@20 and MRR@20 of the float32 graph (`onnx`), of the Recommender and of the other variants,
-        and the share of equal places, in percent, null without a data set; `graphs` is the manifest's entry."""
+        """Return JSON values: P@20 and MRR@20 in percent of the float32 graph (`onnx`), the Recommender and variants.
+
+        `places_equal` is the share of equal places in percent. All are None without a data set. `graphs` is the
+        manifest's entry.
+        """
         quality = None if self.entry is None else self.entry["quality"]
         if quality is None:
             return {"onnx": None, "recommender": None, "places_equal": None, "variants": None, "graphs": self.entry}
@@ -31,17 +34,19 @@ class ExportedGraphs:
         }
 
     def lines(self) -> list[str]:
-        """For people, a line for each variant, and what is missing."""
+        """Return lines of text: one for each variant, and what is missing."""
         if self.entry is None:
             return ["onnx: the bundle has no graphs now"]
         lines = [_line(name, facts) for name, facts in self.entry["variants"].items()]
         quality, part = self.entry["quality"], self.entry["part"]
         if part == "encoder":
-            lines.append(f"encoder.onnx is a part alone: {_MISSING}; leave --part out for the whole")
+            lines.append(f"encoder.onnx is only a part: {_MISSING}; leave out --part for the whole")
         if quality is None:
-            what = "what that costs" if part == "encoder" else "P@20 and MRR@20 beside the Recommender's"
-            return [*lines, f"not measured on a data set: --dataset DATASET tells {what}"]
-        how = "" if part == "whole" else ", with an exact scan of the catalog"
+            return [
+                *lines,
+                "not measured on a data set: --dataset DATASET compares P@20 and MRR@20 with the Recommender",
+            ]
+        how = "" if part == "whole" else ", with an exact search of the catalog"
         served = quality["recommender"]
         for name, one in quality["variants"].items():
             lines.append(
@@ -56,7 +61,7 @@ def _line(name: str, facts: dict[str, Any]) -> str:
     parity = facts["parity"]
     size = ", ".join(f"{graph} {size / 1e6:.1f} MB" for graph, size in facts["bytes"].items())
     if "recommender" not in facts["bytes"]:
-        return f"onnx {name}: {size}; queries within {parity['query_error']:.2g} of the eager model's"
+        return f"onnx {name}: {size}; queries within {parity['query_error']:.2g} of the PyTorch model's"
     return (
         f"onnx {name}: {size}; top-20 overlap with the Recommender {parity['overlap']:.2%} (worst session "
         f"{parity['least_overlap']:.0%}), scores within {parity['score_error']:.2g}, of {parity['sessions']} sessions"

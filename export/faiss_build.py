@@ -1,4 +1,4 @@
-"""Building FAISS's approximate indexes over a catalog, and writing them."""
+"""Build FAISS's approximate indexes over a catalog, and write them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import numpy as np
 from mtaw_fast.storage.files import atomic_path
 
 _LINKS = 32  # neighbors of a node on each level of HNSW, 64 on the lowest
-_CONSTRUCTION = 80  # nodes held while inserting one into HNSW
+_CONSTRUCTION = 80  # nodes in the queue while inserting one into HNSW
 _TRAINING_ROUNDS = 10
-_POINTS_A_LIST = 64  # vectors that k-means sees for each list: of FAISS's 256, for a quarter of the time
+_POINTS_A_LIST = 64  # training vectors of k-means for each list; FAISS's 256 take four times as long
 _CHUNK = 1 << 17
 
 
@@ -29,7 +29,7 @@ class Built:
 
 
 def build(kind: str, catalog: np.ndarray, seed: int, say: Callable[[str], None]) -> Built:
-    """The index `kind` ('ivfpq' or 'hnsw') of catalog float32[N, d], on FAISS's OpenMP threads.
+    """Build the index `kind` ('ivfpq' or 'hnsw') of catalog float32[N, d], on FAISS's OpenMP threads.
 
     Equal arguments give equal indexes on one thread; on several, HNSW's links depend on their timing.
     """
@@ -37,10 +37,10 @@ def build(kind: str, catalog: np.ndarray, seed: int, say: Callable[[str], None])
 
 
 def _ivfpq(catalog: np.ndarray, seed: int, say: Callable[[str], None]) -> Built:
-    """Inverted lists of 4-bit codes a dimension, as offsets from the list's center.
+    """Build inverted lists with 4-bit codes a dimension, of the offsets from the list's center.
 
-    4 bits a dimension take d/2 bytes an item. 2 bits (two dimensions a code) are read faster, but on clustered
-    vectors leave over 5 times the candidates to score exactly for the same recall.
+    4 bits a dimension take d/2 bytes an item. 2 bits (two dimensions a code) are read faster, but clustered vectors
+    then need over 5 times as many exactly scored candidates for the same recall.
     """
     n_items, d = catalog.shape
     n_lists = min(n_items, 1 << max(0, round(math.log2(4 * math.sqrt(n_items)))))
@@ -61,7 +61,7 @@ def _ivfpq(catalog: np.ndarray, seed: int, say: Callable[[str], None]) -> Built:
 
 
 def _hnsw(catalog: np.ndarray, say: Callable[[str], None]) -> Built:
-    """A graph over the float32 vectors themselves: 4 d + 4 * 2 * _LINKS bytes an item."""
+    """Build a graph over the float32 vectors: 4 d + 4 * 2 * _LINKS bytes an item."""
     index = faiss.IndexHNSWFlat(catalog.shape[1], _LINKS, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = _CONSTRUCTION
     _add(index, catalog, say)
@@ -78,6 +78,6 @@ def write_index(path: Path, index: Any) -> None:
     """Write a FAISS index atomically and durably; a full disk is an MtawError, as in `atomic_path`."""
     library: Any = faiss  # its Python layer adds what its type stubs lack
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        # FAISS's own file writer loses the cause of a failure.
+        # FAISS's own file writer does not report the cause of a failure.
         library.write_index(index, library.PyCallbackIOWriter(stream.write))
         stream.flush()

@@ -1,4 +1,4 @@
-"""Exported graphs in ONNX Runtime, asked as anything that ranks is asked; and the Recommender, told no more than they.
+"""Exported graphs in ONNX Runtime as rankers, and the Recommender with the same inputs.
 
 Axes: B sessions, L clicks of the longest.
 """
@@ -13,19 +13,19 @@ import numpy as np
 import onnxruntime
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.data.padding import padded_lists
+from mtaw_fast.data.ranked_lists import padded_lists
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError
 from mtaw_fast.ranking.retrieval import make_index
 from mtaw_fast.recommender import Recommender
 
-_TOGETHER = 32  # sessions of one run
+_BATCH = 32  # sessions of one run
 
 Run = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
 
 
 def open_graph(path: Path, threads: int = 1) -> Run:
-    """A graph in ONNX Runtime on threads of the CPU: every output for a feed."""
+    """Open a graph in ONNX Runtime on threads of the CPU; return a function from a feed to every output."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -33,12 +33,12 @@ def open_graph(path: Path, threads: int = 1) -> Run:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
-        raise BundleError(f"ONNX Runtime {onnxruntime.__version__} does not take {path.name} ({reason})") from None
+        raise BundleError(f"ONNX Runtime {onnxruntime.__version__} cannot load {path.name} ({reason})") from None
     return lambda feed: session.run(None, feed)
 
 
 def padded(sessions: Sessions) -> tuple[np.ndarray, np.ndarray]:
-    """(ids int32[B, L] filled up with -1, lengths int32[B]): what the encoder graph takes."""
+    """Return the inputs of the encoder graph: ids int32[B, L] padded with -1, and lengths int32[B]."""
     lengths = sessions.lengths.astype(np.int32)
     ids = np.full((len(sessions), int(lengths.max(initial=1))), -1, dtype=np.int32)
     ids[np.arange(ids.shape[1]) < lengths[:, None]] = sessions.items
@@ -64,7 +64,7 @@ class Feeds:
         exclude_seen: bool = False,
         now: int | None = None,
     ) -> dict[str, np.ndarray]:
-        """A feed for sessions of external ids; now: Unix milliseconds, of bundles that know of time."""
+        """Return a feed for sessions of external ids; now: Unix milliseconds, for bundles with trends."""
         lengths = np.array([len(clicks) for clicks in sessions], np.int32)
         ids = np.full((len(sessions), int(lengths.max(initial=0))), self._filling, self._kind)
         for row, clicks in enumerate(sessions):
@@ -82,8 +82,7 @@ class Feeds:
 
 
 class GraphRanker:
-    """`recommender.onnx` on internal ids; see `evaluation.Evaluated`. Where the bundle knows of time, a session is
-    asked about at its last click's."""
+    """`recommender.onnx` on internal ids, as an `evaluation.Evaluated`; with trends, at a session's last click."""
 
     def __init__(self, bundle: Bundle, run: Run) -> None:
         self._ids, self._run, self._feeds = bundle.ids, run, Feeds(bundle)
@@ -92,10 +91,10 @@ class GraphRanker:
     def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
         """See `Evaluated.rank`."""
         ids, scores = padded_lists(len(sessions), k)
-        together = 1 if self._timed else _TOGETHER
-        for begin in range(0, len(sessions), together):
-            rows = slice(begin, begin + together)
-            some = sessions.slice(begin, begin + together)
+        size = 1 if self._timed else _BATCH
+        for begin in range(0, len(sessions), size):
+            rows = slice(begin, begin + size)
+            some = sessions.slice(begin, begin + size)
             clicks = [self._ids.external(one) for one in some]
             items, scores[rows] = self._run(self._feeds.of(clicks, k, now=moment_of(some)))
             ids[rows] = self._ids.lookup(items.ravel().tolist()).reshape(items.shape)
@@ -103,7 +102,7 @@ class GraphRanker:
 
 
 class ServedRanker:
-    """A Recommender that is told what the graph is told: the clicks, and the moment of the last one."""
+    """A Recommender with the inputs of the graph: the clicks, and the moment of the last one."""
 
     def __init__(self, recommender: Recommender) -> None:
         self._recommender = recommender
@@ -124,7 +123,7 @@ class ServedRanker:
 
 
 class EncoderRanker:
-    """`encoder.onnx` and an exact scan of the catalog; a session without clicks gets what the Recommender gives it."""
+    """`encoder.onnx` with an exact search; a session without clicks gets the Recommender's answer."""
 
     def __init__(self, bundle: Bundle, run: Run, served: ServedRanker) -> None:
         self._run, self._served, self._scale = run, served, bundle.config.model.scale
@@ -147,6 +146,6 @@ class EncoderRanker:
 
 
 def moment_of(session: Sessions) -> int:
-    """Unix milliseconds of the last click; 0 where it has no time, which stands for the newest that the model knows."""
+    """Return the Unix milliseconds of the last click; 0 without times, which means the model's newest click."""
     times = session.times
     return 0 if times is None or not len(times) else max(0, int(times[-1]))

@@ -1,4 +1,4 @@
-"""Session vectors that an index had no part in, to measure its recall on."""
+"""Session vectors for measuring the recall of an index."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.ranking.encoders import make_encoder
 from mtaw_fast.ranking.retrieval import Index
 
-LEAST = 100  # session vectors; with fewer a recall of .99 cannot be told from .98
+LEAST = 100  # session vectors; fewer cannot distinguish a recall of .99 from .98
 _NEIGHBORS = 50
 _CLICKS = 6
 
 
 def validation_vectors(bundle: Bundle, dataset: Dataset, count: int, seed: int) -> tuple[np.ndarray, str]:
-    """Up to `count` vectors of random prefixes of the data set's validation sessions: (float32[B, d], words).
+    """Return up to `count` vectors float32[B, d] of random prefixes of the validation sessions, and a description.
 
-    Clicks that the bundle does not know are dropped. Raises UsageError where fewer than LEAST prefixes are left.
+    Clicks that the bundle does not know are dropped. Raises UsageError if fewer than LEAST prefixes are left.
     """
     held_out = dataset.train.split_last(bundle.config.optimizer.validation_fraction)[1]
     prefixes = Samples.from_sessions(held_out, dataset.min_prefix).prefixes
@@ -31,7 +31,7 @@ def validation_vectors(bundle: Bundle, dataset: Dataset, count: int, seed: int) 
     if len(usable) < LEAST:
         raise UsageError(
             f"data set {dataset.name} has {len(usable)} validation prefixes of items that the bundle knows, a recall "
-            f"needs {LEAST}; give the data set it was trained on, or none (sessions are then made from the catalog)"
+            f"needs {LEAST}; pass the data set it was trained on, or none (for sessions made from the catalog)"
         )
     chosen = np.random.default_rng(seed).permutation(usable)[:count]
     vectors = make_encoder("auto", bundle).encode(known.select(chosen))
@@ -39,10 +39,9 @@ def validation_vectors(bundle: Bundle, dataset: Dataset, count: int, seed: int) 
 
 
 def synthetic_vectors(bundle: Bundle, exact: Index, count: int, seed: int) -> tuple[np.ndarray, str]:
-    """`count` vectors of made-up sessions: (float32[B, d], words).
+    """Return `count` vectors of synthetic sessions, and a description: (float32[B, d], str).
 
-    A session starts at an item drawn by popularity and goes on among the 50 items nearest to it: what the catalog
-    itself says of which items go together.
+    A session starts at an item drawn by popularity and continues among the 50 items nearest to it in the catalog.
     """
     rng = np.random.default_rng(seed)
     weight = bundle.popularity + 1.0

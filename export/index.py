@@ -1,4 +1,4 @@
-"""Adding an approximate index to a bundle: build it, find its parameters, prove its recall, put it in."""
+"""Add an approximate index to a bundle: build it, choose its parameters, measure its recall, write it."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from mtaw_fast.ranking.retrieval.ann_plan import KINDS
 
 CHOICES = ("auto", *KINDS, "none")
 LEAST_ITEMS = 1000
-_QUERIES = 2000  # session vectors to choose by, as many to check by, and half as many item vectors for each
-_FAST_US = 1000.0  # 'auto' looks no further than an index this fast: HNSW takes minutes and 12 times the space
+_QUERIES = 2000  # session vectors for the choice, as many for the check, and half as many item vectors for each
+_FAST_US = 1000.0  # 'auto' stops at an index this fast: HNSW takes minutes and 12 times the space
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What `export_index` did. entry: the manifest's new entry `index`, None where none was built. why: in words."""
+    """The result of `export_index`. entry: the manifest's new entry `index`, or None. why: a description."""
 
     entry: dict[str, Any] | None
     why: str
@@ -45,18 +45,33 @@ def export_index(
     seed: int = 0,
     say: Say = lambda _: None,
 ) -> Exported:
-    """Give the bundle in `folder` an approximate index, in the place of any earlier one.
+    """Add an approximate index to the bundle in `folder`; it replaces an earlier one.
 
-    kind: 'ivfpq'; 'hnsw'; 'auto' (nothing up to EXACT_ITEMS items, where exact scans are as fast; above, ivfpq, or
-    where that misses the recall or takes over 1 ms a query, the faster of it and hnsw); 'none' (take the index away).
-    dataset: its validation sessions give the vectors that recall is measured on; without it sessions are made from
-    the catalog. recall: the least recall@20, of session vectors by the plan chosen for them and of item vectors
-    (similar_items) by theirs. queries: session vectors to choose by and as many to check by. say: told what is going
-    on, a line at a time.
+    Parameters
+    ----------
+    folder : path
+        The bundle's.
+    kind : str, default 'auto'
+        'ivfpq', 'hnsw', 'auto' or 'none' (remove the index). 'auto' adds none up to EXACT_ITEMS items, where an exact
+        search is as fast. Above that it is ivfpq, or the faster of the two if ivfpq misses the recall or takes over
+        1 ms a query.
+    dataset : Dataset, optional
+        Recall is measured on its validation sessions; without it on sessions made from the catalog.
+    recall : float, default 0.99
+        The least recall@20, of session vectors and of item vectors (similar_items), each with its own plan.
+    queries : int
+        Session vectors for the choice, and as many for the check.
+    say : callable
+        Called with lines of progress.
 
-    Raises UsageError on an unknown kind, a recall outside 0..1 or a catalog under LEAST_ITEMS; BundleError where the
-    recall cannot be met (the bundle is left as it was), the bundle changed meanwhile, or the disk is full;
-    MissingPackageError without FAISS.
+    Raises
+    ------
+    UsageError
+        On an unknown kind, a recall outside 0..1 or a catalog below LEAST_ITEMS.
+    BundleError
+        If no index reaches the recall, the bundle was changed meanwhile, or the disk is full. The bundle is unchanged.
+    MissingPackageError
+        Without FAISS.
     """
     folder = Path(folder)
     if kind not in CHOICES:
@@ -72,8 +87,8 @@ def export_index(
     if kind == "auto" and bundle.n_items <= EXACT_ITEMS:
         return Exported(
             None,
-            f"{bundle.n_items:,} items need no index: up to {EXACT_ITEMS:,} an exact scan is as fast "
-            "(--index ivfpq or hnsw builds one all the same)",
+            f"{bundle.n_items:,} items need no index: up to {EXACT_ITEMS:,} an exact search is as fast "
+            "(--index ivfpq or hnsw builds one anyway)",
         )
     if bundle.n_items < LEAST_ITEMS:
         raise UsageError(f"{folder} has {bundle.n_items} items; an index is for {LEAST_ITEMS:,} and more")
@@ -119,16 +134,16 @@ def _export(
     if not found:
         raise BundleError(
             f"no index of {folder} reaches recall@20 {target:g}: {', '.join(missed)}; lower --recall, or serve it with "
-            "the exact scan, which needs no index"
+            "an exact index, which needs no export"
         )
     fastest = min(found, key=lambda fitted: fitted.entry["build"]["median_us"])
     say("writing the index into the bundle")
     replace_part(folder, "index", bundle.manifest, ("faiss", partial(write_index, index=fastest.index), fastest.entry))
-    return Exported(fastest.entry, _in_words(fastest.entry))
+    return Exported(fastest.entry, _description(fastest.entry))
 
 
-def _in_words(entry: dict[str, Any]) -> str:
-    """Both plans of an entry `index` that this module made, their recalls and times."""
+def _description(entry: dict[str, Any]) -> str:
+    """Describe both plans of an entry `index`, with their recalls and times."""
     build, recall = entry["build"], entry["recall"]
     sessions, items = (
         ", ".join(f"{name} {value}" for name, value in entry[plan].items()) for plan in ("search", "search_items")

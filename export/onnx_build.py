@@ -1,15 +1,19 @@
-"""The graphs of one bundle, in every variant, as checked files."""
+"""Build the graphs of a bundle, in every variant, as checked files."""
 
 from __future__ import annotations
 
+import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import GRAPH_PARTS, model_hash
-from mtaw_fast.export.onnx_files import ModelFiles, write_graph
-from mtaw_fast.export.onnx_graph import ENCODER_WORDS, Graph, describe, encoder_graph
-from mtaw_fast.export.onnx_int8 import quantized
+from mtaw_fast.export.onnx_files import ModelFiles, read_graph, write_graph
+from mtaw_fast.export.onnx_graph import ENCODER_WORDS, TABLE, Graph, describe, encoder_graph
 from mtaw_fast.export.whole.recommender import WORDS, whole_graph
 
 GRAPH_VERSION = 2  # of the graphs' inputs, outputs and metadata
@@ -18,24 +22,24 @@ _SUMMARIES = {
     "recommender": "mtaw_fast: clicks of sessions to the ranking that the Recommender gives",
 }
 _HOLDS = {
-    "encoder": "the encoder alone; no external ids, search, conditions, session memory or ranker",
+    "encoder": "only the encoder: no external ids, search, conditions, session memory or ranker",
     "recommender": "the whole: external ids, encoder, search, conditions, and the bundle's session memory and ranker",
 }
 
 
 class Builder:
-    """Makes the graphs of `bundle` in `folder`. external_over: see `onnx_files.write_graph`."""
+    """Builds the graphs of `bundle` in `folder`. external_over: see `onnx_files.write_graph`."""
 
     def __init__(self, bundle: Bundle, folder: Path, external_over: int) -> None:
         self._bundle, self._folder, self._external_over = bundle, folder, external_over
 
     def build(self, graph: str, variant: str) -> ModelFiles:
-        """The graph 'encoder' or 'recommender' in 'float32', 'fp16' or 'int8'."""
+        """Build the graph 'encoder' or 'recommender' in 'float32', 'fp16' or 'int8'."""
         made = self._encoder(variant) if graph == "encoder" else whole_graph(self._bundle.model, variant)
         return self._written(made, graph, variant, GRAPH_PARTS[graph, variant])
 
     def build_per_session(self) -> ModelFiles:
-        """The recommender in float32 with conditions for each session; see `whole_graph`."""
+        """Build the recommender in float32 with conditions for each session; see `whole_graph`."""
         made = whole_graph(self._bundle.model, "float32", per_session=True)
         return self._written(made, "recommender", "float32", "recommender")
 
@@ -70,3 +74,34 @@ class Builder:
         )
         shutil.rmtree(source)
         return made
+
+
+def quantized(source: ModelFiles, folder: Path) -> Graph:
+    """Return the float32 graph in `source` with its embeddings in uint8; `folder` is for the quantizer's files.
+
+    The embeddings have a single scale. The layers stay in float32: they are small, and in int8 they were slower and
+    reduced the top-20 overlap.
+    """
+    path = folder / "quantized.onnx"
+    with _without_advice():
+        quantize_dynamic(
+            source.model,
+            path,
+            op_types_to_quantize=["Gather"],
+            nodes_to_quantize=[TABLE],
+            weight_type=QuantType.QUInt8,
+            use_external_data_format=source.data is not None,
+        )
+    return read_graph(path)
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Silence the quantizer's advice about preparing a model, which does not apply to our graphs."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)

@@ -1,4 +1,4 @@
-"""ONNX models as files: checked, and with their large arrays in a file beside them where they are too large for one."""
+"""ONNX models as files: checked, with large arrays in a second file if they are too large for one."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from mtaw_fast.errors import BundleError
 from mtaw_fast.export.onnx_graph import Graph
 from mtaw_fast.storage.files import sha256_of
 
-_SMALL = 1024  # bytes of an array that stays in the model all the same
+_SMALL = 1024  # smaller arrays (bytes) always stay in the model
 _PAGE = 4096  # arrays begin on a page, so that a runtime can map them
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """A model on disk. data: the file with its arrays, beside it; None where they are in the model."""
+    """A model on disk. data: the file with its arrays; None if they are in the model."""
 
     model: Path
     data: Path | None
@@ -34,15 +34,15 @@ class ModelFiles:
 def write_graph(graph: Graph, folder: Path, part: str, external_over: int) -> ModelFiles:
     """Write `part`.onnx into `folder` and check it.
 
-    Over `external_over` bytes of arrays they go to `part`_data-<hash>.bin, the name that the file has in a bundle.
-    Raises BundleError where onnx's checker or its strict shape inference finds fault.
+    If the arrays have over `external_over` bytes, they are written to `part`_data-<hash>.bin, the file's name in a
+    bundle. Raises BundleError if onnx's checker or its strict shape inference finds an error.
     """
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)
     path, data = folder / f"{part}.onnx", None
     inside = dict(graph.arrays)
     if sum(array.nbytes for array in inside.values()) > external_over:
-        # Text can lie in the model alone.
+        # Text is only allowed in the model itself.
         large = [name for name, array in graph.arrays.items() if array.nbytes > _SMALL and array.dtype != object]
         outside = {name: inside.pop(name) for name in large}
         data, tensors = _write_arrays(outside, folder, f"{part}_data")
@@ -51,16 +51,16 @@ def write_graph(graph: Graph, folder: Path, part: str, external_over: int) -> Mo
     path.write_bytes(model.SerializeToString())
     try:
         onnx.checker.check_model(path, full_check=True)
-        # With the arrays outside, the model is small: shapes need their types and extents alone.
+        # Without the arrays the model is small; shape inference needs only their types and shapes.
         shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     except (onnx.checker.ValidationError, shape_inference.InferenceError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise BundleError(f"the exported graph {part} is not valid ONNX ({reason}); this is a defect") from None
+        raise BundleError(f"the exported graph {part} is not valid ONNX ({reason}); please report this") from None
     return ModelFiles(path, data)
 
 
 def read_graph(path: Path) -> Graph:
-    """A model with its arrays, from wherever they lie."""
+    """Read a model with its arrays, inside or outside of it."""
     model = onnx.load(path)
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     model.graph.ClearField("initializer")
@@ -68,7 +68,7 @@ def read_graph(path: Path) -> Graph:
 
 
 def _write_arrays(arrays: dict[str, np.ndarray], folder: Path, part: str) -> tuple[Path, list[TensorProto]]:
-    """Write arrays one after the other; returns the file, and tensors that say where in it each is."""
+    """Write arrays one after the other; return the file, and tensors with their places in it."""
     draft = folder / f"{part}.bin"
     places = {}
     with draft.open("wb") as stream:

@@ -1,11 +1,11 @@
-"""MTAW's encoder as an ONNX graph, in ONNX's own text form: the formulas of the model, line by line.
+"""MTAW's encoder as an ONNX graph, in ONNX's text format: the formulas of the model, line by line.
 
-    ids, lengths -> query: o_m / |o_m| of every session's last click m (of o_m + gain * r_m where the model has `recent`
-                    clicks in its query)
+    ids, lengths -> query: o_m / |o_m| of every session's last click m (of o_m + gain * r_m if the model has the array
+                    `recent`)
 
-Axes: B sessions (`batch`), L clicks of the longest (`length`), W = min(L, max_len), d. Integers are int32.
-Interest tracking runs for every click, since the last query looks at all interests; interest enhancing for the last
-click alone. The queries' 1/sqrt(d) is folded into their layers: ReLU(c v) = c ReLU(v) for c > 0.
+Axes: B sessions (`batch`), L clicks of the longest (`length`), W = min(L, max_session_length), d. Integers are int32.
+Interest tracking runs for every click, since the last query reads all interests; interest enhancing only for the last
+click. The queries' 1/sqrt(d) is folded into their layers: ReLU(c v) = c ReLU(v) for c > 0.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from mtaw_fast.model.parameters import RECENT_CLICKS, SHORTEST, recent_of
 
 OPSET = 18
 TABLE = "e"  # the node that reads the item embeddings
-IR_VERSION = 8  # that of opset 18: what every runtime with the opset reads
+IR_VERSION = 8  # that of opset 18, which every runtime with this opset reads
 _NORM_EPS = 1e-5
 _DTYPES: Mapping[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "fp16": np.dtype(np.float16)}
 
-# Names of weights are the bundle's. A value is named once, as in the formulas of `prefix_interest`.
+# Weights have the bundle's names. Values are named as in the formulas of `prefix_interest`.
 _QUERY = f"""
-    # Of a session longer than max_len the last max_len clicks count, moved to the left.
+    # Only the last max_len clicks of a session count, moved to the left.
     length = Shape <start = 1, end = 2> (ids)
     width = Min (length, max_len)
     step = Slice (all_steps, zero, width)
@@ -107,7 +107,7 @@ _RECENT = f"""
     o_and_recent = Add (o, r)
 """
 _DIRECTION = """
-    # At length 1; zero where it is, and where a session has no clicks
+    # At length 1; a zero vector stays zero, also for a session without clicks
     norm = ReduceL2 (SUM, one)
     divisor = Max (norm, tiny)
     direction = Div (SUM, divisor)
@@ -124,21 +124,18 @@ ENCODER_WORDS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Graph:
-    """A model without its initializers, and their arrays by name: protobuf holds no 2 GB, numpy does."""
+    """A model without its initializers, and their arrays by name; protobuf is limited to 2 GB, numpy is not."""
 
     model: ModelProto
     arrays: Mapping[str, np.ndarray]
 
 
 def encoder_graph(config: Config, weights: Mapping[str, np.ndarray], dtype: str, overridable: bool) -> Graph:
-    """The encoder over weights of the bundle, in 'float32' or 'fp16' (float32 at its surface all the same).
+    """Return the encoder over the bundle's weights, in 'float32' or 'fp16' (with float32 inputs and outputs).
 
-    overridable: a caller may feed `item_embedding` float32[items, d] too, other vectors to look the ids up in.
+    overridable: a caller may also feed `item_embedding` float32[items, d], in which the ids are looked up then.
     """
-    model = _model(
-        f"encoder (int32[batch, length] ids, int32[batch] lengths) => (float[batch, {config.model.embedding_dim}] query)",
-        _query(config),
-    )
+    model = _model(_signature(config), _query(config))
     if overridable:
         table = helper.make_tensor_value_info(
             "item_embedding", TensorProto.FLOAT, ["items", config.model.embedding_dim]
@@ -149,20 +146,24 @@ def encoder_graph(config: Config, weights: Mapping[str, np.ndarray], dtype: str,
 
 
 def encoder_parts(config: Config, weights: Mapping[str, np.ndarray], dtype: str) -> Graph:
-    """The encoder's nodes, for a graph that has `ids` and `lengths` and goes on from `query`."""
-    signature = f"encoder (int32[batch, length] ids, int32[batch] lengths) => (float[batch, {config.model.embedding_dim}] query)"
-    return _graph(_model(signature, _query(config)), _values(config, weights, dtype))
+    """Return the encoder's nodes, for a graph that has `ids` and `lengths` and uses `query`."""
+    return _graph(_model(_signature(config), _query(config)), _values(config, weights, dtype))
+
+
+def _signature(config: Config) -> str:
+    d = config.model.embedding_dim
+    return f"encoder (int32[batch, length] ids, int32[batch] lengths) => (float[batch, {d}] query)"
 
 
 def _query(config: Config) -> str:
-    """The nodes from ids and lengths to the query."""
+    """Return the nodes from ids and lengths to the query, as text."""
     if config.model.recent_weight == 0:
         return _QUERY + _DIRECTION.replace("SUM", "o")
     return _QUERY + _RECENT + _DIRECTION.replace("SUM", "o_and_recent")
 
 
 def describe(model: ModelProto, about: Mapping[str, Any], summary: str, words: Mapping[str, str]) -> None:
-    """Put metadata into a model, and words to its inputs and outputs."""
+    """Add metadata to a model, and descriptions to its inputs and outputs."""
     helper.set_model_props(model, {name: str(value) for name, value in about.items()})
     model.producer_name = "mtaw_fast"
     model.doc_string = summary
@@ -171,7 +172,7 @@ def describe(model: ModelProto, about: Mapping[str, Any], summary: str, words: M
 
 
 def _model(signature: str, body: str) -> ModelProto:
-    """The parsed text; every node is named after its first output."""
+    """Return the parsed text; every node is named after its first output."""
     model = parser.parse_model(f'<ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}]>\n{signature} {{{body}}}')
     for node in model.graph.node:
         node.name = node.output[0]
@@ -179,23 +180,23 @@ def _model(signature: str, body: str) -> ModelProto:
 
 
 def _graph(model: ModelProto, values: Mapping[str, Any]) -> Graph:
-    """The model with those of `values` that its nodes read."""
+    """Return the model with those of `values` that its nodes read."""
     read = {name for node in model.graph.node for name in node.input}
     return Graph(model, {name: np.asarray(value) for name, value in values.items() if name in read})
 
 
 def _values(config: Config, weights: Mapping[str, np.ndarray], dtype: str) -> dict[str, Any]:
-    with np.errstate(over="ignore"):  # what comes of it is not exported: see `onnx_model._check`
+    with np.errstate(over="ignore"):  # the result of an overflow is not exported: see `onnx_model._check`
         table = weights["item_embedding"].astype(_DTYPES[dtype], copy=False)
         return {**_constants(config, weights, dtype), **_layers(config, weights, dtype), "item_embedding": table}
 
 
 def _constants(config: Config, weights: Mapping[str, np.ndarray], dtype: str) -> dict[str, Any]:
-    recent = recent_of(weights)
+    recent, longest = recent_of(weights), config.model.max_session_length
     return {
-        "zero": np.array([0]), "one": np.array([1]), "one_two": np.array([1, 2]), "max_len": np.array([config.model.max_session_length]),
-        "nought": np.int32(0), "single": np.int32(1), "longest": np.int32(config.model.max_session_length),
-        "all_steps": np.arange(config.model.max_session_length, dtype=np.int32),
+        "zero": np.array([0]), "one": np.array([1]), "one_two": np.array([1, 2]), "max_len": np.array([longest]),
+        "nought": np.int32(0), "single": np.int32(1), "longest": np.int32(longest),
+        "all_steps": np.arange(longest, dtype=np.int32),
         "minus_infinity": np.array(-np.inf, _DTYPES[dtype]),
         "tiny": np.float32(np.finfo(np.float32).tiny), "silence": np.float32(0), "two": np.array([2]),
         "shortest": np.float32(SHORTEST),
@@ -206,7 +207,7 @@ def _constants(config: Config, weights: Mapping[str, np.ndarray], dtype: str) ->
 
 
 def _layers(config: Config, weights: Mapping[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]:
-    """The small weights: layers as [in, out], one position row for each of max_len steps."""
+    """Return the small weights: layers as [in, out], and one position row for each step."""
     shrink = np.float32(1 / math.sqrt(config.model.embedding_dim))
     rows = np.minimum(np.arange(config.model.max_session_length), config.model.max_positions - 1)
     values = {

@@ -1,4 +1,4 @@
-"""Adding ONNX graphs of the model to a bundle: made, checked, held against the product, put in."""
+"""Add ONNX graphs of the model to a bundle: build them, check them, compare them with the product, write them."""
 
 from __future__ import annotations
 
@@ -36,37 +36,33 @@ def export_onnx(
     seed: int = 0,
     say: Say = lambda _: None,
 ) -> ExportedGraphs:
-    """Give the bundle in `folder` the graphs `encoder` and `recommender`, in the place of any earlier ones.
+    """Add the graphs `encoder` and `recommender` to the bundle in `folder`; they replace earlier ones.
 
-    Drafts of them lie in the system's folder for temporary files (TMPDIR) until they have passed.
+    Drafts are in the system's folder for temporary files (TMPDIR) until all checks have passed.
 
     Parameters
     ----------
     folder : path
         The bundle's.
     variants : sequence of str
-        Of 'float32', 'fp16', 'int8'; none takes the graphs away. Each is run in ONNX Runtime, the encoder against the
-        eager model and the whole against the Recommender, on sessions at the borders and on random ones (by `seed`).
+        Of 'float32', 'fp16', 'int8'; an empty list removes the graphs. Each is compared in ONNX Runtime, the encoder
+        with the PyTorch model and the whole with the Recommender, on edge cases and random sessions (by `seed`).
     part : str, default 'whole'
         'encoder': no recommender.onnx.
     dataset : Dataset, optional
-        On its test split every variant is measured beside the Recommender.
+        Every variant is compared with the Recommender on its test split.
     external_over : int
-        A graph with more bytes of arrays has them in a file of their own.
+        A graph with more bytes of arrays has them in a separate file.
     say : callable
-        Told what is going on, a line at a time.
-
-    Returns
-    -------
-    ExportedGraphs
+        Called with lines of progress.
 
     Raises
     ------
     UsageError
         On an unknown variant or part, or a data set without test samples.
     BundleError
-        Where a graph is not valid, does not answer as the product does or keeps its promise on the data set (the bundle
-        is left as it was), where the bundle changed meanwhile, or the disk is full.
+        If a graph is not valid, differs from the product or is worse on the data set, the bundle was changed
+        meanwhile, or the disk is full. The bundle stays as it is.
     MissingPackageError
         Without onnx, ONNX Runtime or PyTorch.
     """
@@ -82,7 +78,7 @@ def export_onnx(
         raise UsageError(f"the data set {dataset.name} has no test samples; prepare it with a test part")
     bundle = Bundle.load(folder)
     if not variants:
-        replace_parts(folder, bundle.manifest, _nothing(), {ENTRY: None})
+        replace_parts(folder, bundle.manifest, _no_graphs(), {ENTRY: None})
         return ExportedGraphs(None)
     for package, extra in (("onnx", "train"), ("onnxruntime", "cpu"), ("torch", "train")):
         require(package, extra)
@@ -106,12 +102,12 @@ def _export(
     from mtaw_fast.export.onnx_graph import OPSET
     from mtaw_fast.export.parity import Truth, edge_sessions, measure
 
-    say("asking the eager model and the recommender")
+    say("running the PyTorch model and the recommender")
     truth = Truth.of(bundle, edge_sessions(bundle, seed), seed)
     builder = Builder(bundle, drafts, external_over)
     graphs = GRAPHS if part == "whole" else ("encoder",)
     facts: dict[str, Any] = {}
-    additions = _nothing()
+    additions = _no_graphs()
     opened = {}
     for variant in variants:
         say(f"making and checking the graphs in {variant}")
@@ -143,8 +139,8 @@ def _export(
 
 
 def _quality(bundle: Bundle, opened: Mapping[str, Any], part: str, dataset: Dataset, say: Say) -> dict[str, Any]:
-    """What every variant is worth on the test split. Raises BundleError where the whole misses its promise."""
-    from mtaw_fast.evaluation.translated import translated
+    """Return the quality of every variant on the test split. Raises BundleError if a whole graph is too bad."""
+    from mtaw_fast.evaluation.protocol import translated
     from mtaw_fast.export.graph_ranker import EncoderRanker, GraphRanker, ServedRanker
     from mtaw_fast.export.quality import compare, shortfall
     from mtaw_fast.recommender import Recommender
@@ -157,11 +153,11 @@ def _quality(bundle: Bundle, opened: Mapping[str, Any], part: str, dataset: Data
     found = compare(translated(dataset.test, dataset.ids, bundle.ids), served, rankers, say)
     recommender = found.pop("recommender")
     for name, quality in found.items():
-        lack = shortfall(name, part, quality, recommender)
-        if lack is not None:
+        difference = shortfall(name, part, quality, recommender)
+        if difference is not None:
             raise BundleError(
-                f"the {name} graph of {bundle.folder} does not rank {dataset.name} as the Recommender does: {lack}; "
-                f"nothing was exported: " + (f"leave {name} out of --variants" if name != "float32" else "report this")
+                f"the {name} graph of {bundle.folder} ranks {dataset.name} differently from the Recommender: "
+                f"{difference}; nothing was exported: " + (f"leave {name} out of --variants" if name != "float32" else "report this")
             )
     flag = "" if part == "whole" else f" --part {part}"
     return {
@@ -174,7 +170,7 @@ def _quality(bundle: Bundle, opened: Mapping[str, Any], part: str, dataset: Data
 
 
 def _check(folder: Path, variant: str, parity: Any) -> None:
-    """Raise BundleError where the float32 graphs do not answer as the product does, or others not with numbers."""
+    """Raise BundleError if the float32 graphs differ from the product, or others give scores that are not finite."""
     from mtaw_fast.export.parity import TOLERANCE
 
     if variant != "float32":
@@ -193,8 +189,8 @@ def _check(folder: Path, variant: str, parity: Any) -> None:
     )
 
 
-def _nothing() -> dict[str, Addition | None]:
-    """What takes every graph away."""
+def _no_graphs() -> dict[str, Addition | None]:
+    """Return the additions that remove every graph."""
     return dict.fromkeys([name for part in GRAPH_PARTS.values() for name in (part, f"{part}_data")])
 
 

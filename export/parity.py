@@ -1,5 +1,4 @@
-"""Whether exported graphs answer as the product does: every variant in ONNX Runtime, the encoder against the eager
-model, the whole against the Recommender.
+"""Compare exported graphs with the product: the encoder with the PyTorch model, the whole with the Recommender.
 
 Axes: B sessions, L clicks of the longest.
 """
@@ -21,14 +20,14 @@ from mtaw_fast.recommender import Recommender
 K = 20
 TOLERANCE = 1e-4  # of a float32 score, and of a query's coordinate; of scores over 1 relative
 _RANDOM = 96  # sessions drawn at random
-_RANDOM_CLICKS = 50  # of the longest of them
-_TOGETHER = 8  # sessions of one padded batch
+_RANDOM_CLICKS = 50  # of the longest random session
+_BATCH = 8  # sessions of one padded batch
 _MOST_EXCLUDED = 5
 _SPANS = (0, 60_000, 86_400_000)  # ms after the newest click that the model knows
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Conditions:
     """Conditions of a run, in external ids; see `Recommender.recommend`."""
 
     exclude: list[Any]
@@ -39,24 +38,27 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """What the product says of sessions: the eager model's queries float32[B, d], None where nobody asks for them, and,
-    under the conditions of every batch of 8, the Recommender's top 20: `answers`, (items, scores) a session."""
+    """The product's answers for sessions.
+
+    queries: the PyTorch model's queries float32[B, d], if requested. conditions: those of every batch of 8 sessions.
+    answers: the Recommender's top 20 under them, (items, scores) for each session.
+    """
 
     bundle: Bundle
     sessions: Sessions
     queries: np.ndarray | None
-    asked: list[Asked]
+    conditions: list[Conditions]
     answers: list[tuple[list[Any], np.ndarray]]
 
     @classmethod
-    def of(cls, bundle: Bundle, sessions: Sessions, seed: int = 0, eager: bool = True) -> Truth:
-        """Ask the eager model, if `eager`, and the Recommender."""
-        queries = _eager_queries(bundle, sessions) if eager else None
-        asked = conditions(bundle, -(-len(sessions) // _TOGETHER), seed)
+    def of(cls, bundle: Bundle, sessions: Sessions, seed: int = 0, encoder: bool = True) -> Truth:
+        """Run the PyTorch model, if `encoder`, and the Recommender."""
+        queries = _torch_queries(bundle, sessions) if encoder else None
+        asked = random_conditions(bundle, -(-len(sessions) // _BATCH), seed)
         served = Recommender.load(bundle.folder, encoder="native", index="native", verify=False)
         answers = []
         for row, clicks in enumerate(sessions):
-            one = asked[row // _TOGETHER]
+            one = asked[row // _BATCH]
             found = served.recommend(
                 bundle.ids.external(clicks),
                 K,
@@ -69,8 +71,8 @@ class Truth:
         return cls(bundle, sessions, queries, asked, answers)
 
 
-def _eager_queries(bundle: Bundle, sessions: Sessions) -> np.ndarray:
-    """float32[B, d], by one thread: sessions are too short for more, which wait for each other on a busy machine."""
+def _torch_queries(bundle: Bundle, sessions: Sessions) -> np.ndarray:
+    """Return float32[B, d], by one thread: sessions are too short for more threads."""
     import torch
 
     threads = torch.get_num_threads()
@@ -81,8 +83,8 @@ def _eager_queries(bundle: Bundle, sessions: Sessions) -> np.ndarray:
         torch.set_num_threads(threads)
 
 
-def conditions(bundle: Bundle, count: int, seed: int) -> list[Asked]:
-    """`count` random conditions: none, items excluded, items that alone are allowed, the session's own left out."""
+def random_conditions(bundle: Bundle, count: int, seed: int) -> list[Conditions]:
+    """Return `count` random conditions: none, some items excluded, only some allowed, the session's own left out."""
     rng = np.random.default_rng(seed + 1)
     n, trends = bundle.n_items, bundle.model.trends
     made = []
@@ -91,7 +93,7 @@ def conditions(bundle: Bundle, count: int, seed: int) -> list[Asked]:
         allow = np.flatnonzero(rng.random(n) < 0.5) if kind % 4 == 2 else None
         now = None if trends is None else int(trends.clock[-1]) + _SPANS[kind % len(_SPANS)]
         external = None if allow is None else bundle.ids.external(allow.astype(np.int32))
-        made.append(Asked(bundle.ids.external(exclude), external, kind % 4 == 3, now))
+        made.append(Conditions(bundle.ids.external(exclude), external, kind % 4 == 3, now))
     return made
 
 
@@ -99,11 +101,10 @@ def conditions(bundle: Bundle, count: int, seed: int) -> list[Asked]:
 class Parity:
     """How far a variant of the graphs is from the product.
 
-    sessions: how many were compared, each alone and in a padded batch. query_error: largest difference of a
-    coordinate of a query (encoder). Of the top 20: score_error, the largest difference of the scores at one place;
-    misplaced, places whose scores differ by more than 1e-4; places_equal, the share of places with the same item;
-    overlap, the share of the Recommender's items that the graph's hold, on average, and least_overlap, of the worst
-    session.
+    sessions: how many were compared, each alone and in a padded batch. query_error: largest difference of a coordinate
+    of a query (encoder). Of the top 20: score_error, the largest difference of the scores at one place; misplaced,
+    places whose scores differ by more than 1e-4; places_equal, the share of places with the same item; overlap, the
+    mean share of the Recommender's items in the graph's top 20; least_overlap, that of the worst session.
     """
 
     sessions: int
@@ -115,14 +116,14 @@ class Parity:
     least_overlap: float
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures as plain JSON values, the errors to three digits."""
+        """Return the figures as JSON values, the errors to three digits."""
         errors = {name: float(f"{getattr(self, name):.3g}") for name in ("query_error", "score_error")}
         shares = {name: round(getattr(self, name), 4) for name in ("places_equal", "overlap", "least_overlap")}
         return {"sessions": self.sessions, **errors, "misplaced": self.misplaced, **shares}
 
 
 @dataclass(slots=True)
-class _Tally:
+class _Sums:
     query_error: float = 0.0
     score_error: float = 0.0
     misplaced: int = 0
@@ -132,7 +133,7 @@ class _Tally:
 
 
 def edge_sessions(bundle: Bundle, seed: int) -> Sessions:
-    """Sessions at the borders (1 click, max_len clicks and more, all the same item) and random ones."""
+    """Return edge cases (1 click, max_session_length clicks and more, all the same item) and random sessions."""
     rng = np.random.default_rng(seed)
     n_items, most = bundle.n_items, bundle.config.model.max_session_length
     weight = bundle.popularity + 1.0
@@ -143,44 +144,44 @@ def edge_sessions(bundle: Bundle, seed: int) -> Sessions:
         rng.choice(n_items, length, p=weight / weight.sum()) if place % 2 else rng.integers(0, n_items, length)
         for place, length in enumerate(lengths)
     ]
-    # Shuffled, so that short and long ones stand in one padded batch.
+    # Shuffled, so that a padded batch has short and long sessions.
     everything = [*edges, *drawn]
     return Sessions.from_lists([everything[place] for place in rng.permutation(len(everything))])
 
 
 def measure(truth: Truth, encoder: Run | None, recommender: Run | None) -> Parity:
-    """Run the graphs, as far as they were made, on every session alone and in padded batches of several."""
-    tally = _Tally()
-    for width in (1, _TOGETHER):
+    """Run the given graphs on every session alone and in padded batches."""
+    sums = _Sums()
+    for width in (1, _BATCH):
         for begin in range(0, len(truth.sessions), width):
             rows = slice(begin, min(begin + width, len(truth.sessions)))
             if encoder is not None:
-                _compare_queries(truth, rows, encoder, tally)
+                _compare_queries(truth, rows, encoder, sums)
             if recommender is not None:
-                _compare_rankings(truth, rows, recommender, tally)
+                _compare_rankings(truth, rows, recommender, sums)
     return Parity(
         len(truth.sessions),
-        tally.query_error,
-        tally.score_error,
-        tally.misplaced,
-        tally.equal / max(tally.places, 1),
-        float(np.mean(tally.shares)) if tally.shares else 1.0,
-        min(tally.shares, default=1.0),
+        sums.query_error,
+        sums.score_error,
+        sums.misplaced,
+        sums.equal / max(sums.places, 1),
+        float(np.mean(sums.shares)) if sums.shares else 1.0,
+        min(sums.shares, default=1.0),
     )
 
 
-def _compare_queries(truth: Truth, rows: slice, encoder: Run, tally: _Tally) -> None:
+def _compare_queries(truth: Truth, rows: slice, encoder: Run, sums: _Sums) -> None:
     ids, lengths = padded(truth.sessions.slice(rows.start, rows.stop))
     (queries,) = encoder({"ids": ids, "lengths": lengths})
     assert truth.queries is not None
     expected = truth.queries[rows]
     if queries.shape != expected.shape:
-        raise BundleError(f"the exported graph gives queries {list(queries.shape)} where {list(expected.shape)} belong")
-    tally.query_error = max(tally.query_error, _largest(queries - expected))
+        raise BundleError(f"the exported graph gives queries {list(queries.shape)} instead of {list(expected.shape)}")
+    sums.query_error = max(sums.query_error, _largest(queries - expected))
 
 
-def _compare_rankings(truth: Truth, rows: slice, recommender: Run, tally: _Tally) -> None:
-    asked = truth.asked[rows.start // _TOGETHER]
+def _compare_rankings(truth: Truth, rows: slice, recommender: Run, sums: _Sums) -> None:
+    asked = truth.conditions[rows.start // _BATCH]
     clicks = [truth.bundle.ids.external(one) for one in truth.sessions.slice(rows.start, rows.stop)]
     items, scores = recommender(
         Feeds(truth.bundle).of(
@@ -189,22 +190,22 @@ def _compare_rankings(truth: Truth, rows: slice, recommender: Run, tally: _Tally
     )
     shape = (len(clicks), K)
     if items.shape != shape or scores.shape != shape:
-        raise BundleError(f"the exported graph gives {list(items.shape)} items where {list(shape)} belong")
+        raise BundleError(f"the exported graph gives {list(items.shape)} items instead of {list(shape)}")
     for (wanted, expected), found, values in zip(truth.answers[rows], items, scores, strict=True):
         count = len(wanted)
         if count < K and not (np.isneginf(values[count:]).all() and all(value in ("", -1) for value in found[count:])):
-            tally.misplaced += K - count
+            sums.misplaced += K - count
         error = np.abs(values[:count] - expected) / np.maximum(np.abs(expected), 1)
-        tally.score_error = max(tally.score_error, _largest(error))
-        tally.misplaced += int(np.count_nonzero(~(error <= TOLERANCE)))
+        sums.score_error = max(sums.score_error, _largest(error))
+        sums.misplaced += int(np.count_nonzero(~(error <= TOLERANCE)))
         same = list(found[:count])
-        tally.equal += sum(one == other for one, other in zip(same, wanted, strict=True))
-        tally.places += count
+        sums.equal += sum(one == other for one, other in zip(same, wanted, strict=True))
+        sums.places += count
         if count:
-            tally.shares.append(len(set(same) & set(wanted)) / count)
+            sums.shares.append(len(set(same) & set(wanted)) / count)
 
 
 def _largest(differences: np.ndarray) -> float:
-    """The largest magnitude; infinite where one is not a number."""
+    """Return the largest magnitude; infinity if one is not a number."""
     largest = float(np.abs(differences).max(initial=0))
     return largest if largest == largest else float("inf")

@@ -1,4 +1,4 @@
-"""What an exported graph is worth on a data set's test split, beside the Recommender.
+"""The quality of an exported graph on a data set's test split, compared with the Recommender.
 
 Axes: S samples.
 """
@@ -16,22 +16,24 @@ from mtaw_fast.evaluation import Evaluated
 from mtaw_fast.evaluation.metrics import gains_of, listed_rank, means_of
 
 K = 20
-LEAST_EQUAL = 99.9  # percent of places: what a float32 graph must reach
-# Percent of places with another item and score, at most: where past sessions or candidates at a cut differ in the last
-# bit of a float32 sum, either may be taken.
+LEAST_EQUAL = 99.9  # least percent of equal places of a float32 graph
+# Most percent of places with another item and score: if past sessions or candidates at a cut differ only in the last
+# bit of a float32 sum, either may be chosen.
 MOST_APART = 0.01
-MOST_P = {"float32": 0.02, "fp16": 0.1, "int8": 0.1}  # points of P@20 that a graph may lie from the Recommender
+MOST_P = {"float32": 0.02, "fp16": 0.1, "int8": 0.1}  # largest difference of P@20 to the Recommender, in points
 _CHUNK = 512
-_TIE = 1e-4  # scores this close may stand in either order
+_TIE = 1e-4  # scores this close may be in either order
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Of one ranker, in percent. places_equal: of the places of a top 20, those with the Recommender's item; apart:
-    places with another item whose score differs by more than 1e-4 from the one that the Recommender has there;
-    places: all of them."""
+    """The quality of one ranker, in percent.
+
+    places_equal: the share of the top-20 places with the Recommender's item. apart: places with another item whose
+    score differs by more than 1e-4 from the Recommender's. places: all places.
+    """
 
     p: float
     mrr: float
@@ -40,17 +42,15 @@ class Quality:
     places: int = 0
 
     def as_dict(self, alone: bool = False) -> dict[str, Any]:
-        """Plain JSON values. alone: P@20 and MRR@20 only."""
+        """Return JSON values. alone: only P@20 and MRR@20."""
         both: dict[str, Any] = {"P@20": round(self.p, 3), "MRR@20": round(self.mrr, 3)}
-        return (
-            both
-            if alone
-            else both | {"places_equal": round(self.places_equal, 3), "places_apart": self.apart, "places": self.places}
-        )
+        if alone:
+            return both
+        return both | {"places_equal": round(self.places_equal, 3), "places_apart": self.apart, "places": self.places}
 
 
 def compare(samples: Samples, served: Evaluated, rankers: Mapping[str, Evaluated], say: Say) -> dict[str, Quality]:
-    """The quality of the Recommender, by the name 'recommender', and of every ranker, on all samples."""
+    """Return the quality of the Recommender ('recommender') and of every ranker, by name, on all samples."""
     ranks = {name: np.zeros(len(samples), np.int32) for name in ("recommender", *rankers)}
     equal, apart = dict.fromkeys(rankers, 0), dict.fromkeys(rankers, 0)
     places = 0
@@ -78,7 +78,7 @@ def compare(samples: Samples, served: Evaluated, rankers: Mapping[str, Evaluated
 
 
 def shortfall(variant: str, part: str, quality: Quality, served: Quality) -> str | None:
-    """What a whole graph lacks of its promise, or None."""
+    """Return why a whole graph is too different from the Recommender, or None."""
     if part == "encoder":
         return None
     if abs(quality.p - served.p) > MOST_P[variant]:

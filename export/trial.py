@@ -1,4 +1,4 @@
-"""One kind of index on trial: built, its parameters found, its recall measured."""
+"""Try one kind of index: build it, find its parameters, measure its recall."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mtaw_fast.ranking.retrieval import Index
 from mtaw_fast.ranking.retrieval.ann_index import AnnIndex
 from mtaw_fast.ranking.retrieval.ann_plan import Recall, SearchPlan, SearchPlans, index_entry
 
-LONG = 100  # recall at this k is stated besides, not asked for
+LONG = 100  # recall at this k is reported, without a target
 _KINDS = ("session vectors", "item vectors")
 
 
@@ -30,13 +30,13 @@ class Fitted:
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """The kinds of query, in words, for which no plan of an index reaches the target, and the best recall of each."""
+    """The kinds of query for which no plan of an index reaches the target, and the best recall of each."""
 
     kind: str
     best: Mapping[str, float]
 
     def __str__(self) -> str:
-        """Such as "ivfpq misses it on item vectors (the best: 0.9712)"."""
+        """Return for example "ivfpq misses it on item vectors (the best: 0.9712)"."""
         return f"{self.kind} misses it on " + " and ".join(
             f"{queries} (the best: {recall:.4f})" for queries, recall in self.best.items()
         )
@@ -44,7 +44,7 @@ class Missed:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trial:
-    """What every kind of index is tried on. tune, check: halves of the vectors of sessions and of items, in order."""
+    """The data for every kind of index. tune, check: halves of the vectors of sessions and of items, in order."""
 
     catalog: np.ndarray
     exact: Index
@@ -56,17 +56,17 @@ class Trial:
     say: Callable[[str], None]
 
     def fit(self, kind: str) -> Fitted | Missed:
-        """Build an index and find its plans, one for sessions and one for items; Missed where either has none."""
+        """Build an index and find its plans, one for sessions and one for items; Missed if either has none."""
         began = time.perf_counter()
         built = build(kind, self.catalog, self.seed, self.say)
 
-        def ladder(plan: SearchPlan) -> AnnIndex:
+        def index_of(plan: SearchPlan) -> AnnIndex:
             return AnnIndex(self.catalog, built.index, plan, self.exact)
 
         self.say(f"looking for parameters of {built.factory} with recall@{K} of at least {self.target:g}")
         tried = options(kind, built.index, self.catalog, self.tune, self.target)
         by_sessions, by_items = (
-            choose(one, self.target, ladder, check) for one, check in zip(tried, self.check, strict=True)
+            choose(one, self.target, index_of, check) for one, check in zip(tried, self.check, strict=True)
         )
         if by_sessions is None or by_items is None:
             missed = Missed(
@@ -80,7 +80,7 @@ class Trial:
             self.say(f"{built.factory} does not reach it on {' and '.join(missed.best)}")
             return missed
         sessions = self.check[0]
-        long = sessions.recalls(ladder(by_sessions.plan).search(sessions.vectors, LONG)[1], LONG).mean()
+        long = sessions.recalls(index_of(by_sessions.plan).search(sessions.vectors, LONG)[1], LONG).mean()
         of_sessions, of_items, at_100 = (
             round(float(value), 5) for value in (by_sessions.recall, by_items.recall, long)
         )

@@ -1,10 +1,10 @@
-"""A model repository of an NVIDIA Triton Inference Server with the whole recommender in it.
+"""A model repository of an NVIDIA Triton Inference Server with the whole recommender.
 
     DIR/recommender/config.pbtxt
     DIR/recommender/1/model.onnx
 
-In its graph every input has a batch axis, so that the server's dynamic batcher may put requests with different
-conditions into one run; `docs/export.md` has the shapes.
+Every input of its graph has a batch axis, so that the server's dynamic batcher can combine requests with different
+conditions in one run; `docs/export.md` has the shapes.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from mtaw_fast.export.parity import TOLERANCE, Truth, edge_sessions, measure
 from mtaw_fast.storage.files import atomic_path
 
 MODEL = "recommender"
-MOST_TOGETHER = 32  # sessions of one run
+MOST_SESSIONS = 32  # of one run
 _DELAY = 500  # microseconds that a request may wait for others
-_VERSIONS = 2  # that are served at a time
+_VERSIONS = 2  # served at a time
 _EXTERNAL_OVER = 2_000_000_000
 _CONFIG = """\
 # Written by mtaw-fast export --onnx --triton-repository; the graph computes on the CPU.
@@ -50,8 +50,8 @@ parameters {{ key: "inter_op_thread_count" value {{ string_value: "1" }} }}
 def write_repository(bundle_folder: Path, folder: Path, external_over: int = _EXTERNAL_OVER) -> Path:
     """Write the bundle's recommender in float32 into `folder`, as the model's next version.
 
-    The graph is checked against the Recommender first, as `export_onnx` does. The server sees a version when it is
-    whole.
+    The graph is first compared with the Recommender, as in `export_onnx`. The server sees a version only when it is
+    complete.
 
     Returns
     -------
@@ -61,9 +61,9 @@ def write_repository(bundle_folder: Path, folder: Path, external_over: int = _EX
     Raises
     ------
     BundleError
-        Where the graph answers otherwise or the folder cannot be written.
+        If the graph differs from the Recommender or the folder cannot be written.
     UsageError
-        Where a model with other inputs has the name there.
+        If the repository has a model of this name with other inputs.
     """
     bundle = Bundle.load(bundle_folder)
     model = folder / MODEL
@@ -93,7 +93,7 @@ def write_repository(bundle_folder: Path, folder: Path, external_over: int = _EX
 
 
 def config(bundle: Bundle) -> str:
-    """The text of config.pbtxt."""
+    """Return the text of config.pbtxt."""
     ids = "TYPE_STRING" if bundle.ids.kind == "str" else "TYPE_INT64"
     inputs = {
         "session": (ids, -1), "lengths": ("TYPE_INT32", 1), "k": ("TYPE_INT64", 1), "exclude": (ids, -1),
@@ -103,24 +103,24 @@ def config(bundle: Bundle) -> str:
         inputs["now"] = ("TYPE_INT64", 1)
     lines = [f'  {{ name: "{name}", data_type: {kind}, dims: [ {width} ] }}' for name, (kind, width) in inputs.items()]
     return _CONFIG.format(
-        name=MODEL, most=MOST_TOGETHER, inputs=",\n".join(lines), kind=ids, delay=_DELAY, versions=_VERSIONS
+        name=MODEL, most=MOST_SESSIONS, inputs=",\n".join(lines), kind=ids, delay=_DELAY, versions=_VERSIONS
     )
 
 
 def spread(run: Run) -> Run:
-    """A graph with conditions for each session, asked with conditions that all share."""
+    """Return a run of a graph with conditions for each session, from shared conditions."""
 
-    def all_alike(feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+    def spread_run(feed: dict[str, np.ndarray]) -> list[np.ndarray]:
         batch = len(feed["session"])
         alone = {"session": feed["session"], "lengths": feed["lengths"][:, None]}
         shared = {name: np.tile(value, (batch, 1)) for name, value in feed.items() if name not in alone}
         return run(alone | shared)
 
-    return all_alike
+    return spread_run
 
 
 def _check(bundle: Bundle, files: ModelFiles) -> None:
-    parity = measure(Truth.of(bundle, edge_sessions(bundle, 0), eager=False), None, spread(open_graph(files.model)))
+    parity = measure(Truth.of(bundle, edge_sessions(bundle, 0), encoder=False), None, spread(open_graph(files.model)))
     if parity.misplaced or parity.score_error > TOLERANCE:
         raise BundleError(
             f"the graph for Triton differs from the Recommender ({parity.misplaced} wrong places, scores by "

@@ -25,7 +25,7 @@ __all__ = [
     "train",
 ]
 
-_HOMES = {
+_MODULES = {
     "Config": "mtaw_fast.config",
     "Dataset": "mtaw_fast.data.dataset",
     "MtawError": "mtaw_fast.errors",
@@ -38,10 +38,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
+    if name in _MODULES:
         import importlib
 
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        return getattr(importlib.import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'mtaw_fast' has no attribute {name!r}")
 
 

@@ -1,4 +1,4 @@
-"""The serving surface: external ids in, the ranked catalog out."""
+"""The Recommender: it ranks the catalog for sessions of external ids, and learns from clicks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mtaw_fast.online.compaction.current import current_bundle, signature_of
 from mtaw_fast.online.learner import OnlineLearner
 from mtaw_fast.online.log import open_log
 from mtaw_fast.online.settings import LearningSettings
-from mtaw_fast.online.state.cold_start import with_named
+from mtaw_fast.online.state.cold_start import with_priors
 from mtaw_fast.ranking.answer import Recommendations, assembled, timed
 from mtaw_fast.ranking.catalog import Catalog, CatalogIds
 from mtaw_fast.ranking.composed_ranker import retrieve
@@ -49,25 +49,20 @@ _LOG = logging.getLogger("mtaw_fast")
 class Recommender:
     """Ranks the catalog for the next click of a session.
 
-    Thread-safe: each call works on one state of the catalog from its begin to its end. Where encoder and index are
-    native, `recommend` is one native call, without the GIL. Ties go to the lower internal id.
+    Thread-safe: each call uses one state of the catalog from start to end. If encoder and index are native,
+    `recommend` is one native call without the GIL. Ties go to the lower internal id.
 
-    Pickled or deep-copied it is its folder's name and how it was loaded: the copy is loaded from there, and learns from
-    the same log. One whose items were changed by hand is refused.
+    It is pickled and deep-copied as its folder and its load options: the copy loads the folder again and learns from
+    the same log. One whose items were changed by hand cannot be pickled.
 
     Parameters
     ----------
     bundle : Bundle
-        The model, and the folder that it lies in.
+        The model and its folder.
     encoder : Encoder
-        Clicks of a session to its query vector; `ranking.encoders.make_encoder` makes one.
+        Turns the clicks of a session into a query vector; see `ranking.encoders.make_encoder`.
     index : Index
-        Query vectors to the best items; `ranking.retrieval.make_index` makes one.
-
-    Attributes
-    ----------
-    bundle, encoder, index
-        As given.
+        Finds the best items for a query vector; see `ranking.retrieval.make_index`.
 
     Examples
     --------
@@ -83,7 +78,7 @@ class Recommender:
         self._pipeline = Pipeline.of(Catalog.of(bundle.model), encoder, index)
         self._updating = ForkLock()
         self._learner: OnlineLearner | None = None
-        self._folder = bundle.folder.absolute()  # of the bundle that was given, wherever the process goes
+        self._folder = bundle.folder.absolute()  # absolute: the process may change its working folder
         self._learns_by: LearningSettings | None = None
 
     @classmethod
@@ -106,30 +101,26 @@ class Recommender:
         index : {'auto', 'native', 'numpy', 'faiss-flat', 'faiss-gpu', 'ann'}, default 'auto'
             See `ranking.retrieval.make_index`; 'faiss-gpu:1' names another GPU than the first.
         verify : bool, default True
-            Whether to check the hash of every file and that all numbers are finite.
+            Whether to check the hash of every file and that all values are finite.
         learn : path or LearningSettings, optional
-            A folder to learn in while serving (`observe`, `session`); processes that name the same one learn from each
-            other. What was learned there before is known at once. `close` ends the learning.
-
-        Returns
-        -------
-        Recommender
+            A folder for learning while serving (`observe`, `session`); processes with the same folder share what they
+            learn. Everything learned there before is included at once. `close` ends the learning.
 
         Raises
         ------
         BundleError
-            Where the bundle is missing or damaged.
+            If the bundle is missing or damaged.
         UsageError
-            On an unknown name, or an encoder or index that this bundle or machine has not got.
+            On an unknown name, or an encoder or index that this bundle or host does not have.
         MissingPackageError
-            Where the encoder or index needs a package that is not installed.
+            If the encoder or index needs a package that is not installed.
         LearnError
-            Where the folder to learn in cannot be used.
+            If the folder for learning cannot be used.
         """
         if learn is None:
             return cls(*_parts(Bundle.load(folder, verify=verify), encoder, index))
         settings = learn if isinstance(learn, LearningSettings) else LearningSettings(Path(learn))
-        settings = replace(settings, folder=settings.folder.absolute())  # wherever the process goes
+        settings = replace(settings, folder=settings.folder.absolute())  # as of `_folder`
         _refuse_exported(encoder, index)
         seen = signature_of(settings.folder)
         bundle = current_bundle(folder, settings.folder, verify)
@@ -144,10 +135,10 @@ class Recommender:
             parts = recommender._served if at_first else _parts(bundle, encoder, index)
             if parts[2].name != recommender.index.name:
                 _LOG.warning(
-                    "index %s is served from now on, not %s: a bundle that has learned holds no other",
+                    "serving index %s instead of %s: a compacted bundle has no other",
                     parts[2].name, recommender.index.name,
                 )  # fmt: skip
-            return lambda catalog: recommender._take(parts, catalog)
+            return lambda catalog: recommender._switch_to(parts, catalog)
 
         recommender._folder, recommender._learns_by = Path(folder).absolute(), settings
         log = open_log(settings)
@@ -163,12 +154,12 @@ class Recommender:
         if self._learns_by is not None:
             settings = self._learns_by
             if settings.stream is not None and "@" in settings.stream:
-                raise UsageError("a recommender whose Redis address holds a password is not pickled; load it there")
+                raise UsageError("a recommender whose Redis address contains a password is not pickled; load it there")
             return Recommender.load, (self._folder, *names, settings)
         if self._pipeline.catalog.is_updated:
             raise UsageError(
-                "items were added to this recommender or removed from it, which its folder does not know: load the "
-                "folder where it is wanted, and add or remove them there"
+                "a recommender with items added or removed by hand is not pickled, as its folder does not have them: "
+                "load the folder there, then add or remove them"
             )
         return Recommender.load, (self._folder, *names)
 
@@ -182,8 +173,8 @@ class Recommender:
     def _served(self) -> tuple[Bundle, Encoder, Index]:
         return self.bundle, self.encoder, self.index
 
-    def _take(self, parts: tuple[Bundle, Encoder, Index], catalog: Catalog) -> None:
-        """Serve a state of a catalog from now on, perhaps of another bundle."""
+    def _switch_to(self, parts: tuple[Bundle, Encoder, Index], catalog: Catalog) -> None:
+        """Serve another state of the catalog from now on, perhaps of another bundle."""
         with self._updating:
             pipeline = Pipeline.of(catalog, *parts[1:])  # may raise: all of it changes, or nothing
             self.bundle, self.encoder, self.index = parts
@@ -197,10 +188,9 @@ class Recommender:
         types: Sequence[str | None] | None = None,
         ids: Sequence[str | None] | None = None,
     ) -> str:
-        """Learn from clicks: every session's rankings know of them within a second, wherever the log is shared.
+        """Learn from clicks. Rankings of all processes that share the log include them within a second.
 
-        When this returns, the clicks are kept: a process that is killed now has lost none. An item that the catalog
-        does not know enters it.
+        The clicks are stored before this returns: a kill after that loses none. Unknown items are added to the catalog.
 
         Parameters
         ----------
@@ -211,61 +201,60 @@ class Recommender:
         at : int or sequence of m ints, optional
             Unix milliseconds of the clicks; now by default.
         types : sequence of m str, optional
-            What kind of event each was.
+            The type of each event.
         ids : sequence of m str, optional
-            The events' own ids: one that comes twice counts once, so that a call may be repeated.
+            Ids of the events. An event that comes twice counts once, so a call may be repeated.
 
         Returns
         -------
         str
-            The position in the log after the clicks; `Recommendations.log_position` of a later answer that is not less
-            knows them.
+            The log position after the clicks. An answer includes them if its `log_position` is not less.
 
         Raises
         ------
         UsageError
-            Where this recommender was not loaded with `learn`.
+            If this recommender was not loaded with `learn`.
         DataError
-            On what is no id or no time; nothing is learned then.
+            On a value that is not an id or a time; nothing is learned then.
         LearnError
-            Where the clicks could not be kept (a full disk): send them again.
+            If the clicks cannot be stored (a full disk): send them again.
         """
         return self._learning("observe").observe(session, listed("items", items), at, types, ids)
 
     def forget(self, session: str) -> str:
-        """Take out again what a session taught, everywhere; after the next compaction to the last bit.
+        """Remove what was learned from a session, in all processes; after the next compaction to the last bit.
 
         Parameters
         ----------
         session : str
-            Its id. A later click of the same id begins another session.
+            Its id. A later click with the same id begins another session.
 
         Returns
         -------
         str
-            The position in the log after the request.
+            The log position after the request.
 
         Raises
         ------
         UsageError
-            Where this recommender was not loaded with `learn`.
+            If this recommender was not loaded with `learn`.
         LearnError
-            Where the request could not be kept.
+            If the request cannot be stored.
         """
         return self._learning("forget").forget(session)
 
     @property
     def log_position(self) -> str | None:
-        """The position in the log up to which rankings know every event; None without `learn`."""
+        """The position in the log up to which rankings include every event; None without `learn`."""
         return None if self._learner is None else self._learner.position
 
     @property
     def learner(self) -> OnlineLearner | None:
-        """What learns, with its counters; None without `learn`."""
+        """The online learner with its counters; None without `learn`."""
         return self._learner
 
     def close(self) -> None:
-        """End the learning: its threads stop, what was acknowledged is kept. Rankings go on as they are."""
+        """End the learning: its threads stop, stored events are kept. Rankings stay as they are."""
         if self._learner is not None:
             self._learner.stop()
 
@@ -276,12 +265,12 @@ class Recommender:
 
     @property
     def n_items(self) -> int:
-        """How many items can be recommended: N, but for added and removed ones."""
+        """How many items can be recommended: N, plus added and minus removed ones."""
         return self._pipeline.catalog.n_items
 
     @property
     def ids(self) -> ItemIds | CatalogIds:
-        """The table of external ids, added and removed items included: it has a length, `in` and iteration."""
+        """The table of external ids, including added and removed items; it has a length, `in` and iteration."""
         return self._pipeline.catalog.ids
 
     def add_items(
@@ -293,49 +282,40 @@ class Recommender:
     ) -> None:
         """Add items to the served catalog, without a new training.
 
-        Where this recommender learns, the items are kept with what it learns, for every process that shares it; else
-        they are there until the process ends.
+        If this recommender learns, the items are stored in the log for every process that shares it; else they exist
+        until the process ends.
 
-        Calls that run meanwhile end on the catalog they began with; every later one may recommend the new items, find
-        them with similar_items, and encode them as clicks: their embedding is the vector at the mean length of the
-        bundle's embeddings. Many items in one call cost as much as one. An id that was removed may be added again.
+        Calls under way keep the catalog they began with. Later calls may recommend the new items, find them with
+        similar_items, and encode them as clicks: their embedding is the vector, scaled to the mean length of the
+        bundle's embeddings. Many items in one call cost as much as one. A removed id may be added again.
 
         Parameters
         ----------
         items : sequence of M ids
             External ids, int or str like the others.
         vectors : float[M, d], optional
-            A direction for each, of any length but zero.
+            A direction for each item, of any length except zero.
         neighbors : sequence of M sequences of ids, optional
-            In place of `vectors`: for each item some known ones, whose mean it takes.
+            Instead of `vectors`: known items for each item; it gets the mean of their vectors.
 
         Raises
         ------
         DataError
-            On an id that is there already, of the other type or named twice, an unknown neighbor, or vectors that do
-            not fit; nothing is added then. Or where another process filled the catalog meanwhile: some may be there.
+            On an id that exists, has another type or is listed twice, an unknown neighbor, or vectors that do not fit;
+            nothing is added then. Also if another process filled the catalog meanwhile: some items may be added then.
         """
         added = list(listed("items", items))
         if self._learner is None:
-            self._update(lambda catalog: with_named(catalog, added, vectors, neighbors))
+            self._update(lambda catalog: with_priors(catalog, added, vectors, neighbors))
         else:
-            self._learner.catch_up()  # an item may have come or gone by another process
+            self._learner.catch_up()  # another process may have added or removed items
             self._learner.add_items(self._pipeline.catalog, added, vectors, neighbors)
 
     def remove_items(self, items: Iterable[Any]) -> None:
-        """Never again recommend some items: sold out, or added in error. As clicks they stay known.
+        """Stop recommending some items, for example sold-out ones. They are still known as clicks.
 
-        Takes effect as `add_items` does.
-
-        Parameters
-        ----------
-        items : iterable of ids
-            External ids.
-
-        Raises
-        ------
-        DataError
-            On an item that is not in the catalog. None is removed then.
+        The change takes effect as that of `add_items`. Raises DataError on an item that is not in the catalog; no item
+        is removed then.
         """
         removed = list(listed("items", items))
         if self._learner is None:
@@ -345,30 +325,23 @@ class Recommender:
             self._learner.remove_items(self._pipeline.catalog, removed)
 
     def _update(self, change: Callable[[Catalog], Catalog]) -> None:
-        """Put the next state of the catalog in the place of this one; updates wait for each other, rankings do not."""
+        """Switch to the next state of the catalog; updates wait for each other, rankings do not."""
         with self._updating:
             before = self._pipeline
             self._pipeline = Pipeline.of(change(before.catalog), self.encoder, self.index, before)
 
     def filter(self, exclude: Iterable[Any] = (), allow: Iterable[Any] | None = None) -> Filter:
-        """Prepare a filter for many calls; ids that the catalog does not know are ignored.
-
-        Parameters
-        ----------
-        exclude : iterable of ids, default none
-            External ids that are never recommended.
-        allow : iterable of ids, optional
-            The only ones that are; an empty list allows nothing.
+        """Prepare a filter for many calls; `exclude` and `allow` as in `recommend`.
 
         Returns
         -------
         Filter
-            To pass as `filter`.
+            For the option `filter`.
 
         Raises
         ------
         UsageError
-            On what is no list of ids.
+            On a value that is not a list of ids.
         """
         catalog = self._pipeline.catalog
         allowed = None if allow is None else catalog.ids.known(listed("allow", allow))
@@ -376,25 +349,21 @@ class Recommender:
         return Filter.of(catalog.size, excluded, allowed, catalog.model.n_items)
 
     def session(self, clicks: Iterable[Any] = (), *, id: str | None = None) -> GrowingSession:
-        """A session to append clicks to, one by one, with a ranking at any moment.
+        """Return a session that grows click by click, with a ranking at any moment.
 
-        Where this recommender learns, everybody else learns from its clicks as from `observe`.
+        If this recommender learns, it learns from the session's clicks as from `observe`.
 
         Parameters
         ----------
         clicks : iterable of ids, default none
-            The first ones, external ids, oldest first.
+            The first clicks as external ids, oldest first.
         id : str, optional
-            The session's id for what it teaches, by which it can be forgotten; a random one by default.
-
-        Returns
-        -------
-        GrowingSession
+            The session's id, by which it can be forgotten; random by default.
 
         Raises
         ------
         UsageError
-            On clicks that are no list of ids.
+            If `clicks` is not a list of ids.
         """
         first = listed("session", clicks)
         learner = self._learner
@@ -417,11 +386,10 @@ class Recommender:
         timings: bool = False,
         **options: Unpack[OptionKeywords],
     ) -> Recommendations:
-        """The k best next items of one session.
+        """Return the k best next items of one session.
 
-        Clicks that the catalog does not know are dropped; where none is left, the popularity ranking is given and
-        flagged, unless all of them are of the other type than the catalog's ids: that is a mistake. All conditions hold
-        together. There are fewer than k results where they leave no more.
+        Unknown clicks are dropped. If none is left, the answer is the popularity ranking and says so (`fallback`). All
+        conditions hold together; if they leave fewer than k items, the answer is shorter.
 
         Parameters
         ----------
@@ -430,35 +398,31 @@ class Recommender:
         k : int, default 20
             How many items.
         timings : bool, default False
-            Whether to tell how long each stage took.
+            Whether the answer contains the time of each stage.
         exclude : iterable of ids, default none
             External ids that are never recommended; unknown ones are ignored.
         allow : iterable of ids, optional
-            The only ones that are; an empty list allows nothing.
+            The only ids that may be recommended; an empty list allows nothing.
         exclude_seen : bool, default False
-            Whether to leave the session's own items out.
+            Whether to leave out the session's own items.
         filter : Filter, optional
-            What `filter` prepared, for long lists.
+            A filter prepared by `filter`, for long lists.
         at : int, optional
-            The moment of the request in Unix milliseconds, where the model was trained with times; now by default.
+            The moment of the request in Unix milliseconds, if the model was trained with times; now by default.
         repeats : bool, default False
-            Whether to tell which results are in the session already.
+            Whether the answer contains which results are in the session.
         reasons : bool, default False
-            Whether to tell why each item was recommended.
-
-        Returns
-        -------
-        Recommendations
+            Whether the answer contains why each item was recommended.
 
         Raises
         ------
         UsageError
-            On a session that is no list of ids, a k that is no positive whole number, or another catalog's filter.
+            If the session is not a list of ids, k is not a positive whole number, or the filter is of another catalog.
         ItemTypeError
-            On a session all of whose ids are of the other type: '5' or 5.0 where the catalog's ids are int.
+            If all ids of the session are of another type: '5' or 5.0 if the catalog's ids are int.
         """
         start = perf_counter_ns()
-        log_position = self.log_position  # before anything is read: the ranking knows at least so much
+        log_position = self.log_position  # read first: the ranking includes at least this
         pipeline = self._pipeline
         clicks = listed("session", session)
         checked = options_of(pipeline.catalog, k, **options)
@@ -472,7 +436,7 @@ class Recommender:
         k: int = 20,
         **options: Unpack[OptionKeywords],
     ) -> list[Recommendations]:
-        """`recommend` for many sessions; every answer equals, to the bit, that for the session alone.
+        """Return what `recommend` does, for many sessions; every answer equals, to the bit, that for the session alone.
 
         Parameters
         ----------
@@ -481,11 +445,6 @@ class Recommender:
         k, exclude, allow, exclude_seen, filter, at, repeats, reasons
             As in `recommend`, for all sessions.
 
-        Returns
-        -------
-        list of Recommendations
-            One a session.
-
         Raises
         ------
         UsageError, ItemTypeError
@@ -493,7 +452,7 @@ class Recommender:
         DataError
             On an internal id outside the catalog.
         """
-        log_position = self.log_position  # before the tables are looked at, which may know more by then
+        log_position = self.log_position  # as in `recommend`
         pipeline = self._pipeline
         checked = options_of(pipeline.catalog, k, **options)
         if isinstance(sessions, Sessions):
@@ -514,7 +473,7 @@ class Recommender:
         allow: Iterable[Any] | None = None,
         filter: Filter | None = None,
     ) -> Recommendations:
-        """The k items that are most like one, itself left out, with their cosines.
+        """Return the k items most similar to an item, without itself, with their cosines.
 
         Parameters
         ----------
@@ -523,26 +482,22 @@ class Recommender:
         k : int, default 20
             How many items.
         by : {'vectors', 'sessions'}, default 'vectors'
-            Whose cosine: of the embeddings, or of the sessions that hold both (`memory.co_clicked`), among the items that
-            the bundle's memory keeps for this one: there may be few, and of an added item none.
+            The cosine of the embeddings, or of the sessions with both items (`memory.co_clicked`). 'sessions' finds
+            only neighbors that the bundle's memory stores: there may be few, and none for an added item.
         exclude, allow, filter
             As in `recommend`.
-
-        Returns
-        -------
-        Recommendations
 
         Raises
         ------
         UsageError
-            Where the catalog does not know the item, or `by` is 'sessions' and the bundle has no memory.
+            If the catalog does not know the item, or `by` is 'sessions' and the bundle has no memory.
         """
         pipeline = self._pipeline
         catalog = pipeline.catalog
         k = checked_k(k, catalog.n_items)
         place = catalog.ids.lookup([item])
         if place[0] < 0:
-            raise UsageError(f"similar_items: the catalog does not know item {item!r}; give one of its external ids")
+            raise UsageError(f"similar_items: the catalog does not know item {item!r}; pass one of its external ids")
         conditions = conditions_of(catalog, exclude, allow, filter)
         if by == "sessions":
             found = clicked_together(catalog, int(place[0]), k, conditions)
@@ -557,7 +512,7 @@ class Recommender:
         return assembled(catalog, (row[0][0], row[1][0]), place, [], False)
 
     def rank(self, sessions: Sessions, k: int, *, exclude_seen: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """`recommend` on internal ids, without making Python objects of the results.
+        """Rank sessions of internal ids, without Python objects for the results.
 
         Parameters
         ----------
@@ -566,21 +521,21 @@ class Recommender:
         k : int
             How many items.
         exclude_seen : bool, default False
-            Whether to leave each session's own items out.
+            Whether to leave out each session's own items.
 
         Returns
         -------
         ids : int32[B, k]
             Internal ids, best first, padded with -1.
         scores : float32[B, k]
-            Theirs, padded with -inf.
+            Their scores, padded with -inf.
 
         Raises
         ------
         DataError
             On an id outside the catalog.
         UsageError
-            On a k that is no positive whole number.
+            If k is not a positive whole number.
         """
         pipeline = self._pipeline
         checked_k(k, pipeline.catalog.n_items)
@@ -588,14 +543,14 @@ class Recommender:
 
 
 def _refuse_exported(encoder: str, index: str) -> None:
-    """Raise UsageError where a recommender that learns is asked for what is exported from a bundle, and cannot grow."""
+    """Raise UsageError on an encoder or index that is exported from a bundle, and so cannot learn."""
     if encoder.startswith("onnx"):
-        raise UsageError(f"encoder {encoder!r} reads a graph that does not learn; take 'native' or 'auto' with learn")
+        raise UsageError(f"encoder {encoder!r} reads a graph that does not learn; use 'native' or 'auto' with learn")
     if index == "ann":
-        raise UsageError("index 'ann' is built for a bundle and does not learn; take 'native' or 'auto' with learn")
+        raise UsageError("index 'ann' is built for a bundle and does not learn; use 'native' or 'auto' with learn")
 
 
 def _parts(bundle: Bundle, encoder: str, index: str) -> tuple[Bundle, Encoder, Index]:
-    """A bundle with its encoder and its index, by their names."""
+    """Return a bundle with its encoder and its index, by their names."""
     found = make_index(index, bundle.item_vectors, bundle.scan, ann_file_of(bundle))
     return bundle, make_encoder(encoder, bundle), found

@@ -1,9 +1,9 @@
-"""Which items a session's past speaks for, in plain Python: what the native queries are tested against.
+"""The candidates of the session memory in plain Python, as a reference for tests of the native queries.
 
-A session's clicks lead to items by four ways: it holds them itself, past sessions hold them together with its items
-(rows of the tables, and the rows of a row's neighbors), similar past sessions hold them, and the dense index finds
-them. What each way says is summed up per item (`Item`); a pre-score then picks the candidates. "Back" counts clicks: 0
-is the last one. All sums are float64 here and float32 in the native code.
+A session leads to an item in four ways: the session contains it; past sessions contain it together with an item of the
+session (rows of the tables, and rows of a row's neighbors); a similar past session contains it; the dense index finds
+it. The evidence is summed per item (`Item`); a pre-score then selects the candidates. "Back" counts clicks from the
+session's end: 0 is the last one. All sums are float64 here and float32 in the native code.
 """
 
 from __future__ import annotations
@@ -16,25 +16,27 @@ import numpy as np
 
 from mtaw_fast.kernels.native.memory_query import QuerySettings
 from mtaw_fast.kernels.native.memory_tables import PAIR_KINDS
+from mtaw_fast.memory.constants import (
+    DECAY,
+    FRESH_SHARE,
+    MOST_CLICKS,
+    NEAR,
+    SESSION_DECAY,
+    SIMILAR,
+    STRONG,
+    SUMS,
+)
 from mtaw_fast.memory.tables import MemoryTables
-
-MOST_CLICKS = 512  # of a session, the latest
-DECAY, SESSION_DECAY = 0.8, 0.85
-FRESH_SHARE = 0.02  # of all sessions: the age at which a similar session's `fresh` weight has fallen to 1/e
-STRONG = 20  # strongest neighbors that a step to second ones takes
-NEAR = 3  # clicks after an earlier click on the last item
-SUMS = (
-    "next_last", "next_dec", "fwd_dec", "fwd_last", "fwd_prev", "bwd_dec", "ses_dec", "ses_all", "ses_last", "cos_dec",
-    "cos_all", "rec_dec", "rec_all", "aa_dec", "reached", "second",
-)  # fmt: skip
-SIMILAR = ("knn", "knn_fresh", "knn_near", "knn_after", "knn_next")
 
 
 @dataclass(slots=True)
 class OwnItem:
-    """A distinct item of the session. back, first: of its latest and its earliest click; gap: between the latest two,
-    None where there is one. next, near: how often it was the click, or among the three clicks, after an earlier one on
-    the last item. decayed: its share in the sum of 0.8^back over the clicks."""
+    """A distinct item of the session.
+
+    back, first: back of its latest and its earliest click. gap: between the latest two clicks, None with one click.
+    next, near: how often it was the next click, or among the next three, after an earlier click on the last item.
+    decayed: its share in the sum of 0.8^back over the clicks.
+    """
 
     item: int
     back: int
@@ -48,8 +50,11 @@ class OwnItem:
 
 @dataclass(slots=True)
 class Item:
-    """What was found about one item. latest: last session that holds it together with an own item, -1 without; near: 1
-    / (1 + back) of the latest own item whose row holds it. place: 0-based, in the dense list."""
+    """The evidence for one item.
+
+    latest: the last session with it and an own item, or -1. near: 1 / (1 + back) of the latest own item whose row
+    contains it. place: in the dense list, from 0.
+    """
 
     own: OwnItem | None = None
     sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SUMS + SIMILAR, 0.0))
@@ -61,8 +66,11 @@ class Item:
 
 @dataclass(slots=True)
 class Query:
-    """One session against the tables. clicks: int32[m], the last 512. items: all that was met, own ones first.
-    largest: of each SIMILAR sum over `items`. best_logit: the first of the dense list's."""
+    """One session against the tables.
+
+    clicks: int32[m], the last 512. items: everything found, own items first. largest: the largest of each SIMILAR sum
+    over `items`. best_logit: the first logit of the dense list.
+    """
 
     tables: MemoryTables
     settings: QuerySettings
@@ -74,18 +82,18 @@ class Query:
     best_logit: float = 0.0
 
     def count(self, item: int, name: str) -> int:
-        """A column of the tables' counts; an item that they do not know was never clicked."""
+        """Return a column of the tables' counts; an item that they do not know was never clicked."""
         if item >= self.tables.n_items:
             return -1 if name == "newest" else 0
         return int(self.tables.counts[item, _COUNTS.index(name)])
 
     def root(self, item: int) -> float:
-        """1 / sqrt(the item's total of `ses` + 1)."""
+        """Return 1 / sqrt(the item's total of `ses` + 1)."""
         known = item < self.tables.n_items
         return 1 / math.sqrt((float(self.tables.totals[item, _SES]) if known else 0.0) + 1)
 
     def pre_score(self, item: int) -> float:
-        """What decides which other items become candidates."""
+        """Return the score that decides which other items become candidates."""
         sums = self.items[item].sums
         cosine, most = sums["cos_dec"] * self.root(item), self.largest["knn"]
         return (
@@ -94,7 +102,7 @@ class Query:
         )  # fmt: skip
 
     def candidates(self, allowed: Callable[[int], bool] = lambda _: True) -> list[int]:
-        """Own items, the best others by pre-score (ties to the lower id), and the dense list, of the allowed items."""
+        """Return the allowed own items, the best others by pre-score (ties to the lower id), and the dense list."""
         own = [one.item for one in self.own if allowed(one.item)]
         others = [item for item, found in self.items.items() if found.own is None and allowed(item)]
         best = set(sorted(others, key=lambda item: (-self.pre_score(item), item))[: self.settings.others])
@@ -111,7 +119,7 @@ def query(
     settings: QuerySettings | None = None,
     dense: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Query:
-    """Sum up what the tables say of a session: clicks int32[m], m >= 1; dense: (ids int32[D], logits float32[D])."""
+    """Sum up the evidence for a session: clicks int32[m], m >= 1; dense: (ids int32[D], logits float32[D])."""
     settings = settings or QuerySettings()
     clicks = clicks[-MOST_CLICKS:]
     own = own_items(clicks.tolist(), settings.own)
@@ -130,7 +138,7 @@ def query(
 
 
 def own_items(clicks: list[int], most: int) -> list[OwnItem]:
-    """The latest `most` distinct items, the latest first."""
+    """Return the latest `most` distinct items, the latest first."""
     own: dict[int, OwnItem] = {}
     for back, item in enumerate(reversed(clicks)):
         weight = DECAY**back
@@ -155,7 +163,7 @@ def own_items(clicks: list[int], most: int) -> list[OwnItem]:
 
 
 def _row(tables: MemoryTables, item: int) -> tuple[list[int], np.ndarray, list[int]]:
-    """The neighbors of an item, their values float64[.., 6], and the latest common sessions."""
+    """Return the neighbors of an item, their values float64[.., 6], and the latest common sessions."""
     if item >= tables.n_items:
         return [], np.empty((0, len(PAIR_KINDS))), []
     row = slice(tables.row_offsets[item], tables.row_offsets[item + 1])
@@ -172,7 +180,7 @@ def _add_neighbors(query: Query) -> None:
             continue
         age = tables.n_sessions - 1 - query.count(own.item, "newest")
         fresh = math.exp(-age / tables.settings.recency)
-        aged = np.array([1, 1, 1, 1, 1, fresh])  # `rec` has gone on falling since the row's newest session
+        aged = np.array([1, 1, 1, 1, 1, fresh])  # `rec` has decayed since the row's newest session
         shares = values * aged / (tables.totals[own.item].astype(np.float64) * aged + 1)
         weights = {"dec": own.decayed, "all": 1 / len(query.own), "last": place == 0, "prev": place == 1}
         for neighbor, value, share, session in zip(neighbors, values, shares, latest, strict=True):
@@ -188,7 +196,7 @@ def _add_neighbors(query: Query) -> None:
 
 
 def _add_second(query: Query) -> None:
-    """Neighbors of the last item's strongest neighbors: fwd times fwd."""
+    """Add neighbors of the last item's strongest neighbors: fwd times fwd."""
     first = _fwd_shares(query.tables, query.own[0].item)
     for middle, share in first:
         for neighbor, second in _fwd_shares(query.tables, middle) if share else ():
@@ -203,10 +211,10 @@ def _fwd_shares(tables: MemoryTables, item: int) -> list[tuple[int, float]]:
 
 
 def _add_similar_sessions(query: Query) -> None:
-    """The past sessions that share the most with this one give their weight to their items.
+    """Add the weights of the most similar past sessions to their items.
 
-    A session gains 0.85^back * log((S + 1) / (sessions of u + 1)) from each own item u whose postings name it. Its
-    anchor is its last click on the latest own item that it holds. Consecutive clicks on one item count as one.
+    A session gets 0.85^back * log((S + 1) / (sessions of u + 1)) from each own item u whose postings contain it. Its
+    anchor is its last click on the latest own item in it. Consecutive clicks on one item count as one.
     """
     tables = query.tables
     weights: dict[int, float] = {}
@@ -216,7 +224,7 @@ def _add_similar_sessions(query: Query) -> None:
         if own.item < tables.n_items and weight > 0:
             for session in tables.postings[tables.post_offsets[own.item] : tables.post_offsets[own.item + 1]].tolist():
                 weights[session] = weights.get(session, 0.0) + weight
-    # Weights of the same items are equal but for rounding; so near, the later session is the better one.
+    # Weights of the same items are equal up to rounding; of equal ones the later session is better.
     heaviest = sorted(weights, key=lambda session: (-round(weights[session], 9), -session))
     for session in heaviest[: query.settings.sessions]:
         past = tables.sessions[session].tolist()

@@ -1,14 +1,13 @@
-"""What a delta says of an item's pairs, in plain Python: what the native one is tested against.
+"""The pairs of a delta in plain Python, as a reference for tests of the native delta.
 
-By definition: the sessions are numbered by their last clicks, behind those that the tables still have, and each gives
-its terms as in `MemoryTables`. `rec` is as of the item's latest session in the delta; where it has none, of the last of
-all. Seeds come on top, and do not age.
+Sessions are numbered by their last clicks, after those of the tables, and add their terms as in `MemoryTables`. `rec`
+is as of the item's latest session in the delta, or of the last of all without one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,12 +17,8 @@ from mtaw_fast.memory.settings import MemorySettings
 _KINDS = {kind: place for place, kind in enumerate(PAIR_KINDS)}
 
 
-def delta_rows(
-    sessions: Sequence[Sequence[int]],
-    settings: MemorySettings,
-    seeds: Mapping[tuple[int, int], np.ndarray] | None = None,
-) -> dict[int, dict[int, np.ndarray]]:
-    """The pairs of every item.
+def delta_rows(sessions: Sequence[Sequence[int]], settings: MemorySettings) -> dict[int, dict[int, np.ndarray]]:
+    """Return the pairs of every item.
 
     Parameters
     ----------
@@ -31,8 +26,6 @@ def delta_rows(
         The delta's sessions by last click.
     settings : MemorySettings
         With `recency` as a number.
-    seeds : mapping of (item, neighbor) to float64[6], optional
-        Sums of what was seeded.
 
     Returns
     -------
@@ -62,6 +55,4 @@ def delta_rows(
                     values = pair(item, other)
                     values[_KINDS["ses"]] += 1
                     values[_KINDS["aa"]] += 1 / (len(first) - 1)
-    for (item, other), values in (seeds or {}).items():
-        pair(item, other)[:] += values
     return rows

@@ -1,9 +1,9 @@
 """The features of a candidate: name and formula of each. `kernels/native/memory/features.hpp` has the same list.
 
-In a formula x.q is the query, x.c what was found about the candidate, x.own it as an item of the session, x.id its id.
-The pair statistics are those of `MemoryTables`, divided by their row's total + 1 and summed over the session's own
-items with weights: `_dec` falls with the clicks back (0.8^back, normalized), `_all` is even, `_last` and `_prev` are
-the latest item alone and the one before it.
+In a formula x.q is the query, x.c the evidence for the candidate, x.own the candidate as an item of the session, x.id
+its id. The pair statistics are those of `MemoryTables`, divided by their row's total + 1 and summed over the session's
+own items with weights: `_dec` is 0.8^back, normalized; `_all` is even; `_last` and `_prev` are the latest item alone
+and the one before it.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class Candidate:
 
     @property
     def own(self) -> OwnItem:
-        """The candidate as an item of the session; only_own features are asked of no others."""
+        """The candidate as an item of the session; only for only_own features."""
         assert self.c.own is not None
         return self.c.own
 
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """value(x) is the feature of a candidate; only_own: 0 for every one that is not in the session."""
+    """value(x) is the feature of a candidate. only_own: 0 for candidates that are not in the session."""
 
     name: str
     value: Callable[[Candidate], float]
@@ -45,50 +45,50 @@ class Feature:
 
 
 def log4(value: float) -> float:
-    """log(value + 1e-4)."""
+    """Return log(value + 1e-4)."""
     return math.log(value + 1e-4)
 
 
 def log3(value: float) -> float:
-    """log(value + 1e-3)."""
+    """Return log(value + 1e-3)."""
     return math.log(value + 1e-3)
 
 
 def since(q: Query, session: int) -> float:
-    """How long ago a session was, of all sessions: 1 for one that never was (-1)."""
+    """Return the age of a session as a share of all sessions; 1 for -1, no session."""
     return (q.tables.n_sessions - session) / (q.tables.n_sessions + 1)
 
 
 def similar(q: Query, c: Item, name: str) -> float:
-    """The sum's share of the largest one over all that was met; 0 where that is too small for float32."""
+    """Return the sum's share of the largest one; 0 if that is too small for float32."""
     return c.sums[name] / q.largest[name] if q.largest[name] >= _LEAST else 0.0
 
 
 def log_odds(hits: int, clicks: int) -> float:
-    """The log-odds of p = (hits + 1) / (clicks + 10), p at most 0.999."""
+    """Return the log-odds of p = (hits + 1) / (clicks + 10), p at most 0.999."""
     p = (hits + 1) / (clicks + 10)
     return math.log(p / (1 - min(p, 0.999)))
 
 
 def own(name: str, value: Callable[[Candidate], float]) -> Feature:
-    """A feature of own items."""
+    """Return a feature of own items."""
     return Feature(name, value, only_own=True)
 
 
 def streak(q: Query) -> int:
-    """Clicks at the session's end that are on one item."""
+    """Return the number of clicks at the session's end that are on one item."""
     others = np.flatnonzero(q.clicks != q.clicks[-1])
     return len(q.clicks) - (int(others[-1]) + 1 if len(others) else 0)
 
 
 def dense_place(q: Query, c: Item) -> int:
-    """The candidate's place in the dense list from 0 on, the list's length where it is not in it; 0 without a list."""
+    """Return the candidate's place in the dense list from 0, the list's length if it is not in it; 0 without a list."""
     if not q.has_dense:
         return 0
     return q.settings.dense if c.place is None else c.place
 
 
-# The query's own: the same for every candidate.
+# Features of the query: the same for every candidate.
 QUERY = (
     Feature("length", lambda x: log1p(len(x.q.clicks))),
     Feature("last_sessions", lambda x: log1p(x.q.count(x.q.own[0].item, "sessions"))),
@@ -112,9 +112,9 @@ CANDIDATE = (
     Feature("rec_dec", lambda x: log4(x.c.sums["rec_dec"])),
     Feature("rec_all", lambda x: log4(x.c.sums["rec_all"])),
     Feature("aa_dec", lambda x: log4(x.c.sums["aa_dec"])),
-    Feature("reached", lambda x: log1p(x.c.sums["reached"])),  # own items whose row holds it
+    Feature("reached", lambda x: log1p(x.c.sums["reached"])),  # own items whose row contains it
     Feature("reach_near", lambda x: x.c.near),  # 1 / (1 + back) of the latest of them
-    Feature("latest", lambda x: log4(since(x.q, x.c.latest))),  # session that holds it together with one of them
+    Feature("latest", lambda x: log4(since(x.q, x.c.latest))),  # the last session with it and one of them
     Feature("second", lambda x: log4(x.c.sums["second"])),  # fwd times fwd, from the last item
     Feature("knn", lambda x: log3(similar(x.q, x.c, "knn"))),
     Feature("knn_fresh", lambda x: log3(similar(x.q, x.c, "knn_fresh"))),
@@ -152,7 +152,7 @@ NAMES = tuple(feature.name for feature in FEATURES)
 
 
 def features(q: Query, candidates: list[int]) -> np.ndarray:
-    """float64[C, F] of some of the query's items; every logit must have been set."""
+    """Return float64[C, F] of some of the query's items; every logit must be set."""
     values = np.zeros((len(candidates), len(FEATURES)))
     for row, item in enumerate(candidates):
         found = q.items[item]

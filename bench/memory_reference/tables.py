@@ -1,4 +1,4 @@
-"""The memory tables in plain Python, by their definitions: what the native builder is tested against.
+"""The memory tables in plain Python, by their definitions, as a reference for tests of the native builder.
 
 Slow, and equal to it bit for bit: both add float64 terms in the order of the clicks (a click's `near` pairs before its
 `ses` pairs, each in order of time), sum a row in the order in which its neighbors were first met, and round once.
@@ -28,14 +28,14 @@ class _Pair:
 
 
 def build_reference(sessions: Sessions, n_items: int, settings: MemorySettings) -> MemoryTables:
-    """What `MemoryTables.build` gives for sessions of items 0..N-1."""
+    """Return what `MemoryTables.build` does, for sessions of items 0..N-1."""
     settings = settings.resolved(len(sessions))
     clicks = [session.tolist() for session in sessions]
     rows = _pairs(clicks, n_items, settings)
     totals = [_totals(row) for row in rows]
     kept = [_strongest(row, total)[: settings.max_neighbors or None] for row, total in zip(rows, totals, strict=True)]
-    holders = _holders(clicks, n_items)
-    postings = [held[-settings.max_postings :] for held in holders]
+    sessions_with = _sessions_with(clicks, n_items)
+    postings = [numbers[-settings.max_postings :] for numbers in sessions_with]
     pairs = [rows[item][other] for item, others in enumerate(kept) for other in others]
     return MemoryTables(
         row_offsets=offsets_of(np.array([len(others) for others in kept], np.int64)),
@@ -43,8 +43,8 @@ def build_reference(sessions: Sessions, n_items: int, settings: MemorySettings) 
         latest=np.array([pair.latest for pair in pairs], np.int32),
         values=to_bfloat16(np.array([list(pair.sums.values()) for pair in pairs]).reshape(-1, len(PAIR_KINDS))),
         totals=np.array([list(total.values()) for total in totals], np.float32).reshape(-1, len(PAIR_KINDS)),
-        counts=np.array(_counts(clicks, holders), np.int32).reshape(-1, len(COUNTS)),
-        post_offsets=offsets_of(np.array([len(held) for held in postings], np.int64)),
+        counts=np.array(_counts(clicks, sessions_with), np.int32).reshape(-1, len(COUNTS)),
+        post_offsets=offsets_of(np.array([len(numbers) for numbers in postings], np.int64)),
         postings=_flat(postings),
         session_offsets=sessions.offsets,
         session_items=sessions.items,
@@ -53,18 +53,18 @@ def build_reference(sessions: Sessions, n_items: int, settings: MemorySettings) 
 
 
 def to_bfloat16(values: np.ndarray) -> np.ndarray:
-    """uint16[..]: float64[..] (finite, not negative) as float32 and then bfloat16, to the nearest, ties to even."""
+    """Return uint16[..]: float64[..] (finite, not negative) as float32, then bfloat16, to the nearest, ties to even."""
     bits = values.astype(np.float32).view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
 def from_bfloat16(values: np.ndarray) -> np.ndarray:
-    """float32[..] of the bfloat16 numbers in uint16[..]."""
+    """Return float32[..] of the bfloat16 numbers in uint16[..]."""
     return (values.astype(np.uint32) << 16).view(np.float32)
 
 
 def _pairs(clicks: list[list[int]], n_items: int, settings: MemorySettings) -> list[dict[int, _Pair]]:
-    """For every item its neighbors, in the order in which they are first met."""
+    """Return every item's neighbors, in the order in which they first occur."""
     assert settings.recency is not None
     newest = {item: s for s, session in enumerate(clicks) for item in session}
     rows: list[dict[int, _Pair]] = [{} for _ in range(n_items)]
@@ -103,7 +103,7 @@ def _totals(row: dict[int, _Pair]) -> dict[str, float]:
 
 
 def _strongest(row: dict[int, _Pair], totals: dict[str, float]) -> list[int]:
-    """All neighbors, the strongest first."""
+    """Return all neighbors, the strongest first."""
     strengths = {}
     for other, pair in row.items():
         strengths[other] = 0.0
@@ -112,18 +112,18 @@ def _strongest(row: dict[int, _Pair], totals: dict[str, float]) -> list[int]:
     return sorted(row, key=lambda other: (-strengths[other], other))
 
 
-def _holders(clicks: list[list[int]], n_items: int) -> list[list[int]]:
-    """For every item the sessions that hold it, ascending."""
-    holders: list[list[int]] = [[] for _ in range(n_items)]
+def _sessions_with(clicks: list[list[int]], n_items: int) -> list[list[int]]:
+    """Return the sessions with every item, ascending."""
+    sessions_with: list[list[int]] = [[] for _ in range(n_items)]
     for s, session in enumerate(clicks):
         for item in sorted(set(session)):
-            holders[item].append(s)
-    return holders
+            sessions_with[item].append(s)
+    return sessions_with
 
 
-def _counts(clicks: list[list[int]], holders: list[list[int]]) -> list[list[int]]:
-    """The columns of COUNTS for every item."""
-    counts = [[0, len(held), 0, 0, held[-1] if held else -1] for held in holders]
+def _counts(clicks: list[list[int]], sessions_with: list[list[int]]) -> list[list[int]]:
+    """Return the columns of COUNTS for every item."""
+    counts = [[0, len(numbers), 0, 0, numbers[-1] if numbers else -1] for numbers in sessions_with]
     for session in clicks:
         for t, item in enumerate(session):
             counts[item][0] += 1

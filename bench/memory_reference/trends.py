@@ -1,7 +1,7 @@
 """Trends in plain Python: tables that equal the native ones to the bit, and queries by the definitions.
 
-`OnlineTrends` keeps nothing but sessions: every question is answered from all clicks, added up in the order of time. The
-native side must agree with it whatever came late, was forgotten, or lies before a t0 that has moved.
+`OnlineTrends` stores only sessions: it answers every query from all clicks, added up in the order of time. The native
+side must agree with it also for late clicks, forgotten sessions, and clicks before a t0 that has moved.
 """
 
 from __future__ import annotations
@@ -11,15 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mtaw_fast.memory.constants import FIRST_PAIR_LANE, ITEM_LANES, NEVER, NEVER_AGE, PAIR_LANES, PRE_LANES
 from mtaw_fast.memory.trends import TrendSettings, TrendTables
 
-ITEM_LANES, PAIR_LANES = 7, 5
-FIRST_PAIR_LANE = ITEM_LANES - PAIR_LANES
-NEVER = -1
-OWN = 10
-RISING = 50
-NEVER_AGE = 60 * 24 * 3600.0
-PRE_LANES = (0.6, 1.0, 0.0, 0.4, 0.0)
 SERIES = tuple(
     float.fromhex(power)
     for power in (
@@ -34,7 +28,7 @@ Click = tuple[int, int]  # time, item
 
 
 def decay_power(ms: int, half_life: int) -> float:
-    """2^(ms / half_life) as the native side computes it, to the bit."""
+    """Return 2^(ms / half_life) as the native side computes it, to the bit."""
     whole, rest = divmod(ms, half_life)
     if 2 * rest > half_life:
         whole, rest = whole + 1, rest - half_life
@@ -63,12 +57,12 @@ class Sums:
     all: np.ndarray = field(default_factory=lambda: np.zeros(2 * ITEM_LANES))
 
     def weights(self, time: int) -> np.ndarray:
-        """float64[7]: what a click weighs."""
+        """Return float64[7]: the weight of a click in each lane."""
         lives = self.settings.half_lives_ms
         return np.array([decay_power(time - e * h, h) for e, h in zip(self.epochs, lives, strict=True)])
 
     def add(self, sessions: list[list[Click]]) -> None:
-        """Every session's clicks in order of time, ties as given; then all of them in order of time."""
+        """Add every session's clicks: ordered by time within a session (ties as given), then over all sessions."""
         events = []
         for number, session in enumerate(sessions):
             clicks = sorted(session, key=lambda click: click[0])
@@ -85,7 +79,7 @@ class Sums:
         self.all = self.all + both
         first, last = self.times.get(item, (time, time))
         self.times[item] = min(first, time), max(last, time)
-        # The native rows add up the terms of one later click from the furthest back to the nearest for bwd, fwd apart.
+        # The native rows add the terms of one later click from the furthest back to the nearest, bwd apart from fwd.
         for distance in range(min(self.settings.window, place), 0, -1):
             other = clicks[place - distance][1]
             if other != item:
@@ -105,18 +99,18 @@ class Sums:
 
 
 def bfloat16(values: np.ndarray) -> np.ndarray:
-    """uint16: the nearest, ties to even."""
+    """Return uint16: the nearest bfloat16, ties to even."""
     bits = values.astype(np.float32).view(np.uint32)
     return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 
 
 def rounded(sums: np.ndarray) -> np.ndarray:
-    """float32, 0 for what is too small to say anything."""
+    """Return float32, 0 for values that are too small."""
     return np.where(sums < 2.0**-50, 0, sums).astype(np.float32)
 
 
 def build(sessions: list[list[Click]], n_items: int, settings: TrendSettings) -> TrendTables:
-    """What `TrendTables.build` gives, to the bit."""
+    """Return what `TrendTables.build` does, to the bit."""
     lives = settings.half_lives_ms
     newest = max((time for session in sessions for time, _ in session), default=0)
     sums = Sums(settings, [newest // h for h in lives])
@@ -155,52 +149,52 @@ def _strength(values: np.ndarray, totals: np.ndarray, to_now: np.ndarray) -> flo
 
 @dataclass
 class OnlineTrends:
-    """Tables and the sessions since; forgotten sessions of the tables are taken out by their clicks."""
+    """Tables and later sessions; forgotten sessions of the tables are subtracted by their clicks."""
 
     tables: TrendTables
     sessions: dict[int, list[Click]] = field(default_factory=dict)
-    resumed: dict[int, list[Click]] = field(default_factory=dict)  # what the tables hold of a session
+    resumed: dict[int, list[Click]] = field(default_factory=dict)  # a session's clicks in the tables
     gone: list[list[Click]] = field(default_factory=list)  # of the tables, forgotten
     seen: list[Click] = field(default_factory=list)  # all clicks ever, for first and last times
 
     def click(self, handle: int, item: int, time: int) -> None:
-        """One more click."""
+        """Add a click."""
         self.sessions.setdefault(handle, []).append((time, item))
         self.seen.append((time, item))
 
     def resume(self, handle: int, clicks: list[Click]) -> None:
-        """A session of the tables goes on."""
+        """Continue a session of the tables."""
         self.sessions[handle] = list(clicks)
         self.resumed[handle] = list(clicks)
 
     def forget(self, handle: int) -> None:
-        """Take a session out."""
+        """Remove a session."""
         del self.sessions[handle]
         if handle in self.resumed:
             self.gone.append(self.resumed.pop(handle))
 
     @property
     def newest(self) -> int:
-        """Of all clicks."""
+        """The time of the newest click."""
         return max([int(self.tables.clock[-1]), *(time for time, _ in self.seen)])
 
     def at(self, now: int) -> Moment:
-        """All sums, decayed to `now`."""
+        """Return all sums, decayed to `now`."""
         return Moment(self, max(now, self.newest), now)
 
 
 class Moment:
-    """Decayed sums at one moment. Arrays are float64; `row` and the rest are 0 for what has no past."""
+    """Decayed sums at one moment. Arrays are float64; items without clicks have zeros."""
 
-    def __init__(self, live: OnlineTrends, now: int, asked: int) -> None:
-        settings, tables = live.tables.settings, live.tables
+    def __init__(self, online: OnlineTrends, now: int, requested: int) -> None:
+        settings, tables = online.tables.settings, online.tables
         lives = settings.half_lives_ms
-        self.now, self.asked, self.tables, self.seen = now, asked, tables, live.seen
+        self.now, self.requested, self.tables, self.seen = now, requested, tables, online.seen
         # Relative to half-lives shortly before now, no weight is infinite.
         epochs = [now // h for h in lives]
         self.plus, self.minus = Sums(settings, epochs), Sums(settings, epochs)
-        self.plus.add(list(live.sessions.values()))
-        self.minus.add(list(live.resumed.values()) + live.gone)
+        self.plus.add(list(online.sessions.values()))
+        self.minus.add(list(online.resumed.values()) + online.gone)
         self.item_scale = np.array([decay_power(e * h - now, h) for e, h in zip(epochs, lives, strict=True)])
         self.base_scale = np.array(
             [decay_power(int(e) * h - now, h) for e, h in zip(tables.clock[:-1], lives, strict=True)]
@@ -210,7 +204,7 @@ class Moment:
         )
 
     def counts(self, item: int) -> np.ndarray:
-        """float64[14]."""
+        """Return float64[14]."""
         zeros = np.zeros(2 * ITEM_LANES)
         found = (self.plus.counts.get(item, zeros) - self.minus.counts.get(item, zeros)) * np.tile(self.item_scale, 2)
         if item < self.tables.n_items:
@@ -218,7 +212,7 @@ class Moment:
         return np.maximum(found, 0)
 
     def ages(self, item: int) -> tuple[float, float]:
-        """Seconds since the first and the last click."""
+        """Return the seconds since the first and the last click."""
         times = [time for time, clicked in self.seen if clicked == item]
         if item < self.tables.n_items:
             times += [time for time in self.tables.times[item].tolist() if time != NEVER]
@@ -227,12 +221,12 @@ class Moment:
         return min((self.now - min(times)) / 1e3, NEVER_AGE), min((self.now - max(times)) / 1e3, NEVER_AGE)
 
     def all(self) -> np.ndarray:
-        """float64[14]: counts of all items."""
+        """Return float64[14]: the counts of all items."""
         since = (self.plus.all - self.minus.all) * np.tile(self.item_scale, 2)
         return np.maximum(self.tables.sums * np.tile(self.base_scale, 2) + since, 0)
 
     def row(self, item: int) -> dict[int, np.ndarray]:
-        """float64[10] by neighbor; may be negative where a session of the tables was taken out."""
+        """Return float64[10] by neighbor; may be negative after a session of the tables was removed."""
         row: dict[int, np.ndarray] = {}
         if item < self.tables.n_items:
             for p in range(self.tables.row_offsets[item], self.tables.row_offsets[item + 1]):
@@ -244,7 +238,7 @@ class Moment:
         return row
 
     def totals(self, item: int) -> np.ndarray:
-        """float64[10] of the whole row."""
+        """Return float64[10] of the whole row."""
         zeros = np.zeros(2 * PAIR_LANES)
         found = (self.plus.totals.get(item, zeros) - self.minus.totals.get(item, zeros)) * self.pair_scale
         if item < self.tables.n_items:
@@ -252,7 +246,7 @@ class Moment:
         return np.maximum(found, 0)
 
     def pre_scores(self, own: list[int]) -> dict[int, float]:
-        """The part of the pre-score that pairs make, by item."""
+        """Return the part of the pre-score from pairs, by item."""
         scores: dict[int, float] = {}
         for place, item in enumerate(own):
             totals = self.totals(item)
@@ -264,19 +258,19 @@ class Moment:
         return scores
 
     def popularity(self, item: int) -> float:
-        """The part of the pre-score that the item's own clicks make."""
+        """Return the part of the pre-score from the item's own clicks."""
         counts, everything = self.counts(item), self.all()
         later, hour = ITEM_LANES + 2, 3
         return float(0.8 * counts[later] / (everything[later] + 1) + 0.3 * counts[hour] / (everything[hour] + 1))
 
     def query_features(self, own: list[int], times: list[int] | None) -> list[float]:
-        """Those that are the same for all candidates."""
+        """Return the features that are the same for all candidates."""
         gap = (times[-1] - times[-2]) / 1e3 if times and len(times) > 1 and min(times[-2:]) >= 0 else 0.0
         span = (times[-1] - times[0]) / 1e3 if times and min(times[0], times[-1]) >= 0 else 0.0
         counts, everything = self.counts(own[0]), self.all()
         hour = ITEM_LANES + 3
         pairs = sum(0.75**u * self.totals(i)[3] for u, i in enumerate(own))
-        angle = self.asked / 3_600_000 % 24 * math.pi / 12
+        angle = self.requested / 3_600_000 % 24 * math.pi / 12
         return [
             math.log1p(max(gap, 0.0)), math.log1p(max(span, 0.0)), math.log1p(self.ages(own[0])[0] / 60),
             math.log((counts[hour] + 0.05) / (everything[hour] + 1)), math.log1p(self.totals(own[0])[1]),
@@ -285,7 +279,7 @@ class Moment:
         ]  # fmt: skip
 
     def features(self, own: list[int], times: list[int] | None, candidates: list[int]) -> np.ndarray:
-        """float64[C, F]; own: distinct, the latest first, at most 10; times: of all clicks."""
+        """Return float64[C, F]; own: distinct, the latest first, at most 10; times: of all clicks."""
         query, pre, everything = self.query_features(own, times), self.pre_scores(own), self.all()
         last, last_totals, rows = self.row(own[0]), self.totals(own[0]), [self.row(item) for item in own]
         own_totals = sum(0.75**u * self.totals(item) for u, item in enumerate(own))

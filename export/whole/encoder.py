@@ -1,4 +1,7 @@
-"""The encoder inside the graph of the whole."""
+"""The encoder inside the whole graph, and the logits of the whole catalog in the arithmetic of each variant.
+
+Axes: B sessions, N items, d.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,15 @@ from mtaw_fast.config import Config
 from mtaw_fast.export.onnx_graph import TABLE, encoder_parts
 from mtaw_fast.export.whole.nodes import FLOAT, INT, Graph, Value
 
+_HALF, _BYTE, _INT = np.dtype(np.float16), np.dtype(np.uint8), np.dtype(np.int32)
+
 
 def encoded(
     g: Graph, config: Config, weights: Mapping[str, np.ndarray], variant: str, ids: Value, lengths: Value
 ) -> Value:
-    """The unit queries float32[B, d] of sessions of internal ids int32[B, L], filled up with -1, L >= 1."""
+    """Return the unit queries float32[B, d] of sessions of internal ids int32[B, L], padded with -1, L >= 1."""
     parts = encoder_parts(config, weights, "fp16" if variant == "fp16" else "float32")
-    # Names that are the encoder's own: the graph around it has a `lengths` and a `now` of its own too.
+    # Prefix the encoder's names: the whole graph has its own `lengths` and `now`.
     named = {name: f"encoder_{name}" for node in parts.model.graph.node for name in node.output}
     named |= {"ids": ids.name, "lengths": lengths.name}
     for node in parts.model.graph.node:
@@ -37,9 +42,30 @@ def encoded(
 
 
 def _embeddings_by_bytes(g: Graph, embeddings: np.ndarray, clicks: str, name: str) -> None:
-    """The rows at `clicks` of a table in int8, with a scale for each item."""
+    """Look up the rows at `clicks` of a table in int8, with a scale for each item."""
     steps = np.maximum(np.abs(embeddings).max(axis=1, keepdims=True), np.finfo(np.float32).tiny) / np.float32(127)
     codes = np.rint(embeddings / steps).astype(np.int8)
     places = g.value(clicks, INT)
     rows = g.table("item_codes", codes).at(places).to(FLOAT)
     g.op("Mul", rows, g.table("item_steps", steps.astype(np.float32)).at(places), name=name)
+
+
+def catalog_logits(g: Graph, query: Value, vectors: np.ndarray, scale: float, variant: str) -> Value:
+    """Return float32[B, N]: scale * cos of queries float32[B, d] and the catalog float32[N, d]."""
+    scaled = query * float(scale)
+    if variant == "int8":
+        return _by_bytes(g, scaled, vectors)
+    if variant == "fp16":
+        catalog = g.table("catalog", np.ascontiguousarray(vectors.T.astype(_HALF)))
+        return (scaled.to(_HALF) @ catalog).to(FLOAT)
+    return scaled @ g.table("catalog", np.ascontiguousarray(vectors.T))
+
+
+def _by_bytes(g: Graph, scaled: Value, vectors: np.ndarray) -> Value:
+    """Compute the logits in int8: the catalog as uint8 around 128 with a scale for each item, queries quantized."""
+    steps = np.maximum(np.abs(vectors).max(axis=1), np.finfo(np.float32).tiny) / np.float32(127)
+    codes = (np.rint(vectors / steps[:, None]) + 128).astype(np.uint8)
+    bytes_, step, zero = g.ops("DynamicQuantizeLinear", [scaled], [_BYTE, FLOAT, _BYTE])
+    catalog = g.table("catalog", np.ascontiguousarray(codes.T))
+    products = g.op("MatMulInteger", bytes_, catalog, zero, g.constant(np.array(128, np.uint8)), dtype=_INT)
+    return products.to(FLOAT) * (g.table("catalog_steps", steps.astype(np.float32)) * step)

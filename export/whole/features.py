@@ -1,4 +1,4 @@
-"""The pool of everything that was met, its candidates, and their features and scores.
+"""The pool of all items that were found, its candidates, and their features and scores.
 
 Axes: A entries, U items in the pool (own ones first), C candidates, F features.
 """
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.memory_reference.candidates import SIMILAR
 from mtaw_fast.export.whole.nodes import DOUBLE, FLOAT, INT, LONG, Graph, Value
 from mtaw_fast.export.whole.own import OWN_NAMES, Own
 from mtaw_fast.export.whole.pairs import LANES, neighbors, second_neighbors
@@ -18,6 +17,7 @@ from mtaw_fast.export.whole.similar import Similar
 from mtaw_fast.export.whole.tables import Memory
 from mtaw_fast.kernels.native.memory_query import QuerySettings
 from mtaw_fast.memory import RankerNet
+from mtaw_fast.memory.constants import SIMILAR
 
 _PRE_BITS = 3  # a pre-score is less than 2^3
 
@@ -32,7 +32,7 @@ class Dense:
 
 
 class Pool:
-    """What every way to an item says of it."""
+    """The items that were found in any way, with the evidence for each."""
 
     def __init__(
         self, g: Graph, own: Own, memory: Memory, settings: QuerySettings, dense: Dense, trending: Value | None
@@ -42,9 +42,9 @@ class Pool:
         second_items, second_terms = second_neighbors(g, own, memory)
         groups = [own.items, near.items, similar.items, second_items, dense.items]
         groups += [] if trending is None else [trending]
-        met = g.joined(*groups)
-        firsts, slots = first_of_each(g, met, memory.n_items)
-        self.items = met.at(firsts)
+        found = g.joined(*groups)
+        firsts, slots = first_of_each(g, found, memory.n_items)
+        self.items = found.at(firsts)
         self._rows = rows = self.items.size()
         parts: list[Value] = []
         begin: Value = g.constant(np.array([0]))
@@ -70,7 +70,7 @@ class Pool:
         self._pre = self._pre_scores()
 
     def _pre_scores(self) -> Value:
-        """float32[U, 1]."""
+        """Return float32[U, 1]."""
         lane = {name: self.sums.cut(at, at + 1, 1) for at, name in enumerate(LANES)}
         return (
             lane["fwd_dec"] + lane["bwd_dec"] + lane["ses_all"] + lane["rec_all"]
@@ -78,7 +78,7 @@ class Pool:
         )  # fmt: skip
 
     def candidates(self, allowed: Value) -> Value:
-        """int64[C]: slots of the allowed own items, of the best others by pre-score, and of the lists."""
+        """Return int64[C]: slots of the allowed own items, of the best others by pre-score, and of the lists."""
         g, settings = self._g, self._settings
         fine = allowed.at(self.items)
         is_own = g.counted(self._rows) < self._own.n
@@ -87,15 +87,15 @@ class Pool:
         key = (self._pre.flat().to(DOUBLE) * steps).to(LONG) * (1 << bits) - self.items.to(LONG)
         key = g.where(fine & ~is_own, key, -(1 << 62))
         best, places = g.top(key, self._rows.least(settings.others))
-        taken = (best > -(1 << 61)).to(INT)
+        valid = (best > -(1 << 61)).to(INT)
         listed = self._place < settings.dense
         if self._trending is not None:
             listed = listed | (self._trending > 0)
-        chosen = g.full(self._rows, 0, INT).scattered(places, taken) > 0
+        chosen = g.full(self._rows, 0, INT).scattered(places, valid) > 0
         return g.places(fine & (is_own | listed | chosen))
 
     def features(self, slots: Value) -> tuple[list[str], Value]:
-        """Names, and float32[C, F'] of candidates: those that are not the same for all of them."""
+        """Return names, and float32[C, F'] of the features that differ between candidates."""
         g, own, memory = self._g, self._own, self._memory
         items = self.items.at(slots)
         per_session = 1 / (memory.n_sessions + 1)
@@ -118,12 +118,12 @@ class Pool:
         logit = self._dense.all_logits.at(items).column(1)
         gap = logit - self._best_logit()
         place = slots.least(own.n)
-        facts = g.joined(own.facts, g.constant(np.zeros((1, len(OWN_NAMES)), np.float32)), axis=0).at(place)
+        own_features = g.joined(own.features, g.constant(np.zeros((1, len(OWN_NAMES)), np.float32)), axis=0).at(place)
         names = [*logged, "reach_near", "logit", "logit_gap", *OWN_NAMES]
-        return names, g.joined(logs, self._near.at(slots), logit, gap, facts, axis=1)
+        return names, g.joined(logs, self._near.at(slots), logit, gap, own_features, axis=1)
 
     def query_features(self) -> dict[str, Value]:
-        """float32[1] by name."""
+        """Return float32[1] by name."""
         own = self._own
         sessions = self._memory.counts(self._g).at(own.items.cut(0, 1)).cut(1, 2, 1).to(FLOAT).flat()
         return {
@@ -135,14 +135,16 @@ class Pool:
         }
 
     def _best_logit(self) -> Value:
-        """float32[1]: 0 without a dense list."""
+        """Return float32[1]: 0 without a dense list."""
         g = self._g
         return g.joined(self._dense.logits, g.constant(np.zeros(1, np.float32))).cut(0, 1)
 
 
 def scores(g: Graph, net: RankerNet, query: dict[str, Value], parts: list[tuple[list[str], Value]]) -> Value:
-    """float32[C]: the ranker's, of the query's features and those of the candidates. Standardizing is folded into the
-    weights, as in the native ranker."""
+    """Return the ranker's scores float32[C] from the features of the query and of the candidates.
+
+    Standardization is folded into the weights, as in the native ranker.
+    """
     of = {name: array.astype(np.float64) for name, array in net.arrays().items()}
     first = of["scale"][:, None] * np.concatenate([of["w1"], of["linear"][:, None]], 1)  # [F, n1 + 1]
     bias = np.concatenate([of["b1"], of["bias"]]) - of["mean"] @ first

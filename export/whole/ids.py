@@ -1,4 +1,4 @@
-"""External ids at the graph's surface: looked up on the way in, put back on the way out.
+"""External ids: the graph looks them up in its inputs and returns them in its outputs.
 
 Axes: B sessions, L clicks of the longest, N items.
 """
@@ -17,40 +17,40 @@ _ML = "ai.onnx.ml"
 
 
 class Ids:
-    """The ids of a catalog. kind: the dtype of an external one, text or int64."""
+    """The ids of a catalog. kind: the dtype of an external id, text or int64."""
 
     def __init__(self, ids: ItemIds) -> None:
         self._external = ids.external(np.arange(len(ids), dtype=np.int32))
         self.kind = TEXT if ids.kind == "str" else LONG
 
     def known(self, g: Graph, external: Value) -> Value:
-        """Internal ids int64[..] of external ones; -1 for those that the catalog does not know."""
+        """Return internal ids int64[..] of external ones; -1 for unknown ones."""
         keys = "keys_strings" if self.kind == TEXT else "keys_int64s"
         table: dict[str, Any] = {keys: self._external, "values_int64s": list(range(len(self._external)))}
         return g.op("LabelEncoder", external, domain=_ML, dtype=LONG, default_int64=-1, **table)
 
     def external(self, g: Graph, internal: Value) -> Value:
-        """External ids of internal ones; "" or -1 for what is negative."""
+        """Return external ids of internal ones; "" or -1 for negative ones."""
         filling, dtype = ("", TEXT) if self.kind == TEXT else (-1, LONG)
         names = g.table("external_ids", np.array([*self._external, filling], dtype), dtype)
         return names.at(g.where(internal < 0, len(self._external), internal))
 
 
 def compacted(g: Graph, found: Value, lengths: Value) -> tuple[Value, Value]:
-    """The known clicks of every session, moved to the left: (ids int32[B, L + 1], filled up with -1; lengths int32[B]).
+    """Return the known clicks of every session, moved to the left: (ids int32[B, L + 1], lengths int32[B]).
 
-    found: int64[B, L], -1 where unknown. lengths: int32[B]; what lies outside 0 .. L is taken for the nearest of both.
+    ids are padded with -1. found: int64[B, L], -1 if unknown. lengths: int32[B], limited to 0 .. L.
     """
     width = g.op("Shape", found, start=1, end=2)
     steps = g.counted(width)
-    held = (steps < lengths.to(LONG).column(1)) & (found >= 0)
-    ones = held.to(LONG)
+    is_known = (steps < lengths.to(LONG).column(1)) & (found >= 0)
+    ones = is_known.to(LONG)
     known = ones.reduced("Sum", 1)
     total = g.op("CumSum", ones, g.constant(np.array(1)))
-    # What is no click goes to a last column of its own.
-    targets = g.where(held, total - 1, g.op("Expand", width, g.op("Shape", found)))
-    room = g.joined(g.op("Shape", found, start=0, end=1), width + 1)
-    moved = g.full(room, -1, LONG)
+    # Everything else goes to an extra last column.
+    targets = g.where(is_known, total - 1, g.op("Expand", width, g.op("Shape", found)))
+    shape = g.joined(g.op("Shape", found, start=0, end=1), width + 1)
+    moved = g.full(shape, -1, LONG)
     moved = g.op("ScatterElements", moved, targets, found, axis=1)
     everything = g.counted(width + 1)
     return g.where(everything < known.column(1), moved, -1).to(INT), known.to(INT)

@@ -1,7 +1,7 @@
-"""What the trends' tables say at a moment: decayed sums of items and pairs, the state being that of the export.
+"""The trends at a moment: decayed sums of items and pairs, from the tables at the time of the export.
 
-Lanes are half-lives: seven of items (of all clicks, then of those that are not their session's first), the last five of
-pairs (fwd, then bwd). `memory/reference/trends.py` has the definitions.
+Lanes are half-lives: seven of items (all clicks, then clicks that are not their session's first), the last five of
+pairs (fwd, then bwd). `kernels/native/trends/features.hpp` has the definitions.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.memory_reference.trends import FIRST_PAIR_LANE, ITEM_LANES, NEVER, NEVER_AGE, PAIR_LANES
 from mtaw_fast.export.whole.nodes import DOUBLE, FLOAT, Graph, Value
 from mtaw_fast.export.whole.ragged import Rows
 from mtaw_fast.export.whole.tables import BFLOAT16
+from mtaw_fast.memory.constants import FIRST_PAIR_LANE, ITEM_LANES, NEVER, NEVER_AGE, PAIR_LANES
 from mtaw_fast.memory.trends import TrendTables
 
 QUARTER, HOUR, DAY = 2, 3, 5  # item lanes
-LEAST = 2.0**-50  # a factor under it counts as nothing
+LEAST = 2.0**-50  # a smaller factor counts as 0
 _MOST_TIME = 1 << 52
 _MOST_RISING = 256
 _DAY_MS = 24 * 3600 * 1000
 
 
 class TrendArrays:
-    """The tables, and which items are rising by them."""
+    """The tables, and the items that are rising by them."""
 
     def __init__(self, tables: TrendTables) -> None:
         self.tables = tables
@@ -36,45 +36,48 @@ class TrendArrays:
         self.rising = rising_items(tables)
 
     def values(self, g: Graph) -> Value:
-        """bfloat16[P, 10]."""
+        """Return bfloat16[P, 10]."""
         return g.table("trend_values", self.tables.values.view(BFLOAT16))
 
     def neighbors(self, g: Graph) -> Value:
-        """int32[P]."""
+        """Return int32[P]."""
         return g.table("trend_neighbors", self.tables.neighbors)
 
     def totals(self, g: Graph) -> Value:
-        """float32[N, 10]."""
+        """Return float32[N, 10]."""
         return g.table("trend_totals", self.tables.totals)
 
     def counts(self, g: Graph) -> Value:
-        """float32[N, 14]."""
+        """Return float32[N, 14]."""
         return g.table("trend_counts", self.tables.counts)
 
     def times(self, g: Graph) -> Value:
-        """int64[N, 2]."""
+        """Return int64[N, 2]."""
         return g.table("trend_times", self.tables.times)
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """asked, now: int64[1], the request's and the one that is reckoned with. items: float32[14], pairs: float32[10],
-    what sums in the tables are multiplied by; everything: float32[14], the counts of all items."""
+    """The moment of a request.
 
-    asked: Value
+    requested, now: int64[1], as requested, and limited to the tables' time. items: float32[14], pairs: float32[10],
+    factors of the sums in the tables. everything: float32[14], the counts of all items.
+    """
+
+    requested: Value
     now: Value
     items: Value
     pairs: Value
     everything: Value
 
     def inside(self, g: Graph) -> Moment:
-        """The same for a graph inside its own."""
-        return Moment(*(g.here(one) for one in (self.asked, self.now, self.items, self.pairs, self.everything)))
+        """Return the moment for use in an inner graph."""
+        return Moment(*(g.here(one) for one in (self.requested, self.now, self.items, self.pairs, self.everything)))
 
 
-def moment(g: Graph, asked: Value, trends: TrendArrays) -> Moment:
-    """The moment int64[1]; before the newest click that the tables know it is that."""
-    now = asked.most(trends.newest).least(max(_MOST_TIME, trends.newest))
+def moment(g: Graph, requested: Value, trends: TrendArrays) -> Moment:
+    """Return the moment of a request int64[1]; it is not before the newest click of the tables."""
+    now = requested.most(trends.newest).least(max(_MOST_TIME, trends.newest))
     begin = g.constant(trends.tables.clock[:-1] * trends.lives)
     age = (begin - now).to(DOUBLE) / g.constant(trends.lives.astype(np.float64))
     power = g.op("Pow", g.constant(np.float64(2)), age, dtype=DOUBLE).to(FLOAT)
@@ -82,23 +85,23 @@ def moment(g: Graph, asked: Value, trends: TrendArrays) -> Moment:
     pair_lanes = lanes.cut(FIRST_PAIR_LANE, ITEM_LANES)
     items, pairs = g.joined(lanes, lanes), g.joined(pair_lanes, pair_lanes)
     everything = (g.constant(trends.tables.sums) * items.to(DOUBLE)).to(FLOAT)
-    return Moment(asked, now, items, pairs, everything)
+    return Moment(requested, now, items, pairs, everything)
 
 
-def hour_of(g: Graph, asked: Value) -> list[Value]:
-    """Sine and cosine of the time of day: float32[1] each."""
-    day = g.op("Mod", asked.most(0), g.constant(np.array(_DAY_MS)))
+def hour_of(g: Graph, requested: Value) -> list[Value]:
+    """Return sine and cosine of the time of day: float32[1] each."""
+    day = g.op("Mod", requested.most(0), g.constant(np.array(_DAY_MS)))
     angle = (day.to(DOUBLE) * (2 * math.pi / _DAY_MS)).to(FLOAT)
     return [g.op("Sin", angle), g.op("Cos", angle)]
 
 
 def item_counts(g: Graph, items: Value, when: Moment, trends: TrendArrays) -> Value:
-    """float32[.., 14] of items int[..], at the moment."""
+    """Return float32[.., 14] of items int[..], at the moment."""
     return trends.counts(g).at(items) * when.items
 
 
 def ages(g: Graph, items: Value, when: Moment, trends: TrendArrays) -> tuple[Value, Value]:
-    """Seconds since the first and the last click: float32[.., 1] each."""
+    """Return the seconds since the first and the last click: float32[.., 1] each."""
     times = trends.times(g).at(items)
     seconds = ((when.now - times).most(0).to(FLOAT) * 1e-3).least(NEVER_AGE)
     known = times > NEVER
@@ -107,8 +110,10 @@ def ages(g: Graph, items: Value, when: Moment, trends: TrendArrays) -> tuple[Val
 
 
 def rising_items(tables: TrendTables) -> tuple[np.ndarray, np.ndarray]:
-    """(ids int32[R], float32[R, 2]: their later clicks in lane QUARTER and all in lane HOUR, at the newest click): what
-    the engine lists when it loads the tables."""
+    """Return the rising items as the engine lists them when it loads the tables: (ids int32[R], float32[R, 2]).
+
+    The columns, at the newest click: later clicks in lane QUARTER, and all clicks in lane HOUR.
+    """
     counts, newest = tables.counts, int(tables.clock[-1])
     popular: set[int] = set()
     for lane in (ITEM_LANES + QUARTER, HOUR, DAY):
@@ -129,5 +134,5 @@ def rising_items(tables: TrendTables) -> tuple[np.ndarray, np.ndarray]:
 
 
 def lanes_of(names: Sequence[int], of: str) -> np.ndarray:
-    """int64[..]: columns of a row of sums. of: 'all', 'later' (of items), 'fwd', 'bwd' (of pairs)."""
+    """Return int64[..]: columns of a row of sums. of: 'all', 'later' (of items), 'fwd', 'bwd' (of pairs)."""
     return np.array(names) + {"all": 0, "later": ITEM_LANES, "fwd": 0, "bwd": PAIR_LANES}[of]

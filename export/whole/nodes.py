@@ -1,4 +1,4 @@
-"""A layer over `onnx.helper`: values with operators, constants by value, graphs inside graphs."""
+"""A layer over `onnx.helper`: values with operators, deduplicated constants, nested graphs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from onnx import GraphProto, NodeProto, ValueInfoProto, helper
 FLOAT, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 INT, LONG = np.dtype(np.int32), np.dtype(np.int64)
 BOOL, TEXT = np.dtype(bool), np.dtype(object)
-_OF_TRUTH = frozenset({"Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "And", "Or", "Not"})
-_OF_PLACES = frozenset({"Shape", "NonZero", "ArgMax", "ArgMin", "Size"})
+_BOOL_OPS = frozenset({"Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "And", "Or", "Not"})
+_LONG_OPS = frozenset({"Shape", "NonZero", "ArgMax", "ArgMin", "Size"})
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A tensor of a graph: its name and numpy dtype (object for text). Operators make nodes; a number beside one is a
-    constant of its dtype."""
+    """A tensor of a graph: its name and numpy dtype (object for text).
+
+    Operators make nodes; a number operand becomes a constant of the tensor's dtype.
+    """
 
     graph: Graph
     name: str
@@ -65,60 +67,60 @@ class Value:
         return self.graph.op("GreaterOrEqual", self, self._like(other))
 
     def same(self, other: Any) -> Value:
-        """Where both are equal."""
+        """Return where both are equal."""
         return self.graph.op("Equal", self, self._like(other))
 
     def most(self, other: Any) -> Value:
-        """The larger of both."""
+        """Return the larger of both."""
         return self.graph.op("Max", self, self._like(other))
 
     def least(self, other: Any) -> Value:
-        """The smaller of both."""
+        """Return the smaller of both."""
         return self.graph.op("Min", self, self._like(other))
 
     def log(self) -> Value:
-        """The natural logarithm."""
+        """Return the natural logarithm."""
         return self.graph.op("Log", self)
 
     def to(self, dtype: np.dtype[Any]) -> Value:
-        """In another dtype."""
+        """Return the tensor in another dtype."""
         if dtype == self.dtype:
             return self
         return self.graph.op("Cast", self, to=helper.np_dtype_to_tensor_dtype(dtype), dtype=dtype)
 
     def at(self, places: Value, axis: int = 0) -> Value:
-        """The rows (or, on axis 1, columns) at `places`."""
+        """Return the rows (or, on axis 1, columns) at `places`."""
         return self.graph.op("Gather", self, places, axis=axis)
 
     def cut(self, begin: Value | int, end: Value | int, axis: int = 0) -> Value:
-        """A slice of one axis; begin and end are numbers or int64[1]."""
+        """Return a slice of one axis; begin and end are numbers or int64[1]."""
         of = self.graph
         return of.op("Slice", self, of.long1(begin), of.long1(end), of.constant(np.array([axis])))
 
     def column(self, axis: int = 1) -> Value:
-        """With one axis more, of length 1."""
+        """Return the tensor with one more axis, of length 1."""
         return self.graph.op("Unsqueeze", self, self.graph.constant(np.array([axis])))
 
     def flat(self) -> Value:
-        """As a vector."""
+        """Return the tensor as a vector."""
         return self.shaped([-1])
 
     def shaped(self, shape: Sequence[int] | Value) -> Value:
-        """In another shape."""
+        """Return the tensor in another shape."""
         return self.graph.op(
             "Reshape", self, shape if isinstance(shape, Value) else self.graph.constant(np.array(shape, LONG))
         )
 
     def size(self) -> Value:
-        """int64[1]: the length of the first axis."""
+        """Return int64[1]: the length of the first axis."""
         return self.graph.op("Shape", self, start=0, end=1)
 
     def reduced(self, kind: str, axis: int, keep: bool = False) -> Value:
-        """Sum, Max or Min over one axis."""
+        """Return the Sum, Max or Min over one axis."""
         return self.graph.op(f"Reduce{kind}", self, self.graph.constant(np.array([axis])), keepdims=int(keep))
 
     def scattered(self, places: Value, values: Value, reduction: str = "none") -> Value:
-        """This vector with `values` at `places`, which for 'none' are distinct or of one value."""
+        """Return this vector with `values` at `places`, which for 'none' are distinct or have equal values."""
         return self.graph.op("ScatterElements", self, places, values, axis=0, reduction=reduction)
 
     def _like(self, other: Any) -> Value:
@@ -127,7 +129,7 @@ class Value:
 
 @dataclass(slots=True)
 class _Shared:
-    """What a graph has in common with the graphs inside it."""
+    """The data that a graph shares with its inner graphs."""
 
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     constants: dict[tuple[Any, ...], Value] = field(default_factory=dict)
@@ -135,7 +137,7 @@ class _Shared:
 
 
 class Graph:
-    """A graph that grows by a node a call. Constants and tables are the outermost graph's; names are unique in all."""
+    """A graph under construction. Constants and tables belong to the outermost graph; names are unique in all."""
 
     def __init__(self, around: Graph | None = None) -> None:
         self.nodes: list[NodeProto] = []
@@ -147,20 +149,20 @@ class Graph:
         return self._shared.arrays
 
     def value(self, name: str, dtype: np.dtype[Any]) -> Value:
-        """A value that something else makes: an input, or a node of the encoder."""
+        """Return a value that is made elsewhere: an input, or an output of the encoder."""
         return Value(self, name, dtype)
 
     def here(self, value: Value) -> Value:
-        """A value of an outer graph, for nodes of this one."""
+        """Return a value of an outer graph, for nodes of this one."""
         return Value(self, value.name, value.dtype)
 
     def table(self, name: str, array: np.ndarray, dtype: np.dtype[Any] | None = None) -> Value:
-        """An array of the bundle under its own name. dtype: what its nodes read it as."""
+        """Return an array of the bundle under its own name. dtype: the dtype that its nodes read."""
         self.arrays.setdefault(name, array)
         return Value(self, name, dtype or array.dtype)
 
     def constant(self, array: np.ndarray | np.generic) -> Value:
-        """A small array, once however often it is asked for."""
+        """Return a small array; equal arrays are stored once."""
         array = np.asarray(array)
         key = (array.dtype.str, array.shape, array.tobytes() if array.dtype != TEXT else tuple(array.ravel()))
         found = self._shared.constants.get(key)
@@ -171,17 +173,17 @@ class Graph:
         return self.here(found)
 
     def long1(self, number: Value | int) -> Value:
-        """int64[1]."""
+        """Return int64[1]."""
         return number if isinstance(number, Value) else self.constant(np.array([number]))
 
     def op(self, kind: str, *inputs: Value | None, dtype: np.dtype[Any] | None = None, name: str = "", domain: str = "",
            **attributes: Any) -> Value:  # fmt: skip
-        """A node with one output."""
+        """Add a node with one output."""
         return self.ops(kind, inputs, [dtype or self._dtype(kind, inputs)], name=name, domain=domain, **attributes)[0]
 
     def ops(self, kind: str, inputs: Sequence[Value | None], dtypes: Sequence[np.dtype[Any]], name: str = "",
             domain: str = "", **attributes: Any) -> list[Value]:  # fmt: skip
-        """A node with an output for each of `dtypes`."""
+        """Add a node with an output for each of `dtypes`."""
         names = []
         for _ in dtypes:
             self._shared.count += 1
@@ -193,38 +195,38 @@ class Graph:
         return [Value(self, one, dtype) for one, dtype in zip(names, dtypes, strict=True)]
 
     def joined(self, *values: Value, axis: int = 0) -> Value:
-        """Concat."""
+        """Add a Concat."""
         return self.op("Concat", *values, axis=axis)
 
     def where(self, truth: Value, one: Any, other: Any) -> Value:
-        """Where; one of both may be a number."""
+        """Add a Where; one of both may be a number."""
         if not isinstance(one, Value):
             one = other._like(one)
         return self.op("Where", truth, one, one._like(other), dtype=one.dtype)
 
     def full(self, length: Value, number: float, dtype: np.dtype[Any]) -> Value:
-        """A tensor of one number; length: its shape, int64[axes]."""
+        """Return a tensor filled with one number; length: its shape, int64[axes]."""
         tensor = helper.make_tensor("value", helper.np_dtype_to_tensor_dtype(dtype), [1], [number])
         return self.op("ConstantOfShape", length, value=tensor, dtype=dtype)
 
     def counted(self, length: Value, dtype: np.dtype[Any] = LONG) -> Value:
-        """0, 1, .. length - 1; length: int64[1]."""
+        """Return 0, 1, .. length - 1; length: int64[1]."""
         end = length.to(dtype).shaped([])
         return self.op("Range", self.constant(np.array(0, dtype)), end, self.constant(np.array(1, dtype)))
 
     def places(self, truth: Value) -> Value:
-        """int64[..]: where a vector is true."""
+        """Return int64[..]: where a vector is true."""
         return self.op("NonZero", truth).flat()
 
     def top(self, values: Value, count: Value) -> tuple[Value, Value]:
-        """The `count` (int64[1]) largest of a vector, descending, and their places; of equal ones the earlier first."""
+        """Return the `count` (int64[1]) largest of a vector, descending, ties by place, and their places."""
         found, places = self.ops("TopK", [values, count], [values.dtype, LONG], axis=-1, largest=1, sorted=1)
         return found, places
 
     def choice(
         self, truth: Value, one: Callable[[Graph], Sequence[Value]], other: Callable[[Graph], Sequence[Value]]
     ) -> list[Value]:
-        """If: the outputs of one of two graphs of vectors; truth: bool[1]."""
+        """Add an If: the outputs of one of two graphs of vectors; truth: bool[1]."""
         branches, dtypes = [], []
         for label, make in (("then", one), ("else", other)):
             inside = Graph(self)
@@ -234,35 +236,35 @@ class Graph:
         return self.ops("If", [truth], dtypes, then_branch=branches[0], else_branch=branches[1])
 
     def for_each(self, count: Value, make: Callable[[Graph, Value], Sequence[Value]]) -> list[Value]:
-        """Loop: the outputs of a graph of vectors for 0 .. count - 1, one row each. make gets the place, int64[1]."""
+        """Add a Loop: the outputs of a graph of vectors for 0 .. count - 1, a row each. make gets int64[1]."""
         inside = Graph(self)
         self._shared.count += 1
-        at, going = f"turn_{self._shared.count}", f"going_{self._shared.count}"
-        goes_on = inside.op("Identity", inside.value(going, BOOL))
+        at, condition = f"turn_{self._shared.count}", f"going_{self._shared.count}"
+        keep = inside.op("Identity", inside.value(condition, BOOL))
         outputs = [
             inside.op("Identity", inside.here(value)) for value in make(inside, inside.value(at, LONG).shaped([1]))
         ]
         inputs = [
             helper.make_tensor_value_info(at, helper.np_dtype_to_tensor_dtype(LONG), []),
-            helper.make_tensor_value_info(going, helper.np_dtype_to_tensor_dtype(BOOL), []),
+            helper.make_tensor_value_info(condition, helper.np_dtype_to_tensor_dtype(BOOL), []),
         ]
-        going_on = helper.make_tensor_value_info(goes_on.name, helper.np_dtype_to_tensor_dtype(BOOL), [])
-        body = inside.proto("session", inputs, [going_on, *(vector(value) for value in outputs)])
+        keep_info = helper.make_tensor_value_info(keep.name, helper.np_dtype_to_tensor_dtype(BOOL), [])
+        body = inside.proto("session", inputs, [keep_info, *(vector(value) for value in outputs)])
         return self.ops("Loop", [count.shaped([]), None], [value.dtype for value in outputs], body=body)
 
     def proto(self, name: str, inputs: Sequence[ValueInfoProto], outputs: Sequence[ValueInfoProto]) -> GraphProto:
-        """The graph without its initializers."""
+        """Return the graph without its initializers."""
         return helper.make_graph(self.nodes, name, inputs, outputs)
 
     def _dtype(self, kind: str, inputs: Sequence[Value | None]) -> np.dtype[Any]:
-        if kind in _OF_TRUTH:
+        if kind in _BOOL_OPS:
             return BOOL
-        if kind in _OF_PLACES:
+        if kind in _LONG_OPS:
             return LONG
         assert inputs[0] is not None
         return inputs[0].dtype
 
 
 def vector(value: Value) -> ValueInfoProto:
-    """The description of a vector of any length."""
+    """Return the description of a vector of any length."""
     return helper.make_tensor_value_info(value.name, helper.np_dtype_to_tensor_dtype(value.dtype), [None])

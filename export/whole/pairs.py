@@ -1,4 +1,4 @@
-"""What the tables say of the items that past sessions hold together with the session's own.
+"""The statistics of pairs: items that are in past sessions together with the session's own.
 
 Axes: n own items, M entries of their rows.
 """
@@ -9,20 +9,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.memory_reference.candidates import STRONG, SUMS
 from mtaw_fast.export.whole.nodes import FLOAT, Graph, Value
 from mtaw_fast.export.whole.own import Own
 from mtaw_fast.export.whole.ragged import Rows, entries
 from mtaw_fast.export.whole.tables import Memory
+from mtaw_fast.memory.constants import STRONG, SUMS
 
-# The kind of pair and the weight of own items behind each sum over rows; `cos` is ses by the items' roots.
+# A lane sums a pair statistic over rows with weights of the own items; `cos` is ses with the items' roots.
 LANES = tuple(name for name in SUMS if name != "second")
 _KINDS = ("next", "fwd", "bwd", "ses", "aa", "rec")
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbors:
-    """items int32[M]; terms float32[M, 15]: what each entry adds to LANES; near float32[M]; latest int32[M]."""
+    """Entries of rows. items int32[M]; terms float32[M, 15]: added to LANES; near float32[M]; latest int32[M]."""
 
     items: Value
     terms: Value
@@ -31,7 +31,7 @@ class Neighbors:
 
 
 def neighbors(g: Graph, own: Own, memory: Memory) -> Neighbors:
-    """The rows of all own items."""
+    """Return the rows of all own items."""
     rows = memory.rows
     found = entries(g, *rows.begins_and_lengths(g, own.items))
     values = memory.values(g).at(found.at).to(FLOAT)
@@ -42,7 +42,7 @@ def neighbors(g: Graph, own: Own, memory: Memory) -> Neighbors:
 
 
 def second_neighbors(g: Graph, own: Own, memory: Memory) -> tuple[Value, Value]:
-    """Neighbors of the last item's strongest neighbors: (items int32[M], fwd times fwd float32[M])."""
+    """Return the neighbors of the last item's strongest neighbors: (items int32[M], fwd times fwd float32[M])."""
     last = own.items.cut(0, 1)
     middles, shares = _fwd_shares(g, memory.rows, last, memory)
     kept = g.places(shares > 0.0)
@@ -66,7 +66,7 @@ def _fwd_total(g: Graph, memory: Memory, items: Value) -> Value:
 
 
 def _factors(g: Graph, own: Own, memory: Memory) -> Value:
-    """float32[n, 15]: what an own item's row is multiplied by in each lane."""
+    """Return float32[n, 15]: the factor of an own item's row in each lane."""
     newest = memory.counts(g).at(own.items).cut(4, 5, 1).to(FLOAT)
     fresh = g.op("Exp", (newest - float(memory.n_sessions - 1)) / float(memory.recency))  # [n, 1]
     totals = memory.totals(g).at(own.items)
@@ -95,7 +95,7 @@ _COLUMNS = (*_KINDS, "cos", "reached")
 
 
 def _spread() -> np.ndarray:
-    """float32[6, 15]: which statistic a lane reads."""
+    """Return float32[6, 15]: the statistic of each lane."""
     spread = np.zeros((len(_KINDS), len(LANES)), np.float32)
     for lane, name in enumerate(LANES):
         kind = name.partition("_")[0]
@@ -105,7 +105,7 @@ def _spread() -> np.ndarray:
 
 
 def _always() -> np.ndarray:
-    """float32[15]: the lane that counts rows."""
+    """Return float32[15]: 1 for the lane that counts rows."""
     return np.array([name == "reached" for name in LANES], np.float32)
 
 

@@ -1,4 +1,4 @@
-"""The ranking without a known click: what is clicked most, or what is rising where the model knows of time."""
+"""The ranking without a known click: the most clicked items, or with trends the rising ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mtaw_fast.export.whole.nodes import BOOL, FLOAT, INT, Graph, Value
 
 
 def most_clicked(g: Graph, order: np.ndarray, clicks: np.ndarray, allowed: Value) -> tuple[Value, Value]:
-    """All allowed items (int32[..]) by their clicks (float32[..]); order: int32[N]. allowed: bool[N]."""
+    """Return all allowed items int32[..] and their clicks float32[..]. order: int32[N]. allowed: bool[N]."""
     ids = g.table("most_clicked", order)
     places = g.places(allowed.at(ids))
     return ids.at(places), g.table("most_clicks", clicks[order].astype(np.float32)).at(places)
@@ -18,8 +18,8 @@ def most_clicked(g: Graph, order: np.ndarray, clicks: np.ndarray, allowed: Value
 def rising(
     g: Graph, order: np.ndarray, clicks: np.ndarray, allowed: Value, when: Moment, trends: TrendArrays
 ) -> tuple[Value, Value]:
-    """The allowed items that are rising at the moment, and behind them the most clicked ones, one less a place."""
-    ids = g.constant(np.sort(trends.rising[0]))  # of equal speeds the lower id first
+    """Return the allowed items that are rising at the moment, then the most clicked ones, 1 lower a place."""
+    ids = g.constant(np.sort(trends.rising[0]))  # ascending, so that ties go to the lower id
     counts = item_counts(g, ids, when, trends)
 
     def lane(of: int) -> Value:
@@ -32,10 +32,10 @@ def rising(
     ordered = ids.at(places)
     kept = g.places(allowed.at(ordered))
     found, scores = ordered.at(kept), speeds.at(kept)
-    nobody = g.full(g.constant(np.array([len(order)])), 0, BOOL)
-    listed = nobody.scattered(ids, g.constant(np.ones(len(trends.rising[0]), bool)))
+    none = g.full(g.constant(np.array([len(order)])), 0, BOOL)
+    listed = none.scattered(ids, g.constant(np.ones(len(trends.rising[0]), bool)))
     rest, _ = most_clicked(g, order, clicks, allowed & ~listed)
     zero = g.constant(np.zeros(1, np.float32))
     lowest = g.op("ReduceMin", g.joined(scores, zero), keepdims=1, dtype=FLOAT)
-    behind = lowest - 1.0 - g.counted(rest.size()).to(FLOAT)
-    return g.joined(found, rest.to(INT)), g.joined(scores, behind)
+    below = lowest - 1.0 - g.counted(rest.size()).to(FLOAT)
+    return g.joined(found, rest.to(INT)), g.joined(scores, below)

@@ -1,4 +1,4 @@
-"""The graph `recommender`: sessions of external ids to the ranking that the Recommender gives.
+"""The graph `recommender`: from sessions of external ids to the ranking of the Recommender.
 
 Axes: B sessions, L clicks of the longest, N items, d.
 """
@@ -12,40 +12,39 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
-from bench.memory_reference.candidates import MOST_CLICKS
 from mtaw_fast.export.onnx_graph import IR_VERSION, OPSET
 from mtaw_fast.export.onnx_graph import Graph as Arrays
-from mtaw_fast.export.whole import choosing, popular
-from mtaw_fast.export.whole.encoder import encoded
+from mtaw_fast.export.whole import popular, selection
+from mtaw_fast.export.whole.encoder import catalog_logits, encoded
 from mtaw_fast.export.whole.features import Pool, scores
 from mtaw_fast.export.whole.ids import ML_OPSET, Ids, compacted
 from mtaw_fast.export.whole.moment import Moment, TrendArrays, moment
 from mtaw_fast.export.whole.nodes import BOOL, FLOAT, INT, LONG, TEXT, Graph, Value
 from mtaw_fast.export.whole.own import own_items
-from mtaw_fast.export.whole.search import catalog_logits
 from mtaw_fast.export.whole.tables import Memory
 from mtaw_fast.export.whole.trending import Trending
 from mtaw_fast.kernels.native.memory_query import QuerySettings
+from mtaw_fast.memory.constants import MOST_CLICKS
 from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.model.model import Model
 
-MOST_PLACES = 10_000  # columns of an answer, where the catalog has fewer items
+MOST_PLACES = 10_000  # limit of k, if the catalog has fewer items
 WORDS = {
-    "session": "external ids of each session's clicks, oldest first, filled up on the right with anything",
-    "lengths": "clicks of each session; 0 gives what is popular",
+    "session": "external ids of each session's clicks, oldest first, padded on the right with any value",
+    "lengths": "clicks of each session; 0 gives the popularity ranking",
     "k": "how many items to rank",
-    "exclude": "external ids that are never shown",
-    "allow": "external ids that alone are shown, where use_allow is true",
-    "use_allow": "whether `allow` counts",
+    "exclude": "external ids that are never recommended",
+    "allow": "the only external ids that may be recommended, if use_allow is true",
+    "use_allow": "whether `allow` is used",
     "exclude_seen": "whether a session's own items are left out",
     "now": "the moment of the request, Unix milliseconds",
-    "items": 'external ids, best first, filled up with "" or -1',
-    "scores": "what the Recommender scores them with, filled up with -inf",
+    "items": 'external ids, best first, padded with "" or -1',
+    "scores": "the scores of the Recommender, padded with -inf",
 }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Asked:
+class _Request:
     """The conditions of a session. k int64[1]; allowed bool[N + 1]; exclude_seen bool[1]; when: with trends."""
 
     k: Value
@@ -55,16 +54,16 @@ class _Asked:
 
 
 def whole_graph(model: Model, variant: str, per_session: bool = False) -> Arrays:
-    """The graph of a model in 'float32', 'fp16' or 'int8': its proto, and its arrays by name.
+    """Return the graph of a model in 'float32', 'fp16' or 'int8': its proto, and its arrays by name.
 
-    per_session: every input has a first axis `batch`, so that each session has conditions of its own; the answer is as
+    per_session: every input has a first axis `batch`, so that each session has its own conditions; the output is as
     wide as the largest k.
     """
     return _Whole(model, variant, per_session).build()
 
 
 class _Whole:
-    """The stages, which the modules beside this one have, put together."""
+    """Builds the graph from the stages in the other modules of this package."""
 
     def __init__(self, model: Model, variant: str, per_session: bool) -> None:
         self._of, self._variant, self._per_session = model, variant, per_session
@@ -75,7 +74,7 @@ class _Whole:
         self._settings: QuerySettings = query_settings(model.config, model.trends is not None)
 
     def build(self) -> Arrays:
-        """The model, and its arrays by name."""
+        """Return the model, and its arrays by name."""
         g, kinds = Graph(), self._kinds()
         given = {name: g.value(name, kind) for name, kind in kinds.items()}
         lengths = given["lengths"].flat() if self._per_session else given["lengths"]
@@ -84,14 +83,14 @@ class _Whole:
         logits = catalog_logits(g, query, self._of.item_vectors, self._of.config.model.scale, self._variant)
         for name in ("exclude", "allow"):
             given[name] = self._ids.known(g, given[name])
-        # Of all sessions the widest; an empty batch has none.
+        # The largest k of all sessions; 0 for an empty batch.
         width = g.joined(self._places(given["k"].flat()), g.constant(np.array([0]))).reduced("Max", 0, keep=True)
-        shared = None if self._per_session else self._asked(g, given)
+        shared = None if self._per_session else self._request(g, given)
 
         def one(inside: Graph, at: Value) -> tuple[Value, Value]:
             rows = {name: inside.here(value).at(at).flat() for name, value in given.items()} if shared is None else {}
-            asked = shared or self._asked(inside, rows)
-            return self._one(inside, at, ids, lengths, logits, asked, width)
+            request = shared or self._request(inside, rows)
+            return self._one(inside, at, ids, lengths, logits, request, width)
 
         batch = ids.size()
         items, found = g.for_each(batch, one)
@@ -115,55 +114,55 @@ class _Whole:
     def _places(self, k: Value) -> Value:
         return k.most(0).least(max(self._n, MOST_PLACES))
 
-    def _asked(self, g: Graph, given: Mapping[str, Value]) -> _Asked:
-        """Conditions from vectors by the inputs' names; exclude and allow are internal ids."""
+    def _request(self, g: Graph, given: Mapping[str, Value]) -> _Request:
+        """Return the conditions from vectors by the inputs' names; exclude and allow are internal ids."""
         when = None if self._trends is None else moment(g, given["now"], self._trends)
-        allowed = choosing.allowed_items(g, given["exclude"], given["allow"], given["use_allow"], self._n)
-        return _Asked(self._places(given["k"]), allowed, given["exclude_seen"], when)
+        allowed = selection.allowed_items(g, given["exclude"], given["allow"], given["use_allow"], self._n)
+        return _Request(self._places(given["k"]), allowed, given["exclude_seen"], when)
 
     def _one(
-        self, g: Graph, at: Value, ids: Value, lengths: Value, logits: Value, asked: _Asked, width: Value
+        self, g: Graph, at: Value, ids: Value, lengths: Value, logits: Value, request: _Request, width: Value
     ) -> tuple[Value, Value]:
-        """The ranking of session `at`: int64[width], float32[width]."""
+        """Return the ranking of session `at`: int64[width], float32[width]."""
         m = g.here(lengths).at(at).to(LONG)
         row = g.here(ids).at(at).flat()
 
-        def sure(make: Callable[[Graph], tuple[Value, Value]]) -> Callable[[Graph], tuple[Value, Value]]:
+        def padded(make: Callable[[Graph], tuple[Value, Value]]) -> Callable[[Graph], tuple[Value, Value]]:
             def filled(inside: Graph) -> tuple[Value, Value]:
                 items, found = make(inside)
                 if self._per_session:
-                    k = inside.here(asked.k)
+                    k = inside.here(request.k)
                     items, found = items.cut(0, k), found.cut(0, k)
-                return choosing.filled(inside, items, found, inside.here(width))
+                return selection.padded(inside, items, found, inside.here(width))
 
             return filled
 
         def ranking(inside: Graph) -> tuple[Value, Value]:
             clicks = inside.here(row).cut(0, inside.here(m))
-            return self._ranking(inside, clicks, inside.here(logits).at(inside.here(at)).flat(), asked)
+            return self._ranking(inside, clicks, inside.here(logits).at(inside.here(at)).flat(), request)
 
-        items, found = g.choice(m > 0, sure(ranking), sure(lambda inside: self._popular(inside, asked)))
+        items, found = g.choice(m > 0, padded(ranking), padded(lambda inside: self._popular(inside, request)))
         return items, found
 
-    def _ranking(self, g: Graph, clicks: Value, logits: Value, asked: _Asked) -> tuple[Value, Value]:
-        """After clicks int32[m], m >= 1, with the logits float32[N] of all items."""
-        n, k = self._n, g.here(asked.k)
-        allowed = choosing.without_seen(g, g.here(asked.allowed), clicks, g.here(asked.exclude_seen), n)
+    def _ranking(self, g: Graph, clicks: Value, logits: Value, request: _Request) -> tuple[Value, Value]:
+        """Return the ranking after clicks int32[m], m >= 1, with the logits float32[N] of all items."""
+        n, k = self._n, g.here(request.k)
+        allowed = selection.without_seen(g, g.here(request.allowed), clicks, g.here(request.exclude_seen), n)
         if self._memory is None:
-            dense = choosing.dense_items(g, logits, allowed, k.least(n))
+            dense = selection.dense_items(g, logits, allowed, k.least(n))
             return dense.items, dense.logits
         net = self._of.ranker_net
         assert net is not None
         width = min(n, self._settings.dense)
-        dense = choosing.dense_items(g, logits, allowed, k.most(width).least(n))
+        dense = selection.dense_items(g, logits, allowed, k.most(width).least(n))
         latest = clicks.cut(-MOST_CLICKS, 2**31)
         own = own_items(g, latest, self._memory.counts(g))
         trending, more = None, None
         if self._trends is not None:
-            assert asked.when is not None
-            trending = Trending(g, own, asked.when.inside(g), self._trends)
+            assert request.when is not None
+            trending = Trending(g, own, request.when.inside(g), self._trends)
             more = trending.candidates(allowed, self._settings.trends)
-        first = choosing.Dense(dense.items.cut(0, width), dense.logits.cut(0, width), dense.all_logits)
+        first = selection.Dense(dense.items.cut(0, width), dense.logits.cut(0, width), dense.all_logits)
         pool = Pool(g, own, self._memory, self._settings, first, more)
         slots = pool.candidates(allowed)
         items = pool.items.at(slots)
@@ -172,16 +171,16 @@ class _Whole:
             query |= trending.query_features()
             parts.append(trending.features(items, n))
         values = scores(g, net, query, parts)
-        best = choosing.ranked(g, items, values, k)
-        return choosing.followed(g, best, (items, values), dense, self._of.config.model.scale, n)
+        best = selection.ranked(g, items, values, k)
+        return selection.with_dense(g, best, (items, values), dense, self._of.config.model.scale, n)
 
-    def _popular(self, g: Graph, asked: _Asked) -> tuple[Value, Value]:
+    def _popular(self, g: Graph, request: _Request) -> tuple[Value, Value]:
         order, clicks = self._of.most_clicked, self._of.popularity
-        allowed = g.here(asked.allowed).cut(0, self._n)
+        allowed = g.here(request.allowed).cut(0, self._n)
         if self._trends is None:
             return popular.most_clicked(g, order, clicks, allowed)
-        assert asked.when is not None
-        return popular.rising(g, order, clicks, allowed, asked.when.inside(g), self._trends)
+        assert request.when is not None
+        return popular.rising(g, order, clicks, allowed, request.when.inside(g), self._trends)
 
     def _model(self, g: Graph, kinds: Mapping[str, np.dtype[Any]]) -> ModelProto:
         shapes: dict[str, list[Any]] = {

@@ -1,25 +1,25 @@
-"""The past sessions that share the most with this one, and what they say of their items.
+"""The past sessions that are most similar to this one, and their evidence for their items.
 
-Axes: n own items, Q sessions that one of them leads to, H the heaviest of those (at most 200), M items in these.
+Axes: n own items, Q sessions that contain one of them, H the heaviest of those (at most 200), M items in these.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from bench.memory_reference.candidates import FRESH_SHARE, SESSION_DECAY
 from mtaw_fast.export.whole.nodes import DOUBLE, FLOAT, LONG, Graph, Value
 from mtaw_fast.export.whole.own import Own
 from mtaw_fast.export.whole.ragged import entries, first_of_each, summed
 from mtaw_fast.export.whole.tables import Memory
+from mtaw_fast.memory.constants import FRESH_SHARE, SESSION_DECAY
 
-_LEAST_WEIGHT = 1e-30  # of an own item: what the native queries look at
-_WEIGHT_BITS = 8  # a session weighs less than 2^8: 1 / (1 - 0.85) times the logarithm of the sessions
+_LEAST_WEIGHT = 1e-30  # of an own item, as in the native queries
+_WEIGHT_BITS = 8  # a session's weight is below 2^8: 1 / (1 - 0.85) times the logarithm of the sessions
 _FARTHEST = 1 << 22  # longer than any past session
 
 
 class Similar:
-    """items int32[M] of the H sessions; `terms` tells what each entry adds to the five sums `SIMILAR`."""
+    """items int32[M] of the H sessions; `terms` returns what each entry adds to the five sums `SIMILAR`."""
 
     def __init__(self, g: Graph, own: Own, memory: Memory, most: int) -> None:
         self._g, self._memory = g, memory
@@ -31,9 +31,9 @@ class Similar:
         self.items = memory.session_items(g).at(self._found.at)
 
     def terms(self, slots: Value, n_own: Value) -> Value:
-        """float32[M, 5]; slots int64[M]: the entries' places among all that was met, own items first.
+        """Return float32[M, 5]. slots int64[M]: the entries' places in the pool, own items first.
 
-        A session's anchor is its last click on the latest own item that it holds.
+        A session's anchor is its last click on the latest own item in it.
         """
         g, found = self._g, self._found
         key = g.where(slots < n_own, slots * _FARTHEST - found.place, 1 << 40)
@@ -49,7 +49,7 @@ class Similar:
 
 
 def _heaviest(g: Graph, own: Own, memory: Memory, most: int) -> tuple[Value, Value]:
-    """(sessions int32[H], their weights float32[H]): of equal weights the later ones."""
+    """Return (sessions int32[H], their weights float32[H]); of equal weights the later ones."""
     sessions_with = memory.counts(g).at(own.items).cut(1, 2, 1).to(FLOAT).flat()
     rarity = (g.constant(np.float32(memory.n_sessions + 1)) / (sessions_with + 1.0)).log()
     decay = g.constant((np.float64(SESSION_DECAY) ** np.arange(512)).astype(np.float32)).at(own.back)

@@ -1,4 +1,4 @@
-"""The session memory's tables as they lie in the graph: in narrow types."""
+"""The session memory's tables in the graph, in narrow types."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SES = 3
 
 
 class Memory:
-    """The tables of a catalog of N items; every method names an array in a graph."""
+    """The tables of a catalog of N items; every method returns an array of the graph."""
 
     def __init__(self, tables: MemoryTables) -> None:
         self.n_items, self.n_sessions = tables.n_items, tables.n_sessions
@@ -29,40 +29,40 @@ class Memory:
         self._roots = (1 / np.sqrt(tables.totals[:, _SES].astype(np.float64) + 1)).astype(np.float32)
 
     def values(self, g: Graph) -> Value:
-        """bfloat16[P, 6]."""
+        """Return bfloat16[P, 6]."""
         return g.table("pair_values", self._tables.values.view(BFLOAT16))
 
     def neighbors(self, g: Graph) -> Value:
-        """int32[P]."""
+        """Return int32[P]."""
         return g.table("pair_neighbors", self._tables.neighbors)
 
     def latest(self, g: Graph) -> Value:
-        """int32[P]."""
+        """Return int32[P]."""
         return g.table("pair_latest", self._tables.latest)
 
     def postings(self, g: Graph) -> Value:
-        """int32[..]."""
+        """Return int32[..]."""
         return g.table("postings", self._tables.postings)
 
     def session_items(self, g: Graph) -> Value:
-        """int32[..], of consecutive clicks on one item the first."""
+        """Return int32[..]: of consecutive clicks on one item only the first."""
         return g.table("session_items", self._session_items)
 
     def totals(self, g: Graph) -> Value:
-        """float32[N, 6]."""
+        """Return float32[N, 6]."""
         return g.table("pair_totals", self._tables.totals)
 
     def counts(self, g: Graph) -> Value:
-        """int32[N, 5]."""
+        """Return int32[N, 5]."""
         return g.table("item_counts", self._tables.counts)
 
     def root(self, g: Graph, items: Value) -> Value:
-        """float32[..]: 1 / sqrt(total of `ses` + 1) of items."""
+        """Return float32[..]: 1 / sqrt(total of `ses` + 1) of items."""
         return g.table("item_roots", self._roots, FLOAT).at(items)
 
 
 def without_repeats(items: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sessions in which consecutive clicks on one item are one click."""
+    """Return sessions in which consecutive clicks on one item are one click."""
     kept = np.ones(len(items), bool)
     kept[1:] = items[1:] != items[:-1]
     begins = offsets[:-1]

@@ -1,4 +1,4 @@
-"""Candidates and features that come of wall-clock time.
+"""Candidates and features of the trends.
 
 Axes: n own items (the latest 10), M entries of their rows, C candidates.
 """
@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.memory_reference.trends import FIRST_PAIR_LANE, ITEM_LANES, OWN, PAIR_LANES, PRE_LANES, RISING
 from mtaw_fast.export.whole import moment as then
 from mtaw_fast.export.whole.moment import DAY, HOUR, QUARTER, Moment, TrendArrays, lanes_of
 from mtaw_fast.export.whole.nodes import BOOL, DOUBLE, FLOAT, INT, LONG, Graph, Value
 from mtaw_fast.export.whole.own import Own
 from mtaw_fast.export.whole.ragged import ascending, entries, summed
+from mtaw_fast.memory.constants import FIRST_PAIR_LANE, ITEM_LANES, OWN, PAIR_LANES, PRE_LANES, RISING
 
-_POPULAR = 100  # rising items whose popularity counts in the pre-score
+_POPULAR = 100  # rising items whose popularity is part of the pre-score
 _DECAY = 0.75  # of own items, by their place
 _PAIRS = 2 * PAIR_LANES
 _ITEM_LANES_SHOWN, _LAST_SHOWN, _OWN_SHOWN = (1, 2, 3, 4, 5), (0, 1, 2, 3), (1, 3)
 
 
 class Trending:
-    """The rows of the own items at the moment, from which candidates and features are made."""
+    """Makes candidates and features from the rows of the own items at the moment."""
 
     def __init__(self, g: Graph, own: Own, when: Moment, trends: TrendArrays) -> None:
         self._g, self._when, self._trends = g, when, trends
@@ -42,7 +42,7 @@ class Trending:
         self._pre = (raw * g.joined(by, by * 0.5, axis=1).at(found.row)).reduced("Sum", 1)  # [M]
 
     def candidates(self, allowed: Value, most: int) -> Value:
-        """int32[..], distinct: the `most` best of the allowed ones by pre-score, and the rising ones."""
+        """Return int32[..], distinct: the `most` best allowed items by pre-score, and the rising ones."""
         g, trends = self._g, self._trends
         ids, counts = trends.rising
         popular = g.constant(ids[:_POPULAR])
@@ -52,10 +52,10 @@ class Trending:
             per.cut(ITEM_LANES + QUARTER, ITEM_LANES + QUARTER + 1) * 0.8 * decay[0]
         )
         clicked = g.constant(counts[:_POPULAR, 1]) * (per.cut(HOUR, HOUR + 1) * 0.3 * decay[1])
-        met = g.joined(self._own, self.neighbors, popular)
+        found = g.joined(self._own, self.neighbors, popular)
         terms = g.joined(self._own.to(FLOAT) * 0.0, self._pre, later + clicked)
         n_items = trends.rows.offsets.size - 1
-        items, slots = ascending(g, met, n_items)
+        items, slots = ascending(g, found, n_items)
         score = summed(g, items.size(), slots, terms.column(1), 1).flat()
         own = g.full(items.size(), 0, BOOL).scattered(slots.cut(0, self._own.size()), g.full(self._own.size(), 1, BOOL))
         fine = allowed.at(items) & ~own & (score > 0.0)
@@ -69,14 +69,14 @@ class Trending:
         return ascending(g, g.joined(chosen, more), n_items)[0]
 
     def query_features(self) -> dict[str, Value]:
-        """float32[1] by name; the times of the clicks themselves are unknown here."""
+        """Return float32[1] by name; the times of the session's clicks are unknown here."""
         g, when = self._g, self._when
         last = self._own.cut(0, 1)
         counts = then.item_counts(g, last, when, self._trends).flat()
         hour = ITEM_LANES + HOUR
         everything = when.everything
         nothing = everything.cut(0, 1) * 0.0
-        sine, cosine = then.hour_of(g, when.asked)
+        sine, cosine = then.hour_of(g, when.requested)
         first, _ = then.ages(g, last, when, self._trends)
         return {
             "t_gap": nothing,
@@ -92,7 +92,7 @@ class Trending:
         }
 
     def features(self, candidates: Value, n_items: int) -> tuple[list[str], Value]:
-        """Names, and float32[C, 25], of candidates int32[C]."""
+        """Return names, and float32[C, 25] of candidates int32[C]."""
         g, when = self._g, self._when
         counts = then.item_counts(g, candidates, when, self._trends)  # [C, 14]
         everything = when.everything + 1.0
@@ -115,25 +115,25 @@ class Trending:
         names: list[str] = []
         columns: list[Value] = []
 
-        def take(values: Value, shown: tuple[int, ...], of: str, name: str) -> None:
+        def add(values: Value, shown: tuple[int, ...], of: str, name: str) -> None:
             names.extend(f"{name}_{lane}" for lane in shown)
             columns.append(values.at(g.constant(lanes_of(shown, of)), 1))
 
-        take(shares, _ITEM_LANES_SHOWN, "all", "t_all")
-        take(shares, _ITEM_LANES_SHOWN, "later", "t_later")
-        take(last_shares, _LAST_SHOWN, "fwd", "t_fwd_last")
-        take(last_shares, _LAST_SHOWN, "bwd", "t_bwd_last")
-        take(own_shares, _OWN_SHOWN, "fwd", "t_fwd")
-        take(own_shares, _OWN_SHOWN, "bwd", "t_bwd")
+        add(shares, _ITEM_LANES_SHOWN, "all", "t_all")
+        add(shares, _ITEM_LANES_SHOWN, "later", "t_later")
+        add(last_shares, _LAST_SHOWN, "fwd", "t_fwd_last")
+        add(last_shares, _LAST_SHOWN, "bwd", "t_bwd_last")
+        add(own_shares, _OWN_SHOWN, "fwd", "t_fwd")
+        add(own_shares, _OWN_SHOWN, "bwd", "t_bwd")
         names += ["t_pre", "t_first", "t_last"]
         columns += [pre + popularity + 1e-5, first / 60.0 + 1.0, latest + 1.0]
         return names, g.joined(*columns, axis=1).log()
 
     def _sums(self, candidates: Value, n_items: int) -> tuple[Value, Value, Value]:
-        """Of candidates: the pairs with the last own item and with all, float32[C, 10], and their pre-score [C, 1]."""
+        """Return the candidates' pairs with the last own item and with all, float32[C, 10], and pre-scores [C, 1]."""
         g = self._g
-        nobody = g.full(g.constant(np.array([n_items])), -1, INT)
-        slots = nobody.scattered(candidates, g.counted(candidates.size(), INT)).at(self.neighbors)
+        none = g.full(g.constant(np.array([n_items])), -1, INT)
+        slots = none.scattered(candidates, g.counted(candidates.size(), INT)).at(self.neighbors)
         kept = g.places(slots >= 0)
         values, rows = self._values.at(kept), self._row.at(kept)
         is_last = rows.same(0).to(FLOAT).column(1)
@@ -142,7 +142,7 @@ class Trending:
         return sums.cut(0, _PAIRS, 1), sums.cut(_PAIRS, 2 * _PAIRS, 1), sums.cut(2 * _PAIRS, 2 * _PAIRS + 1, 1)
 
     def _since_listing(self, lane: int) -> Value:
-        """float32[1]: how much of a sum at the newest click is left."""
+        """Return float32[1]: the share of a sum at the newest click that remains."""
         g, trends = self._g, self._trends
         age = (g.constant(np.array(trends.newest)) - self._when.now).to(DOUBLE) / float(trends.lives[lane])
         return g.op("Pow", g.constant(np.float64(2)), age, dtype=DOUBLE).to(FLOAT)

@@ -1,4 +1,4 @@
-"""A trained model in a folder that processes map and share."""
+"""A bundle: a trained model in a folder, which processes map into memory and share."""
 
 from mtaw_fast.bundle.bundle import Bundle
 from mtaw_fast.bundle.writer import bundle_lock, refuse_existing

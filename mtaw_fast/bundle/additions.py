@@ -1,4 +1,4 @@
-"""Adding to a bundle that others are reading: the new files first, the manifest that names them last."""
+"""Add parts to a bundle while others read it: new files first, then the manifest that names them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mtaw_fast.storage.files import read_json, write_json
 
 @dataclass(frozen=True, slots=True)
 class Addition:
-    """A file to add. kind: the extension of its name. write: writes it durably to a path."""
+    """A file to add. kind: its file extension. write: writes it durably to a path."""
 
     kind: str
     write: Callable[[Path], None]
@@ -27,8 +27,10 @@ def replace_part(
     built_from: Mapping[str, Any],
     addition: tuple[str, Callable[[Path], None], Mapping[str, Any]] | None,
 ) -> None:
-    """`replace_parts` for a single one; addition: (kind, write, the manifest's entry about it, under the part's name),
-    or None to take the part away."""
+    """Replace or remove (addition None) a single part; see `replace_parts`.
+
+    addition: (kind, write, the manifest's entry about it, stored under the part's name).
+    """
     if addition is None:
         replace_parts(folder, built_from, {part: None}, {part: None})
     else:
@@ -42,31 +44,31 @@ def replace_parts(
     additions: Mapping[str, Addition | None],
     about: Mapping[str, Mapping[str, Any] | None],
 ) -> None:
-    """Put parts into a live bundle in the place of earlier ones, all at once; None takes a part away.
+    """Replace parts of a bundle in use, all at once; None removes a part.
 
-    built_from: the manifest of the bundle that they were made for. additions: by part, each of ADDED_PARTS. about: the
-    manifest's entries about them, by the entry's name.
+    built_from: the manifest of the bundle that the parts were made for. additions: by part, each one of ADDED_PARTS.
+    about: the manifest's entries about them, by the entry's name.
 
-    A reader sees the bundle with all old parts or with all new ones; a kill at any moment leaves one of them, a
-    failure leaves the old one. Raises BundleError where the bundle was replaced since, is being written by somebody
-    else, or the disk is full.
+    A reader sees the bundle with all old parts or with all new ones. A kill at any moment leaves one of the two, a
+    failure leaves the old one. Raises BundleError if the bundle was replaced meanwhile, is being written by another
+    process, or the disk is full.
     """
     for part in additions:
         if part not in ADDED_PARTS:
-            raise ValueError(f"{part!r} is no part that can be added; see ADDED_PARTS")
+            raise ValueError(f"{part!r} cannot be added; see ADDED_PARTS")
     with bundle_lock(folder):
         manifest = read_json(folder / MANIFEST, BundleError)
         if _model(manifest) != _model(built_from):
             what = ", ".join(about)
             raise BundleError(f"{folder} was replaced while its {what} was being made; export it again")
         old = named_files(folder)
-        fresh: list[Path] = []
-        with undone_on_failure(folder, fresh):
+        created: list[Path] = []
+        with undone_on_failure(folder, created):
             files = {name: entry for name, entry in manifest["files"].items() if name not in additions}
             updated = {name: value for name, value in manifest.items() if name not in about} | {"files": files}
             for part, addition in additions.items():
                 if addition is not None:
-                    files[part] = write_file(folder, part, addition.kind, addition.write, fresh)
+                    files[part] = write_file(folder, part, addition.kind, addition.write, created)
             if any(additions.values()):
                 flush_folder(folder)
             updated |= {name: dict(entry) for name, entry in about.items() if entry is not None}
@@ -75,7 +77,7 @@ def replace_parts(
 
 
 def _model(manifest: Any) -> Any:
-    """What identifies all of a bundle that additions are made from; None where the manifest does not name it."""
+    """Return the hashes of all parts that additions are made from; None if the manifest does not have them."""
     try:
         own = {part: entry["sha256"] for part, entry in manifest["files"].items() if part not in ADDED_PARTS}
         return own if "weights" in own else None

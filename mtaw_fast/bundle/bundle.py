@@ -1,17 +1,17 @@
 """A trained model in a folder: everything that serving needs, mapped into memory and shared by processes.
 
-    manifest.json                   what it is, how it was made, the SHA-256 of every file
+    manifest.json                   format, settings, metrics, how it was made, the SHA-256 of every file
     weights-<hash>.safetensors      the model's arrays, float32
     catalog-<hash>.safetensors      float32[N, d] L2-normalized item embeddings
     items-<hash>.safetensors        the external ids
     popularity-<hash>.safetensors   int64[N] clicks of each item in the training sessions; int32[N] the items by them
-    scan-<hash>.safetensors         the catalog's int8 codes for the exact scanner; older bundles have none
-    memory-<hash>.safetensors       tables of the session memory, and
-    ranker-<hash>.safetensors       its ranker: where the model was trained with one
-    times-<hash>.safetensors        int64[T] when the memory's clicks were: where the data set has times
-    trends-<hash>.safetensors       what these times say, decayed: where the ranker reads it
-    learned-<hash>.safetensors      how far it has learned from a log of events: where it has
-    index-<hash>.faiss, encoder-<hash>.onnx, ..     what export adds (`bundle.format.ADDED_PARTS`)
+    scan-<hash>.safetensors         the catalog's int8 codes for the native index; not in format 1
+    memory-<hash>.safetensors       tables of the session memory, if the model was trained with one
+    ranker-<hash>.safetensors       the ranker of the session memory
+    times-<hash>.safetensors        int64[T] times of the memory's clicks, if the data set has times
+    trends-<hash>.safetensors       decayed clicks by these times, if the ranker uses them
+    learned-<hash>.safetensors      how far it has learned from a log of events, if it has
+    index-<hash>.faiss, encoder-<hash>.onnx, ..     added by export (`bundle.format.ADDED_PARTS`)
 
 The manifest is replaced last and atomically, so a reader sees the old bundle or the new one.
 """
@@ -37,18 +37,16 @@ from mtaw_fast.model.model import Model
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bundle:
-    """A model in a folder; every array of it is a read-only memory map that processes share.
+    """A model in a folder; every array is a read-only memory map that processes share.
 
-    The model's parts are attributes of the bundle too, by the same names.
+    The model's parts are attributes of the bundle too, with the same names.
 
     Attributes
     ----------
     folder : Path
-        Where it lies.
     manifest : mapping
-        What `manifest.json` said when the bundle was loaded.
+        The content of `manifest.json` when the bundle was loaded.
     model : Model
-        What ranks.
     """
 
     folder: Path
@@ -71,19 +69,18 @@ class Bundle:
         Parameters
         ----------
         folder : path
-            Made if missing; other files in it stay.
+            Created if missing; other files in it stay.
         model : Model
-            What to keep.
         metrics : mapping of JSON values
-            What training measured, for the record.
+            The results of the training, for the record.
         dataset : mapping of JSON values
             Name and fingerprint of the data set, for the record.
         overwrite : bool, default False
-            Whether a bundle that is there already may be replaced.
+            Whether an existing bundle may be replaced.
         about : mapping of JSON values, default {}
-            Further entries of the manifest.
+            More entries of the manifest.
         instead_of : Bundle, optional
-            What the model was made from: another one in the folder by now is not replaced.
+            The bundle that the model was made from; if the folder contains another one by now, it is not replaced.
 
         Returns
         -------
@@ -93,10 +90,10 @@ class Bundle:
         Raises
         ------
         UsageError
-            Where a bundle exists and `overwrite` is not set, or the folder holds something else.
+            If a bundle exists and `overwrite` is not set, or the folder contains something else.
         BundleError
-            On parts that do not fit together, a weight that is not finite, a full disk, another process that is
-            writing the same bundle, or one that has put another in its place. Nothing is left behind.
+            If parts do not fit together, a weight is not finite, the disk is full, or another process writes or has
+            replaced the same bundle. Nothing is left behind.
         """
         folder = Path(folder)
         replaced = None if instead_of is None else instead_of.manifest
@@ -114,32 +111,32 @@ class Bundle:
         folder : path
             What `save` wrote.
         verify : bool, default True
-            Whether to pass over the data: hashes, and what no hash tells (`bundle.verify`).
+            Whether to check the data: file hashes and the values (`bundle.verify`).
         mapping : {'copy', 'map'}, optional
-            'copy' holds sealed copies of the files, which processes share; 'map' maps the files themselves, which
-            nobody may write into then. None goes by MTAW_MAPPING, and copies where that is not set.
+            'copy' makes sealed copies of the files in memory, which processes share. 'map' maps the files themselves;
+            nobody may write into them then. The default is MTAW_MAPPING, or 'copy'.
 
         Returns
         -------
         Bundle
-            The old one or the new one, where another process replaces it meanwhile.
+            The old one or the new one if another process replaces it meanwhile.
 
         Raises
         ------
         BundleError
-            Where it is missing, damaged, inconsistent or of a newer format.
+            If it is missing, damaged, inconsistent or of a newer format.
         """
         folder = Path(folder)
         return Bundle(folder, *read_bundle(folder, verify, mapping))
 
     def file(self, part: str) -> Path | None:
-        """The path of the file that holds `part`, or None where the bundle has no such part."""
+        """Return the path of the file of `part`; None if the bundle has no such part."""
         entry = self.manifest["files"].get(part)
         return None if entry is None else self.folder / entry["file"]
 
     @property
     def metrics(self) -> Mapping[str, Any]:
-        """What training measured, as given to `save`."""
+        """The results of the training, as given to `save`."""
         return self.manifest["metrics"]
 
     @property

@@ -1,4 +1,4 @@
-"""What a bundle consists of: the parts, their names, and what identifies the model in them."""
+"""The format of a bundle: its parts, their names, and the hash that identifies its model."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 FORMAT = "mtaw_fast bundle"
 FORMAT_VERSION = 3
-# 1: text ids by sorted BLAKE2b hashes (`data.item_ids`). 2: settings without groups, other names of arrays.
+# 1: text ids by sorted BLAKE2b hashes (`data.item_ids`). 2: flat settings (`config.former_names`), other array names.
 READABLE_VERSIONS = (1, 2, 3)
 MANIFEST = "manifest.json"
 PARTS = ("weights", "catalog", "items", "popularity")
 OPTIONAL_PARTS = ("scan",)
 MEMORY_PARTS = ("memory", "ranker")  # both or neither
 LEARNED_PARTS = ("learned",)
-TIMES_PARTS = ("times", "trends")  # beside `memory`, where its clicks have times
-# The ONNX graphs that export adds, float32 under the plain name; *_data: arrays that are too large for one file.
+TIMES_PARTS = ("times", "trends")  # together with `memory`, if its clicks have times
+# The ONNX graphs that export adds, float32 under the plain name; *_data: arrays that are too large for the graph file.
 GRAPHS = ("encoder", "recommender")
 VARIANTS = ("float32", "fp16", "int8")
 GRAPH_PARTS = {
@@ -31,11 +31,11 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def model_hash(manifest: Mapping[str, Any]) -> str:
-    """64 hex digits that name the trained model of a bundle: a SHA-256 over those of its own parts."""
+    """Return the SHA-256 (64 hex digits) over the hashes of PARTS, which identifies a bundle's trained model."""
     digests = [str(manifest["files"][part]["sha256"]) for part in PARTS]
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def is_plain_name(name: object) -> bool:
-    """Whether a manifest may name this file: no separators, no '..', not hidden."""
+    """Return whether a manifest may name this file: no separators, no '..', not hidden."""
     return isinstance(name, str) and _PLAIN_NAME.fullmatch(name) is not None and ".." not in name

@@ -1,4 +1,4 @@
-"""Reading a bundle: the manifest first, then every part that it names, checked before anything follows it."""
+"""Read a bundle: the manifest first, then every part that it names; all of it is checked before use."""
 
 from __future__ import annotations
 
@@ -31,32 +31,32 @@ from mtaw_fast.kernels.native.scan import check_quantized
 from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.memory.trends import TrendTables
-from mtaw_fast.model.checks import check_array, check_memory, check_weights
+from mtaw_fast.model.checks import RETRAIN, check_array, check_memory, check_weights
 from mtaw_fast.model.model import Model, most_clicked_first
 from mtaw_fast.storage.files import open_regular, read_json, sha256_of
 from mtaw_fast.storage.sealed_file import SealedFile
 from mtaw_fast.storage.tensor_file import map_tensors, open_sealed_tensors
 from mtaw_fast.system.cpus import usable_cpus
 
-_ATTEMPTS = 5  # a reader that meets a bundle in mid-replacement starts again with the new manifest
+_ATTEMPTS = 5  # if the bundle is replaced during a read, the read starts again with the new manifest
 
 
 def read_bundle(folder: Path, verify: bool, mapping: str | None) -> tuple[dict[str, Any], Model]:
-    """The manifest in `folder` and the model that it names; see `Bundle.load`."""
+    """Read the manifest in `folder` and the model that it names; see `Bundle.load`."""
     for attempt in range(_ATTEMPTS + 1):
         before = _stamp(folder / MANIFEST)
         manifest = read_manifest(folder)
         try:
             return manifest, _read_model(folder, manifest, verify, mapping)
         except BundleError:
-            # Only a bundle that was replaced meanwhile is worth another try.
+            # Try again only if the bundle was replaced meanwhile.
             if attempt == _ATTEMPTS or _stamp(folder / MANIFEST) == before:
                 raise
     raise AssertionError("the last attempt returns or raises")
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
-    """What tells a file from one that was put in its place, though it reads the same; None where there is none."""
+    """Return what changes when a file is replaced, even by an equal one; None without a file."""
     try:
         status = path.stat()
     except OSError:
@@ -65,11 +65,11 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 class LaterFormatError(BundleError):
-    """A bundle of a format that only a later release reads: whole, as far as this one can tell."""
+    """A bundle of a format that only a later release reads."""
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """A bundle's manifest alone; raises BundleError where the folder has none, or one of another format."""
+    """Read a bundle's manifest alone. Raises BundleError if the folder has none, or one of another format."""
     manifest = read_json(
         folder / MANIFEST, lambda why: BundleError(f"{why}; is {folder} a folder made by 'mtaw-fast train'?")
     )
@@ -80,7 +80,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         later = type(version) is int and version > max(READABLE_VERSIONS)
         raise (LaterFormatError if later else BundleError)(
             f"{folder} has bundle format {shown(version)}, this release reads "
-            f"{' and '.join(map(str, READABLE_VERSIONS))}; upgrade mtaw-fast or train the bundle anew"
+            f"{', '.join(map(str, READABLE_VERSIONS[:-1]))} and {READABLE_VERSIONS[-1]}; upgrade mtaw-fast or {RETRAIN}"
         )
     return manifest
 
@@ -95,26 +95,26 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
         n_items, d, values = manifest["n_items"], manifest["d"], dict(manifest["config"])
         dict(manifest["metrics"]), dict(manifest["dataset"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BundleError(f"{where} is damaged ({type(error).__name__}: {error}); train the bundle anew") from None
+        raise BundleError(f"{where} is damaged ({type(error).__name__}: {error}); {RETRAIN}") from None
     try:
         config = Config.from_dict(values)
     except UsageError as error:
-        raise BundleError(f"{where}: {error}; upgrade mtaw-fast or train the bundle anew") from None
+        raise BundleError(f"{where}: {error}; upgrade mtaw-fast or {RETRAIN}") from None
     if type(n_items) is not int or n_items < 1 or d != config.model.embedding_dim:
-        raise BundleError(f"{where} contradicts itself (n_items {shown(n_items)}, d {shown(d)}); train the bundle anew")
+        raise BundleError(f"{where} contradicts itself (n_items {shown(n_items)}, d {shown(d)}); {RETRAIN}")
     for part in PARTS:
         if part not in files:
-            raise BundleError(f"{where} names no '{part}' file; train the bundle anew")
+            raise BundleError(f"{where} names no '{part}' file; {RETRAIN}")
     for part, file in files.items():
         if not is_plain_name(file.name):
             raise BundleError(
-                f"{where}: the {shown(part)} file has a path for a name ({shown(file.name)}); do not trust this bundle"
+                f"{where}: the {shown(part)} file is named by a path ({shown(file.name)}); do not trust this bundle"
             )
         if file.size is not None and (type(file.size) is not int or file.size < 0):
-            raise BundleError(f"{where} states {shown(file.size)} bytes for {shown(part)}; train the bundle anew")
+            raise BundleError(f"{where} states {shown(file.size)} bytes for {shown(part)}; {RETRAIN}")
     try:
-        held = _hold(folder, files, verify, mapping)
-        arrays = {part: map_tensors(held[part]) for part in (*PARTS, *OPTIONAL_PARTS, "times") if part in held}
+        opened = _open_files(folder, files, verify, mapping)
+        arrays = {part: map_tensors(opened[part]) for part in (*PARTS, *OPTIONAL_PARTS, "times") if part in opened}
     except DataError as error:
         raise BundleError(str(error)) from None
     check_weights(str(folder), arrays["weights"], config, n_items)
@@ -135,15 +135,15 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
     except DataError as error:
         raise BundleError(f"{folder}: {error}") from None
     if len(ids) != n_items:
-        raise BundleError(f"{folder} has {len(ids)} item ids for {n_items} items; train the bundle anew")
-    memory, ranker_net = _memory(folder, held, n_items)
-    learned = _learned(folder, held, n_items, memory)
+        raise BundleError(f"{folder} has {len(ids)} item ids for {n_items} items; {RETRAIN}")
+    memory, ranker_net = _read_memory(folder, opened, n_items)
+    log_progress = _read_log_progress(folder, opened, n_items, memory)
     try:
-        trends = TrendTables.load(held["trends"]) if "trends" in held else None
+        trends = TrendTables.load(opened["trends"]) if "trends" in opened else None
     except DataError as error:
         raise BundleError(f"{folder}: {error}") from None
     model = Model(
-        config, arrays["weights"], ids, popularity, item_vectors, most_clicked, scan, memory, ranker_net, learned,
+        config, arrays["weights"], ids, popularity, item_vectors, most_clicked, scan, memory, ranker_net, log_progress,
         arrays.get("times", {}).get("times"), trends,
     )  # fmt: skip
     model.check(str(folder))
@@ -152,75 +152,80 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
     return model
 
 
-def _memory(folder: Path, held: Mapping[str, SealedFile], n_items: int) -> tuple[MemoryTables | None, RankerNet | None]:
-    """The session memory's tables and ranker; neither where the bundle has none."""
+def _read_memory(
+    folder: Path, opened: Mapping[str, SealedFile], n_items: int
+) -> tuple[MemoryTables | None, RankerNet | None]:
+    """Read the session memory's tables and ranker, if the bundle has them."""
     try:
-        memory = MemoryTables.load(held["memory"]) if "memory" in held else None
-        ranker_net = RankerNet.load(held["ranker"]) if "ranker" in held else None
+        memory = MemoryTables.load(opened["memory"]) if "memory" in opened else None
+        ranker_net = RankerNet.load(opened["ranker"]) if "ranker" in opened else None
     except DataError as error:
         raise BundleError(str(error)) from None
     check_memory(str(folder), memory, ranker_net, n_items)
     return memory, ranker_net
 
 
-def _learned(
-    folder: Path, held: Mapping[str, SealedFile], n_items: int, memory: MemoryTables | None
+def _read_log_progress(
+    folder: Path, opened: Mapping[str, SealedFile], n_items: int, memory: MemoryTables | None
 ) -> LogProgress | None:
-    """What the bundle has learned from a log; None where it never did."""
-    if "learned" not in held:
+    """Read how far the bundle has learned from a log; None if it never did."""
+    if "learned" not in opened:
         return None
     try:
-        learned = LogProgress.load(held["learned"])
-        learned.check(n_items, 0 if memory is None else memory.n_sessions)
+        progress = LogProgress.load(opened["learned"])
+        progress.check(n_items, 0 if memory is None else memory.n_sessions)
     except DataError as error:
         raise BundleError(f"{folder}: {error}") from None
-    return learned
+    return progress
 
 
 def _most_clicked(folder: Path, arrays: Mapping[str, np.ndarray], verify: bool) -> np.ndarray:
-    """The items by popularity: the bundle's, or made here where an older one lacks it."""
+    """Return the items by popularity; an older bundle lacks them, so they are computed here."""
     popularity, order = arrays["popularity"], arrays.get("most_clicked")
     if order is None:
         return most_clicked_first(popularity)
     check_array(str(folder), "most_clicked", order, np.int32, popularity.shape)
     if order.min() < 0 or order.max() >= len(order) or (verify and not _descends(popularity[order], order)):
-        raise BundleError(f"{folder}: 'most_clicked' is not the order of 'popularity'; train the bundle anew")
+        raise BundleError(f"{folder}: 'most_clicked' is not the order of 'popularity'; {RETRAIN}")
     return order
 
 
 def _descends(clicks: np.ndarray, ids: np.ndarray) -> bool:
-    """Whether clicks int64[N] fall and equal ones go by rising id: no id can then stand there twice."""
-    falls = clicks[1:] < clicks[:-1]
-    return bool((falls | ((clicks[1:] == clicks[:-1]) & (ids[1:] > ids[:-1]))).all())
+    """Return whether clicks int64[N] descend and equal ones have ascending ids; then no id occurs twice."""
+    less = clicks[1:] < clicks[:-1]
+    return bool((less | ((clicks[1:] == clicks[:-1]) & (ids[1:] > ids[:-1]))).all())
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """What a manifest says of a file; the size is missing in older ones."""
+    """A file as named by a manifest; older manifests have no size."""
 
     name: str
     digest: str
     size: int | None
 
 
-def _hold(folder: Path, files: Mapping[str, _File], verify: bool, mapping: str | None) -> dict[str, SealedFile]:
-    """The files that are served from, held for good. All are checked to be there, of their size and, with `verify`, of
-    their hash (in parallel threads); what is served has been hashed itself, not a file that may have changed since.
+def _open_files(folder: Path, files: Mapping[str, _File], verify: bool, mapping: str | None) -> dict[str, SealedFile]:
+    """Open the files that serving needs, by part.
 
-    Raises DataError naming the first that is not as it should be.
+    Every file of the manifest is checked to exist with its size and, with `verify`, its hash (in parallel threads).
+    The hash is that of the opened bytes, not of a file that may have changed since. Raises DataError naming the first
+    file that is wrong.
     """
     served = (*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS, *TIMES_PARTS, *LEARNED_PARTS)
 
-    def look(part: str) -> SealedFile | None:
+    def open_one(part: str) -> SealedFile | None:
         file = files[part]
         path = folder / file.name
         if part not in served:
             os.close(open_regular(path, DataError, file.size))
-        held = open_sealed_tensors(path, size=file.size, mapping=mapping) if part in served else None
-        if verify and file.digest != (sha256_of(path) if held is None else hashlib.sha256(held.data.data).hexdigest()):
-            raise DataError(f"{path} is damaged (its SHA-256 differs); restore it or train the bundle anew")
-        return held
+        found = open_sealed_tensors(path, size=file.size, mapping=mapping) if part in served else None
+        if verify:
+            digest = sha256_of(path) if found is None else hashlib.sha256(found.data.data).hexdigest()
+            if file.digest != digest:
+                raise DataError(f"{path} is damaged (its SHA-256 differs); restore it or {RETRAIN}")
+        return found
 
     with ThreadPoolExecutor(max_workers=min(len(files), usable_cpus())) as pool:
-        found = dict(zip(files, pool.map(look, files), strict=True))
-    return {part: held for part, held in found.items() if held is not None}
+        opened = zip(files, pool.map(open_one, files), strict=True)
+        return {part: one for part, one in opened if one is not None}

@@ -1,4 +1,4 @@
-"""Writing a bundle so that a kill at any moment leaves a whole one: new files, then the manifest, then the broom."""
+"""Write a bundle so that a kill at any moment leaves a whole one: new files, then the manifest, then the clean-up."""
 
 from __future__ import annotations
 
@@ -35,19 +35,18 @@ from mtaw_fast.model.model import Model
 from mtaw_fast.storage.files import check_writable, folder_lock, read_json, sha256_of, write_json
 from mtaw_fast.storage.tensor_file import write_tensors
 
-# Whatever an interrupted save can leave: hashed files no manifest names, drafts, temporary files.
+# The files that an interrupted save can leave: hashed files that no manifest names, drafts, temporary files.
 _OURS = "|".join((*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS, *LEARNED_PARTS, *TIMES_PARTS, *ADDED_PARTS))
 _KINDS = "safetensors|faiss|onnx|bin"
-_LITTER = re.compile(
+_LEFTOVER = re.compile(
     rf"({_OURS})-[0-9a-f]{{16}}\.({_KINDS})|\.+({_OURS})\.({_KINDS})\.draft.*|\.manifest\.json\..*\.tmp"
 )
 
 
 def refuse_existing(folder: Path, overwrite: bool = False) -> None:
-    """Raise UsageError where `folder` cannot take a new bundle, BundleError where nothing can be written there.
+    """Raise UsageError if `folder` cannot take a new bundle, BundleError if nothing can be written there.
 
-    It is refused where it is a file, holds a manifest of another kind, or already holds a bundle and `overwrite` is
-    not set.
+    It is refused if it is a file, contains a manifest of another kind, or contains a bundle and `overwrite` is not set.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; choose a folder for the bundle")
@@ -58,15 +57,17 @@ def refuse_existing(folder: Path, overwrite: bool = False) -> None:
     try:
         manifest = read_json(manifest_path, BundleError)
     except BundleError:
-        manifest = {"format": FORMAT}  # a damaged manifest: overwriting is the mend
+        manifest = {"format": FORMAT}  # a damaged manifest: overwriting repairs it
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise UsageError(f"{folder} holds something else than a bundle; choose another folder")
+        raise UsageError(f"{folder} contains something other than a bundle; choose another folder")
     if not overwrite:
-        raise UsageError(f"{folder} already holds a bundle; pass --overwrite (overwrite=True) or choose another folder")
+        raise UsageError(
+            f"{folder} already contains a bundle; pass --overwrite (overwrite=True) or choose another folder"
+        )
 
 
 def bundle_lock(folder: Path) -> contextlib.AbstractContextManager[None]:
-    """Hold the sole right to write into the bundle `folder` (made if missing); BundleError where another has it."""
+    """Lock the bundle `folder` (created if missing) for writing; BundleError if another process has the lock."""
     return folder_lock(folder, BundleError)
 
 
@@ -96,18 +97,18 @@ def save_bundle(
         if replaced is not None and read_json(folder / MANIFEST, BundleError) != replaced:
             raise BundleError(f"{folder} was changed by another process since it was read; run the command again")
         old = named_files(folder)
-        fresh: list[Path] = []
-        with undone_on_failure(folder, fresh):
-            files = {part: write_part(folder, part, arrays, fresh) for part, arrays in parts.items()}
+        created: list[Path] = []
+        with undone_on_failure(folder, created):
+            files = {part: write_part(folder, part, arrays, created) for part, arrays in parts.items()}
             if model.memory is not None and model.ranker_net is not None:
-                files["memory"] = write_file(folder, "memory", "safetensors", model.memory.save, fresh)
-                files["ranker"] = write_file(folder, "ranker", "safetensors", model.ranker_net.save, fresh)
+                files["memory"] = write_file(folder, "memory", "safetensors", model.memory.save, created)
+                files["ranker"] = write_file(folder, "ranker", "safetensors", model.ranker_net.save, created)
             if model.clicked_at is not None:
-                files["times"] = write_part(folder, "times", {"times": model.clicked_at}, fresh)
+                files["times"] = write_part(folder, "times", {"times": model.clicked_at}, created)
             if model.trends is not None:
-                files["trends"] = write_file(folder, "trends", "safetensors", model.trends.save, fresh)
+                files["trends"] = write_file(folder, "trends", "safetensors", model.trends.save, created)
             if model.log_progress is not None:
-                files["learned"] = write_file(folder, "learned", "safetensors", model.log_progress.save, fresh)
+                files["learned"] = write_file(folder, "learned", "safetensors", model.log_progress.save, created)
             flush_folder(folder)
             manifest = {
                 **about,
@@ -129,18 +130,17 @@ def save_bundle(
 
 
 @contextlib.contextmanager
-def undone_on_failure(folder: Path, fresh: list[Path]) -> Iterator[None]:
-    """Remove the files `fresh` on any failure; a full disk becomes a BundleError of one line.
+def undone_on_failure(folder: Path, created: list[Path]) -> Iterator[None]:
+    """Remove the files `created` on any failure; a full disk becomes a BundleError.
 
-    They stay where another manifest has taken the place of the one at the start, which a failure or an interrupt after
-    that does not undo. Whoever enters holds the folder's `bundle_lock`.
+    If the manifest was already replaced, the files stay. The caller has the folder's `bundle_lock`.
     """
     before = _manifest_state(folder)
     try:
         yield
     except BaseException as error:
         if _manifest_state(folder) == before:
-            for path in fresh:
+            for path in created:
                 path.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise BundleError(f"cannot write the bundle {folder}: {error.strerror}; free some space") from None
@@ -149,34 +149,36 @@ def undone_on_failure(folder: Path, fresh: list[Path]) -> Iterator[None]:
         raise
 
 
-def write_part(folder: Path, part: str, arrays: Mapping[str, np.ndarray], fresh: list[Path]) -> dict[str, Any]:
+def write_part(folder: Path, part: str, arrays: Mapping[str, np.ndarray], created: list[Path]) -> dict[str, Any]:
     """Write the arrays of one part; see `write_file`."""
-    return write_file(folder, part, "safetensors", lambda path: write_tensors(path, arrays), fresh)
+    return write_file(folder, part, "safetensors", lambda path: write_tensors(path, arrays), created)
 
 
-def write_file(folder: Path, part: str, kind: str, write: Callable[[Path], None], fresh: list[Path]) -> dict[str, Any]:
+def write_file(
+    folder: Path, part: str, kind: str, write: Callable[[Path], None], created: list[Path]
+) -> dict[str, Any]:
     """Write one file (by `write`, durably) under its content-hashed name and return the manifest's entry for it.
 
-    `fresh` gains the paths that were not there before.
+    Paths that did not exist before are appended to `created`.
     """
     draft = folder / f".{part}.{kind}.draft"
-    fresh.append(draft)
+    created.append(draft)
     write(draft)
     digest = sha256_of(draft)
     path = folder / hashed_name(part, digest, kind)
     existed = path.exists()
-    draft.rename(path)  # over an equal file of the old bundle too: that one may be damaged
-    fresh[-1:] = [] if existed else [path]
+    draft.rename(path)  # also over an equal file of the old bundle: that one may be damaged
+    created[-1:] = [] if existed else [path]
     return {"file": path.name, "sha256": digest, "bytes": path.stat().st_size}
 
 
 def hashed_name(part: str, digest: str, kind: str) -> str:
-    """The name that `write_file` gives a file with the SHA-256 `digest` (hex)."""
+    """Return the name that `write_file` gives a file with the SHA-256 `digest` (hex)."""
     return f"{part}-{digest[:16]}.{kind}"
 
 
 def flush_folder(folder: Path) -> None:
-    """Make the new names durable before the manifest that speaks of them."""
+    """Make the new file names durable before the manifest that contains them."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -185,9 +187,9 @@ def flush_folder(folder: Path) -> None:
 
 
 def _manifest_state(folder: Path) -> object:
-    """What tells one manifest of `folder` from another, and None from any; equal to nothing where nobody can tell.
+    """Return what changes when the manifest of `folder` is replaced; None without one, a unique value if unknown.
 
-    It opens nothing: the failure may be that no file can be opened.
+    It opens no file: the failure may be that no file can be opened.
     """
     try:
         status = (folder / MANIFEST).stat()
@@ -199,7 +201,7 @@ def _manifest_state(folder: Path) -> object:
 
 
 def named_files(folder: Path) -> set[str]:
-    """The files that the manifest now in `folder` names; none where there is no readable one."""
+    """Return the files that the manifest in `folder` names; none if there is no readable one."""
     try:
         manifest = read_json(folder / MANIFEST, BundleError)
         names = [entry["file"] for entry in manifest["files"].values()]
@@ -209,19 +211,19 @@ def named_files(folder: Path) -> set[str]:
 
 
 def sweep(folder: Path, old: set[str], new: set[str]) -> None:
-    """Remove the old bundle's files and the litter of interrupted saves; foreign files stay.
+    """Remove the old bundle's files and the leftovers of interrupted saves; other files stay.
 
-    Readers that have an old file mapped keep it: its bytes go when the last mapping does.
+    Readers that have an old file mapped keep it: its bytes are freed with the last mapping.
     """
     for path in list(folder.iterdir()):
-        if path.name not in new and (path.name in old or _LITTER.fullmatch(path.name)):
-            # The new bundle is whole already, so a file that cannot go is left to the next save.
+        if path.name not in new and (path.name in old or _LEFTOVER.fullmatch(path.name)):
+            # The new bundle is whole already; a file that cannot be removed is left to the next save.
             with contextlib.suppress(OSError):
                 path.unlink()
 
 
 def _commit() -> str | None:
-    """The git commit of this checkout, '-dirty' where tracked files differ; None outside a checkout."""
+    """Return the git commit of this checkout, with '-dirty' if tracked files differ; None outside a checkout."""
     root = Path(__file__).resolve().parents[2]
     top = _git(root, "rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != root:

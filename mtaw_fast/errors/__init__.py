@@ -1,11 +1,11 @@
-"""Every error that a user can meet: one line that names the thing, the place and the remedy."""
+"""The errors of the library. A message is one line: what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
 import importlib
 from types import ModuleType
 
-from mtaw_fast.errors.install_command import install_command
+from mtaw_fast.errors.install import install_command
 
 
 class MtawError(Exception):
@@ -15,13 +15,13 @@ class MtawError(Exception):
 
 
 class UsageError(MtawError):
-    """The caller asked for something that makes no sense (a bad option, argument or config value)."""
+    """An option, argument or config value is invalid."""
 
     exit_code = 2
 
 
 class ItemTypeError(UsageError):
-    """Every id of a session is of another type than the catalog's ids: text for numbers, or numbers for text."""
+    """All ids of a session are of another type than the catalog's ids: str instead of int, or int instead of str."""
 
 
 class DataError(MtawError):
@@ -33,11 +33,11 @@ class BundleError(MtawError):
 
 
 class TrainingError(MtawError):
-    """Training cannot go on (non-finite loss, a clashing run folder, a broken checkpoint)."""
+    """Training cannot continue (non-finite loss, a conflicting run folder, a broken checkpoint)."""
 
 
 class LearnError(MtawError):
-    """Events could not be kept, or what was learned could not be read."""
+    """Events could not be stored, or the learned state could not be read."""
 
 
 class MissingPackageError(MtawError):
@@ -45,15 +45,15 @@ class MissingPackageError(MtawError):
 
 
 class UnsupportedError(MtawError):
-    """No backend of an op takes these arguments; the message lists every backend's reasons."""
+    """No backend of an op accepts these arguments; the message lists every backend's reasons."""
 
 
 class DataWarning(UserWarning):
-    """Something in a log, or in what is compared with what, that makes figures other than they seem."""
+    """Something in a log or a comparison that makes the results misleading."""
 
 
 def shown(value: object, most: int = 100) -> str:
-    """`value` for a message: its repr, on one line, cut after `most` characters."""
+    """Return the repr of `value` for a message: one line, at most `most` characters."""
     text = repr(value)
     return text if len(text) <= most else f"{text[: most - 3]}..."
 

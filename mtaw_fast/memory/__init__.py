@@ -1,4 +1,4 @@
-"""The session memory: what past sessions say of the next click."""
+"""The session memory: statistics of past sessions that predict the next click."""
 
 from mtaw_fast.memory.ranker_net import RankerNet
 from mtaw_fast.memory.settings import MemorySettings

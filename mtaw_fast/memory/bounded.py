@@ -1,9 +1,9 @@
-"""The memory's tables built within a bound of memory: in one pass where that fits, else range of items by range.
+"""Build the tables within a limit of memory use: in one pass if it fits, else one range of items after the other.
 
-What a pass takes is bounded before it: 12 bytes a click and 12 a session for its copy of the sessions, 9 a click, 4 a
-session and 81 an item beside it, and of the rows that it makes 20 for each neighbor and 4 for each posting. An item
-has at most `max_neighbors` neighbors, and no more than the other clicks of its sessions. Ranges share the rows among
-them; the rest may stay, where popular items are in most sessions. Axes: N items, S sessions, T clicks.
+The memory use of a pass has a bound: 12 bytes a click and 12 a session for its copy of the sessions; 9 a click, 4 a
+session and 81 an item in addition; and 20 for each neighbor and 4 for each posting of its rows. An item has at most
+`max_neighbors` neighbors, and at most as many as its sessions have other clicks. Ranges divide the rows; the rest does
+not shrink if popular items are in most sessions. Axes: N items, S sessions, T clicks.
 """
 
 from __future__ import annotations
@@ -25,21 +25,13 @@ from mtaw_fast.storage.tensor_file import open_sealed_tensors
 
 MOST_RANGES = 256
 _SCRATCH = ".tables-"
-_SHARD = 1 << 20  # clicks that are looked through at once
+_SHARD = 1 << 20  # clicks of a shard
 _PER_CLICK, _PER_SESSION, _PER_ITEM, _PER_PAIR, _PER_POSTING = 21, 16, 81, 20, 4
 
 
 @dataclass(frozen=True, slots=True)
 class PassBytes:
-    """What one pass takes at most.
-
-    Attributes
-    ----------
-    fixed : int
-        For sessions and items.
-    rows : int
-        For neighbors and postings.
-    """
+    """A bound on the bytes of one pass. fixed: for sessions and items. rows: for neighbors and postings."""
 
     fixed: int
     rows: int
@@ -50,7 +42,7 @@ class PassBytes:
         return self.fixed + self.rows
 
     def ranges(self, limit: int) -> int:
-        """How many ranges keep within `limit` bytes; `MOST_RANGES` where no number does."""
+        """Return how many ranges stay within `limit` bytes; `MOST_RANGES` if no number does."""
         if self.total <= limit:
             return 1
         left = limit - self.fixed
@@ -58,7 +50,7 @@ class PassBytes:
 
 
 def pass_bytes(sessions: Sessions, n_items: int, settings: MemorySettings) -> PassBytes:
-    """A bound on the bytes that `MemoryTables.build` takes, its result included, from what the sessions hold."""
+    """Return a bound on the bytes that `MemoryTables.build` needs for these sessions, including its result."""
     clicks, others = np.zeros(n_items, np.int64), np.zeros(n_items, np.int64)
     for shard in _shards(sessions):
         clicks += np.bincount(shard.items, minlength=n_items)
@@ -79,7 +71,7 @@ def build_in_ranges(
     *,
     threads: int = 1,
 ) -> MemoryTables:
-    """What `MemoryTables.build` makes, to the bit, in `count` ranges of items one after the other.
+    """Return what `MemoryTables.build` does, to the bit, built in `count` ranges of items one after the other.
 
     Parameters
     ----------
@@ -90,12 +82,12 @@ def build_in_ranges(
     settings : MemorySettings, optional
         As of `MemoryTables.build`.
     count : int
-        Of the ranges; fewer where there are not so many items.
+        The number of ranges; fewer if there are fewer items.
     folder : Path
-        For files meanwhile, some twice the tables. They have no name any more once the tables are there, which
-        read the last one mapped: their memory can be given back and read again.
+        For temporary files, about twice as large as the tables. The result maps the last one, which has no name any
+        more: the system can drop its memory and read it again.
     threads : int, default 1
-        They change the time, not the bits.
+        The result does not depend on it.
 
     Returns
     -------
@@ -104,11 +96,11 @@ def build_in_ranges(
     Raises
     ------
     UsageError
-        Where `count` is below 1.
+        If `count` is below 1.
     DataError
         As `MemoryTables.build` does.
     MtawError
-        Where the files cannot be written.
+        If the files cannot be written.
     """
     if count < 1:
         raise UsageError(f"the number of item ranges must be at least 1, not {count}")
@@ -136,13 +128,13 @@ def _scratch(folder: Path) -> tempfile.TemporaryDirectory[str]:
 
 
 def remove_left(folder: Path) -> None:
-    """Remove what `build_in_ranges` has left in a folder where its process was killed."""
+    """Remove the temporary files that `build_in_ranges` leaves in a folder if its process is killed."""
     for left in folder.glob(f"{_SCRATCH}*"):
         shutil.rmtree(left, ignore_errors=True)
 
 
 def _shards(sessions: Sessions) -> Iterator[Sessions]:
-    """The sessions as views of about `_SHARD` clicks each, one at least."""
+    """Yield the sessions as views of about `_SHARD` clicks each, at least one."""
     begin = 0
     while True:
         end = int(np.searchsorted(sessions.offsets, sessions.offsets[begin] + _SHARD))

@@ -1,4 +1,4 @@
-"""How often past sessions hold two items together, from the tables."""
+"""How often two items are in the same past session, from the tables."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _SES = PAIR_KINDS.index("ses")
 
 
 def neighbors(tables: MemoryTables, item: int) -> tuple[np.ndarray, np.ndarray]:
-    """The kept neighbors of an item and the cosine with each: (int32[n], float32[n]), in the order of the tables.
+    """Return the stored neighbors of an item and the cosine with each: (int32[n], float32[n]), in the tables' order.
 
-    The cosine: sessions that hold both (`ses`) / sqrt((total of the item + 1) (total of the neighbor + 1)). No
-    neighbors where the tables do not know the item.
+    The cosine is sessions with both (`ses`) / sqrt((total of the item + 1) (total of the neighbor + 1)). An item that
+    the tables do not know has no neighbors.
     """
     if item >= tables.n_items:
         return np.empty(0, np.int32), np.empty(0, np.float32)
@@ -29,7 +29,7 @@ def neighbors(tables: MemoryTables, item: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def cosine(tables: MemoryTables, item: int, other: int) -> float:
-    """The same of one pair, whether it was kept or not: then by the latest sessions of both. 0 where none has both."""
+    """Return the cosine of one pair; if the pair is not stored, by the latest sessions of both. 0 without a session."""
     others, cosines = neighbors(tables, item)
     place = np.flatnonzero(others == other)
     if len(place) and cosines[place[0]] > 0:
@@ -41,5 +41,5 @@ def cosine(tables: MemoryTables, item: int, other: int) -> float:
 
 
 def _latest(tables: MemoryTables, item: int) -> np.ndarray:
-    """The latest sessions that hold the item: int32[..]."""
+    """Return the latest sessions with the item: int32[..]."""
     return tables.postings[tables.post_offsets[item] : tables.post_offsets[item + 1]]

@@ -1,4 +1,4 @@
-"""The memory tables as one file that can be mapped: their arrays, and the settings as another one."""
+"""The file of the memory tables, which can be mapped: their arrays, and the settings as one more array."""
 
 from __future__ import annotations
 
@@ -30,30 +30,32 @@ def write_tables(path: Path, arrays: Mapping[str, np.ndarray], settings: MemoryS
 
 
 def write_joined_tables(path: Path, pieces: Mapping[str, Sequence[np.ndarray]], settings: MemorySettings) -> None:
-    """As `write_tables`, of arrays that lie in pieces, cut along their first axis."""
+    """Do what `write_tables` does with arrays in pieces, cut along their first axis."""
     numbers = [LAYOUT, *(getattr(settings, name) for name in _FIELDS), 0]
     write_joined(path, {**pieces, _SETTINGS: [np.array(numbers, dtype=np.float64)]})
 
 
 def read_tables(path: Path | SealedFile) -> tuple[dict[str, np.ndarray], MemorySettings]:
-    """Read what `write_tables` wrote; read-only. Raises DataError where it is missing, damaged or of another layout.
+    """Read what `write_tables` wrote, read-only. Raises DataError if it is missing, damaged or of another layout.
 
-    Of the arrays, only that they are there is checked.
+    The values of the arrays are not checked.
     """
 
     def broken(reason: str) -> DataError:
-        return DataError(f"{path}: {reason}; restore the file or build the memory anew")
+        return DataError(f"{path}: {reason}; restore the file or rebuild the memory")
 
     arrays = map_tensors(path, former={"neighbours": "neighbors"})
     numbers = arrays.pop(_SETTINGS, None)
     if numbers is None or numbers.dtype != np.float64 or numbers.shape != (len(_FIELDS) + 2,):
-        raise broken("there are no settings of memory tables in it")
+        raise broken("it has no settings of memory tables")
     if numbers[0] != LAYOUT:
         raise broken(f"its layout is {numbers[0]:g}, not {LAYOUT}")
     missing, foreign = sorted(TABLES.keys() - arrays.keys()), sorted(arrays.keys() - TABLES.keys())
     if missing or foreign:
-        raise broken(f"{shown(missing[0])} is missing" if missing else f"{shown(foreign[0])} is no array of the tables")
-    # What is no whole number stays one that MemorySettings refuses.
+        raise broken(
+            f"{shown(missing[0])} is missing" if missing else f"{shown(foreign[0])} is not an array of the tables"
+        )
+    # A count that is not a whole number stays a float, which MemorySettings refuses.
     values: dict[str, Any] = {
         name: int(value) if name in _COUNTS and value.is_integer() else value
         for name, value in zip(_FIELDS, numbers[1:-1].tolist(), strict=True)

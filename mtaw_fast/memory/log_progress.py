@@ -1,4 +1,4 @@
-"""How far a model has learned from a log of events, and what of that its tables do not hold.
+"""How far a model has learned from a log of events, and the learned data that is not in its tables.
 
 Axes: L sessions that came from the log, E event ids, N items.
 """
@@ -17,52 +17,52 @@ from mtaw_fast.storage.sealed_file import SealedFile
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 
 LAYOUT = 1
-_ABOUT = "about"  # in a file: UTF-8 JSON of the layout and of what is no array
+_ABOUT = "about"  # in a file: UTF-8 JSON of the layout and of the fields that are not arrays
 _TYPES = {
     "keys": np.uint64, "sessions": np.int32, "last": np.int64, "seen": np.uint64,
     "untrained": np.int32, "removed": np.int32,
     "hidden": np.int32, "seed_items": np.int32, "seed_neighbors": np.int32, "carried": np.uint8,
 }  # fmt: skip
+_REMEDY = "rebuild it from the log"
 
 
-def _nothing(dtype: type) -> Callable[[], np.ndarray]:
+def _empty(dtype: type) -> Callable[[], np.ndarray]:
     return lambda: np.empty(0, dtype=dtype)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LogProgress:
-    """What a model knows of a log.
+    """How far a model has learned from a log.
 
     Attributes
     ----------
     log : str
         The log's identity.
     position : str
-        Every event up to here is either in the tables or carried.
+        Every event up to here is in the tables or in `carried`.
     clock : int
         Unix milliseconds of the newest event.
     keys : uint64[L]
-        Ascending: which session ids (`online.state.session_tracker.key_of`) are in the tables.
+        Keys of the session ids in the tables (`online.state.session_tracker.key_of`), ascending.
     sessions : int32[L]
-        Their places there.
+        Their places in the tables.
     last : int64[L]
         Unix milliseconds of their last clicks.
     seen : uint64[E]
-        Ids of the latest events, oldest first: one that comes again is not counted.
+        Ids of the latest events, oldest first: an event that comes again is not counted.
     untrained : int32[..]
-        Items that no training of the encoder has seen: their vectors follow what they are clicked with.
+        Items that no training of the encoder has seen: their vectors follow the items clicked together with them.
     removed, hidden : int32[..]
-        Items that are never recommended again, and those with too few clicks so far.
+        Items that are never recommended again, and items with too few clicks so far.
     seed_items, seed_neighbors : int32[K]
-        Pairs of an item that was added by hand and a neighbor that was named with it.
+        Pairs of an item added by hand and one of its given neighbors.
     carried : uint8[..]
-        Clicks of sessions that were not over: UTF-8 lines of JSON in the log's order.
+        Clicks of open sessions: UTF-8 lines of JSON in the log's order.
     open : mapping of str to (int, bool)
-        Of sessions that were not over, by their ids, what `carried` does not tell: Unix milliseconds of the last click,
-        learned or not, and whether it is a bot, of which nothing is learned.
-    since : int | None
-        Unix milliseconds up to which a training knew the log's clicks by their times: they are not learned. None where
-        that is not known.
+        By session id, of open sessions: Unix milliseconds of the last click, learned or not, and whether it is a bot,
+        from which nothing is learned.
+    since : int or None
+        Unix milliseconds: earlier clicks of the log were in the training and are not learned. None if unknown.
 
     Raises
     ------
@@ -73,16 +73,16 @@ class LogProgress:
     log: str
     position: str
     clock: int
-    keys: np.ndarray = field(default_factory=_nothing(np.uint64))
-    sessions: np.ndarray = field(default_factory=_nothing(np.int32))
-    last: np.ndarray = field(default_factory=_nothing(np.int64))
-    seen: np.ndarray = field(default_factory=_nothing(np.uint64))
-    untrained: np.ndarray = field(default_factory=_nothing(np.int32))
-    removed: np.ndarray = field(default_factory=_nothing(np.int32))
-    hidden: np.ndarray = field(default_factory=_nothing(np.int32))
-    seed_items: np.ndarray = field(default_factory=_nothing(np.int32))
-    seed_neighbors: np.ndarray = field(default_factory=_nothing(np.int32))
-    carried: np.ndarray = field(default_factory=_nothing(np.uint8))
+    keys: np.ndarray = field(default_factory=_empty(np.uint64))
+    sessions: np.ndarray = field(default_factory=_empty(np.int32))
+    last: np.ndarray = field(default_factory=_empty(np.int64))
+    seen: np.ndarray = field(default_factory=_empty(np.uint64))
+    untrained: np.ndarray = field(default_factory=_empty(np.int32))
+    removed: np.ndarray = field(default_factory=_empty(np.int32))
+    hidden: np.ndarray = field(default_factory=_empty(np.int32))
+    seed_items: np.ndarray = field(default_factory=_empty(np.int32))
+    seed_neighbors: np.ndarray = field(default_factory=_empty(np.int32))
+    carried: np.ndarray = field(default_factory=_empty(np.uint8))
     open: Mapping[str, tuple[int, bool]] = field(default_factory=dict)
     since: int | None = None
 
@@ -90,23 +90,23 @@ class LogProgress:
         for name, dtype in _TYPES.items():
             array = getattr(self, name)
             if array.dtype != dtype or array.ndim != 1:
-                raise DataError(f"what was learned: {name} must be a vector of {np.dtype(dtype)}; learn again")
+                raise DataError(f"learned state: {name} must be a vector of {np.dtype(dtype)}; {_REMEDY}")
         if not len(self.keys) == len(self.sessions) == len(self.last) or len(self.seed_items) != len(
             self.seed_neighbors
         ):
-            raise DataError("what was learned: its arrays differ in length; learn again")
+            raise DataError(f"learned state: its arrays differ in length; {_REMEDY}")
         if (self.keys[1:] < self.keys[:-1]).any():
-            raise DataError("what was learned: the session keys do not ascend; learn again")
+            raise DataError(f"learned state: the session keys do not ascend; {_REMEDY}")
 
     def check(self, n_items: int, n_sessions: int) -> None:
-        """Raise DataError where an item or a session lies outside a model of N items and S sessions."""
+        """Raise DataError if an item or a session is outside a model of N items and S sessions."""
         for name in ("untrained", "removed", "hidden", "seed_items", "seed_neighbors", "sessions"):
             array, most = getattr(self, name), n_sessions if name == "sessions" else n_items
             if len(array) and (array.min() < 0 or array.max() >= most):
-                raise DataError(f"what was learned: {name} points outside 0..{most - 1}; learn again")
+                raise DataError(f"learned state: {name} points outside 0..{most - 1}; {_REMEDY}")
 
     def sessions_of(self, key: int) -> np.ndarray:
-        """int32[..]: the places of a session id's sessions in the tables."""
+        """Return int32[..]: the places of the sessions with this key in the tables."""
         wanted = np.uint64(key)
         return self.sessions[np.searchsorted(self.keys, wanted, "left") : np.searchsorted(self.keys, wanted, "right")]
 
@@ -119,7 +119,7 @@ class LogProgress:
 
     @classmethod
     def load(cls, path: Path | SealedFile) -> LogProgress:
-        """Map what `save` wrote. Raises DataError where the file is missing, damaged or of another layout."""
+        """Map what `save` wrote. Raises DataError if the file is missing, damaged or of another layout."""
         arrays = map_tensors(path, former={"seed_neighbours": "seed_neighbors"})
         try:
             about = json.loads(arrays.pop(_ABOUT).tobytes())
@@ -127,13 +127,13 @@ class LogProgress:
                 raise DataError(f"{path}: its layout is {about['layout']}, not {LAYOUT}; upgrade mtaw-fast")
             if set(arrays) != set(_TYPES):
                 raise KeyError(next(iter(set(arrays) ^ set(_TYPES))))
-            # Older ones lack the next two.
+            # Older files lack the next two.
             ongoing = {str(name): (int(last), bool(bot)) for name, (last, bot) in about.get("open", {}).items()}
             since = None if about.get("since") is None else int(about["since"])
             return cls(
                 str(about["log"]), str(about["position"]), int(about["clock"]), open=ongoing, since=since, **arrays
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"{path}: what was learned is damaged ({type(error).__name__}: {error})") from None
+            raise DataError(f"{path}: the learned state is damaged ({type(error).__name__}: {error})") from None
         except DataError as error:
             raise DataError(f"{path}: {error}") from None

@@ -1,8 +1,8 @@
-"""The memory's tables built range of items by range of items, for logs of which a part at a time fits in memory.
+"""Build the tables one range of items after the other, for logs that do not fit in memory at once.
 
-A row depends on nothing but the sessions that hold its item, and on their numbers. So each range is built from those
-alone, and the ranges end to end are, to the bit, what one pass over everything builds. Axes: N items, S sessions, T
-clicks; R ranges.
+A row depends only on the sessions that contain its item, and on their numbers. So each range is built from those
+sessions alone, and the joined ranges equal, to the bit, what one pass builds. Axes: N items, S sessions, T clicks; R
+ranges.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _OFFSETS = {"row_offsets": "neighbors", "post_offsets": "postings"}
 
 
 def item_ranges(clicks: np.ndarray, count: int) -> list[tuple[int, int]]:
-    """At most `count` ranges [first, last) of the N items, none empty, of about as many clicks each.
+    """Return at most `count` ranges [first, last) of the N items, none empty, with about equally many clicks.
 
     clicks: int64[N], on every item. Raises UsageError on a count below 1.
     """
     if count < 1:
         raise UsageError(f"the number of item ranges must be at least 1, not {count}")
-    # One more each: items without a click have to go somewhere.
+    # Plus one, so that items without a click count too.
     ends = np.cumsum(clicks + 1)
     cuts = np.searchsorted(ends, ends[-1] * np.arange(1, count) / count) + 1 if len(ends) else np.empty(0, np.int64)
     bounds = np.unique(np.concatenate([[0], cuts, [len(clicks)]])).tolist()
@@ -40,14 +40,16 @@ def item_ranges(clicks: np.ndarray, count: int) -> list[tuple[int, int]]:
 
 
 def touching(shards: Iterable[Sessions], first: int, last: int) -> Sessions:
-    """All S sessions of the shards in their order, those without an item of [first, last) emptied: they keep their
-    numbers, and cost 8 bytes each."""
+    """Return all S sessions of the shards in their order, those without an item of [first, last) emptied.
+
+    Emptied sessions keep the numbers of the others and cost 8 bytes each.
+    """
     lengths, items = [], []
     for shard in shards:
         inside = (shard.items >= first) & (shard.items < last)
-        held = np.diff(offsets_of(inside)[shard.offsets]) > 0
-        lengths.append(np.where(held, shard.lengths, 0))
-        items.append(shard.items[ranges(shard.offsets[:-1][held], shard.lengths[held])])
+        kept = np.diff(offsets_of(inside)[shard.offsets]) > 0
+        lengths.append(np.where(kept, shard.lengths, 0))
+        items.append(shard.items[ranges(shard.offsets[:-1][kept], shard.lengths[kept])])
     return Sessions(
         np.concatenate([np.empty(0, np.int32), *items]), offsets_of(np.concatenate([np.empty(0, np.int64), *lengths]))
     )
@@ -69,15 +71,15 @@ def write_range(
     path : Path
         To write, atomically.
     shards : iterable of Sessions
-        All sessions, oldest first, in any number of pieces; each is looked at once.
+        All sessions, oldest first, in any number of pieces; each is read once.
     n_items : int
         N.
     settings : MemorySettings
-        With `recency` as a number: a share of all sessions could not be known here.
+        With `recency` as a number, since a share of all sessions is unknown here.
     first, last : int
         The range.
     threads : int, default 1
-        They change the time, not the bits.
+        The result does not depend on it.
 
     Raises
     ------
@@ -100,11 +102,10 @@ def write_range(
 
 
 def join_ranges(path: Path, parts: Sequence[Path], shards: Sequence[Sessions], settings: MemorySettings) -> None:
-    """Put the files of `write_range`, in the order of their items, and the sessions into one file of tables.
+    """Join the files of `write_range`, in the order of their items, and the sessions into one file of tables.
 
-    Of the rows nothing is held, and their bytes are written once. `MemoryTables.load` reads the result.
-
-    Raises DataError where a file is damaged, MtawError where the result cannot be written.
+    The rows are not kept in memory and are written once. `MemoryTables.load` reads the result. Raises DataError if a
+    file is damaged, MtawError if the result cannot be written.
     """
     made = [map_tensors(part, "map") for part in parts]
     pieces: dict[str, list[np.ndarray]] = {name: [part[name] for part in made] for name in TABLES if name in made[0]}
@@ -115,12 +116,10 @@ def join_ranges(path: Path, parts: Sequence[Path], shards: Sequence[Sessions], s
     try:
         write_joined_tables(path, {name: pieces[name] for name in TABLES}, settings)
     except OSError as error:
-        raise MtawError(
-            f"cannot write beside {path}: {error.strerror}; free some space or choose another folder"
-        ) from None
+        raise MtawError(f"cannot write {path}: {error.strerror}; free some space or choose another folder") from None
 
 
 def _shifted(offsets: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Offsets that each begin at 0, made to go on where the one before ended."""
+    """Return offsets, which each begin at 0, shifted so that each continues the one before."""
     ends = offsets_of(np.array([one[-1] for one in offsets], np.int64))
     return [np.zeros(1, np.int64), *(one[1:] + end for one, end in zip(offsets, ends, strict=False))]

@@ -12,19 +12,20 @@ from mtaw_fast.kernels.native import memory_query
 from mtaw_fast.storage.sealed_file import SealedFile
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 
-_NAMES = "features"  # the names in a file: uint8, UTF-8, one a line
+_NAMES = "features"  # the array of the names in a file: uint8, UTF-8, one name a line
 _PANEL, _MOST_UNITS = 8, 256
+_REMEDY = "retrain the bundle"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RankerNet:
     """score = x . linear + bias + relu(relu(x w1 + b1) w2 + b2) . w3 with x = (feature - mean) * scale.
 
-    Axes: F features, n1 and n2 hidden units (multiples of 8, at most 256). features: their names, in the order of the
-    rows: those of this release, without those of trends or with them. All arrays float32: mean, scale (1 / standard
+    Axes: F features, n1 and n2 hidden units (multiples of 8, at most 256). features: the names of this release's
+    features in the order of the rows, with or without those of trends. All arrays float32: mean, scale (1 / standard
     deviation), linear [F]; w1 [F, n1], b1 [n1]; w2 [n1, n2], b2 [n2]; w3 [n2]; bias [1].
 
-    Raises DataError on arrays that do not fit, a number that is not finite, or another release's features.
+    Raises DataError on arrays that do not fit, a value that is not finite, or another release's features.
     """
 
     features: tuple[str, ...]
@@ -42,8 +43,8 @@ class RankerNet:
         known = memory_query.feature_names(trends=self.has_trends)
         if self.features != known:
             odd = sorted(set(self.features) ^ set(known))
-            what = f"'{odd[0]}' is in one of the lists only" if odd else "the order differs"
-            raise DataError(f"ranker: its features are not this release's ({what}); train it anew")
+            what = f"'{odd[0]}' is in only one of the lists" if odd else "the order differs"
+            raise DataError(f"ranker: its features are not this release's ({what}); {_REMEDY}")
         f, n1, n2 = len(known), self.b1.size, self.b2.size
         shapes = {
             "mean": (f,), "scale": (f,), "linear": (f,), "w1": (f, n1), "b1": (n1,), "w2": (n1, n2), "b2": (n2,),
@@ -53,17 +54,17 @@ class RankerNet:
             array = getattr(self, name)
             if array.dtype != np.float32 or array.shape != shape:
                 raise DataError(
-                    f"ranker: {name} must be float32{list(shape)}, not {array.dtype}{list(array.shape)}; train it anew"
+                    f"ranker: {name} must be float32{list(shape)}, not {array.dtype}{list(array.shape)}; {_REMEDY}"
                 )
             if not np.isfinite(array).all():
-                raise DataError(f"ranker: {name} holds a number that is not finite; train it anew")
+                raise DataError(f"ranker: {name} holds a number that is not finite; {_REMEDY}")
         for name, units in (("b1", n1), ("b2", n2)):
             if units % _PANEL or not 0 < units <= _MOST_UNITS:
                 raise DataError(f"ranker: {name} is for {units} hidden units, not a multiple of 8 up to 256")
 
     @property
     def has_trends(self) -> bool:
-        """Whether it is for the features of trends too."""
+        """Whether it has the features of trends."""
         return len(self.features) > len(memory_query.feature_names())
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -71,7 +72,7 @@ class RankerNet:
         return {one.name: getattr(self, one.name) for one in fields(self) if one.name != _NAMES}
 
     def scores(self, features: np.ndarray) -> np.ndarray:
-        """The scores of candidates: float64[..] of features float[.., F]; the native one is the same in float32."""
+        """Return the scores float64[..] of candidates with features float[.., F]; the native ranker uses float32."""
         of = {name: array.astype(np.float64) for name, array in self.arrays().items()}
         x = (features - of["mean"]) * of["scale"]
         hidden = np.maximum(x @ of["w1"] + of["b1"], 0)
@@ -79,7 +80,7 @@ class RankerNet:
         return x @ of["linear"] + of["bias"] + hidden @ of["w3"]
 
     def native(self) -> memory_query.NativeRankerNet:
-        """The same for `SessionMemory.rank`."""
+        """Return the ranker in the form of `SessionMemory.rank`."""
         return memory_query.NativeRankerNet(self.arrays())
 
     def save(self, path: Path) -> None:
@@ -89,17 +90,17 @@ class RankerNet:
 
     @classmethod
     def load(cls, path: Path | SealedFile) -> RankerNet:
-        """Read what `save` wrote. Raises DataError where the file is missing, damaged or for other features."""
+        """Read what `save` wrote. Raises DataError if the file is missing, damaged or for other features."""
         arrays = map_tensors(path)
         wanted = {one.name for one in fields(cls)}
         for name in sorted(wanted ^ arrays.keys()):
-            what = "is missing" if name in wanted else "is no array of a ranker"
-            raise DataError(f"{path}: '{name}' {what}; restore the file or train anew")
+            what = "is missing" if name in wanted else "is not an array of a ranker"
+            raise DataError(f"{path}: '{name}' {what}; restore the file or {_REMEDY}")
         names = arrays.pop(_NAMES)
         try:
             listed = tuple(names.tobytes().decode().split("\n"))
             return cls(features=listed, **arrays)
         except UnicodeDecodeError:
-            raise DataError(f"{path}: the features' names are damaged; restore the file or train anew") from None
+            raise DataError(f"{path}: the feature names are damaged; restore the file or {_REMEDY}") from None
         except DataError as error:
             raise DataError(f"{path}: {error}") from None

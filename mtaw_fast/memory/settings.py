@@ -1,4 +1,4 @@
-"""What shapes the tables of the session memory."""
+"""The settings of the session memory's tables."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ _MOST = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class MemorySettings:
-    """How pairs of items in past sessions are counted and how much of them is kept.
+    """How pairs of items in past sessions are counted, and how many are stored.
 
     Parameters
     ----------
     window : int, default 10
-        Clicks apart, at most, of a pair in `next`, `fwd`, `bwd` and `rec`.
+        Largest distance in clicks of a pair in `next`, `fwd`, `bwd` and `rec`.
     span : int, default 40
-        Clicks apart, at most, of the first clicks on a pair in `ses` and `aa`.
+        Largest distance of the first clicks on a pair in `ses` and `aa`.
     recency_share : float, default 0.1
         `recency` as a share of the sessions that the tables are built from.
     recency : float, optional
-        Sessions after which a pair's weight in `rec` has fallen to 1/e, at least 1. Built tables hold the number, so
+        Sessions after which a pair's weight in `rec` has fallen to 1/e, at least 1. Built tables store the number, so
         that an update does not change it.
     max_neighbors : int, default 512
-        Neighbors of an item that are kept, the strongest; 0 keeps all.
+        Stored neighbors of an item, the strongest; 0 stores all.
     max_postings : int, default 500
-        Sessions of an item that are kept, the latest; 0 keeps all.
+        Stored sessions of an item, the latest; 0 stores all.
 
     Raises
     ------
     UsageError
-        Where a value is out of range.
+        If a value is out of range.
     """
 
     window: int = 10
@@ -59,14 +59,14 @@ class MemorySettings:
                 raise UsageError(f"memory: {name}={getattr(self, name)} is out of range; see MemorySettings")
 
     def resolved(self, n_sessions: int) -> MemorySettings:
-        """The same with `recency` as a number, for tables of `n_sessions` sessions."""
+        """Return the settings with `recency` as a number, for tables of `n_sessions` sessions."""
         if self.recency is not None:
             return self
         return replace(self, recency=max(self.recency_share * n_sessions, 1.0))
 
 
 def memory_settings(config: Config) -> MemorySettings:
-    """What a training's settings say of the tables."""
+    """Return the tables' settings from those of a training."""
     return MemorySettings(
         window=config.memory.window,
         span=config.memory.span,
@@ -77,7 +77,7 @@ def memory_settings(config: Config) -> MemorySettings:
 
 
 def query_settings(config: Config, timed: bool = False) -> QuerySettings:
-    """What a training's settings say of the candidates. timed: of a memory with trends."""
+    """Return the candidates' settings from those of a training. timed: the memory has trends."""
     trends = config.memory.trend_candidates if timed else 0
     return QuerySettings(
         others=config.memory.cooccurrence_candidates, dense=config.memory.dense_candidates, trends=trends

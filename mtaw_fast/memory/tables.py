@@ -23,7 +23,7 @@ from mtaw_fast.storage.sealed_file import SealedFile
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MemoryTables:
-    """What past sessions say of pairs of items, of items, and the sessions themselves. Immutable.
+    """Statistics of pairs of items and of items in past sessions, and the sessions themselves. Immutable.
 
     Of the ordered pair (a, b), a != b, over all sessions, six statistics (`window`, `span`, `recency`: the settings'):
 
@@ -44,7 +44,7 @@ class MemoryTables:
     values : uint16[P, 6]
         The statistics as bfloat16 (to the nearest, ties to even).
     totals : float32[N, 6]
-        Sums over the whole row, those cut off after `max_neighbors` too.
+        Sums over the whole row, including pairs cut off by `max_neighbors`.
     counts : int32[N, 5]
         Clicks; sessions; clicks that their session repeats later, and as the very next one; the latest session with the
         item, -1 without any.
@@ -62,7 +62,7 @@ class MemoryTables:
     Raises
     ------
     DataError
-        On arrays that a reader could not follow blindly (`kernels.native.memory_tables.check_tables`).
+        On arrays with invalid offsets, ids or orders (`kernels.native.memory_tables.check_tables`).
     """
 
     row_offsets: np.ndarray
@@ -83,7 +83,7 @@ class MemoryTables:
         try:
             check_tables(self.arrays(), self.settings.max_neighbors, self.settings.max_postings)
         except ValueError as error:
-            raise DataError(f"memory tables: {error}; build them anew") from None
+            raise DataError(f"memory tables: {error}; rebuild them") from None
 
     @classmethod
     def build(
@@ -98,9 +98,9 @@ class MemoryTables:
         n_items : int
             N.
         settings : MemorySettings, optional
-            How, and how much is kept.
+            How pairs are counted and how many are stored.
         threads : int, default 1
-            They change the time, not the bits.
+            The result does not depend on it.
 
         Returns
         -------
@@ -129,35 +129,31 @@ class MemoryTables:
         n_items: int | None = None,
         threads: int = 1,
     ) -> MemoryTables:
-        """Tables without some sessions and with `new` ones behind the others.
+        """Return tables without some sessions and with `new` ones after the others.
 
-        Equal, bit for bit, to `build` from these sessions with this object's settings. Where only the oldest go, rows
-        of items in sessions that come or go are made again, and the others taken over. Where one from among the
-        others goes, every later session gets another number, by which `rec` is aged: then all is built.
+        The result equals, bit for bit, `build` from these sessions with this object's settings. If only the oldest
+        sessions are removed, only the rows of items in added or removed sessions are rebuilt. If others are removed,
+        later sessions get new numbers, which change the ages in `rec`: then everything is rebuilt.
 
         Parameters
         ----------
         new : Sessions
-            Sessions that come behind the others.
+            Sessions to add after the others.
         expire : int, default 0
-            How many of the oldest sessions go.
+            How many of the oldest sessions to remove.
         drop : ascending ints, default none
-            Places of more sessions that go.
+            Places of more sessions to remove.
         n_items : int, optional
-            Items that there are now, at least as many as before.
+            The new number of items, at least as many as before.
         threads : int, default 1
-            They change the time, not the bits.
-
-        Returns
-        -------
-        MemoryTables
+            The result does not depend on it.
 
         Raises
         ------
         DataError
             As `build` does.
         UsageError
-            Where there are fewer than `expire` sessions, `drop` does not ascend within 0 .. S - 1, or there are fewer
+            If there are fewer than `expire` sessions, `drop` does not ascend within 0 .. S - 1, or there are fewer
             items than before.
         """
         if n_items is not None and n_items != self.n_items:
@@ -191,7 +187,7 @@ class MemoryTables:
         return MemoryTables(**_sealed(arrays), settings=self.settings)
 
     def _widened(self, n_items: int) -> MemoryTables:
-        """The same over more items, of which no session holds any."""
+        """Return the tables for more items, which are in no session yet."""
         more = n_items - self.n_items
         arrays = self.arrays()
         for name in ("row_offsets", "post_offsets"):
@@ -204,7 +200,7 @@ class MemoryTables:
 
     @classmethod
     def load(cls, path: Path | SealedFile) -> MemoryTables:
-        """Read the tables that `save` wrote, read-only. Raises DataError where the file is missing or damaged."""
+        """Read the tables that `save` wrote, read-only. Raises DataError if the file is missing or damaged."""
         arrays, settings = files.read_tables(path)
         try:
             return cls(**arrays, settings=settings)
@@ -226,23 +222,23 @@ class MemoryTables:
         isa: str | None = None,
         delta: MemoryDelta | None = None,
     ) -> SessionMemory:
-        """What answers queries over the tables.
+        """Return the object that answers queries over the tables.
 
         Parameters
         ----------
         n_catalog : int
-            Ids of clicks and dense items lie in 0..n_catalog-1; items past those of the tables have no past.
+            Ids of clicks and dense items are in 0..n_catalog-1; items that the tables do not have are in no session.
         settings : QuerySettings, optional
             How many candidates a query takes.
         isa : str, optional
             The instruction set; every one gives the same bits.
         delta : MemoryDelta, optional
-            Made from these tables: what was clicked since, which queries read beside them.
+            Later clicks, in an object made from these tables; queries read it together with them.
 
         Raises
         ------
         ValueError
-            On a setting out of range, or an instruction set that this CPU lacks.
+            On a setting out of range, or an instruction set that this CPU does not have.
         """
         assert self.settings.recency is not None
         return SessionMemory(self.arrays(), self.settings.recency, n_catalog, settings, isa=isa, delta=delta)
@@ -273,7 +269,7 @@ def _native_settings(settings: MemorySettings) -> dict:
 
 
 def _sealed(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays, read-only from here on: readers follow what was checked once."""
+    """Return the arrays, made read-only, since readers rely on the checks."""
     for array in arrays.values():
         array.setflags(write=False)
     return arrays

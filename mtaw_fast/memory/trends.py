@@ -1,4 +1,4 @@
-"""What wall-clock time says of past clicks: tables of decayed sums, as one file that can be mapped.
+"""Trends: tables of clicks and pairs that decay with wall-clock time, as one file that can be mapped.
 
 Axes: N items, S sessions, T clicks in them, P kept pairs.
 """
@@ -30,21 +30,21 @@ _DEFAULT_HOURS = tuple(ms / _HOUR for ms in HALF_LIVES)
 
 @dataclass(frozen=True, slots=True)
 class TrendSettings:
-    """How fast clicks are forgotten, and how much of the pairs is kept.
+    """How fast clicks decay, and how many pairs are stored.
 
     Parameters
     ----------
     half_lives : tuple of 7 float, hours, default 1, 5, 15 min, 1, 4, 24, 168 h
         Ascending, whole ms. Pairs have the last five.
     window : int, default 10
-        Clicks apart, at most, of a pair.
+        Largest distance in clicks of a pair.
     max_neighbors : int, default 256
-        Of an item, the strongest; 0 keeps all.
+        Stored neighbors of an item, the strongest; 0 stores all.
 
     Raises
     ------
     UsageError
-        Where a value is out of range.
+        If a value is out of range.
     """
 
     half_lives: tuple[float, ...] = _DEFAULT_HOURS
@@ -71,30 +71,30 @@ class TrendSettings:
 
     @property
     def native(self) -> dict[str, Any]:
-        """As the native calls take them."""
+        """The settings as keywords of the native calls."""
         return {"half_lives": self.half_lives_ms, "window": self.window, "max_neighbors": self.max_neighbors}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrendTables:
-    """Decayed sums of items and pairs. Immutable; `live` takes what comes after.
+    """Decayed sums of items and pairs. Immutable; `live` returns an object that takes later clicks.
 
-    A click at time t weighs 2^((t - t0) / h) in the lane of the half-life h. Of the ordered pair (a, b), a != b:
+    A click at time t has the weight 2^((t - t0) / h) in the lane of half-life h. For an ordered pair (a, b), a != b:
 
-        fwd  1/distance for every click on b after one on a, at most `window` clicks apart in their session, weighing
-             as the later of both clicks; bwd: the same with b before a
+        fwd  1/distance for every click on b after one on a, at most `window` clicks apart in their session, with the
+             weight of the later click; bwd: the same with b before a
 
     row_offsets: int64[N + 1]; the neighbors of item a are at row_offsets[a] .. row_offsets[a + 1] - 1 of
     neighbors: int32[P], the strongest first: by the sum over the lanes of (fwd + bwd) / (their totals + 1), ties by
     id.
     values: uint16[P, 10], fwd by half-life and then bwd, as bfloat16 (to the nearest, ties to even).
-    totals: float32[N, 10], sums over the whole row, those cut off too.
-    counts: float32[N, 14]: clicks by half-life, then those that are not their session's first.
+    totals: float32[N, 10], sums over the whole row, including pairs that were cut off.
+    counts: float32[N, 14]: clicks by half-life, then clicks that are not the first of their session.
     times: int64[N, 2]: first and last click, ms since 1970, -1 without any.
     sums: float64[14], the counts of all items. clock: int64[8], each lane's t0 in half-lives, and the newest click's
     time.
 
-    Raises DataError on arrays that a reader could not follow blindly (`kernels.native.trends.check_trends`).
+    Raises DataError on arrays with invalid offsets, ids or orders (`kernels.native.trends.check_trends`).
     """
 
     row_offsets: np.ndarray
@@ -111,7 +111,7 @@ class TrendTables:
         try:
             check_trends(self.arrays(), **self.settings.native)
         except ValueError as error:
-            raise DataError(f"trends: {error}; build them anew") from None
+            raise DataError(f"trends: {error}; rebuild them") from None
 
     @classmethod
     def build(
@@ -123,7 +123,7 @@ class TrendTables:
         *,
         threads: int = 1,
     ) -> TrendTables:
-        """Build tables over N items; the same bits for every number of threads and every order of arrival.
+        """Build tables over N items; the result does not depend on the number of threads or the order of sessions.
 
         Parameters
         ----------
@@ -160,7 +160,7 @@ class TrendTables:
 
     @classmethod
     def load(cls, path: Path | SealedFile) -> TrendTables:
-        """Map the tables that `save` wrote, read-only. Raises DataError where the file is missing or damaged."""
+        """Map the tables that `save` wrote, read-only. Raises DataError if the file is missing or damaged."""
         arrays, settings = _read(path)
         try:
             return cls(**arrays, settings=settings)
@@ -174,7 +174,7 @@ class TrendTables:
         write_tensors(path, {**self.arrays(), _SETTINGS: np.array(numbers, dtype=np.float64)})
 
     def live(self, capacity: int, **options: Any) -> Trends:
-        """Return `kernels.native.trends.Trends` over these tables, for item ids under capacity; options are its own."""
+        """Return `kernels.native.trends.Trends` over these tables, for item ids below capacity; options are its own."""
         return Trends(self.arrays(), **self.settings.native, capacity=capacity, **options)
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -194,19 +194,21 @@ class TrendTables:
 
 def _read(path: Path | SealedFile) -> tuple[Mapping[str, np.ndarray], TrendSettings]:
     def broken(reason: str) -> DataError:
-        return DataError(f"{path}: {reason}; restore the file or build the trends anew")
+        return DataError(f"{path}: {reason}; restore the file or rebuild the trends")
 
     arrays = map_tensors(path, former={"neighbours": "neighbors"})
     numbers = arrays.pop(_SETTINGS, None)
     n_lives = len(HALF_LIVES)
     if numbers is None or numbers.dtype != np.float64 or numbers.shape != (n_lives + 3,):
-        raise broken("there are no settings of trends in it")
+        raise broken("it has no settings of trends")
     if numbers[0] != LAYOUT:
         raise broken(f"its layout is {numbers[0]:g}, not {LAYOUT}")
     missing, foreign = sorted(TRENDS.keys() - arrays.keys()), sorted(arrays.keys() - TRENDS.keys())
     if missing or foreign:
-        raise broken(f"{shown(missing[0])} is missing" if missing else f"{shown(foreign[0])} is no array of the trends")
-    # What is no whole number stays one that TrendSettings refuses.
+        raise broken(
+            f"{shown(missing[0])} is missing" if missing else f"{shown(foreign[0])} is not an array of the trends"
+        )
+    # A count that is not a whole number stays a float, which TrendSettings refuses.
     window, most = (int(value) if value.is_integer() else value for value in numbers[1 + n_lives :].tolist())
     try:
         return arrays, TrendSettings(tuple(numbers[1 : 1 + n_lives].tolist()), window, most)
@@ -215,7 +217,7 @@ def _read(path: Path | SealedFile) -> tuple[Mapping[str, np.ndarray], TrendSetti
 
 
 def trend_settings(config: Config) -> TrendSettings:
-    """What a training's settings say of trends. Raises UsageError where the half-lives do not rise."""
+    """Return the trends' settings from those of a training. Raises UsageError unless the half-lives ascend."""
     hours = {"s": 1 / 3600, "m": 1 / 60, "h": 1.0, "d": 24.0}
     try:
         lives = tuple(float(text[:-1]) * hours[text[-1]] for text in config.memory.half_lives.split(","))

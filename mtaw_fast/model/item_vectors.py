@@ -1,4 +1,4 @@
-"""From item embeddings to the rows that a search compares with a query."""
+"""Turn item embeddings into the rows that a search compares with a query."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _ROWS = 1 << 16
 
 
 def normalized(embeddings: np.ndarray) -> np.ndarray:
-    """float32[N, d] rows divided by their length (float64, rounded once); zero rows stay zero."""
+    """Return the rows of float32[N, d] divided by their length (float64, rounded once); zero rows stay zero."""
     out = np.zeros(embeddings.shape, dtype=np.float32)
     for begin in range(0, len(embeddings), _ROWS):
         rows = embeddings[begin : begin + _ROWS].astype(np.float64)
@@ -18,7 +18,7 @@ def normalized(embeddings: np.ndarray) -> np.ndarray:
 
 
 def mean_norm(embeddings: np.ndarray) -> float:
-    """The mean length of the rows of float32[N, d] that are not zero; 1 where all are."""
+    """Return the mean length of the nonzero rows of float32[N, d]; 1 if all are zero."""
     total, count = 0.0, 0
     for begin in range(0, len(embeddings), _ROWS):
         rows = embeddings[begin : begin + _ROWS].astype(np.float64)

@@ -1,4 +1,4 @@
-"""A trained model: everything that ranks, and nothing of the folder that it may lie in."""
+"""A trained model: all its parts, independent of any folder."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from mtaw_fast.kernels.native.scan import quantize
 from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.memory.trends import TrendTables
-from mtaw_fast.model.checks import check_array, check_finite, check_memory, check_weights
+from mtaw_fast.model.checks import RETRAIN, check_array, check_finite, check_memory, check_weights
 from mtaw_fast.model.item_vectors import normalized
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Model:
-    """A trained model over a catalog of N items: a training builds one, a bundle keeps one, a recommender ranks by one.
+    """A trained model over a catalog of N items: a training makes it, a bundle stores it, a recommender uses it.
 
-    `Model.of` makes what follows from the other parts; a bundle maps those too.
+    `Model.of` computes the derived parts; a bundle maps those too.
 
     Attributes
     ----------
     config : Config
         The settings that it was trained with.
     weights : mapping of str to float32 arrays
-        What MTAW learned, by the names of `model.parameters.parameter_shapes`.
+        The learned arrays, by the names of `model.parameters.parameter_shapes`.
     ids : ItemIds
         The external ids of the N items.
     popularity : int64[N]
@@ -44,13 +44,13 @@ class Model:
     memory : MemoryTables or None
         The tables of the session memory.
     ranker_net : RankerNet or None
-        The session memory's ranker; there where `memory` is.
+        The session memory's ranker; set if `memory` is.
     log_progress : LogProgress or None
-        How far it has learned from a log of events; None where it never did.
+        How far it has learned from a log of events; None if it never did.
     clicked_at : int64[T] or None
-        Milliseconds since 1970 of the clicks in `memory.session_items`; None where the data set had none.
+        Milliseconds since 1970 of the clicks in `memory.session_items`; None if the data set had no times.
     trends : TrendTables or None
-        What those times say; there where `ranker_net` reads it.
+        The decayed clicks by these times; set if `ranker_net` uses them.
     """
 
     config: Config
@@ -103,7 +103,7 @@ class Model:
         return whole
 
     def check(self, where: str) -> None:
-        """Raise BundleError, naming `where`, unless the parts fit together; values are not looked at."""
+        """Raise BundleError, naming `where`, unless the parts fit together; values are not checked."""
         _check(where, self.config, self.weights, self.ids, self.popularity, self.memory, self.ranker_net)
         check_array(where, "catalog", self.item_vectors, np.float32, (self.n_items, self.config.model.embedding_dim))
         check_array(where, "most_clicked", self.most_clicked, np.int32, (self.n_items,))
@@ -112,20 +112,20 @@ class Model:
             check_array(where, "times", self.clicked_at, np.int64, (clicks,))
         wanted = self.ranker_net is not None and self.ranker_net.has_trends
         if wanted != (self.trends is not None):
-            raise BundleError(f"{where}: its ranker and its trends do not belong together; train the bundle anew")
+            raise BundleError(f"{where}: its ranker and its trends do not belong together; {RETRAIN}")
         if self.trends is not None and self.trends.n_items != self.n_items:
             raise BundleError(f"{where}: its trends are of {self.trends.n_items} items, not {self.n_items}")
 
     @property
     def sessions(self) -> Sessions:
-        """What its memory holds, with times where it has them; empty without a memory."""
+        """The sessions of its memory, with times if it has them; empty without a memory."""
         if self.memory is None:
             return Sessions.from_lists([])
         return Sessions(self.memory.session_items, self.memory.session_offsets, self.clicked_at)
 
     @property
     def learned_until(self) -> int | None:
-        """Milliseconds since 1970 of the last click that its memory holds; None without times."""
+        """Milliseconds since 1970 of the last click in its memory; None without times."""
         return None if self.clicked_at is None or not len(self.clicked_at) else int(self.clicked_at.max())
 
     @property
@@ -135,13 +135,13 @@ class Model:
 
     @property
     def trained_items(self) -> int:
-        """How many items a training knew; those behind them came while serving."""
-        came = 0 if self.log_progress is None else len(self.log_progress.untrained)
-        return self.n_items - came
+        """How many items the training knew; later ids were added while serving."""
+        added = 0 if self.log_progress is None else len(self.log_progress.untrained)
+        return self.n_items - added
 
 
 def most_clicked_first(popularity: np.ndarray) -> np.ndarray:
-    """int32[N]: internal ids by descending clicks int64[N], equal ones in id order."""
+    """Return int32[N]: internal ids by descending clicks int64[N], equal ones in id order."""
     return np.argsort(-popularity, kind="stable").astype(np.int32)
 
 

@@ -1,4 +1,4 @@
-"""MTAW in PyTorch: embeddings around the prefix-interest op. The weights' names are the bundle's."""
+"""MTAW in PyTorch: embeddings around the prefix-interest op. The parameters have the bundle's names."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mtaw_fast.model.parameters import RATE, RECENT_CLICKS, SHORTEST, starting_w
 class MTAW(nn.Module):
     """Ranks a catalog of N items after every click of a session (MTAW, SIGIR 2023).
 
-    The logits of a query o_t are scale * cos(o_t, e_i); `aw_loss` and the index compute them. With config.recent the
-    query is o_t + gain * r_t instead: the paper's interests and, weighed against them, the last clicks themselves.
+    The logits of a query o_t are scale * cos(o_t, e_i); `aw_loss` and the index compute them. With recent_weight > 0
+    the query is o_t + gain * r_t: the paper's interests plus the weighted last clicks themselves.
     """
 
     def __init__(self, config: Config, n_items: int) -> None:
@@ -40,7 +40,7 @@ class MTAW(nn.Module):
             self.recent = nn.Parameter(torch.empty(2))
 
     def draw_weights(self, seed: int) -> MTAW:
-        """Draw every weight from U(-1/sqrt(d), 1/sqrt(d)), LayerNorm's and `recent` excepted; returns self.
+        """Draw every weight except LayerNorm's and `recent` from U(-1/sqrt(d), 1/sqrt(d)); return self.
 
         The same seed gives the same bits on every device.
         """
@@ -63,12 +63,11 @@ class MTAW(nn.Module):
         seed: Tensor | None = None,
         compute_dtype: torch.dtype | None = None,
     ) -> Tensor:
-        """Query after every click of B packed sessions, each of at most max_len clicks.
+        """Return the query after every click of B packed sessions, float[T, d], not normalized.
 
-        items: int64[T]; offsets: int64[B + 1]. tiles: the offsets' plan, with which a GPU takes the fused kernels.
-        seed: int64[1] where the model is; it fixes the dropout, which else comes from torch's generator.
-        compute_dtype: of `prefix_interest`.
-        Returns float[T, d], not normalized.
+        A session has at most max_session_length clicks. items: int64[T]; offsets: int64[B + 1]. tiles: the plan of the
+        offsets; with it a GPU uses the fused kernels. seed: int64[1] on the model's device, fixes the dropout; without
+        it torch's generator draws the dropout. compute_dtype: of `prefix_interest`.
         """
         item_vectors = functional.embedding(items, self.item_embedding)
         return self.interests(item_vectors, offsets, tiles=tiles, seed=seed, compute_dtype=compute_dtype)
@@ -83,11 +82,11 @@ class MTAW(nn.Module):
         compute_dtype: torch.dtype | None = None,
         masks: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """The same from the clicks' rows of the item embedding, float[T, d]: what `forward` does after its look-up.
+        """Do what `forward` does after its look-up: from the clicks' rows of the item embedding, float[T, d].
 
-        masks: dropout's factors float[T, d] of the clicks and of the FFN's output, in place of drawing them.
+        masks: the dropout factors float[T, d] of the clicks and of the FFN's output, instead of drawing them.
         """
-        # output_size spares a GPU from telling the host how long the result is.
+        # With output_size a GPU need not report the length of the result to the host.
         first = offsets[:-1].repeat_interleave(offsets.diff(), output_size=len(item_vectors))
         place = torch.arange(len(item_vectors), device=item_vectors.device) - first
         interests = self._interests(item_vectors, place, offsets, tiles, seed, compute_dtype, masks)
@@ -106,7 +105,7 @@ class MTAW(nn.Module):
         compute_dtype: torch.dtype | None,
         masks: tuple[Tensor, Tensor] | None,
     ) -> Tensor:
-        """o_t float[T, d]. place: int64[T], of the clicks in their sessions."""
+        """Return o_t float[T, d]. place: int64[T], the clicks' places in their sessions."""
         position = place.clamp_max(self.config.model.max_positions - 1)
         clicks = item_vectors + functional.embedding(position, self.position_embedding)
         weights, dropout = self._interest_weights(), self.config.model.dropout if self.training else 0.0
@@ -134,10 +133,10 @@ class MTAW(nn.Module):
 
 
 def recent_clicks(item_vectors: Tensor, place: Tensor, decay: Tensor) -> Tensor:
-    """r_t float[T, d]: the direction of the last items, weighed 1, decay, decay^2, .. from the last click back.
+    """Return r_t float[T, d]: the mean direction of the last items, weighted 1, decay, decay^2, .. from the last back.
 
     r_t = sqrt(d) * sum_k decay^k u_(t-k) / sum_k decay^k over the session's last RECENT_CLICKS clicks, u = e / |e|
-    (e / SHORTEST where e is shorter); of length sqrt(d) at most, as l_t is after its LayerNorm.
+    (e / SHORTEST if e is shorter). Its length is at most sqrt(d), as that of l_t after its LayerNorm.
 
     item_vectors: float[T, d], e of every click; place: int64[T], the clicks' places in their sessions. decay: float[],
     in (0, 1).

@@ -1,4 +1,10 @@
-"""Name and shape of every array that MTAW learns, without PyTorch."""
+"""Name and shape of every array that MTAW learns, and the meaning of the array `recent`; without PyTorch.
+
+With recent clicks the query is o_t + gain * r_t: r_t is a mean of the last items' directions, in which a click has
+`decay` times the weight of the one after it (`model.mtaw.recent_clicks`). Both are learned, since data sets differ in
+how much the order of clicks matters. The array `recent` contains log(gain) / RATE and logit(decay) / RATE. Adam moves a
+weight by about the learning rate a step; RATE lets the two cover their range within an epoch.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +18,7 @@ from mtaw_fast.config import Config
 
 
 def parameter_shapes(config: Config, n_items: int) -> dict[str, tuple[int, ...]]:
-    """The learned arrays of MTAW over N items, all float32; a linear layer is weight[out, in].
+    """Return the shapes of the learned arrays of MTAW over N items, all float32; a linear layer is weight[out, in].
 
     Parameters
     ----------
@@ -45,29 +51,29 @@ def parameter_shapes(config: Config, n_items: int) -> dict[str, tuple[int, ...]]
     }
 
 
-RECENT_CLICKS = 16  # of a session, that r_t is made of: at most; a power of two
-SHORTEST = 1e-12  # of an item's vector, that still has a direction of length 1: torch's normalize
+RECENT_CLICKS = 16  # the last clicks of a session in r_t, at most; a power of two
+SHORTEST = 1e-12  # shorter vectors are divided by this instead of their length, as in torch's normalize
 RATE = 10.0
-_FARTHEST = 6.9  # log(gain) and logit(decay), either way: gain below 1000, decay below 0.999
+_FARTHEST = 6.9  # largest |log(gain)| and |logit(decay)|: gain below 1000, decay below 0.999
 
 
 class Recent(NamedTuple):
-    """gain: weight of r_t, 0 without recent clicks in the query. decay: in (0, 1), 0 without."""
+    """gain: weight of r_t. decay: in (0, 1). Both are 0 without recent clicks in the query."""
 
     gain: float
     decay: float
 
 
 def starting_weights(config: Config) -> list[float]:
-    """The array `recent` that stands for config.recent and config.recent_decay; config.recent is not 0."""
+    """Return the initial array `recent` for the config's recent_weight (not 0) and recent_decay."""
     gain, decay = config.model.recent_weight, config.model.recent_decay
     return [math.log(gain) / RATE, math.log(decay / (1 - decay)) / RATE]
 
 
 def recent_of(weights: Mapping[str, np.ndarray]) -> Recent:
-    """What a model's arrays say, by name; a model without `recent` has none.
+    """Return gain and decay from a model's arrays by name; zeros without the array `recent`.
 
-    Raises ValueError where they are out of range, as no training leaves them.
+    Raises ValueError if they are out of range, which no training produces.
     """
     if "recent" not in weights:
         return Recent(0.0, 0.0)

@@ -1,4 +1,4 @@
-"""What a Recommender answers."""
+"""The answer of a Recommender: ranked items, and why each was recommended."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from mtaw_fast.errors import MissingPackageError, UsageError, require, shown
-from mtaw_fast.errors.install_command import install_packages
+from mtaw_fast.errors.install import install_packages
 from mtaw_fast.memory.co_clicked import cosine
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.ranker import Times
 
-_MOST_ITEMS = 3
+_MOST_ITEMS = 3  # in a reason
+_SHOWN = 5  # items in a repr
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,8 @@ class Reason:
     Attributes
     ----------
     kind : {'session', 'together', 'encoder'}
-        'session': the item is in the session already; 'together': past sessions hold it with `items` of the session;
-        'encoder': neither, it is near to the session's vector.
+        'session': the item is in the session. 'together': past sessions contain it together with `items` of the
+        session. 'encoder': neither; it is close to the session's vector.
     items : tuple of ids
         External ids, the closest first, at most three.
     """
@@ -37,10 +38,10 @@ class Reason:
 
 
 def reasons_of(catalog: Catalog, clicks: np.ndarray, found: np.ndarray) -> list[Reason]:
-    """One for each item found (int32[..]) in answer to the clicks (int32[m]), internal ids both.
+    """Return one reason for each item of `found` int32[..], the answer to `clicks` int32[m]; both internal ids.
 
-    Past sessions are those of the bundle's memory, and closeness is its cosine (`memory.co_clicked`). Without a memory,
-    what is not in the session comes from the encoder.
+    Past sessions are those of the bundle's memory; closeness is its cosine (`memory.co_clicked`). Without a memory,
+    every item that is not in the session gets the reason 'encoder'.
     """
     seen = list(dict.fromkeys(clicks[::-1].tolist()))
     memory = catalog.model.memory
@@ -56,35 +57,32 @@ def reasons_of(catalog: Catalog, clicks: np.ndarray, found: np.ndarray) -> list[
     return reasons
 
 
-_SHOWN = 5  # items in a repr
-
-
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Recommendations:
-    """The ranking for one session, best first; its length is that of `items`.
+    """The ranking for one session, best first.
 
-    It iterates as (item, score), and so do its indices. Two are equal where they rank the same, with the same scores to
-    the bit, and say the same of it; when that was (`timings`, `log_position`) does not count.
+    Its length is that of `items`; iteration and indexing give (item, score). Two are equal if all fields but `timings`
+    and `log_position` are equal, scores to the bit.
 
     Attributes
     ----------
     items : list of ids
         External ids.
     scores : float32[len(items)]
-        The model's logits or its ranker's scores; where `fallback`, click counts, or how fast the items rise where the
-        model knows of time; cosines from `similar_items`.
+        The model's logits or its ranker's scores; cosines from `similar_items`. If `fallback`: click counts, or how
+        fast the items rise if the model was trained with times.
     unknown : list
         The session's clicks that the catalog does not know, in order.
     fallback : bool, default False
-        True where no click was known and the popularity ranking was given.
+        True if no click was known, so the popularity ranking was returned.
     timings : mapping of str to float, or None
-        Microseconds by stage, where asked for: lookup, encode, retrieve, memory (where there is one), assemble, total.
+        If requested: microseconds by stage: lookup, encode, retrieve, memory (if there is one), assemble, total.
     repeats : bool[len(items)] or None
-        Whether each item is in the session, where asked for.
+        If requested: whether each item is in the session.
     reasons : list of Reason, or None
-        Why each item, where asked for and not `fallback`.
+        If requested and not `fallback`: why each item was recommended.
     log_position : str or None
-        The position in the log up to which the ranking knows every event at least, where a recommender learns.
+        If the recommender learns: the ranking includes every event up to this position in the log.
     """
 
     items: list[Any]
@@ -137,22 +135,17 @@ class Recommendations:
         return "\n".join(lines)
 
     def to_frame(self, library: Literal["polars", "pandas", "arrow"] = "polars") -> Any:
-        """The ranking as a table.
-
-        Parameters
-        ----------
-        library : {'polars', 'pandas', 'arrow'}, default 'polars'
-            Whose.
+        """Return the ranking as a table of the library `library`.
 
         Returns
         -------
         DataFrame or Table
-            Columns item, score (float32), and where they were asked for repeat (bool) and reason (text).
+            Columns item, score (float32), and if requested repeat (bool) and reason (text).
 
         Raises
         ------
         MissingPackageError
-            Where the library is not installed.
+            If the library is not installed.
         UsageError
             On another library.
         """
@@ -178,9 +171,9 @@ def assembled(
     repeats: bool,
     reasons: bool = False,
 ) -> Recommendations:
-    """One row of a ranking (ids int32[k], scores float32[k]) as an answer, padding cut off.
+    """Return one row of a ranking (ids int32[k], scores float32[k]) as an answer, without its padding.
 
-    clicks: the session's known ones, int32[m]; where there is none the row is the popularity ranking.
+    clicks: the session's known ones, int32[m]. If there are none, the row is the popularity ranking.
     """
     ids, scores = unpadded(*row)
     return Recommendations(
@@ -194,16 +187,16 @@ def assembled(
 
 
 def unpadded(ids: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A row of a ranking without its padding: (ids int32[n], scores float32[n])."""
+    """Return a row of a ranking without its padding: (ids int32[n], scores float32[n])."""
     count = int(np.count_nonzero(ids >= 0))
     return ids[:count], scores[:count]
 
 
 def timed(answer: Recommendations, times: Times | None, start: int, ready: int) -> Recommendations:
-    """The answer with its timings in microseconds.
+    """Return the answer with its timings in microseconds.
 
-    times: of the ranker's stages, None where nothing was ranked. start, ready: when the call began and when its
-    arguments were read (perf_counter_ns). What no stage accounts for of the total is called assemble.
+    times: of the ranker's stages; None if nothing was ranked. start, ready: when the call began and when its arguments
+    were read (perf_counter_ns). The part of the total outside all stages is called assemble.
     """
     lookup, encode, retrieve, memory = times or (0.0, 0.0, 0.0, None)
     stages = {"lookup": (ready - start) / 1000 + lookup, "encode": encode, "retrieve": retrieve}
@@ -218,7 +211,7 @@ def _bytes(repeats: np.ndarray | None) -> bytes | None:
 
 
 def _installed(package: str) -> Any:
-    """A package that no extra of ours brings."""
+    """Import a package that is in none of our extras."""
     try:
         return importlib.import_module(package)
     except ImportError:

@@ -1,12 +1,12 @@
-"""Items added to a served catalog and taken out of it, without a new training.
+"""Items added to a served catalog and removed from it, without a new training.
 
-A `Catalog` is an immutable snapshot: a model's N items, mapped and shared as ever, a side segment of M added items
-behind them (internal ids N..N+M-1), and the set of items taken out. An update makes the next snapshot, and whoever
-reads goes on with the one it began with. Internal ids never change their meaning: what was taken out keeps its id,
-and is still known as a click of a session, but never recommended.
+A `Catalog` is an immutable snapshot: a model's N items, mapped and shared; a segment of M added items with the internal
+ids N..N+M-1; and the set of removed items. An update makes the next snapshot; calls under way keep the one they began
+with. Internal ids never change their meaning: a removed item keeps its id and is still known as a click of a session,
+but it is never recommended.
 
-The search is that of the bundle's index, with the items taken out as a filter, and an exact scan of the side segment,
-merged by score. Every answer equals, to the bit, that of a bundle saved with all N + M items, filtered alike.
+A search merges two results by score: the bundle's index, filtered by the removed items, and an exact search of the
+added segment. Every answer equals, to the bit, that of a bundle saved with all N + M items, with the same filter.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _INT64 = np.iinfo(np.int64)
 class CatalogIds:
     """`ItemIds` of a model and of the items added to it. Read-only.
 
-    added: plain str or int, the external ids of internal ids N, N + 1, ..; one that the model's table knows too (it was
-    taken out there) means the added item. places: internal ids by external ones, of all added items; kept as it is.
+    added: plain str or int, the external ids of internal ids N, N + 1, ... If the model's table has the same id (of a
+    removed item), the added item is meant. places: internal id by external id of all added items; kept without a copy.
     """
 
     def __init__(self, base: ItemIds, added: tuple[Any, ...] = (), places: dict[Any, int] | None = None) -> None:
@@ -42,8 +42,8 @@ class CatalogIds:
         self.table = base.table.grown(self._places, added)
 
     def with_ids(self, ids: Sequence[Any]) -> CatalogIds:
-        """The table with more ids, each of them held (see `holds`)."""
-        # An id that was taken out and added again stands among `added` twice: the later one is meant.
+        """Return the table with more ids, for each of which `holds` is true."""
+        # An id that was removed and added again is in `added` twice: the later one counts.
         more = {item: len(self) + place for place, item in enumerate(ids)}
         return CatalogIds(self._base, (*self._added, *ids), self._places | more)
 
@@ -75,7 +75,7 @@ class CatalogIds:
 
 
 def holds(kind: str, item: Any) -> bool:
-    """Whether `item` can be an id of a table of this kind, 'int' or 'str'."""
+    """Return whether `item` can be an id of a table of this kind, 'int' or 'str'."""
     if kind == "str":
         return isinstance(item, str)
     number = isinstance(item, (int, np.integer)) and not isinstance(item, bool)
@@ -83,7 +83,7 @@ def holds(kind: str, item: Any) -> bool:
 
 
 def plain_id(item: Any) -> int | str:
-    """An id as Python's own str or int, whatever subclass or numpy scalar it came as."""
+    """Return an id as a plain str or int, also if it is of a subclass or a numpy scalar."""
     return str.__str__(item) if isinstance(item, str) else int(item)
 
 
@@ -91,12 +91,26 @@ def plain_id(item: Any) -> int | str:
 class Catalog:
     """One state of a served catalog. Axes: N items of the model, M added ones, d dimensions.
 
-    ids: the table of external ids. added: those of the added items, oldest first. embeddings, vectors: float32[M, d],
-    what the encoder takes for their clicks, and their rows in the search (length 1). gone: bool[N + M], which were
-    taken out. norm: the length of `embeddings`' rows, that of the model's own on average; 0 until an item is added.
-    clicks: int64[N + M], where they are counted while serving; None: those of the training. memory: what the session
-    memory is asked by, with what was learned while serving; None: the model's tables alone. delta: that of `memory`.
-    trends: what wall-clock time says, with what was learned; None: the model's own.
+    Attributes
+    ----------
+    ids : ItemIds or CatalogIds
+        The table of external ids.
+    added : tuple of ids
+        External ids of the added items, oldest first.
+    embeddings, vectors : float32[M, d]
+        Of the added items: the encoder's input for their clicks, and their rows in the search (length 1).
+    gone : bool[N + M]
+        Whether each item was removed.
+    norm : float
+        The length of the rows of `embeddings`: the mean length of the model's own; 0 until an item is added.
+    clicks : int64[N + M] or None
+        Clicks counted in training and while serving; None: those of the training.
+    memory : SessionMemory or None
+        The session memory with what was learned while serving; None: the model's tables alone.
+    delta : MemoryDelta or None
+        The learned part of `memory`.
+    trends : Trends or None
+        The decayed clicks, with what was learned; None: the model's own.
     """
 
     model: Model
@@ -113,7 +127,7 @@ class Catalog:
 
     @classmethod
     def of(cls, model: Model) -> Catalog:
-        """The model's own items, all of them there."""
+        """Return the catalog of the model's own items."""
         nothing = np.empty((0, model.config.model.embedding_dim), dtype=np.float32)
         return cls(model, model.ids, (), nothing, nothing, np.zeros(model.n_items, dtype=bool))
 
@@ -129,10 +143,10 @@ class Catalog:
         memory: SessionMemory,
         trends: Trends | None = None,
     ) -> Catalog:
-        """The model's items and those that came while serving.
+        """Return the catalog of the model's items and those added while serving.
 
-        places: internal ids N, N + 1, .. by external ones, in their order; kept as it is. The others as the fields; a
-        vector may be zero.
+        places: internal ids N, N + 1, .. by external ids, in this order; kept without a copy. The others as the fields;
+        a vector may be zero.
         """
         added = tuple(places)
         ids = CatalogIds(model.ids, added, places) if added else model.ids
@@ -145,7 +159,7 @@ class Catalog:
 
     @property
     def is_updated(self) -> bool:
-        """Whether it differs from the model's own."""
+        """Whether it differs from the model's own catalog."""
         return bool(self.added) or self.n_items < self.size
 
     @cached_property
@@ -172,7 +186,7 @@ class Catalog:
 
     @cached_property
     def popularity(self) -> np.ndarray:
-        """int64[N + M] clicks in the training sessions, and while serving where they are counted."""
+        """int64[N + M] clicks in the training sessions, and while serving if they are counted."""
         if self.clicks is not None:
             return self.clicks
         if not self.added:
@@ -180,7 +194,7 @@ class Catalog:
         return np.concatenate([self.model.popularity, np.zeros(len(self.added), dtype=np.int64)])
 
     def clicks_of(self, session: Sequence[Any]) -> tuple[np.ndarray, list[Any]]:
-        """A session's known clicks (int32[m]) and its unknown ones (external)."""
+        """Return a session's known clicks int32[m] and its unknown ones as external ids."""
         found = self.ids.lookup(session)
         known = found >= 0
         if known.all():
@@ -188,18 +202,18 @@ class Catalog:
         return found[known], [click for click, fine in zip(session, known, strict=True) if not fine]
 
     def vector(self, place: int) -> np.ndarray:
-        """float32[1, d]: the row of internal id `place` in the search."""
+        """Return float32[1, d]: the row of internal id `place` in the search."""
         n_base = self.model.n_items
         return self.model.item_vectors[place : place + 1] if place < n_base else self.vectors[place - n_base][None]
 
     def with_items(
         self, items: Sequence[Any], vectors: np.ndarray | None, neighbors: Sequence[Sequence[Any]] | None
     ) -> Catalog:
-        """The next state, with `items` added; see `Recommender.add_items`."""
+        """Return the next state, with `items` added; see `Recommender.add_items`."""
         self._check_new(items)
         items = [plain_id(item) for item in items]
         if (vectors is None) == (neighbors is None):
-            raise DataError("add_items takes either vectors or neighbors, one for each item; give one of the two")
+            raise DataError("add_items takes either vectors or neighbors, one for each item; pass one of the two")
         given = self._means(items, neighbors) if neighbors is not None else self._checked(items, vectors)
         norm = self.norm or mean_norm(self.model.weights["item_embedding"])
         embeddings = normalized(given) * np.float32(norm)
@@ -216,7 +230,7 @@ class Catalog:
         )
 
     def without_items(self, items: Sequence[Any]) -> Catalog:
-        """The next state, with `items` taken out; see `Recommender.remove_items`."""
+        """Return the next state, with `items` removed; see `Recommender.remove_items`."""
         found = self.ids.lookup(items)
         for item, place in zip(items, found.tolist(), strict=True):
             if place < 0 or self.gone[place]:
@@ -233,18 +247,18 @@ class Catalog:
             if place >= 0 and not self.gone[place]:
                 raise DataError(f"item {item!r} is already in the catalog; remove it first to give it another vector")
             if item in seen:
-                raise DataError(f"item {item!r} is to be added twice; name it once")
+                raise DataError(f"item {item!r} is listed twice; list it once")
             seen.add(item)
 
     def _checked(self, items: Sequence[Any], vectors: Any) -> np.ndarray:
-        """The given vectors as float32[M, d], finite and none zero."""
+        """Return the given vectors as float32[M, d]. Raises DataError unless they are finite and not zero."""
         d = self.model.config.model.embedding_dim
         given = np.asarray(vectors)
         if given.shape != (len(items), d) or given.dtype.kind != "f":
             raise DataError(
                 f"vectors must be float[{len(items)}, {d}], a row for each item, not {given.dtype}{list(given.shape)}"
             )
-        with np.errstate(over="ignore"):  # what overflows float32 is found right here
+        with np.errstate(over="ignore"):  # an overflow of float32 is found below
             given = given.astype(np.float32)
         for item, row in zip(items, given, strict=True):
             if not np.isfinite(row).all() or not row.any():
@@ -252,9 +266,11 @@ class Catalog:
         return given
 
     def _means(self, items: Sequence[Any], neighbors: Sequence[Sequence[Any]]) -> np.ndarray:
-        """float32[M, d]: the mean of each item's neighbors in the search's rows."""
+        """Return float32[M, d]: the mean of each item's neighbors in the search's rows."""
         if len(neighbors) != len(items):
-            raise DataError(f"there are neighbors for {len(neighbors)} items, not for {len(items)}; give each its own")
+            raise DataError(
+                f"there are neighbors for {len(neighbors)} items, not for {len(items)}; give one list for each"
+            )
         means = np.empty((len(items), self.model.config.model.embedding_dim), dtype=np.float32)
         for row, (item, near) in enumerate(zip(items, neighbors, strict=True)):
             found = self.ids.lookup(near)

@@ -1,4 +1,4 @@
-"""The ranker of any encoder and any index: encode, retrieve, leave out what may not be shown, rank by the memory."""
+"""The ranker of any encoder and any index: encode, retrieve, drop excluded items, rank by the session memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.data.filters import Filter
-from mtaw_fast.data.padding import padded_lists
+from mtaw_fast.data.ranked_lists import padded_lists
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.ranking.answer import unpadded
 from mtaw_fast.ranking.catalog import Catalog
@@ -23,7 +23,7 @@ _NOTHING = np.empty(0, dtype=np.int32)
 
 
 class ComposedRanker:
-    """`Ranker` of any encoder and any index. It keeps nothing of a growing session: every call encodes all of it."""
+    """`Ranker` of any encoder and any index. It encodes a growing session from the start at every call."""
 
     def __init__(self, catalog: Catalog, encoder: Encoder, index: Index) -> None:
         self._catalog, self._encoder, self._index = catalog, encoder, index
@@ -48,7 +48,7 @@ class ComposedRanker:
         return self._rank(sessions, k, conditions)[0]
 
     def _one(self, clicks: np.ndarray, unknown: list[Any] | None, options: Options, lookup: float) -> Ranked:
-        """The ranking after the known clicks int32[m], whose look-up took `lookup` microseconds."""
+        """Rank after the known clicks int32[m], whose look-up took `lookup` microseconds."""
         session = Sessions(clicks, np.array([0, len(clicks)], dtype=np.int64))
         (ids, scores), times = self._rank(session, options.k, options.conditions)
         found, values = unpadded(ids[0], scores[0])
@@ -58,7 +58,7 @@ class ComposedRanker:
     def _rank(
         self, sessions: Sessions, k: int, conditions: Conditions
     ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[float, float, float | None]]:
-        """`rank`, and the times of its stages in microseconds."""
+        """Return what `rank` does, and the times of its stages in microseconds."""
         start = perf_counter_ns()
         queries = self._encoder.encode(sessions)
         encoded = perf_counter_ns()
@@ -88,9 +88,9 @@ def retrieve(
     dropped: list[np.ndarray] | None,
     scale: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The index's top k of queries float32[B, d], less each query's own `dropped` ids (distinct, int[..]).
+    """Return the index's top k of queries float32[B, d] without each query's own `dropped` ids (distinct, int[..]).
 
-    The first k + n of an exact ranking hold the first k that remain after any n are dropped.
+    The first k + n of an exact ranking contain the first k that remain after any n are dropped.
     """
     if dropped is None:
         return index.search(queries, k, allowed, scale=scale)

@@ -1,4 +1,4 @@
-"""A session that is still going on: click by click, with a ranking at any moment."""
+"""A session that grows click by click, with a ranking at any moment."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ class GrowingSession:
     """One visitor's session, made by `Recommender.session`.
 
     Every ranking equals, to the bit, `Recommender.recommend` of all clicks so far. With the native encoder a click
-    costs one step and not the whole session, up to config.max_len clicks; past them the window slides and is encoded
-    again. Thread-safe; calls on one session wait for each other. Memory: at d = 100 under 512 bytes a click.
+    costs one step, not the whole session, up to config.model.max_session_length clicks; after that the window slides
+    and is encoded again. Thread-safe; calls on one session wait for each other. Memory at d = 100: under 512 bytes a
+    click.
 
     Parameters
     ----------
     pipeline : callable
-        Gives the state of the catalog to rank by, at every call.
+        Returns the current state of the catalog.
     observe : callable, optional
-        Is told the external ids of every click, so that others learn from them.
+        Called with the external ids of every click, for learning.
     log_position : callable, optional
-        Gives the position in the log that a ranking from now on knows; see `Recommendations.log_position`.
+        Returns the log position that a ranking from now on includes; see `Recommendations.log_position`.
     origin : (Recommender, str or None), optional
-        Who made it, and the session's id. A session pickles and deep-copies as these and its clicks, which teach nobody
-        again.
+        The recommender that made it, and the session's id. A session is pickled and deep-copied as these and its
+        clicks; the copy does not send the clicks to `observe` again.
 
     Examples
     --------
@@ -64,7 +65,7 @@ class GrowingSession:
         Parameters
         ----------
         *items : ids
-            External ids, oldest first; those that the catalog does not know count as unknown.
+            External ids, oldest first; ids that the catalog does not know count as unknown.
 
         Returns
         -------
@@ -74,13 +75,13 @@ class GrowingSession:
         Raises
         ------
         UsageError
-            Where an item is a list of ids.
+            If an item is a list of ids.
         DataError, LearnError
-            Where the session's clicks teach, on what is no id, and where they could not be kept; none is appended.
+            If the clicks are learned: on a value that is not an id, and if they cannot be stored. None is appended.
         """
         for item in items:
             if isinstance(item, (list, tuple, set, np.ndarray)):
-                raise UsageError(f"click takes the ids themselves, not a {type(item).__name__}; write click(*ids)")
+                raise UsageError(f"click takes ids, not a {type(item).__name__}; write click(*ids)")
         with self._lock:
             if self._observe is not None and items:
                 self._observe(items)
@@ -97,66 +98,54 @@ class GrowingSession:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._origin is None:
-            raise UsageError("this session was not made by Recommender.session, so nothing could make it again")
+            raise UsageError(
+                "this session was not made by Recommender.session, so it cannot be pickled; make one there"
+            )
         with self._lock:
             known = self._pipeline().catalog.ids.external(self._known())
             clicks: list[Any] = []
-            taken = 0
+            done = 0
             for place, item in self._unknown:
-                clicks += [*known[taken:place], item]
-                taken = place
-        return _made_again, (*self._origin, [*clicks, *known[taken:]])
+                clicks += [*known[done:place], item]
+                done = place
+        return _restored, (*self._origin, [*clicks, *known[done:]])
 
     def _known(self) -> np.ndarray:
-        """int32[m]: the known clicks, copied.
+        """Return int32[m]: the known clicks, copied.
 
-        By way of bytes: an array that lends its buffer out while another thread forks can never grow in the child.
+        The copy goes through bytes: if another thread forks while an array's buffer is exported, the array can never
+        grow in the child.
         """
         return np.frombuffer(self._clicks.tobytes(), dtype=np.int32).copy()
 
-    def _recall(self, pipeline: Pipeline) -> None:
-        """Put clicks that the catalog has come to know into their places."""
+    def _resolve_unknown(self, pipeline: Pipeline) -> None:
+        """Insert the clicks that were unknown and that the catalog knows now at their places."""
         found = pipeline.catalog.ids.lookup([item for _, item in self._unknown]).tolist()
         if max(found) < 0:
             return
-        clicks, unknown, taken = array("i"), [], 0
+        clicks, unknown, done = array("i"), [], 0
         for (place, item), internal in zip(self._unknown, found, strict=True):
-            clicks.extend(self._clicks[taken:place])
-            taken = place
+            clicks.extend(self._clicks[done:place])
+            done = place
             if internal < 0:
                 unknown.append((len(clicks), item))
             else:
                 clicks.append(internal)
-        clicks.extend(self._clicks[taken:])
+        clicks.extend(self._clicks[done:])
         self._clicks, self._unknown, self._state = clicks, unknown, None
 
     def recommend(self, k: int = 20, *, timings: bool = False, **options: Unpack[OptionKeywords]) -> Recommendations:
-        """The k best next items now.
-
-        Parameters
-        ----------
-        k, timings, exclude, allow, exclude_seen, filter, at, repeats, reasons
-            As in `Recommender.recommend`.
-
-        Returns
-        -------
-        Recommendations
-
-        Raises
-        ------
-        UsageError, ItemTypeError
-            As `Recommender.recommend` does.
-        """
+        """Return the k best next items now; parameters and errors as in `Recommender.recommend`."""
         start = perf_counter_ns()
-        with self._lock:  # first, so that the catalog is no older than the clicks
+        with self._lock:  # read first, so that the catalog is not older than the clicks
             log_position = None if self._log_position is None else self._log_position()
             pipeline = self._pipeline()
             checked = options_of(pipeline.catalog, k, **options)
             ready = perf_counter_ns()
             if self._unknown:
-                self._recall(pipeline)
+                self._resolve_unknown(pipeline)
             clicks, unknown = self._known(), [item for _, item in self._unknown]
-            state, self._state = self._state, None  # a call that fails midway leaves no state to trust
+            state, self._state = self._state, None  # a call that fails midway leaves an invalid state
             answer, times, self._state = pipeline.recommend_growing(clicks, unknown, state, checked, log_position)
         return timed(answer, times, start, ready) if timings else answer
 
@@ -173,14 +162,14 @@ class GrowingSession:
 
     @property
     def n_bytes(self) -> int:
-        """Memory that grows with the clicks: their ids, and what the native encoder keeps of them."""
+        """Bytes that grow with the clicks: their ids, and the native encoder's state."""
         with self._lock:
             kept = 0 if self._state is None else self._state.n_bytes
             return kept + self._clicks.buffer_info()[1] * self._clicks.itemsize
 
 
-def _made_again(recommender: Any, id: str | None, clicks: list[Any]) -> GrowingSession:
-    """A session with these clicks already in it."""
+def _restored(recommender: Any, id: str | None, clicks: list[Any]) -> GrowingSession:
+    """Return a session that already contains these clicks."""
     session: GrowingSession = recommender.session(id=id)
     session._append(clicks)
     return session

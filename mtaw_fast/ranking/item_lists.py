@@ -1,4 +1,4 @@
-"""Rankings without the encoder: the most clicked items, and those that sessions hold together with one."""
+"""Rankings without the encoder: the most clicked items, rising items, and items clicked together with one."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from mtaw_fast.data.padding import padded_to
+from mtaw_fast.data.ranked_lists import padded_to
 from mtaw_fast.kernels.native.trends import Trends
 from mtaw_fast.memory.co_clicked import neighbors
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.options import Conditions
 
-_RISING = 256  # items of the list
+_RISING = 256  # length of the list of rising items
 
 
 def most_popular(catalog: Catalog, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
-    """The k most clicked items: ids int32[k] and click counts float32[k], padded with -1 / -inf."""
+    """Return the k most clicked items: ids int32[k] and click counts float32[k], padded with -1 / -inf."""
     order, excluded = catalog.most_clicked, conditions.excluded
     if conditions.allowed is not None:
         order = order[conditions.allowed.mask[order]]
@@ -28,10 +28,10 @@ def most_popular(catalog: Catalog, k: int, conditions: Conditions) -> tuple[np.n
 
 
 def rising(catalog: Catalog, trends: Trends, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
-    """The k items that are rising at the moment of the request, then the most clicked ones.
+    """Return k items: those rising at the moment of the request, then the most clicked ones.
 
-    ids int32[k], scores float32[k], padded with -1 / -inf. Scores: `Trends.rising`'s; those of the items behind go on
-    under it by one a place, and say their order alone.
+    ids int32[k], scores float32[k], padded with -1 / -inf. Rising items have the scores of `Trends.rising`; the scores
+    of the others continue below by one a place and only express their order.
     """
     found, scores = trends.rising(conditions.at or 0, _RISING)
     fine = (found >= 0) & (found < catalog.size)
@@ -46,16 +46,17 @@ def rising(catalog: Catalog, trends: Trends, k: int, conditions: Conditions) -> 
     found, scores = found[kept][:k], scores[kept][:k]
     rest = rest[: k - len(found)]
     lowest = min(0.0, float(scores[-1])) if len(scores) else 0.0
-    behind = lowest - 1 - np.arange(len(rest), dtype=np.float32)
-    return padded_to(k, np.concatenate([found, rest]).astype(np.int32), np.concatenate([scores, behind]))
+    below = lowest - 1 - np.arange(len(rest), dtype=np.float32)
+    return padded_to(k, np.concatenate([found, rest]).astype(np.int32), np.concatenate([scores, below]))
 
 
 def clicked_together(
     catalog: Catalog, item: int, k: int, conditions: Conditions
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """The k items that past sessions hold most with `item`, an internal id, and their cosines (`memory.co_clicked`).
+    """Return the k items clicked most often together with `item`, an internal id, and their cosines.
 
-    ids int32[k], scores float32[k], padded with -1 / -inf; None where the bundle has no memory.
+    The cosine is that of `memory.co_clicked`. ids int32[k], scores float32[k], padded with -1 / -inf; None if the
+    bundle has no memory.
     """
     memory = catalog.model.memory
     if memory is None:

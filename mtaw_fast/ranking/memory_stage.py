@@ -1,4 +1,4 @@
-"""The session memory over a served catalog: what an encoder and an index found, ranked by what past sessions say."""
+"""The session memory over a served catalog: it ranks the candidates of an encoder and an index by past sessions."""
 
 from __future__ import annotations
 
@@ -15,25 +15,27 @@ from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.ranking.catalog import Catalog
 
 
-def memory_parts(catalog: Catalog, room: int = 0) -> tuple[SessionMemory, NativeRankerNet] | None:
-    """The memory that ranks a catalog, and its ranker; None where the model has no memory.
+def memory_parts(catalog: Catalog, capacity: int = 0) -> tuple[SessionMemory, NativeRankerNet] | None:
+    """Return the memory that ranks a catalog, and its ranker; None if the model has no memory.
 
-    room: items that the memory is made for at least, where the catalog does not bring one of its own.
+    capacity: number of items that a new memory is made for, at least. A memory of the catalog's own is used as it is.
     """
     model = catalog.model
     if model.memory is None or model.ranker_net is None:
         return None
     memory = catalog.memory
     if memory is None:
-        memory = model.memory.queries(max(room, catalog.size), query_settings(model.config, model.trends is not None))
+        memory = model.memory.queries(
+            max(capacity, catalog.size), query_settings(model.config, model.trends is not None)
+        )
     return memory, model.ranker_net.native()
 
 
 def moment_of(trends: Trends, times: np.ndarray | None, ends: np.ndarray, at: int | None = None) -> Moment:
-    """When prefixes that end before the clicks int64[Q] are asked about: right after their last clicks.
+    """Return the moments of requests after the prefixes that end before the clicks `ends` int64[Q].
 
-    times: int64[T], of all clicks; None: at `at`, or after the newest click that `trends` know, which is also the
-    earliest moment that is.
+    times: int64[T], of all clicks; a request is right after its last click. Without times it is at `at`, or after the
+    newest click that `trends` knows, which is also the earliest possible moment.
     """
     if times is None:
         return Moment(trends, np.full(len(ends), at or 0, dtype=np.int64))
@@ -43,7 +45,8 @@ def moment_of(trends: Trends, times: np.ndarray | None, ends: np.ndarray, at: in
 class MemoryStage:
     """The bundle's memory and ranker over one state of the catalog. Thread-safe.
 
-    Added items have no past: only the dense list finds them, or the session itself. Removed ones are never found.
+    Added items have no past sessions: only the dense list or the session itself finds them. Removed items are not
+    found.
     """
 
     def __init__(self, catalog: Catalog, memory: SessionMemory, ranker_net: NativeRankerNet) -> None:
@@ -51,17 +54,17 @@ class MemoryStage:
         self._catalog = catalog
         self._trends = catalog.trends
         self._here = Filter(~catalog.gone) if catalog.gone.any() else None
-        # A prepared filter is used many times; what it leaves of this state is made once.
+        # A prepared filter is used many times; it is combined once with this state.
         self._prepared: weakref.WeakKeyDictionary[Filter, Filter] = weakref.WeakKeyDictionary()
 
     @classmethod
     def of(cls, catalog: Catalog) -> MemoryStage | None:
-        """None where the model has no memory."""
+        """Return the stage of a catalog; None if the model has no memory."""
         parts = memory_parts(catalog)
         return None if parts is None else cls(catalog, *parts)
 
     def width(self, k: int) -> int:
-        """How many items the index must find for a ranking of k."""
+        """Return how many items the index must find for a ranking of k."""
         return max(k, min(self.memory.dense, self._catalog.n_items))
 
     def rank(
@@ -74,11 +77,11 @@ class MemoryStage:
         dropped: Sequence[np.ndarray] | None,
         at: int | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The k best items of B sessions, none of them empty: (ids int32[B, k], scores float32[B, k]), padded.
+        """Return the k best items of B sessions, none empty: (ids int32[B, k], scores float32[B, k]), padded.
 
-        Where the sessions have times, their last clicks are the moments of the requests; else it is `at` (Unix
-        milliseconds), or the newest click that trends know. queries: float32[B, d]. found: the best `width(k)` items
-        of each and their logits; like it, the ranking keeps to `allowed` and leaves out each session's `dropped` ids.
+        queries: float32[B, d]. found: the best `width(k)` items of each and their logits. The ranking contains only
+        `allowed` items and none of each session's `dropped` ids. The moment of a request is the session's last click
+        if the sessions have times, else `at` (Unix milliseconds), or the newest click that the trends know.
         """
         catalog = self._catalog
         ids, logits = (np.ascontiguousarray(array) for array in found)
@@ -96,7 +99,7 @@ class MemoryStage:
         )  # fmt: skip
 
     def _left(self, allowed: Filter | None) -> np.ndarray | None:
-        """The items of this state that `allowed` leaves, as bits; None where that is all."""
+        """Return the items of this state that `allowed` keeps, as bits; None if that is all."""
         if allowed is None or self._here is None:
             left = self._here if allowed is None else allowed
         else:

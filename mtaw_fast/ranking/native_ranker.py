@@ -1,4 +1,4 @@
-"""The ranker in one native call, where encoder and index are native."""
+"""The ranker in one native call, for a native encoder and a native index."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mtaw_fast.ranking.retrieval import NativeIndex
 class EncodedClicks:
     """`GrowingState`: the native encoder's state of a session's first `count` clicks.
 
-    Rankers of one encoder continue each other's, so a new state of the catalog does not encode every session again.
+    Rankers with the same encoder share it, so a new state of the catalog does not encode every session again.
     """
 
     __slots__ = ("count", "encoder", "session")
@@ -42,14 +42,14 @@ class EncodedClicks:
 class NativeRanker:
     """`Ranker` in one native call; `engine` is the call (`kernels.native.engine`).
 
-    encoder, index: the model's own. before: the ranker of an earlier state of the same model's catalog, which lends
-    what both states have in common.
+    encoder, index: the model's own. before: the ranker of an earlier state of the same model's catalog; unchanged
+    parts are reused.
     """
 
     def __init__(
         self, catalog: Catalog, encoder: NativeEncoder, index: NativeIndex, before: NativeRanker | None = None
     ) -> None:
-        self._encoder = encoder  # that of every state of the catalog: a growing session outlives many of them
+        self._encoder = encoder  # the same for every state of the catalog: a growing session outlives many states
         self._parts: NativeEngine = NativeEngine.of(catalog, encoder, index, None if before is None else before._parts)
         self.engine = self._parts.engine
 
@@ -61,7 +61,7 @@ class NativeRanker:
     def recommend_growing(
         self, clicks: np.ndarray, state: GrowingState | None, options: Options
     ) -> tuple[Ranked, GrowingState]:
-        """See `Ranker.recommend_growing`; the state gains the clicks that it lacks."""
+        """See `Ranker.recommend_growing`; the state is extended by the new clicks."""
         k, conditions, repeats, _ = options
         if not isinstance(state, EncodedClicks) or state.encoder is not self._encoder:
             state = EncodedClicks(self._encoder)
@@ -80,62 +80,52 @@ class NativeRanker:
         return ids, scores
 
 
-_LEAST_ROOM = 1024  # added items that a memory is made for at the first one
+_LEAST_CAPACITY = 1024  # added items that a memory has capacity for, from the first one on
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NativeEngine:
-    """The engine over a catalog of N + M items, and what the next state can take over of it.
+    """The engine over a catalog of N + M items, and the parts that the next state can reuse.
 
-    Attributes
-    ----------
-    engine : Engine
-        The native call.
-    side : NativeIndex or None
-        The index of the M added items.
-    memory : SessionMemory or None
-        The model's.
-    ranker_net : NativeRankerNet or None
-        The model's; there where `memory` is.
-    room : int
-        How many items `memory` has room for, at least N + M.
+    engine: the native call. segment: the index of the M added items. memory, ranker_net: the model's, both or neither.
+    capacity: how many items `memory` can take, at least N + M.
     """
 
     engine: Engine
-    side: NativeIndex | None
+    segment: NativeIndex | None
     memory: SessionMemory | None
     ranker_net: NativeRankerNet | None
-    room: int
+    capacity: int
 
     @classmethod
     def of(
         cls, catalog: Catalog, encoder: NativeEncoder, index: NativeIndex, before: NativeEngine | None
     ) -> NativeEngine:
-        """encoder, index: the model's own. before: the parts of an earlier state of the same model's catalog."""
-        side = None
+        """Build it. encoder, index: the model's own. before: the parts of an earlier state of the model's catalog."""
+        segment = None
         if catalog.added:
             encoder = encoder.extended(catalog.embeddings)
-            side = None if before is None else before.side
-            side = NativeIndex(catalog.vectors) if side is None else side.remade(catalog.vectors)
-        memory, ranker_net, room = _memory_of(catalog, before)
+            segment = None if before is None else before.segment
+            segment = NativeIndex(catalog.vectors) if segment is None else segment.rebuilt(catalog.vectors)
+        memory, ranker_net, capacity = _memory_of(catalog, before)
         here = np.packbits(~catalog.gone, bitorder="little") if catalog.n_items < catalog.size else None
         engine = engine_of(
             catalog.ids.table, encoder.encoder, index.scanner, catalog.scale, memory, ranker_net,
-            side=None if side is None else side.scanner, here=here,
+            side=None if segment is None else segment.scanner, here=here,
         )  # fmt: skip
-        return cls(engine, side, memory, ranker_net, room)
+        return cls(engine, segment, memory, ranker_net, capacity)
 
 
 def _memory_of(
     catalog: Catalog, before: NativeEngine | None
 ) -> tuple[SessionMemory | None, NativeRankerNet | None, int]:
-    """The memory, its ranker and the room they have; made where those before are of another memory or too small."""
+    """Return the memory, its ranker and its capacity: those of `before`, unless of another memory or too small."""
     if catalog.memory is not None and before is not None and before.memory is catalog.memory:
-        return before.memory, before.ranker_net, before.room
+        return before.memory, before.ranker_net, before.capacity
     if catalog.memory is not None and (parts := memory_parts(catalog)) is not None:
         return *parts, catalog.size
-    if before is not None and (before.memory is None or before.room >= catalog.size):
-        return before.memory, before.ranker_net, before.room
-    room = catalog.size + max(_LEAST_ROOM, len(catalog.added)) if catalog.added else catalog.size
-    parts = memory_parts(catalog, room)
-    return (None, None, room) if parts is None else (*parts, room)
+    if before is not None and (before.memory is None or before.capacity >= catalog.size):
+        return before.memory, before.ranker_net, before.capacity
+    capacity = catalog.size + max(_LEAST_CAPACITY, len(catalog.added)) if catalog.added else catalog.size
+    parts = memory_parts(catalog, capacity)
+    return (None, None, capacity) if parts is None else (*parts, capacity)

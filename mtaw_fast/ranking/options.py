@@ -1,4 +1,4 @@
-"""What a caller may ask of a recommendation, gathered and checked in one place."""
+"""The options of a call: which items may be recommended, how many, and what the answer contains; all checked here."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import UsageError
 from mtaw_fast.ranking.catalog import Catalog
 
-_NONE: tuple[Any, ...] = ()  # the one empty tuple there is
+_NONE: tuple[Any, ...] = ()  # the default of `exclude`: Python has a single empty tuple
 LATEST_MOMENT = 4_102_444_800_000  # the year 2100
-_LONG_LIST = 1000  # exclude lists up to here go along with the search; a mask costs O(N)
+_LONG_LIST = 1000  # a longer exclude list becomes a mask, which costs O(N)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Conditions:
-    """Which items may be found; all hold together. And when it is asked.
+    """Which items may be found (all conditions hold together), and the moment of the request.
 
-    allowed: these only. excluded: never these, int32[..] internal ids, ascending and distinct: a short list.
-    exclude_seen: nor the session's own. at: Unix milliseconds, where the model knows of time; None: right after the
-    newest click that it knows, or after a session's last click where that has a time.
+    allowed: only these. excluded: none of these, int32[..] internal ids, ascending and distinct: a short list.
+    exclude_seen: none of the session's own. at: Unix milliseconds, if the model was trained with times; None: right
+    after the session's last click if that has a time, else after the newest click that the model knows.
     """
 
     allowed: Filter | None = None
@@ -34,7 +34,7 @@ class Conditions:
 
     @property
     def bits(self) -> np.ndarray | None:
-        """`allowed` as the native kernels take it."""
+        """`allowed` as packed bits, for the native kernels."""
         return None if self.allowed is None else self.allowed.packed
 
 
@@ -49,13 +49,13 @@ def conditions_of(
     exclude_seen: bool = False,
     at: int | None = None,
 ) -> Conditions:
-    """The conditions of a call, from external ids; those that the catalog does not know are ignored.
+    """Return the conditions of a call from external ids; unknown ids are ignored.
 
-    at: where the model knows of time, now by default. Raises UsageError on what is no list of ids, on a filter of
-    another kind or catalog, and on what is no time in milliseconds.
+    at: now by default, if the model was trained with times. Raises UsageError on a value that is not a list of ids, on
+    a filter of another kind or catalog, and on a time that is not in milliseconds.
     """
     timed = catalog.model.trends is not None
-    moment = _moment(at) if timed or at is not None else None  # what is no moment is refused by every bundle
+    moment = _moment(at) if timed or at is not None else None  # every bundle refuses an invalid moment
     at = moment if timed else None
     if exclude is _NONE and allow is None and prepared is None:
         return Conditions(exclude_seen=exclude_seen, at=at) if exclude_seen or at is not None else EVERYTHING
@@ -64,7 +64,7 @@ def conditions_of(
     if prepared is not None:
         if not isinstance(prepared, Filter):
             raise UsageError(f"filter must be made with filter(), not {type(prepared).__name__}; or pass allow=")
-        prepared = prepared.grown(catalog.size, base, catalog.model.trained_items)
+        prepared = prepared.extended(catalog.size, base, catalog.model.trained_items)
     if allow is None and len(excluded) <= _LONG_LIST:
         return Conditions(prepared, excluded if len(excluded) else None, exclude_seen, at)
     own = Filter.of(catalog.size, excluded, None if allow is None else ids.known(listed("allow", allow)))
@@ -72,7 +72,7 @@ def conditions_of(
 
 
 def _moment(at: int | None) -> int:
-    """Unix milliseconds of a request. Raises UsageError where it is no such number."""
+    """Return the Unix milliseconds of a request. Raises UsageError unless `at` is such a number."""
     if at is None:
         return time.time_ns() // 1_000_000
     if isinstance(at, bool) or not isinstance(at, (int, np.integer)) or not 0 <= at < LATEST_MOMENT:
@@ -81,14 +81,14 @@ def _moment(at: int | None) -> int:
 
 
 def checked_k(k: int, n_items: int) -> int:
-    """k, at most N, but at least 1 where all items were removed. Raises UsageError unless it is a whole number >= 1."""
+    """Return k, limited to 1..n_items. Raises UsageError unless it is a whole number >= 1."""
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
         raise UsageError(f"k must be a whole number of at least 1, not {k!r}")
     return max(1, min(int(k), n_items))
 
 
 def listed(name: str, ids: Any) -> Sequence[Any]:
-    """`ids` as a list. Raises UsageError on a lone text or number: the usual slip."""
+    """Return `ids` as a list. Raises UsageError on a single str or number, a common mistake."""
     if isinstance(ids, (list, tuple)):
         return ids
     try:
@@ -100,7 +100,7 @@ def listed(name: str, ids: Any) -> Sequence[Any]:
 
 
 class OptionKeywords(TypedDict, total=False):
-    """The keywords of `Recommender.recommend`, `recommend_batch` and `GrowingSession.recommend`; see `options_of`."""
+    """The keywords of `Recommender.recommend`, `recommend_batch` and `GrowingSession.recommend`."""
 
     exclude: Iterable[Any]
     allow: Iterable[Any] | None
@@ -112,17 +112,7 @@ class OptionKeywords(TypedDict, total=False):
 
 
 class Options(NamedTuple):
-    """The same, checked.
-
-    Attributes
-    ----------
-    k : int
-        Items wanted, 1 to N.
-    conditions : Conditions
-        Which items may be found.
-    repeats, reasons : bool
-        What the answer tells beside the items; see `Recommendations`.
-    """
+    """Checked options. k: items wanted, 1 to N. repeats, reasons: whether the answer has them (`Recommendations`)."""
 
     k: int
     conditions: Conditions
@@ -141,10 +131,10 @@ def options_of(
     repeats: bool = False,
     reasons: bool = False,
 ) -> Options:
-    """The options of one call on a catalog; `Recommender.recommend` says what each means.
+    """Return the options of one call on a catalog, checked; see `Recommender.recommend`.
 
-    Raises UsageError on a k that is no positive whole number, on lists that are none, and on a filter of another
-    catalog.
+    Raises UsageError on a k that is not a positive whole number, a value that is not a list of ids, and a filter of
+    another catalog.
     """
     conditions = conditions_of(catalog, exclude, allow, filter, exclude_seen, at)
     return Options(checked_k(k, catalog.n_items), conditions, repeats, reasons)

@@ -1,4 +1,4 @@
-"""One state of all that ranks, and every way to ask it."""
+"""One state of everything that ranks, and every way to query it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.data.item_ids import refuse_other_type
-from mtaw_fast.data.padding import padded_lists, padded_to
+from mtaw_fast.data.ranked_lists import padded_lists, padded_to
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.ranking.answer import Recommendations, assembled, reasons_of
 from mtaw_fast.ranking.catalog import Catalog
@@ -30,8 +30,8 @@ _NO_CLICKS = np.empty(0, dtype=np.int32)
 class Pipeline:
     """An immutable snapshot: a catalog, an index of it, and the ranker over both.
 
-    Whoever serves holds one and reads it once a call; an update makes the next one and puts it in its place, from any
-    thread, and calls under way end on the one that they began with.
+    A recommender reads its current pipeline once a call. An update, from any thread, replaces it by the next one; calls
+    under way end on the one that they began with.
     """
 
     catalog: Catalog
@@ -40,14 +40,15 @@ class Pipeline:
 
     @classmethod
     def of(cls, catalog: Catalog, encoder: Encoder, index: Index, before: Pipeline | None = None) -> Pipeline:
-        """What ranks a catalog by its model's own encoder and index: a native ranker where both are native.
+        """Make the pipeline of a catalog from its model's own encoder and index.
 
-        before: that of an earlier state of the same model's catalog; what the two states share is not made twice.
+        The ranker is native if both are. before: the pipeline of an earlier state of the same model's catalog; parts
+        that did not change are reused.
         """
         if catalog.model.trends is not None and catalog.trends is None:
             catalog = replace(catalog, trends=catalog.model.trends.live(catalog.size))
         native: NativeRanker | None = None
-        # The one native call knows nothing of trends.
+        # The native call has no trends.
         if isinstance(encoder, NativeEncoder) and isinstance(index, NativeIndex) and catalog.model.trends is None:
             earlier = None if before is None or not isinstance(before.ranker, NativeRanker) else before.ranker
             native = NativeRanker(catalog, encoder, index, earlier)
@@ -62,9 +63,9 @@ class Pipeline:
     def recommend(
         self, session: Sequence[Any], options: Options, log_position: str | None = None
     ) -> tuple[Recommendations, Times | None]:
-        """The answer to a session of external ids, and the times of its stages; None where no click is known.
+        """Return the answer to a session of external ids, and the times of its stages (None if no click is known).
 
-        log_position: for the answer.
+        log_position: stored in the answer.
         """
         items, scores, unknown, repeats, times = self.ranker.recommend(session, options)
         if items is None:
@@ -80,7 +81,7 @@ class Pipeline:
         options: Options,
         log_position: str | None = None,
     ) -> tuple[Recommendations, Times | None, GrowingState | None]:
-        """The same for a session that grows, and its next state; see `Ranker.recommend_growing`.
+        """Do the same for a growing session, and return its next state; see `Ranker.recommend_growing`.
 
         clicks: int32[m], the internal ids of all known clicks so far. unknown: the other clicks.
         """
@@ -93,7 +94,7 @@ class Pipeline:
     def recommend_batch(
         self, sessions: Sessions, unknown: Sequence[list[Any]], options: Options, log_position: str | None = None
     ) -> list[Recommendations]:
-        """The answers to sessions of internal ids, whose unknown clicks are told apart. log_position: for the answers."""
+        """Return the answers to sessions of internal ids; `unknown` has each session's unknown clicks."""
         for number in np.flatnonzero(sessions.lengths == 0).tolist():
             refuse_other_type(self.catalog.ids.kind, unknown[number], f"session {number}")
         ids, scores = self.rank(sessions, options.k, options.conditions)
@@ -102,7 +103,7 @@ class Pipeline:
         return found if log_position is None else [replace(one, log_position=log_position) for one in found]
 
     def rank(self, sessions: Sessions, k: int, conditions: Conditions = EVERYTHING) -> tuple[np.ndarray, np.ndarray]:
-        """(ids int32[B, k], scores float32[B, k]) of sessions of internal ids, padded with -1 / -inf; k at least 1.
+        """Return (ids int32[B, k], scores float32[B, k]) of sessions of internal ids, padded with -1 / -inf; k >= 1.
 
         Empty sessions get the popularity ranking. Raises DataError on an id outside the catalog.
         """
@@ -129,17 +130,17 @@ class Pipeline:
         return ids, scores
 
     def _popular(self, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
-        """What is clicked most, or what is rising where the model knows of time: ids int32[k], scores float32[k]."""
+        """Return the most clicked items, or with trends the rising ones: ids int32[k], scores float32[k]."""
         if self.catalog.trends is None:
             return most_popular(self.catalog, k, conditions)
         return rising(self.catalog, self.catalog.trends, k, conditions)
 
     def _most_popular(self, unknown: list[Any], options: Options, log_position: str | None) -> Recommendations:
-        """The answer where no click is known. Raises ItemTypeError where none can be, being of another type."""
+        """Return the answer if no click is known. Raises ItemTypeError if all are of the wrong type."""
         refuse_other_type(self.catalog.ids.kind, unknown)
         row = self._popular(options.k, options.conditions)
         return replace(assembled(self.catalog, row, _NO_CLICKS, unknown, options.repeats), log_position=log_position)
 
     def _explained(self, answer: Recommendations, clicks: np.ndarray) -> Recommendations:
-        """An answer to the known clicks int32[m], m >= 1, with its reasons."""
+        """Return an answer to the known clicks int32[m], m >= 1, with its reasons."""
         return replace(answer, reasons=reasons_of(self.catalog, clicks, self.catalog.ids.lookup(answer.items)))

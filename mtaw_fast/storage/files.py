@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: atomic replacement, content hashes, read-only JSON."""
+"""Files: atomic writes, locks on folders, content hashes, JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_JSON = 1 << 26  # bytes
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success flush it to disk and rename it over `path`.
+    """Yield a temporary path in the folder of `path`; on success flush it to disk and rename it to `path`.
 
     On any failure (a full disk included) the temporary file is removed and `path` is untouched.
     An OSError becomes a one-line MtawError.
@@ -59,8 +59,10 @@ def _fsync(path: Path) -> None:
 
 
 def check_writable(folder: Path, make_error: Callable[[str], MtawError]) -> None:
-    """Raise `make_error(one-line reason)` where nothing can be written into `folder`, or the folder that it would be
-    made in: to be asked before hours of work, and by trying, since rights alone do not tell."""
+    """Raise `make_error(one-line reason)` if `folder`, or the parent that it would be created in, is not writable.
+
+    Call it before hours of work. It tries to write, since permissions alone are not enough to know.
+    """
     place = folder.absolute()
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -75,17 +77,17 @@ def check_writable(folder: Path, make_error: Callable[[str], MtawError]) -> None
 
 @contextmanager
 def folder_lock(folder: Path, make_error: Callable[[str], MtawError]) -> Iterator[None]:
-    """Hold the sole right to write into `folder` (made if missing), among those who ask for it.
+    """Lock `folder` (created if missing) for writing, among callers of this function.
 
-    Where another process or thread holds it, `make_error(one-line reason)` is raised. The lock goes with
-    the process, however it ends, and leaves no file; a folder made here and left empty is removed.
+    If another process or thread has the lock, `make_error(one-line reason)` is raised. The lock ends with the process
+    and leaves no file. A folder that was created here and stays empty is removed.
     """
-    made = True
+    created = True
     try:
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
-            made = False
+            created = False
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise make_error(f"cannot make the folder {folder}: {error.strerror}; choose another one") from None
@@ -93,12 +95,12 @@ def folder_lock(folder: Path, make_error: Callable[[str], MtawError]) -> Iterato
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise make_error(f"{folder} is being written by somebody else; wait or choose another folder") from None
+            raise make_error(f"{folder} is being written by another process; wait or choose another folder") from None
         try:
             yield
         finally:
-            if made:
-                with contextlib.suppress(OSError):  # not empty: the work is in it
+            if created:
+                with contextlib.suppress(OSError):  # not empty
                     folder.rmdir()
     finally:
         os.close(descriptor)
@@ -118,10 +120,10 @@ def write_json(path: Path, value: Any) -> None:
 def open_regular(
     path: Path, make_error: Callable[[str], MtawError], size: int | None = None, absent: str = "is missing"
 ) -> int:
-    """A descriptor to read the regular file `path` by, of `size` bytes where that is given.
+    """Open the regular file `path` for reading and return its descriptor.
 
-    Anything else is raised as `make_error(one-line reason)` before a byte is read: a pipe would be waited for without
-    end, and a file of another size than stated need not be hashed to be refused.
+    Anything that is not a regular file, or not of `size` bytes if given, is raised as `make_error(one-line reason)`
+    before a byte is read: reading a pipe could block forever, and a wrong size needs no hash.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -133,7 +135,7 @@ def open_regular(
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
-        raise make_error(f"{path} is no regular file; restore it or make it again")
+        raise make_error(f"{path} is not a regular file; restore it or make it again")
     if size is not None and status.st_size != size:
         os.close(descriptor)
         raise make_error(
@@ -154,12 +156,16 @@ def read_json(path: Path, make_error: Callable[[str], MtawError]) -> Any:
         if len(text) > _MOST_JSON:
             raise ValueError(f"larger than {_MOST_JSON:,} bytes")
         return json.loads(text.decode())
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no JSON, or a number too long
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError: not UTF-8, not JSON, or a number that is too long
         raise make_error(f"{path} is not readable JSON ({error})") from None
 
 
 def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a regular file's bytes. Raises DataError where it cannot be read."""
+    """Return the hex SHA-256 of a regular file's bytes. Raises DataError if it cannot be read."""
     with os.fdopen(open_regular(path, DataError), "rb") as stream:
         try:
             return hashlib.file_digest(stream, "sha256").hexdigest()

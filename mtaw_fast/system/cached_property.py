@@ -1,4 +1,4 @@
-"""Attributes that are computed at the first look and kept."""
+"""A cached property that is safe across forks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _MISSING = object()
 
 
 class cached_property(Generic[Value]):  # noqa: N801 - a decorator is written as a function
-    """A method as an attribute, which the instance's `__dict__` keeps after its first use.
+    """A method as an attribute; its value is computed at the first use and kept in the instance's `__dict__`.
 
-    Up to Python 3.11 functools.cached_property holds one lock for all instances while it computes: a process that is
-    forked meanwhile waits for it for ever. Here threads that meet at the first use may compute it twice; all of them
-    get what the first one kept.
+    Up to Python 3.11 functools.cached_property computes under one lock for all instances: a process that is forked
+    meanwhile waits for the lock forever. Here several threads may compute the first value at the same time; all of them
+    get the one that was stored first.
     """
 
     def __init__(self, compute: Callable[[Any], Value]) -> None:

@@ -1,4 +1,4 @@
-"""How many processors this process may use: fewer than the machine has, in a container or beside others."""
+"""How many processors this process may use; in a container this may be fewer than the host has."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ CGROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def usable_cpus(cgroups: Path = CGROUPS, own: Path = OWN) -> int:
-    """Whole processors that threads of this process can keep busy: by its affinity, and by the CPU quota of its cgroup.
+    """Return the whole processors that this process can use: by its affinity, and by the CPU quota of its cgroup.
 
     Parameters
     ----------
     cgroups : Path
         Where the cgroup hierarchies are mounted (version 1: one folder a controller; version 2: the folder itself).
     own : Path
-        The file that names the cgroups of this process, a line a hierarchy: `number:controllers:path`.
+        The file with the cgroups of this process, one line a hierarchy: `number:controllers:path`.
 
     Returns
     -------
     int
-        At least 1. A quota of 1.5 processors counts as 1: a second thread would stand still half of the time.
+        At least 1. A quota of 1.5 processors counts as 1: a second thread would wait half of the time.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.floor(min([float(allowed), *_quotas(cgroups, own)])))
 
 
 def _quotas(cgroups: Path, own: Path) -> Iterator[float]:
-    """Processors that the cgroup of this process, and each that it is in, may use."""
+    """Yield the processor quotas of this process's cgroup and of all its parents."""
     try:
         lines = own.read_text().splitlines()
     except OSError:  # not Linux
@@ -47,7 +47,7 @@ def _quotas(cgroups: Path, own: Path) -> Iterator[float]:
 
 
 def folders_up(root: Path, path: str) -> list[Path]:
-    """The folder of a cgroup and of all that it is in. In a container the root may itself be the cgroup."""
+    """Return the folders of a cgroup and of its parents. In a container the root may itself be the cgroup."""
     folder = root / path.lstrip("/")
     return [folder, *(one for one in folder.parents if one == root or root in one.parents)]
 

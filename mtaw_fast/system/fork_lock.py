@@ -1,7 +1,7 @@
-"""A lock that a forked process finds free, and an event that it can set.
+"""A lock and an event that keep working in a forked process.
 
-fork copies a lock as it is, and not the thread that holds it: in the child it would never be let go. What the lock
-guards must be fit to be left in the middle of a change, as one assignment is.
+fork copies a locked lock but not the thread that locked it, so in the child nobody would release it. Here the child
+starts with a free lock. So the guarded data must be valid at every point of a change, as with a single assignment.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import threading
 from types import TracebackType
 
-_generation = 0  # forks between this process and the one that imported the module
+_generation = 0  # number of forks between this process and the one that imported the module
 _renewing = threading.Lock()
 
 
@@ -46,7 +46,7 @@ class ForkLock:
 
 
 class ForkEvent:
-    """A `threading.Event` that a child finds as it was, but for the lock inside it, which another thread may hold."""
+    """A `threading.Event` that keeps its state in a forked child, with a free lock inside."""
 
     __slots__ = ("_born", "_event")
 

@@ -1,4 +1,4 @@
-"""Which process of a group this one is, by what torchrun puts into the environment. Nothing here needs PyTorch."""
+"""The place of this process in its group, read from torchrun's environment variables; without PyTorch."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ class Launch:
     Attributes
     ----------
     rank : int
-        In 0 .. world - 1, over all machines.
+        In 0 .. world - 1, over all hosts.
     world : int
         Processes in the group.
     local_rank : int
-        Among those of this machine.
+        The rank on this host.
     address : str
     port : int
-        Where the group's store is.
+        The address of the group's store.
     hosted : bool
-        Whether the store is there already, which torchrun keeps; else rank 0 is to open it.
+        Whether torchrun already runs the store; else rank 0 opens it.
     restarts : int
         How often torchrun has started the group again.
     identity : str
-        Of the launch: the same after a restart, another for another call of torchrun.
+        Of the launch: the same after a restart, different for another call of torchrun.
     """
 
     rank: int
@@ -47,9 +47,9 @@ class Launch:
 
     @classmethod
     def of(cls, environment: Mapping[str, str] = os.environ) -> Launch | None:
-        """What the environment says; None where this process was started alone.
+        """Read the environment; None if this process was started alone.
 
-        Raises UsageError where it says half of it, or something that cannot be.
+        Raises UsageError if variables are missing or invalid.
         """
         given = [name for name in _NEEDED[:2] if environment.get(name)]
         if not given:
@@ -77,7 +77,7 @@ class Launch:
 
 
 def follows(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether another process of this one's group says what both have to say."""
+    """Return whether another process of the group prints what all of them have to print."""
     try:
         launch = Launch.of(environment)
     except UsageError:
@@ -90,12 +90,12 @@ def _number(environment: Mapping[str, str], name: str, default: int | None = Non
     if text is None and default is not None:
         return default
     if text is None or not text.isdecimal():
-        raise UsageError(f"${name}={text!r} is no number; start the group with '{START}'")
+        raise UsageError(f"${name}={text!r} is not a number; start the group with '{START}'")
     return int(text)
 
 
 def _identity(environment: Mapping[str, str]) -> str:
-    """torchrun's own name for the launch; where it has none, the process that started this one."""
+    """Return torchrun's name of the launch; without one, a name of the parent process."""
     name = environment.get("TORCHELASTIC_RUN_ID", "none")
     if name != "none":
         return name

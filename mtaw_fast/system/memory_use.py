@@ -1,4 +1,4 @@
-"""Memory: what this process may still take (less than is free, in a container), what it took, and giving it back."""
+"""Memory use: what this process may still allocate (less than is free, in a container), its peak, and freeing it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 
 from mtaw_fast.system.cpus import CGROUPS, OWN, folders_up
 
-_MACHINE = Path("/proc/meminfo")
+_MEMINFO = Path("/proc/meminfo")
 _STATUS = Path("/proc/self/status")
 
 
-def available_memory(machine: Path = _MACHINE, cgroups: Path = CGROUPS, own: Path = OWN) -> int | None:
-    """Bytes that the machine can still give without swapping, and the cgroup of this process still allows.
+def available_memory(meminfo: Path = _MEMINFO, cgroups: Path = CGROUPS, own: Path = OWN) -> int | None:
+    """Return the bytes that this host can still give without swapping and the cgroup of this process still allows.
 
     Parameters
     ----------
-    machine : Path
+    meminfo : Path
         /proc/meminfo, or a file like it.
     cgroups, own : Path
         As in `usable_cpus`.
@@ -28,14 +28,14 @@ def available_memory(machine: Path = _MACHINE, cgroups: Path = CGROUPS, own: Pat
     Returns
     -------
     int or None
-        None where the system tells neither.
+        None if the system reports neither.
     """
-    found = [*_of_machine(machine), *_of_cgroups(cgroups, own)]
+    found = [*_of_host(meminfo), *_of_cgroups(cgroups, own)]
     return max(min(found), 0) if found else None
 
 
 def peak_memory(status: Path = _STATUS) -> int:
-    """Bytes that this process has held at most, mapped files included as far as they were read.
+    """Return the largest number of bytes that this process has used, including the mapped files that it has read.
 
     Parameters
     ----------
@@ -44,21 +44,21 @@ def peak_memory(status: Path = _STATUS) -> int:
     """
     with contextlib.suppress(OSError):
         for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):  # ru_maxrss would begin at the peak of who started this process
+            if line.startswith("VmHWM:"):  # ru_maxrss starts at the peak of the parent
                 return int(line.split()[1]) << 10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak << 10  # macOS counts bytes
 
 
 def give_back_freed() -> bool:
-    """Hand memory that was freed, and that the C library keeps for later, back to the system.
+    """Return freed memory that the C library keeps for later to the system.
 
-    glibc keeps what is small or lies between what is in use: gigabytes, after many arrays were made and dropped.
+    glibc keeps small blocks and blocks between used ones: gigabytes, after many arrays were made and dropped.
 
     Returns
     -------
     bool
-        False where the C library knows no such call (it is glibc's).
+        False if the C library is not glibc, which alone has the call.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is None:
@@ -67,9 +67,9 @@ def give_back_freed() -> bool:
     return True
 
 
-def _of_machine(machine: Path) -> Iterator[int]:
+def _of_host(meminfo: Path) -> Iterator[int]:
     with contextlib.suppress(OSError):
-        for line in machine.read_text().splitlines():
+        for line in meminfo.read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 yield int(line.split()[1]) << 10
 

@@ -1,4 +1,4 @@
-"""Bundles: what is written comes back, and damage is refused. `test_bundle_writes.py`: a save that is cut off."""
+"""Bundles: they load as they were saved, older formats load, and damage is refused."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_manifest_and_file_names(tmp_path: Path) -> None:
     bundle = save_random(tmp_path / "bundle", n_items=60, embedding_dim=12, max_positions=5)
     manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
     assert manifest["parameters"] == 60 * 12 + 5 * 12 + 4 * (12 * 12 + 12) + 2 * 12
-    assert (manifest["n_items"], manifest["d"], manifest["format_version"]) == (60, 12, 2)
+    assert (manifest["n_items"], manifest["d"], manifest["format_version"]) == (60, 12, 3)
     assert manifest["versions"]["numpy"] == np.__version__
     assert set(manifest["versions"]) == {"mtaw_fast", "python", "numpy", "torch"}
     assert manifest["git_commit"] is None or len(manifest["git_commit"].removesuffix("-dirty")) == 40
@@ -116,7 +116,7 @@ def test_half_a_session_memory_or_another_catalog_s_is_refused(tmp_path: Path) -
     edit_manifest(tmp_path / "bundle", lambda m: m["files"].pop("ranker"))
     assert "a 'memory' without its 'ranker'" in refused(tmp_path / "bundle")
     edit_manifest(tmp_path / "bundle", lambda m: m["files"].update(ranker=m["files"]["memory"]))
-    assert "is no array of a ranker" in refused(tmp_path / "bundle") or "is missing" in refused(tmp_path / "bundle")
+    assert "is not an array of a ranker" in refused(tmp_path / "bundle") or "is missing" in refused(tmp_path / "bundle")
 
 
 def test_normalized_rows() -> None:
@@ -139,7 +139,7 @@ def test_an_existing_bundle_needs_overwrite(tmp_path: Path) -> None:
     save_random(folder)
     before = contents(folder)
     for attempt in (lambda: refuse_existing(folder), lambda: save_random(folder, seed=1)):
-        with pytest.raises(UsageError, match="already holds a bundle; pass --overwrite"):
+        with pytest.raises(UsageError, match="already contains a bundle; pass --overwrite"):
             attempt()
     assert contents(folder) == before
     refuse_existing(folder, overwrite=True)
@@ -179,7 +179,7 @@ def test_overwriting_mends_a_damaged_bundle_and_spares_other_folders(tmp_path: P
     save_parts(folder, **bundle_parts(), overwrite=True)
     Bundle.load(folder)
     (folder / "manifest.json").write_text('{"format": "mtaw_fast dataset"}')
-    with pytest.raises(UsageError, match="holds something else than a bundle"):
+    with pytest.raises(UsageError, match="contains something other than a bundle"):
         save_parts(folder, **bundle_parts(), overwrite=True)
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match="is a file; choose a folder"):
@@ -191,7 +191,7 @@ def test_overwriting_mends_a_damaged_bundle_and_spares_other_folders(tmp_path: P
 def test_two_writers(tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     with bundle_lock(folder):
-        with pytest.raises(BundleError, match="is being written by somebody else"):
+        with pytest.raises(BundleError, match="is being written by another process"):
             save_random(folder)
         assert list(folder.iterdir()) == []
     assert not folder.exists()
@@ -205,8 +205,8 @@ def test_two_writers(tmp_path: Path) -> None:
     ("change", "message"),
     [
         (lambda p: p["weights"].pop("norm_bias"), r"'norm_bias' \(float32\[12\]\) is missing"),
-        (lambda p: p["weights"].update(extra=np.zeros(1, np.float32)), "'extra' is no array of this model"),
-        (lambda p: p["weights"].update(recent=np.zeros(2, np.float32)), "'recent' is no array of this model"),
+        (lambda p: p["weights"].update(extra=np.zeros(1, np.float32)), "'extra' is not an array of this model"),
+        (lambda p: p["weights"].update(recent=np.zeros(2, np.float32)), "'recent' is not an array of this model"),
         (lambda p: p["weights"].update(norm_bias=np.zeros(12)), r"must be float32\[12\], not float64\[12\]"),
         (lambda p: p["weights"].update(norm_bias=np.zeros(3, np.float32)), r"must be float32\[12\], not float32\[3\]"),
         (lambda p: p.update(ids=ItemIds.from_list(["a"])), r"must be float32\[1, 12\], not float32\[60, 12\]"),
@@ -262,7 +262,7 @@ def test_not_a_bundle(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(format_version=3), "has bundle format 3, this release reads 1 and 2; upgrade mtaw-fast"),
+        (lambda m: m.update(format_version=4), "has bundle format 4, this release reads 1, 2 and 3; upgrade mtaw-fast"),
         (lambda m: m.update(format_version="1"), "has bundle format '1'"),
         (lambda m: m.pop("files"), "is damaged"),
         (lambda m: m.update(files=[]), "is damaged"),
@@ -272,23 +272,23 @@ def test_not_a_bundle(tmp_path: Path) -> None:
         (lambda m: m.update(config=3), "is damaged"),
         (lambda m: m["files"].pop("catalog"), "names no 'catalog' file"),
         (lambda m: m["config"].update(hologram=1), "there is no setting 'hologram'"),
-        (lambda m: m["config"].update(d="100"), "setting d must be int"),
+        (lambda m: m["config"].update(d="100"), "setting embedding_dim must be int"),
         (lambda m: m["config"].update(d=13), "contradicts itself"),
         (lambda m: m.update(n_items=0), "contradicts itself"),
         (lambda m: m.update(n_items=61), r"'item_embedding' must be float32\[61, 12\]"),
-        (lambda m: m["files"]["items"].update(file="../x"), "has a path for a name"),
-        (lambda m: m["files"]["items"].update(file="sub/x"), "has a path for a name"),
-        (lambda m: m["files"]["items"].update(file="/etc/passwd"), "has a path for a name"),
-        (lambda m: m["files"]["items"].update(file="a..b"), "has a path for a name"),
-        (lambda m: m["files"]["items"].update(file=".hidden"), "has a path for a name"),
-        (lambda m: m["files"]["items"].update(file="a\\b"), "has a path for a name"),
-        (lambda m: m["files"]["items"].update(file="items\n"), "has a path for a name"),
-        (lambda m: m["files"]["items"].update(file=["x"]), "has a path for a name"),
-        (lambda m: m["files"].update(extra={"file": "../x", "sha256": ""}), "has a path for a name"),
+        (lambda m: m["files"]["items"].update(file="../x"), "is named by a path"),
+        (lambda m: m["files"]["items"].update(file="sub/x"), "is named by a path"),
+        (lambda m: m["files"]["items"].update(file="/etc/passwd"), "is named by a path"),
+        (lambda m: m["files"]["items"].update(file="a..b"), "is named by a path"),
+        (lambda m: m["files"]["items"].update(file=".hidden"), "is named by a path"),
+        (lambda m: m["files"]["items"].update(file="a\\b"), "is named by a path"),
+        (lambda m: m["files"]["items"].update(file="items\n"), "is named by a path"),
+        (lambda m: m["files"]["items"].update(file=["x"]), "is named by a path"),
+        (lambda m: m["files"].update(extra={"file": "../x", "sha256": ""}), "is named by a path"),
         (lambda m: m["files"].update(extra={"file": "gone.onnx", "sha256": ""}), "gone.onnx is missing"),
         (lambda m: m["files"]["items"].update(file="manifest.json"), "is damaged"),
         (lambda m: m["files"]["items"].update(file="x" * 300), "cannot read .*: File name too long"),
-        (lambda m: m["files"].update({"a\nb": {"file": "../x", "sha256": ""}}), r"the 'a\\nb' file has a path"),
+        (lambda m: m["files"].update({"a\nb": {"file": "../x", "sha256": ""}}), r"the 'a\\nb' file is named by a path"),
         (lambda m: m["config"].update(schedule=[10**40] * 2000), r"schedule must be str, not \[10+, .*\.\.\.;"),
     ],
 )
@@ -322,7 +322,7 @@ def test_parts_that_lie_are_refused(tmp_path: Path) -> None:
     assert "'norm_bias' holds a value that is not finite" in refused(spoilt)
     del weights["norm_bias"]
     assert "is missing" in refused(with_part("weights", weights))
-    assert "'a\\nb' is no array of this model" in refused(
+    assert "'a\\nb' is not an array of this model" in refused(
         with_part("weights", {**weights, "a\nb": weights["norm_weight"]})
     )
     assert "'catalog' must be float32[60, 12]" in refused(with_part("catalog", {"catalog": np.zeros((60, 12))}))

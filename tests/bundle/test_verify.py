@@ -33,10 +33,10 @@ def ids_with(folder: Path, texts: list[bytes]) -> None:
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        ([b"sku-1", b"\xff\xfe", b"c", b"d"], "is no UTF-8"),
-        ([b"a\xc3", b"\xbc", b"c", b"d"], "is no UTF-8"),  # one character in two ids: the bytes as a whole are UTF-8
+        ([b"sku-1", b"\xff\xfe", b"c", b"d"], "is not UTF-8"),
+        ([b"a\xc3", b"\xbc", b"c", b"d"], "is not UTF-8"),  # one character in two ids: the bytes as a whole are UTF-8
         ([b"a", b"b", b"b", b"d"], "an id occurs twice"),
-        ([b"a", b"b", b"c", b"e"], "hash table of the item ids is not theirs"),
+        ([b"a", b"b", b"c", b"e"], "the hash table does not belong to the item ids"),
     ],
 )
 def test_texts_that_are_no_ids(tmp_path: Path, texts: list[bytes], message: str) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.recommender import Recommender
-from tests.examples import browser
+from tests.support.examples import browser
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 
 for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "cpu")):

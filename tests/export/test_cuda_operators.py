@@ -10,8 +10,8 @@ for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "c
 import onnx  # noqa: E402
 
 from mtaw_fast.export.onnx_build import Builder  # noqa: E402
-from tests.export.cuda_operators import left_to_the_cpu  # noqa: E402
 from tests.export.test_whole import KINDS, saved  # noqa: E402
+from tests.support.export.cuda_operators import left_to_the_cpu  # noqa: E402
 
 IDS = {"LabelEncoder(string)", "Gather(string, int64)", "Identity(string)"}  # in and out, where ids are text
 WHOLE = {  # of the graph `recommender`, in float32

@@ -131,7 +131,7 @@ def test_auto(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(folder)
     exported = export(folder, "auto")
     assert exported.entry is None
-    assert "3,000 items need no index: up to 300,000 an exact scan is as fast" in exported.why
+    assert "3,000 items need no index: up to 300,000 an exact search is as fast" in exported.why
     assert contents(folder) == before
     monkeypatch.setattr(index, "EXACT_ITEMS", N - 1)
     fast = export(folder, "auto").entry
@@ -339,7 +339,7 @@ class TestLiveBundle:
         assert contents(folder) == before
 
     def test_writers_exclude_each_other(self, folder: Path) -> None:
-        with bundle_lock(folder), pytest.raises(BundleError, match="is being written by somebody else"):
+        with bundle_lock(folder), pytest.raises(BundleError, match="is being written by another process"):
             self.put(folder, b"one")
 
     @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
@@ -443,7 +443,7 @@ class TestCommand:
 
     def test_misuse(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["export", str(folder)]) == 2
-        assert "nothing to export; name it: --onnx, or --index auto" in capsys.readouterr().err
+        assert "nothing to export; give --onnx or --index auto" in capsys.readouterr().err
         assert main(["export", str(folder), "--index", "flat"]) == 2
         assert main(["export", str(folder / "no"), "--index", "auto"]) == 1
 

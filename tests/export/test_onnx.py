@@ -17,7 +17,7 @@ from mtaw_fast.bundle.format import GRAPH_PARTS, GRAPHS, VARIANTS, model_hash
 from mtaw_fast.cli import main
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
-from mtaw_fast.errors.install_command import install_command
+from mtaw_fast.errors.install import install_command
 from mtaw_fast.model.model import Model
 from mtaw_fast.ranking.encoders import NumpyEncoder, make_encoder
 from mtaw_fast.recommender import Recommender
@@ -35,7 +35,7 @@ from mtaw_fast.export.onnx_graph import Graph  # noqa: E402
 from mtaw_fast.export.onnx_model import ExportedGraphs, export_onnx  # noqa: E402
 
 N, D, MAX_LEN = 400, 20, 24
-SETTINGS: dict[str, Any] = {"n_items": N, "d": D, "positions": 9, "max_len": MAX_LEN}
+SETTINGS: dict[str, Any] = {"n_items": N, "embedding_dim": D, "max_positions": 9, "max_session_length": MAX_LEN}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -70,7 +70,7 @@ def sessions() -> Sessions:
 
 
 class TestGraphs:
-    """The float32 graphs against the numpy encoder and the exact index: parity says the same of the eager model."""
+    """The float32 graphs against the numpy encoder and the exact index: parity compares them with the PyTorch model."""
 
     def test_a_padded_batch(self, bundle: Bundle, sessions: Sessions) -> None:
         ids, lengths = padded(sessions)
@@ -118,7 +118,7 @@ class TestGraphs:
         assert told["mtaw_fast.bundle_format_version"] == str(bundle.manifest["format_version"])
         assert told["mtaw_fast.variant"] == variant
         assert (told["mtaw_fast.n_items"], told["mtaw_fast.max_len"]) == (str(N), str(MAX_LEN))
-        assert told["mtaw_fast.holds"].startswith("the encoder alone" if name == "encoder" else "the whole:")
+        assert told["mtaw_fast.holds"].startswith("only the encoder" if name == "encoder" else "the whole:")
         assert all(value.doc_string for value in (*model.graph.input, *model.graph.output))
 
     def test_the_variants_are_what_they_claim(self, bundle: Bundle) -> None:
@@ -162,7 +162,7 @@ class TestParity:
         uniform = [len(set(clicks.tolist())) == 1 for clicks in sessions]
         assert np.count_nonzero(lengths[uniform] == MAX_LEN) == 2
         assert len(np.unique(sessions.items)) > N / 2
-        assert len(parity.edge_sessions(save_like(bundle, max_len=1), seed=0)) == len(sessions) - 1
+        assert len(parity.edge_sessions(save_like(bundle, max_session_length=1), seed=0)) == len(sessions) - 1
 
     def test_it_finds_what_is_wrong(self, bundle: Bundle) -> None:
         truth = parity.Truth.of(bundle, parity.edge_sessions(bundle, seed=0))
@@ -385,7 +385,7 @@ class TestCommand:
         folder = str(tmp_path / "bundle")
         save_random(tmp_path / "bundle", **SETTINGS)
         for arguments, words in (
-            ([], "nothing to export; name it: --onnx, or --index auto"),
+            ([], "nothing to export; give --onnx or --index auto"),
             (["--variants", "int8", "--index", "auto"], "--variants is about the graphs of --onnx"),
             (["--onnx", "--variants", "int7"], "there is no variant 'int7'"),
             (["--part", "encoder", "--index", "auto"], "--part is about the graphs of --onnx"),

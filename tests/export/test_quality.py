@@ -17,7 +17,7 @@ from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import BundleError
 from mtaw_fast.evaluation import evaluate
 from mtaw_fast.recommender import Recommender
-from tests.export.timed_bundle import END, save_timed
+from tests.support.export.timed_bundle import END, save_timed
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 
 for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "cpu")):
@@ -85,8 +85,8 @@ def test_a_part_says_what_it_lacks(case: tuple[Bundle, Samples, Path], capsys: p
     command = ["export", str(bundle.folder), "--onnx", "--variants", "float32", "--part", "encoder"]
     assert main(command) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "encoder.onnx is a part alone: no external ids, no search" in lines[1]
-    assert "--dataset DATASET tells what that costs" in lines[2]
+    assert "encoder.onnx is only a part: no external ids, search" in lines[1]
+    assert "--dataset DATASET compares P@20 and MRR@20" in lines[2]
     assert set(Bundle.load(bundle.folder).manifest["files"]) >= {"encoder"}
     assert "recommender" not in Bundle.load(bundle.folder).manifest["files"]
     assert main([*command, "--dataset", str(dataset), "--json"]) == 0

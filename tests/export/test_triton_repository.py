@@ -14,7 +14,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.cli import main
 from mtaw_fast.errors import BundleError, UsageError
 from mtaw_fast.recommender import Recommender
-from tests.export.timed_bundle import END, save_timed
+from tests.support.export.timed_bundle import END, save_timed
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 
 for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "cpu")):

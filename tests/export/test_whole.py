@@ -10,7 +10,7 @@ import pytest
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.recommender import Recommender
-from tests.export.timed_bundle import END, HOUR, save_timed
+from tests.support.export.timed_bundle import END, HOUR, save_timed
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 
 for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "cpu")):

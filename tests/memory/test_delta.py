@@ -12,10 +12,10 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.kernels.native.memory_query import QuerySettings, SessionMemory, feature_names
 from mtaw_fast.memory import MemorySettings, MemoryTables
-from tests.memory.logs import random_log
-from tests.memory.queries import random_ranker
-from tests.memory.streams import Book, delta_of, random_clicks
 from tests.native.builds import instruction_sets
+from tests.support.memory.logs import random_log
+from tests.support.memory.queries import random_ranker
+from tests.support.memory.streams import Book, delta_of, random_clicks
 
 ISAS = [isa for isa in instruction_sets() if isa in ("portable", "avx2", "avx512")]
 K = 20

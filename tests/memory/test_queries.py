@@ -16,9 +16,9 @@ from bench.memory_reference.features import NAMES, features
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_query import SessionMemory, feature_names
 from mtaw_fast.memory import MemorySettings, MemoryTables
-from tests.memory.logs import N_ITEMS, SESSIONS, SETTINGS, random_log
-from tests.memory.queries import Problem, random_dense
 from tests.native.builds import instruction_sets
+from tests.support.memory.logs import N_ITEMS, SESSIONS, SETTINGS, random_log
+from tests.support.memory.queries import Problem, random_dense
 
 RTOL, ATOL = 3e-6, 8e-6  # of float32 sums and logarithms against float64 ones
 CUT = 1e-5  # pre-scores so near may come in either order

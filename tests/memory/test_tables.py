@@ -15,7 +15,7 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.kernels.native.memory_tables import COUNTS, PAIR_KINDS, build_tables, check_tables, update_tables
 from mtaw_fast.memory import MemorySettings, MemoryTables
-from tests.memory.logs import N_ITEMS, SESSIONS, SETTINGS, assert_same_tables, random_log
+from tests.support.memory.logs import N_ITEMS, SESSIONS, SETTINGS, assert_same_tables, random_log
 
 ALL = MemorySettings(max_neighbors=0, max_postings=0)
 

@@ -14,7 +14,7 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.memory import MemorySettings, MemoryTables
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
-from tests.memory.logs import assert_same_tables, random_log
+from tests.support.memory.logs import assert_same_tables, random_log
 
 N_ITEMS = 40
 CHOSEN = MemorySettings(window=7, span=9, max_neighbors=12, max_postings=5)
@@ -53,7 +53,7 @@ def assert_refused(path: Path, reason: str) -> None:
         MemoryTables.load(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert any(word in str(caught.value) for word in ("anew", "again"))
+    assert any(word in str(caught.value) for word in ("rebuild", "again"))
 
 
 def set_at(place: int | tuple[int, int], value: float) -> Callable[[np.ndarray], np.ndarray]:
@@ -109,8 +109,8 @@ def set_at(place: int | tuple[int, int], value: float) -> Callable[[np.ndarray],
         ("settings", set_at(5, 1e300), "memory: max_neighbors=.* is out of range"),
         ("settings", set_at(5, 3), r"row_offsets\[\d+\] ends a run longer than 3"),
         ("settings", set_at(6, 2), r"post_offsets\[\d+\] ends a run longer than 2"),
-        ("settings", lambda a: a[:-1], "there are no settings of memory tables in it"),
-        ("settings", lambda a: a.astype(np.float32), "there are no settings of memory tables in it"),
+        ("settings", lambda a: a[:-1], "it has no settings of memory tables"),
+        ("settings", lambda a: a.astype(np.float32), "it has no settings of memory tables"),
     ],
 )  # fmt: skip
 def test_arrays_that_lie_are_refused(
@@ -129,12 +129,12 @@ def assert_damage_is_refused(path: Path, arrays: dict[str, np.ndarray], reason: 
 def test_a_missing_array_is_named(saved: Path, name: str) -> None:
     arrays = dict(map_tensors(saved))
     del arrays[name]
-    assert_damage_is_refused(saved, arrays, "there are no settings" if name == "settings" else f"'{name}' is missing")
+    assert_damage_is_refused(saved, arrays, "it has no settings" if name == "settings" else f"'{name}' is missing")
 
 
 def test_a_foreign_array_is_named(saved: Path) -> None:
     arrays = {**map_tensors(saved), "weights": np.zeros(3)}
-    assert_damage_is_refused(saved, arrays, "'weights' is no array of the tables")
+    assert_damage_is_refused(saved, arrays, "'weights' is not an array of the tables")
 
 
 def test_truncated_and_missing_files_are_refused(saved: Path) -> None:
@@ -172,7 +172,7 @@ def caught(reasons: list[str]) -> Iterator[None]:
 
 
 def test_made_by_hand_they_are_checked_too(tables: MemoryTables) -> None:
-    with pytest.raises(DataError, match=r"memory tables: neighbors\[0\] is 99, outside 0\.\.39; build them anew"):
+    with pytest.raises(DataError, match=r"memory tables: neighbors\[0\] is 99, outside 0\.\.39; rebuild"):
         replace(tables, neighbors=np.full_like(tables.neighbors, 99))
     with pytest.raises(UsageError, match="recency must be a number"):
         replace(tables, settings=CHOSEN)

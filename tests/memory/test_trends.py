@@ -9,9 +9,10 @@ import pytest
 
 from bench.memory_reference import trends as reference
 from mtaw_fast.kernels.native.trends import Trends, build_trends, feature_names
+from mtaw_fast.memory.constants import OWN
 from mtaw_fast.memory.trends import TrendSettings, TrendTables
-from tests.memory.trend_logs import DAY, HOUR, MINUTE, START, Pair, feed, pair_of, random_sessions, tables_of
 from tests.native.builds import instruction_sets
+from tests.support.memory.trend_logs import DAY, HOUR, MINUTE, START, Pair, feed, pair_of, random_sessions, tables_of
 
 N_ITEMS, CAPACITY = 30, 40
 SETTINGS = TrendSettings(max_neighbors=12, window=4)
@@ -59,7 +60,7 @@ def prefixes(seed: int, count: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def own_items(clicks: list[int]) -> list[int]:
-    return list(dict.fromkeys(reversed(clicks)))[: reference.OWN]
+    return list(dict.fromkeys(reversed(clicks)))[:OWN]
 
 
 def assert_features_agree(pair: Pair, now: int, seed: int, cancelled: bool = False) -> None:

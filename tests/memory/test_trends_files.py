@@ -12,7 +12,7 @@ import pytest
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.memory.trends import TrendSettings, TrendTables
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
-from tests.memory.trend_logs import START, random_sessions, tables_of
+from tests.support.memory.trend_logs import START, random_sessions, tables_of
 
 N_ITEMS = 30
 CHOSEN = TrendSettings(half_lives=(0.1, 0.2, 0.5, 1, 2, 24, 100), window=5, max_neighbors=12)
@@ -34,7 +34,7 @@ def assert_refused(path: Path, reason: str) -> None:
         TrendTables.load(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert "anew" in str(caught.value)
+    assert "rebuild" in str(caught.value)
 
 
 def test_a_file_is_mapped_and_holds_everything(tables: TrendTables, saved: Path) -> None:
@@ -91,7 +91,7 @@ def set_at(place: int | tuple[int, int], value: float) -> Callable[[np.ndarray],
         ("settings", set_at(2, 0.1), "trends: half_lives=.* is out of range"),
         ("settings", set_at(8, 0.5), "trends: window=0.5 is out of range"),
         ("settings", set_at(9, 3), r"row_offsets\[\d+\] ends a run longer than 3"),
-        ("settings", lambda a: a[:-1], "there are no settings of trends in it"),
+        ("settings", lambda a: a[:-1], "it has no settings of trends"),
     ],
 )  # fmt: skip
 def test_arrays_that_lie_are_refused(
@@ -107,12 +107,12 @@ def test_a_missing_array_is_named(saved: Path, name: str) -> None:
     arrays = dict(map_tensors(saved))
     del arrays[name]
     write_tensors(saved, arrays)
-    assert_refused(saved, "there are no settings" if name == "settings" else f"'{name}' is missing")
+    assert_refused(saved, "it has no settings" if name == "settings" else f"'{name}' is missing")
 
 
 def test_a_foreign_array_is_named(saved: Path) -> None:
     write_tensors(saved, {**map_tensors(saved), "weights": np.zeros(3)})
-    assert_refused(saved, "'weights' is no array of the trends")
+    assert_refused(saved, "'weights' is not an array of the trends")
 
 
 def test_any_damaged_byte_is_refused_or_harmless(tables: TrendTables, saved: Path) -> None:
@@ -141,7 +141,7 @@ def test_any_damaged_byte_is_refused_or_harmless(tables: TrendTables, saved: Pat
 
 
 def test_made_by_hand_they_are_checked_too(tables: TrendTables) -> None:
-    with pytest.raises(DataError, match=r"trends: neighbors\[0\] is 99, outside 0\.\.29; build them anew"):
+    with pytest.raises(DataError, match=r"trends: neighbors\[0\] is 99, outside 0\.\.29; rebuild"):
         replace(tables, neighbors=np.full_like(tables.neighbors, 99))
     with pytest.raises(UsageError, match="window=0 is out of range"):
         TrendSettings(window=0)

@@ -16,9 +16,9 @@ from mtaw_fast.kernels.native.trends import Trends
 from mtaw_fast.kernels.native.trends import feature_names as trend_names
 from mtaw_fast.memory import MemorySettings, MemoryTables, RankerNet
 from mtaw_fast.memory.trends import TrendTables
-from tests.memory.queries import random_dense, random_ranker
-from tests.memory.trend_logs import DAY, HOUR, START
 from tests.native.builds import instruction_sets
+from tests.support.memory.queries import random_dense, random_ranker
+from tests.support.memory.trend_logs import DAY, HOUR, START
 
 N_ITEMS, CATALOG, CAPACITY, N_TRENDS = 120, 130, 140, 12
 ISAS = [isa for isa in instruction_sets() if isa in ("portable", "avx2", "avx512")]

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,33 +18,9 @@ from mtaw_fast.ranking.encoders.native_encoder import NativeEncoder
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.system.cached_property import cached_property
 from mtaw_fast.system.fork_lock import ForkEvent, ForkLock
+from tests.support.forks import PATIENCE, child
 from tests.support.online.recommenders import parts
 from tests.support.random_bundle import save_random
-
-PATIENCE = 20  # seconds
-
-
-def child(work: Callable[[], object]) -> int:
-    """Fork, work, and how the child ended: 0 where it did; killed after PATIENCE."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12's, on what is tested here
-        pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        finally:
-            os._exit(status)
-    until = time.monotonic() + PATIENCE
-    while time.monotonic() < until:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return status
-        time.sleep(0.005)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return -1
 
 
 def test_a_lock_that_another_thread_holds_is_free_in_the_child() -> None:

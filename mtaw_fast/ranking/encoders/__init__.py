@@ -1,4 +1,4 @@
-"""Session encoders: clicks in, unit query vectors out."""
+"""Session encoders: they turn clicks into query vectors of length 1."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ class Encoder(Protocol):
     name: str
 
     def encode(self, sessions: Sessions) -> np.ndarray:
-        """float32[B, d]: the query after each session's last click, at length 1 (zero where it is zero).
+        """Return float32[B, d]: the query after each session's last click, at length 1 (a zero query stays zero).
 
-        A vector depends on its own session alone, to the bit, never on the rest of the batch; 'onnx-cuda', which pads
-        a batch into one run, keeps that to 2e-6. Of sessions longer than config.max_len the last max_len clicks count.
-        Raises DataError on an item id outside the catalog, UsageError on an empty session.
+        A vector depends on its own session alone, to the bit; for 'onnx-cuda', which pads a batch into one run, to
+        2e-6. Only the last config.model.max_session_length clicks count. Raises DataError on an item id outside the
+        catalog, UsageError on an empty session.
         """
         ...
 
     def extended(self, added: np.ndarray) -> Encoder:
-        """An encoder that knows M more items: ids N..N+M-1 have the embeddings `added` float32[M, d].
+        """Return an encoder that knows M more items: ids N..N+M-1 have the embeddings `added` float32[M, d].
 
-        N is the bundle's catalog, also where this encoder was extended before: `added` are then all of them.
+        N is the size of the bundle's catalog. If this encoder was extended before, `added` replaces the earlier rows.
         """
         ...
 
 
 def make_encoder(name: str, bundle: Bundle) -> Encoder:
-    """The encoder `name` with the bundle's weights; 'auto' is 'native', 'onnx-cuda:1' is on the second GPU.
+    """Make the encoder `name` with the bundle's weights; 'auto' is 'native', 'onnx-cuda:1' is on the second GPU.
 
-    Raises UsageError on an unknown name, or where the bundle has no graph for 'onnx' or ONNX Runtime no GPU for
-    'onnx-cuda'; BundleError where its graph does not load; MissingPackageError where the encoder needs a package.
+    Raises UsageError on an unknown name, if the bundle has no graph for 'onnx', or if ONNX Runtime has no GPU for
+    'onnx-cuda'; BundleError if the graph does not load; MissingPackageError if a package is not installed.
     """
     if name not in _NAMES and not _ON_DEVICE.fullmatch(name):
         raise UsageError(f"there is no encoder {name!r}; choose one of {', '.join(_NAMES)}")

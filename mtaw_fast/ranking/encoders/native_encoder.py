@@ -1,4 +1,4 @@
-"""The encoder of choice: MTAW's formulas in C++, a few microseconds a session."""
+"""The default encoder: MTAW's formulas in C++, a few microseconds a session."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from mtaw_fast.ranking.encoders.numpy_encoder import checked_sessions
 class NativeEncoder:
     """`Encoder` by `mtaw_fast.kernels.native.encoder`, on the calling thread, without the GIL.
 
-    weights: the bundle's arrays, and added_embedding float32[M, d] where M items come behind the bundle's; the item
-    embeddings are kept as they are (a memory map is shared between processes), the small arrays are copied.
+    weights: the bundle's arrays, and added_embedding float32[M, d] if M items were added. The item embeddings are kept
+    without a copy (processes share a memory map), the small arrays are copied.
     """
 
     name = "native"
@@ -43,11 +43,10 @@ class NativeEncoder:
         try:
             return self.encoder.encode(sessions.items, sessions.offsets)
         except (IndexError, ValueError):
-            # The native checks cost nothing, these passes over the arrays cost more than a session: they only
-            # find the words.
+            # The native checks cost nothing; these passes cost more than a session and only find the error message.
             checked_sessions(sessions, self._n_items)
             raise
 
     def session(self) -> SessionState:
-        """A session to append clicks (internal item ids) to; each append gives the new query."""
+        """Return a session to append clicks (internal item ids) to; each append returns the new query."""
         return self.encoder.session()

@@ -1,4 +1,4 @@
-"""The encoder of the base install: MTAW's formulas in plain numpy, for the last click of a session."""
+"""The numpy encoder: MTAW's formulas for the last click of a session; and the checks that all encoders share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LAYER_NORM_EPS = np.float32(1e-5)
 class NumpyEncoder:
     """`Encoder` in float32 numpy. Computes the enhancing layer (IEL) for the last click only.
 
-    weights: the bundle's arrays, kept as they are (memory maps are shared between processes).
+    weights: the bundle's arrays, kept without a copy (processes share memory maps).
     """
 
     name = "numpy"
@@ -60,7 +60,7 @@ class NumpyEncoder:
         return vectors
 
     def _last_interest(self, clicks: np.ndarray) -> np.ndarray:
-        """o_m float32[d] of clicks int32[m]."""
+        """Return o_m float32[d] of clicks int32[m]."""
         m = len(clicks)
         x = self._rows(clicks)
         x += self._position[:m]
@@ -77,7 +77,7 @@ class NumpyEncoder:
         return _softmax(scores) @ interests
 
     def _recent_clicks(self, clicks: np.ndarray) -> np.ndarray:
-        """gain * r_m of the last clicks int32[n], float32[d]; see `model.recent_clicks`."""
+        """Return gain * r_m of the last clicks int32[n], float32[d]; see `model.mtaw.recent_clicks`."""
         weights = self._recent.decay ** np.arange(len(clicks) - 1, -1, -1, dtype=np.float64)
         rows = self._rows(clicks)
         lengths = np.sqrt(np.add.reduce(rows * rows, axis=1, dtype=np.float64))
@@ -85,7 +85,7 @@ class NumpyEncoder:
         return weights.astype(np.float32) @ rows
 
     def _rows(self, clicks: np.ndarray) -> np.ndarray:
-        """The embeddings of clicks int32[m], a copy: float32[m, d]."""
+        """Return the embeddings of clicks int32[m], a copy: float32[m, d]."""
         n_items = len(self._item)
         if len(self._added) == 0:
             return self._item.take(clicks, axis=0)
@@ -95,7 +95,7 @@ class NumpyEncoder:
         return rows
 
     def _layer_norm(self, values: np.ndarray) -> np.ndarray:
-        """LayerNorm of the rows of float32[m, d], with the biased variance."""
+        """Return the LayerNorm of the rows of float32[m, d], with the biased variance, in place."""
         values -= np.add.reduce(values, axis=1, keepdims=True) * self._mean
         variance = np.add.reduce(values * values, axis=1, keepdims=True) * self._mean
         values /= np.sqrt(variance + _LAYER_NORM_EPS)
@@ -111,7 +111,7 @@ def _relu_linear(values: np.ndarray, layer: tuple[np.ndarray, np.ndarray]) -> np
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis, in place."""
+    """Return the softmax over the last axis, in place."""
     scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
     np.exp(scores, out=scores)
     scores /= np.add.reduce(scores, axis=-1, keepdims=True)
@@ -127,7 +127,7 @@ def checked_sessions(sessions: Sessions, n_items: int) -> None:
 
 
 def unit(vector: np.ndarray) -> np.ndarray:
-    """float32[d] divided by its length (float64 arithmetic); a zero vector stays zero."""
+    """Return float32[d] divided by its length (float64 arithmetic); a zero vector stays zero."""
     wide = vector.astype(np.float64)
     length = math.sqrt(float(wide @ wide))
     if length > 0:

@@ -16,7 +16,7 @@ from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError, MtawError, UsageError
 from mtaw_fast.ranking.encoders.numpy_encoder import checked_sessions
-from mtaw_fast.ranking.encoders.onnx_runtime import MEND, open_on_cpu, open_on_cuda
+from mtaw_fast.ranking.encoders.onnx_runtime import REMEDY, open_on_cpu, open_on_cuda
 
 # Numbers of the largest value of one run on a GPU, 32 MiB; about ten such values are alive at once.
 _NUMBERS = 1 << 23
@@ -25,14 +25,14 @@ _NUMBERS = 1 << 23
 class OnnxEncoder:
     """`Encoder` by the graph in float32.
 
-    On the CPU every session has a run of its own, so that no vector knows of another session. In a run of several, even
-    of equal length, ONNX Runtime sums some rows in another order than alone (seen at d = 32 and 64 sessions).
+    On the CPU every session has its own run, so that its vector does not depend on other sessions. In a run of several,
+    even of equal length, ONNX Runtime sums some rows in another order than alone (seen at d = 32 and 64 sessions).
 
-    On a GPU a batch is one run, padded (several only where sessions are so long that its largest value would pass
-    32 MiB). What is padded has no weight in any sum, but the order of a sum may depend on the run's shape there:
-    vectors agree with those of single runs to 2e-6, not to the bit.
+    On a GPU a batch is one padded run, or several if its largest value would exceed 32 MiB. Padding has no weight in
+    any sum, but the order of a sum may depend on the run's shape: vectors agree with those of single runs to 2e-6, not
+    to the bit.
 
-    Clicks of items added later are looked up here, and their vectors are fed in the place of the graph's own table.
+    With added items the embeddings of a session's clicks are looked up here and replace the graph's own table.
 
     Parameters
     ----------
@@ -56,10 +56,10 @@ class OnnxEncoder:
 
     @classmethod
     def of(cls, bundle: Bundle, name: str) -> OnnxEncoder:
-        """The graph in a bundle, on the CPU ('onnx') or on a GPU ('onnx-cuda', 'onnx-cuda:1').
+        """Open the graph of a bundle, on the CPU ('onnx') or on a GPU ('onnx-cuda', 'onnx-cuda:1').
 
-        Raises UsageError where the bundle has no such graph or ONNX Runtime cannot use the GPU, BundleError where the
-        graph does not load or was exported from another model.
+        Raises UsageError if the bundle has no such graph or ONNX Runtime cannot use the GPU, BundleError if the graph
+        does not load or was exported from another model.
         """
         path = bundle.file(GRAPH_PARTS["encoder", "float32"])
         if path is None:
@@ -71,7 +71,7 @@ class OnnxEncoder:
         session = open_on_cpu(path) if name == "onnx" else open_on_cuda(path, name, device)
         about = session.get_modelmeta().custom_metadata_map
         if about.get("mtaw_fast.model") != model_hash(bundle.manifest):
-            raise BundleError(f"{path} was exported from another model than the bundle's; {MEND}")
+            raise BundleError(f"{path} was exported from another model than the bundle's; {REMEDY}")
         return cls(name, session, bundle.config, bundle.weights["item_embedding"])
 
     def extended(self, added: np.ndarray) -> OnnxEncoder:
@@ -81,9 +81,9 @@ class OnnxEncoder:
         return other
 
     def encode(self, sessions: Sessions) -> np.ndarray:
-        """See `Encoder.encode`. Raises MtawError where the GPU fails."""
+        """Encode as `Encoder.encode` does. Raises MtawError if the GPU fails."""
         n_items = len(self._item) + len(self._added)
-        # Read as unsigned, a negative id is a large one: one pass, where the check that finds the words takes four.
+        # As unsigned, a negative id is a large one: one pass. The check that finds the error message takes four.
         if np.maximum.reduce(sessions.items.view(np.uint32), initial=0) >= n_items:
             checked_sessions(sessions, n_items)
         lengths = np.diff(sessions.offsets)
@@ -95,7 +95,7 @@ class OnnxEncoder:
         return self._one_by_one(sessions)
 
     def _encode(self, sessions: Sessions, lengths: np.ndarray, runs: Iterator[np.ndarray]) -> np.ndarray:
-        """The vectors, one run for each group of sessions."""
+        """Return the vectors, one run for each group of sessions."""
         vectors = np.empty((len(sessions), self._item.shape[1]), dtype=np.float32)
         for group in runs:
             width = int(lengths[group].max())
@@ -106,7 +106,7 @@ class OnnxEncoder:
         return vectors
 
     def _run(self, ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """The vectors float32[b, d] of clicks int32[b, L], padded on the right with -1."""
+        """Return the vectors float32[b, d] of clicks int32[b, L], padded on the right with -1."""
         feeds = {"ids": ids, "lengths": lengths}
         if len(self._added):
             real = ids >= 0
@@ -120,11 +120,11 @@ class OnnxEncoder:
                 raise
             reason = " ".join(str(error).split())[:200]
             raise MtawError(
-                f"encoder '{self.name}': the GPU failed ({reason}); see what else runs on it, and load again"
+                f"encoder '{self.name}': the GPU failed ({reason}); check what else runs on it, then load again"
             ) from None
 
     def _one_by_one(self, sessions: Sessions) -> np.ndarray:
-        """A run for each session, into memory that is bound once."""
+        """Run the graph for each session, into memory that is bound once."""
         binding, length, query = self._binding()
         vectors = np.empty((len(sessions), self._item.shape[1]), dtype=np.float32)
         for b, clicks in enumerate(sessions):
@@ -140,7 +140,7 @@ class OnnxEncoder:
         return vectors
 
     def _binding(self) -> tuple[Any, np.ndarray, np.ndarray]:
-        """This thread's IOBinding, the array int32[1] of its input `lengths`, and float32[1, d] of its output."""
+        """Return this thread's IOBinding, the int32[1] of its input `lengths`, and the float32[1, d] of its output."""
         if not hasattr(self._bindings, "mine"):
             query = np.empty((1, self._item.shape[1]), dtype=np.float32)
             binding = self._session.io_binding()
@@ -149,7 +149,7 @@ class OnnxEncoder:
         return self._bindings.mine
 
     def _rows(self, ids: np.ndarray) -> np.ndarray:
-        """The embeddings of ids int32[m], added ones among them: float32[m, d]."""
+        """Return the embeddings float32[m, d] of ids int32[m], which may include added items."""
         late = ids >= len(self._item)
         rows = self._item.take(np.where(late, 0, ids), axis=0)
         rows[late] = self._added[ids[late] - len(self._item)]
@@ -157,9 +157,9 @@ class OnnxEncoder:
 
 
 def padded_runs(lengths: np.ndarray, d: int) -> Iterator[np.ndarray]:
-    """Groups of sessions for one padded run each: all of them, or where they are long, by length in several.
+    """Yield groups of sessions for one padded run each, as row numbers int64[b]: one group, or several by length.
 
-    lengths: int64[B], of at least 1. A group's largest value is [b, L, max(L, d)]. Yields int64[b] row numbers.
+    lengths: int64[B], each at least 1. A group's largest value is [b, L, max(L, d)].
     """
     begin, order = 0, np.argsort(lengths, kind="stable")
     for end in range(1, len(order) + 1):

@@ -1,4 +1,4 @@
-"""Opening an exported graph in ONNX Runtime, on the CPU or by CUDA, and saying in one line why it cannot."""
+"""Open an exported graph in ONNX Runtime, on the CPU or by CUDA; errors are one line."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ import onnxruntime
 
 from mtaw_fast.errors import BundleError, UsageError
 
-MEND = "export it anew with 'mtaw-fast export BUNDLE --onnx'"
+REMEDY = "export it again with 'mtaw-fast export BUNDLE --onnx'"
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 def session_options() -> onnxruntime.SessionOptions:
-    """What the measurements in docs/export.md chose for one session a call."""
+    """Return the options that the measurements in docs/export.md chose for one session a call."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.enable_cpu_mem_arena = False  # as fast, and the memory of a long session goes back
+    options.enable_cpu_mem_arena = False  # as fast, and the memory of a long session is freed
     options.enable_mem_pattern = True  # one allocation a run; a pattern is kept for each shape that was run
     options.log_severity_level = 3  # below it ORT warns that `item_embedding` can be overridden, which is its purpose
     return options
 
 
 def open_on_cpu(path: Path) -> onnxruntime.InferenceSession:
-    """The graph on the CPU. Raises BundleError where it does not load."""
+    """Open the graph on the CPU. Raises BundleError if it does not load."""
     return _opened(path, session_options(), [_CPU])
 
 
 def open_on_cuda(path: Path, name: str, device: int) -> onnxruntime.InferenceSession:
-    """The graph on a GPU, for the encoder `name`.
+    """Open the graph on a GPU, for the encoder `name`.
 
-    Raises UsageError where ONNX Runtime cannot use that GPU: it would go on with the CPU and log it. BundleError where
+    Raises UsageError if ONNX Runtime cannot use that GPU (by itself it would use the CPU and log it), BundleError if
     the graph does not load.
     """
     if _CUDA not in onnxruntime.get_available_providers():
@@ -49,8 +49,8 @@ def open_on_cuda(path: Path, name: str, device: int) -> onnxruntime.InferenceSes
         raise UsageError(f"encoder '{name}': ONNX Runtime's CUDA does not load ({missing}); {_remedy(missing)}")
     options = session_options()
     options.enable_mem_pattern = False  # every batch is a shape of its own
-    # TensorFloat-32 keeps 10 bits of a product's factors; a float32 result is promised. The arena grows by what is
-    # asked for, since FAISS and other processes may share the card.
+    # TensorFloat-32 keeps 10 bits of a product's factors; a float32 result is promised. The arena grows only by what is
+    # requested, since FAISS and other processes may share the card.
     wanted = {"device_id": str(device), "use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
     try:
         session = onnxruntime.InferenceSession(path, options, providers=[(_CUDA, wanted), _CPU], enable_fallback=0)
@@ -59,7 +59,7 @@ def open_on_cuda(path: Path, name: str, device: int) -> onnxruntime.InferenceSes
             raise _damaged(path, error) from None
         raise UsageError(f"encoder '{name}': ONNX Runtime cannot use GPU {device} ({_line(error)})") from None
     if session.get_providers()[0] != _CUDA:
-        raise UsageError(f"encoder '{name}': ONNX Runtime found no usable GPU; see that its driver and CUDA are there")
+        raise UsageError(f"encoder '{name}': ONNX Runtime found no usable GPU; check its driver and CUDA")
     return session
 
 
@@ -71,7 +71,7 @@ def _opened(path: Path, options: onnxruntime.SessionOptions, providers: list[Any
 
 
 def _damaged(path: Path, error: Exception) -> BundleError:
-    return BundleError(f"ONNX Runtime {onnxruntime.__version__} cannot load {path} ({_line(error)}); {MEND}")
+    return BundleError(f"ONNX Runtime {onnxruntime.__version__} cannot load {path} ({_line(error)}); {REMEDY}")
 
 
 def _line(error: Exception) -> str:
@@ -79,10 +79,10 @@ def _line(error: Exception) -> str:
 
 
 def _missing_library() -> str | None:
-    """The loader's words on a library that ONNX Runtime's CUDA provider needs and this machine has not got.
+    """Return the loader's message about a library that ONNX Runtime's CUDA provider needs and does not find, or None.
 
-    pip puts CUDA's libraries where the loader does not look; `preload_dlls` loads them from there. It prints what it
-    does not find, and the provider's own failure is logged on stderr and nowhere to be read; so it is loaded here.
+    pip installs CUDA's libraries where the loader does not look; `preload_dlls` loads them from there and prints what
+    it does not find. The provider's own failure is only logged on stderr, so the provider is loaded here to get it.
     """
     preload = getattr(onnxruntime, "preload_dlls", None)  # since 1.21
     if preload is not None:
@@ -94,12 +94,12 @@ def _missing_library() -> str | None:
     try:
         ctypes.CDLL(str(provider))
     except OSError as error:
-        # Alone it always lacks what ONNX Runtime itself hands it, a symbol and not a file.
+        # Loaded alone, it always lacks a symbol (not a file) that ONNX Runtime itself provides.
         return str(error) if "cannot open shared object file" in str(error) else None
     return None
 
 
 def _remedy(missing: str) -> str:
     if missing.startswith("libcuda.so"):
-        return "install NVIDIA's driver where there is a GPU, or take encoder 'native'"
+        return "install NVIDIA's driver if there is a GPU, or use encoder 'native'"
     return "install 'mtaw-fast[gpu]', which brings CUDA's libraries"

@@ -1,4 +1,4 @@
-"""The PyTorch model as an encoder: the reference that the others are held against."""
+"""The PyTorch model as an encoder: the reference for the other encoders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mtaw_fast.ranking.encoders.numpy_encoder import checked_sessions, unit
 class TorchEncoder:
     """`Encoder` by the training model itself, on the CPU in float32, one session a forward pass.
 
-    weights: the bundle's arrays; the model holds a copy.
+    weights: the bundle's arrays; the model has a copy.
     """
 
     name = "torch"

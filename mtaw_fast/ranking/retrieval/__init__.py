@@ -1,8 +1,8 @@
-"""Top-K of the catalog. Every exact index gives the same ids and scores, bit for bit.
+"""Top-K search of the catalog. Every exact index gives the same ids and scores, bit for bit.
 
-An index finds candidates with fast arithmetic, takes in all that a proven error bound cannot rule out
-(`certificate.py`, `kernels/native/scan/bounds.hpp`), and lets native code score and order them exactly. The one
-approximate index, `ladder`, gives exact scores too, but may miss items (`ladder.py`).
+An index finds candidates with fast arithmetic. It keeps every item that a proven error bound cannot rule out
+(`certificate.py`, `kernels/native/scan/bounds.hpp`). Native code then scores and orders the candidates exactly.
+The one approximate index, `ann`, gives exact scores too, but may miss items (`ann_index.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import BundleError, UsageError, require
-from mtaw_fast.errors.install_command import install_command
+from mtaw_fast.errors.install import install_command
 from mtaw_fast.ranking.retrieval.ann_plan import read_entry
 from mtaw_fast.ranking.retrieval.native_index import NativeIndex
 from mtaw_fast.ranking.retrieval.numpy_index import NumpyIndex
@@ -41,11 +41,9 @@ __all__ = [
 
 INDEXES = ("native", "numpy", "faiss-flat")
 EXACT_ITEMS = 300_000  # up to here an exact scan takes about as long as an approximate search
-IndexName = Literal[
-    "auto", "native", "numpy", "faiss-flat", "faiss-gpu", "ann"
-]  # and "faiss-gpu:1" and so on, another device
+IndexName = Literal["auto", "native", "numpy", "faiss-flat", "faiss-gpu", "ann"]  # "faiss-gpu:1" names another GPU
 _NAMES = get_args(IndexName)
-_ON_DEVICE = re.compile(r"gpu:[0-9]{1,3}")
+_ON_DEVICE = re.compile(r"faiss-gpu:[0-9]{1,3}")
 _LOG = logging.getLogger("mtaw_fast")
 
 
@@ -54,29 +52,28 @@ class Index(Protocol):
 
     @property
     def name(self) -> str:
-        """What `make_index` calls it."""
+        """The name that `make_index` takes."""
         ...
 
     def search(
         self, queries: np.ndarray, k: int, allowed: Filter | None = None, *, scale: float = 1.0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The k best items of each query.
+        """Return the k best items of each query: (ids int32[B, k], scores float32[B, k]), best first.
 
-        queries: float32[B, d], finite. k: at least 1. allowed: only these items. scale: factor on the
-        dot product, > 0.
+        queries: float32[B, d], finite. k: at least 1. allowed: only these items. scale: factor on the dot product, > 0.
 
-        Returns (ids int32[B, k], scores float32[B, k]), best first, padded with -1 / -inf where
-        fewer than k items are allowed. score = float32(scale * float64-accumulated dot); ties go to the
-        lower id. Raises UsageError on queries, k or a filter that do not fit the catalog.
+        A row is padded with -1 / -inf where fewer than k items are allowed. score = float32(scale * dot), the dot
+        accumulated in float64; ties go to the lower id. Raises UsageError on queries, k or a filter that do not fit
+        the catalog.
         """
         ...
 
 
 def for_items(index: Index) -> Index:
-    """The form of an index to search with item vectors; `index` itself is for session vectors.
+    """Return the form of an index to search with item vectors; `index` itself is for session vectors.
 
-    An approximate index has a plan for each, as either may be the harder kind of query. An index that tells them apart
-    has a method `for_items() -> Index`; of any other it is the index itself.
+    An approximate index has a plan for each, as either may be the harder kind of query. Such an index has a method
+    `for_items() -> Index`. Any other index is returned as it is.
     """
     own: Callable[[], Index] | None = getattr(index, "for_items", None)
     return index if own is None else own()
@@ -91,7 +88,7 @@ class AnnFile:
 
 
 def ann_file_of(bundle: Bundle) -> AnnFile | None:
-    """What `mtaw-fast export --index` added to the bundle; None where it added nothing."""
+    """Return the index that `mtaw-fast export --index` added to the bundle, or None."""
     path = bundle.file("index")
     return None if path is None else AnnFile(path, bundle.manifest.get("index", {}))
 
@@ -100,21 +97,37 @@ def make_index(
     name: str,
     catalog: np.ndarray,
     quantized: Mapping[str, np.ndarray] | None = None,
-    ladder: AnnFile | None = None,
+    ann: AnnFile | None = None,
 ) -> Index:
-    """The index `name` over catalog float32[N, d].
+    """Make the index `name` over catalog float32[N, d].
 
-    'auto' is 'native' up to EXACT_ITEMS items. Above, it is 'faiss-gpu' where FAISS sees a GPU that has the memory, else
-    'ann' where the bundle has an index and FAISS is installed, else 'native'. 'faiss-gpu' is the first GPU, 'faiss-gpu:1' the
-    second. quantized: the bundle's 'native' part.
+    'auto' is 'native' up to EXACT_ITEMS items. Above that it is 'faiss-gpu' if FAISS sees a GPU with enough memory,
+    else 'ann' if the bundle has an index and FAISS is installed, else 'native'. 'faiss-gpu' is the first GPU,
+    'faiss-gpu:1' the second.
 
-    Raises UsageError on an unknown name, 'ann' without an index in the bundle or 'faiss-gpu' without one that can hold the
-    catalog, BundleError where the quantized catalog or the index file is not this catalog's or a value is not finite,
-    MissingPackageError where the index needs a package.
+    Parameters
+    ----------
+    name : str
+        One of `IndexName`, or 'faiss-gpu:NUMBER'.
+    catalog : float32[N, d]
+        The item vectors.
+    quantized : mapping of str to arrays, optional
+        The bundle's part 'scan'; without it the catalog is quantized here.
+    ann : AnnFile, optional
+        The approximate index of the bundle.
+
+    Raises
+    ------
+    UsageError
+        On an unknown name, 'ann' without an index in the bundle, or 'faiss-gpu' without a GPU that fits the catalog.
+    BundleError
+        If the quantized catalog or the index file belongs to another catalog, or a value is not finite.
+    MissingPackageError
+        If the index needs a package that is not installed.
     """
     check_index_name(name)
     if name == "auto":
-        return _best(catalog, quantized, ladder)
+        return _best(catalog, quantized, ann)
     _LOG.info("index: %s (asked for)", name)
     if name == "native":
         return _native_index(catalog, quantized)
@@ -129,50 +142,52 @@ def make_index(
         from mtaw_fast.ranking.retrieval.faiss_gpu import FaissGpuIndex
 
         return FaissGpuIndex(catalog, _native_index(catalog, quantized), name)
-    if ladder is None:
+    if ann is None:
         raise UsageError("index 'ann': the bundle has no index; add one with 'mtaw-fast export BUNDLE --index auto'")
-    return _ann_index(catalog, _native_index(catalog, quantized), ladder)
+    return _ann_index(catalog, _native_index(catalog, quantized), ann)
 
 
 def check_index_name(name: str) -> None:
-    """Raise UsageError where `make_index` knows no index of this name."""
+    """Raise UsageError unless `make_index` knows the name."""
     if name not in _NAMES and not _ON_DEVICE.fullmatch(name):
-        raise UsageError(f"there is no index {name!r}; choose one of {', '.join(_NAMES)}, or gpu:1 for the second GPU")
+        raise UsageError(
+            f"there is no index {name!r}; choose one of {', '.join(_NAMES)}, or faiss-gpu:1 for the second GPU"
+        )
 
 
-def _best(catalog: np.ndarray, quantized: Mapping[str, np.ndarray] | None, ladder: AnnFile | None) -> Index:
-    """What 'auto' stands for; see `make_index`."""
+def _best(catalog: np.ndarray, quantized: Mapping[str, np.ndarray] | None, ann: AnnFile | None) -> Index:
+    """Make the index that 'auto' stands for; see `make_index`."""
     large = len(catalog) > EXACT_ITEMS
     has_faiss = large and importlib.util.find_spec("faiss") is not None
-    scan = _native_index(catalog, quantized)
+    native = _native_index(catalog, quantized)
     if has_faiss:
         from mtaw_fast.ranking.retrieval.gpu_memory import sees_gpu, temporary_bytes
 
         if sees_gpu():
             from mtaw_fast.ranking.retrieval.faiss_gpu import FaissGpuIndex
 
-            temporary_bytes()  # a slip in the setting is told; only what the GPU refuses is gone around
+            temporary_bytes()  # raises on a wrong setting; only a refusal by the GPU makes auto choose another index
             try:
-                index = FaissGpuIndex(catalog, scan)
+                index = FaissGpuIndex(catalog, native)
             except UsageError as refused:
-                _LOG.warning("index: auto goes on without the GPU: %s", refused)
+                _LOG.warning("index: auto continues without the GPU: %s", refused)
             else:
-                _LOG.info("index: gpu (auto)")
+                _LOG.info("index: faiss-gpu (auto)")
                 return index
-    if has_faiss and ladder is not None:
-        _LOG.info("index: ladder (auto)")
-        return _ann_index(catalog, scan, ladder)
-    if large and ladder is not None:
+    if has_faiss and ann is not None:
+        _LOG.info("index: ann (auto)")
+        return _ann_index(catalog, native, ann)
+    if large and ann is not None:
         _LOG.warning("the bundle's index needs FAISS, which is not installed: %s", install_command("cpu"))
-    _LOG.info("index: scan (auto)")
-    return scan
+    _LOG.info("index: native (auto)")
+    return native
 
 
-def _ann_index(catalog: np.ndarray, scan: NativeIndex, ladder: AnnFile) -> Index:
+def _ann_index(catalog: np.ndarray, exact: NativeIndex, ann: AnnFile) -> Index:
     from mtaw_fast.ranking.retrieval.ann_index import load_ann
 
-    plans, recall = read_entry(str(ladder.path), ladder.entry)
-    return load_ann(ladder.path, catalog, plans, scan, recall)
+    plans, recall = read_entry(str(ann.path), ann.entry)
+    return load_ann(ann.path, catalog, plans, exact, recall)
 
 
 def _native_index(catalog: np.ndarray, quantized: Mapping[str, np.ndarray] | None) -> NativeIndex:

@@ -1,9 +1,9 @@
-"""The index above exact scanning: FAISS finds candidates in a fraction of a catalog of millions, we score them.
+"""The approximate index for catalogs of millions: FAISS finds candidates in a fraction of the catalog, we score them.
 
-Its scores are exact, bit for bit, and no item that a filter bans is ever among its results; what it may miss is an
-item of the true top k. The recall that export measured stands in the bundle's manifest and in `AnnIndex.recall`.
+Scores are exact, bit for bit, and a filter always holds. The index may miss an item of the true top k. The recall that
+export measured is in the bundle's manifest and in `AnnIndex.recall`.
 
-A search leaves the approximate index for the exact one, and is then certified like any exact search, where
+A search uses the exact index instead, and is then certified like any exact search, if
   - k is over LARGEST_K: the recall was measured for smaller lists;
   - the filter allows fewer than 1 in LEAST_SHARE of the items: the lists that are read would hold few of them;
   - fewer than k results were found although more items are allowed.
@@ -20,10 +20,10 @@ import numpy as np
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import BundleError, DataError
 from mtaw_fast.kernels.native import rerank_topk
-from mtaw_fast.ranking.retrieval.ann_plan import Recall, SearchPlan, SearchPlans
+from mtaw_fast.ranking.retrieval.ann_plan import REMEDY, Recall, SearchPlan, SearchPlans
 from mtaw_fast.ranking.retrieval.certificate import checked_queries
 from mtaw_fast.ranking.retrieval.faiss_flat import one_thread
-from mtaw_fast.storage.sealed_file import SealedFile, named, open_sealed
+from mtaw_fast.storage.sealed_file import SealedFile, open_sealed, path_of
 
 if TYPE_CHECKING:
     from mtaw_fast.ranking.retrieval import Index
@@ -35,11 +35,10 @@ _CLASSES = {"ivfpq": "IndexIVFPQFastScan", "hnsw": "IndexHNSWFlat"}
 
 
 class AnnIndex:
-    """`Index` by an approximate FAISS index over a catalog float32[N, d], with an exact one beside it.
+    """`Index` by an approximate FAISS index over a catalog float32[N, d], together with an exact one.
 
     approximate: FAISS's index of the plan's kind, as `export` builds it. exact: an exact `Index` of the same catalog.
-    recall: what was measured with the plans, for the record. items_plan: what `for_items` searches by, where that is
-    another plan.
+    recall: what was measured with the plans, for the record. items_plan: the plan of `for_items`, if it is another.
     Queries are searched one at a time on the calling thread, so that an answer never depends on its batch.
     """
 
@@ -65,17 +64,17 @@ class AnnIndex:
         self._by_items = None if items_plan is None or items_plan == plan else self.with_plan(items_plan)
 
     def with_plan(self, plan: SearchPlan) -> AnnIndex:
-        """The same index searched by another plan of its kind, without a stated recall."""
+        """Return the same index searched by another plan of its kind, without a stated recall."""
         return AnnIndex(self._catalog, self._approximate, plan, self._exact)
 
     def for_items(self) -> AnnIndex:
-        """The same index searched by its plan for item vectors; see `retrieval.for_items`."""
+        """Return the same index searched by its plan for item vectors; see `retrieval.for_items`."""
         return self if self._by_items is None else self._by_items
 
     def search(
         self, queries: np.ndarray, k: int, allowed: Filter | None = None, *, scale: float = 1.0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """See `Index.search`, but for the items that the approximate search may miss."""
+        """Search as `Index.search` does; the approximate search may miss items."""
         n_items, d = self._catalog.shape
         checked_queries(queries, d, k, allowed, n_items)
         count = n_items if allowed is None else allowed.count
@@ -98,32 +97,31 @@ class AnnIndex:
 
 
 def load_ann(path: Path, catalog: np.ndarray, plans: SearchPlans, exact: Index, recall: Recall) -> AnnIndex:
-    """Read the index file of a bundle. Raises BundleError where it is not the plans' kind of index of this catalog."""
-    mend = "export the index anew with 'mtaw-fast export --index'"
+    """Read the index file of a bundle. Raises BundleError unless it is the plans' kind of index of this catalog."""
     try:
-        held = open_sealed(path)
+        sealed = open_sealed(path)
     except DataError as error:
         raise BundleError(str(error)) from None
     try:
-        with named(held) as name:
+        with path_of(sealed) as name:
             found = faiss.read_index(str(name), faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as error:
         reason = str(error).splitlines()[0][:200]
-        raise BundleError(f"{path} is not an index that FAISS {faiss.__version__} reads ({reason}); {mend}") from None
+        raise BundleError(f"{path} is not an index that FAISS {faiss.__version__} reads ({reason}); {REMEDY}") from None
     n_items, d = catalog.shape
     wanted = (_CLASSES[plans.sessions.kind], n_items, d)
     if (type(found).__name__, found.ntotal, found.d) != wanted:
         raise BundleError(
             f"{path} holds {type(found).__name__} over {found.ntotal} x {found.d} values, the bundle needs "
-            f"{wanted[0]} over {n_items} x {d}; {mend}"
+            f"{wanted[0]} over {n_items} x {d}; {REMEDY}"
         )
     index = AnnIndex(catalog, found, plans.sessions, exact, recall, plans.items)
-    index.file = held
+    index.file = sealed
     return index
 
 
 def search_parameters(plan: SearchPlan, allowed: Filter | None) -> Any:
-    """FAISS's own form of a plan, with the filter as its selector."""
+    """Return FAISS's own form of a plan, with the filter as its selector."""
     library: Any = faiss  # its Python layer replaces the constructors that SWIG declares
     selector = None if allowed is None else library.IDSelectorBitmap(allowed.packed)
     if plan.kind == "ivfpq":

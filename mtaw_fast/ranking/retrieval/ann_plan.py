@@ -1,7 +1,7 @@
-"""How an approximate index is searched, and what recall was measured so: the manifest's entry `index`.
+"""How an approximate index is searched, and the recall measured that way: the manifest's entry `index`.
 
-The entry has a plan for session vectors, `search`, and one for item vectors, `search_items`; entries without the
-latter, as first versions wrote them, have the same plan for both.
+The entry has a plan for session vectors, `search`, and one for item vectors, `search_items`. An older entry without
+`search_items` uses the same plan for both.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from mtaw_fast.errors import BundleError
 
 KINDS = ("ivfpq", "hnsw")
+REMEDY = "export the index again with 'mtaw-fast export --index'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class SearchPlan:
     """Parameters of one search for k items.
 
     kind: 'ivfpq' (IVF with 4-bit product codes, fast scan) or 'hnsw'. effort: nprobe (lists read) of ivfpq, efSearch
-    (nodes held) of hnsw. k_factor: the k * k_factor best by the index's own distances are scored exactly.
+    (nodes in the queue) of hnsw. k_factor: the k * k_factor best by the index's own distances are scored exactly.
     """
 
     kind: str
@@ -31,18 +32,18 @@ class SearchPlan:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise BundleError(f"there is no index of the kind {self.kind!r}; export it anew: {', '.join(KINDS)}")
+            raise BundleError(f"there is no index of the kind {self.kind!r}; export it as one of {', '.join(KINDS)}")
         for name in ("effort", "k_factor"):
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value < 2**31:
                 raise BundleError(f"the index's {name} must be a whole number of at least 1, not {value!r}")
 
     def as_dict(self) -> dict[str, Any]:
-        """The plan as plain JSON values, the effort under FAISS's own name."""
+        """Return the plan as JSON values, the effort under FAISS's own name."""
         return {"nprobe" if self.kind == "ivfpq" else "efSearch": self.effort, "k_factor": self.k_factor}
 
     def widened(self, share: float, most: int) -> SearchPlan:
-        """The plan for a filter that allows `share` of the catalog: the effort grows by 1/share, up to `most`."""
+        """Return the plan for a filter that allows `share` of the catalog: effort / share, at most `most`."""
         return dataclasses.replace(self, effort=max(self.effort, min(most, math.ceil(self.effort / share))))
 
 
@@ -56,11 +57,11 @@ class SearchPlans:
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """What export measured, without filters, on queries that had no part in choosing the plans.
+    """What export measured, without filters, on queries that were not used to choose the plans.
 
     target: the least recall@20 that was asked for. sessions, items: recall@20 of session vectors, and of item
     vectors (similar_items), each by the plan of its kind. sessions_at_100: recall@100 of session vectors. queries:
-    how many session vectors. source: where the sessions came from, in words.
+    how many session vectors. source: where the sessions came from, as text.
     """
 
     target: float
@@ -71,12 +72,12 @@ class Recall:
     source: str
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures as plain JSON values."""
+        """Return the figures as JSON values."""
         return dataclasses.asdict(self)
 
 
 def index_entry(plans: SearchPlans, recall: Recall, build: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest's entry `index`; build: how the index was made, for the record."""
+    """Return the manifest's entry `index`; build: how the index was made, for the record."""
     return {
         "kind": plans.sessions.kind,
         "search": plans.sessions.as_dict(),
@@ -87,18 +88,19 @@ def index_entry(plans: SearchPlans, recall: Recall, build: Mapping[str, Any]) ->
 
 
 def read_entry(where: str, entry: Any) -> tuple[SearchPlans, Recall]:
-    """The inverse of `index_entry`; raises BundleError, naming `where`, on anything else."""
-    mend = "export the index anew with 'mtaw-fast export --index'"
+    """Read what `index_entry` made. Raises BundleError, naming `where`, on anything else."""
     try:
         sessions = _plan(entry["kind"], entry["search"])
         items = _plan(entry["kind"], entry["search_items"]) if "search_items" in entry else sessions
         return SearchPlans(sessions, items), Recall(**entry["recall"])
     except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{where}: the entry 'index' is damaged ({type(error).__name__}: {error}); {mend}") from None
+        raise BundleError(
+            f"{where}: the entry 'index' is damaged ({type(error).__name__}: {error}); {REMEDY}"
+        ) from None
     except BundleError as error:
-        raise BundleError(f"{where}: {error}; {mend}") from None
+        raise BundleError(f"{where}: {error}; {REMEDY}") from None
 
 
 def _plan(kind: Any, search: Any) -> SearchPlan:
-    """The inverse of `SearchPlan.as_dict`."""
+    """Read what `SearchPlan.as_dict` made."""
     return SearchPlan(kind, search["nprobe" if kind == "ivfpq" else "efSearch"], search["k_factor"])

@@ -10,19 +10,19 @@ import faiss
 import numpy as np
 
 from mtaw_fast.data.filters import Filter
-from mtaw_fast.data.padding import padded_lists
+from mtaw_fast.data.ranked_lists import padded_lists
 from mtaw_fast.kernels.native import rerank_topk
 from mtaw_fast.ranking.retrieval.certificate import checked_queries, largest_norm, margins
 
 _EXTRA = 12  # results fetched beyond k at first: near-ties are rare, so one round nearly always does
 _WIDEN = 4
-_CHUNK_RESULTS = 1 << 22  # results held at once while widening: 48 MB
+_CHUNK_RESULTS = 1 << 22  # results in memory at once while widening: 48 MB
 
 
 class FaissFlatIndex:
     """`Index` by faiss.IndexFlatIP over a copy of the catalog, one OpenMP thread a search.
 
-    catalog: float32[N, d]; the rerank reads it, FAISS holds its own copy.
+    catalog: float32[N, d]; the rerank reads it, FAISS has its own copy.
     """
 
     name = "faiss-flat"
@@ -79,11 +79,11 @@ def _parameters(allowed: Filter | None) -> Any:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Search on the calling thread alone, then give it its OpenMP setting back.
+    """Let FAISS search on the calling thread alone; restore its OpenMP setting afterwards.
 
-    Waking a second thread for one query costs more than the scan. omp_set_num_threads acts on the
-    calling thread (each has its own setting in libgomp), so it is set around every search, not once at
-    load, and other users of OpenMP in the process keep theirs.
+    Waking a second thread for one query costs more than the scan. omp_set_num_threads acts on the calling thread (each
+    has its own setting in libgomp). So it is set around every search, not once at load, and other users of OpenMP in
+    the process keep theirs.
     """
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)

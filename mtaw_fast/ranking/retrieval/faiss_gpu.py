@@ -1,6 +1,6 @@
 """FAISS's flat index on a GPU, made exact like the one on the CPU: over-fetch, widen, rerank.
 
-Not run on a GPU yet: the tests put FAISS's CPU index in the GPU's place, and its real refusals where there is none.
+Not run on a GPU yet: the tests replace the GPU by FAISS's CPU index, with the errors of faiss-gpu without a card.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ if TYPE_CHECKING:
     from mtaw_fast.ranking.retrieval import Index
 
 _EXTRA = 12
-# Of results, rounded up to a power of two: searches of about the same k go together. FAISS's selection has a kernel
-# for each of these sizes, and none for more.
+# Fetched results, rounded up to a power of two, so that searches of about the same k share a call. FAISS's selection
+# has a kernel for each of these sizes, and none for more.
 _LEAST, _MOST = 32, 2048
 
 
 class FaissGpuIndex:
     """`Index` by GpuIndexFlatIP in float32 on one GPU, with an exact CPU index for what a GPU index cannot do.
 
-    Filters, k over 2048 less the over-fetch, and the rare query with more near-ties than that go to `exact`. The proof
-    in `certificate.py` holds for float32 sums in any order, so not where NVIDIA_TF32_OVERRIDE puts TF32 in their place,
-    and not for cuVS, which is left out.
+    Three cases go to `exact`: filters, k over 2048 minus the over-fetch, and the rare query with more near-ties than
+    that. The proof in `certificate.py` holds for float32 sums in any order. It does not hold for TF32
+    (NVIDIA_TF32_OVERRIDE) or for cuVS, which is switched off.
 
-    FAISS's GPU resources serve one thread at a time. A replica for every thread would take the catalog's memory as
-    often, and read it as often; so threads that wait share the next call (`shared_calls.py`). What comes back is
-    certified and reranked on each caller's own thread, so that no answer depends on whose queries went with it.
+    FAISS's GPU resources serve one thread at a time. A replica for every thread would multiply the memory and the
+    reads of the catalog. So threads that wait share the next call (`shared_calls.py`). Each caller certifies and
+    reranks its results on its own thread, so no answer depends on the other queries of the call.
 
     Parameters
     ----------
     catalog : float32[N, d]
-        The rerank reads it; the GPU holds a copy.
+        The rerank reads it; the GPU has a copy.
     exact : Index
         Over the same catalog.
     name : str, default 'faiss-gpu'
@@ -57,8 +57,8 @@ class FaissGpuIndex:
     Raises
     ------
     UsageError
-        Where FAISS does not see the GPU or cannot use it, or MTAW_GPU_TEMP_MIB is no amount of memory;
-        TooLittleMemoryError where it has too little memory free.
+        If FAISS does not see the GPU or cannot use it, or MTAW_GPU_TEMP_MIB is not a valid amount of memory;
+        TooLittleMemoryError if the GPU has too little free memory.
     """
 
     def __init__(self, catalog: np.ndarray, exact: Index, name: str = "faiss-gpu") -> None:
@@ -78,14 +78,14 @@ class FaissGpuIndex:
     def search(
         self, queries: np.ndarray, k: int, allowed: Filter | None = None, *, scale: float = 1.0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """See `Index.search`. Raises MtawError where the GPU fails while it is searched."""
+        """Search as `Index.search` does. Raises MtawError if the GPU fails during the search."""
         n_items, d = self._catalog.shape
         norms = checked_queries(queries, d, k, allowed, n_items)
         wanted = min(k + _EXTRA, n_items)
         if allowed is not None or wanted > _MOST or len(queries) == 0:
             return self._exact.search(queries, k, allowed, scale=scale)
         if os.getpid() != self._process:
-            raise UsageError(f"index '{self.name}' was loaded before this process was forked; load it in the process")
+            raise UsageError(f"index '{self.name}' was loaded before this process was forked; load it after the fork")
         fetch = min(max(_LEAST, 1 << (wanted - 1).bit_length()), n_items)
         queries = np.ascontiguousarray(queries)
         dots, found = self._calls.search(queries, fetch)
@@ -103,14 +103,14 @@ class FaissGpuIndex:
             return self._index.search(queries, fetch)
         except RuntimeError as error:
             raise MtawError(
-                f"index '{self.name}': the GPU failed ({reason_of(error)}); see what else runs on it, and load again"
+                f"index '{self.name}': the GPU failed ({reason_of(error)}); check what else runs on it, then load again"
             ) from None
 
 
 def _on_device(catalog: np.ndarray, device: int, temporary: int) -> tuple[Any, Any]:
-    """FAISS's resources and the index over the catalog, both on a GPU.
+    """Return FAISS's resources and the index over the catalog, both on a GPU.
 
-    Only queries of over 256 MB would be copied through pinned memory; none of ours are, so none is taken.
+    Pinned memory stays at 0: FAISS uses it only for queries of over 256 MB, and ours are smaller.
     """
     library: Any = faiss  # a FAISS for CPUs, which mypy may see, has none of these
     resources = library.StandardGpuResources()

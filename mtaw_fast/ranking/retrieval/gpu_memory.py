@@ -1,4 +1,4 @@
-"""Which GPU FAISS searches on, what memory it may take there, and the refusals of both in one line."""
+"""Which GPU FAISS searches on, how much memory it may use there, and the error messages of both."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ from mtaw_fast.errors import UsageError, shown
 
 _VARIABLE = "MTAW_GPU_TEMP_MIB"
 _LEAST, _USUAL, _MOST = 16, 256, 1536  # MiB; FAISS itself takes no more than the last
-# What a search holds beside vectors and temporary memory: cuBLAS's workspace, kernels that CUDA loads when first run.
-_BESIDE = 128 << 20
+# What a search takes in addition to vectors and temporary memory: cuBLAS's workspace, and the kernels that CUDA loads
+# when they first run.
+_OVERHEAD = 128 << 20
 _OUT_OF_MEMORY = "out of memory"  # CUDA's words for its error 2
 
 
 class TooLittleMemoryError(UsageError):
-    """A GPU has less memory free than the catalog needs there."""
+    """A GPU has less free memory than the catalog needs."""
 
 
 def sees_gpu() -> bool:
-    """Whether this FAISS is built for GPUs and there is one."""
+    """Return whether this FAISS is built for GPUs and sees one."""
     return hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
 
 
 def device_of(name: str) -> int:
-    """The number of the GPU that 'faiss-gpu' (the first) or 'faiss-gpu:NUMBER' names.
+    """Return the number of the GPU that 'faiss-gpu' (0) or 'faiss-gpu:NUMBER' names.
 
-    Raises UsageError where FAISS does not see it.
+    Raises UsageError if FAISS does not see it.
     """
     device = int(name.partition(":")[2] or 0)
     seen = faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else 0
     if seen == 0:
-        raise UsageError(f"index '{name}': FAISS sees no GPU; install 'mtaw-fast[gpu]' where there is one")
+        raise UsageError(f"index '{name}': FAISS sees no GPU; install 'mtaw-fast[gpu]' on a host with a GPU")
     if device >= seen:
         there = "only GPU 0" if seen == 1 else f"GPUs 0 to {seen - 1}"
         raise UsageError(f"index '{name}': there is no GPU {device}, FAISS sees {there}; choose one of them")
@@ -43,10 +44,10 @@ def device_of(name: str) -> int:
 
 
 def temporary_bytes() -> int:
-    """Bytes that FAISS sets aside on the GPU for the products of a search: MTAW_GPU_TEMP_MIB, by default 256 MiB.
+    """Return the bytes that FAISS reserves on the GPU for a search: MTAW_GPU_TEMP_MIB, by default 256 MiB.
 
-    FAISS would take 1.5 GiB in each process; a service has several on one card, perhaps beside a training. 256 MiB
-    holds the products of 66 queries a call over 10 million items (`queries_a_call`), enough to share a reading.
+    FAISS's own default is 1.5 GiB a process; a service runs several processes on one card, perhaps next to a training.
+    256 MiB is enough for 66 queries a call over 10 million items (`queries_a_call`).
     """
     text = os.environ.get(_VARIABLE, str(_USUAL))
     if not text.isdecimal() or not _LEAST <= int(text) <= _MOST:
@@ -55,10 +56,10 @@ def temporary_bytes() -> int:
 
 
 def queries_a_call(temporary: int, n_items: int, d: int, fetch: int) -> int:
-    """How many queries FAISS can take in one call without more than `temporary` bytes for what it computes; at least 1.
+    """Return how many queries one FAISS call can take within `temporary` bytes; at least 1.
 
-    Its brute force holds two tiles of products, each as wide as 2^18 items at most (`chooseTileSize`), and beside them
-    the best `fetch` of each tile, twice, queries and results. What does not fit it would allocate on top.
+    Its brute force needs two tiles of products, each at most 2^18 items wide (`chooseTileSize`), the best `fetch` of
+    each tile twice, the queries and the results. FAISS would allocate more memory for what does not fit.
     """
     columns = min(n_items, 1 << 18)
     tiles = -(-n_items // columns)
@@ -66,14 +67,14 @@ def queries_a_call(temporary: int, n_items: int, d: int, fetch: int) -> int:
 
 
 def needed_bytes(n_items: int, d: int, temporary: int) -> int:
-    """Bytes that a catalog takes on a GPU: vectors and their norms in float32, temporary memory, and what is beside."""
-    return 4 * n_items * (d + 1) + temporary + _BESIDE
+    """Return the bytes that a catalog takes on a GPU: float32 vectors and norms, temporary memory, and the overhead."""
+    return 4 * n_items * (d + 1) + temporary + _OVERHEAD
 
 
 def free_bytes(device: int) -> tuple[int, int] | None:
-    """(free, all) bytes of a GPU's memory; None where CUDA's runtime does not say.
+    """Return the (free, total) bytes of a GPU's memory; None if CUDA's runtime does not know.
 
-    FAISS tells neither. The runtime that it has loaded does, and is left on the device that it was on.
+    FAISS reports neither, so this asks the CUDA runtime that FAISS has loaded. The runtime's current device is kept.
     """
     runtime = _cuda_runtime()
     if runtime is None:
@@ -82,43 +83,43 @@ def free_bytes(device: int) -> tuple[int, int] | None:
     if runtime.cudaGetDevice(ctypes.byref(before)) != 0 or runtime.cudaSetDevice(device) != 0:
         return None
     try:
-        told = runtime.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total)) == 0
+        known = runtime.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total)) == 0
     finally:
         runtime.cudaSetDevice(before.value)
-    return (free.value, total.value) if told else None
+    return (free.value, total.value) if known else None
 
 
 def check_memory(name: str, device: int, n_items: int, d: int, temporary: int) -> None:
-    """Raise TooLittleMemoryError where a catalog of N items does not fit into what the GPU has free."""
+    """Raise TooLittleMemoryError if a catalog of N items does not fit into the free memory of the GPU."""
     memory = free_bytes(device)
     if memory is not None and memory[0] < needed_bytes(n_items, d, temporary):
         raise too_little(name, device, n_items, d, temporary)
 
 
 def too_little(name: str, device: int, n_items: int, d: int, temporary: int) -> TooLittleMemoryError:
-    """The refusal, with what was needed and what was free."""
+    """Return the error with the needed and the free memory."""
     memory = free_bytes(device)
     free = "less is free" if memory is None else f"{_gb(memory[0])} of {_gb(memory[1])} GB are free"
     return TooLittleMemoryError(
         f"index '{name}': {n_items:,} items need {_gb(needed_bytes(n_items, d, temporary))} GB on GPU {device} and "
-        f"{free}; free some, name another GPU, or take index 'native'"
+        f"{free}; free some, name another GPU, or use index 'native'"
     )
 
 
 def refusal(name: str, error: RuntimeError, device: int, n_items: int, d: int, temporary: int) -> UsageError:
-    """What FAISS said while the catalog was put on the GPU, as an error of ours."""
+    """Return the error of FAISS, raised while the catalog was copied to the GPU, as our own."""
     if _OUT_OF_MEMORY in str(error):
         return too_little(name, device, n_items, d, temporary)
-    return UsageError(f"index '{name}': FAISS cannot use GPU {device} ({reason_of(error)}); take index 'native'")
+    return UsageError(f"index '{name}': FAISS cannot use GPU {device} ({reason_of(error)}); use index 'native'")
 
 
 def reason_of(error: RuntimeError) -> str:
-    """The last clause of FAISS's message, without its function, file and condition, on one line."""
+    """Return the last clause of FAISS's message on one line, without its function, file and condition."""
     return " ".join(str(error).split()).rpartition(" failed: ")[2][:200]
 
 
 def _cuda_runtime() -> ctypes.CDLL | None:
-    """The library that FAISS, or whoever else in the process, has loaded."""
+    """Return the CUDA runtime that is loaded in this process."""
     try:
         maps = Path("/proc/self/maps").read_text()
     except OSError:

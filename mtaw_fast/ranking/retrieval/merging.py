@@ -1,4 +1,4 @@
-"""The top K of a catalog in item ranges, from the top K of every range: pure arithmetic on small arrays."""
+"""Merge the top K of every range of a catalog into the top K of the whole."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from mtaw_fast.data.padding import padded_lists
+from mtaw_fast.data.ranked_lists import padded_lists
 
 _LAST = np.iinfo(np.int64).max
 
@@ -15,16 +15,16 @@ Found = tuple[np.ndarray, np.ndarray]  # ids int32[B, k] and scores float32[B, k
 
 
 def merged(parts: Sequence[tuple[int, Found]], n_queries: int, k: int) -> Found:
-    """The k best of B queries over all parts, as one index over all their items would find them.
+    """Return the k best of B queries over all parts, as one index over all items would find them.
 
-    An item's score depends on nothing but its vector and the query, so that the k best of the whole are among the k
-    best of the parts. They are ordered as everywhere: by score, ties by the lower id.
+    An item's score depends only on its vector and the query, so the k best of the whole are among the k best of the
+    parts. They are ordered by score, ties by the lower id.
 
     Parameters
     ----------
     parts : sequence of (begin, (ids, scores))
-        Of each part that answered, in any order: the id of its first item in the whole, and what it found for the B
-        queries, in ids of its own, padded with -1 / -inf; int32[B, K] and float32[B, K], K each part's own.
+        For each part that answered, in any order: the whole's id of its first item, and its results for the B queries
+        in its own ids, padded with -1 / -inf: int32[B, K] and float32[B, K], where K may differ between parts.
     n_queries, k : int
         B and k; k at least 1.
 
@@ -38,7 +38,7 @@ def merged(parts: Sequence[tuple[int, Found]], n_queries: int, k: int) -> Found:
         return ids, scores
     places = np.concatenate([np.where(own < 0, _LAST, own.astype(np.int64) + begin) for begin, (own, _) in parts], 1)
     values = np.concatenate([values for _, (_, values) in parts], 1)
-    # By score, then id; padding has the last id of all, and so comes behind an item whose score is -inf.
+    # By score, then id; padding has the last id of all, and so comes after an item whose score is -inf.
     order = np.lexsort((places, -values), axis=1)[:, :k]
     places, values = np.take_along_axis(places, order, 1), np.take_along_axis(values, order, 1)
     width = order.shape[1]
@@ -48,6 +48,6 @@ def merged(parts: Sequence[tuple[int, Found]], n_queries: int, k: int) -> Found:
 
 
 def ranges(sizes: Sequence[int]) -> list[range]:
-    """The item range of each part in the whole, from the parts' sizes."""
+    """Return the item range of each part in the whole, from the parts' sizes."""
     ends = np.cumsum([0, *sizes]).tolist()
     return [range(begin, end) for begin, end in pairwise(ends)]

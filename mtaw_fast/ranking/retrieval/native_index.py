@@ -1,4 +1,4 @@
-"""The native scanner: int8 codes find the candidates, their error bounds prove that none is missing."""
+"""The native index: int8 codes find the candidates, their error bounds prove that none is missing."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mtaw_fast.ranking.retrieval.certificate import check_arguments
 class NativeIndex:
     """`Index` by one pass over one byte a dimension, on the calling thread.
 
-    catalog: float32[N, d], finite, read only where a candidate is scored. quantized: what
-    `kernels.native.scan.quantize` makes of it (made here where None, 0.1 s per 10^7 values); both are kept as they
-    are (memory maps are shared between processes). isa: the instruction set, for tests; every one gives the same bits.
+    catalog: float32[N, d], finite; read only to score a candidate. quantized: the result of
+    `kernels.native.scan.quantize` (made here if None, 0.1 s per 10^7 values). Both are kept without a copy, so
+    processes share memory maps. isa: the instruction set, for tests; every one gives the same bits.
 
-    Raises UsageError where the two do not belong together.
+    Raises UsageError if the two do not belong together.
     """
 
     name = "native"
@@ -32,18 +32,19 @@ class NativeIndex:
             self._catalog, self._quantized = catalog, quantize(catalog) if quantized is None else quantized
             self.scanner = Scanner(catalog, self._quantized, isa)
         except ValueError as error:
-            raise UsageError(f"index scan: {error}") from None
+            raise UsageError(f"index native: {error}") from None
 
-    def remade(self, catalog: np.ndarray) -> NativeIndex:
-        """The index of another catalog float32[N', d], which has most of its rows from this one: at the same places,
-        they are not quantized again. Raises UsageError on a value that is not finite.
+    def rebuilt(self, catalog: np.ndarray) -> NativeIndex:
+        """Return the index of another catalog float32[N', d]; rows that are equal at the same place keep their codes.
+
+        Raises UsageError on a value that is not finite.
         """
         if "half_blocks" in self._quantized or pays_in_halves(*catalog.shape):
             return NativeIndex(catalog)
         try:
             return NativeIndex(catalog, requantize(catalog, self._catalog, self._quantized))
         except ValueError as error:
-            raise UsageError(f"index scan: {error}") from None
+            raise UsageError(f"index native: {error}") from None
 
     def search(
         self,
@@ -54,7 +55,7 @@ class NativeIndex:
         scale: float = 1.0,
         excluded: Sequence[np.ndarray] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """See `Index.search`. excluded: one int[..] of ids for each query that it must not find, for short lists."""
+        """Search as `Index.search` does. excluded: for each query int[..] of ids to leave out, for short lists."""
         n_items, d = self._shape
         check_arguments(queries, d, k, allowed, n_items)
         bits = None if allowed is None else allowed.packed
@@ -68,9 +69,11 @@ class NativeIndex:
 
 
 def _packed(lists: Sequence[np.ndarray], n_queries: int) -> tuple[np.ndarray, np.ndarray]:
-    """The lists one after another, each ascending: int32[..] and its int64[B + 1] offsets."""
+    """Return the lists one after another, each ascending: int32[..] and its int64[B + 1] offsets."""
     if len(lists) != n_queries:
-        raise UsageError(f"there are {n_queries} queries but {len(lists)} lists of excluded ids; give one a query")
+        raise UsageError(
+            f"there are {n_queries} queries but {len(lists)} lists of excluded ids; give one for each query"
+        )
     offsets = np.zeros(n_queries + 1, dtype=np.int64)
     np.cumsum([len(ids) for ids in lists], out=offsets[1:])
     ids = np.concatenate([np.empty(0, dtype=np.int32), *(np.sort(ids) for ids in lists)], dtype=np.int32)

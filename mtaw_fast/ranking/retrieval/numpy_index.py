@@ -1,4 +1,4 @@
-"""The scanner of the base install: one numpy matrix product over the catalog, then the exact rerank."""
+"""The numpy index: one matrix product over the catalog, then the exact rerank."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from mtaw_fast.data.filters import Filter
 from mtaw_fast.kernels.native import rerank_topk
 from mtaw_fast.ranking.retrieval.certificate import checked_queries, largest_norm, margins
 
-_CHUNK_SCORES = 1 << 24  # scores held at once: 64 MB of float32
-_GROUPS = 16  # the items are dealt into N / 16 groups; see `complete_candidates`
+_CHUNK_SCORES = 1 << 24  # scores in memory at once: 64 MB of float32
+_GROUPS = 16  # items of a group; see `complete_candidates`
 _SUBSET = 8  # filters that allow less than 1/8 of the catalog scan a copy of those rows only
 
 
 class NumpyIndex:
     """`Index` by a float32 matrix product (numpy's BLAS). Memory: 64 MB of scores, or one row of N.
 
-    catalog: float32[N, d], kept as it is (a memory map is shared between processes).
+    catalog: float32[N, d], kept without a copy (processes share a memory map).
     """
 
     name = "numpy"
@@ -59,10 +59,10 @@ class NumpyIndex:
 
 
 def complete_candidates(dots: np.ndarray, k: int, margin: float) -> np.ndarray:
-    """int32[C]: every place of dots float32[N] within `margin` of the k-th largest; -inf is never taken.
+    """Return int32[C]: every place of dots float32[N] within `margin` of the k-th largest, without -inf.
 
-    The k-th largest of group maxima is a lower bound of the k-th largest dot (k different dots reach
-    it) and takes a sixteenth of the selection; a threshold that is too low only lets more through.
+    The k-th largest of group maxima is a lower bound of the k-th largest dot (k different dots reach it) and takes a
+    sixteenth of the work. A threshold that is too low only lets more candidates through.
     """
     n_groups = len(dots) // _GROUPS
     bound = -np.inf
@@ -82,7 +82,7 @@ def complete_candidates(dots: np.ndarray, k: int, margin: float) -> np.ndarray:
 
 
 def padded(lists: list[np.ndarray]) -> np.ndarray:
-    """int32[B, C]: the id lists as rows, filled up with -1."""
+    """Return int32[B, C]: the id lists as rows, padded with -1."""
     if len(lists) == 1:
         return lists[0].reshape(1, -1)
     rows = np.full((len(lists), max(map(len, lists), default=0)), -1, dtype=np.int32)

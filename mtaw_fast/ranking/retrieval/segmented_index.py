@@ -1,4 +1,4 @@
-"""An index whose catalog has changed since it was built: a side segment behind it, and items that are gone."""
+"""An index whose catalog has changed since it was built: a segment of added items, and a filter of removed ones."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from mtaw_fast.system.cached_property import cached_property
 
 
 class SegmentedIndex:
-    """`Index` over N + M items: `base` over the first N, an exact scan over float32[M, d] behind them.
+    """`Index` over N + M items: `base` over the first N, an exact search of the added rows float32[M, d].
 
-    gone: bool[N + M], never found. Exact where base is. Costs, beside base's search, a filter (none where nothing of
-    base is gone) and a matrix product over the M added rows.
+    gone: bool[N + M], items that are never found. Exact if base is. In addition to base's search it costs a filter (if
+    an item of base is gone) and a matrix product over the M added rows.
     """
 
     def __init__(self, base: Index, n_base: int, added: np.ndarray, gone: np.ndarray) -> None:
         self.name = base.name
         self._base, self._n_base, self._added = base, n_base, added
         self._here = ~gone
-        # A prepared filter is used many times; its halves for this state are made once.
+        # A prepared filter is used many times; it is split once for this state.
         self._prepared: weakref.WeakKeyDictionary[Filter, tuple[Filter | None, Filter | None]] = (
             weakref.WeakKeyDictionary()
         )
 
-    # Made when they are first needed: where sessions are ranked in one native call, that may be never.
+    # Made on first use: if sessions are ranked in one native call, they are never needed.
     @cached_property
-    def _side(self) -> NumpyIndex | None:
+    def _segment(self) -> NumpyIndex | None:
         return NumpyIndex(self._added) if len(self._added) else None
 
     @cached_property
     def _everything(self) -> tuple[Filter | None, Filter | None]:
-        return self._halves(None)
+        return self._parts(None)
 
     def search(
         self, queries: np.ndarray, k: int, allowed: Filter | None = None, *, scale: float = 1.0
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `Index.search`."""
-        in_base, in_side = self._halves_of(allowed)
+        in_base, in_segment = self._split(allowed)
         ids, scores = self._base.search(queries, k, in_base, scale=scale)
-        if self._side is None:
+        if self._segment is None:
             return ids, scores
-        added_ids, added_scores = self._side.search(queries, k, in_side, scale=scale)
+        added_ids, added_scores = self._segment.search(queries, k, in_segment, scale=scale)
         added_ids = np.where(added_ids >= 0, added_ids + np.int32(self._n_base), np.int32(-1))
         ids = np.concatenate([ids, added_ids], axis=1)
         scores = np.concatenate([scores, added_scores], axis=1)
@@ -55,25 +55,25 @@ class SegmentedIndex:
         return np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
     def for_items(self) -> SegmentedIndex:
-        """The same with base's form for item vectors; see `retrieval.for_items`."""
+        """Return the same index with base's form for item vectors; see `retrieval.for_items`."""
         base = for_items(self._base)
         if base is self._base:
             return self
-        other = copy.copy(self)  # shares the side segment and the filters' halves
+        other = copy.copy(self)  # shares the segment and the split filters
         other._base = base
         return other
 
-    def _halves_of(self, allowed: Filter | None) -> tuple[Filter | None, Filter | None]:
+    def _split(self, allowed: Filter | None) -> tuple[Filter | None, Filter | None]:
         if allowed is None:
             return self._everything
         allowed.check(len(self._here))
-        halves = self._prepared.get(allowed)
-        if halves is None:
-            halves = self._prepared[allowed] = self._halves(allowed.mask)
-        return halves
+        parts = self._prepared.get(allowed)
+        if parts is None:
+            parts = self._prepared[allowed] = self._parts(allowed.mask)
+        return parts
 
-    def _halves(self, mask: np.ndarray | None) -> tuple[Filter | None, Filter | None]:
-        """The filters of base and of the side segment; None where all of it is allowed."""
+    def _parts(self, mask: np.ndarray | None) -> tuple[Filter | None, Filter | None]:
+        """Return the filters of base and of the added segment; None if all of it is allowed."""
         here = self._here if mask is None else self._here & mask
         parts = here[: self._n_base], here[self._n_base :]
         return tuple(None if part.all() else Filter(part) for part in parts)  # type: ignore[return-value]

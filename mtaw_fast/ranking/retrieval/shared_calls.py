@@ -1,4 +1,4 @@
-"""Searches of many threads on a device that takes one call at a time: those that wait go together in the next call."""
+"""Searches of many threads on a device that takes one call at a time: waiting threads share the next call."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 Found = tuple[np.ndarray, np.ndarray]
 
 
-class _Asked:
-    """What one caller waits for. Whoever sets `ready` has given it `found`, an `error`, or the `lead`."""
+class _Request:
+    """What one caller waits for. Before `ready` is set it gets `found`, an `error`, or the `lead`."""
 
     __slots__ = ("error", "fetch", "found", "lead", "queries", "ready")
 
@@ -25,107 +25,105 @@ class _Asked:
 
 
 class SharedCalls:
-    """Calls of `search` for any number of threads, one at a time, each for all that wait for the same `fetch`.
+    """Call `search` for any number of threads, one call at a time, each for all that wait with the same `fetch`.
 
-    A caller that finds the device idle searches at once, on its own thread; there is no thread and no delay beside it.
-    Callers that come meanwhile wait, and the first of them searches for all when the device is free: one pass over the
-    catalog for the group, where a lock would make a pass for each. No lock is held while a search runs.
+    A caller that finds the device idle searches at once on its own thread. Callers that come during a search wait; the
+    first of them then searches for all of them. That is one pass over the catalog for the group, where a lock would
+    need one for each. No lock is held during a search, and there is no extra thread or delay.
 
     Parameters
     ----------
     search : callable
         (queries float32[B, d], fetch) to (dots float32[B, fetch], ids int64[B, fetch]); a row may not depend on the
-        others. It is never called by two threads at a time.
+        others. Two threads never call it at the same time.
     most : int
-        Queries of one call, at most.
+        The largest number of queries in one call.
     """
 
     def __init__(self, search: Callable[[np.ndarray, int], Found], most: int) -> None:
         self._search, self._most = search, most
         self._lock = threading.Lock()
-        self._waiting: deque[_Asked] = deque()
-        self._busy = False  # somebody leads, or was told to
+        self._waiting: deque[_Request] = deque()
+        self._busy = False  # a caller leads, or is about to
 
     def search(self, queries: np.ndarray, fetch: int) -> Found:
-        """Both results of `search` for float32[B, d], B >= 1, in calls of `most` queries at most.
+        """Return both results of `search` for float32[B, d], B >= 1, in calls of at most `most` queries.
 
-        A long batch gives way between its calls to whoever waits. Raises what `search` raised; so does every caller
-        whose queries were in that call.
+        A long batch lets other callers go first between its calls. An error of `search` is raised in every caller whose
+        queries were in that call.
         """
         cuts = range(0, len(queries), self._most)
-        parts = [self._one(_Asked(queries[cut : cut + self._most], fetch)) for cut in cuts]
-        return (
-            parts[0]
-            if len(parts) == 1
-            else (np.concatenate([a for a, _ in parts]), np.concatenate([b for _, b in parts]))
-        )
+        parts = [self._one(_Request(queries[cut : cut + self._most], fetch)) for cut in cuts]
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate([a for a, _ in parts]), np.concatenate([b for _, b in parts])
 
-    def _one(self, asked: _Asked) -> Found:
+    def _one(self, request: _Request) -> Found:
         with self._lock:
-            self._waiting.append(asked)
-            asked.lead, self._busy = not self._busy, True
-        if not asked.lead:
+            self._waiting.append(request)
+            request.lead, self._busy = not self._busy, True
+        if not request.lead:
             try:
-                asked.ready.wait()
-            except BaseException:  # Ctrl-C: nobody may wait for a leader that has left
-                self._leave(asked)
+                request.ready.wait()
+            except BaseException:  # Ctrl-C: no caller may wait for a leader that has left
+                self._leave(request)
                 raise
-        if asked.lead:
+        if request.lead:
             self._run()
-        if asked.error is not None:
-            raise asked.error
-        assert asked.found is not None
-        return asked.found
+        if request.error is not None:
+            raise request.error
+        assert request.found is not None
+        return request.found
 
     def _run(self) -> None:
-        """One call for the first of those that wait, the caller itself, and for all that can go with it."""
+        """Search for the first that waits, the caller itself, and for all that fit into its call."""
         group = self._group()
         try:
-            queries = group[0].queries if len(group) == 1 else np.concatenate([asked.queries for asked in group])
+            queries = group[0].queries if len(group) == 1 else np.concatenate([request.queries for request in group])
             dots, ids = self._search(queries, group[0].fetch)
             begin = 0
-            for asked in group:
-                end = begin + len(asked.queries)
-                asked.found = dots[begin:end], ids[begin:end]
+            for request in group:
+                end = begin + len(request.queries)
+                request.found = dots[begin:end], ids[begin:end]
                 begin = end
         except Exception as error:
-            for asked in group:
-                asked.error = error
-        except BaseException:  # Ctrl-C ends the leader alone: the others wait on
+            for request in group:
+                request.error = error
+        except BaseException:  # Ctrl-C ends the leader alone: the others keep waiting
             with self._lock:
                 self._waiting.extendleft(reversed(group[1:]))
             del group[1:]
             raise
         finally:
-            for asked in group[1:]:
-                asked.ready.set()
+            for request in group[1:]:
+                request.ready.set()
             self._hand_over()
 
-    def _group(self) -> list[_Asked]:
-        """Take out the first that waits and, in their order, those of the same `fetch` that fit into its call."""
+    def _group(self) -> list[_Request]:
+        """Remove the first that waits and, in their order, those with the same `fetch` that fit into its call."""
         with self._lock:
             first = self._waiting.popleft()
-            group, rows, left = [first], len(first.queries), deque[_Asked]()
-            for asked in self._waiting:
-                if asked.fetch == first.fetch and rows + len(asked.queries) <= self._most:
-                    group.append(asked)
-                    rows += len(asked.queries)
+            group, rows, left = [first], len(first.queries), deque[_Request]()
+            for request in self._waiting:
+                if request.fetch == first.fetch and rows + len(request.queries) <= self._most:
+                    group.append(request)
+                    rows += len(request.queries)
                 else:
-                    left.append(asked)
+                    left.append(request)
             self._waiting = left
         return group
 
     def _hand_over(self) -> None:
-        """Let the first that waits lead, or nobody."""
+        """Let the first that waits lead, if there is one."""
         with self._lock:
             self._busy = bool(self._waiting)
             if self._busy:
                 self._waiting[0].lead = True
                 self._waiting[0].ready.set()
 
-    def _leave(self, asked: _Asked) -> None:
+    def _leave(self, request: _Request) -> None:
         with self._lock:
-            if asked in self._waiting:
-                self._waiting.remove(asked)
-        if asked.lead:
+            if request in self._waiting:
+                self._waiting.remove(request)
+        if request.lead:
             self._hand_over()

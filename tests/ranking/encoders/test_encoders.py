@@ -15,7 +15,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, MissingPackageError, UsageError
-from mtaw_fast.errors.install_command import install_command
+from mtaw_fast.errors.install import install_command
 from mtaw_fast.model.parameters import RECENT_CLICKS, parameter_shapes
 from mtaw_fast.ranking.encoders import ENCODERS, Encoder, make_encoder
 from tests.support.random_bundle import bundle_parts, save_parts, save_random
@@ -73,10 +73,12 @@ def ready(name: str, bundle: Bundle) -> Bundle:
     return Bundle.load(bundle.folder)
 
 
-RECENT = {"recent": 1.5, "recent_decay": 0.8}
+RECENT = {"recent_weight": 1.5, "recent_decay": 0.8}
+
+SETTINGS = [{"max_session_length": 9}, {"max_session_length": 9, **RECENT}, {"max_session_length": 20, **RECENT}]
 
 
-@pytest.fixture(scope="module", params=[{"max_len": 9}, {"max_len": 9, **RECENT}, {"max_len": 20, **RECENT}], ids=str)
+@pytest.fixture(scope="module", params=SETTINGS, ids=str)
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return save_random(
         tmp_path_factory.mktemp("encoders") / "bundle", embedding_dim=10, max_positions=6, **request.param
@@ -137,7 +139,7 @@ class TestEveryEncoder:
                 encoder.encode(Sessions.from_lists([[1, bad]]))
 
 
-@pytest.mark.parametrize("settings", [{}, {"recent": 3.0}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"recent_weight": 3.0}], ids=str)
 @pytest.mark.parametrize("name", ALL)
 def test_the_paper_size_and_a_zero_interest(name: str, settings: dict[str, float], tmp_path: Path) -> None:
     parts = bundle_parts(n_items=300, embedding_dim=100, **settings)
@@ -166,7 +168,7 @@ def test_the_model_has_the_arrays_of_the_bundle() -> None:
 
 def test_choice_of_encoder(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(
-        UsageError, match="there is no encoder 'gpt'; choose one of auto, native, numpy, eager, onnx, onnx-cuda"
+        UsageError, match="there is no encoder 'gpt'; choose one of auto, native, numpy, torch, onnx, onnx-cuda"
     ):
         make_encoder("gpt", bundle)
     with caplog.at_level(logging.INFO, logger="mtaw_fast"):

@@ -17,11 +17,11 @@ import pytest
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError, DataError, MissingPackageError, MtawError, UsageError
-from mtaw_fast.errors.install_command import install_command
+from mtaw_fast.errors.install import install_command
 from mtaw_fast.ranking.encoders import NumpyEncoder, make_encoder
 from mtaw_fast.storage.files import sha256_of
-from tests.ranking.gpu_refusals import NO_CUDA_LIBRARIES, NO_DRIVER, PROVIDERS_THEN
 from tests.support.random_bundle import bundle_parts, edit_manifest, save_parts, save_random
+from tests.support.ranking.gpu_refusals import NO_CUDA_LIBRARIES, NO_DRIVER, PROVIDERS_THEN
 
 for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "cpu")):
     pytest.importorskip(package, reason=f"{package} is not installed: pip install 'mtaw-fast[{extra}]'")
@@ -91,7 +91,7 @@ def test_a_file_that_is_no_graph(bundle: Bundle, tmp_path: Path, data: bytes) ->
     path = tmp_path / "bundle" / "encoder-0.onnx"
     path.write_bytes(data)
     edit_manifest(broken.folder, lambda m: m["files"].update(encoder={"file": path.name, "sha256": sha256_of(path)}))
-    with pytest.raises(BundleError, match=r"encoder-0.onnx .*; export it anew with 'mtaw-fast export") as caught:
+    with pytest.raises(BundleError, match=r"encoder-0.onnx .*; export it again with 'mtaw-fast export") as caught:
         make_encoder("onnx", Bundle.load(broken.folder))
     assert "\n" not in str(caught.value)
 
@@ -102,7 +102,7 @@ def test_the_graph_of_another_model(bundle: Bundle, tmp_path: Path) -> None:
     assert graph is not None
     (other.folder / graph.name).write_bytes(graph.read_bytes())
     edit_manifest(other.folder, lambda m: m["files"].update(encoder={"file": graph.name, "sha256": sha256_of(graph)}))
-    with pytest.raises(BundleError, match="was exported from another model than the bundle's; export it anew"):
+    with pytest.raises(BundleError, match="was exported from another model than the bundle's; export it again"):
         make_encoder("onnx", Bundle.load(other.folder))
 
 

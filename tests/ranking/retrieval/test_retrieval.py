@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
-from mtaw_fast.errors.install_command import install_command
+from mtaw_fast.errors.install import install_command
 from mtaw_fast.kernels.native import reference
 from mtaw_fast.kernels.native.scan import quantize
 from mtaw_fast.model.item_vectors import normalized
@@ -169,7 +169,7 @@ class TestEveryIndex:
                 index.search(broken, 5)
 
 
-def test_flat_gives_the_thread_its_openmp_setting_back() -> None:
+def test_faiss_flat_restores_the_openmp_setting_of_the_thread() -> None:
     faiss = pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
     before = faiss.omp_get_max_threads()
     try:
@@ -182,11 +182,13 @@ def test_flat_gives_the_thread_its_openmp_setting_back() -> None:
 
 def test_choice_of_index(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     catalog = unit_rows(10, 4)
-    with pytest.raises(UsageError, match="no index 'hnsw'; choose one of auto, scan, exact, flat, gpu, ladder"):
+    with pytest.raises(
+        UsageError, match="no index 'hnsw'; choose one of auto, native, numpy, faiss-flat, faiss-gpu, ann"
+    ):
         make_index("hnsw", catalog)
     with caplog.at_level(logging.INFO, logger="mtaw_fast"):
         assert make_index("auto", catalog, quantize(catalog)).name == "native"
-    assert [record.getMessage() for record in caplog.records] == ["index: scan (auto)"]
+    assert [record.getMessage() for record in caplog.records] == ["index: native (auto)"]
     monkeypatch.setitem(sys.modules, "faiss", None)
     monkeypatch.delitem(sys.modules, "mtaw_fast.ranking.retrieval.faiss_flat", raising=False)
     with pytest.raises(MissingPackageError, match=re.escape(install_command("cpu"))):

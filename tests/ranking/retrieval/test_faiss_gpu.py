@@ -1,6 +1,6 @@
-"""The index on a GPU with FAISS's CPU index in the GPU's place: all but the device itself.
+"""The GPU index with FAISS's CPU index in place of the GPU: everything except the device itself.
 
-The stand-in raises what faiss-gpu raises without a card (`gpu_refusals.py`, held against the package by hand).
+The stand-in raises the errors that faiss-gpu raises without a card (`tests.support.ranking.gpu_refusals`).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.ranking import retrieval
 from mtaw_fast.ranking.retrieval import NumpyIndex, make_index
 from mtaw_fast.recommender import Recommender
-from tests.ranking.gpu_refusals import NO_GPUS, invalid_device, out_of_memory
 from tests.support.random_bundle import save_random
+from tests.support.ranking.gpu_refusals import NO_GPUS, invalid_device, out_of_memory
 
 faiss = pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
 
-from mtaw_fast.ranking.retrieval import faiss_gpu as gpu
+from mtaw_fast.ranking.retrieval import faiss_gpu as gpu  # noqa: E402
 from mtaw_fast.ranking.retrieval import gpu_memory as gpu_device  # noqa: E402
 
 N, D = 4000, 21
@@ -144,8 +144,8 @@ def test_what_it_asks_of_the_device(card: Card, monkeypatch: pytest.MonkeyPatch)
     make_index("faiss-gpu:1", catalog())
     assert card.asked == {"temporary": 256 << 20, "pinned": 0, "device": 1, "use_cuvs": False}
     monkeypatch.setenv("MTAW_GPU_TEMP_MIB", "16")
-    index = make_index("gpu:0", catalog())
-    assert (index.name, card.asked["temporary"], card.asked["device"]) == ("gpu:0", 16 << 20, 0)
+    index = make_index("faiss-gpu:0", catalog())
+    assert (index.name, card.asked["temporary"], card.asked["device"]) == ("faiss-gpu:0", 16 << 20, 0)
     for wrong in ("", "x", "-5", "15", "1537", "1e3"):
         monkeypatch.setenv("MTAW_GPU_TEMP_MIB", wrong)
         with pytest.raises(UsageError, match=f"MTAW_GPU_TEMP_MIB is '{wrong}'; give MiB between 16 and 1536"):
@@ -170,26 +170,26 @@ def test_a_call_is_as_large_as_its_temporary_memory(card: Card, monkeypatch: pyt
 
 def test_refusals_of_a_device(card: Card) -> None:
     with pytest.raises(UsageError) as caught:
-        make_index("gpu:2", catalog())
-    assert str(caught.value) == "index 'gpu:2': there is no GPU 2, FAISS sees GPUs 0 to 1; choose one of them"
+        make_index("faiss-gpu:2", catalog())
+    assert str(caught.value) == "index 'faiss-gpu:2': there is no GPU 2, FAISS sees GPUs 0 to 1; choose one of them"
     card.gpus = 1
     with pytest.raises(UsageError, match="'faiss-gpu:1': there is no GPU 1, FAISS sees only GPU 0; choose one of them"):
         make_index("faiss-gpu:1", catalog())
     card.gpus = NO_GPUS
     for name in ("faiss-gpu", "faiss-gpu:1"):
-        with pytest.raises(UsageError, match=rf"index '{name}': FAISS sees no GPU; install 'mtaw-fast\[gpu\]' where"):
+        with pytest.raises(UsageError, match=rf"index '{name}': FAISS sees no GPU; install 'mtaw-fast\[gpu\]'"):
             make_index(name, catalog())
-    for name in ("gpu:", "gpu:x", "gpu:-1", "gpu:1:2", "gpu1", "cuda:0", "gpu:1\n"):
-        with pytest.raises(UsageError, match=r"there is no index .* or gpu:1 for the second GPU"):
+    for name in ("faiss-gpu:", "faiss-gpu:x", "faiss-gpu:-1", "faiss-gpu:1:2", "faiss-gpu1", "gpu:1", "faiss-gpu:1\n"):
+        with pytest.raises(UsageError, match=r"there is no index .* or faiss-gpu:1 for the second GPU"):
             make_index(name, catalog())
 
 
 def test_a_device_that_faiss_cannot_use(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
-    """FAISS's own refusal of a device, should it count one that is gone when the index is made."""
+    """FAISS refuses a device that it counted before and that is gone when the index is made."""
     monkeypatch.setattr(gpu, "device_of", lambda _: 2)
     with pytest.raises(UsageError) as caught:
         make_index("faiss-gpu", catalog())
-    assert str(caught.value) == "index 'faiss-gpu': FAISS cannot use GPU 2 (Invalid GPU device 2); take index 'native'"
+    assert str(caught.value) == "index 'faiss-gpu': FAISS cannot use GPU 2 (Invalid GPU device 2); use index 'native'"
 
 
 def test_too_little_memory(card: Card) -> None:
@@ -197,11 +197,11 @@ def test_too_little_memory(card: Card) -> None:
     with pytest.raises(gpu_device.TooLittleMemoryError) as caught:
         make_index("faiss-gpu:1", catalog())
     assert str(caught.value) == (
-        "index 'faiss-gpu:1': 4,000 items need 0.4 GB on GPU 1 and 0.3 of 16.0 GB are free; free some, name another GPU, or "
-        "take index 'native'"
+        "index 'faiss-gpu:1': 4,000 items need 0.4 GB on GPU 1 and 0.3 of 16.0 GB are free; free some, name another "
+        "GPU, or use index 'native'"
     )
     assert card.asked == {}  # nothing was allocated
-    # What was free is gone when it is taken, or CUDA's runtime does not tell.
+    # The free memory is used up before the allocation, or CUDA's runtime does not report it.
     for card.memory, free in (((60 * GB, 80 * GB), "60.0 of 80.0 GB are free"), (None, "less is free")):
         card.add_error = out_of_memory(4 * N * D)
         with pytest.raises(gpu_device.TooLittleMemoryError, match=f"0.4 GB on GPU 0 and {free}; free some"):
@@ -217,7 +217,7 @@ def test_auto(card: Card, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCap
     assert make_index("auto", catalog()).name == "native"
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith(
-        "index: auto goes on without the GPU: index 'faiss-gpu': 4,000 items need 0.4 GB on GPU 0 and 0.3 of 16.0 GB are free"
+        "index: auto continues without the GPU: index 'faiss-gpu': 4,000 items need 0.4 GB on GPU 0 and 0.3 of 16.0 GB "
     )
     assert "\n" not in line
     caplog.clear()
@@ -226,8 +226,8 @@ def test_auto(card: Card, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCap
     assert caplog.records == []
 
 
-def test_auto_tells_a_slip_in_the_setting(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is no refusal of the GPU, and so nothing to go around."""
+def test_auto_reports_a_wrong_setting(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong setting is not a refusal by the GPU: auto does not choose another index."""
     monkeypatch.setattr(retrieval, "EXACT_ITEMS", 100)
     monkeypatch.setenv("MTAW_GPU_TEMP_MIB", "lots")
     with pytest.raises(UsageError, match="MTAW_GPU_TEMP_MIB is 'lots'; give MiB between"):
@@ -241,22 +241,22 @@ def test_a_gpu_that_fails_while_it_is_searched(card: Card) -> None:
         index.search(queries(), 20)
     assert str(caught.value) == (
         "index 'faiss-gpu': the GPU failed (StandardGpuResources: alloc fail type FlatData dev 0 space Device stream "
-        "0x55d5a8e6f2a0 size 1073741824 bytes (cudaMalloc error out of memory [2])); see what else runs on it, and "
-        "load again"
+        "0x55d5a8e6f2a0 size 1073741824 bytes (cudaMalloc error out of memory [2])); check what else runs on it, "
+        "then load again"
     )
     card.search_error = ""
     assert same(index.search(queries(), 20), NumpyIndex(catalog()).search(queries(), 20))
 
 
-def test_a_forked_process_is_told(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forked_process_is_refused(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
     index = make_index("faiss-gpu", catalog())
     process = os.getpid()
     monkeypatch.setattr(os, "getpid", lambda: process + 1)
-    with pytest.raises(UsageError, match="index 'faiss-gpu' was loaded before this process was forked; load it in the"):
+    with pytest.raises(UsageError, match="index 'faiss-gpu' was loaded before this process was forked; load it"):
         index.search(queries(), 20)
 
 
-def test_memory_that_cuda_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_cuda_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     class Runtime:
         on, ready = 0, True
 

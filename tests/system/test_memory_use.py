@@ -1,4 +1,4 @@
-"""Available memory by the machine and by its cgroups, from files as the kernel writes them."""
+"""Available memory by the host and by the cgroups, from files in the kernel's format; peak and freed memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from mtaw_fast.system.memory_use import available_memory, peak_memory
 
-MACHINE = "MemTotal:  8000 kB\nMemFree:  10 kB\nMemAvailable:  4000 kB\n"
+MEMINFO = "MemTotal:  8000 kB\nMemFree:  10 kB\nMemAvailable:  4000 kB\n"
 
 
 @pytest.mark.parametrize(
@@ -30,21 +30,21 @@ def test_the_least_counts(tmp_path: Path, own: str, files: dict[str, str], expec
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     (tmp_path / "own").write_text(own)
-    (tmp_path / "machine").write_text(MACHINE)
-    assert available_memory(tmp_path / "machine", tmp_path / "cgroups", tmp_path / "own") == expected
+    (tmp_path / "meminfo").write_text(MEMINFO)
+    assert available_memory(tmp_path / "meminfo", tmp_path / "cgroups", tmp_path / "own") == expected
 
 
-def test_a_system_that_tells_nothing(tmp_path: Path) -> None:
+def test_a_system_that_reports_nothing(tmp_path: Path) -> None:
     assert available_memory(tmp_path / "none", tmp_path / "none", tmp_path / "none") is None
     assert available_memory() is None or available_memory() > 0
 
 
-def test_the_peak_is_what_a_process_held(tmp_path: Path) -> None:
-    """Of a process of its own: what this one has held is any number."""
+def test_the_peak_of_a_process(tmp_path: Path) -> None:
+    """Measured in a new process, as the peak of this one is unknown."""
     code = """if True:
         from mtaw_fast.system.memory_use import peak_memory
         before = peak_memory()
-        held = bytearray(b"x") * (200 << 20)
+        block = bytearray(b"x") * (200 << 20)
         print(before, peak_memory())
     """
     before, after = map(int, subprocess.check_output([sys.executable, "-c", code], text=True).split())
@@ -53,11 +53,11 @@ def test_the_peak_is_what_a_process_held(tmp_path: Path) -> None:
     status = tmp_path / "status"
     status.write_text("Name:\tpython\nVmHWM:\t  1234 kB\n")
     assert peak_memory(status) == 1234 << 10
-    assert peak_memory(tmp_path / "none") > 10 << 20  # by getrusage, where there is no such file
+    assert peak_memory(tmp_path / "none") > 10 << 20  # by getrusage, without such a file
 
 
 def test_freed_memory_goes_back_to_the_system() -> None:
-    """Blocks too small for maps of their own, below one that stays: glibc keeps them until it is asked."""
+    """Blocks that are too small for mmap, below one that stays: glibc keeps them until malloc_trim."""
     code = """
 import numpy as np
 from mtaw_fast.system.memory_use import give_back_freed

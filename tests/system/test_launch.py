@@ -1,4 +1,4 @@
-"""What torchrun's variables say of this process, and what half of them does."""
+"""The launch from torchrun's variables, and the errors if some are missing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_without_torchrun_rank_0_keeps_the_store_and_nothing_restarts() -> None:
     assert (launch.hosted, launch.restarts) == (False, 0)
 
 
-def test_launches_without_a_name_are_told_apart_by_who_started_them() -> None:
+def test_launches_without_a_name_are_named_by_their_parent() -> None:
     code = f"from mtaw_fast.system.launch import Launch; print(Launch.of({WHOLE!r}).identity)"
     names = [subprocess.check_output([sys.executable, "-c", code], text=True) for _ in range(2)]
     assert names[0] == names[1]  # this process started both
@@ -45,27 +45,27 @@ def test_launches_without_a_name_are_told_apart_by_who_started_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "said"),
+    ("environment", "message"),
     [
         ({"WORLD_SIZE": "2"}, r"\$WORLD_SIZE is set, but not \$RANK: start a group of processes with 'torchrun"),
         ({"RANK": "0"}, r"\$RANK is set, but not \$WORLD_SIZE"),
         ({"RANK": "0", "WORLD_SIZE": "2"}, r"not \$MASTER_ADDR"),
         ({**WHOLE, "RANK": "4"}, r"\$RANK=4 is not below \$WORLD_SIZE=4"),
-        ({**WHOLE, "WORLD_SIZE": "two"}, r"\$WORLD_SIZE='two' is no number"),
-        ({**WHOLE, "MASTER_PORT": "-1"}, r"\$MASTER_PORT='-1' is no number"),
+        ({**WHOLE, "WORLD_SIZE": "two"}, r"\$WORLD_SIZE='two' is not a number"),
+        ({**WHOLE, "MASTER_PORT": "-1"}, r"\$MASTER_PORT='-1' is not a number"),
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_half_of_it_is_refused(environment: dict[str, str], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_missing_and_wrong_variables_are_refused(environment: dict[str, str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         Launch.of(environment)
-    assert not follows(environment)  # nobody else says so
+    assert not follows(environment)  # no other process prints it
 
 
-def test_only_a_training_leaves_it_to_rank_0_to_speak(
+def test_only_a_training_prints_errors_on_rank_0_alone(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An environment that says RANK=3 is no reason for another command to end without a word."""
+    """RANK=3 in the environment does not silence other commands."""
     for name, value in WHOLE.items():
         monkeypatch.setenv(name, value)
     assert main(["train", "none.dataset", "none.bundle", "--set", "embedding_dim=-1"]) == 2
@@ -74,4 +74,4 @@ def test_only_a_training_leaves_it_to_rank_0_to_speak(
     assert "the following arguments are required" in capsys.readouterr().err
     monkeypatch.setenv("RANK", "0")
     assert main(["train", "none.dataset", "none.bundle", "--set", "embedding_dim=-1"]) == 2
-    assert "setting d=-1" in capsys.readouterr().err
+    assert "setting embedding_dim=-1" in capsys.readouterr().err

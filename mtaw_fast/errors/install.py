@@ -1,4 +1,4 @@
-"""The command that installs an extra where this package came from: a checkout, a wheel, a repository or an index."""
+"""The command that installs an extra from the source of this package: a checkout, a wheel, a repository or an index."""
 
 from __future__ import annotations
 
@@ -16,30 +16,29 @@ DISTRIBUTION = "mtaw-fast"
 
 
 def install_command(extra: str = "") -> str:
-    """
-    The command to type for the packages of an extra.
+    """Return the command that installs the packages of an extra.
 
-    It names this interpreter where the `pip` of the shell belongs to another one, and the folder, wheel or address that
-    this package was installed from (pip's own record, PEP 610); without a record it came from an index, which has the
-    extra too. Where the checkout or the wheel is gone, the command names the extra's packages themselves.
+    It names this interpreter if the `pip` of the shell belongs to another one. It names the folder, wheel or address
+    that this package was installed from (pip's own record, PEP 610); without a record it was an index, which has the
+    extra too. If the checkout or the wheel is gone, the command names the extra's packages themselves.
 
     Parameters
     ----------
     extra : str
-        One of the extras in pyproject.toml; the empty text is the package alone.
+        One of the extras in pyproject.toml; empty for the package alone.
     """
-    return f"{_installer()} {_what(extra)}"
+    return f"{_installer()} {_requirement(extra)}"
 
 
 def install_packages(*packages: str) -> str:
-    """The command to type for packages that no extra brings, given as pip takes them."""
+    """Return the command that installs packages that are in no extra, given as pip takes them."""
     return " ".join([_installer(), *map(shlex.quote, packages)])
 
 
 def _installer() -> str:
-    """What installs into this interpreter's environment."""
-    # importlib.util.find_spec would ask setuptools' finder too, which then takes this process for a pip and hands out
-    # another distutils: torch.compile fails after it.
+    """Return the command that installs into this interpreter's environment."""
+    # importlib.util.find_spec would also call setuptools' finder, which then assumes that this process is pip and
+    # replaces distutils: torch.compile fails after that.
     if importlib.machinery.PathFinder.find_spec("pip") is None:
         return f"uv pip install --python {shlex.quote(sys.executable)}"
     found = shutil.which("pip")
@@ -48,7 +47,7 @@ def _installer() -> str:
     return f"{shlex.quote(sys.executable)} -m pip install"
 
 
-def _what(extra: str) -> str:
+def _requirement(extra: str) -> str:
     bracket = f"[{extra}]" if extra else ""
     origin = _origin()
     if origin is None:
@@ -71,7 +70,7 @@ def _quoted(requirement: str) -> str:
 
 
 def _origin() -> dict[str, Any] | None:
-    """What pip recorded of where the package came from; None without a record."""
+    """Return pip's record of the origin of this package; None without a record."""
     try:
         text = importlib.metadata.distribution(DISTRIBUTION).read_text("direct_url.json")
     except importlib.metadata.PackageNotFoundError:
@@ -81,7 +80,7 @@ def _origin() -> dict[str, Any] | None:
 
 
 def _packages(extra: str) -> list[str]:
-    """What the extra needs, those of extras that it takes in included."""
+    """Return the packages of the extra, including those of extras that it contains."""
     ours = f'extra == "{extra}"'
     found: list[str] = []
     for requirement in importlib.metadata.requires(DISTRIBUTION) or []:

@@ -1,4 +1,4 @@
-"""Held files: what happens to the file on disk no longer matters, and the workers of a service share one copy."""
+"""Sealed files: later changes of the file on disk have no effect, and the workers of a service share one copy."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import pytest
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.errors import BundleError, DataError, UsageError
-from mtaw_fast.storage import sealed_file as held_module
-from mtaw_fast.storage.sealed_file import named, open_sealed
+from mtaw_fast.storage import sealed_file
+from mtaw_fast.storage.sealed_file import open_sealed, path_of
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 from tests.support.random_bundle import save_random
 
@@ -48,8 +48,7 @@ def served(folder: Path, mapping: str) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize(("mapping", "survives"), [("copy", True), ("map", False)])
 def test_a_bundle_copied_over_a_served_one(tmp_path: Path, mapping: str, survives: bool) -> None:
-    """Files of the old bundle's names are cut short in place, as `cp` does. Mapped files end the process: the switch
-    does what it says, and the test can fail."""
+    """Files with the old bundle's names are truncated in place, as by `cp`. That kills a process with mapped files."""
     save_random(tmp_path / "served", n_items=20_000, max_session_length=6)
     process = served(tmp_path / "served", mapping)
     for path in (tmp_path / "served").iterdir():
@@ -62,7 +61,7 @@ def test_a_bundle_copied_over_a_served_one(tmp_path: Path, mapping: str, survive
 
 
 def test_workers_share_one_copy(tmp_path: Path) -> None:
-    """Two processes that start together with the same parent, and the parent: the same memory, found through /proc."""
+    """Two processes that start together and their parent map the same memory, found through /proc."""
     save_random(tmp_path / "bundle", n_items=2_000, max_session_length=6)
     workers = [served(tmp_path / "bundle", "copy") for _ in range(2)]
     try:
@@ -77,7 +76,7 @@ def test_workers_share_one_copy(tmp_path: Path) -> None:
 
 
 def inodes(process: int) -> set[int]:
-    """Of the copies that a process has mapped."""
+    """Return the inodes of the copies that a process has mapped."""
     lines = Path(f"/proc/{process}/maps").read_text().splitlines()
     return {int(line.split()[4]) for line in lines if "/memfd:mtaw-" in line}
 
@@ -104,7 +103,7 @@ def test_a_copy_stays_what_it_was_and_goes_with_its_last_array(tmp_path: Path) -
     assert np.array_equal(array, np.arange(100_000))
     assert not array.flags.writeable
     with pytest.raises(DataError):
-        map_tensors(path)  # the change is seen: no stale copy is handed out
+        map_tensors(path)  # the change is noticed: no old copy is returned
     del array
     assert len(inodes(os.getpid()) & mine) < len(mine)
 
@@ -112,12 +111,12 @@ def test_a_copy_stays_what_it_was_and_goes_with_its_last_array(tmp_path: Path) -
 def test_a_library_that_opens_files_itself_reads_the_copy(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"as it was")
-    held = open_sealed(path)
+    file = open_sealed(path)
     path.write_bytes(b"changed")
-    with named(held) as name:
+    with path_of(file) as name:
         assert name.read_bytes() == b"as it was"
     mapped = open_sealed(path, mapping="map")
-    with named(mapped) as name:
+    with path_of(mapped) as name:
         assert name == path
 
 
@@ -133,8 +132,8 @@ def test_a_file_cut_short_while_it_is_copied_is_refused_by_name(
         os.truncate(path, left)
         return real(out, source, offset, count)
 
-    monkeypatch.setattr(held_module.os, "sendfile", sendfile)
-    with pytest.raises(DataError, match=rf"{path} changed while it was being read"):
+    monkeypatch.setattr(sealed_file.os, "sendfile", sendfile)
+    with pytest.raises(DataError, match=rf"{path} changed while it was read"):
         open_sealed(path)
 
 
@@ -149,8 +148,8 @@ def test_a_file_written_while_it_is_copied_is_refused(tmp_path: Path, monkeypatc
         os.utime(path, ns=(1, 1))
         return done
 
-    monkeypatch.setattr(held_module.os, "sendfile", sendfile)
-    with pytest.raises(DataError, match="changed while it was being read"):
+    monkeypatch.setattr(sealed_file.os, "sendfile", sendfile)
+    with pytest.raises(DataError, match="changed while it was read"):
         open_sealed(path)
 
 
@@ -158,7 +157,7 @@ def test_a_file_written_while_it_is_copied_is_refused(tmp_path: Path, monkeypatc
 def test_a_file_that_loses_its_name_while_it_is_copied_is_copied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: str
 ) -> None:
-    """As when a bundle is saved over one that is being loaded: the bytes are those of the file that was opened."""
+    """As if a bundle is saved over one that is being loaded: the bytes are those of the opened file."""
     path = tmp_path / "file"
     path.write_bytes(b"x" * 3000)
     real = os.sendfile
@@ -172,7 +171,7 @@ def test_a_file_that_loses_its_name_while_it_is_copied_is_copied(
                 path.unlink()
         return real(out, source, offset, count)
 
-    monkeypatch.setattr(held_module.os, "sendfile", sendfile)
+    monkeypatch.setattr(sealed_file.os, "sendfile", sendfile)
     assert open_sealed(path).data.tobytes() == b"x" * 3000
 
 
@@ -187,7 +186,7 @@ def test_no_memory_for_a_copy_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(held_module.os, "posix_fallocate", full)
+    monkeypatch.setattr(sealed_file.os, "posix_fallocate", full)
     before = open_files()
     with pytest.raises(
         DataError, match=r"cannot copy .*file \(3,000 bytes\) into memory: No space left.*MTAW_MAPPING=map"
@@ -200,26 +199,26 @@ def test_no_memory_for_a_copy_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
 def test_where_proc_shows_nothing_every_process_has_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"x" * 3000)
-    monkeypatch.setattr(held_module, "_from_siblings", lambda name: None)
+    monkeypatch.setattr(sealed_file, "_open_siblings_copy", lambda name: None)
     assert open_sealed(path).data.tobytes() == path.read_bytes()
 
 
 def test_other_mappings_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"x")
-    with pytest.raises(UsageError, match="mapping='mmap' is none of copy, map"):
+    with pytest.raises(UsageError, match="mapping='mmap' is not a mapping; choose one of copy, map"):
         open_sealed(path, mapping="mmap")
     monkeypatch.setenv("MTAW_MAPPING", "no")
-    with pytest.raises(UsageError, match="MTAW_MAPPING='no' is none of"):
+    with pytest.raises(UsageError, match="MTAW_MAPPING='no' is not a mapping"):
         open_sealed(path)
 
 
 def test_what_is_no_regular_file_of_the_stated_size_is_refused_at_once(tmp_path: Path) -> None:
-    """A pipe would be waited for without end; a sparse file of a terabyte would be hashed for an hour."""
+    """Reading a pipe would block forever; hashing a sparse file of a terabyte would take an hour."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "sparse").write_bytes(b"")
     os.truncate(tmp_path / "sparse", 1 << 40)
-    for name, why in (("pipe", "no regular file"), (".", "no regular file"), ("none", "is missing")):
+    for name, why in (("pipe", "not a regular file"), (".", "not a regular file"), ("none", "is missing")):
         with pytest.raises(DataError, match=why):
             open_sealed(tmp_path / name)
     with pytest.raises(DataError, match="is damaged: it has 1,099,511,627,776 bytes, not 12"):
@@ -240,7 +239,7 @@ def test_bundles_with_pipes_or_sparse_parts_are_refused_at_once(tmp_path: Path, 
     whole = path.read_bytes()
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(BundleError, match="no regular file"):
+    with pytest.raises(BundleError, match="not a regular file"):
         Bundle.load(tmp_path / "bundle", verify=verify)
     path.unlink()
     path.write_bytes(whole)

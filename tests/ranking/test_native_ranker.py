@@ -28,8 +28,8 @@ from mtaw_fast.ranking.memory_stage import MemoryStage
 from mtaw_fast.ranking.native_ranker import NativeRanker
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.recommender import Recommender
-from tests.ranking.native_bundles import N, answered, assert_same, named, same, saved
 from tests.support.random_bundle import bundle_parts, save_parts
+from tests.support.ranking.native_bundles import N, answered, assert_same, named, same, saved
 
 ROOT = Path(__file__).parent.parent
 

@@ -18,9 +18,9 @@ from mtaw_fast.kernels.native import memory_query, rerank_topk
 from mtaw_fast.kernels.native.memory_query import Dense
 from mtaw_fast.memory import MemorySettings, MemoryTables, RankerNet
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
-from tests.memory.logs import random_log
-from tests.memory.queries import Problem, logits_of, random_dense, random_ranker
 from tests.memory.test_queries import ISAS, ambiguous
+from tests.support.memory.logs import random_log
+from tests.support.memory.queries import Problem, logits_of, random_dense, random_ranker
 
 N, ADDED = 120, 4
 FEW = QuerySettings(own=5, others=15, sessions=12, dense=8)
@@ -203,13 +203,13 @@ def test_file(tmp_path: Path) -> None:
     ("change", "reason"),
     [
         ({"w1": None}, "'w1' is missing"),
-        ({"w9": np.zeros(1, np.float32)}, "'w9' is no array of a ranker"),
+        ({"w9": np.zeros(1, np.float32)}, "'w9' is not an array of a ranker"),
         ({"mean": np.zeros(3, np.float32)}, r"mean must be float32\[\d+\], not float32\[3\]"),
         ({"b2": np.zeros(7, np.float32)}, r"w2 must be float32\[24, 7\]"),
         ({"bias": np.zeros(1)}, r"bias must be float32\[1\], not float64\[1\]"),
         ({"w3": np.full(16, np.nan, np.float32)}, "w3 holds a number that is not finite"),
         ({"features": np.frombuffer(b"length\nmagic", np.uint8)}, "features are not this release's"),
-        ({"features": np.frombuffer(b"\xff\xfe", np.uint8)}, "the features' names are damaged"),
+        ({"features": np.frombuffer(b"\xff\xfe", np.uint8)}, "the feature names are damaged"),
         ({"features": np.frombuffer("\n".join(NAMES[::-1]).encode(), np.uint8)}, "the order differs"),
     ],
 )

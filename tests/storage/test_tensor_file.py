@@ -69,12 +69,12 @@ BYTES = {"dtype": "U8", "shape": [24], "data_offsets": [0, 24]}
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda h: h["a"].update(data_offsets=[4, 24]), "a tensor passes the end of the file"),
-        (lambda h: h["a"].update(data_offsets=[0, 2**70]), "a tensor passes the end of the file"),
+        (lambda h: h["a"].update(data_offsets=[4, 24]), "a tensor extends past the end of the file"),
+        (lambda h: h["a"].update(data_offsets=[0, 2**70]), "a tensor extends past the end of the file"),
         (lambda h: h["a"].update(shape=[-6]), "negative or fractional sizes"),
         (lambda h: h["a"].update(shape=[6.0]), "negative or fractional sizes"),
-        (lambda h: h["a"].update(shape=[1] * 33 + [6]), "a tensor of very many axes"),
-        (lambda h: h["a"].update(shape=[10**40] * 20_000), "a tensor of very many axes"),
+        (lambda h: h["a"].update(shape=[1] * 33 + [6]), "a tensor with too many axes"),
+        (lambda h: h["a"].update(shape=[10**40] * 20_000), "a tensor with too many axes"),
         (lambda h: h.update(a={**h["a"], "shape": [0, 2**70], "data_offsets": [0, 0]}, b=BYTES), "ValueError"),
         (lambda h: h.update(a={**h["a"], "shape": [5], "data_offsets": [1, 21]}, b=BYTES), "multiple of its item size"),
         (lambda h: h["a"].update(shape=[5], data_offsets=[0, 20]), "4 bytes more than its header describes"),

@@ -1,4 +1,4 @@
-"""What may be shown, what is searched, and how a ranking comes to its k places.
+"""Select items: which are allowed, the dense list, and the k places of a ranking.
 
 Axes: N items, C candidates, D dense items.
 """
@@ -14,55 +14,59 @@ NOTHING = float(-np.inf)
 
 
 def allowed_items(g: Graph, exclude: Value, allow: Value, use_allow: Value, n_items: int) -> Value:
-    """bool[N + 1]: what may be found, and a last place for what is unknown. exclude, allow: internal ids int64[..], -1
-    where unknown."""
-    room = g.constant(np.array([n_items + 1]))
-    everything = g.op("Expand", ~use_allow, room)
+    """Return bool[N + 1]: the items that may be found, and a last place for unknown ids.
+
+    exclude, allow: internal ids int64[..], -1 if unknown.
+    """
+    everything = g.op("Expand", ~use_allow, g.constant(np.array([n_items + 1])))
     marked = everything.scattered(_inside(g, allow, n_items), g.full(allow.size(), 1, BOOL))
     banned = g.full(exclude.size(), 0, BOOL)
     return marked.scattered(_inside(g, exclude, n_items), banned)
 
 
 def without_seen(g: Graph, allowed: Value, clicks: Value, exclude_seen: Value, n_items: int) -> Value:
-    """bool[N]: also without the session's own clicks int32[m], where exclude_seen bool[1] says so."""
+    """Return bool[N]: `allowed` without the session's own clicks int32[m] if exclude_seen bool[1]."""
     seen = g.where(exclude_seen, clicks.to(LONG), n_items)
-    shown = allowed.scattered(seen, g.full(clicks.size(), 0, BOOL))
-    return shown.cut(0, n_items)
+    kept = allowed.scattered(seen, g.full(clicks.size(), 0, BOOL))
+    return kept.cut(0, n_items)
 
 
 def dense_items(g: Graph, logits: Value, allowed: Value, count: Value) -> Dense:
-    """The best `count` (int64[1]) allowed items by the encoder's logits float32[N]."""
+    """Return the best `count` (int64[1]) allowed items by the encoder's logits float32[N]."""
     found, places = g.top(g.where(allowed, logits, NOTHING), count)
     kept = g.places(found > NOTHING)
     return Dense(places.at(kept).to(INT), found.at(kept), logits)
 
 
 def ranked(g: Graph, items: Value, scores: Value, k: Value) -> tuple[Value, Value]:
-    """The best k of candidates int32[C], as far as there are so many."""
+    """Return the best k of candidates int32[C], or all if there are fewer."""
     found, places = g.top(scores, scores.size().least(k))
     return items.at(places), found
 
 
-def followed(g: Graph, best: tuple[Value, Value], candidates: tuple[Value, Value], dense: Dense, scale: float,
-             n_items: int) -> tuple[Value, Value]:  # fmt: skip
-    """The ranked candidates and behind them the dense list's other items, below the lowest candidate by what their
-    logit lacks of the highest there is. candidates: all of them, and their scores."""
+def with_dense(g: Graph, best: tuple[Value, Value], candidates: tuple[Value, Value], dense: Dense, scale: float,
+               n_items: int) -> tuple[Value, Value]:  # fmt: skip
+    """Return the ranked candidates, followed by the other items of the dense list.
+
+    Their scores are below the lowest candidate, by the difference of their logit to the highest possible one.
+    candidates: all of them, and their scores.
+    """
     items, scores = candidates
-    nobody = g.full(g.constant(np.array([n_items])), 0, BOOL)
-    listed = nobody.scattered(items, g.full(items.size(), 1, BOOL))
+    none = g.full(g.constant(np.array([n_items])), 0, BOOL)
+    listed = none.scattered(items, g.full(items.size(), 1, BOOL))
     rest = g.places(~listed.at(dense.items))
     lowest = g.op("ReduceMin", g.joined(scores, g.constant(np.array([np.inf], np.float32))), keepdims=1, dtype=FLOAT)
     start = g.where(lowest < float(np.inf), lowest, 0.0)
-    behind = start - (g.constant(np.float32(scale)) - dense.logits.at(rest).least(scale))
-    return g.joined(best[0], dense.items.at(rest)), g.joined(best[1], behind)
+    below = start - (g.constant(np.float32(scale)) - dense.logits.at(rest).least(scale))
+    return g.joined(best[0], dense.items.at(rest)), g.joined(best[1], below)
 
 
-def filled(g: Graph, items: Value, scores: Value, k: Value) -> tuple[Value, Value]:
-    """The first k, filled up with -1 and -inf: (int64[k], float32[k])."""
+def padded(g: Graph, items: Value, scores: Value, k: Value) -> tuple[Value, Value]:
+    """Return the first k, padded with -1 and -inf: (int64[k], float32[k])."""
     items = g.joined(items.to(LONG), g.full(k, -1, LONG)).cut(0, k)
     return items, g.joined(scores, g.full(k, NOTHING, FLOAT)).cut(0, k)
 
 
 def _inside(g: Graph, ids: Value, n_items: int) -> Value:
-    """Ids, the unknown ones at N."""
+    """Return the ids, with N for unknown ones."""
     return g.where(ids < 0, n_items, ids)

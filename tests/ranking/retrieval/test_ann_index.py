@@ -1,4 +1,4 @@
-"""The approximate index: exact scores, filters that hold, k results, and nothing it cannot answer for."""
+"""The approximate index: exact scores, filters, always k results, the exact index where it must be used."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def approximate(kind: str) -> Any:
     return build(kind, catalog(), 0, lambda _: None).index
 
 
-def ladder(kind: str, plan: SearchPlan | None = None) -> AnnIndex:
+def ann_index(kind: str, plan: SearchPlan | None = None) -> AnnIndex:
     return AnnIndex(catalog(), approximate(kind), plan or PLANS[kind], NumpyIndex(catalog()))
 
 
@@ -64,15 +64,15 @@ def same(one: tuple[np.ndarray, ...], other: tuple[np.ndarray, ...]) -> bool:
 
 
 def check_scores(found: tuple[np.ndarray, np.ndarray], k: int) -> None:
-    """Each row is what the exact ranking of its own items is: bits of the scores, order, ties, padding."""
+    """Check that each row is the exact ranking of its own items: bits of the scores, order, ties, padding."""
     assert same(found, reference.rerank_topk(queries(), catalog(), found[0], k, 16.0))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-class TestLadder:
+class TestAnnIndex:
     @pytest.mark.parametrize("k", [1, 20, LARGEST_K])
     def test_finds_nearly_all_and_scores_exactly(self, kind: str, k: int) -> None:
-        found = ladder(kind).search(queries(), k, scale=16.0)
+        found = ann_index(kind).search(queries(), k, scale=16.0)
         assert (found[0].shape, found[0].dtype, found[1].dtype) == ((41, k), np.int32, np.float32)
         assert (found[0] >= 0).all()
         check_scores(found, k)
@@ -83,7 +83,7 @@ class TestLadder:
         everything = SearchPlan(kind, N if kind == "hnsw" else approximate(kind).nlist, N // 20)
         rows = queries()[:6]
         # HNSW is a graph: items that no link leads to stay unseen at any effort, so near ties may be missing.
-        found = ladder(kind, everything).search(rows, 20, scale=16.0)
+        found = ann_index(kind, everything).search(rows, 20, scale=16.0)
         expected = NumpyIndex(catalog()).search(rows, 20, scale=16.0)
         if kind == "ivfpq":
             assert same(found, expected)
@@ -95,7 +95,7 @@ class TestLadder:
     def test_filters_hold_and_leave_k_results(self, kind: str, share: float, k: int) -> None:
         mask = np.random.default_rng(2).random(N) < share
         allowed = Filter(mask)
-        found = ladder(kind).search(queries(), k, allowed, scale=16.0)
+        found = ann_index(kind).search(queries(), k, allowed, scale=16.0)
         count = min(k, int(mask.sum()))
         assert mask[found[0][:, :count]].all()
         assert (found[0][:, count:] == -1).all()
@@ -112,19 +112,19 @@ class TestLadder:
         query = queries()[:1]
         dots = catalog() @ query[0]
         mask = dots < np.quantile(dots, 0.2)
-        ids, _ = ladder(kind, SearchPlan(kind, 20, 1)).search(query, 20, Filter(mask))
+        ids, _ = ann_index(kind, SearchPlan(kind, 20, 1)).search(query, 20, Filter(mask))
         assert mask[ids].all()
         assert len(np.unique(ids)) == 20
 
     def test_the_exact_index_answers_for_long_lists(self, kind: str) -> None:
         for k in (LARGEST_K + 1, N + 5):
             assert same(
-                ladder(kind).search(queries()[:3], k, scale=16.0),
+                ann_index(kind).search(queries()[:3], k, scale=16.0),
                 NumpyIndex(catalog()).search(queries()[:3], k, scale=16.0),
             )
 
     def test_an_answer_does_not_depend_on_its_batch_or_its_thread(self, kind: str) -> None:
-        index = ladder(kind)
+        index = ann_index(kind)
         mask = Filter(np.random.default_rng(3).random(N) < 0.5)
         for allowed in (None, mask):
             together = index.search(queries(), 20, allowed, scale=16.0)
@@ -138,14 +138,14 @@ class TestLadder:
                     assert same(one, tuple(part[row : row + 1] for part in together))
 
     def test_strided_and_no_queries(self, kind: str) -> None:
-        index = ladder(kind)
+        index = ann_index(kind)
         wide = np.zeros((5, 2 * D), dtype=np.float32)
         wide[:, ::2] = queries()[:5]
         assert same(index.search(wide[:, ::2], 7), index.search(queries()[:5], 7))
         assert index.search(queries()[:0], 7)[0].shape == (0, 7)
 
     def test_wrong_arguments_are_refused(self, kind: str) -> None:
-        index = ladder(kind)
+        index = ann_index(kind)
         with pytest.raises(UsageError, match=r"queries must be float32\[B, 21\]"):
             index.search(queries()[:, :3], 5)
         with pytest.raises(UsageError, match="k must be at least 1"):
@@ -161,51 +161,51 @@ class TestLadder:
         before = faiss.omp_get_max_threads()
         try:
             faiss.omp_set_num_threads(2)
-            ladder(kind).search(queries()[:1], 5)
+            ann_index(kind).search(queries()[:1], 5)
             assert faiss.omp_get_max_threads() == 2
         finally:
             faiss.omp_set_num_threads(before)
 
     def test_the_mapped_file_gives_the_same_answers(self, kind: str, tmp_path: Path) -> None:
-        index = make_index("ann", catalog(), None, ladder_file(tmp_path, kind))
+        index = make_index("ann", catalog(), None, ann_file(tmp_path, kind))
         assert isinstance(index, AnnIndex)
         assert (index.name, index.plan, index.recall) == ("ann", PLANS[kind], RECALL)
         assert (index.for_items().name, index.for_items().plan) == ("ann", BOTH[kind].items)
-        assert same(index.search(queries(), 20, scale=16.0), ladder(kind).search(queries(), 20, scale=16.0))
+        assert same(index.search(queries(), 20, scale=16.0), ann_index(kind).search(queries(), 20, scale=16.0))
 
     def test_a_file_of_something_else_is_refused(self, kind: str, tmp_path: Path) -> None:
-        mend = "export the index anew"
-        file = ladder_file(tmp_path, kind)
-        with pytest.raises(BundleError, match=rf"over 4000 x 21 values, the bundle needs .* over 3999 x 21; {mend}"):
+        remedy = "export the index again"
+        file = ann_file(tmp_path, kind)
+        with pytest.raises(BundleError, match=rf"over 4000 x 21 values, the bundle needs .* over 3999 x 21; {remedy}"):
             make_index("ann", catalog()[:-1], None, file)
         other = AnnFile(file.path, index_entry(BOTH["hnsw" if kind == "ivfpq" else "ivfpq"], RECALL, {}))
-        with pytest.raises(BundleError, match=mend):
+        with pytest.raises(BundleError, match=remedy):
             make_index("ann", catalog(), None, other)
         file.path.write_bytes(file.path.read_bytes()[:5000])
-        with pytest.raises(BundleError, match=rf"not an index that FAISS .* reads .*{mend}"):
+        with pytest.raises(BundleError, match=rf"not an index that FAISS .* reads .*{remedy}"):
             make_index("ann", catalog(), None, file)
         file.path.write_bytes(b"")
-        with pytest.raises(BundleError, match=mend):
+        with pytest.raises(BundleError, match=remedy):
             make_index("ann", catalog(), None, file)
 
 
 class TestForItems:
-    """Sessions read one list alone here, items read all: what each search finds tells the plans apart."""
+    """Searches for sessions read one list here, searches for items read all: the results differ."""
 
     def two_plans(self) -> AnnIndex:
         everything = SearchPlan("ivfpq", approximate("ivfpq").nlist, N // 20)
         index = approximate("ivfpq")
         return AnnIndex(catalog(), index, SearchPlan("ivfpq", 1, 1), NumpyIndex(catalog()), None, everything)
 
-    def test_a_ladder_has_another_plan_for_items(self) -> None:
+    def test_ann_has_another_plan_for_items(self) -> None:
         index, rows = self.two_plans(), queries()[:6]
         truth = NumpyIndex(catalog()).search(rows, 20)
         assert same(for_items(index).search(rows, 20), truth)
         assert not same(index.search(rows, 20), truth)
-        assert same(index.search(rows, 20), ladder("ivfpq", SearchPlan("ivfpq", 1, 1)).search(rows, 20))
+        assert same(index.search(rows, 20), ann_index("ivfpq", SearchPlan("ivfpq", 1, 1)).search(rows, 20))
         assert for_items(for_items(index)).search(rows, 20)[0].tolist() == truth[0].tolist()
 
-    def test_an_enlarged_one_keeps_it(self) -> None:
+    def test_a_segmented_index_keeps_it(self) -> None:
         rng = np.random.default_rng(5)
         gone = rng.random(N + 3) < 0.2
         added = queries()[:3]
@@ -214,7 +214,7 @@ class TestForItems:
         for mask in (~gone, ~gone & (rng.random(N + 3) < 0.5)):
             allowed = Filter(mask)
             truth = whole.search(rows, 20, allowed)
-            for _ in range(2):  # the second finds the filter's halves made
+            for _ in range(2):  # the second uses the prepared filter
                 assert same(for_items(index).search(rows, 20, allowed), truth)
                 assert not same(index.search(rows, 20, allowed), truth)
         assert same(for_items(index).search(rows, 20), whole.search(rows, 20, Filter(~gone)))
@@ -222,11 +222,11 @@ class TestForItems:
     def test_other_indexes_search_by_all_vectors_alike(self) -> None:
         exact = NumpyIndex(catalog())
         added, gone = queries()[:1], np.zeros(N + 1, dtype=bool)
-        for index in (exact, ladder("ivfpq"), SegmentedIndex(exact, N, added, gone)):
+        for index in (exact, ann_index("ivfpq"), SegmentedIndex(exact, N, added, gone)):
             assert for_items(index) is index
 
 
-def ladder_file(folder: Path, kind: str) -> AnnFile:
+def ann_file(folder: Path, kind: str) -> AnnFile:
     write_index(folder / "index.faiss", approximate(kind))
     return AnnFile(folder / "index.faiss", index_entry(BOTH[kind], RECALL, {}))
 
@@ -262,15 +262,15 @@ def test_a_damaged_entry_is_refused(change: Callable[[dict[str, Any]], Any]) -> 
     entry = index_entry(BOTH["ivfpq"], RECALL, {"factory": "IVF"})
     assert read_entry("here", entry) == (BOTH["ivfpq"], RECALL)
     change(entry)
-    mend = r"here: .*index.*; export the index anew with 'mtaw-fast export --index'"
-    with pytest.raises(BundleError, match=mend) as caught:
+    message = r"here: .*index.*; export the index again with 'mtaw-fast export --index'"
+    with pytest.raises(BundleError, match=message) as caught:
         read_entry("here", entry)
     assert "\n" not in str(caught.value)
 
 
 def test_an_entry_of_one_plan_has_it_for_both(tmp_path: Path) -> None:
-    """As the first exports wrote it."""
-    file = ladder_file(tmp_path, "hnsw")
+    """The first release of the format wrote entries with one plan."""
+    file = ann_file(tmp_path, "hnsw")
     entry = {name: value for name, value in file.entry.items() if name != "search_items"}
     assert read_entry("here", entry) == (SearchPlans(PLANS["hnsw"], PLANS["hnsw"]), RECALL)
     index = make_index("ann", catalog(), None, AnnFile(file.path, entry))
@@ -279,16 +279,16 @@ def test_an_entry_of_one_plan_has_it_for_both(tmp_path: Path) -> None:
     assert for_items(index) is index
 
 
-def test_auto_takes_the_ladder_above_the_threshold(
+def test_auto_takes_ann_above_the_threshold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    file = ladder_file(tmp_path, "ivfpq")
+    file = ann_file(tmp_path, "ivfpq")
     assert make_index("auto", catalog(), None, file).name == "native"
     monkeypatch.setattr(retrieval, "EXACT_ITEMS", N - 1)
     assert make_index("auto", catalog()).name == "native"
     with caplog.at_level(logging.INFO, logger="mtaw_fast"):
         assert make_index("auto", catalog(), None, file).name == "ann"
-    assert "index: ladder (auto)" in caplog.text
+    assert "index: ann (auto)" in caplog.text
     with pytest.raises(UsageError, match="the bundle has no index; add one with 'mtaw-fast export"):
         make_index("ann", catalog())
     monkeypatch.setitem(sys.modules, "faiss", None)

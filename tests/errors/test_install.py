@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from mtaw_fast.errors import MissingPackageError, require
-from mtaw_fast.errors import install_command as module
-from mtaw_fast.errors.install_command import install_command, install_packages
+from mtaw_fast.errors import install as module
+from mtaw_fast.errors.install import install_command, install_packages
 
 PIP = [sys.executable, "-m", "pip", "install"]
 
@@ -122,7 +122,7 @@ def test_asking_for_it_leaves_setuptools_as_it_was() -> None:
     """setuptools hands out another distutils in a process that looked for pip; torch.compile would fail after it."""
     pytest.importorskip("setuptools", reason="setuptools is not installed")
     code = (
-        "from mtaw_fast.errors.install_command import install_command; install_command()\n"
+        "from mtaw_fast.errors.install import install_command; install_command()\n"
         "import setuptools, distutils.core; print(distutils.core.__file__)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

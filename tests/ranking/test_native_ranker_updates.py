@@ -14,7 +14,7 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.ranking.composed_ranker import ComposedRanker
 from mtaw_fast.ranking.native_ranker import NativeRanker
 from mtaw_fast.recommender import Recommender
-from tests.ranking.native_bundles import N, answered, assert_same, named, same, saved
+from tests.support.ranking.native_bundles import N, answered, assert_same, named, same, saved
 
 
 @pytest.fixture(scope="module", params=["text-ids", "int-ids", "memory"])
