@@ -86,15 +86,15 @@ class Measured:
         return float((self.outcome.due >= self.traffic.ramp).sum()) / self.traffic.steady
 
     def percentile(self, percent: float) -> float:
-        """The smallest latency, in ms, that at least `percent` of the answers do not exceed."""
+        """Return the smallest latency in ms that at least `percent` of the answers do not exceed."""
         return float(np.percentile(self.latencies, percent, method="inverted_cdf"))
 
     def lateness(self, percent: float) -> float:
-        """The same of the client's own lateness: ms from due to sent."""
+        """Return the same percentile of the client's lateness: ms from due to sent."""
         return float(np.nanpercentile(self.outcome.lateness, percent) * 1e3)
 
     def row(self, case: str, params: dict[str, Any], **more: Any) -> Row:
-        """The result in the bench JSON schema."""
+        """Return the result in the bench's JSON schema."""
         return Row(
             bench="serving",
             case=case,

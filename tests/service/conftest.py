@@ -54,6 +54,13 @@ def text_service(text_bundle: Path) -> Iterator[Running]:
 
 
 @pytest.fixture(scope="session")
+def memory_service(memory_bundle: Path) -> Iterator[Running]:
+    """One worker over a bundle with a session memory, with sessions in memory."""
+    with running(memory_bundle, "--sessions", "memory") as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
 def int_service(int_bundle: Path) -> Iterator[Running]:
     """One worker over integer ids, without sessions and token."""
     with running(int_bundle, environment={"MTAW_ADMIN_TOKEN": ""}) as service:

@@ -32,7 +32,7 @@ def save(folder: Path, seed: int, **more: Any) -> str:
 
 
 def both(folder: Path, *flags: str, workers: int = 2) -> Any:
-    """A service of the bundles `old` with three quarters of the sessions and `new` with the rest."""
+    """Run a service of two bundles: `old` gets three quarters of the sessions, `new` the rest."""
     # What `running` takes for the bundle is the first argument.
     first = Path(f"--bundle={folder / 'old'}=75")
     environment = {"MTAW_ADMIN_TOKEN": "s3cret"}
@@ -56,13 +56,13 @@ def service(folder: Path) -> Iterator[Running]:
 
 
 def arm(service: Running, name: str | None) -> str:
-    """Which bundle answers a session."""
+    """Return the bundle that answers a session."""
     asked = {"session": ["sku-1"], "k": 3} | ({} if name is None else {"session_id": name})
     return good(service.ask("POST", "/v1/recommend", asked))["bundle"]
 
 
 class _Told:
-    """As far as `Bundles` looks at a reloader."""
+    """Stands for a reloader in `Bundles`."""
 
 
 def test_sessions_are_shared_by_weight() -> None:
@@ -77,7 +77,7 @@ def test_sessions_are_shared_by_weight() -> None:
 
 
 def test_the_place_of_a_session_is_fixed() -> None:
-    """Another value would move running sessions to another bundle: these are of the first release that had them."""
+    """Other values would move running sessions to another bundle: these are those of the first release."""
     assert [round(place_of(name), 12) for name in ("", "a", "visitor-1", "ä🙂")] == PLACES
     assert 0 <= place_of("\ud800") < 1  # half a surrogate pair, which JSON can hold
     assert np.mean([place_of(str(number)) for number in range(5000)]) == pytest.approx(0.5, abs=0.02)
@@ -112,7 +112,7 @@ def test_every_worker_and_route_gives_a_session_the_same_bundle(service: Running
         assert batch["bundle"] == near["bundle"] == arms[name]
         same(near, recommenders[arms[name]].similar_items("sku-1"))
     for _ in range(6):
-        assert arm(service, None) == "old"  # without an id
+        assert arm(service, None) == "old"  # a session without an id
     expected = good(service.ask("GET", "/v1/bundle"))
     assert [(one["name"], one["version"], one["share"]) for one in expected["bundles"]] == [
         ("old", versions["old"], 0.75), ("new", versions["new"], 0.25),
@@ -169,7 +169,7 @@ def test_a_requested_reload_checks_each_bundle_once(tmp_path: Path) -> None:
         newer = save(tmp_path / "new", 2)
         refused(service.ask("POST", "/admin/reload", headers=WITH_TOKEN), 409, "bundle_refused")
         eventually(lambda: service.metric(f'mtaw_workers{{version="{newer}"}}') == 1)
-        time.sleep(0.6)  # twice as long as a worker takes to see what others ask for
+        time.sleep(0.6)  # twice the interval in which a worker sees reload requests
         assert service.metric('mtaw_reloads_total{result="refused"}') == 2
         assert service.metric('mtaw_reloads_total{result="loaded"}') == 1
 

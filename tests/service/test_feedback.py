@@ -36,18 +36,18 @@ def service(memory_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 def kept_in(folder: Path) -> list[dict[str, Any]]:
-    """What is in the files of a folder."""
+    """Return the lines in the files of a folder."""
     return [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
 
 
 def folder_of(service: Running) -> Path:
-    """Where it keeps feedback."""
+    """Return the folder of a service's feedback."""
     arguments = service.process.args
     return Path(arguments[arguments.index("--feedback") + 1])
 
 
-def tell(service: Running, **reported: Any) -> Any:
-    """The answer to feedback."""
+def report(service: Running, **reported: Any) -> Any:
+    """Send feedback; return the answer."""
     return good(service.ask("POST", "/v1/feedback", reported))
 
 
@@ -81,10 +81,10 @@ def test_feedback_is_stored_and_counted_but_not_learned(service: Running) -> Non
     name, items, version = answer["recommendation"], answer["items"], answer["version"]
     before = good(service.ask("POST", "/v1/recommend", {"session": items[:2]}))
     began = time.time_ns() // 1_000_000
-    assert tell(service, recommendation=name, shown=items)["of"] == version
-    for _ in range(30):  # over both workers
-        tell(service, recommendation=name, clicked=[items[0], items[0]])
-    tell(service, recommendation=name, clicked=items[:2], bought=items[1:2])
+    assert report(service, recommendation=name, shown=items)["of"] == version
+    for _ in range(30):  # to both workers
+        report(service, recommendation=name, clicked=[items[0], items[0]])
+    report(service, recommendation=name, clicked=items[:2], bought=items[1:2])
     lines = [line for line in kept_in(folder_of(service)) if line["recommendation"] == name]
     assert len(lines) == 32
     assert lines[0] == {
@@ -93,7 +93,7 @@ def test_feedback_is_stored_and_counted_but_not_learned(service: Running) -> Non
     }  # fmt: skip
     assert began <= lines[0]["time"] <= time.time_ns() // 1_000_000
     assert (lines[-1]["clicked"], lines[-1]["bought"]) == (items[:2], items[1:2])
-    for _ in range(8):  # whichever worker is asked
+    for _ in range(8):  # from either worker
         text = service.ask("GET", "/metrics").body.decode()
         assert f'mtaw_feedback_items_total{{version="{version}",what="shown"}} 10\n' in text
         assert f'mtaw_feedback_items_total{{version="{version}",what="clicked"}} 32\n' in text
@@ -113,7 +113,7 @@ def test_feedback_on_an_unknown_version_counts_as_other(service: Running) -> Non
     before = service.metric('mtaw_feedback_items_total{version="other",what="shown"}')
     for number in range(40):
         name = f"{number:016x}-" + "0" * 20
-        assert tell(service, recommendation=name, shown=["sku-1"])["of"] == name[:16]
+        assert report(service, recommendation=name, shown=["sku-1"])["of"] == name[:16]
     assert service.metric('mtaw_feedback_items_total{version="other",what="shown"}') == before + 40
     text = service.ask("GET", "/metrics").body.decode()
     assert len(re.findall(r"mtaw_bundle_answers_total\{", text)) <= 2
@@ -152,18 +152,20 @@ def test_the_rate_by_version_outlives_a_reload_and_a_worker(tmp_path: Path) -> N
     with running(bundle, "--feedback", str(where), workers=2, environment={"MTAW_ADMIN_TOKEN": "s3cret"}) as service:
         first = good(service.ask("POST", "/v1/recommend", {"session": ["sku-1"]}))
         for _ in range(6):
-            tell(service, recommendation=first["recommendation"], shown=first["items"][:10], clicked=first["items"][:1])
+            report(
+                service, recommendation=first["recommendation"], shown=first["items"][:10], clicked=first["items"][:1]
+            )
         save_parts(bundle, **bundle_parts(seed=3), overwrite=True)
         service.ask("POST", "/admin/reload", headers=WITH_TOKEN)
         eventually(lambda: first["version"] not in {service.ask("GET", "/healthz").version for _ in range(8)})
         second = good(service.ask("POST", "/v1/recommend", {"session": ["sku-1"]}))
         assert second["version"] != first["version"]
-        tell(service, recommendation=second["recommendation"], shown=second["items"][:4], clicked=second["items"][:1])
-        tell(service, recommendation=first["recommendation"], clicked=first["items"][1:2])  # late
+        report(service, recommendation=second["recommendation"], shown=second["items"][:4], clicked=second["items"][:1])
+        report(service, recommendation=first["recommendation"], clicked=first["items"][1:2])  # late
         (victim, *_) = service.worker_pids()
         os.kill(victim, 9)
         eventually(lambda: victim not in service.worker_pids() and len(service.worker_pids()) == 2)
-        tell(service, recommendation=second["recommendation"], clicked=second["items"][1:2])
+        report(service, recommendation=second["recommendation"], clicked=second["items"][1:2])
         for version, rate in ((first["version"], 7 / 60), (second["version"], 0.5)):
             assert service.metric(f'mtaw_click_through_rate{{version="{version}"}}') == pytest.approx(rate, abs=1e-6)
     assert len(where.read_text().splitlines()) == 9
@@ -173,25 +175,25 @@ def test_a_full_disk_is_a_503_and_leaves_no_partial_line(tmp_path: Path, text_bu
     where = tmp_path / "reported.jsonl"
     with running(text_bundle, "--feedback", str(where)) as service:
         name, items = new_id(VERSION), [f"sku-{i}" for i in range(20)]
-        tell(service, recommendation=name, shown=items)
+        report(service, recommendation=name, shown=items)
         size = where.stat().st_size
         (worker,) = service.worker_pids()
         before = resource.prlimit(worker, resource.RLIMIT_FSIZE)
-        resource.prlimit(worker, resource.RLIMIT_FSIZE, (size + 100, before[1]))  # a part of a line fits
+        resource.prlimit(worker, resource.RLIMIT_FSIZE, (size + 100, before[1]))  # enough for a part of a line
         reply = service.ask("POST", "/v1/feedback", {"recommendation": name, "shown": items})
         refused(reply, 503, "not_kept")
         assert reply.headers["retry-after"] == "1"
         assert where.stat().st_size == size
         assert service.metric("mtaw_feedback_refused_total") == 1
         resource.prlimit(worker, resource.RLIMIT_FSIZE, before)
-        tell(service, recommendation=name, shown=items)
+        report(service, recommendation=name, shown=items)
         assert where.stat().st_size == 2 * size
         assert service.metric('mtaw_feedback_items_total{version="other",what="shown"}') == 40
 
 
 def test_lines_of_many_writers_are_whole(tmp_path: Path) -> None:
     where = tmp_path / "reported.jsonl"
-    where.write_bytes(b'{"torn": ')  # a machine that failed
+    where.write_bytes(b'{"torn": ')  # left by a crash
     stores = [FeedbackFile(where, folder=False) for _ in range(4)]
     lines = [json.dumps({"writer": number, "filling": "x" * 3000}).encode() for number in range(4)]
 
@@ -219,7 +221,7 @@ def test_feedback_in_redis(redis: Redis, text_bundle: Path) -> None:
     with running(text_bundle, "--feedback", f"{redis.url}?stream=reported", workers=2) as service:
         name = new_id(service.ask("GET", "/healthz").version)
         for _ in range(10):
-            tell(service, recommendation=name, shown=["sku-11", "sku-12"], clicked=["sku-11"])
+            report(service, recommendation=name, shown=["sku-11", "sku-12"], clicked=["sku-11"])
         (first, *_), count = (entries := redis_py.Redis(port=redis.port).xrange("reported")), len(entries)
         assert count == 10
         assert json.loads(first[1][b"f"])["shown"] == ["sku-11", "sku-12"]
@@ -228,7 +230,7 @@ def test_feedback_in_redis(redis: Redis, text_bundle: Path) -> None:
         refused(service.ask("POST", "/v1/feedback", {"recommendation": name}), 503, "not_kept")
         assert service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}).status == 200
         redis.start()
-        tell(service, recommendation=name, shown=["sku-11"])
+        report(service, recommendation=name, shown=["sku-11"])
 
 
 def test_feedback_stores_that_cannot_be_used_are_refused(tmp_path: Path) -> None:

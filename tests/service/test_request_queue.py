@@ -165,7 +165,7 @@ def test_long_work_ends_at_the_deadline(queue: RequestQueue, metrics: Metrics) -
 
 
 def batchedly(queue: RequestQueue, keys: list[object]) -> tuple[list[object], list[list[int]]]:
-    """(results of requests 0, 1, .. with these keys (None: not batched), the groups that were worked on together)."""
+    """Return the results of requests 0, 1, .. with these keys (None: not batched), and the batches."""
     groups: list[list[int]] = []
 
     def together(numbers: list[int], waited: list[float]) -> list[str]:

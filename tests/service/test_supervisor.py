@@ -1,4 +1,4 @@
-"""How the supervisor treats workers that die again and again, or give no sign of life any more."""
+"""How the supervisor handles workers that die again and again, or stop responding."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SOON = (
 
 
 class Process:
-    """A worker's process, as far as the supervisor looks at it."""
+    """Stands for a worker's process."""
 
     pid, exitcode = 4711, -9
 
@@ -53,7 +53,7 @@ class Clock:
 
 
 class Supervised:
-    """A supervisor of one worker that is none, on a clock of its own."""
+    """A supervisor of one fake worker, with a clock that the test sets."""
 
     def __init__(self, bundle: Path, clock: Clock) -> None:
         counters = Metrics.make(1)
@@ -62,7 +62,7 @@ class Supervised:
         self.supervisor._announced = True
 
     def start(self, failures: int, up: bool) -> supervisor._Worker:
-        """A worker in the place of the one before, which takes requests or is still starting."""
+        """Replace the worker. up: whether the new one takes requests already."""
         process: Any = Process()
         worker = supervisor._Worker(0, process, Pipe()[0], failures)
         self.supervisor._workers[0] = worker
@@ -71,7 +71,7 @@ class Supervised:
         return worker
 
     def dies(self) -> tuple[float, int]:
-        """(seconds until another one is started, failures so far) of the death of the worker that is there."""
+        """Let the worker die; return the seconds until its replacement starts, and the failures so far."""
         self.supervisor._workers[0].process.alive = False
         self.supervisor._reap()
         when, failures = self.supervisor._restarts.pop(0)

@@ -196,5 +196,5 @@ def test_a_refused_priority_is_an_error(monkeypatch):
         raise PermissionError
 
     monkeypatch.setattr("bench.serving.load_process.os.setpriority", refused)
-    with pytest.raises(MtawError, match="leave the priority out"):
+    with pytest.raises(MtawError, match="run as root"):
         load_process._renice(-5)

@@ -15,11 +15,9 @@ pytest.importorskip("psutil", reason="the serving bench needs the extra 'bench'"
 
 from bench.serving import command as serving
 from bench.serving import inputs as serving_inputs
-from bench.serving.checks import Answer, check_sample
 from bench.serving.inputs import catalog_bundle, distinct_sessions, publish, recommend_requests
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.errors import UsageError
-from mtaw_fast.recommender import Recommender
 from tests.support.bench.schema import check_report
 from tests.support.random_bundle import save_random
 
@@ -136,51 +134,6 @@ def test_requests_carry_external_ids():
     head, _, body = first.partition(b"\r\n\r\n")
     assert json.loads(body) == {"session": [f"sku-{click}" for click in sessions[0]], "k": 7}
     assert b"Content-Length: %d" % len(body) in head
-
-
-def answers_of(folder: Path, sessions, k: int) -> dict[int, Answer]:
-    recommender = Recommender.load(folder)
-    made = {}
-    for number, clicks in enumerate(sessions):
-        out = recommender.recommend(recommender.bundle.ids.external(clicks), k)
-        made[number] = Answer(out.items, out.scores.tolist(), "", "")
-    return made
-
-
-def test_the_check_passes_right_answers_and_no_others(tmp_path):
-    save_random(tmp_path, n_items=300, embedding_dim=16)
-    sessions = distinct_sessions(300, 20, seed=0)
-    answers = answers_of(tmp_path, sessions, 10)
-    verdict = check_sample(tmp_path, sessions, answers, 10, exact=True)
-    assert (verdict.error, verdict.checked, verdict.recall) == (None, 20, 1.0)
-    assert check_sample(tmp_path, sessions, answers, 10, exact=False).recall == 1.0
-
-    good = answers[7]
-    swapped = Answer([good.items[1], good.items[0], *good.items[2:]], good.scores, "", "")
-    shifted = Answer(good.items, [score + 0.01 for score in good.scores], "", "")
-    short = Answer(good.items[:9], good.scores[:9], "", "")
-    unknown = Answer(["nobody", *good.items[1:]], good.scores, "", "")
-    for wrong in (swapped, shifted, short, unknown):
-        for exact in (True, False):
-            error = check_sample(tmp_path, sessions, {**answers, 7: wrong}, 10, exact).error
-            assert error is not None
-            assert "session 7" in error
-
-
-def test_missed_items_are_wrong_where_exact_and_recall_where_not(tmp_path):
-    save_random(tmp_path, n_items=300, embedding_dim=16)
-    sessions = distinct_sessions(300, 20, seed=0)
-    longer = answers_of(tmp_path, sessions, 11)
-    missed = {
-        number: Answer(answer.items[1:], answer.scores[1:], "", "") if number < 5 else
-        Answer(answer.items[:10], answer.scores[:10], "", "")
-        for number, answer in longer.items()
-    }  # fmt: skip
-    assert check_sample(tmp_path, sessions, missed, 10, exact=True).error is not None
-    verdict = check_sample(tmp_path, sessions, missed, 10, exact=False)
-    assert verdict.error is None
-    assert verdict.recall == pytest.approx(1 - 5 / 200)
-    assert 0 < verdict.recall_error < 0.05
 
 
 def test_publish_replaces_a_bundle_whole(tmp_path):

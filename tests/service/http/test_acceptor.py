@@ -1,4 +1,4 @@
-"""How new connections are shared out among workers."""
+"""How workers share new connections."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def links(service: Service, count: int) -> list[socket.socket]:
-    """Connections made all at once; each has had an answer."""
+    """Return connections made at once, each after one answer."""
     made = [socket.create_connection(service.address, timeout=30) for _ in range(count)]
     for link in made:
         link.sendall(PING)
@@ -48,7 +48,7 @@ def test_simultaneous_connections_are_shared_by_the_workers(service):
     shares = [connections(worker) for worker in service.workers()]
     close(made)
     assert sum(shares) == 64
-    # On a busy machine a worker may not run at all for as long as the other one waits for it.
+    # On a busy machine a worker may not run while the other one waits for it.
     assert min(shares) >= 16
 
 

@@ -1,4 +1,4 @@
-"""Clicks that a page of someone else may have sent in its reader's name are refused."""
+"""Clicks that a page of another site may have sent are refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CLICK = {"items": ["sku-11"], "k": 3}
 
 
 def refused(origin: str | None, host: str, content_type: str, *own: str) -> str | None:
-    """The code, or None where it is taken."""
+    """Return the error code, None if the request is allowed."""
     try:
         check_origin(origin, host, content_type, own)
     except ServiceError as problem:
@@ -44,7 +44,7 @@ def test_own_hosts_and_origins_are_allowed(host: str) -> None:
 
 
 def click(service: Running, **headers: str) -> tuple[int, str]:
-    """Status and code of the answer to a click with these headers."""
+    """Return status and code of the answer to a click with these headers."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     reply = service.ask("POST", "/v1/sessions/reader/click", CLICK, named)
     return reply.status, reply.code if reply.status != 200 else ""

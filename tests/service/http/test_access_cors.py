@@ -1,4 +1,4 @@
-"""Pages of other origins: none may read an answer, but for those that were named."""
+"""Pages of other origins: only those of `--cors-origin` may read answers."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ ASKED = {"session": ["sku-11"], "k": 3}
 
 @pytest.fixture(scope="module")
 def service(text_bundle: Path) -> Iterator[Running]:
-    """One that two origins may ask."""
+    """A service that two origins may use."""
     flags = ("--cors-origin", SHOP, "--cors-origin", OTHER, "--sessions", "memory")
     with running(text_bundle, *flags, environment={"MTAW_ADMIN_TOKEN": "s3cret"}) as service:
         yield service
 
 
 def allowed(reply: Reply) -> str | None:
-    """Whose pages may read it."""
+    """Return the origin whose pages may read a reply."""
     return reply.headers.get("access-control-allow-origin")
 
 
 def preflight(service: Running, origin: str, path: str = "/v1/recommend", method: str = "POST") -> Reply:
-    """What a browser asks first."""
+    """Send the request with which a browser asks for permission."""
     headers = {"Origin": origin, "Access-Control-Request-Method": method,
                "Access-Control-Request-Headers": "content-type"}  # fmt: skip
     return service.ask("OPTIONS", path, headers=headers)

@@ -1,4 +1,4 @@
-"""Where a request ends: trailers, chunks and upgrades neither smuggle anything in nor hold memory."""
+"""The end of a request: trailers, chunks and upgrades cannot smuggle in a request or take memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UPGRADES = {
 
 
 def chunks(*pieces: bytes) -> bytes:
-    """Without the last, empty one."""
+    """Return the chunks of a body, without the final empty one."""
     return b"".join(b"%x\r\n%b\r\n" % (len(one), one) for one in pieces)
 
 
@@ -33,7 +33,7 @@ LAST = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 
 def statuses(connection: socket.socket) -> list[bytes]:
-    """Of all answers until the connection ends."""
+    """Return the statuses of all answers until the connection ends."""
     return re.findall(rb"HTTP/1\.1 (\d{3}) ", rest(connection))
 
 

@@ -17,14 +17,14 @@ MOST = 20
 
 @pytest.fixture(scope="module")
 def service(text_bundle: Path) -> Iterator[Running]:
-    """A worker of few connections."""
+    """A worker with few connections."""
     with running(text_bundle, "--max-connections", str(MOST), "--read-timeout", "30") as service:
         yield service
         service.assert_no_error()
 
 
 def ping(link: socket.socket) -> bool:
-    """Whether the connection is answered."""
+    """Send a request; return whether it is answered."""
     link.sendall(PING)
     received = b""
     while not received.endswith(b"}"):
@@ -35,7 +35,7 @@ def ping(link: socket.socket) -> bool:
 
 
 def ended(link: socket.socket) -> bool:
-    """Whether the service has ended the connection."""
+    """Return whether the service has ended the connection."""
     link.settimeout(0.2)
     try:
         return link.recv(1) == b""

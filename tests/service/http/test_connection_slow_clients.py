@@ -17,7 +17,7 @@ from tests.support.service.running import BODY, HEAD, Running, eventually, rest,
 
 @pytest.fixture(scope="module")
 def service(text_bundle: Path) -> Iterator[Running]:
-    """Half a second for everything."""
+    """A service with a read timeout of half a second."""
     with running(text_bundle, "--read-timeout", "0.5") as service:
         yield service
         assert service.ask("POST", "/v1/recommend", BODY).status == 200
@@ -66,7 +66,7 @@ def test_a_client_that_does_not_read_its_answers(service: Running) -> None:
     with service.raw() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.settimeout(0.2)
-        with contextlib.suppress(OSError):  # it does not take more, or has hung up
+        with contextlib.suppress(OSError):  # it reads no more, or has closed
             for _ in range(20_000):
                 connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b"HTTP/1.1 200" in connection.recv(1000)

@@ -28,20 +28,22 @@ def test_stops_under_load_cut_no_connection(text_bundle: Path, tmp_path: Path, w
     assert max(outcome.seconds) < 15  # of a shutdown timeout of 30
 
 
-def test_new_clients_get_503_while_a_worker_finishes(text_bundle: Path) -> None:
+def test_shutdown_answers_running_requests_and_refuses_new_ones(text_bundle: Path) -> None:
     with (
         running(text_bundle, "--shutdown-timeout", "4", "--read-timeout", "60") as service,
         contextlib.ExitStack() as stack,
     ):
-        half, kept = stack.enter_context(service.raw()), stack.enter_context(service.raw())
-        half.sendall(HEAD + BODY[:5])
+        half, finishing, kept = (stack.enter_context(service.raw()) for _ in range(3))
+        half.sendall(HEAD + BODY[:5])  # never completed
+        finishing.sendall(HEAD + BODY[:5])
         kept.sendall(HEAD + BODY)
         eventually(lambda: service.metric("mtaw_answers_total") == 1)
         service.process.terminate()
         eventually(lambda: service.events("stopping"))
         time.sleep(0.4)
         kept.sendall(HEAD + BODY)
-        last = rest(kept)
+        finishing.sendall(BODY[5:])
+        last, finished = rest(kept), rest(finishing)
         for sent in (HEAD + BODY, b""):
             with service.raw() as fresh:
                 fresh.sendall(sent)
@@ -51,13 +53,18 @@ def test_new_clients_get_503_while_a_worker_finishes(text_bundle: Path) -> None:
             assert b"\r\nretry-after: 1\r\n" in answer
             assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "not_ready"
         assert last.count(b"HTTP/1.1 200") == 2
+        assert finished.startswith(b"HTTP/1.1 200")
         assert b"connection: close" in last
+        assert b"connection: close" in finished
         outcome = rest(half)
         assert outcome.startswith(b"HTTP/1.1 503 ")
         assert b"connection: close" in outcome
         assert b'"code":"not_ready"' in outcome
         assert service.process.wait(timeout=20) == 0
+        assert service.events("stopped")
         service.assert_no_error()
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", service.port)) != 0
 
 
 def test_blocked_connections_do_not_begin_but_waiting_ones_are_accepted() -> None:
@@ -105,14 +112,3 @@ def test_a_client_closed_for_another_in_the_turn_it_sends_in_is_no_error(monkeyp
     drain.finish()
     assert second.recv(1 << 16).startswith(b"HTTP/1.1 503 ")
     first.close(), second.close()
-
-
-def test_counters_need_no_folder(text_bundle: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "gone"
-    with running(text_bundle, environment={"TMPDIR": str(folder)}) as service:
-        assert service.ask("GET", "/metrics").status == 200
-        (pid,) = service.worker_pids()
-        assert "mtaw-counters" in Path(f"/proc/{pid}/maps").read_text()
-        service.process.kill()  # which leaves no time to clean up
-        service.process.wait()
-    assert not folder.exists()

@@ -1,4 +1,4 @@
-"""How answers are written: in one piece where they are one."""
+"""How responses are written: one write for a response of one piece."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HEADERS = [(b"content-type", b"text/plain"), (b"content-length", b"5")]
 
 
 class Transport:
-    """Takes what is written."""
+    """Records what is written."""
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
@@ -31,12 +31,12 @@ class Transport:
 
 
 class Flow:
-    """Of a connection that takes everything."""
+    """Flow control of a connection that is never full."""
 
     write_paused = False
 
     def resume_reading(self) -> None:
-        """Nothing was paused."""
+        """Do nothing."""
 
 
 def cycle(transport: Transport, method: str = "GET", keep_alive: bool = True) -> RequestCycle:

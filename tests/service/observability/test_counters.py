@@ -1,4 +1,4 @@
-"""Counts by bundle version: cells that versions claim, in every worker's row."""
+"""Counts by bundle version, in slots of every worker's row."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from mtaw_fast.service.observability.metrics import Metrics
 
 
 def name(number: int) -> str:
-    """A bundle version."""
+    """Return a bundle version."""
     return f"{number:016x}"
 
 
 @pytest.fixture
 def cells() -> memoryview:
-    """Of one worker."""
+    """The cells of one worker."""
     return memoryview(bytearray(8 * VERSION_CELLS)).cast("q")
 
 

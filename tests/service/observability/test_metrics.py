@@ -1,4 +1,4 @@
-"""The counters: one row a worker, sums over all of them, and the text that Prometheus reads."""
+"""The metrics: one row for each worker, the sums, and the text that Prometheus reads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SERIES = re.compile(r'[a-z_]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? -?[0-9.e+-
 
 @pytest.fixture
 def counters() -> SharedMemory:
-    """What three workers share."""
+    """The memory that three workers share."""
     return Metrics.make(3)
 
 
@@ -27,7 +27,7 @@ def workers(counters: SharedMemory) -> list[Metrics]:
 
 
 def value(text: str, series: str) -> float:
-    """Of a series in a text."""
+    """Return the value of a series in a text."""
     (line,) = [line for line in text.splitlines() if line.rpartition(" ")[0] == series]
     return float(line.rpartition(" ")[2])
 

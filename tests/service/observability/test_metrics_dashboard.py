@@ -1,4 +1,4 @@
-"""Grafana's dashboard asks for what `/metrics` tells."""
+"""The queries of Grafana's dashboard match the series of `/metrics`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 @pytest.fixture(scope="module")
 def series(text_service: Running) -> dict[str, list[dict[str, str]]]:
-    """The labels of every series that the service tells, by name, after one request of each kind."""
+    """Labels of every series by name, after one request of each kind."""
     for body in ({"session": ["sku-20"]}, {"session": ["nobody-knows"]}, {"session": ["sku-20"], "k": 0}):
         text_service.ask("POST", "/v1/recommend", body)
     text_service.ask("POST", "/v1/sessions/dashboard/click", {"items": ["sku-21"]})
@@ -33,7 +33,7 @@ def series(text_service: Running) -> dict[str, list[dict[str, str]]]:
     found: dict[str, list[dict[str, str]]] = {}
     for name, labels in _SERIES.findall(text):
         found.setdefault(name, []).append(dict(_LABEL.findall(labels)))
-    for family in FAMILIES:  # what nothing has counted yet is announced without a series
+    for family in FAMILIES:  # a metric without counts has no series yet
         if family.name not in found and f"\n# TYPE {family.name} counter\n" in text:
             names = [name for name, _ in family.labels]
             found[family.name] = [dict(zip(names, values, strict=True)) for values in family.series]
@@ -41,7 +41,7 @@ def series(text_service: Running) -> dict[str, list[dict[str, str]]]:
 
 
 def parts(node: Any) -> Iterator[Any]:
-    """A query's parts, from the outside in."""
+    """Yield a query's parts, from the outside in."""
     yield node
     for name in ("expr", "lhs", "rhs", "vector_selector", "args", "param"):
         inner = getattr(node, name, None)

@@ -25,13 +25,13 @@ from tests.support.service.traffic import traffic
 
 PAIR = ("sku-1", "sku-2")
 QUESTIONS = [["sku-1"], ["sku-2", "sku-9"], ["sku-20", "sku-21", "sku-1"]]
-SECOND = 1.0  # within which every ranking knows of a click
-PLENTY = ("--learn-limit", "item_floor=1000000")  # tests click few items, often
+SECOND = 1.0  # limit for every ranking to know a click
+PLENTY = ("--learn-limit", "item_floor=1000000")  # tests click on few items, often
 
 
 @pytest.fixture(scope="module")
 def service(memory_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """TwoWorkers workers that learn in one folder."""
+    """Two workers that learn in one folder."""
     folder = tmp_path_factory.mktemp("learning")
     with running(memory_bundle, "--learn", str(folder / "learned"), *PLENTY, workers=2) as service:
         yield service
@@ -47,38 +47,38 @@ def two(service: Running) -> Iterator[TwoWorkers]:
 
 @pytest.fixture(scope="module")
 def visits(memory_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """One worker that learns, and keeps sessions of its own."""
+    """One worker that learns and keeps sessions."""
     folder = tmp_path_factory.mktemp("visits")
     with running(memory_bundle, "--learn", str(folder / "learned"), *PLENTY, "--sessions", "memory") as service:
         yield service
 
 
 def folder_of(service: Running) -> Path:
-    """Where it learns."""
+    """Return the folder of a service's log."""
     arguments = service.process.args
     return Path(arguments[arguments.index("--learn") + 1])
 
 
 def teach(service: Running, *events: dict[str, Any]) -> str:
-    """Send events; returns the position after them."""
+    """Send events; return the log position after them."""
     answer = good(service.ask("POST", "/v1/events", {"events": list(events)}))
     assert answer["accepted"] == len(events)
     return answer["log_position"]
 
 
 def visitors(prefix: str, count: int, items: tuple[str, ...] = PAIR) -> list[dict[str, Any]]:
-    """Clicks of `count` sessions, each on `items` in turn."""
+    """Return clicks of `count` sessions, each on `items` in turn."""
     return [{"session": f"{prefix}{visitor}", "item": item} for visitor in range(count) for item in items]
 
 
 def rankings(connection: http.client.HTTPConnection, k: int = 20) -> list[Any]:
-    """What is answered to the questions, but for the position that it was answered at."""
+    """Return the rankings of QUESTIONS, without their ids and log positions."""
     answers = [good(ask_on(connection, "POST", "/v1/recommend", {"session": one, "k": k})) for one in QUESTIONS]
     return [(answer["items"], answer["scores"]) for answer in answers]
 
 
 def same(some: list[Any], others: list[Any]) -> bool:
-    """Whether rankings are the same, up to the last bits of sums that something was added to and taken from."""
+    """Return whether rankings are equal, up to rounding from adding and removing clicks."""
     return all(
         one[0] == other[0] and np.allclose(one[1], other[1], rtol=0, atol=1e-5)
         for one, other in zip(some, others, strict=True)
@@ -86,7 +86,7 @@ def same(some: list[Any], others: list[Any]) -> bool:
 
 
 def learned(service: Running, position: str, connections: list[http.client.HTTPConnection] | None = None) -> None:
-    """Wait until every ranking knows of `position`; a second is the most it may take."""
+    """Wait until every ranking knows `position`, for a second at most."""
     until = time.monotonic() + SECOND
     with contextlib.ExitStack() as stack:
         for one in connections or [stack.enter_context(contextlib.closing(service.connect()))]:
@@ -102,7 +102,7 @@ def test_events_sent_to_one_worker_change_the_rankings_of_the_other(service: Run
     assert answer["accepted"] == 80
     learned(service, answer["log_position"], [there])
     after = rankings(there)
-    assert after[0][1] != before[0][1], "forty visitors went from sku-1 to sku-2, and no score says so"
+    assert after[0][1] != before[0][1], "forty visitors went from sku-1 to sku-2, but no score changed"
     learned(service, answer["log_position"], [here])
     assert rankings(here) == after, "two workers rank differently by the same events"
 
@@ -146,7 +146,9 @@ def test_a_session_that_is_deleted_leaves_no_trace(service: Running, two: TwoWor
     for one in (here, there):
         assert same(rankings(one), before)
         again = good(ask_on(one, "POST", "/v1/recommend", {"session": []}))
-        assert (again["items"], again["scores"]) == (of_all["items"], of_all["scores"]), "clicks that went are counted"
+        assert (again["items"], again["scores"]) == (of_all["items"], of_all["scores"]), (
+            "deleted clicks are still counted"
+        )
 
 
 @pytest.mark.parametrize(
@@ -214,7 +216,7 @@ def test_clicks_of_kept_sessions_are_learned(visits: Running) -> None:
         learned(visits, position)
         assert same(rankings(connection), before)
         answer = good(ask_on(connection, "POST", "/v1/sessions/visit-0/click", {"items": ["sku-1"]}))
-        assert answer["clicks"] == 1, "the server's own copy was to go too"
+        assert answer["clicks"] == 1, "the service still keeps the session"
 
 
 def test_a_click_on_an_invalid_id_is_refused_and_not_stored(visits: Running) -> None:
@@ -231,8 +233,8 @@ def test_a_full_disk_is_a_503_and_later_events_are_learned(visits: Running) -> N
     (worker,) = visits.worker_pids()
     (segment,) = folder_of(visits).glob("events-*.log")
     limit = segment.stat().st_size + 100
-    # What a full disk does to a file: a write that ends early, and then ones that fail.
-    assert signal.SIGXFSZ in ignored_signals(worker), "without this the kernel would end the worker"
+    # As on a full disk, one write is cut short, and later ones fail.
+    assert signal.SIGXFSZ in ignored_signals(worker), "otherwise the kernel kills the worker"
     resource.prlimit(worker, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     for attempt in range(3):
         reply = visits.ask("POST", "/v1/events", {"events": visitors(f"full-{attempt}-", 50)})
@@ -251,7 +253,7 @@ def test_a_full_disk_is_a_503_and_later_events_are_learned(visits: Running) -> N
 
 
 def ignored_signals(pid: int) -> set[int]:
-    """The signals that a process ignores."""
+    """Return the signals that a process ignores."""
     (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigIgn")]
     mask = int(line.split()[1], 16)
     return {number for number in range(1, 65) if mask >> (number - 1) & 1}

@@ -1,8 +1,7 @@
-"""Similar items with every condition, and ids that hold a text: the Recommender's answers, to the bit."""
+"""Similar items and the search of ids: the Recommender's answers, to the bit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -15,38 +14,31 @@ from mtaw_fast.recommender import Recommender
 from mtaw_fast.service.routes.item_search import find_ids
 from tests.service.conftest import BIG, INT_IDS, N_ITEMS, ODD_IDS
 from tests.support.random_bundle import bundle_parts, save_parts
-from tests.support.service.running import Running, good, refused, running, same
-
-
-@pytest.fixture(scope="module")
-def service(memory_bundle: Path) -> Iterator[Running]:
-    """One worker over a bundle with a session memory."""
-    with running(memory_bundle) as service:
-        yield service
+from tests.support.service.running import Running, good, refused, same
 
 
 @pytest.fixture(scope="module")
 def rec(memory_bundle: Path) -> Recommender:
-    """What must be answered."""
+    """The recommender with the expected answers."""
     return Recommender.load(memory_bundle)
 
 
 def similar(service: Running, item: str, **asked: Any) -> Any:
-    """The answer about an item."""
+    """Return the items similar to one."""
     return good(service.ask("GET", f"/v1/similar?{urlencode({'item': item, **asked}, doseq=True)}"))
 
 
 @pytest.mark.parametrize("by", ["vectors", "sessions"])
-def test_by_vectors_and_by_sessions_with_conditions(service: Running, rec: Recommender, by: Any) -> None:
+def test_by_vectors_and_by_sessions_with_conditions(memory_service: Running, rec: Recommender, by: Any) -> None:
     some = [f"sku-{i}" for i in range(1, 30)]
     for asked in ({}, {"exclude": ["sku-4", "sku-9", "nobody"]}, {"allow": some}, {"allow": some, "exclude": some[:9]}):
-        same(similar(service, "sku-3", k=50, by=by, **asked), rec.similar_items("sku-3", 50, by=by, **asked))
-    assert len(similar(service, "sku-3", by="sessions")["items"]) > 0
+        same(similar(memory_service, "sku-3", k=50, by=by, **asked), rec.similar_items("sku-3", 50, by=by, **asked))
+    assert len(similar(memory_service, "sku-3", by="sessions")["items"]) > 0
 
 
-def test_long_conditions_leave_the_event_loop(service: Running, rec: Recommender) -> None:
+def test_long_conditions_leave_the_event_loop(memory_service: Running, rec: Recommender) -> None:
     unknown = [f"x{i}" for i in range(1500)]
-    answer = similar(service, "sku-3", k=9, exclude=[*unknown, "sku-4"])
+    answer = similar(memory_service, "sku-3", k=9, exclude=[*unknown, "sku-4"])
     same(answer, rec.similar_items("sku-3", 9, exclude=["sku-4"]))
 
 
@@ -61,7 +53,8 @@ def test_similar_refuses_bad_requests(text_service: Running, int_service: Runnin
     assert len(answer["items"]) == N_ITEMS - 2
 
 
-def test_reasons_are_the_recommenders(service: Running, rec: Recommender) -> None:
+def test_reasons_are_the_recommenders(memory_service: Running, rec: Recommender) -> None:
+    service = memory_service
     for session, k in ((["sku-11", "sku-30", "sku-11"], 20), ([f"sku-{i}" for i in range(55)], 40)):
         answer = good(service.ask("POST", "/v1/recommend", {"session": session, "k": k, "reasons": True}))
         out = rec.recommend(session, k, reasons=True)

@@ -1,4 +1,4 @@
-"""Items added and removed over HTTP: with the token alone, seen by every worker, kept over restarts."""
+"""Items added and removed over HTTP: only with the token, for every worker, and across restarts."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ ADD, REMOVE = "/admin/items/add", "/admin/items/remove"
 
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the services learn."""
+    """The folder of the log."""
     return tmp_path_factory.mktemp("items") / "learned"
 
 
 def serving(bundle: Path, learned: Path, **more: Any) -> Any:
-    """A service that learns and has a token."""
+    """Run a service that learns and has a token."""
     return running(bundle, "--learn", str(learned), environment={"MTAW_ADMIN_TOKEN": "s3cret"}, **more)
 
 
 @pytest.fixture(scope="module")
 def service(memory_bundle: Path, learned: Path) -> Iterator[Running]:
-    """TwoWorkers workers."""
+    """Two workers."""
     with serving(memory_bundle, learned, workers=2) as service:
         yield service
         service.assert_no_error()
 
 
 def change(service: Running, path: str, **body: Any) -> Any:
-    """The answer to a change."""
+    """Change the catalog; return the answer."""
     return good(service.ask("POST", path, body, WITH_TOKEN))
 
 
 def similar(connection: Any, item: str) -> Any:
-    """What one worker says of an item; None where it does not know it."""
+    """Return the items similar to one in one worker; None if the worker does not know it."""
     reply = ask_on(connection, "GET", f"/v1/similar?item={item}&k=50")
     return reply.json["items"] if reply.status == 200 else None
 
@@ -61,7 +61,7 @@ def test_every_worker_sees_what_comes_and_goes_and_a_restart_keeps_it(
         assert {"sku-1", "sku-2", "new-3"} <= set(found)
         assert not {"sku-5", "new-2"} & set(found)
         ranked = good(ask_on(connection, "POST", "/v1/recommend", {"session": ["new-1", "sku-5"], "k": 60}))
-        assert ranked["unknown"] == []  # what is gone is still known as a click
+        assert ranked["unknown"] == []  # a removed item is still known as a click
         assert "new-3" in ranked["items"]
         assert not {"sku-5", "new-2"} & set(ranked["items"])
         assert good(ask_on(connection, "GET", "/v1/items?search=new-"))["items"] == ["new-1", "new-2", "new-3"]
@@ -80,7 +80,7 @@ def test_every_worker_sees_what_comes_and_goes_and_a_restart_keeps_it(
 
 
 def _refusals(service: Running) -> None:
-    """What is refused changes nothing."""
+    """Check that refused changes have no effect."""
     before = good(service.ask("GET", "/v1/bundle"))["items"]
     one = {"items": ["x"], "neighbors": [["sku-1"]]}
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "s3cret"}):
@@ -88,7 +88,7 @@ def _refusals(service: Running) -> None:
             reply = service.ask("POST", path, one, headers)
             refused(reply, 401, "unauthorized")
             assert reply.headers["www-authenticate"] == "Bearer"
-            refused(service.ask("POST", path, b"{not JSON", headers), 401, "unauthorized")  # before it is read
+            refused(service.ask("POST", path, b"{not JSON", headers), 401, "unauthorized")  # before the body is read
     for path, body, code in (
         (ADD, {}, "invalid_request"), (ADD, {"items": []}, "invalid_request"), (ADD, {"items": "x"}, "invalid_request"),
         (ADD, {"items": [""], "neighbors": [["sku-1"]]}, "invalid_request"),

@@ -1,4 +1,4 @@
-"""The page at / in a real browser: what it shows is what the service answers."""
+"""The web pages in a real browser: they show what the service answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.service.running import Running, running
 
 @pytest.fixture
 def browser() -> str:
-    """The browser's command."""
+    """Command of the browser."""
     found = find_browser()
     if found is None:
         pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")
@@ -28,7 +28,7 @@ def browser() -> str:
 
 
 def page(browser: str, service: Running, folder: Path, items: list[str]) -> str:
-    """The page's DOM after it asked for a session."""
+    """Return the page's DOM after it ranked a session."""
     address = f"http://127.0.0.1:{service.port}/#{','.join(quote(item, safe='') for item in items)}"
     command = [
         browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
@@ -38,7 +38,7 @@ def page(browser: str, service: Running, folder: Path, items: list[str]) -> str:
 
 
 def column(dom: str, kind: str) -> list[str]:
-    """The texts of a column of the results."""
+    """Return the texts of a column of the results."""
     (table,) = re.findall(r'<table id="results">.*?</table>', dom, re.DOTALL)
     return [unescape(text) for text in re.findall(rf'<td class="{kind}">(.*?)</td>', table)]
 
@@ -71,7 +71,7 @@ def test_it_keeps_all_digits_of_integers(browser: str, int_service: Running, int
 
 @pytest.fixture
 def own(memory_bundle: Path, tmp_path: Path) -> Iterator[Running]:
-    """A service with everything on."""
+    """A service with all features."""
     options = ("--sessions", "memory", "--feedback", f"{tmp_path}/feedback/", "--learn", str(tmp_path / "learned"))
     with running(memory_bundle, *options, environment={"MTAW_ADMIN_TOKEN": "s3cret"}) as service:
         yield service
@@ -79,7 +79,7 @@ def own(memory_bundle: Path, tmp_path: Path) -> Iterator[Running]:
 
 @pytest.fixture
 def tab(browser: str, tmp_path: Path) -> Iterator[Browser]:
-    """A page to press keys on."""
+    """A page in a browser."""
     tab = Browser(browser, tmp_path / "profile")
     yield tab
     tab.close()
@@ -94,7 +94,7 @@ def test_it_works_from_the_keyboard(tab: Browser, own: Running, memory_bundle: P
     rec = Recommender.load(memory_bundle)
     tab.go(f"http://127.0.0.1:{own.port}/")
     tab.wait("document.getElementById('bundle')?.textContent.includes('items')")
-    # An item is searched for, and taken.
+    # Search for an item and choose it.
     tab.ask("document.activeElement.blur()")
     tab.press("/")
     assert tab.ask(_FOCUS) == "search"
@@ -106,7 +106,7 @@ def test_it_works_from_the_keyboard(tab: Browser, own: Running, memory_bundle: P
     tab.press("Enter")
     tab.wait("document.body.dataset.answered == 1")
     assert tab.ask(_SESSION) == "sku-11"
-    # The session is typed on, and ranked.
+    # Add to the session by typing, and rank it.
     tab.ask("document.getElementById('session').focus()")
     tab.press("End")
     tab.press("Enter")
@@ -121,14 +121,14 @@ def test_it_works_from_the_keyboard(tab: Browser, own: Running, memory_bundle: P
     expected = [labels.get(one.kind, f"seen together with {', '.join(one.items)}") for one in out.reasons]
     assert tab.ask(f"{rows}.map(row => row.querySelector('.why').textContent)") == expected
     assert len(set(expected)) > 2
-    # Tab comes to the results as one stop, the arrows go through them.
+    # Tab reaches the results as one stop, the arrow keys move through them.
     tab.ask("document.querySelector('#ask > button').focus()")
     tab.press("Tab")
     assert tab.ask(_FOCUS) == out.items[0]
     tab.press("ArrowDown")
     tab.press("ArrowDown")
     assert tab.ask(_FOCUS) == out.items[2]
-    # What is similar to it, by vectors and by sessions, and back.
+    # Show similar items by vectors and by sessions, and close them.
     tab.press("s")
     near = "[...document.querySelectorAll('#neighbors tbody tr')].map(row => row.dataset.item)"
     tab.wait(f"document.body.dataset.similarTo == {json.dumps(out.items[2])}")
@@ -141,7 +141,7 @@ def test_it_works_from_the_keyboard(tab: Browser, own: Running, memory_bundle: P
     tab.press("Escape")
     assert tab.ask("document.getElementById('similar').hidden")
     assert tab.ask(_FOCUS) == out.items[2]
-    # The result becomes the next click.
+    # Add the result to the session.
     tab.press("Enter")
     tab.wait("document.body.dataset.answered == 3")
     assert tab.ask(_SESSION).split() == ["sku-11", "sku-30", out.items[2]]

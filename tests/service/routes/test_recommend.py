@@ -1,4 +1,4 @@
-"""Every route over real HTTP: the answers are the Recommender's, to the bit."""
+"""Every route over HTTP: the answers are the Recommender's, to the bit."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import pytest
 
 from mtaw_fast.recommender import Recommender
 from tests.service.conftest import BIG, INT_IDS, N_ITEMS, ODD_IDS
-from tests.support.service.running import Running, ask_on, good, running, same
+from tests.support.service.running import Running, ask_on, good, same
 
 
 @pytest.fixture(scope="module")
 def rec(text_bundle: Path) -> Recommender:
-    """What must be answered."""
+    """The recommender with the expected answers."""
     return Recommender.load(text_bundle)
 
 
 @pytest.fixture(scope="module")
 def int_rec(int_bundle: Path) -> Recommender:
-    """The same over integers."""
+    """The same over integer ids."""
     return Recommender.load(int_bundle)
 
 
@@ -48,20 +48,23 @@ def test_recommend_with_every_condition(text_service: Running, rec: Recommender)
     assert answer["repeats"] == [False] * 27
 
 
-def test_a_bundle_with_a_session_memory(memory_bundle: Path) -> None:
+def test_a_bundle_with_a_session_memory(memory_service: Running, memory_bundle: Path) -> None:
     rec, sessions = Recommender.load(memory_bundle), [["sku-11", "sku-30"], [], ["sku-5"]]
-    with running(memory_bundle, "--sessions", "memory") as service:
-        for session in sessions:
-            answer = good(service.ask("POST", "/v1/recommend", {"session": session, "k": 9, "timings": True}))
-            same(answer, rec.recommend(session, 9))
-            assert ("memory" in answer["timings"]) == bool(session)
-            same(good(service.ask("POST", "/v1/recommend", {"session": session, "k": 9})), rec.recommend(session, 9))
-        answer = good(service.ask("POST", "/v1/recommend/batch", {"sessions": sessions, "k": 9}))
-        for session, one in zip(sessions, answer["answers"], strict=True):
-            same(one, rec.recommend(session, 9))
-        same(good(service.ask("POST", "/v1/sessions/a/click", {"items": ["sku-3"]})), rec.recommend(["sku-3"]))
-        assert service.metric('mtaw_stage_seconds_count{stage="memory"}') == 5
-        assert service.metric('mtaw_stage_seconds_count{stage="encode"}') == 7
+    stages = [f'mtaw_stage_seconds_count{{stage="{stage}"}}' for stage in ("memory", "encode")]
+    before = [memory_service.metric(stage) for stage in stages]
+    for session in sessions:
+        asked = {"session": session, "k": 9}
+        answer = good(memory_service.ask("POST", "/v1/recommend", {**asked, "timings": True}))
+        same(answer, rec.recommend(session, 9))
+        assert ("memory" in answer["timings"]) == bool(session)
+        same(good(memory_service.ask("POST", "/v1/recommend", asked)), rec.recommend(session, 9))
+    answer = good(memory_service.ask("POST", "/v1/recommend/batch", {"sessions": sessions, "k": 9}))
+    for session, one in zip(sessions, answer["answers"], strict=True):
+        same(one, rec.recommend(session, 9))
+    clicked = memory_service.ask("POST", "/v1/sessions/with-memory/click", {"items": ["sku-3"]})
+    same(good(clicked), rec.recommend(["sku-3"]))
+    counted = [memory_service.metric(stage) - start for stage, start in zip(stages, before, strict=True)]
+    assert counted == [5, 7]
 
 
 def test_repeats_are_reported(text_service: Running) -> None:
@@ -150,10 +153,10 @@ def test_openapi_describes_every_route_with_examples(text_service: Running, int_
     assert set(recommend["responses"]) == {"200", "400", "408", "413", "503"}
     for response in recommend["responses"].values():
         assert response["content"]["application/json"]["examples"]
-    # Its example is a request that the service takes.
+    # The example is a valid request.
     (example,) = recommend["requestBody"]["content"]["application/json"]["examples"].values()
     good(text_service.ask("POST", "/v1/recommend", example["value"]))
-    # What is not configured is not described.
+    # Routes that are off are not described.
     paths = set(int_service.ask("GET", "/openapi.json").json["paths"])
     assert not paths & {"/v1/sessions/{session_id}/click", "/v1/feedback"}
 

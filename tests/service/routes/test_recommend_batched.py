@@ -1,4 +1,4 @@
-"""Requests that wait are ranked together under load, and every answer is the one that it would get alone."""
+"""Waiting requests are ranked in batches under load; each answer is the same as without a batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.service.traffic import traffic
 
 
 def test_answers_are_the_same_to_the_bit(tmp_path: Path) -> None:
-    # Large enough that requests come faster than they are ranked one by one.
+    # Large enough that requests arrive faster than they are ranked one by one.
     folder = tmp_path / "bundle"
     save_random(folder, n_items=150_000, embedding_dim=48, text=False)
     rec = Recommender.load(folder)

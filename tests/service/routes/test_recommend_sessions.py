@@ -11,7 +11,7 @@ from tests.support.service.running import Running, eventually, running
 
 
 def click(service: Running, session: str, *items: Any, **asked: Any) -> Any:
-    """The answer to clicks."""
+    """Send clicks of a session; return the answer."""
     reply = service.ask("POST", f"/v1/sessions/{session}/click", {"items": items, **asked})
     assert reply.status == 200, reply.body
     assert reply.json["version"] == reply.version
@@ -84,10 +84,9 @@ def test_a_kept_session_can_be_read_and_deleted(text_service: Running) -> None:
     assert (text_service.ask("GET", path).status, text_service.ask("GET", path).code) == (404, "unknown_session")
 
 
-def test_reasons_for_a_long_session_are_refused_before_its_click_is_kept(text_bundle: Path) -> None:
-    with running(text_bundle, "--sessions", "memory") as service:
-        click(service, "a", *(f"sku-{number}" for number in range(400)), k=500)
-        asked = {"items": ["sku-11"], "k": 30, "reasons": True}
-        reply = service.ask("POST", "/v1/sessions/a/click", asked)
-        assert (reply.status, reply.code) == (400, "too_many_reasons")
-        assert click(service, "a", "sku-12", k=20, reasons=True)["clicks"] == 401
+def test_reasons_for_a_long_session_are_refused_before_its_click_is_kept(memory_service: Running) -> None:
+    click(memory_service, "reasons", *(f"sku-{number}" for number in range(400)), k=500)
+    asked = {"items": ["sku-11"], "k": 30, "reasons": True}
+    reply = memory_service.ask("POST", "/v1/sessions/reasons/click", asked)
+    assert (reply.status, reply.code) == (400, "too_many_reasons")
+    assert click(memory_service, "reasons", "sku-12", k=20, reasons=True)["clicks"] == 401

@@ -59,7 +59,7 @@ class PlainSessions:
 
     @property
     def bytes(self) -> int:
-        """Of all sessions."""
+        """Bytes of all sessions."""
         return sum(session_bytes(name, clicks) for name, _, clicks in self.kept)
 
 

@@ -1,4 +1,4 @@
-"""A Redis that answers what no Redis would, and one that refuses: a 503, and a line in the log."""
+"""The store in Redis; wrong replies and refusals of Redis are a 503 and a line in the log."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ REPLIES = {
 
 
 async def asked(reply: bytes) -> tuple[int, str]:
-    """Status and code of what a click comes to at a store that replies so, whatever it is asked."""
+    """Return status and code of a click if Redis always sends this reply."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while b"LRANGE" not in (said := await reader.read(1 << 16)) and said:
@@ -89,7 +89,7 @@ def test_a_burst_waits_for_connections_and_reads_only_the_kept_clicks() -> None:
 
 
 def test_a_request_without_a_free_connection_fails_and_disconnects_no_other(caplog: pytest.LogCaptureFixture) -> None:
-    """A Redis that connects and then says nothing, and more clicks at once than a worker has connections."""
+    """Redis accepts connections and never replies; there are more clicks than a worker has connections."""
     connected: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -121,14 +121,14 @@ def test_whatever_it_replies_is_a_503_and_logged(reply: bytes, caplog: pytest.Lo
 
 
 class RedisWithPassword(Redis):
-    """One that asks for a password."""
+    """A Redis with a password."""
 
     options = ("--requirepass", "s3 cret!")
 
 
 @pytest.fixture
 def guarded_redis(tmp_path: Path) -> Iterator[Redis]:
-    """A running Redis that asks for a password."""
+    """A running Redis with a password."""
     if shutil.which("redis-server") is None:
         pytest.skip("redis-server is not installed (Debian: apt-get install redis-server)")
     server = RedisWithPassword(tmp_path)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-_PATIENCE = 60.0  # seconds until a page must be as it is waited for; machines are busy
+_PATIENCE = 60.0  # seconds to wait for a state of the page; machines are busy
 _KEYS = {"Enter": 13, "Escape": 27, "ArrowUp": 38, "ArrowDown": 40, "Tab": 9, "Home": 36, "End": 35}
 
 
 def find_browser() -> str | None:
-    """The browser's command; None where none is installed."""
+    """Return the browser's command; None if none is installed."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
@@ -47,7 +47,7 @@ class Browser:
             self.do(f"{domain}.enable")
 
     def do(self, method: str, **parameters: Any) -> Any:
-        """The result of a command of the protocol."""
+        """Run a command of the protocol; return its result."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         if self._session is not None:
@@ -76,13 +76,13 @@ class Browser:
         self.do("Page.navigate", url=address)
 
     def ask(self, expression: str) -> Any:
-        """The value of an expression of JavaScript on the page."""
+        """Return the value of a JavaScript expression on the page."""
         result = self.do("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
     def wait(self, expression: str) -> Any:
-        """The value of an expression, once it is true."""
+        """Wait until an expression is true; return its value."""
         until = time.monotonic() + _PATIENCE
         while not (value := self.ask(expression)):
             assert time.monotonic() < until, (expression, self.errors, self.ask("document.body.innerText"))
@@ -90,7 +90,7 @@ class Browser:
         return value
 
     def press(self, key: str, *, ctrl: bool = False) -> None:
-        """Press a key, and let go of it."""
+        """Press and release a key."""
         code = _KEYS.get(key, ord(key.upper()) if len(key) == 1 else 0)
         what = {"key": key, "windowsVirtualKeyCode": code, "modifiers": 2 if ctrl else 0}
         text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
@@ -98,12 +98,12 @@ class Browser:
         self.do("Input.dispatchKeyEvent", type="keyUp", **what)
 
     def type(self, text: str) -> None:
-        """Type a text where the focus is."""
+        """Type a text into the focused element."""
         for one in text:
             self.press(one)
 
     def shot(self, path: Path) -> None:
-        """A picture of the page."""
+        """Save a picture of the page."""
         path.write_bytes(base64.b64decode(self.do("Page.captureScreenshot", format="png")["data"]))
 
     def close(self) -> None:

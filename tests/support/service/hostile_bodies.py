@@ -1,4 +1,4 @@
-"""Bodies that are no good JSON, or JSON that is no good request; each is made from a random generator and its route."""
+"""Bodies that are invalid JSON or invalid requests, made from a random generator and a route."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def valid(rng: Random, path: str) -> dict[str, Any]:
-    """The fields of a good request for a route."""
+    """Return the fields of a good request for a route."""
 
     def session() -> list[Any]:
         return [f"sku-{rng.randrange(80)}" for _ in range(rng.randrange(6))]
@@ -37,7 +37,7 @@ _NUMBERS = (
 
 
 def numbers(rng: Random, path: str) -> bytes:
-    """Numbers that are huge, tiny or misspelt."""
+    """Huge, tiny and malformed numbers."""
     number = rng.choice(_NUMBERS)
     field, inner = ("sessions", f"[[{number}]]") if path.endswith("batch") else ("session", f"[{number}]")
     return rng.choice(
@@ -82,7 +82,7 @@ _BAD_UTF8 = (
 
 
 def not_utf8(rng: Random, path: str) -> bytes:
-    """Strings of bytes that are no UTF-8."""
+    """Strings that are not UTF-8."""
     bad = rng.choice(_BAD_UTF8) * rng.choice((1, 1, 300))
     start = b'{"sessions": [["' if path.endswith("batch") else b'{"session": ["'
     end = b'"]]}' if path.endswith("batch") else b'"]}'
@@ -96,14 +96,14 @@ def truncated(rng: Random, path: str) -> bytes:
 
 
 def duplicates(rng: Random, path: str) -> bytes:
-    """Fields that come twice and more."""
+    """Repeated fields."""
     field = "sessions" if path.endswith("batch") else "session"
     fields = [f'"{field}": []', '"k": 3', '"k": 7', f'"{field}": [["sku-1"]]', '"k": "x"', f'"{field}": 1']
     return f"{{{', '.join(rng.choices(fields, k=rng.choice((2, 6, 3000))))}}}".encode()
 
 
 def flipped(rng: Random, path: str) -> bytes:
-    """A request with a few bytes changed, added or gone."""
+    """A request with a few bytes changed, added or removed."""
     data = bytearray(json.dumps(valid(rng, path)).encode())
     for _ in range(rng.randrange(1, 6)):
         place = rng.randrange(len(data) + 1)

@@ -22,10 +22,10 @@ _JSON = "Content-Type: application/json\r\n"
 class Case:
     """What to send on one connection, and what may come back.
 
-    pieces: bytes, made as they are sent. whole: a complete request; where it is not, the client says that no more will
-    come, and the service may just close the connection. may_close: so it may all the same. refused: it must be an
-    error of the client's (4xx), 200 will not do. accepted: it must be 200. vanishes: the client is gone, with a reset,
-    as soon as it has sent. head_only: the answer has no body, whatever length it names.
+    pieces: bytes, made as they are sent. whole: whether it is a complete request; after an incomplete one, the
+    client half-closes, and the service may close the connection. may_close: it may close it after a complete one, too.
+    refused: the answer must be a 4xx. accepted: it must be 200. vanishes: the client closes with a reset once it has
+    sent. head_only: the answer has no body, whatever its length says.
     """
 
     number: int
@@ -40,20 +40,20 @@ class Case:
 
 
 def case(number: int) -> Case:
-    """The case of this number."""
+    """Return the case of this number."""
     rng = Random(number)
     kind = rng.choices(tuple(_KINDS), tuple(weight for _, weight in _KINDS.values()))[0]
     return _KINDS[kind][0](rng, number, kind)
 
 
 def request(body: bytes, path: str = "/v1/recommend", headers: str = _JSON, method: str = "POST") -> bytes:
-    """A whole HTTP/1.1 request."""
+    """Return a whole HTTP/1.1 request."""
     head = f"{method} {path} HTTP/1.1\r\nHost: shop\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
     return head.encode("latin-1") + body
 
 
 def _body(make: Callable[[Random, str], bytes], refused: bool) -> Callable[[Random, int, str], Case]:
-    """A maker of cases whose HTTP is fine and whose body is not. make(rng, path): the body."""
+    """Return a maker of cases with valid HTTP and an invalid body. make(rng, path): the body."""
 
     def made(rng: Random, number: int, kind: str) -> Case:
         path = rng.choice(_ROUTES)
@@ -80,7 +80,7 @@ def _odd_headers(rng: Random, number: int, kind: str) -> Case:
 
 
 def _big(rng: Random, number: int, kind: str) -> Case:
-    """A body of 100 MB, announced or in chunks."""
+    """A body of 100 MB, with a Content-Length or in chunks."""
     block = rng.choice((b"x", b"[", b" ", b'"sku-1",')) * (1 << 13)
     start = b"POST /v1/recommend HTTP/1.1\r\nHost: shop\r\n" + _JSON.encode()
     count = BIG // len(block)
@@ -128,7 +128,7 @@ _LENGTHS = (
 
 
 def _trailers(rng: Random, number: int, kind: str) -> Case:
-    """A good request in chunks with trailers: a few, which are no matter, or far too many."""
+    """A good request in chunks with trailers: a few, which are allowed, or far too many."""
     path = rng.choice(_ROUTES)
     body = json.dumps(hostile_bodies.valid(rng, path)).encode()
     start = f"POST {path} HTTP/1.1\r\nHost: shop\r\n{_JSON}Transfer-Encoding: chunked\r\n\r\n".encode()
@@ -144,7 +144,7 @@ def _trailers(rng: Random, number: int, kind: str) -> Case:
 
 
 def _upgrades(rng: Random, number: int, kind: str) -> Case:
-    """A good request that would have its connection be of another protocol, or a bad one."""
+    """A good or bad request that asks for an upgrade of the protocol."""
     path = rng.choice(_ROUTES)
     good = rng.random() < 0.7
     hidden = b"GET /metrics HTTP/1.1\r\nHost: shop\r\n\r\n"
@@ -226,7 +226,7 @@ def _no_http(rng: Random, number: int, kind: str) -> Case:
 
 
 def _vanishing(rng: Random, number: int, kind: str) -> Case:
-    """A client that goes away in the middle of its request, or right behind it."""
+    """A client that closes in the middle of its request, or right after it."""
     path = rng.choice(_ROUTES)
     data = request(json.dumps(hostile_bodies.valid(rng, path)).encode(), path)
     return Case(number, kind, [data[: rng.choice((0, 10, len(data) - 5, len(data)))]], whole=False, vanishes=True)
