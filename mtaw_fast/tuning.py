@@ -1,7 +1,7 @@
-"""A search over the few settings that matter, on the validation sessions, with Optuna.
+"""Search over the few settings that matter, on the validation sessions, with Optuna.
 
-Every trial is trained on a growing share of the latest training sessions and scored on the same held-out ones each
-time; one that is worse than the median of the earlier trials at the same share is given up there.
+Every trial is trained on growing shares of the latest training sessions and measured on the same validation sessions.
+A trial that is worse than the median of the earlier trials at the same share stops there.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 BY = "MRR@20"
 SHARES = (0.1, 0.3, 1.0)  # of the training sessions, the latest ones
-_UNPRUNED = 4  # trials that are finished whatever they score: the median needs some
-_LEAST_SESSIONS = 50  # of the smallest share
+_UNPRUNED = 4  # trials that always finish, for the median
+_FEWEST_SESSIONS = 50  # of the smallest share
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Where a setting is looked for. log: evenly by its logarithm."""
+    """The range of a setting. log: search evenly on a logarithmic scale."""
 
     low: float
     high: float
@@ -41,7 +41,7 @@ COMMON = {"lr": Range(5e-4, 8e-3, True), "gamma": Range(0, 6), "dropout": Range(
 WITH_MEMORY = {
     "recency": Range(0.02, 1, True),
     "ranker_lr": Range(2e-3, 2e-2, True),
-    "near_candidates": Range(40, 200, True),
+    "cooccurrence_candidates": Range(40, 200, True),
 }
 WITHOUT_MEMORY = {"spectral_share": Range(0.3, 1), "itl_gain": Range(10, 120, True)}
 
@@ -53,15 +53,15 @@ class Trial:
     Attributes
     ----------
     number : int
-        From 0 on; 0 is the settings as they were.
+        From 0; trial 0 has the given settings.
     settings : dict
-        What was tried.
+        The settings tried.
     metrics : dict of str to float
-        On the validation sessions, in percent, at the last share that was reached.
+        On the validation sessions, in percent, at the last share reached.
     share : float
-        That share of the training sessions.
+        The last share of the training sessions.
     state : {'complete', 'pruned', 'failed'}
-        Failed: its loss was not finite.
+        'failed' if its loss was not finite.
     """
 
     number: int
@@ -73,13 +73,13 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """What `tune` found.
+    """The result of `tune`.
 
     Attributes
     ----------
     config : Config
-        The best of the finished trials, by MRR@20. Where the rule of the softmax sampled in all of them
-        (`training.plan.plan`), `softmax` is 'sampled' and no longer 'auto'.
+        The best of the finished trials, by MRR@20. If the plan chose to sample (`training.plan.plan`), `softmax` is
+        'sampled' instead of 'auto'.
     best : Trial
         That trial.
     trials : list of Trial
@@ -91,7 +91,7 @@ class Tuned:
     trials: list[Trial] = field(default_factory=list)
 
     def assignments(self) -> list[str]:
-        """The best settings as `--set` takes them, and the softmax where that is settled."""
+        """Return the best settings as `--set` takes them, and the softmax if the plan chose it."""
         found = [f"{name}={value!r}" for name, value in self.best.settings.items()]
         return found if self.config.loss.softmax == "auto" else [*found, f"softmax={self.config.loss.softmax}"]
 
@@ -107,20 +107,20 @@ def tune(
     threads: int | None = None,
     progress: Callable[[Trial], object] | None = None,
 ) -> Tuned:
-    """Look for better settings on a data set's validation sessions; its test is never read.
+    """Search for better settings on a data set's validation sessions; the test is never read.
 
     Parameters
     ----------
     dataset : Dataset or path
-        What `prepare` made.
+        A data set of `prepare`.
     config : Config or str, default 'full'
-        Settings to begin with, or the name of a preset; they are the first trial.
+        Settings to start from, or the name of a preset; they are the first trial.
     trials : int, default 20
-        At most.
+        Largest number of trials.
     seconds : float, optional
-        After which no further trial begins.
+        No trial starts after so many.
     seed : int, default 0
-        Of the search; that of the trainings is the config's.
+        Of the search; the trainings use the seed of the config.
     device, threads
         As in `train`.
     progress : callable, optional
@@ -133,9 +133,9 @@ def tune(
     Raises
     ------
     UsageError
-        On a count of trials below 1, or a data set too small to be searched on.
+        If trials is below 1, or the data set is too small to search on.
     TrainingError
-        Where no trial could be trained.
+        If no trial could be trained.
     MissingPackageError
         Without the extras `tune` and `train`.
     """
@@ -148,9 +148,9 @@ def tune(
     base = preset(config) if isinstance(config, str) else config
     data = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
     fitted, _ = data.train.split_last(base.optimizer.validation_fraction)
-    if SHARES[0] * len(fitted) < _LEAST_SESSIONS:
+    if SHARES[0] * len(fitted) < _FEWEST_SESSIONS:
         raise UsageError(
-            f"tune: {data.name} has {len(fitted):,} sessions to train on, too few to search on; give a longer log"
+            f"tune: {data.name} has {len(fitted):,} sessions to train on, too few to search on; use a longer log"
         )
     plan = _planned(data, base, device, threads)
     space = COMMON | (WITH_MEMORY if base.memory.enabled else WITHOUT_MEMORY)
@@ -188,14 +188,14 @@ def tune(
     study.optimize(objective, n_trials=trials, timeout=seconds, catch=(TrainingError,))
     finished = [trial for trial in ended if trial.state == "complete"]
     if not finished:
-        raise TrainingError("tune: no trial could be trained to its end; lower lr or scale and search again")
+        raise TrainingError("tune: no trial finished its training; lower lr or scale and search again")
     best = max(finished, key=lambda trial: (trial.metrics[BY], -trial.number))
     base = plan.settle(base) if plan.samples_by_rule else base
     return Tuned(base.replace(**best.settings), best, ended)
 
 
 def _suggested(trial: Any, name: str, within: Range, base: Any) -> float | int:
-    """A value of a setting, of its kind; the range takes in the one to begin with."""
+    """Suggest a value of a setting; the range includes the starting value."""
     low, high = min(within.low, base), max(within.high, base)
     log = within.log and low > 0
     if isinstance(base, int):
@@ -204,10 +204,10 @@ def _suggested(trial: Any, name: str, within: Range, base: Any) -> float | int:
 
 
 def _planned(data: Dataset, config: Config, device: str, threads: int | None) -> Plan:
-    """The plan of the training that is searched for, which all trials take: their own might differ in the softmax."""
+    """Return the plan of the whole training. All trials use it, since their own might differ in the softmax."""
     from mtaw_fast.training.plan.estimate import plan_training
-    from mtaw_fast.training.plan.threads import Threads, training_threads
     from mtaw_fast.training.run import device_of, log_plan
+    from mtaw_fast.training.threads import Threads, training_threads
 
     with training_threads(Threads.of(threads)):
         plan = plan_training(data, config, device=device_of(device))
@@ -218,7 +218,7 @@ def _planned(data: Dataset, config: Config, device: str, threads: int | None) ->
 def _scored(
     data: Dataset, config: Config, share: float, device: str, threads: int | None, plan: Plan
 ) -> dict[str, float]:
-    """Metrics on the validation sessions of a training on the latest `share` of all others."""
+    """Train on the latest `share` of the other sessions; return the metrics on the validation sessions."""
     from mtaw_fast.training import train
 
     fitted, held_out = data.train.split_last(config.optimizer.validation_fraction)

@@ -1,4 +1,4 @@
-"""From a click log to an evaluated bundle in three calls; the commands of the same names make the same, to the bit."""
+"""From a click log to an evaluated bundle in three calls. The commands of the same names give the same bits."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import os
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,9 +23,8 @@ from mtaw_fast.errors import DataWarning, UsageError, require
 from mtaw_fast.evaluation import baselines as all_baselines
 from mtaw_fast.evaluation import protocol
 from mtaw_fast.evaluation.comparison import Evaluation
-from mtaw_fast.evaluation.protocol import Report
+from mtaw_fast.evaluation.protocol import Report, translated
 from mtaw_fast.evaluation.seen import same_training_part, warnings_of
-from mtaw_fast.evaluation.translated import translated
 from mtaw_fast.ranking.encoders import EncoderName
 from mtaw_fast.ranking.retrieval import IndexName
 from mtaw_fast.recommender import Recommender
@@ -51,62 +51,72 @@ def prepare(
     Parameters
     ----------
     source : path, URL or frame
-        Of 'clicks': a CSV, Parquet or JSON lines file, a folder of parts, a glob pattern, an s3://, gs:// or az:// URL,
-        or a frame of Polars, pandas or Arrow. Of the other formats a path.
+        For 'clicks': a CSV, Parquet or JSON lines file, a folder of parts, a glob pattern, a URL (s3://, gs://, az://),
+        or a frame of Polars, pandas or Arrow. For the other formats a path.
     folder : path
-        To write.
+        Data set folder to write.
     format : {'clicks', 'npz', 'pickle', 'retailrocket', 'tmall'}, default 'clicks'
-        What the source is.
+        Format of the source.
     name : str, optional
-        Of the data set; by default from the source.
+        Name of the data set; by default from the source.
     overwrite : bool, default False
-        Whether a data set that is there may be replaced.
+        Whether to replace an existing data set.
     progress : callable, optional
         Called as progress(what, done, total).
     **options
-        The fields of `data.readers.ClickOptions` (session, item, time, user, gap, dedupe, ..); of 'pickle' min_prefix.
+        For 'clicks' the fields of `data.readers.ClickOptions` (session, item, time, user, gap, dedupe, ..); for
+        'pickle' min_prefix.
 
     Returns
     -------
     Dataset
-        Mapped from the folder; `preparation["log"]` counts what the log held.
+        Mapped from the folder; `preparation["log"]` has counts of the log.
 
     Raises
     ------
     UsageError
-        On an unknown option or one out of range, or where the folder holds a data set.
+        If an option is unknown or out of range, or the folder has a data set.
     DataError
-        On anything that cannot be read.
+        If the source cannot be read.
 
     Warns
     -----
     DataWarning
-        Of what looks wrong in the log.
+        If something in the log looks wrong.
     """
-    from mtaw_fast.data import readers
-
     folder = Path(folder)
     refuse_existing_dataset(folder, overwrite)
-    click_options, min_prefix = None, None
-    if format == "clicks":
-        known = [field.name for field in dataclasses.fields(readers.ClickOptions)]
-        for option in options:
-            if option not in known:
-                raise UsageError(f"prepare: there is no option {option!r}; the options are {', '.join(known)}")
-        if "types" in options:
-            options["types"] = tuple(options["types"])
-        click_options = readers.ClickOptions(**options)
-    else:
-        min_prefix = options.pop("min_prefix", None)
-        if options:
-            raise UsageError(f"prepare: {next(iter(options))} goes with the format 'clicks' alone")
+    read = _clicks_reader(source, name, options) if format == "clicks" else _reader(format, source, name, options)
     _tell(progress, "reading", 0, _STEPS)
-    dataset = readers.read(format, source, options=click_options, min_prefix=min_prefix, name=name)
+    dataset = read()
     _tell(progress, "writing", 1, _STEPS)
     dataset.save(folder, overwrite)
     _tell(progress, "written", _STEPS, _STEPS)
     _warn(dataset.preparation.get("log", {}).get("warnings", ()))
     return Dataset.load(folder)
+
+
+def _clicks_reader(source: Any, name: str | None, options: dict[str, Any]) -> Callable[[], Dataset]:
+    """Return what reads a click log; raises UsageError on a wrong option."""
+    from mtaw_fast.data import readers
+
+    known = [field.name for field in dataclasses.fields(readers.ClickOptions)]
+    for option in options:
+        if option not in known:
+            raise UsageError(f"prepare: there is no option {option!r}; the options are {', '.join(known)}")
+    if "types" in options:
+        options["types"] = tuple(options["types"])
+    return partial(readers.read, "clicks", source, options=readers.ClickOptions(**options), name=name)
+
+
+def _reader(format: str, source: Any, name: str | None, options: dict[str, Any]) -> Callable[[], Dataset]:
+    """Return what reads a format other than a click log; raises UsageError on a wrong option."""
+    from mtaw_fast.data import readers
+
+    for option in options:
+        if option != "min_prefix":
+            raise UsageError(f"prepare: option {option} works only with the format 'clicks'")
+    return partial(readers.read, format, source, min_prefix=options.get("min_prefix"), name=name)
 
 
 def train(
@@ -134,37 +144,37 @@ def train(
     dataset : Dataset or path
         What `prepare` made.
     bundle : path
-        The folder to write; BUNDLE.training beside it keeps the run.
+        The folder to write; BUNDLE.training next to it has the run.
     config : Config or str, default 'full'
-        Settings, or the name of a preset; `Config.type_weights` weighs targets by the type of their event.
+        Settings, or the name of a preset.
     resume : bool, default False
-        Whether to go on with a training that was cut off.
+        Whether to continue an interrupted training.
     overwrite : bool, default False
         Whether to replace the bundle and any earlier run.
     refit : bool, default True
-        Whether to train on the validation sessions too in the end.
+        Whether to train on all sessions at the end, including the validation ones.
     device : str, default 'auto'
         'auto', 'cpu' or 'cuda'.
     threads : int, optional
-        Of the loss and the session memory; no result depends on it.
+        For the loss and the session memory; no result depends on it.
     encoder_threads : int, default 1
-        PyTorch's in a step; more rounds differently.
+        For PyTorch in a step; another number rounds differently.
     table_memory : float, optional
-        GB for building the session memory's tables, by default half of what is free: where one pass might take more,
-        they are built in ranges of items, with the same bits, and a line in the log `mtaw_fast` says so.
+        GB for building the session memory's tables, by default half of the free memory. If one pass may take more, they
+        are built in ranges of items, with the same bits, and the log `mtaw_fast` has a line about it.
     budget_minutes : float, default 90
-        What the training may take with the full softmax, by its first steps, before it samples the catalog
-        (`Config.softmax`, 'auto'); logs below 2 x 10^11 logits an epoch never do.
+        Longest training with the full softmax, estimated from its first steps; a longer one samples the catalog
+        (`loss.softmax`, 'auto'). Logs below 2 x 10^11 logits an epoch never sample.
     planned : callable, optional
-        Called with the plan (`training.plan.plan.Plan`: softmax, phases, seconds, memory) before anything is trained; by
+        Called with the plan (`training.plan.plan.Plan`: softmax, phases, seconds, memory) before the training; by
         default its lines go to the log `mtaw_fast`.
     progress : callable, optional
-        Called as progress(what, done, total) after every step: the phase and epoch, and sessions of the epoch.
+        Called as progress(what, done, total) after every step, with the phase and epoch and the sessions of the epoch.
     reporter : training.reporting.Reporter, optional
-        Beside `progress`, told of every phase, epoch and loss.
+        Receives every phase, epoch and loss, in addition to `progress`.
     group : training.group.Group, optional
-        Processes that torchrun started, this one of rank 0 among them; the others call `group.follow(dataset)`
-        meanwhile. `device` is then the group's. After a restart by torchrun the training goes on where it was.
+        Processes that torchrun started; this one has rank 0, the others call `group.follow(dataset)`. `device` is
+        ignored. After a restart by torchrun the training resumes.
 
     Returns
     -------
@@ -174,7 +184,7 @@ def train(
     Raises
     ------
     UsageError
-        Where a setting or the device makes no sense, or a bundle or run is in the way.
+        If a setting or the device does not work, or a bundle or run exists already.
     TrainingError
         On a loss that is not finite.
     MissingPackageError
@@ -184,20 +194,23 @@ def train(
     bundle = Path(bundle)
     settings = preset(config) if isinstance(config, str) else config
     if group is not None and not group.leads:
-        raise UsageError("train: this process is not rank 0 of its group; call group.follow(dataset) in its place")
-    if group is not None and group.goes_on(run_folder_of(bundle)):
-        resume = overwrite = True  # what is in the way is of this very training
+        raise UsageError("train: this process is not rank 0 of its group; call group.follow(dataset) instead")
+    if group is not None and group.resumes(run_folder_of(bundle)):
+        resume = overwrite = True  # the existing files are of this training
     refuse_existing_bundle(bundle, overwrite)
     data = _opened(dataset)
 
-    from mtaw_fast.training import train as trained_on
+    from mtaw_fast.training import train as train_model
     from mtaw_fast.training.reporting import Several
     from mtaw_fast.training.run_state import refuse_to_drop_finished
 
     run_folder = run_folder_of(bundle)
     if not (resume or overwrite):
         refuse_to_drop_finished(run_folder)
-    trained = trained_on(
+    reporters = [] if reporter is None else [reporter]
+    if progress is not None:
+        reporters.insert(0, _ProgressReporter(progress))
+    trained = train_model(
         data,
         settings,
         run_folder,
@@ -205,7 +218,7 @@ def train(
         overwrite=overwrite,
         refit=refit,
         device=device,
-        reporter=Several([*([] if progress is None else [_Told(progress)]), *([] if reporter is None else [reporter])]),
+        reporter=Several(reporters),
         threads=threads,
         encoder_threads=encoder_threads,
         table_memory=None if table_memory is None else round(table_memory * 1e9),
@@ -228,61 +241,59 @@ def evaluate(
     index: IndexName | str = "auto",
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Score a bundle on a data set's samples, through the path that serves.
+    """Measure a bundle on a data set's samples, through the path that serves.
 
     Parameters
     ----------
     bundle : Recommender, Bundle or path
-        What is scored.
+        What to measure.
     dataset : Dataset or path
-        Whose samples.
+        The data set.
     split : {'test', 'validation'}, default 'test'
-        Which of them; 'validation' is the bundle's own share of the last training sessions.
+        Which samples; 'validation' is the bundle's share of the last training sessions.
     unseen : {'leave-out', 'misses'}, default 'leave-out'
-        Of test targets on items that training never saw: leave them out, as the papers do, or count them as misses.
+        Test targets on items that training never saw: leave them out, as the papers do, or count them as misses.
     weights : mapping of str to float, or str, optional
-        What a sample counts by the type of its target, such as {'view': 1, 'purchase': 8} or 'view=1,purchase=8', in
-        weighted metrics beside the plain ones; types without one count 1.
+        Weights of samples by the type of their target, such as {'view': 1, 'purchase': 8} or 'view=1,purchase=8', for
+        weighted metrics in addition to the plain ones; types without one have 1.
     baselines : bool, default False
-        Whether to fit and score the baselines, too.
+        Whether to fit and measure the baselines too.
     encoder, index : str, default 'auto'
-        As in `Recommender.load`; of a bundle or path.
+        As in `Recommender.load`; for a bundle or path.
     progress : callable, optional
         Called as progress(what, done, total) with ranked samples.
 
     Returns
     -------
     Evaluation
-        `metrics` of it in percent; `str()` of it is a table.
+        Its `metrics` are in percent; `str()` of it is a table.
 
     Raises
     ------
     UsageError
-        Where the split has no sample, `unseen` does not go with it, or the weights not with the data set's types.
+        If the split has no sample, or `unseen` or the weights do not fit the split or the data set's types.
 
     Warns
     -----
     DataWarning
-        Where the bundle was trained on something else than this data set's training part or has learned from logs
-        since, with how much of the samples it knows; where it has seen the validation sessions.
+        If the bundle was trained on another training part, has learned from logs since (with the share of the samples
+        that it has seen), or has seen the validation sessions.
     """
     recommender = _recommender(bundle, encoder, index)
-    data, held = _opened(dataset), recommender.bundle
+    data, model = _opened(dataset), recommender.bundle
     if unseen not in ("leave-out", "misses"):
         raise UsageError(f"evaluate: unseen must be 'leave-out' or 'misses', not {unseen!r}")
     if split not in ("test", "validation"):
         raise UsageError(f"evaluate: split must be 'test' or 'validation', not {split!r}")
     if unseen == "misses" and split != "test":
-        raise UsageError(
-            "evaluate: validation sessions are of the training, which saw all their items; leave --unseen out"
-        )
+        raise UsageError("evaluate: training has seen all items of the validation sessions; leave --unseen out")
     if weights is not None and unseen == "misses":
         raise UsageError(
-            "evaluate: weights do not go with unseen='misses': nobody knows the types of those targets; leave one out"
+            "evaluate: weights do not work with unseen='misses', whose targets have no known types; leave one out"
         )
     fitted, samples = data.train, data.test
-    if split == "validation" or baselines:  # a test without baselines needs no second training session
-        known, held_out = data.train.split_last(held.config.optimizer.validation_fraction)
+    if split == "validation" or baselines:  # only these need at least two training sessions
+        known, held_out = data.train.split_last(model.config.optimizer.validation_fraction)
         remedy = ", or leave the baselines out" if split == "test" else ""
         check_prefixes(held_out.lengths, f"data set {_named(dataset, data)}: the validation prefixes", remedy)
     if split == "validation":
@@ -292,16 +303,14 @@ def evaluate(
     missed = data.unseen if data.unseen is not None else np.empty(0, np.int32)
     log = data.preparation.get("log") if split == "test" else None
     if unseen == "misses" and log is None:
-        raise UsageError(f"{_named(dataset, data)} does not say which targets training never saw; prepare it again")
+        raise UsageError(f"{_named(dataset, data)} has no list of targets that training never saw; prepare it again")
     counted = missed if unseen == "misses" else None
 
-    seen = split == "validation" and bool(held.metrics.get("refit", True))
-    told = (
-        ["this bundle was refit on the validation sessions; train with --no-refit to score it on them"] if seen else []
-    )
-    if split == "test":
-        told += warnings_of(held, data, samples)
-    rankable = translated(samples, data.ids, held.ids)
+    seen = split == "validation" and bool(model.metrics.get("refit", True))
+    lines = warnings_of(model, data, samples) if split == "test" else []
+    if seen:
+        lines.append("this bundle was refit on the validation sessions; train with --no-refit to measure on them")
+    rankable = translated(samples, data.ids, model.ids)
     counts = None if weights is None else _sample_weights(weights, data, samples)
     common: dict[str, Any] = {"unseen": counted, "type_names": data.type_names, "weights": counts}
     report = protocol.evaluate(recommender, rankable, progress=_named_progress(progress, "model"), **common)
@@ -310,7 +319,7 @@ def evaluate(
         fitting = all_baselines.fit_baselines(fitted, known, held_out, data.min_prefix, data.n_items)
         for name, ranker in fitting.items():
             others[name] = protocol.evaluate(ranker, samples, progress=_named_progress(progress, name), **common)
-    _warn(told)
+    _warn(lines)
     return Evaluation(
         report=report,
         baselines=others,
@@ -319,21 +328,21 @@ def evaluate(
         encoder=recommender.encoder.name,
         index=recommender.index.name,
         seen_in_training=seen,
-        same_training_part=same_training_part(held, data),
+        same_training_part=same_training_part(model, data),
         unseen_share=_unseen_share(log),
         unseen_targets=len(missed) if log is not None else 0,
-        warnings=told,
+        warnings=lines,
         weights={} if weights is None else parsed(weights, _WEIGHTS),
     )
 
 
 def run_folder_of(bundle: Path) -> Path:
-    """Where the training of a bundle keeps its run."""
+    """Return the run folder of a bundle's training."""
     target = bundle.resolve()  # '.' has no name of its own
     return target.with_name(target.name + ".training")
 
 
-class _Told:
+class _ProgressReporter:
     """A training Reporter that calls progress(what, done, total)."""
 
     def __init__(self, progress: Progress) -> None:
@@ -370,7 +379,7 @@ def _named(given: Dataset | Folder, dataset: Dataset) -> str:
 
 
 def _sample_weights(weights: TypeWeights, data: Dataset, samples: Samples) -> np.ndarray:
-    """float32[S]: what the samples count by the types of their targets; UsageError where none does."""
+    """float32[S]: weights of the samples by the types of their targets; raises UsageError if all are 0."""
     by_type = by_code(weights, data.type_names, _WEIGHTS)
     if by_type is None:
         return np.ones(len(samples), dtype=np.float32)
@@ -380,7 +389,7 @@ def _sample_weights(weights: TypeWeights, data: Dataset, samples: Samples) -> np
         )
     counts = by_type[samples.target_types]
     if not counts.any():
-        raise UsageError(f"{_WEIGHTS}: no sample counts; give a type that occurs among the targets one over 0")
+        raise UsageError(f"{_WEIGHTS}: all samples have the weight 0; give a type of the targets a weight above 0")
     return counts
 
 

@@ -18,7 +18,7 @@ from mtaw_fast.cli import main
 from mtaw_fast.config import Config, preset
 from mtaw_fast.data.synthetic import generate
 from mtaw_fast.errors import MissingPackageError, TrainingError, UsageError
-from mtaw_fast.errors.install_command import install_command
+from mtaw_fast.errors.install import install_command
 from mtaw_fast.training.plan import estimate as planning
 from mtaw_fast.training.plan.plan import Plan
 from mtaw_fast.tuning import BY, COMMON, SHARES, WITH_MEMORY, WITHOUT_MEMORY, Trial, tune
@@ -57,7 +57,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
 
 @pytest.mark.parametrize("memory", [False, True])
 def test_every_share_is_scored_on_the_same_sessions(dataset: Dataset, asked: list[Asked], memory: bool) -> None:
-    config = dataclasses.replace(SMALL, memory=memory)
+    config = SMALL.replace(enabled=memory)
     fitted, held_out = dataset.train.split_last(config.optimizer.validation_fraction)
     found = tune(dataset, config, trials=1)
     assert len(asked) == len(SHARES)
@@ -98,7 +98,7 @@ def test_one_plan_holds_for_all_trials(
 ) -> None:
     real, made = planning.plan_training, []
     monkeypatch.setattr(planning, "plan_training", lambda *a, **k: made.append(real(*a, **k)) or made[-1])
-    found = tune(dataset, dataclasses.replace(SMALL, softmax="sampled"), trials=5)
+    found = tune(dataset, SMALL.replace(softmax="sampled"), trials=5)
     assert len(made) == 1
     assert {id(one.plan) for one in asked} == {id(made[0])}
     assert made[0].softmax == "sampled"
@@ -114,12 +114,12 @@ def test_one_plan_holds_for_all_trials(
 
 
 def test_settings_outside_the_ranges_are_kept_as_the_first_trial(dataset: Dataset, asked: list[Asked]) -> None:
-    found = tune(dataset, dataclasses.replace(SMALL, lr=0.05), trials=1)
+    found = tune(dataset, SMALL.replace(lr=0.05), trials=1)
     assert found.best.settings["lr"] == 0.05
 
 
 def test_settings_are_searched_by_their_kind_and_0_has_no_logarithm(dataset: Dataset, asked: list[Asked]) -> None:
-    whole = dataclasses.replace(SMALL, gamma=2, dropout=0, itl_gain=0.0)
+    whole = SMALL.replace(gamma=2, dropout=0, itl_gain=0.0)
     found = tune(dataset, whole, trials=6)
     assert any(trial.settings["gamma"] % 1 for trial in found.trials)
     assert any(trial.settings["dropout"] % 1 for trial in found.trials)
@@ -132,7 +132,7 @@ def test_what_the_rule_sampled_stays_sampled(
     monkeypatch.setattr(planning, "plan_training", lambda *_, **__: by_rule)
     monkeypatch.setattr("mtaw_fast.training.run.log_plan", lambda _: None)
     found = tune(dataset, SMALL, trials=1)
-    assert found.config == dataclasses.replace(SMALL, softmax="sampled")
+    assert found.config == SMALL.replace(softmax="sampled")
     assert found.assignments()[-1] == "softmax=sampled"
 
 
@@ -145,7 +145,7 @@ def test_misuse_is_refused(dataset: Dataset, asked: list[Asked]) -> None:
     with pytest.raises(UsageError, match="too few to search on"):
         tune(few, SMALL, trials=1)
     with pytest.raises(TrainingError, match="no trial could be trained"):
-        tune(dataset, dataclasses.replace(SMALL, gamma=5.9), trials=1)
+        tune(dataset, SMALL.replace(gamma=5.9), trials=1)
     assert len(asked) == 1
 
 
@@ -176,7 +176,7 @@ def test_the_command_tells_all_as_json(
     found = json.loads(captured.out)
     assert [trial["number"] for trial in found["trials"]] == [0, 1, 2]
     assert found["best"] in found["trials"]
-    assert "--preset full --set d=8 --set lr=" in found["command"]
+    assert "--preset full --set embedding_dim=8 --set lr=" in found["command"]
     assert captured.err == ""
 
 

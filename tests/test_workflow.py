@@ -27,7 +27,7 @@ from tests.cli.test_cli import TINY, write_log
 from tests.support.random_bundle import contents
 
 CONFIG = preset("full").override([text for text in TINY if "=" in text]).override(["epochs=1"])
-FEW = pytest.warns(DataWarning, match="too few to learn from")  # every set here
+FEW = pytest.warns(DataWarning, match="too few: a useful model")  # every set here
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +110,7 @@ def test_a_training_whose_bundle_was_not_written_is_not_dropped(
         train(made.dataset, tmp_path / "bundle", CONFIG)
     monkeypatch.undo()
     with pytest.raises(
-        UsageError, match=r"holds a finished training whose bundle is not there; write it with --resume"
+        UsageError, match=r"has a finished training whose bundle is missing; write it with --resume"
     ):
         train(made.dataset, tmp_path / "bundle", CONFIG)
     began: list[tuple[str, int, int]] = []
@@ -134,7 +134,7 @@ def test_a_training_killed_while_its_bundle_is_written_is_not_dropped(
         train(made.dataset, tmp_path / "bundle", CONFIG)
     monkeypatch.undo()
     before = contents(tmp_path / "bundle.training")
-    with pytest.raises(UsageError, match="holds a finished training whose bundle is not there; write it with --resume"):
+    with pytest.raises(UsageError, match="has a finished training whose bundle is missing; write it with --resume"):
         train(made.dataset, tmp_path / "bundle", CONFIG)
     assert contents(tmp_path / "bundle.training") == before
     train(made.dataset, tmp_path / "bundle", CONFIG, resume=True)
@@ -142,7 +142,7 @@ def test_a_training_killed_while_its_bundle_is_written_is_not_dropped(
     assert not (tmp_path / "bundle/.weights.safetensors.draft").exists()
 
 
-def test_prefixes_of_a_robot_are_made_where_they_are_ranked_alone(
+def test_prefixes_of_a_bot_are_made_where_they_are_ranked_alone(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A last training session of thousands of clicks has millions in its prefixes: a test does not look at them."""
@@ -156,8 +156,8 @@ def test_prefixes_of_a_robot_are_made_where_they_are_ranked_alone(
     for call, remedy in (
         (lambda: evaluate(made.bundle, data, split="validation"), "$"),
         (lambda: evaluate(made.bundle, data, baselines=True), ", or leave the baselines out$"),
-        (lambda: train(data, tmp_path / "b", CONFIG), ", or hold out less than --set validation=0.1$"),
-        (lambda: plan_training(data, CONFIG), ", or hold out less than --set validation=0.1$"),
+        (lambda: train(data, tmp_path / "b", CONFIG), ", or hold out less than --set validation_fraction=0.1$"),
+        (lambda: plan_training(data, CONFIG), ", or hold out less than --set validation_fraction=0.1$"),
     ):
         monkeypatch.setattr("mtaw_fast.training.run._Run._search", lambda *_: pytest.fail("it trained"), raising=False)
         with pytest.raises(DataError, match=refused + remedy):
@@ -198,7 +198,7 @@ def test_a_leak_is_told(made: Made, tmp_path: Path, capsys: pytest.CaptureFixtur
     """A set with a longer test: its test sessions are among what the bundle was trained on."""
     with FEW:
         longer = prepare(made.folder / "clicks.csv", tmp_path / "longer", test_days=5)
-    with pytest.warns(DataWarning, match="not trained on the training part of clicks .* these metrics are of a leak"):
+    with pytest.warns(DataWarning, match="not trained on the training part of clicks .* these metrics show a leak"):
         found = evaluate(made.bundle, longer)
     assert found.same_training_part is False
     seen = seen_targets(made.bundle, longer, longer.test)
@@ -242,7 +242,7 @@ def test_a_test_of_the_same_training_part_may_differ(made: Made) -> None:
 def test_logs_that_update_took_in_are_told(made: Made, tmp_path: Path) -> None:
     shutil.copytree(made.folder / "bundle", tmp_path / "bundle")
     assert main(["update", f"{tmp_path}/bundle", f"{made.folder}/clicks.csv", "--json"]) == 0
-    with pytest.warns(DataWarning, match="has learned .* sessions from logs since.* these metrics are of a leak"):
+    with pytest.warns(DataWarning, match="has learned .* sessions from logs since.* these metrics show a leak"):
         found = evaluate(tmp_path / "bundle", made.dataset)
     assert found.same_training_part
     seen = seen_targets(Bundle.load(tmp_path / "bundle"), made.dataset, made.dataset.test)
@@ -345,7 +345,7 @@ def test_weighted_metrics_are_the_weighted_mean_of_those_by_type(made: Made) -> 
         (lambda made, tmp: train(made.dataset, made.folder / "bundle", Config()), "overwrite=True"),
         (lambda made, tmp: train(made.dataset, tmp / "b", Config.of(type_weights="buy=2")), "have no types"),
         (lambda made, tmp: evaluate(made.bundle, made.dataset, weights="buy=2"), "have no types"),
-        (lambda made, tmp: evaluate(made.bundle, made.dataset, weights="x=1", unseen="misses"), "do not go with"),
+        (lambda made, tmp: evaluate(made.bundle, made.dataset, weights="x=1", unseen="misses"), "do not work with"),
         (lambda made, tmp: evaluate(made.bundle, made.dataset, split="future"), "split must be"),
         (lambda made, tmp: evaluate(made.bundle, made.dataset, unseen="hits"), "unseen must be"),
         (lambda made, tmp: evaluate(made.bundle, made.dataset, split="validation", unseen="misses"), "leave --unseen"),

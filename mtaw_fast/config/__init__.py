@@ -1,14 +1,15 @@
-"""All settings of a model and its training: a frozen dataclass of five groups, presets and `key=value` overrides."""
+"""All settings of a model and its training: a dataclass of five groups, presets and `key=value` overrides."""
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mtaw_fast.config.former_names import from_former
+from mtaw_fast.config.former_names import FORMER_NAMES, from_former
 from mtaw_fast.config.groups import (
     GROUPS,
     ComputeDtype,
@@ -40,8 +41,8 @@ __all__ = [
 class Config:
     """Settings of one training. The defaults are the preset `paper`.
 
-    Every setting has a name of its own, whatever its group: `Config.of(gamma=6.0)` and `--set gamma=6` need no group,
-    and `--set loss.gamma=6` says the same.
+    The name of a setting is unique over all groups, so `Config.of(gamma=6.0)` and `--set gamma=6` need no group;
+    `--set loss.gamma=6` is the same.
 
     Parameters
     ----------
@@ -50,7 +51,7 @@ class Config:
     loss : LossConfig
         The adaptive-weight loss.
     optimizer : OptimizerConfig
-        The optimizer, and the course of the training: epochs, patience, validation_fraction and seed.
+        The optimizer and the training: epochs, patience, validation_fraction and seed.
     memory : MemoryConfig
         The session memory; `memory.enabled` switches it on.
     ranker : RankerConfig
@@ -71,17 +72,17 @@ class Config:
 
     @classmethod
     def of(cls, **settings: Any) -> Config:
-        """The defaults with some settings changed, by their names without a group.
+        """Return the defaults with some settings changed, by their names without a group.
 
         Raises
         ------
         UsageError
-            Where there is no such setting, or a value is out of range or of the wrong type.
+            If a setting does not exist, or a value is out of range or of the wrong type.
         """
         return cls().replace(**settings)
 
     def replace(self, **settings: Any) -> Config:
-        """This configuration with some settings changed; arguments and errors as for `of`."""
+        """Return this configuration with some settings changed; arguments and errors as of `of`."""
         by_group: dict[str, dict[str, Any]] = {}
         for name, value in settings.items():
             by_group.setdefault(_group_of(name), {})[name] = value
@@ -89,16 +90,16 @@ class Config:
         return dataclasses.replace(self, **groups)
 
     def settings(self) -> dict[str, Any]:
-        """All settings by their names without a group, as plain JSON values."""
+        """Return all settings by their names without a group, as plain JSON values."""
         return {name: value for group in self.as_dict().values() for name, value in group.items()}
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
-        """The settings by group and name, as plain JSON values."""
+        """Return the settings by group and name, as plain JSON values."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Config:
-        """The inverse of `as_dict`. It also reads the flat names of bundles of format 1 and 2.
+        """Read what `as_dict` returns, or the flat names of bundles of format 1 and 2.
 
         Raises
         ------
@@ -115,7 +116,7 @@ class Config:
         return cls().replace(**{name: _typed(name, value) for name, value in flat.items()})
 
     def override(self, assignments: Iterable[str]) -> Config:
-        """Apply `key=value` or `group.key=value` texts, later ones winning; raises UsageError naming the bad one."""
+        """Apply `key=value` or `group.key=value` texts; a later one wins. Raises UsageError naming the wrong one."""
         changes = {}
         for assignment in assignments:
             name, equals, text = assignment.partition("=")
@@ -133,13 +134,14 @@ _TYPES = {name: type(getattr(GROUPS[group](), name)) for name, group in _GROUP_O
 
 def _group_of(name: str) -> str:
     if name not in _GROUP_OF:
-        known = "; ".join(f"{group}: {', '.join(names)}" for group, names in _NAMES.items())
-        raise UsageError(f"there is no setting {shown(name)}; the settings are {known}")
+        near = [FORMER_NAMES[name]] if name in FORMER_NAMES else difflib.get_close_matches(name, _GROUP_OF, 1)
+        hint = f"did you mean {near[0]}?" if near else "'mtaw-fast train --help' lists them"
+        raise UsageError(f"there is no setting {shown(name)}; {hint}")
     return _GROUP_OF[name]
 
 
 def _checked_name(name: str) -> str:
-    """The name without its group; raises UsageError where the group does not have it."""
+    """Return the name without its group; raises UsageError if the group does not have it."""
     group, dot, bare = name.partition(".")
     if not dot:
         return name
@@ -176,7 +178,7 @@ PRESETS: Mapping[str, Config] = {
         enabled=True, targets="new", epochs=2, spectral_share=1.0, itl_gain=20.0, iel_gain=2.0, recent_weight=2.0
     ),
     "paper": Config(),
-    # As the paper's text has it; scale, dropout and clipping, which it leaves open, by validation (docs/results.md).
+    # As in the paper's text; it leaves out scale, dropout and clipping, which validation chose (docs/results.md).
     "paper-literal": Config.of(
         max_positions=50,
         init="uniform",
@@ -193,7 +195,7 @@ DEFAULT_PRESET = "full"
 
 
 def preset(name: str) -> Config:
-    """The named preset; raises UsageError where there is none."""
+    """Return the named preset; raises UsageError if there is none."""
     if name not in PRESETS:
         raise UsageError(f"there is no preset {name!r}; choose one of {', '.join(PRESETS)}")
     return PRESETS[name]

@@ -60,7 +60,7 @@ FORMER_NAMES: Mapping[str, str] = {
 
 
 def from_former(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by their present names; a name that is not a former one stays."""
+    """Return settings by their present names; other names stay."""
     found = {FORMER_NAMES.get(name, name): value for name, value in values.items()}
     if found.get("train_step") == "graph":
         found["train_step"] = "cuda-graph"
@@ -68,7 +68,7 @@ def from_former(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_former(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `from_former`, in the former order; settings that came later keep their names, at the end."""
+    """Return settings by their former names and order; newer settings keep their names, at the end."""
     found = {former: values[name] for former, name in FORMER_NAMES.items() if name in values}
     if found.get("step") == "cuda-graph":
         found["step"] = "graph"

@@ -14,8 +14,8 @@ from mtaw_fast.errors import UsageError, shown
 
 _HALF_LIVES = re.compile(r"[0-9.]+[smhd](,[0-9.]+[smhd]){6}")
 _LARGEST_INT = 2**31 - 1
-_MOST_DIMENSIONS = 1 << 14  # of the exact scan's vectors
-_MOST_CANDIDATES = 1 << 16  # of a memory query
+_MOST_DIMENSIONS = 1 << 14  # limit of the native index
+_MOST_CANDIDATES = 1 << 16  # limit of a memory query
 
 Init = Literal["structured", "uniform"]
 Schedule = Literal["cosine", "constant"]
@@ -27,7 +27,7 @@ Softmax = Literal["auto", "full", "sampled"]
 
 
 class Group:
-    """A group of settings: a frozen dataclass that checks types and ranges when it is made."""
+    """A group of settings: a frozen dataclass that checks types and ranges on creation."""
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # of the dataclasses below
@@ -35,21 +35,21 @@ class Group:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check_type(field.name, getattr(self, field.name), str(field.type), self.CHOICES)
-        for name, fine in self.ranges().items():
-            if not fine:
+        for name, valid in self.ranges().items():
+            if not valid:
                 given = shown(getattr(self, name))
                 raise UsageError(f"setting {name}={given} is out of range; see 'mtaw-fast train --help'")
         for name, choices in self.CHOICES.items():
             if getattr(self, name) not in choices:
-                raise UsageError(f"setting {name}={shown(getattr(self, name))} is none of {', '.join(choices)}")
+                raise UsageError(f"setting {name}={shown(getattr(self, name))} is not one of {', '.join(choices)}")
 
     def ranges(self) -> dict[str, bool]:
-        """Whether each setting that has a range lies in it."""
+        """Whether each setting that has a range is in it."""
         return {}
 
 
 def _check_type(name: str, value: Any, kind: str, choices: Mapping[str, tuple[str, ...]]) -> None:
-    """Raise UsageError where a value is not of the declared type; an int is accepted for a float."""
+    """Raise UsageError if a value is not of the declared type; an int is accepted for a float."""
     kinds = {"bool": (bool,), "int": (int,), "float": (float, int)}.get(kind, (str,))
     if type(value) not in kinds:
         raise UsageError(f"setting {name} must be {'str' if name in choices else kind}, not {shown(value)}")
@@ -82,15 +82,15 @@ class ModelConfig(Group):
     iel_gain : float, default 6
         The same for interest enhancing (IEL).
     recent_weight : float, default 0
-        Starting weight of the last clicks' own items in the query, o_t + recent_weight * r_t (`model.recent_clicks`).
-        The weight is learned. 0 gives the paper's o_t.
+        Starting weight of the last clicks' own items in the query, o_t + recent_weight * r_t
+        (`model.mtaw.recent_clicks`). The weight is learned. 0 gives the paper's o_t.
     recent_decay : float, default 0.5
         Starting weight of a click in r_t relative to the click after it. It is learned.
 
     Raises
     ------
     UsageError
-        Where a value is out of range or not one of the choices. The same holds for the other groups.
+        If a value is out of range or not one of the choices. The same applies to the other groups.
     """
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"init": get_args(Init)}
@@ -139,17 +139,17 @@ class LossConfig(Group):
         Weights of targets by the type of their event, such as 'view=1,cart=3,purchase=8'. They apply to the loss of
         the encoder, the fit of the ranker and the metrics on validation. Types without a weight count 1.
     loss_backend : {'auto', 'reference', 'chunked', 'native', 'triton'}, default 'auto'
-        Implementation of the loss; auto takes the fastest that can run.
+        Implementation of the loss; auto takes the fastest one that runs.
     softmax : {'auto', 'full', 'sampled'}, default 'auto'
         Whether the loss sums over the whole catalog in every step or over a sample (`training.steps.sampled_loss`).
-        auto samples where the plan says that the whole catalog does not fit (`training.plan`).
+        auto samples if the plan says that the whole catalog does not fit (`training.plan`).
     negative_samples : int, default 4096
         For softmax='sampled': items drawn in a step, in addition to those that are always in the sum.
     cooccurrence_negatives : int, default 4
         For softmax='sampled': clicks drawn on each item of the batch. The items next to these clicks are always in the
         sum, like the items of the batch. 0: only the items of the batch.
     compute_dtype : {'auto', 'float32', 'bfloat16'}, default 'auto'
-        Of the matrix products of the loss; auto takes bfloat16 where the CPU has bf16 instructions.
+        Of the matrix products of the loss; auto takes bfloat16 if the hardware has it.
     """
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -173,11 +173,11 @@ class LossConfig(Group):
         Group.__post_init__(self)
         if self.negative_term and self.loss_backend == "chunked":
             raise UsageError(
-                "setting negative_term=true: loss_backend=chunked does not have this term; take auto, native, triton "
-                "or reference"
+                "setting negative_term=true: loss_backend=chunked does not have this term; choose auto, native, "
+                "triton or reference"
             )
         if self.negative_term and self.softmax == "sampled":
-            raise UsageError("setting softmax=sampled has no term over the other items; leave negative_term out")
+            raise UsageError("setting softmax=sampled does not support negative_term=true; leave one out")
         if self.softmax == "sampled" and self.loss_backend != "auto":
             raise UsageError(
                 f"setting softmax=sampled: loss_backend={self.loss_backend} computes the whole catalog; leave one out"
@@ -212,7 +212,7 @@ class OptimizerConfig(Group):
     clip_norm : float, default 5
         Largest norm of the gradient; 0 does not clip.
     train_step : {'auto', 'eager', 'cuda-graph'}, default 'auto'
-        Whether a step runs operation by operation or as captured CUDA graphs; auto takes graphs where they run.
+        Whether a step runs operation by operation or as captured CUDA graphs; auto takes graphs if they run.
     epochs : int, default 3
         Largest number of epochs.
     patience : int, default 2
@@ -220,7 +220,7 @@ class OptimizerConfig(Group):
     validation_fraction : float, default 0.02
         Share of the last sessions that is held out for validation.
     seed : int, default 0
-        Of everything random.
+        Of all random numbers.
     """
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -278,7 +278,7 @@ class MemoryConfig(Group):
     dense_candidates : int, default 50
         Candidates of the encoder; 0 ranks without the encoder.
     trends : bool, default True
-        Whether to use the time of the clicks, where the data set has times (`mtaw_fast.memory.trends`).
+        Whether to use the times of the clicks, if the data set has them (`mtaw_fast.memory.trends`).
     half_lives : str, default '1m,5m,15m,1h,4h,24h,168h'
         Seven rising times after which a click counts half: s, m, h or d.
     trend_candidates : int, default 140
@@ -321,17 +321,17 @@ class RankerConfig(Group):
     ranker_fraction : float, default 0.25
         Share of the last sessions that the ranker is fitted on.
     ranker_epochs : int, default 4
-        Passes of the fit; twice as many where the ranker reads times.
+        Passes of the fit; twice as many if the ranker reads times.
     ranker_lr : float, default 0.006
         Learning rate of the fit.
     ranker_samples : int, default 150000
-        Largest number of samples of the fit. Of more, this many are taken, evenly spread.
+        Largest number of samples of the fit. Of more, this many are used, evenly spread.
     prequential : bool, default True
         Whether the ranker's sessions are learned while the fit goes through them, as in online serving.
     prequential_chunk : int, default 256
         Largest number of clicks that the ranker ranks before it learns them.
     prequential_seconds : float, default 60
-        The same in seconds of the log, where the data set has times.
+        The same in seconds of the log, if the data set has times.
     excluded_features : str, default none
         Features that the ranker does not use, separated by commas.
     """
@@ -354,8 +354,9 @@ class RankerConfig(Group):
             features = feature_names()
             for name in names:
                 if name not in features:
+                    known = ", ".join(features)
                     raise UsageError(
-                        f"setting excluded_features: there is no feature {shown(name)}; take from {', '.join(features)}"
+                        f"setting excluded_features: there is no feature {shown(name)}; choose from {known}"
                     )
 
     def ranges(self) -> dict[str, bool]:

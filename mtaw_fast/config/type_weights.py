@@ -1,4 +1,4 @@
-"""What a target counts by the type of its event, such as view=1,cart=3,purchase=8.
+"""The weight of a target by the type of its event, such as view=1,cart=3,purchase=8.
 
 Axes: K types.
 """
@@ -18,19 +18,19 @@ _LEAST, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max
 
 
 def parsed(weights: TypeWeights, where: str = "weights") -> dict[str, float]:
-    """The weights by name of the type.
+    """Return the weights by name of the type.
 
     Parameters
     ----------
     weights : mapping of str to float, or str
-        As text 'view=1,cart=3'; empty: none.
+        Such as 'view=1,cart=3'; empty for none.
     where : str
-        What an error names.
+        Names the setting in an error.
 
     Raises
     ------
     UsageError
-        Where it is no such list, or a weight is negative, no number, or too large or small for float32.
+        If the text has another form, or a weight is negative, not a number, or not a float32.
     """
     pairs = weights.items() if isinstance(weights, Mapping) else _split(weights, where)
     found: dict[str, float] = {}
@@ -40,9 +40,11 @@ def parsed(weights: TypeWeights, where: str = "weights") -> dict[str, float]:
         except (TypeError, ValueError):
             number = math.nan
         if not math.isfinite(number) or number < 0:
-            raise UsageError(f"{where}: the weight of {name!r} must be a number from 0 on, not {shown(value)}")
+            raise UsageError(f"{where}: the weight of {name!r} must be a number of at least 0, not {shown(value)}")
         if number and not _LEAST <= number <= _MOST:
-            raise UsageError(f"{where}: the weight of {name!r}, {number:g}, is no float32; only the ratios count")
+            raise UsageError(
+                f"{where}: the weight of {name!r}, {number:g}, does not fit float32; only the ratios matter"
+            )
         if name in found:
             raise UsageError(f"{where}: the type {name!r} has two weights; give one")
         found[name] = number
@@ -52,29 +54,29 @@ def parsed(weights: TypeWeights, where: str = "weights") -> dict[str, float]:
 def _split(text: str, where: str) -> list[tuple[str, str]]:
     pairs = []
     for part in text.split(",") if text.strip() else []:
-        name, equals, value = part.rpartition("=")  # a type's name may hold one
+        name, equals, value = part.rpartition("=")  # a type's name may have one
         if not equals or not name.strip():
-            raise UsageError(f"{where}: {shown(part)} is no weight; write them as view=1,cart=3,purchase=8")
+            raise UsageError(f"{where}: {shown(part)} is not a weight; write them as view=1,cart=3,purchase=8")
         pairs.append((name.strip(), value.strip()))
     return pairs
 
 
 def by_code(weights: TypeWeights, type_names: Sequence[str], where: str = "weights") -> np.ndarray | None:
-    """The weights by the types' codes: float32[K], 1 for a type that has none; None where all are 1.
+    """Return the weights by the types' codes: float32[K], 1 for a type without one; None if all are 1.
 
     Parameters
     ----------
     weights : mapping of str to float, or str
         See `parsed`.
     type_names : sequence of str
-        What the codes stand for: those of the data set.
+        The types of the data set, in the order of their codes.
     where : str
-        What an error names.
+        Names the setting in an error.
 
     Raises
     ------
     UsageError
-        Where a type is unknown, or no type counts.
+        If a type is unknown, or all weights are 0.
     """
     known = parsed(weights, where)
     if not known:
@@ -88,5 +90,5 @@ def by_code(weights: TypeWeights, type_names: Sequence[str], where: str = "weigh
             )
     codes = np.array([known.get(name, 1.0) for name in type_names], dtype=np.float32)
     if not codes.any():
-        raise UsageError(f"{where}: every type of the data set has the weight 0, so that no target counts")
+        raise UsageError(f"{where}: every type of the data set has the weight 0; give one a weight above 0")
     return None if (codes == 1).all() else codes

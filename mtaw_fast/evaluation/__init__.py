@@ -1,4 +1,4 @@
-"""Evaluation of anything that ranks: protocol and metrics, and rankings that need no training to compare with."""
+"""Evaluation of anything that ranks: protocol, metrics and baselines."""
 
 from mtaw_fast.evaluation.protocol import Evaluated, Progress, Report, evaluate, ranks_of, report_of
 

@@ -1,8 +1,7 @@
-"""Baselines without training: what every learned model has to beat.
+"""Baselines without training.
 
-Each is an `evaluation.Evaluated` made by `fit(sessions, n_items)`. Popularity and co-occurrence rank
-the whole catalog; OwnRecent and OwnFrequent list the session's own items and nothing else, as their
-published figures do.
+Each is an `evaluation.Evaluated` made by `fit(sessions, n_items)`. Popularity and co-occurrence rank the whole catalog;
+OwnRecent and OwnFrequent list only the session's own items, as for their published figures.
 
 Axes: B sessions, N items.
 """
@@ -16,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mtaw_fast.data.padding import padded_to
-from mtaw_fast.data.ragged_lists import merge, top_k
+from mtaw_fast.data.ranked_lists import merge, padded_to, top_k
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.evaluation.cooccurrence import CoOccurrence
 from mtaw_fast.evaluation.metrics import gains_of, means_of
@@ -26,9 +24,9 @@ from mtaw_fast.evaluation.protocol import Evaluated, Progress, ranks_of
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Popularity:
-    """All items by falling click count, the same for every session; scores are the counts.
+    """All items by falling click count, for every session; scores are the counts.
 
-    ids int32[N], counts float32[N], both in that order; ties go to the lower id.
+    ids int32[N], counts float32[N], both in that order; the lower id comes first in a tie.
     """
 
     ids: np.ndarray
@@ -54,8 +52,8 @@ class OwnRecent:
     n_items: int
 
     @classmethod
-    def fit(cls, sessions: Sessions, n_items: int) -> OwnRecent:  # noqa: ARG003 (every baseline is made alike)
-        """Nothing is learned."""
+    def fit(cls, sessions: Sessions, n_items: int) -> OwnRecent:  # noqa: ARG003 (as the other baselines)
+        """Learn nothing."""
         return cls(n_items)
 
     def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -68,15 +66,15 @@ class OwnRecent:
 class OwnFrequent:
     """The session's own items, most clicked first, the more recent first among equals.
 
-    The score is clicks + 1 / (2 + clicks since its last one), which keeps that order: the second
-    term stays below 1. Rounding to float32 merges ages only beyond some hundred clicks back.
+    The score is clicks + 1 / (2 + clicks since its last one), whose second term is below 1. Rounding to float32 merges
+    only ages of hundreds of clicks.
     """
 
     n_items: int
 
     @classmethod
-    def fit(cls, sessions: Sessions, n_items: int) -> OwnFrequent:  # noqa: ARG003 (every baseline is made alike)
-        """Nothing is learned."""
+    def fit(cls, sessions: Sessions, n_items: int) -> OwnFrequent:  # noqa: ARG003 (as the other baselines)
+        """Learn nothing."""
         return cls(n_items)
 
     def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -86,7 +84,7 @@ class OwnFrequent:
 
 
 def _own_items(sessions: Sessions, n_items: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Distinct items of every session: rows, items, ages of their last clicks, numbers of clicks."""
+    """Return the distinct items of every session: rows, items, ages of their last clicks, numbers of clicks."""
     rows = np.repeat(np.arange(len(sessions)), sessions.lengths)
     ages = sessions.offsets[1:][rows] - 1 - np.arange(sessions.n_clicks)
     distinct, items, counts = merge(rows, sessions.items, np.ones(sessions.n_clicks), n_items)
@@ -96,7 +94,7 @@ def _own_items(sessions: Sessions, n_items: int) -> tuple[np.ndarray, np.ndarray
     return distinct, items, latest, counts
 
 
-# Fields of CoOccurrenceSettings. The second group is part of the counts, so each choice of it costs a fit.
+# Fields of CoOccurrenceSettings. Those of the second group change the counts, so each choice needs a fit.
 _QUERY_GRID = {"decay": (0.5, 0.7, 0.9), "bonus": (0.2, 0.4, 1.0), "own_decay": (0.8, 0.9, 1.0)}
 _COUNT_GRID = {"window": (5, 10), "backward": (0.5, 1.0), "popularity": (0.0, 0.25, 0.5)}
 
@@ -104,12 +102,11 @@ _COUNT_GRID = {"window": (5, 10), "backward": (0.5, 1.0), "popularity": (0.0, 0.
 def tune_co_occurrence(
     train: Sessions, validation: Samples, n_items: int, progress: Progress | None = None
 ) -> CoOccurrence:
-    """Co-occurrence fitted on `train`, its settings those with the best P@20 + MRR@20 on `validation`.
+    """Fit co-occurrence on `train`, with the settings of the best P@20 + MRR@20 on `validation`.
 
-    Two steps: first the 27 query settings (decay, bonus, own_decay) under the default counts, then,
-    under the best of them, the 12 count settings (window, backward, popularity). The first of equals
-    wins. `progress(done, total)` is called after every setting. For the test, fit the returned
-    `settings` anew on train and validation sessions together.
+    Two steps: first the 27 query settings (decay, bonus, own_decay) with the default counts, then, with the best of
+    them, the 12 count settings (window, backward, popularity). The first of equals wins. `progress(done, total)` is
+    called after every setting. For the test, fit with the returned `settings` on train and validation sessions.
     """
     queries, counts = _combinations(_QUERY_GRID), _combinations(_COUNT_GRID)
     total = len(queries) + len(counts)
@@ -144,10 +141,10 @@ def _better(
 def fit_baselines(
     sessions: Sessions, train: Sessions, validation: Sessions, min_prefix: int, n_items: int
 ) -> dict[str, Evaluated]:
-    """Every baseline, fitted on `sessions`: name -> ranker.
+    """Return every baseline by name, fitted on `sessions`.
 
-    Co-occurrence is tuned on the samples of the `validation` sessions, fitted on `train` alone. To
-    read the test, `sessions` are train and validation together; to read validation they are `train`.
+    Co-occurrence is tuned on the `validation` sessions, fitted on `train` alone. To measure on the test, `sessions` are
+    train and validation together; to measure on validation they are `train`.
     """
     samples = Samples.from_sessions(validation, min_prefix)
     settings = tune_co_occurrence(train, samples, n_items).settings

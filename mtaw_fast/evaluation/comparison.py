@@ -1,4 +1,4 @@
-"""A ranker's report beside those of the baselines, with what has to be known to read them."""
+"""The result of an evaluation: the bundle's report next to those of the baselines, with warnings."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from mtaw_fast.evaluation.protocol import Report
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What `mtaw_fast.evaluate` found; `str()` of it is a table.
+    """The result of `mtaw_fast.evaluate`; `str()` of it is a table.
 
     Attributes
     ----------
     report : Report
         Of the bundle.
     baselines : mapping of str to Report
-        By name; empty where they were not asked for.
+        By name; empty if not requested.
     name : str
-        Of the data set.
+        Name of the data set.
     split : {'test', 'validation'}
-        Of it.
+        Which samples of it.
     encoder, index : str
-        What ranked.
+        The backends that ranked.
     seen_in_training : bool
-        Whether the bundle's weights have seen the validation sessions that it was asked for.
+        Whether the bundle's weights have seen the validation sessions of this evaluation.
     same_training_part : bool or None
-        Whether the bundle was trained on this data set's training part; None where either does not say.
+        Whether the bundle was trained on this data set's training part; None if unknown.
     unseen_share : float or None
-        Of the test clicks, those on items that training never saw; None where the data set does not say.
+        Share of the test clicks on items that training never saw; None if unknown.
     unseen_targets : int
-        How many of these would be targets.
+        Number of these clicks that would be targets.
     weights : mapping of str to float
-        What samples count in the weighted metrics, by the type of their target; empty without these.
+        Weights of the samples in the weighted metrics, by the type of their target; empty without.
     warnings : list of str
-        What makes the metrics other than they seem, a line each.
+        What makes the metrics misleading, a line each.
     """
 
     report: Report
@@ -55,11 +55,11 @@ class Evaluation:
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """The bundle's, in percent: 'P@10', 'MRR@10', 'P@20', 'MRR@20'."""
+        """The bundle's metrics in percent: 'P@10', 'MRR@10', 'P@20', 'MRR@20'."""
         return self.report.metrics
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, the bundle's metrics at the top level."""
+        """Return plain JSON values, the bundle's metrics at the top level."""
         return {
             **self.report.as_dict(),
             "split": self.split,
@@ -101,7 +101,7 @@ class Evaluation:
 
 
 def table(reports: Mapping[str, Report]) -> str:
-    """A Markdown table, a row a ranker: metrics with 95% intervals, then repeat and non-repeat targets apart."""
+    """Return a Markdown table, a row a ranker: metrics with 95% intervals, then repeat and non-repeat targets."""
     model = next(iter(reports.values()))
     head = ["", *METRICS, f"P@20 repeat ({model.repeat_samples:,})",
             f"P@20 non-repeat ({model.samples - model.repeat_samples:,})"]  # fmt: skip
@@ -113,7 +113,7 @@ def table(reports: Mapping[str, Report]) -> str:
 
 
 def _weighted_table(reports: Mapping[str, Report]) -> str:
-    """The same of the weighted metrics alone."""
+    """Return such a table of the weighted metrics."""
     rows = [["", *METRICS]]
     rows += [[name, *_with_intervals(report.weighted, report.weighted_intervals)] for name, report in reports.items()]
     return _drawn(rows)
@@ -124,7 +124,7 @@ def _with_intervals(metrics: Mapping[str, float], intervals: Mapping[str, tuple[
 
 
 def _drawn(rows: list[list[str]]) -> str:
-    """Rows as a Markdown table, the first being its head."""
+    """Format rows as a Markdown table; the first one is its head."""
     head = rows[0]
     rows = [head, ["---"] * len(head), *rows[1:]]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]

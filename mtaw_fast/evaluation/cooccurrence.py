@@ -18,18 +18,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mtaw_fast.data.ragged_lists import merge, top_k
+from mtaw_fast.data.ranked_lists import merge, top_k
 from mtaw_fast.data.sessions import Sessions, offsets_of, ranges
 from mtaw_fast.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
 class CoOccurrenceSettings:
-    """The knobs of the formula above.
+    """The parameters of the formula above.
 
-    window: clicks apart, at most. backward: weight of pairs in the other order. popularity: exponent
-    that damps popular items. decay: of a click per click back. bonus, own_decay: of own items.
-    Raises UsageError where one is out of range.
+    window: largest distance in clicks. backward: weight of pairs in the other order. popularity: exponent that damps
+    popular items. decay: of a click per click back. bonus, own_decay: of own items.
+    Raises UsageError if one is out of range.
     """
 
     window: int = 10
@@ -40,7 +40,7 @@ class CoOccurrenceSettings:
     own_decay: float = 0.9
 
     def __post_init__(self) -> None:
-        fine = {
+        valid = {
             "window": self.window >= 1,
             "backward": self.backward >= 0,
             "popularity": self.popularity >= 0,
@@ -48,14 +48,14 @@ class CoOccurrenceSettings:
             "bonus": self.bonus >= 0,
             "own_decay": 0 < self.own_decay <= 1,
         }
-        for name, ok in fine.items():
+        for name, ok in valid.items():
             if not ok:
                 raise UsageError(f"co-occurrence: {name}={getattr(self, name)} is out of range")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CoOccurrence:
-    """Ranks by the formula above; what the session's clicks do not reach follows by popularity.
+    """Ranks by the formula above; all other items follow by popularity.
 
     offsets int64[N + 1], neighbors int32[P], weights float64[P]: near(j, .) as sparse rows, by id.
     popular int32[N]: all items by falling click count.
@@ -87,7 +87,7 @@ class CoOccurrence:
         return cls(settings, offsets, neighbors, weights, popular)
 
     def with_query(self, decay: float, bonus: float, own_decay: float) -> CoOccurrence:
-        """The same counts under other settings of the query side; the other settings need a new `fit`."""
+        """Return the same counts with other query settings; the other settings need a new `fit`."""
         return replace(self, settings=replace(self.settings, decay=decay, bonus=bonus, own_decay=own_decay))
 
     def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -127,9 +127,9 @@ def _pairs(sessions: Sessions, n_items: int, window: int) -> tuple[np.ndarray, n
 
 
 def _fill_up(ids: np.ndarray, scores: np.ndarray, popular: np.ndarray) -> None:
-    """Replace padding, in place, by the most popular items that a row does not list yet."""
+    """Replace padding, in place, by the most popular items that a row does not have yet."""
     short = np.flatnonzero(ids[:, -1] < 0) if ids.shape[1] else np.empty(0, np.int64)
-    # A row lists at most k items, so the first 2k popular ones hold enough that it does not list.
+    # A row has at most k items, so k of the first 2k popular ones are new to it.
     offered = popular[: 2 * ids.shape[1]]
     for row in short:
         begin = int(np.count_nonzero(ids[row] >= 0))

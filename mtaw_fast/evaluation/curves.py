@@ -1,6 +1,6 @@
-"""The curves of a training as a figure: a panel for what there is, and none for what there is not.
+"""The curves of a training as a figure, with a panel for each kind of data that exists.
 
-The phases stand side by side along one axis of epochs, in the order in which they ran, so that no curve hides another.
+The phases follow one another on one axis of epochs, in the order in which they ran, so that no curve hides another.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ Panel = Callable[[Any, tuple[str, str]], None]  # of axes and colors
 
 
 def figure_of(history: Records, best: Mapping[str, float] | None = None) -> Any:
-    """A matplotlib figure with the encoder's loss, the ranker's where it has one, and the metrics on validation.
+    """Return a matplotlib figure with the losses of encoder and ranker and the metrics on validation.
 
     Parameters
     ----------
     history : sequence of records
-        An epoch each: `phase`, `epoch`, `loss`, perhaps `losses` within it, perhaps metrics ('MRR@20').
+        One an epoch: `phase`, `epoch`, `loss`, optionally `losses` within it and metrics ('MRR@20').
     best : mapping of str to float, optional
-        The metrics in percent, which are drawn as bars where no epoch has any.
+        The metrics in percent, drawn as bars if no epoch has any.
 
     Returns
     -------
@@ -42,20 +42,20 @@ def figure_of(history: Records, best: Mapping[str, float] | None = None) -> Any:
 
 
 def figures_of(history: Records, best: Mapping[str, float] | None = None, theme: str = "light") -> list[Any]:
-    """The panels of `figure_of`, a figure each. theme: 'light', or 'dark', which has no background of its own."""
+    """Return the panels of `figure_of`, a figure each. theme: 'light', or 'dark' with a transparent background."""
     return [_drawn([panel], theme) for panel in _panels(history, best)]
 
 
 def _panels(history: Records, best: Mapping[str, float] | None) -> list[Panel]:
-    """What there is to draw, a function a panel."""
+    """Return a function for each panel to draw."""
     losses = {
         "loss of the encoder": [record for record in history if not _of_ranker(record)],
         "loss of the ranker": [record for record in history if _of_ranker(record)],
     }
     panels: list[Panel] = [partial(_losses, title, records) for title, records in losses.items() if records]
-    judged = [record for record in history if "MRR@20" in record]
-    if judged:
-        panels.append(partial(_metrics, judged))
+    measured = [record for record in history if "MRR@20" in record]
+    if measured:
+        panels.append(partial(_metrics, measured))
     elif best:
         panels.append(partial(_bars, best))
     return panels
@@ -76,7 +76,7 @@ def _drawn(panels: Sequence[Panel], theme: str) -> Any:
 
 
 def dress(axes: Any, theme: str) -> None:
-    """Give drawn axes the look of all figures here. theme: 'light', or 'dark', for a page with a background."""
+    """Apply the style of all figures to drawn axes. theme: 'light', or 'dark' for a page with a dark background."""
     ink, grid = _COLORS[theme][2:]
     axes.set_facecolor("none")
     axes.tick_params(which="both", colors=ink)
@@ -93,7 +93,7 @@ def _of_ranker(record: Mapping[str, Any]) -> bool:
 
 
 def _losses(title: str, records: Records, axes: Any, colors: tuple[str, str]) -> None:
-    """A curve a phase, one beside the other: within the epochs where that is known, and the means of whole epochs."""
+    """Draw a curve a phase, one after the other: losses within epochs if known, and the means of epochs."""
     ticks, names, begin = [], [], 0
     for number, phase in enumerate(dict.fromkeys(record["phase"] for record in records)):
         epochs = [record for record in records if record["phase"] == phase]
@@ -117,11 +117,11 @@ def _losses(title: str, records: Records, axes: Any, colors: tuple[str, str]) ->
     axes.set(title=title, xlabel="phase after phase; dots: means of epochs")
 
 
-def _metrics(judged: Records, axes: Any, colors: tuple[str, str]) -> None:
-    """The metrics of every epoch, each with its latest number beside it."""
+def _metrics(measured: Records, axes: Any, colors: tuple[str, str]) -> None:
+    """Draw the metrics of every epoch, with the latest value of each."""
     for metric, color in zip(_SHOWN, colors, strict=True):
-        values = [record[metric] for record in judged]
-        epochs = [record["epoch"] for record in judged]
+        values = [record[metric] for record in measured]
+        epochs = [record["epoch"] for record in measured]
         axes.plot(epochs, values, marker="o", color=color)
         axes.annotate(
             f"{metric} {values[-1]:.2f}",
@@ -136,7 +136,7 @@ def _metrics(judged: Records, axes: Any, colors: tuple[str, str]) -> None:
 
 
 def _bars(best: Mapping[str, float], axes: Any, colors: tuple[str, str]) -> None:
-    """The metrics of the whole model, which are measured once."""
+    """Draw the metrics of the whole model, which are measured once."""
     names = [name for name in best if "@" in name]
     bars = axes.barh(names, [best[name] for name in names], color=[colors[name.startswith("MRR")] for name in names])
     axes.bar_label(bars, fmt="%.2f", padding=4)

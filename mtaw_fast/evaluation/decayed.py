@@ -1,11 +1,11 @@
 """Baselines that learn click by click and forget: popularity and co-occurrence with a half-life.
 
-A click at time t weighs 2^(t / half-life), relative to an origin that moves along. With ages counted back from a
+A click at time t weighs 2^(t / half-life), relative to an origin that moves. With ages counted back from a
 session's last click (its own age is 0), item c scores, over the last 5 clicks j of the session,
 
     sum of 0.6^age(j) * (weight of pairs j .. c + half the weight of pairs c .. j, at most 5 clicks apart)
 
-and what these do not reach follows by popularity, the decayed number of clicks.
+and all other items follow by popularity, the decayed number of clicks.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _GONE = 2.0**-100
 
 
 class DecayedCounts:
-    """What both baselines count. Items are numbers from 0 on; not thread-safe.
+    """The counts of both baselines. Items are numbers from 0; not thread-safe.
 
     Parameters
     ----------
     half_life : float
-        Milliseconds; infinite where nothing is forgotten.
+        Milliseconds; infinite to forget nothing.
     """
 
     def __init__(self, half_life: float) -> None:
@@ -73,11 +73,11 @@ class DecayedCounts:
                 del self._pairs[item]
 
     def popular(self, k: int, excluded: set[int]) -> tuple[np.ndarray, np.ndarray]:
-        """(ids int64[..], scores float64[..]): at most k items by popularity, ties by the lower number."""
+        """Return (ids int64[..], scores float64[..]) of at most k items by popularity; ties by the lower number."""
         return self._best({}, k, excluded)
 
     def co_occurring(self, session: list[int], k: int, excluded: set[int]) -> tuple[np.ndarray, np.ndarray]:
-        """(ids int64[..], scores float64[..]): at most k items by co-occurrence, then by popularity."""
+        """Return (ids int64[..], scores float64[..]) of at most k items by co-occurrence, then by popularity."""
         scores: dict[int, float] = {}
         factor = 1.0
         for item in reversed(session[-WINDOW:]):
@@ -87,17 +87,17 @@ class DecayedCounts:
         return self._best(scores, k, excluded)
 
     def _best(self, scores: dict[int, float], k: int, excluded: set[int]) -> tuple[np.ndarray, np.ndarray]:
-        """The items with `scores` by them, then the others by popularity, with scores of -1, -2, .."""
+        """Return the items of `scores` by score, then the others by popularity, with scores of -1, -2, .."""
         ranked = sorted((-score, item) for item, score in scores.items() if item not in excluded)[:k]
         ids, values = [item for _, item in ranked], [-score for score, _ in ranked]
         if len(ids) < k:
-            taken = excluded.union(ids)
+            listed = excluded.union(ids)
             clicks = self._clicks
-            most = min(k + len(taken), len(clicks))
+            most = min(k + len(listed), len(clicks))
             edge = np.partition(clicks, len(clicks) - most)[len(clicks) - most]
             others = np.flatnonzero((clicks >= edge) & (clicks > 0))
             others = others[np.argsort(-clicks[others], kind="stable")]
-            fill = [item for item in others.tolist() if item not in taken][: k - len(ids)]
+            fill = [item for item in others.tolist() if item not in listed][: k - len(ids)]
             ids += fill
             values += [-1.0 - place if scores else float(clicks[item]) for place, item in enumerate(fill)]
         return np.array(ids, dtype=np.int64), np.array(values)

@@ -2,9 +2,8 @@
 
 Axes: S samples, B rows of a batch, N items, L listed items, G sessions. All metrics are in percent.
 
-Ranks are **pessimistic**: 1-based, the target comes last among equal scores, and a NaN counts as
-better than the target. So a model that gives one score to everything gets no credit, and neither
-does one that breaks down.
+Ranks are **pessimistic**: 1-based, the target comes last among equal scores, and a NaN ranks before the target. So a
+model that gives everything the same score, or NaN, gets no credit.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ _BOOTSTRAP_CELLS = 1 << 22
 
 
 def pessimistic_rank(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Rank of each target in a dense score row: int32[B], 1 is best, 0 where the target's score is NaN.
+    """Return the rank of each target in a dense score row: int32[B], 1 is best, 0 if the target's score is NaN.
 
-    scores: float[B, N]; targets: int[B]. Items that tie with the target and NaN items stand before it.
+    scores: float[B, N]; targets: int[B]. Items that tie with the target and NaN items come before it.
     """
     own = scores[np.arange(len(scores)), targets][:, None]
     # Not `>=`: the negated `<` is also true for NaN, and counts the target itself once.
@@ -28,11 +27,10 @@ def pessimistic_rank(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def listed_rank(ids: np.ndarray, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Rank of each target in a list of items: int32[B], 1 is best, 0 where it is absent or its score is NaN.
+    """Return the rank of each target in a list of items: int32[B], 1 is best, 0 if it is absent or its score is NaN.
 
-    ids: int[B, L], L >= 1, negative entries are padding and count for nothing; scores: float[B, L];
-    targets: int[B]. The rank follows the scores, not the places: equal scores and NaNs of other
-    items stand before the target wherever the list puts them.
+    ids: int[B, L], L >= 1, negative entries are padding; scores: float[B, L]; targets: int[B]. The rank follows the
+    scores, not the places: equal scores and NaNs of other items come before the target.
     """
     hits = ids == targets[:, None]
     found = hits.any(axis=1)
@@ -42,7 +40,7 @@ def listed_rank(ids: np.ndarray, scores: np.ndarray, targets: np.ndarray) -> np.
 
 
 def gains_of(ranks: np.ndarray) -> np.ndarray:
-    """What each sample adds to each of METRICS: float64[S, 4], in percent; their mean is the metric.
+    """Return what each sample adds to each of METRICS: float64[S, 4], in percent; the mean is the metric.
 
     P@K: 100 where 1 <= rank <= K. MRR@K: 100 / rank there. Both are 0 elsewhere.
     """
@@ -55,9 +53,9 @@ def gains_of(ranks: np.ndarray) -> np.ndarray:
 
 
 def means_of(gains: np.ndarray, weights: np.ndarray | None = None) -> dict[str, float]:
-    """The metrics of gains float64[S, 4]: METRICS -> percent, NaN where there is no sample (that counts).
+    """Return the metrics of gains float64[S, 4] in percent by name; NaN without a sample of positive weight.
 
-    weights: float[S], what the samples count, as if so often repeated; None: 1 each.
+    weights: float[S], as if each sample were repeated so often; None for 1 each.
     """
     if weights is not None:
         mass = float(weights.sum(dtype=np.float64))
@@ -77,13 +75,12 @@ def session_bootstrap(
     level: float = 0.95,
     weights: np.ndarray | None = None,
 ) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of the metrics, resampling whole sessions: METRICS -> (low, high) in percent.
+    """Return percentile intervals of the metrics, resampling whole sessions: (low, high) in percent by name.
 
-    gains: float64[S, 4]; session: int[S], equal for samples of one session. Samples of a session
-    share clicks, so resampling them one by one would give intervals that are far too narrow. Every
-    resample draws G sessions with replacement and takes the mean over the samples in them. With one
-    session the interval has no width. Equal arguments give equal intervals. weights: float[S], as in `means_of`,
-    one over 0 at least.
+    gains: float64[S, 4]; session: int[S], equal for samples of one session. Samples of a session share clicks, so
+    resampling single samples would give far too narrow intervals. Every resample draws G sessions with replacement and
+    takes the mean over their samples. With one session the interval has no width. Equal arguments give equal
+    intervals. weights: float[S], as in `means_of`, at least one above 0.
     """
     counts = np.ones(len(gains)) if weights is None else weights.astype(np.float64)
     if weights is not None:

@@ -1,4 +1,4 @@
-"""Evaluation of anything that ranks: P@K and MRR@K over the whole catalog, with honest intervals.
+"""Evaluation of anything that ranks: P@K and MRR@K over the whole catalog, with intervals over sessions.
 
 Axes: S samples, B sessions of a batch.
 """
@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mtaw_fast.data.sessions import Samples, Sessions
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.sessions import Samples, Sessions, offsets_of
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.evaluation.metrics import KS, gains_of, listed_rank, means_of, session_bootstrap
 
@@ -23,17 +24,17 @@ class Evaluated(Protocol):
     """Anything that ranks the catalog for the next click of sessions."""
 
     def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The `k` best items of every session: (ids int32[B, k], scores float32[B, k]), best first.
+        """Return the `k` best items of every session: (ids int32[B, k], scores float32[B, k]), best first.
 
-        ids are internal and distinct in a row; a row with fewer than k items is padded with id -1
-        and score -inf. A row must depend on its own session alone.
+        ids are internal and distinct in a row; a row with fewer than k items is padded with id -1 and score -inf. A
+        row must depend only on its own session.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an evaluation found. All metrics are in percent, by the names of `metrics.METRICS` ("P@10", "MRR@10", ..).
+    """The result of an evaluation. Metrics are in percent, by the names of `metrics.METRICS` ("P@10", "MRR@10", ..).
 
     Attributes
     ----------
@@ -42,16 +43,16 @@ class Report:
     intervals : mapping of str to (low, high)
         Their 95% intervals, by a bootstrap over whole sessions.
     repeat, non_repeat : mapping of str to float
-        Over the samples whose target is, or is not, already in the prefix; NaN where there is none.
+        Over the samples whose target is, or is not, already in the prefix; NaN without any.
     samples, repeat_samples, sessions : int
-        How many.
+        Counts.
     unseen : int, default 0
-        Of the samples, those that are misses since training never saw their targets.
+        Number of samples that are misses because training never saw their targets.
     by_type : mapping of str to mapping of str to float
-        The metrics over the samples whose target is of each type of event, and `samples`, how many these are; those
-        of `unseen` are in none. Empty where the samples have no types.
+        The metrics over the samples with each type of target, and `samples`, their number; those of `unseen` are in
+        none. Empty if the samples have no types.
     weighted : mapping of str to float
-        The metrics with each sample counting by the type of its target. Empty where no weights were given.
+        The metrics with samples weighted by the type of their target. Empty without weights.
     weighted_intervals : mapping of str to (low, high)
         Their 95% intervals.
     """
@@ -69,7 +70,7 @@ class Report:
     weighted_intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values: the metrics at the top level, null for a metric without samples."""
+        """Return plain JSON values: the metrics at the top level, null for a metric without samples."""
         weighted = {}
         if self.weighted:
             intervals = {name: list(interval) for name, interval in self.weighted_intervals.items()}
@@ -94,21 +95,21 @@ def _without_nan(metrics: Mapping[str, float]) -> dict[str, float | None]:
 def ranks_of(
     ranker: Evaluated, samples: Samples, max_k: int = 20, chunk: int = 512, progress: Progress | None = None
 ) -> np.ndarray:
-    """The pessimistic rank of every sample's target.
+    """Return the pessimistic rank of every sample's target.
 
-    The ranker is asked for max_k + 1 items: a target that ties with the item after the cut might as well stand behind
-    it, so it is a miss, and without that item the tie could not be seen.
+    The ranker returns max_k + 1 items: a target that ties with the item after the cut is a miss, and only that item
+    shows the tie.
 
     Parameters
     ----------
     ranker : Evaluated
-        What is evaluated.
+        What to evaluate.
     samples : Samples
         S prefixes and their next clicks.
     max_k : int, default 20
-        Ranks beyond it are misses.
+        Ranks above it are misses.
     chunk : int, default 512
-        Samples that are ranked at a time.
+        Samples ranked at a time.
     progress : callable, optional
         Called as progress(done, S) after every chunk.
 
@@ -120,7 +121,7 @@ def ranks_of(
     Raises
     ------
     UsageError
-        Where the ranker breaks its contract (shapes, an item listed twice), or max_k or chunk is below 1.
+        If the ranker breaks its contract (shapes, an item twice in a row), or max_k or chunk is below 1.
     """
     if max_k < 1 or chunk < 1:
         raise UsageError(f"evaluation: max_k and chunk must be at least 1, not {max_k} and {chunk}")
@@ -146,7 +147,7 @@ def _check_lists(ranker: Evaluated, ids: np.ndarray, scores: np.ndarray, shape: 
     ordered = np.sort(ids, axis=1)
     twice = np.any((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0), axis=1)
     if twice.any():
-        raise UsageError(f"ranker {name}: row {int(twice.argmax())} of a batch lists an item twice; ids must differ")
+        raise UsageError(f"ranker {name}: row {int(twice.argmax())} of a batch has an item twice; ids must differ")
 
 
 def report_of(
@@ -158,25 +159,25 @@ def report_of(
     type_names: Sequence[str] = (),
     weights: np.ndarray | None = None,
 ) -> Report:
-    """The report on ranks that are there already.
+    """Return the report on ranks.
 
     Parameters
     ----------
     ranks : int32[S]
         Pessimistic ranks, 0 for a miss.
     samples : Samples
-        What they are of.
+        The samples of the ranks.
     seed : int, default 0
         Of the bootstrap.
     resamples : int, default 1000
         Of the bootstrap.
     unseen : int32[M], optional
-        The sessions of so many more samples, all of them misses: `Dataset.unseen`.
+        The sessions of M more samples, which are all misses: `Dataset.unseen`.
     type_names : sequence of str, default none
-        What the types of the samples stand for; none: no metrics by type.
+        Names of the types; without them there are no metrics by type.
     weights : float32[S], optional
-        What the samples count in `Report.weighted`, one over 0 at least. None: no weighted metrics. They do not go with
-        `unseen`, whose types nobody knows.
+        Weights of the samples for `Report.weighted`, at least one above 0. None for no weighted metrics. They do not
+        work with `unseen`, whose types are not known.
 
     Returns
     -------
@@ -185,12 +186,12 @@ def report_of(
     Raises
     ------
     DataError
-        Where there is no sample, or none that counts.
+        If there is no sample, or all weights are 0.
     UsageError
         On `weights` with `unseen`.
     """
     if len(samples) == 0:
-        raise DataError("nothing to evaluate: the split holds no sample; lower min_prefix or hold more sessions out")
+        raise DataError("nothing to evaluate: the split has no sample; lower min_prefix or hold more sessions out")
     gains = gains_of(ranks)
     weighted = _weighted(gains, samples, weights, unseen, resamples, seed)
     by_type = _by_type(gains, samples, type_names)
@@ -223,20 +224,22 @@ def _weighted(
     resamples: int,
     seed: int,
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
-    """(metrics, intervals) by weights float32[S]; both empty without."""
+    """Return (metrics, intervals) by weights float32[S]; both empty without."""
     if weights is None:
         return {}, {}
     if unseen is not None:
-        raise UsageError("evaluation: weights do not go with unseen targets, whose types nobody knows; leave one out")
+        raise UsageError(
+            "evaluation: weights do not work with unseen targets, whose types are not known; leave one out"
+        )
     if not weights.any():
-        raise DataError("nothing to evaluate: no sample counts under these weights; give a type that occurs one over 0")
+        raise DataError("nothing to evaluate: all samples have the weight 0; give a type of targets a weight above 0")
     if (weights == 1).all():
         return means_of(gains), session_bootstrap(gains, samples.session, resamples, seed)
     return means_of(gains, weights), session_bootstrap(gains, samples.session, resamples, seed, weights=weights)
 
 
 def _by_type(gains: np.ndarray, samples: Samples, type_names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """The metrics of each type of target that occurs, most frequent first."""
+    """Return the metrics of each type of target that occurs, most frequent first."""
     if samples.target_types is None or not type_names:
         return {}
     counts = np.bincount(samples.target_types, minlength=len(type_names))
@@ -262,19 +265,19 @@ def evaluate(
     Parameters
     ----------
     ranker : Evaluated
-        What is evaluated: a `Recommender`, a baseline, anything with `rank`.
+        What to evaluate: a `Recommender`, a baseline, anything with `rank`.
     samples : Samples
         S prefixes and their next clicks.
     seed : int, default 0
         Of the bootstrap.
     chunk : int, default 512
-        Samples that are ranked at a time.
+        Samples ranked at a time.
     progress : callable, optional
         Called as progress(done, S) after every chunk.
     unseen : int32[M], optional
-        The sessions of so many more samples, all of them misses: `Dataset.unseen`.
+        The sessions of M more samples, which are all misses: `Dataset.unseen`.
     type_names : sequence of str, default none
-        What the types of the samples stand for; none: no metrics by type.
+        Names of the types; without them there are no metrics by type.
     weights : float32[S], optional
         As in `report_of`.
 
@@ -285,9 +288,32 @@ def evaluate(
     Raises
     ------
     UsageError
-        Where the ranker breaks its contract (`ranks_of`), or on `weights` with `unseen`.
+        If the ranker breaks its contract (`ranks_of`), or on `weights` with `unseen`.
     DataError
-        Where there is no sample, or none that counts.
+        If there is no sample, or all weights are 0.
     """
     ranks = ranks_of(ranker, samples, max(KS), chunk, progress)
     return report_of(ranks, samples, seed, unseen=unseen, type_names=type_names, weights=weights)
+
+
+def translated(samples: Samples, source: ItemIds, target: ItemIds) -> Samples:
+    """Return samples of the catalog `source` in the internal ids of `target`.
+
+    Unknown clicks are dropped; an unknown target is always a miss.
+    """
+    internal = target.lookup(source.external(np.arange(len(source), dtype=np.int64)))
+    if np.array_equal(internal, np.arange(len(target))):
+        return samples
+    items = internal[samples.prefixes.items]
+    row = np.repeat(np.arange(len(samples)), samples.prefixes.lengths)
+    kept = np.bincount(row[items >= 0], minlength=len(samples))
+    times, types = samples.prefixes.times, samples.prefixes.types
+    prefixes = Sessions(
+        items[items >= 0],
+        offsets_of(kept),
+        None if times is None else times[items >= 0],
+        None if types is None else types[items >= 0],
+    )
+    # Outside the catalog, so that no list has it.
+    targets = np.where(internal[samples.targets] >= 0, internal[samples.targets], len(target)).astype(np.int32)
+    return Samples(prefixes, targets, samples.session, samples.target_times, samples.target_types)

@@ -1,4 +1,4 @@
-"""Whether a bundle has seen what it is to be evaluated on.
+"""Check whether a bundle has seen the samples that it is evaluated on.
 
 Axes: T clicks, S samples.
 """
@@ -10,21 +10,21 @@ import numpy as np
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
-from mtaw_fast.evaluation.translated import translated
+from mtaw_fast.evaluation.protocol import translated
 
-_LEAST_CLICKS = 4  # of a session without times that is taken for the same one
+_LEAST_CLICKS = 4  # of a session without times that is taken as the same one
 _LEAK = 0.02  # of the targets: two visitors can do the same in the same second
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 def training_part(fingerprint: str) -> str:
-    """What of a data set's fingerprint tells its training sessions and catalog: 'train-test-ids' without the test."""
+    """Return the part of a fingerprint 'train-test-ids' for the training sessions and the catalog."""
     parts = fingerprint.split("-")
     return f"{parts[0]}-{parts[2]}" if len(parts) == 3 else fingerprint
 
 
 def same_training_part(bundle: Bundle, dataset: Dataset) -> bool | None:
-    """Whether the data set trains what the bundle was trained on; None where either does not say what it holds."""
+    """Whether the bundle was trained on the data set's training part; None if either has no fingerprint."""
     trained = str(bundle.dataset.get("fingerprint") or "")
     if not trained or not dataset.fingerprint:
         return None
@@ -32,10 +32,10 @@ def same_training_part(bundle: Bundle, dataset: Dataset) -> bool | None:
 
 
 def warnings_of(bundle: Bundle, dataset: Dataset, samples: Samples) -> list[str]:
-    """What whoever reads a bundle's metrics on a data set's samples has to know, a line each.
+    """Return warnings about a bundle's metrics on a data set's samples, a line each.
 
-    A line where the bundle was trained on another training part, and one where it has learned from logs since; either
-    says how much of the samples the bundle has seen, as far as its session memory tells.
+    One if the bundle was trained on another training part, and one if it has learned from logs since. Both say how
+    many of the samples the bundle has seen, as far as its session memory shows.
     """
     found = []
     same, learned = same_training_part(bundle, dataset), bundle.model.log_progress
@@ -46,41 +46,39 @@ def warnings_of(bundle: Bundle, dataset: Dataset, samples: Samples) -> list[str]
         name = bundle.dataset.get("name", "another data set")
         found.append(
             f"this bundle was not trained on the training part of {dataset.name} but on that of {name} "
-            f"({bundle.dataset.get('fingerprint')}, here {dataset.fingerprint}): {_told(seen, len(samples))}"
+            f"({bundle.dataset.get('fingerprint')}, here {dataset.fingerprint}): {_seen_text(seen, len(samples))}"
         )
     if learned is not None:
         found.append(
             f"this bundle has learned {len(learned.keys):,} sessions from logs since it was trained (update, or "
-            f"--learn): {_told(seen, len(samples))}"
+            f"--learn): {_seen_text(seen, len(samples))}"
         )
     return found
 
 
 def may_know(bundle: Bundle, dataset: Dataset, samples: Samples) -> bool:
-    """Whether the bundle may have met the samples: trained on other sessions, or learning since, and by its session
-    memory they are more than chance has in common (or it has no memory that would tell)."""
+    """Whether the bundle may have seen the samples: it was trained on other sessions or has learned since, and its
+    session memory has more of them than by chance, or it has no memory."""
     if same_training_part(bundle, dataset) is not False and bundle.model.log_progress is None:
         return False
     seen = seen_targets(bundle, dataset, samples)
     return seen is None or seen >= _LEAK * len(samples)
 
 
-def _told(seen: int | None, n_samples: int) -> str:
+def _seen_text(seen: int | None, n_samples: int) -> str:
     if seen is None:
-        return (
-            "it has no session memory that would tell whether it has seen the test; evaluate on the data set it is of"
-        )
-    told = f"{seen:,} of {n_samples:,} targets ({seen / n_samples:.1%}) are among the clicks that it knows"
+        return "without a session memory nothing shows whether it has seen the test; evaluate on its own data set"
+    text = f"{seen:,} of {n_samples:,} targets ({seen / n_samples:.1%}) are among the clicks that it knows"
     if seen < _LEAK * n_samples:
-        return told
-    return f"{told}, so these metrics are of a leak; evaluate on a later log, or with 'mtaw-fast replay'"
+        return text
+    return f"{text}, so these metrics show a leak; evaluate on a later log, or with 'mtaw-fast replay'"
 
 
 def seen_targets(bundle: Bundle, dataset: Dataset, samples: Samples) -> int | None:
-    """How many targets of the samples the bundle's memory holds as clicks; None without a memory.
+    """Return how many targets of the samples are clicks in the bundle's memory; None without a memory.
 
-    With times a target is known by its item, the click before it and its moment; without, where the memory holds the
-    whole of its session.
+    With times a target is identified by its item, the click before it and its time; without times, by its whole
+    session.
     """
     if bundle.memory is None:
         return None

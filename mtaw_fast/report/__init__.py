@@ -1,4 +1,4 @@
-"""A bundle on one HTML page: what it was trained on and how, what it is worth, and what it recommends."""
+"""An HTML page about a bundle: its data, training, metrics and example recommendations."""
 
 from mtaw_fast.report.page import write_report
 

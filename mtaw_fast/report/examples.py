@@ -14,27 +14,27 @@ from mtaw_fast.ranking.answer import Reason, Recommendations
 from mtaw_fast.recommender import Recommender
 
 _K = 10
-_FAR = 100  # ranks beyond it are not looked for
+_FAR = 100  # larger ranks are not searched
 _CLICKS = 12  # of a session that are shown, the latest
 
 
 def examples_of(recommender: Recommender, dataset: Dataset | None, count: int) -> dict[str, Any]:
-    """The examples, and in words which sessions they are of.
+    """Return the examples and a sentence about their sessions.
 
-    They are the data set's test samples, spread evenly; without one, the last sessions that the bundle's memory holds.
+    They are test samples of the data set, evenly spread; without one, the last sessions of the bundle's memory.
     """
     if dataset is not None and len(dataset.test):
         chosen, samples, ids = _spread(dataset.test, count), dataset.test, dataset.ids
         seen = "which training has not seen"
         if may_know(recommender.bundle, dataset, samples):
-            seen = "which the bundle may know from another training or from logs"
-        said = f"Test sessions, {seen}, spread evenly."
+            seen = "which the bundle may have seen in another training or in logs"
+        text = f"Test sessions, {seen}, spread evenly."
     else:
         sessions = recommender.bundle.model.sessions
         sessions = sessions.slice(max(0, len(sessions) - 20 * count), len(sessions))
         samples, ids = Samples.from_sessions(sessions, 1), recommender.bundle.ids
         since = "" if recommender.bundle.model.log_progress is None else " and of logs since"
-        said = f"Sessions of the training{since}, which the memory holds: what came next is known to it."
+        text = f"Sessions of the training{since}: the memory has them, and what came next."
         chosen = _spread(samples, count)
     shown = []
     for place in chosen.tolist():
@@ -44,11 +44,11 @@ def examples_of(recommender: Recommender, dataset: Dataset | None, count: int) -
         at = None if times is None else int(times[samples.prefixes.offsets[place + 1] - 1])
         found = recommender.recommend(list(clicks), k=_FAR, at=at, reasons=True)
         shown.append(_example(list(clicks), target, found))
-    return {"said": said, "shown": shown}
+    return {"said": text, "shown": shown}
 
 
 def _spread(samples: Samples, count: int) -> np.ndarray:
-    """Places of `count` samples, spread evenly over the sessions: of each the longest prefix."""
+    """Return the places of `count` samples, evenly spread over the sessions, with the longest prefix of each."""
     if not len(samples):
         return np.empty(0, dtype=np.int64)
     order = np.lexsort((samples.prefixes.lengths, samples.session))

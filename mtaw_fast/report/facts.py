@@ -1,4 +1,4 @@
-"""What the page says of the bundle, its data and its training, as rows to print."""
+"""Facts about the bundle, its data and its training, as rows of the page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FEATURES = 20  # shown at once
 
 
 def model_facts(bundle: Bundle) -> dict[str, str]:
-    """What the bundle is and how it was made."""
+    """Return what the bundle is and how it was made."""
     manifest, metrics = bundle.manifest, bundle.metrics
     preset, changed = _preset_of(bundle)
     facts = {
@@ -40,7 +40,7 @@ def model_facts(bundle: Bundle) -> dict[str, str]:
 
 
 def _preset_of(bundle: Bundle) -> tuple[str, list[str]]:
-    """The preset that the settings are nearest to, and what is different."""
+    """Return the preset that is most similar to the settings, and the differences."""
     values = bundle.config.settings()
     near = {}
     for name, config in PRESETS.items():
@@ -51,9 +51,9 @@ def _preset_of(bundle: Bundle) -> tuple[str, list[str]]:
 
 
 def data_facts(bundle: Bundle, dataset: Dataset | None) -> dict[str, Any]:
-    """The data summary: rows, the report on the log where there is one, clicks a day, who gets the clicks.
+    """Return the data summary: rows, the report on the log if any, clicks a day, and how clicks are distributed.
 
-    It is that of the training, as the bundle keeps it; of the data set that was given, where the bundle keeps none.
+    It is the summary in the bundle, else that of the given data set.
     """
     about = bundle.dataset
     summary = about.get("summary") or (None if dataset is None else dataset.summary())
@@ -87,13 +87,13 @@ def data_facts(bundle: Bundle, dataset: Dataset | None) -> dict[str, Any]:
 
 
 def _concentration(bundle: Bundle) -> dict[str, str]:
-    """Which share of the clicks goes to the items that get most."""
+    """Return the share of the clicks on the most clicked items."""
     counts = np.sort(np.asarray(bundle.popularity))[::-1]
     if not counts.sum():
         return {}
     shares = [counts[: max(1, round(top * len(counts)))].sum() / counts.sum() for top in _TOP]
-    told = ", ".join(f"{share:.0%} to the top {top:.0%}" for top, share in zip(_TOP, shares, strict=True))
-    return {"clicks go": f"{told} of the items"}
+    text = ", ".join(f"{share:.0%} to the top {top:.0%}" for top, share in zip(_TOP, shares, strict=True))
+    return {"clicks go": f"{text} of the items"}
 
 
 def _log_rows(log: Mapping[str, Any]) -> dict[str, str]:
@@ -110,9 +110,9 @@ def _log_rows(log: Mapping[str, Any]) -> dict[str, str]:
 
 
 def day_bars(days: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Bars of a day each, or for a long log of so many days: `name`, `count` (the mean of a day), `share` of the most.
+    """Return bars of one day, or of several for a long log: `name`, `count` (mean of a day), `share` of the largest.
 
-    Days without a click between the first and the last count as such.
+    Days without a click between the first and the last are included.
     """
     if not days:
         return []
@@ -134,7 +134,7 @@ def day_bars(days: Mapping[str, int]) -> list[dict[str, Any]]:
 
 
 def phase_rows(bundle: Bundle) -> list[dict[str, str]]:
-    """A row a phase that has epochs: how many, the first and the last loss, seconds."""
+    """Return a row for each phase with epochs: their number, the first and the last loss, seconds."""
     history = bundle.metrics.get("history") or []
     rows = []
     for phase in dict.fromkeys(record["phase"] for record in history):
@@ -152,14 +152,14 @@ def phase_rows(bundle: Bundle) -> list[dict[str, str]]:
 
 
 def feature_rows(bundle: Bundle) -> dict[str, Any] | None:
-    """What the features of the ranker are worth; None where the training did not measure it.
+    """Return the importance of the ranker's features; None if the training did not measure it.
 
-    A bar goes from 0 to the right, or to the left where the metric was better without the feature.
+    A bar points right, or left if the metric was better without the feature.
     """
-    worth = bundle.metrics.get("feature_importance")
-    if not worth:
+    importance = bundle.metrics.get("feature_importance")
+    if not importance:
         return None
-    most = max((abs(one["MRR@20"]) for one in worth["features"].values()), default=0.0) or 1.0
+    most = max((abs(one["MRR@20"]) for one in importance["features"].values()), default=0.0) or 1.0
     rows = [
         {
             "name": name,
@@ -168,11 +168,11 @@ def feature_rows(bundle: Bundle) -> dict[str, Any] | None:
             "width": round(100 * abs(one["MRR@20"]) / most, 2),
             "harms": one["MRR@20"] < 0,
         }
-        for name, one in worth["features"].items()
+        for name, one in importance["features"].items()
     ]
     return {
-        "samples": f"{worth['samples']:,}",
-        "metrics": {name: f"{worth['metrics'][name]:.2f}" for name in ("P@20", "MRR@20")},
+        "samples": f"{importance['samples']:,}",
+        "metrics": {name: f"{importance['metrics'][name]:.2f}" for name in ("P@20", "MRR@20")},
         "rows": rows[:_FEATURES],
         "rest": rows[_FEATURES:],
     }

@@ -1,4 +1,4 @@
-"""The page itself: one file, without scripts and without anything from the network."""
+"""Write the page: one file, without scripts and without network resources."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mtaw_fast.storage.files import check_writable, write_bytes
 from mtaw_fast.workflow import Progress
 
 _MARK = b'<meta name="generator" content="mtaw-fast '
-_HEAD = 512  # bytes of a page that hold the mark
+_HEAD = 512  # bytes of a page that contain the mark
 _HERE = Path(__file__).parent
 
 
@@ -45,18 +45,18 @@ def write_report(
     Parameters
     ----------
     bundle : path
-        What it is about.
+        The bundle to describe.
     out : path, optional
-        The HTML file to write; BUNDLE.html beside the bundle by default. An earlier report there is replaced.
+        The HTML file to write; BUNDLE.html next to the bundle by default. Replaces an earlier report.
     dataset : Dataset or path, optional
-        For metrics with intervals beside the baselines, and example sessions that training never saw. Without it the
-        page has the metrics on validation that training measured.
+        For metrics with intervals next to the baselines, and for example sessions that training never saw. Without it
+        the page has the validation metrics of the training.
     split : {'test', 'validation'}, default 'test'
         Which samples of the data set.
     weights : mapping of str to float, or str, optional
-        As in `evaluate`, of the data set.
+        As in `evaluate`, for the data set.
     sessions : int, default 5
-        How many examples.
+        Number of examples.
     encoder, index : str, default 'auto'
         As in `Recommender.load`.
     progress : callable, optional
@@ -70,9 +70,9 @@ def write_report(
     Raises
     ------
     UsageError
-        Where `out` is a folder or holds something else than a report, or as in `evaluate`.
+        If `out` is a folder or a file that is not a report, or as in `evaluate`.
     BundleError
-        Where the bundle is missing or damaged, or the page cannot be written.
+        If the bundle is missing or damaged, or the page cannot be written.
     MissingPackageError
         Without the extra `report`.
     """
@@ -82,15 +82,15 @@ def write_report(
     path = folder.with_name(f"{folder.name}.html") if out is None else Path(out)
     refuse_foreign(path)
     if weights is not None and dataset is None:
-        raise UsageError("report: weights are of a data set's targets; give the data set (--dataset)")
+        raise UsageError("report: weights need a data set; give one with --dataset")
     if split != "test" and dataset is None:
-        raise UsageError(f"report: split={split} is of a data set's samples; give the data set (--dataset)")
+        raise UsageError(f"report: split={split} needs a data set; give one with --dataset")
     if sessions < 0:
         raise UsageError(f"report: sessions must be at least 0, not {sessions}")
     recommender = Recommender.load(bundle, encoder=encoder, index=index)
     data = Dataset.load(dataset) if isinstance(dataset, (str, os.PathLike)) else dataset
-    held = recommender.bundle
-    scores = validated(held)
+    model = recommender.bundle
+    scores = validated(model)
     if data is not None:
         scores = evaluated(recommender, data, split, weights, progress)
     environment = jinja2.Environment(
@@ -101,12 +101,12 @@ def write_report(
         version=__version__,
         name=folder.name,
         style=(_HERE / "page.css").read_text(encoding="utf-8"),
-        model=model_facts(held),
-        data=data_facts(held, data),
-        curves=_curves(held),
-        phases=phase_rows(held),
+        model=model_facts(model),
+        data=data_facts(model, data),
+        curves=_curves(model),
+        phases=phase_rows(model),
         scores=scores,
-        features=feature_rows(held),
+        features=feature_rows(model),
         examples=examples_of(recommender, data, sessions),
     )
     write_bytes(path, page.encode())
@@ -114,20 +114,20 @@ def write_report(
 
 
 def refuse_foreign(path: Path) -> None:
-    """Raise UsageError where the page would replace something else, BundleError where nothing can be written."""
+    """Raise UsageError if the page would replace another file, BundleError if the folder is not writable."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder; name the HTML file to write")
     if not path.parent.is_dir():
-        raise UsageError(f"{path.parent} is no folder; make it, or write the report elsewhere")
+        raise UsageError(f"{path.parent} is not a folder; create it, or write the report elsewhere")
     check_writable(path.parent, BundleError)
     if path.exists():
         with path.open("rb") as file:
             if _MARK not in file.read(_HEAD):
-                raise UsageError(f"{path} is something else than a report; choose another file")
+                raise UsageError(f"{path} is not a report; choose another file")
 
 
 def _curves(bundle: Bundle) -> list[dict[str, Any]]:
-    """A picture a panel, in both themes, as data: URLs."""
+    """Return an image a panel, in both themes, as data: URLs."""
     history, best = bundle.metrics.get("history") or [], bundle.metrics.get("validation")
     pairs = zip(figures_of(history, best, "light"), figures_of(history, best, "dark"), strict=True)
     return [
@@ -136,7 +136,7 @@ def _curves(bundle: Bundle) -> list[dict[str, Any]]:
 
 
 def data_url(figure: Any) -> str:
-    """A matplotlib figure as a picture that stands in the page itself."""
+    """Return a matplotlib figure as a data: URL."""
     file = io.BytesIO()
     figure.savefig(file, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""The metrics of the page: measured on a data set beside the baselines, or as training left them."""
+"""The metrics of the page: measured on a data set next to the baselines, or those of the training."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def evaluated(
     weights: TypeWeights | None,
     progress: Progress | None,
 ) -> dict[str, Any]:
-    """Tables of the bundle and the baselines on a data set's samples, with what has to be known to read them."""
+    """Return tables of the bundle and the baselines on a data set's samples, with notes and warnings."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DataWarning)  # they stand on the page
+        warnings.simplefilter("ignore", DataWarning)  # the page shows them
         found = evaluate(recommender, dataset, split=split, weights=weights, baselines=True, progress=progress)
     reports = {"this bundle": found.report, **found.baselines}
     tables = [_table("all targets", {name: (one.metrics, one.intervals) for name, one in reports.items()})]
     if found.report.weighted:
-        told = ", ".join(f"{name}={weight:g}" for name, weight in found.weights.items())
+        text = ", ".join(f"{name}={weight:g}" for name, weight in found.weights.items())
         weighted = {name: (one.weighted, one.weighted_intervals) for name, one in reports.items()}
-        tables.append(_table(f"targets weighted by type ({told})", weighted))
+        tables.append(_table(f"targets weighted by type ({text})", weighted))
     parts = {
         f"repeats ({found.report.repeat_samples:,})": found.report.repeat,
         f"others ({found.report.samples - found.report.repeat_samples:,})": found.report.non_repeat,
@@ -45,13 +45,13 @@ def evaluated(
     notes = [f"{found.report.samples:,} {split} samples of {found.report.sessions:,} sessions of {found.name}."]
     if found.unseen_targets:
         notes.append(
-            f"{found.unseen_targets:,} more targets are items that training never saw; they are not counted here."
+            f"{found.unseen_targets:,} more targets are items that training never saw; they are left out here."
         )
     return {"measured": True, "tables": tables, "notes": notes, "warnings": found.warnings}
 
 
 def validated(bundle: Bundle) -> dict[str, Any]:
-    """The metrics on validation that training measured."""
+    """Return the validation metrics of the training."""
     metrics = bundle.metrics.get("validation")
     notes = [f"Measured while training ({bundle.metrics['protocol']})."] if bundle.metrics.get("protocol") else []
     tables = []
@@ -62,7 +62,7 @@ def validated(bundle: Bundle) -> dict[str, Any]:
 
 
 def _table(title: str, rows: Mapping[str, tuple[Mapping[str, float], Intervals]]) -> dict[str, Any]:
-    """Cells of each row: the metric, its interval, and where both lie on a track from 0 to the most of the column."""
+    """Return the cells of each row: the metric, its interval, and their positions on a scale from 0 to the maximum."""
     most = {
         name: max((_high(metrics, intervals, name) for metrics, intervals in rows.values()), default=0.0) or 1.0
         for name in METRICS

@@ -1,14 +1,14 @@
 """A training run's folder: lock, state, checkpoints and the record of its epochs.
 
-run.lock              held (flock) by the process that trains
-state.json            phase, epochs done, best epoch, history; replaced last, so it is always true
+run.lock              locked (flock) by the process that trains
+state.json            phase, epochs done, best epoch, history; written last, so its files exist
 checkpoint-*.safetensors   weights and Adam's moments after the last whole epoch of a phase
 best-*.safetensors    weights of the best epoch of the search
 ranker*.safetensors   the session memory's ranker
 metrics.jsonl         the history, a line an epoch
 curves.png            loss and validation curves
-mlflow.json           the run in MLflow, where there is one
-group.json            which launch of a group of processes trains here, where one does
+mlflow.json           the run in MLflow, if any
+group.json            the launch of the group of processes that trains here, if any
 """
 
 from __future__ import annotations
@@ -34,63 +34,63 @@ _WRITTEN = (
 _OURS = re.compile(rf"{_WRITTEN}|\.({_WRITTEN})\..*\.tmp")
 
 
-class HoldsMoments(Protocol):
-    """What owns Adam's moments: a stepper."""
+class HasMoments(Protocol):
+    """Owns Adam's moments: a stepper."""
 
     def moments(self) -> dict[str, torch.Tensor]: ...
     def load_moments(self, state: Mapping[str, np.ndarray]) -> None: ...
 
 
 class RunFolder:
-    """Reads and writes a run folder; the caller holds its `folder_lock`."""
+    """Reads and writes a run folder; the caller has its `folder_lock`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._state_path = folder / "state.json"
 
     def load_state(self) -> dict[str, Any] | None:
-        """The state of the run that is here, or None."""
+        """Return the state of the run in the folder, or None."""
         if not self._state_path.exists():
             return None
-        state = read_json(self._state_path, lambda why: TrainingError(f"{why}; start anew with --overwrite"))
+        state = read_json(self._state_path, lambda why: TrainingError(f"{why}; start over with --overwrite"))
         if not isinstance(state, dict) or state.get("format_version") != FORMAT_VERSION:
-            raise TrainingError(f"{self._state_path} is of another format; start anew with --overwrite")
+            raise TrainingError(f"{self._state_path} has another format; start over with --overwrite")
         return state
 
     def clear(self) -> None:
-        """Remove everything that a run writes; UsageError, and nothing removed, where there is anything else."""
+        """Remove everything that a run writes. Raises UsageError and removes nothing if there is anything else."""
         for path in self.folder.iterdir():
             if not _OURS.fullmatch(path.name):
                 raise UsageError(
-                    f"{self.folder} holds {path.name}, which no training wrote; choose another bundle folder"
+                    f"{self.folder} has {path.name}, which no training wrote; choose another bundle folder"
                 )
         for path in self.folder.iterdir():
             path.unlink()
 
     def sweep(self, state: Mapping[str, Any]) -> None:
-        """Remove checkpoints that `state` does not name and what a killed process left half-written."""
+        """Remove checkpoints that `state` does not name, and temporary files of a killed process."""
         named = (state.get("checkpoint"), state.get("best_checkpoint"), *state.get("kept", {}).values())
         for path in self.folder.iterdir():
-            litter = path.suffix in (".safetensors", ".tmp") and _OURS.fullmatch(path.name)
-            if litter and path.name not in named:
+            removable = path.suffix in (".safetensors", ".tmp") and _OURS.fullmatch(path.name)
+            if removable and path.name not in named:
                 path.unlink()
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Replace the state and the record of epochs, then drop checkpoints that it no longer names."""
+        """Replace the state and the record of epochs, then remove checkpoints that it no longer names."""
         lines = "".join(json.dumps(line) + "\n" for line in state["history"])
         write_bytes(self.folder / "metrics.jsonl", lines.encode())
         write_json(self._state_path, {"format_version": FORMAT_VERSION, **state})
         self.sweep(state)
 
-    def save_checkpoint(self, name: str, model: torch.nn.Module, stepper: HoldsMoments | None) -> None:
+    def save_checkpoint(self, name: str, model: torch.nn.Module, stepper: HasMoments | None) -> None:
         """Write weights and, with a stepper, Adam's moments to the file `name`."""
         tensors: dict[str, torch.Tensor] = {f"weight.{key}": value for key, value in model.named_parameters()}
         if stepper is not None:
             tensors |= stepper.moments()
         write_tensors(self.folder / name, {key: value.detach().cpu().numpy() for key, value in tensors.items()})
 
-    def load_checkpoint(self, name: str, model: torch.nn.Module, stepper: HoldsMoments | None) -> None:
-        """The inverse of `save_checkpoint`; TrainingError where the file does not fit the model."""
+    def load_checkpoint(self, name: str, model: torch.nn.Module, stepper: HasMoments | None) -> None:
+        """Load what `save_checkpoint` wrote; raises TrainingError if the file does not fit the model."""
         arrays = map_tensors(self.folder / name, mapping="map")
         try:
             with torch.no_grad():
@@ -100,5 +100,5 @@ class RunFolder:
                 stepper.load_moments(arrays)
         except (KeyError, RuntimeError) as error:
             raise TrainingError(
-                f"{self.folder / name} does not fit the model ({error}); start anew with --overwrite"
+                f"{self.folder / name} does not fit the model ({error}); start over with --overwrite"
             ) from None

@@ -1,4 +1,4 @@
-"""Warm refits after an update: ranker and encoder go on from where they are, with what has come since.
+"""Warm refits after an update: ranker and encoder continue from their weights, on the sessions that came since.
 
 Axes: N items, S sessions, d dimensions.
 """
@@ -19,37 +19,37 @@ from mtaw_fast.memory import MemoryTables
 from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.model import Model
 from mtaw_fast.training.checkpoints import RunFolder
-from mtaw_fast.training.encoder.fitting import Fitting
-from mtaw_fast.training.encoder.train_encoder import weights_of
-from mtaw_fast.training.plan.threads import current_threads
-from mtaw_fast.training.ranker.dataset import go_through
+from mtaw_fast.training.encoder.fitting import Fitting, weights_of
+from mtaw_fast.training.encoder.runner import LocalRunner
 from mtaw_fast.training.ranker.fitting import fit_ranker
-from mtaw_fast.training.ranker.fraction import fit_settings
+from mtaw_fast.training.ranker.prequential import build_dataset
+from mtaw_fast.training.ranker.train_ranker import fit_settings
 from mtaw_fast.training.reporting import Reporter
 from mtaw_fast.training.run_state import RunState
+from mtaw_fast.training.threads import current_threads
 
-_RATE = 0.25  # of the learning rates of a training from nothing
+_RATE = 0.25  # of the learning rates of a training from scratch
 
 
 def refit_ranker(
     model: Model, n_new: int, since: int | None, min_prefix: int, folder: Path, reporter: Reporter
 ) -> tuple[Model, list[dict[str, Any]]]:
-    """Let the ranker go on with the sessions that an update brought, which neither it nor the encoder has seen.
+    """Continue the ranker's training on the sessions of an update, which neither it nor the encoder has seen.
 
     Parameters
     ----------
     model : Model
         After the update.
     n_new : int
-        Its last so many sessions are new.
+        Number of new sessions; they are its last ones.
     since : int or None
-        The last click (ms) that it had learned before.
+        The last click (ms) that the model had learned before.
     min_prefix : int
         Clicks of the shortest prefix that is a sample.
     folder : Path
-        For the ranker_dataset.
+        For the file of the ranker's dataset.
     reporter : Reporter
-        LossStats of the progress.
+        Receives the progress.
 
     Returns
     -------
@@ -61,30 +61,27 @@ def refit_ranker(
     Raises
     ------
     TrainingError
-        Where the new sessions hold no lesson.
+        If no new session gives a sample.
     """
     assert model.memory is not None
     assert model.ranker_net is not None
     _refuse_weights(model.config)
     config, sessions = model.config, model.sessions
     first = len(sessions) - n_new
-    tables = MemoryTables.build(
-        sessions.slice(0, first), model.n_items, model.memory.settings, threads=current_threads().pieces
-    )
+    before, new = sessions.slice(0, first), sessions.slice(first, len(sessions))
+    tables = MemoryTables.build(before, model.n_items, model.memory.settings, threads=current_threads().pieces)
     weights = model.weights if config.memory.dense_candidates else None
-    slice_ = sessions.slice(first, len(sessions))
     trends = None
     if model.trends is not None:
-        before = sessions.slice(0, first)
         assert before.times is not None
         trends = TrendTables.build(before, before.times, model.n_items, model.trends.settings)
-    ranker_dataset = go_through(config, tables, slice_, min_prefix, weights, folder, "ranker", reporter, since, trends)
+    dataset = build_dataset(config, tables, new, min_prefix, weights, folder, "ranker", reporter, since, trends)
     fit = fit_settings(config, timed=trends is not None)
     fit = replace(fit, lr=_RATE * fit.lr)
     ranker, history = fit_ranker(
-        ranker_dataset,
-        ranker_dataset.targets,
-        ranker_dataset.lengths,
+        dataset,
+        dataset.targets,
+        dataset.lengths,
         fit,
         config.optimizer.seed,
         "ranker",
@@ -97,18 +94,18 @@ def refit_ranker(
 def refit_encoder(
     model: Model, min_prefix: int, folder: Path, device: torch.device, reporter: Reporter
 ) -> tuple[Model, list[dict[str, Any]]]:
-    """Let the encoder go on for one epoch over all sessions of the model; items that came get vectors of their own.
+    """Train the encoder for one more epoch over all sessions of the model; new items get vectors of their own.
 
-    Parameters are those of `refit_ranker`; a checkpoint lies in `folder` meanwhile.
+    Parameters are those of `refit_ranker`; `folder` has a checkpoint meanwhile.
     """
     _refuse_weights(model.config)
-    config = _warm(model.config)
-    if device.type != "cpu":  # where the sample that a CPU took does not work, and is not needed
+    config = model.config.replace(epochs=1, lr=_RATE * model.config.optimizer.lr)
+    if device.type != "cpu":  # where sampling does not work and is not needed
         config = config.replace(softmax="full")
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         state = RunState(RunFolder(Path(scratch)), {}, "refit")
         state.open(resume=False, overwrite=False)
-        fitting = Fitting(config, model.n_items, min_prefix, device, state, reporter)
+        fitting = Fitting(config, model.n_items, min_prefix, LocalRunner(device), state, reporter)
         fitting.fit("refit", model.sessions.without_times(), config.optimizer.epochs, start=model.weights)
         state.next_phase("done", {"weights": state["checkpoint"]})
         weights, history = weights_of(config, model.n_items, state, "weights"), state["history"]
@@ -130,13 +127,9 @@ def refit_encoder(
 
 
 def _refuse_weights(config: Config) -> None:
-    """Raise UsageError where targets count by type: the sessions that a bundle keeps have no types."""
+    """Raise UsageError if targets are weighted by type: a bundle keeps its sessions without types."""
     if config.loss.type_weights:
         raise UsageError(
-            f"this bundle was trained with targets that count by type ({config.loss.type_weights}), and it keeps no types "
-            "of its clicks to go on with: update it without --refit, or train anew"
+            f"this bundle was trained with weights by type ({config.loss.type_weights}) and keeps no types of its "
+            "clicks: update it without --refit, or retrain it"
         )
-
-
-def _warm(config: Config) -> Config:
-    return config.replace(epochs=1, lr=_RATE * config.optimizer.lr)

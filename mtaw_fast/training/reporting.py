@@ -1,4 +1,4 @@
-"""How a training tells of its progress."""
+"""How a training reports its progress."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any, Protocol
 
 
 class Reporter(Protocol):
-    """LossStats of progress; all methods are called from the training thread.
+    """Receives the progress; all methods are called from the training thread.
 
-    A training has phases (`mtaw_fast.config.phases`), and each has pieces of work in epochs: those of its own name, and what
-    comes before them ('ranker, ranker_dataset').
+    A training has phases (`mtaw_fast.config.phases`). Each phase works in epochs: those of its own name, and those of
+    what it prepares before ('ranker, dataset').
     """
 
     def phase_starts(self, phase: str, number: int, phases: int) -> None:
-        """Begin phase `number`, from 1, of so many."""
+        """Phase `number` of `phases` starts, counted from 1."""
         ...
 
     def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
-        """Begin an epoch, from 1, of so many, over so many sessions (samples, clicks)."""
+        """An epoch starts, counted from 1, over so many sessions (samples, clicks)."""
         ...
 
     def step_done(self, sessions: int, loss: float) -> None:
@@ -26,12 +26,12 @@ class Reporter(Protocol):
         ...
 
     def epoch_ends(self, record: Mapping[str, Any]) -> None:
-        """An epoch that was trained has ended; the record is the history's."""
+        """A trained epoch has ended; the record is the one in the history."""
         ...
 
 
 class Silent:
-    """A reporter that says nothing."""
+    """A reporter that does nothing."""
 
     def phase_starts(self, phase: str, number: int, phases: int) -> None: ...
     def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None: ...
@@ -40,7 +40,7 @@ class Silent:
 
 
 class Several:
-    """A reporter that tells others, in order."""
+    """A reporter that calls others, in order."""
 
     def __init__(self, reporters: Sequence[Reporter]) -> None:
         self._reporters = tuple(reporters)
@@ -62,8 +62,8 @@ class Several:
             reporter.epoch_ends(record)
 
 
-class Trace:
-    """The mean losses of an epoch's twentieths, whose curve shows more than the epoch's mean alone."""
+class LossCurve:
+    """The mean losses of the twentieths of an epoch."""
 
     _POINTS = 20
 
@@ -73,13 +73,13 @@ class Trace:
         self._counts = [0] * self._POINTS
 
     def add(self, count: int, loss: float) -> None:
-        """So many more of the total are done, with that mean loss."""
+        """Add `count` more of the total, with their mean loss."""
         place = min(self._done * self._POINTS // self._total, self._POINTS - 1)
         self._sums[place] += count * loss
         self._counts[place] += count
         self._done += count
 
     def losses(self) -> list[float]:
-        """At most twenty, those without a step left out."""
+        """Return at most twenty means; a twentieth without a step has none."""
         pairs = zip(self._sums, self._counts, strict=True)
         return [round(total / count, 5) for total, count in pairs if count]

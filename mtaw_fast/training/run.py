@@ -1,10 +1,10 @@
-"""A whole training, phase by phase (`mtaw_fast.config.phases`), each taken up where a run was cut off."""
+"""A whole training: its phases in order (`mtaw_fast.config.phases`), resumed where an earlier run stopped."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -25,41 +25,31 @@ from mtaw_fast.model.model import Model
 from mtaw_fast.storage.files import folder_lock
 from mtaw_fast.system.memory_use import give_back_freed
 from mtaw_fast.training.checkpoints import RunFolder
-from mtaw_fast.training.encoder.batch import typed
-from mtaw_fast.training.encoder.fitting import Fitting
-from mtaw_fast.training.encoder.train_encoder import weights_of
-from mtaw_fast.training.encoder.validation import check_held_out, validation_metrics
+from mtaw_fast.training.encoder.fitting import Fitting, weights_of
+from mtaw_fast.training.encoder.runner import LocalRunner, Runner
+from mtaw_fast.training.encoder.validation import check_held_out
+from mtaw_fast.training.memory_tables import TableMemory, build_tables, build_trends, training_table_memory
 from mtaw_fast.training.plan.estimate import plan_training
 from mtaw_fast.training.plan.plan import BUDGET_MINUTES, Plan
-from mtaw_fast.training.plan.table_memory import TableMemory, training_table_memory
-from mtaw_fast.training.plan.threads import Threads, training_threads
 from mtaw_fast.training.ranker.feature_importance import feature_importance
-from mtaw_fast.training.ranker.fraction import build_tables, build_trends, fit_on_slice, fit_settings
+from mtaw_fast.training.ranker.train_ranker import fit_settings, train_ranker
 from mtaw_fast.training.reporting import Reporter, Silent
 from mtaw_fast.training.run_state import RunState
 from mtaw_fast.training.served_metrics import served_ranks
+from mtaw_fast.training.steps.batch import typed
+from mtaw_fast.training.threads import Threads, training_threads
 from mtaw_fast.training.trained_model import TrainedModel
 
 Kept = Mapping[str, str]  # files that the run still needs: past, weights, ranker
-Phase = Callable[[str], Kept]  # by its name
+Phase = Callable[[str], Kept]  # takes its name
 
 _DONE = "done"
 
 
 class TrainingGroup(Protocol):
-    """Processes that train one model (`training.group`), as the one that leads them sees them."""
+    """A group of processes that train one model (`training.group`), as rank 0 uses it."""
 
-    device: torch.device
-
-    def fitting(
-        self,
-        config: Config,
-        dataset: Dataset,
-        state: RunState,
-        reporter: Reporter,
-        type_weights: np.ndarray | None,
-    ) -> Fitting: ...
-
+    def runner(self, config: Config, n_items: int) -> Runner: ...
     def mark(self, folder: Path) -> None: ...
 
 
@@ -81,51 +71,78 @@ def train(
     planned: Callable[[Plan], object] | None = None,
     plan: Plan | None = None,
 ) -> TrainedModel:
-    """Train MTAW on `dataset`, keeping state and checkpoints in the run folder `folder`.
+    """Train MTAW on `dataset`, with state and checkpoints in the run folder `folder`.
 
-    The last `config.validation` of the sessions choose the epoch (with a session memory they only score it); with
-    `refit` new models are then trained on all sessions for that many epochs under the same schedule. With `resume` a
-    run that was cut off goes on after its last whole epoch, with the same bits on a CPU as if it had not been.
+    The last `validation_fraction` of the sessions choose the epoch; with a session memory they only measure it. With
+    `refit` new models are then trained on all sessions, for that many epochs under the same schedule. `resume`
+    continues an interrupted run after its last whole epoch, with the same bits on a CPU as without the interruption.
 
-    threads: of the loss and the session memory, by default what this process may keep busy; the same bits for every
-    number. encoder_threads: PyTorch's in a step; more than 1 pays on a machine of its own (`training.plan.threads`).
-    table_memory: bytes for building the session memory's tables (`training.plan.table_memory`), with the same bits.
-    group: processes that take part in every phase of an encoder, each on its own device; this one leads them.
-    budget_minutes: what the training may take with the full softmax where the plan chooses (`training.plan.plan`).
-    planned: called with the plan before anything is trained; by default it goes to the log.
-    plan: a new run's softmax by a plan that was made before: nothing is measured, told or logged.
+    Parameters
+    ----------
+    threads, encoder_threads : int
+        See `training.threads`.
+    table_memory : int, optional
+        Bytes for building the session memory's tables (`training.memory_tables`). No bit of the result depends on it.
+    group : TrainingGroup, optional
+        Processes that take part in every phase of an encoder, each on its own device.
+    budget_minutes : float, default 90
+        Longest training with the full softmax, if the plan chooses the softmax (`training.plan.plan`).
+    planned : callable, optional
+        Called with the plan before the training starts; by default the plan goes to the log.
+    plan : Plan, optional
+        An earlier plan for a new run: nothing is measured or logged.
 
-    Raises UsageError where the folder holds another run, TrainingError on a non-finite loss.
+    Raises
+    ------
+    UsageError
+        If the folder has another run.
+    TrainingError
+        On a loss that is not finite.
     """
-    chosen_device = device_of(device) if group is None else group.device
-    chosen_threads = Threads.of(threads, encoder_threads)
-    if config.memory.enabled:
-        fit_settings(
-            config, timed=config.memory.trends and config.ranker.prequential and dataset.train.times is not None
-        )  # a slip in them is told now, not after the first phase
-    bound = TableMemory(table_memory, folder)
-    with folder_lock(folder, UsageError), training_threads(chosen_threads), training_table_memory(bound):
-        run = _Run(dataset, config, RunFolder(folder), refit, chosen_device, reporter or Silent(), group)
-        run.state.open(resume, overwrite)
-        if plan is not None:
-            run.keep(plan)
-        elif group is None:
-            (planned or log_plan)(run.settle(budget_minutes))
+    device_here = device_of(device) if group is None else None
+    threads_here = Threads.of(threads, encoder_threads)
+    if config.memory.enabled:  # reports a wrong setting now instead of after the first phase
+        timed = config.memory.trends and config.ranker.prequential and dataset.train.times is not None
+        fit_settings(config, timed=timed)
+    limit = TableMemory(table_memory, folder)
+    with folder_lock(folder, UsageError), training_threads(threads_here), training_table_memory(limit):
+        check_held_out(dataset, config)
+        type_weights = _weights_of_types(dataset, config)
+        identity = {
+            "config": config.as_dict(),
+            "dataset": dataset.fingerprint,
+            "min_prefix": dataset.min_prefix,
+            "refit": refit,
+        }
+        state = RunState(RunFolder(folder), identity, phases_of(config, refit)[0])
+        if device_here is not None:
+            runner: Runner = LocalRunner(device_here)
         else:
-            run.settle_for_group()
+            assert group is not None
+            runner = group.runner(config, dataset.n_items)
+        state.open(resume, overwrite)
+        if group is not None:
+            _check_group_can_resume(state)
             group.mark(folder)
-        return run.finish()
+            config = config.replace(softmax="full")
+        else:
+            if plan is None:
+                plan = _plan_of(dataset, config, state, refit, runner.device, budget_minutes)
+                (planned or log_plan)(plan)
+            state.set_plan(plan.as_dict())
+            config = plan.settle(config)
+        return _Run(dataset, config, state, runner, reporter or Silent(), refit, type_weights).finish()
 
 
 def log_plan(plan: Plan) -> None:
-    """The plan's lines in the log `mtaw_fast`: a warning where the settings leave the choice open and it samples."""
-    say = logging.getLogger("mtaw_fast").log
+    """Log the plan's lines to `mtaw_fast`: as a warning if the plan, not the settings, chose to sample."""
+    log = logging.getLogger("mtaw_fast").log
     for line in plan.lines():
-        say(logging.WARNING if plan.samples_by_rule else logging.INFO, line)
+        log(logging.WARNING if plan.samples_by_rule else logging.INFO, line)
 
 
 def device_of(name: str) -> torch.device:
-    """The device of that name, or the best one for auto. Raises UsageError where it cannot be used."""
+    """Return the device of that name, the best one for auto. Raises UsageError if it does not work."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.split(":")[0] not in ("cpu", "cuda"):
@@ -140,172 +157,157 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-class _Run:
-    def __init__(
-        self,
-        dataset: Dataset,
-        config: Config,
-        files: RunFolder,
-        refit: bool,
-        device: torch.device,
-        reporter: Reporter,
-        group: TrainingGroup | None,
-    ) -> None:
-        self._dataset, self._config, self._files = dataset, config, files
-        self._refit, self._reporter = refit, reporter
-        check_held_out(dataset, config)
-        self._fitted, self._held_out = dataset.train.split_last(config.optimizer.validation_fraction)
-        identity = {
-            "config": config.as_dict(),
-            "dataset": dataset.fingerprint,
-            "min_prefix": dataset.min_prefix,
-            "refit": refit,
-        }
-        self._type_weights = self._weights_of_types()
-        self._phases = self._named_phases()
-        self.state = RunState(files, identity, next(iter(self._phases)))
-        self._fitting = (
-            Fitting(config, dataset.n_items, dataset.min_prefix, device, self.state, reporter, self._type_weights)
-            if group is None
-            else group.fitting(config, dataset, self.state, reporter, self._type_weights)
+def _weights_of_types(dataset: Dataset, config: Config) -> np.ndarray | None:
+    """Return the weights of targets by type; raises UsageError if the data set cannot support the settings."""
+    weights = by_code(config.loss.type_weights, dataset.type_names, "setting type_weights")
+    if weights is not None:
+        typed(dataset.train)  # raises UsageError if there are names of types but no types
+        _, held_out = dataset.train.split_last(config.optimizer.validation_fraction)
+        if not _sample_weights(Samples.from_sessions(held_out, dataset.min_prefix), weights).any():
+            raise UsageError(
+                "setting type_weights: every target of the validation sessions has the weight 0; give more types a "
+                "weight, or hold more sessions out (--set validation_fraction=0.1)"
+            )
+    return weights
+
+
+def _plan_of(
+    dataset: Dataset, config: Config, state: RunState, refit: bool, device: torch.device, budget_minutes: float
+) -> Plan:
+    """Return the plan that the run made at its start, or make one."""
+    if state["plan"] is not None:
+        return Plan.from_dict(state["plan"])
+    by_group = bool(state["history"])  # a group makes no plan and takes the full softmax
+    plan = plan_training(
+        dataset, config.replace(softmax="full") if by_group else config, refit=refit, device=device,
+        budget_minutes=budget_minutes, folder=state.files.folder,
+    )  # fmt: skip
+    release_kept_blocks()  # a trial of the full softmax may have the largest ones
+    return replace(plan, why="as the run began") if by_group else plan
+
+
+def _check_group_can_resume(state: RunState) -> None:
+    """Raise UsageError if the run samples, which a group cannot do."""
+    if state["plan"] is not None and state["plan"]["softmax"] == "sampled":
+        raise UsageError(
+            f"{state.files.folder} has a training with the sampled softmax, which a group of processes does not "
+            "support; resume it without torchrun, or start over with --overwrite"
         )
 
-    def settle(self, budget_minutes: float) -> Plan:
-        """The plan of this run, made now or when it began, whose settings hold from here."""
-        kept = self.state["plan"]
-        if kept is not None:
-            plan = Plan.from_dict(kept)
-        else:
-            by_group = bool(self.state["history"])  # which plans nothing, and has the full softmax
-            plan = plan_training(
-                self._dataset, self._config.replace(softmax="full") if by_group else self._config, refit=self._refit,
-                device=self._fitting.device, budget_minutes=budget_minutes, folder=self._files.folder,
-            )  # fmt: skip
-            plan = replace(plan, why="as the run began") if by_group else plan
-            release_kept_blocks()  # a trial of the full softmax may have been the largest there is
-        self.keep(plan)
-        return plan
 
-    def keep(self, plan: Plan) -> None:
-        """Hold this run to a plan, also when it is resumed."""
-        self.state.settle(plan.as_dict())
-        self._take(plan.settle(self._config))
+@dataclass(frozen=True, slots=True, eq=False)
+class _Run:
+    """Runs the phases that are left. config: with the softmax decided."""
 
-    def settle_for_group(self) -> None:
-        """What a group of processes has in place of a plan: the full softmax. UsageError where this run samples."""
-        kept = self.state["plan"]
-        if kept is not None and kept["softmax"] == "sampled":
-            raise UsageError(
-                f"{self._files.folder} holds a training with the sampled softmax, which a group of processes cannot "
-                "have; resume it without torchrun, or start anew with --overwrite"
-            )
-        self._take(self._config.replace(softmax="full"))
+    dataset: Dataset
+    config: Config
+    state: RunState
+    runner: Runner
+    reporter: Reporter
+    refit: bool
+    type_weights: np.ndarray | None
 
-    def _take(self, config: Config) -> None:
-        self._config = config
-        self._fitting = replace(self._fitting, config=config)
+    @property
+    def _files(self) -> Path:
+        return self.state.files.folder
 
-    def _weights_of_types(self) -> np.ndarray | None:
-        """What targets count by type; UsageError where the settings ask for what the data set cannot give."""
-        weights = by_code(self._config.loss.type_weights, self._dataset.type_names, "setting type_weights")
-        if weights is not None:
-            typed(self._dataset.train)  # names of types without types are refused here
-            held_out = Samples.from_sessions(self._held_out, self._dataset.min_prefix)
-            if not _sample_weights(held_out, weights).any():
-                raise UsageError(
-                    "setting type_weights: no target of the validation sessions counts, so nothing can be judged; give "
-                    "more of the types a weight, or hold more sessions out (--set validation=0.1)"
-                )
-        return weights
-
-    def _named_phases(self) -> dict[str, Phase]:
-        """The phases in order, by name."""
-        whole = self._dataset.train
-        known: dict[str, Phase] = {
-            "slice": partial(self._fit_before_slice, self._fitted),
-            "ranker": partial(self._fit_ranker, self._fitted),
-            "search": partial(self._fit_all, self._fitted) if self._config.memory.enabled else self._search,
-            "validate": self._validate,
-            "slice-refit": partial(self._fit_before_slice, whole),
-            "ranker-refit": partial(self._fit_ranker, whole),
-            "refit": partial(self._fit_all, whole),
-        }
-        return {phase: known[phase] for phase in phases_of(self._config, self._refit)}
+    @property
+    def _fitting(self) -> Fitting:
+        dataset = self.dataset
+        return Fitting(
+            self.config, dataset.n_items, dataset.min_prefix, self.runner, self.state, self.reporter, self.type_weights
+        )
 
     def finish(self) -> TrainedModel:
-        """Run every phase that is left."""
-        phases = list(self._phases)
-        following = dict(zip(phases, [*phases[1:], _DONE], strict=True))
+        """Run every phase that is left and return the model."""
+        fitted, held_out = self.dataset.train.split_last(self.config.optimizer.validation_fraction)
+        phases = self._phases(fitted, held_out)
+        names = list(phases)
+        following = dict(zip(names, [*names[1:], _DONE], strict=True))
         while (phase := self.state["phase"]) != _DONE:
-            self._reporter.phase_starts(phase, phases.index(phase) + 1, len(phases))
-            kept = self._phases[phase](phase)
-            release_kept_blocks()  # else a phase's peak stands on what the one before it has left
+            self.reporter.phase_starts(phase, names.index(phase) + 1, len(names))
+            kept = phases[phase](phase)
+            release_kept_blocks()  # so that their memory does not add to the peak of the next phase
             give_back_freed()
-            # What the search leaves has served its purpose once the refit begins.
+            # The files of the search are not needed once the refit starts.
             self.state.next_phase(following[phase], kept if _is_refit(phase) or not _is_refit(following[phase]) else {})
         return TrainedModel(
-            model=self._model(self._dataset.train if self._refit else self._fitted),
+            model=self._model(self.dataset.train if self.refit else fitted),
             metrics=self.state["best"],
             history=self.state["history"],
             best_epoch=self.state["best_epoch"],
-            refit=self._refit,
+            refit=self.refit,
             seconds=self.state["seconds"],
             intervals=self.state["intervals"],
             feature_importance=self.state["feature_importance"],
         )
 
-    def _search(self, phase: str) -> Kept:
-        judged = self._held_out.keep_last(self._config.model.max_session_length + 1)
+    def _phases(self, fitted: Sessions, held_out: Sessions) -> dict[str, Phase]:
+        """Return the phases in order, by name."""
+        whole = self.dataset.train
+        search = (
+            partial(self._fit_all, fitted) if self.config.memory.enabled else partial(self._search, fitted, held_out)
+        )
+        known: dict[str, Phase] = {
+            "slice": partial(self._fit_before_last, fitted),
+            "ranker": partial(self._train_ranker, fitted),
+            "search": search,
+            "validate": partial(self._validate, fitted, held_out),
+            "slice-refit": partial(self._fit_before_last, whole),
+            "ranker-refit": partial(self._train_ranker, whole),
+            "refit": partial(self._fit_all, whole),
+        }
+        return {phase: known[phase] for phase in phases_of(self.config, self.refit)}
+
+    def _search(self, fitted: Sessions, held_out: Sessions, phase: str) -> Kept:
+        validate = self.runner.validator(
+            held_out.keep_last(self.config.model.max_session_length + 1), self.dataset.min_prefix, self.type_weights
+        )
         self._fitting.fit(
-            phase,
-            self._fitted,
-            self._config.optimizer.epochs,
-            judge=lambda model: validation_metrics(model, judged, self._dataset.min_prefix, self._type_weights),
-            patience=self._config.optimizer.patience,
+            phase, fitted, self.config.optimizer.epochs, validate=validate, patience=self.config.optimizer.patience
         )
         return {"weights": self.state["best_checkpoint"]}
 
     def _fit_all(self, sessions: Sessions, phase: str) -> Kept:
-        epochs = self._config.optimizer.epochs if self._config.memory.enabled else self.state["best_epoch"]
+        epochs = self.config.optimizer.epochs if self.config.memory.enabled else self.state["best_epoch"]
         self._fitting.fit(phase, sessions, epochs)
         return {**self.state["kept"], "weights": self.state["checkpoint"]}
 
-    def _fit_before_slice(self, sessions: Sessions, phase: str) -> Kept:
-        before, _ = sessions.split_last(self._config.ranker.ranker_fraction)
-        self._fitting.fit(phase, before, self._config.optimizer.epochs)
+    def _fit_before_last(self, sessions: Sessions, phase: str) -> Kept:
+        before, _ = sessions.split_last(self.config.ranker.ranker_fraction)
+        self._fitting.fit(phase, before, self.config.optimizer.epochs)
         return {"past": self.state["checkpoint"]}
 
-    def _fit_ranker(self, sessions: Sessions, phase: str) -> Kept:
-        n_items, min_prefix = self._dataset.n_items, self._dataset.min_prefix
+    def _train_ranker(self, sessions: Sessions, phase: str) -> Kept:
         past = self._weights("past") if "past" in self.state["kept"] else None
-        ranker, history = fit_on_slice(
-            self._config, sessions, n_items, min_prefix, past, self._files.folder, phase, self._reporter,
-            self._type_weights,
+        ranker, history = train_ranker(
+            self.config, sessions, self.dataset.n_items, self.dataset.min_prefix, past, self._files, phase,
+            self.reporter, self.type_weights,
         )  # fmt: skip
         name = f"{phase}.safetensors"
-        ranker.save(self._files.folder / name)
-        self.state.note(history)
+        ranker.save(self._files / name)
+        self.state.add_history(history)
         return {"ranker": name}
 
-    def _validate(self, phase: str) -> Kept:
-        samples, model = Samples.from_sessions(self._held_out, self._dataset.min_prefix), self._model(self._fitted)
+    def _validate(self, fitted: Sessions, held_out: Sessions, phase: str) -> Kept:
+        samples, model = Samples.from_sessions(held_out, self.dataset.min_prefix), self._model(fitted)
         done = 0
 
-        def told(now: int, _total: int) -> None:
+        def progress(now: int, _total: int) -> None:
             nonlocal done
-            self._reporter.step_done(now - done, 0.0)
+            self.reporter.step_done(now - done, 0.0)
             done = now
 
-        self._reporter.epoch_starts(phase, 1, 1, len(samples))
-        ranks = served_ranks(model, samples, told)
-        weights = None if self._type_weights is None else _sample_weights(samples, self._type_weights)
+        self.reporter.epoch_starts(phase, 1, 1, len(samples))
+        ranks = served_ranks(model, samples, progress)
+        weights = None if self.type_weights is None else _sample_weights(samples, self.type_weights)
         report = report_of(ranks, samples, weights=weights)
         metrics, intervals = report.metrics, report.intervals
         if weights is not None:
             metrics, intervals = report.weighted, report.weighted_intervals
         self.state.save(
             best=dict(metrics),
-            best_epoch=self._config.optimizer.epochs,
+            best_epoch=self.config.optimizer.epochs,
             intervals={name: list(interval) for name, interval in intervals.items()},
             feature_importance=feature_importance(model, samples),
         )
@@ -313,11 +315,11 @@ class _Run:
         return self.state["kept"]
 
     def _model(self, sessions: Sessions) -> Model:
-        """What the phases so far have trained on `sessions`, with the memory of them where the settings want one."""
-        config, dataset, memory, ranker_net = self._config, self._dataset, None, None
+        """Return the model that the phases so far have trained on `sessions`, with its memory if enabled."""
+        config, dataset, memory, ranker_net = self.config, self.dataset, None, None
         if config.memory.enabled:
             memory = build_tables(config, sessions, dataset.n_items)
-            ranker_net = RankerNet.load(self._files.folder / self.state["kept"]["ranker"])
+            ranker_net = RankerNet.load(self._files / self.state["kept"]["ranker"])
         return Model.of(
             config=config,
             weights=self._weights("weights"),
@@ -330,11 +332,11 @@ class _Run:
         )
 
     def _weights(self, kept: str) -> dict[str, np.ndarray]:
-        return weights_of(self._config, self._dataset.n_items, self.state, kept)
+        return weights_of(self.config, self.dataset.n_items, self.state, kept)
 
 
 def _sample_weights(samples: Samples, type_weights: np.ndarray) -> np.ndarray:
-    """float32[S]: what the samples count."""
+    """float32[S]: the weights of the samples."""
     assert samples.target_types is not None
     return type_weights[samples.target_types]
 

@@ -1,4 +1,4 @@
-"""Scoring what was trained through the path that serves, before it is a bundle."""
+"""Measure a trained model through the path that serves, before it is a bundle."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from mtaw_fast.ranking.retrieval import NativeIndex
 
 
 def served_ranks(model: Model, samples: Samples, progress: Progress | None = None) -> np.ndarray:
-    """int32[S]: the ranks (`evaluation.ranks_of`) of the samples' targets in what a bundle of the model would serve."""
+    """int32[S]: the ranks (`evaluation.ranks_of`) of the samples' targets that a bundle of the model would give."""
     index = NativeIndex(model.item_vectors, model.scan)
     pipeline = Pipeline.of(Catalog.of(model), NativeEncoder(model.config, model.weights), index)
     return ranks_of(pipeline, samples, progress=progress)
 
 
 def served_metrics(model: Model, samples: Samples) -> dict[str, float]:
-    """P@K and MRR@K in percent over `samples`, of what a bundle of the model would serve."""
+    """Return P@K and MRR@K in percent over `samples` that a bundle of the model would have."""
     return means_of(gains_of(served_ranks(model, samples)))

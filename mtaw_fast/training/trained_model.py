@@ -1,4 +1,4 @@
-"""What a training hands over, and how it becomes a bundle."""
+"""The result of a training, and how it becomes a bundle."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mtaw_fast.model.model import Model
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainedModel:
-    """What a training made, and how.
+    """The result of a training.
 
     Attributes
     ----------
     model : Model
-        What ranks.
+        Ranks items.
     metrics : dict
         In percent, on the validation sessions, of the chosen epoch.
     history : list of dict
@@ -28,11 +28,11 @@ class TrainedModel:
     refit : bool
         Whether the weights have seen the validation sessions.
     seconds : float
-        Of work, that of a run before it was cut off included as far as it was kept.
+        Training time, including that of an interrupted run up to its last saved epoch.
     intervals : dict of str to [low, high], optional
-        Of the metrics, 95%; with a session memory.
+        95% intervals of the metrics, with a session memory.
     feature_importance : dict, optional
-        What each feature of the ranker is worth on the validation sessions (`training.ranker.feature_importance`); likewise.
+        See `training.ranker.feature_importance`, with a session memory.
     """
 
     model: Model
@@ -45,12 +45,13 @@ class TrainedModel:
     feature_importance: dict[str, Any] | None = None
 
     def record(self) -> dict[str, Any]:
-        """The training in plain JSON values, as the bundle's manifest keeps it."""
-        weights = self.model.config.loss.type_weights
+        """Return the training as plain JSON values for the bundle's manifest."""
+        config = self.model.config
+        weights = config.loss.type_weights
         return {
             "validation": self.metrics,
-            "protocol": f"last {self.model.config.optimizer.validation_fraction:.1%} of the training sessions held out; "
-            + ("epochs as set" if self.model.config.memory.enabled else "epoch chosen by MRR@20")
+            "protocol": f"last {config.optimizer.validation_fraction:.1%} of the training sessions held out; "
+            + ("epochs as set" if config.memory.enabled else "epoch chosen by MRR@20")
             + (f"; targets count by type: {weights}" if weights else ""),
             "best_epoch": self.best_epoch,
             "refit": self.refit,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtaw_fast.data.ragged_lists import merge, top_k
+from mtaw_fast.data.ranked_lists import merge, top_k
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import UsageError
 from mtaw_fast.evaluation import Evaluated, evaluate, ranks_of

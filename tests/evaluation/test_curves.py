@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mtaw_fast.evaluation.curves import figure_of, figures_of
-from mtaw_fast.training.curves import plot_curves
+from mtaw_fast.training.run_state import plot_curves
 
 BEST = {"P@10": 40.0, "MRR@10": 20.0, "P@20": 50.0, "MRR@20": 21.0}
 

@@ -265,7 +265,7 @@ class _FloatIds:
 
 @pytest.mark.parametrize(
     ("ranker", "words"),
-    [(_Narrow(), "shape"), (_FloatIds(), "integer ids"), (Fixed([3, 3], [2.0, 1.0]), "lists an item twice")],
+    [(_Narrow(), "shape"), (_FloatIds(), "integer ids"), (Fixed([3, 3], [2.0, 1.0]), "has an item twice")],
 )
 def test_a_ranker_that_breaks_its_contract_is_named(ranker: Evaluated, words: str) -> None:
     with pytest.raises(UsageError, match=words) as error:

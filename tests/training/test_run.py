@@ -22,11 +22,11 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.storage.files import folder_lock
-from mtaw_fast.training import run as run_module
 from mtaw_fast.training import train
-from mtaw_fast.training.encoder.batch import Batch
+from mtaw_fast.training.encoder import runner
 from mtaw_fast.training.encoder.initial_weights import initialize
 from mtaw_fast.training.reporting import Silent
+from mtaw_fast.training.steps.batch import Batch
 from mtaw_fast.training.steps.full_step import Stepper
 
 
@@ -42,12 +42,12 @@ def test_it_learns_the_ring_and_leaves_the_record(ring: Dataset, small: Config, 
     assert [line["phase"] for line in lines] == ["search"] * 4 + ["refit"] * trained.best_epoch
     assert lines[3]["loss"] < lines[0]["loss"]
     assert (tmp_path / "run" / "curves.png").read_bytes()[:4] == b"\x89PNG"
-    assert trained.model.weights["item_embedding"].shape == (ring.n_items, small.d)
+    assert trained.model.weights["item_embedding"].shape == (ring.n_items, small.model.embedding_dim)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(ring: Dataset, small: Config, tmp_path: Path) -> None:
     a, b = (train(ring, small, tmp_path / name).model.weights for name in "ab")
-    c = train(ring, dataclasses.replace(small, seed=1), tmp_path / "c").model.weights
+    c = train(ring, small.replace(seed=1), tmp_path / "c").model.weights
     assert all(np.array_equal(a[name], b[name]) for name in a)
     assert not np.array_equal(a["item_embedding"], c["item_embedding"])
 
@@ -59,12 +59,12 @@ def test_early_stopping_keeps_the_best_epoch(
     scores = iter([10.0, 30.0, 20.0, 20.0, 99.0])
     seen: list[np.ndarray] = []
 
-    def fake(model: torch.nn.Module, *_: Any) -> dict[str, float]:
+    def fake(model: torch.nn.Module, **_: Any) -> dict[str, float]:
         seen.append(model.item_embedding.detach().numpy().copy())
         return {"P@20": 50.0, "MRR@20": next(scores)}
 
-    monkeypatch.setattr(run_module, "validation_metrics", fake)
-    config = dataclasses.replace(small, epochs=9, patience=2)
+    monkeypatch.setattr(runner, "validation_metrics", fake)
+    config = small.replace(epochs=9, patience=2)
     trained = train(ring, config, tmp_path, refit=refit)
     assert trained.best_epoch == 2
     assert len(seen) == 4
@@ -78,7 +78,7 @@ CHILD = textwrap.dedent(
     import os, signal, sys
     from pathlib import Path
     sys.path.insert(0, {root!r})
-    from tests.training.conftest import ring_dataset, small_config
+    from tests.support.training.ring import ring_dataset, small_config
     from mtaw_fast.training import train
     from mtaw_fast.training.reporting import Silent
 
@@ -115,7 +115,7 @@ def test_resuming_after_kill_9_gives_the_same_bits(ring: Dataset, small: Config,
 def test_resuming_with_other_settings_is_refused(ring: Dataset, small: Config, tmp_path: Path) -> None:
     train(ring, small, tmp_path)
     with pytest.raises(UsageError, match="other settings"):
-        train(ring, dataclasses.replace(small, lr=1e-4), tmp_path, resume=True)
+        train(ring, small.replace(lr=1e-4), tmp_path, resume=True)
 
 
 def test_resuming_a_finished_run_returns_it(ring: Dataset, small: Config, tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_the_step_itself_reports_nan_without_touching_the_weights(ring: Dataset,
 
 
 def test_two_trainings_cannot_share_a_folder(ring: Dataset, small: Config, tmp_path: Path) -> None:
-    with folder_lock(tmp_path, UsageError), pytest.raises(UsageError, match="being written by somebody else"):
+    with folder_lock(tmp_path, UsageError), pytest.raises(UsageError, match="being written by another process"):
         train(ring, small, tmp_path)
 
 
@@ -228,7 +228,7 @@ def test_the_reporter_hears_of_everything(ring: Dataset, small: Config, tmp_path
         def epoch_ends(self, record: Mapping[str, Any]) -> None:
             heard.append(("ends", record["epoch"]))
 
-    train(ring, dataclasses.replace(small, epochs=1), tmp_path, refit=False, reporter=Listener())
+    train(ring, small.replace(epochs=1), tmp_path, refit=False, reporter=Listener())
     assert heard[:2] == [("phase", ("search", 1, 1)), ("starts", 270)]
     assert heard[-1] == ("ends", 1)
     assert sum(count for what, count in heard if what == "step") == 270
@@ -237,7 +237,7 @@ def test_the_reporter_hears_of_everything(ring: Dataset, small: Config, tmp_path
 def test_a_folder_that_is_no_run_is_left_alone(ring: Dataset, small: Config, tmp_path: Path) -> None:
     (tmp_path / "train-0123.safetensors").write_bytes(b"precious")
     for overwrite in (False, True):
-        with pytest.raises(UsageError, match=r"holds train-0123\.safetensors, which no training wrote"):
+        with pytest.raises(UsageError, match=r"has train-0123\.safetensors, which no training wrote"):
             train(ring, small, tmp_path, overwrite=overwrite)
     assert leftovers(tmp_path) == {"train-0123.safetensors"}
 
@@ -255,7 +255,7 @@ def test_what_a_killed_write_left_is_swept_on_resume(
 
 
 def test_an_epoch_of_one_step_moves_the_weights(ring: Dataset, small: Config, tmp_path: Path) -> None:
-    config = dataclasses.replace(small, batch_prefixes=100_000, epochs=1)
+    config = small.replace(batch_prefixes=100_000, epochs=1)
     trained = train(ring, config, tmp_path, refit=False)
     start = MTAW(config, ring.n_items)
     initialize(start, ring.train.split_last(config.optimizer.validation_fraction)[0])
@@ -269,6 +269,6 @@ def test_a_run_of_another_min_prefix_is_not_resumed(ring: Dataset, small: Config
 
 
 def test_max_len_below_min_prefix_is_refused(ring: Dataset, small: Config, tmp_path: Path) -> None:
-    config = dataclasses.replace(small, max_len=1)
+    config = small.replace(max_session_length=1)
     with pytest.raises(UsageError, match="max_session_length=1 is below"):
         train(dataclasses.replace(ring, min_prefix=2), config, tmp_path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import UsageError
 from mtaw_fast.kernels.native import loss as native_loss
 from mtaw_fast.system.cpus import usable_cpus
+from mtaw_fast.training import threads as threads_module
 from mtaw_fast.training import train
-from mtaw_fast.training.plan import threads as threads_module
-from mtaw_fast.training.plan.threads import Threads, current_threads, training_threads
+from mtaw_fast.training.threads import Threads, current_threads, training_threads
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +81,7 @@ def test_the_loss_hears_of_it_and_the_records_keep_it(
         right(*arrays, **named)
 
     monkeypatch.setattr(native_loss, "aw_loss", spy)
-    config = replace(small, epochs=1)
+    config = small.replace(epochs=1)
     trained = train(ring, config, tmp_path / "run", threads=3, refit=False)
     assert asked == {3}
     assert {(record["threads"], record["encoder_threads"]) for record in trained.history} == {(3, 1)}
@@ -90,7 +89,7 @@ def test_the_loss_hears_of_it_and_the_records_keep_it(
 
 
 def test_any_number_of_threads_trains_the_same_bits(ring: Dataset, remembering: Config, tmp_path: Path) -> None:
-    config = replace(remembering, epochs=1, ranker_epochs=1)
+    config = remembering.replace(epochs=1, ranker_epochs=1)
     one, several = (train(ring, config, tmp_path / str(count), threads=count, refit=False).model for count in (1, 3))
     assert all(np.array_equal(several.weights[name], array) for name, array in one.weights.items())
     assert one.ranker_net is not None

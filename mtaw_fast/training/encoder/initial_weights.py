@@ -1,14 +1,14 @@
 """The weights that a training starts from.
 
-The paper leaves them open. `uniform` draws all of them from U(-1/sqrt(d), 1/sqrt(d)). `structured` starts where a
-model that has learned the obvious would be, so that the few epochs before overfitting go into the rest:
+The paper does not specify them. `uniform` draws all of them from U(-1/sqrt(d), 1/sqrt(d)). `structured` starts from
+what a model learns first, so that the few epochs before overfitting learn the rest:
 
-- items stand mostly toward what they co-occur with and a little on their own, so that no two are alike;
-- positions are small sinusoids, so that near positions are alike, also those that few sessions reach;
-- queries are near the identity, so that a click attends to clicks like it in item and in position;
-- the FFN's branch starts near zero, so that interests start as mixtures of the items clicked.
+- an item vector mostly follows the items that it co-occurs with, plus a random part, so that no two are equal;
+- positions are small sinusoids, so that near positions are similar, also those that few sessions reach;
+- query weights are near the identity, so that a click attends to clicks with a similar item and position;
+- the FFN branch starts near zero, so that interests start as mixtures of the clicked items.
 
-Measured on validation, each against `uniform`: docs/results.md.
+docs/results.md has the measurements on validation, each compared with `uniform`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FFN_SHRINKAGE = 0.1
 
 
 def initialize(model: MTAW, sessions: Sessions) -> None:
-    """Set every weight by config.init and config.seed; 'structured' reads co-occurrence from `sessions` alone."""
+    """Set every weight by model.init and optimizer.seed; 'structured' reads co-occurrence from `sessions`."""
     model.draw_weights(model.config.optimizer.seed)
     if model.config.model.init == "uniform":
         return
@@ -46,9 +46,9 @@ def initialize(model: MTAW, sessions: Sessions) -> None:
 
 
 def _mostly_spectral(model: MTAW, sessions: Sessions) -> Tensor:
-    """float32[N, d] of length sqrt(1/3), the mean length of drawn vectors: sqrt(share) u + sqrt(1 - share) r.
+    """float32[N, d] of length sqrt(1/3), the mean length of random vectors: sqrt(share) u + sqrt(1 - share) r.
 
-    u is an item's spectral and r its drawn direction; an item without neighbors keeps r.
+    u is an item's spectral direction and r its random one; an item without neighbors keeps r.
     """
     config = model.config
     share = config.model.spectral_share

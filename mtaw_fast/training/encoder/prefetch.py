@@ -1,4 +1,4 @@
-"""Batches made in a thread while the device works on those before them."""
+"""Make batches in a thread while the device works on earlier ones."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TypeVar
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
-_LOOK_SECONDS = 0.1  # how soon a thread that waits for room learns that nobody takes any more
+_POLL_SECONDS = 0.1  # how soon a waiting thread notices that the consumer has stopped
 
 
 def made_ahead(make: Callable[[Given], Made], givens: Sequence[Given], ahead: int) -> Iterator[tuple[Given, Made]]:
-    """(given, make(given)) for each, in order.
+    """Yield (given, make(given)) for each, in order.
 
     Parameters
     ----------
@@ -22,13 +22,13 @@ def made_ahead(make: Callable[[Given], Made], givens: Sequence[Given], ahead: in
     givens : sequence
         What it is called with.
     ahead : int
-        How many may lie ready beside the one that is being made. 0 makes each when it is asked for, in the caller's
+        How many may be ready in addition to the one that is being made. 0 makes each on request, in the caller's
         thread.
 
     Raises
     ------
     Exception
-        What `make` raised, where its result is asked for; nothing is made after it.
+        What `make` raised, when its result is requested; nothing is made after it.
     """
     if ahead == 0:
         yield from ((given, make(given)) for given in givens)
@@ -39,7 +39,7 @@ def made_ahead(make: Callable[[Given], Made], givens: Sequence[Given], ahead: in
     def put(result: tuple[Made | None, BaseException | None]) -> None:
         while not over.is_set():
             try:
-                ready.put(result, timeout=_LOOK_SECONDS)
+                ready.put(result, timeout=_POLL_SECONDS)
                 return
             except queue.Full:
                 continue

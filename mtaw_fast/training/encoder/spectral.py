@@ -1,4 +1,4 @@
-"""Item vectors from a factorization of co-occurrence: a start that already knows which items go together.
+"""Item vectors from a factorization of co-occurrence, as initial weights.
 
 PPMI of item pairs clicked near each other, factorized by a truncated SVD: M ~ U S U^T, E = U sqrt(S)
 (Levy and Goldberg, Neural Word Embedding as Implicit Matrix Factorization, NIPS 2014).
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtaw_fast.data.ragged_lists import merge
+from mtaw_fast.data.ranked_lists import merge
 from mtaw_fast.data.sessions import Sessions
 
 WINDOW = 8  # clicks apart, at most
@@ -23,7 +23,7 @@ _POWER_ITERATIONS = 3
 
 
 def spectral_embedding(sessions: Sessions, n_items: int, d: int, norm: float, seed: int) -> Tensor:
-    """float32[N, d]: vectors of length `norm`; zero where an item never stands beside another.
+    """float32[N, d]: vectors of length `norm`; zero for an item that is never next to another.
 
     The same seed gives the same bits on one machine. d is at most N - 1 in effect: further columns are 0.
     """
@@ -36,7 +36,7 @@ def spectral_embedding(sessions: Sessions, n_items: int, d: int, norm: float, se
     width = min(d, rank)
     vectors[:, :width] = u[:, :width] * s[:width].sqrt()
     lengths = vectors.norm(dim=1, keepdim=True)
-    # Rows of items without pairs hold rounding noise, which must not be blown up to a direction.
+    # Rows of items without pairs have rounding noise, which must not be scaled up to a direction.
     known = (matrix.crow_indices().diff() > 0)[:, None] & (lengths > 0)
     return torch.where(known, vectors / lengths.clamp_min(1e-30) * norm, 0.0)
 

@@ -1,4 +1,4 @@
-"""Validation inside training: exact pessimistic ranks of every prefix, one pass over whole sessions."""
+"""Validation during training: exact pessimistic ranks of every prefix, in one pass over whole sessions."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Sessions, check_prefixes
 from mtaw_fast.evaluation.metrics import gains_of, means_of
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.encoder.batch import Batch
-from mtaw_fast.training.encoder.batching import epoch_batches
+from mtaw_fast.training.steps.batch import Batch, epoch_batches
 
 CLICKS_A_PASS = 4096
 _ROWS_A_CHUNK = 256
 
 
 def check_held_out(dataset: Dataset, config: Config) -> None:
-    """Raise DataError where the prefixes of the sessions that are held out are too many to be kept.
+    """Raise DataError if the prefixes of the validation sessions are too many to store.
 
-    Only with a session memory, or weights by type, are they made: else `validation_metrics` needs none.
+    They are stored only with a session memory or weights by type; `validation_metrics` alone needs none.
     """
     if config.memory.enabled or config.loss.type_weights:
         check_prefixes(
             dataset.train.split_last(config.optimizer.validation_fraction)[1].lengths,
             f"data set {dataset.name}: the validation prefixes",
-            f", or hold out less than --set validation={config.optimizer.validation_fraction:g}",
+            f", or hold out less than --set validation_fraction={config.optimizer.validation_fraction:g}",
         )
 
 
@@ -35,12 +34,12 @@ def check_held_out(dataset: Dataset, config: Config) -> None:
 def validation_metrics(
     model: MTAW, sessions: Sessions, min_prefix: int, type_weights: np.ndarray | None = None
 ) -> dict[str, float]:
-    """`evaluation.metrics.METRICS` in percent over every sample of `sessions`.
+    """Return `evaluation.metrics.METRICS` in percent over every sample of `sessions`.
 
-    type_weights: float32[K], what the samples count by the type of their target; None: the same.
+    type_weights: float32[K], weights of the samples by the type of their target; None for equal weights.
 
-    o_t depends on clicks 1..t alone, so one pass gives the query of every prefix. Among equal scores the
-    target comes last; a NaN score counts against it.
+    o_t depends on clicks 1..t alone, so one pass gives the query of every prefix. Among equal scores the target comes
+    last, and a NaN score ranks before it.
     """
     model.eval()
     device = model.item_embedding.device
@@ -48,7 +47,7 @@ def validation_metrics(
     ranks, weights = [], []
     for numbers in epoch_batches(sessions.lengths, CLICKS_A_PASS, seed=0, epoch=0):
         batch = Batch.of(sessions.select(np.sort(numbers)), min_prefix, device, type_weights=type_weights)
-        if batch.weights is not None:  # with the mean that they had before
+        if batch.weights is not None:  # with their original mean
             weights.append(batch.weights.cpu().numpy() * (batch.mass / max(len(batch.rows), 1)))
         queries = functional.normalize(model(batch.clicks, batch.offsets, tiles=batch.tiles)[batch.rows], dim=1)
         for rows in range(0, len(queries), _ROWS_A_CHUNK):

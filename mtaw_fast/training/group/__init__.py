@@ -1,6 +1,6 @@
-"""One model trained by a group of processes that torchrun started: batches shared out, the item table cut by rows.
+"""One model trained by a group of processes that torchrun started: shared batches, the item table split by rows.
 
-Nothing outside of this package uses torch.distributed, and a training of one process imports nothing of it.
+Only this package uses torch.distributed, and a training in one process does not import it.
 """
 
 from mtaw_fast.training.group.channel import GroupError

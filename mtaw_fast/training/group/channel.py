@@ -1,8 +1,8 @@
-"""What the processes of a group say to one another beside their tensors: over the store, with waits of any length.
+"""Messages between the processes of a group: JSON values over the store, with waits of any length.
 
-A collective of gloo or NCCL fails after minutes, which is right between steps that all take at once. One process that
-fits a ranker for an hour, or writes a checkpoint of 150 GB, is waited for here instead: the store is asked now and then
-whether the word has come. A process that fails says so here too, and torchrun ends those that wait for one that cannot.
+A collective of gloo or NCCL fails after minutes, which is right between steps. The channel is for what takes longer:
+rank 0 fits a ranker for an hour, or all write a checkpoint of 150 GB. A waiting process polls the store. A process
+that fails reports it here, and torchrun ends the processes that wait for one that is gone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.distributed import Store
 
 from mtaw_fast.errors import TrainingError
 
-_FIRST_PAUSE = 0.002  # seconds between two looks, which grow
+_FIRST_PAUSE = 0.002  # seconds between two polls; it grows
 _LONGEST_PAUSE = 0.5
 _FAILED = "failed"
 
@@ -24,80 +24,71 @@ _FAILED = "failed"
 class GroupError(TrainingError):
     """Another process of the group has failed or is gone.
 
-    told: whether yet another one tells of it already.
+    reported: whether another process prints the error already.
     """
 
-    told = False
+    reported = False
 
     def __init__(self, why: str = "") -> None:
         super().__init__(
             f"another process of the group has ended ({why or 'killed, or its machine is gone'}); the last whole epoch "
-            "is kept: torchrun --max-restarts goes on there by itself, --resume by hand"
+            "is kept: torchrun --max-restarts continues there by itself, --resume by hand"
         )
 
 
 class Channel:
-    """One process's end. All call `settle` and `hear` or `say` in the same order."""
+    """One process's end. All processes call `gather`, and `send` or `receive`, in the same order."""
 
     def __init__(self, store: Store, rank: int, world: int) -> None:
         self._store, self._rank, self._world = store, rank, world
-        self._said = self._settled = 0
+        self._messages = self._gathers = 0
 
-    def say(self, value: Any) -> None:
-        """Tell the others a JSON value; of rank 0."""
-        self._set(f"word/{self._said}", json.dumps(value))
-        self._said += 1
+    def send(self, value: Any) -> None:
+        """Send a JSON value from rank 0 to the others."""
+        self._set(f"message/{self._messages}", json.dumps(value))
+        self._messages += 1
 
-    def hear(self) -> Any:
-        """Wait, however long, for what rank 0 says next. Raises GroupError where a process fails meanwhile."""
-        name = f"word/{self._said}"
-        self._said += 1
+    def receive(self) -> Any:
+        """Wait for the next value of rank 0, for any time. Raises GroupError if a process fails meanwhile."""
+        name = f"message/{self._messages}"
+        self._messages += 1
         self._wait([name])
         return json.loads(self._get(name))
 
-    def share(self, value: Any) -> Any:
-        """Rank 0's value, in every process."""
-        if self._rank == 0:
-            self.say(value)
-            return value
-        return self.hear()
-
-    def settle(self, value: Any = None) -> list[Any]:
-        """Wait, however long, until every process has come here; returns their values, by rank."""
-        names = [f"settled/{self._settled}/{rank}" for rank in range(self._world)]
-        self._settled += 1
+    def gather(self, value: Any = None) -> list[Any]:
+        """Wait until every process is here, for any time; returns their values by rank."""
+        names = [f"gather/{self._gathers}/{rank}" for rank in range(self._world)]
+        self._gathers += 1
         self._set(names[self._rank], json.dumps(value))
         self._wait(names)
         return [json.loads(self._get(name)) for name in names]
 
     def leave(self) -> None:
-        """Say that this process asks the store no more."""
+        """Report that this process needs the store no more."""
         self._set(f"left/{self._rank}", "")
 
     def wait_for_leavers(self, seconds: float = 30.0) -> None:
         """Wait until all others have left, at most so long: they may have died."""
         until = time.monotonic() + seconds
         names = [f"left/{rank}" for rank in range(1, self._world)]
-        while names and not self._there(names) and time.monotonic() < until:
+        while names and not self._exists(names) and time.monotonic() < until:
             time.sleep(_FIRST_PAUSE)
 
-    def fail(self, why: str) -> None:
-        """Tell those who wait that this process cannot go on."""
-        try:
+    def report_failure(self, why: str) -> None:
+        """Let the waiting processes know that this one cannot continue."""
+        with contextlib.suppress(GroupError):  # the store is gone, and with it those who would read this
             self._set(_FAILED, why)
-        except GroupError:
-            return  # nobody is there to be told
 
-    def first_to_tell(self) -> bool:
-        """Whether no other process has asked this before, which all see the same end."""
+    def first_to_report(self) -> bool:
+        """Whether this process is the first to ask; only that one prints the error that all have."""
         with contextlib.suppress(RuntimeError):
-            return self._store.add("told", 1) == 1
+            return self._store.add("reporters", 1) == 1
         return self._rank == 0
 
     def failure(self, seconds: float) -> str | None:
-        """What a process that failed has said, waiting so long for it; None where none has."""
+        """Return the reason that a failed process gave, waiting at most so long; None without one."""
         until = time.monotonic() + seconds
-        while not self._there([_FAILED]):
+        while not self._exists([_FAILED]):
             if time.monotonic() > until:
                 return None
             time.sleep(_LONGEST_PAUSE / 5)
@@ -105,15 +96,15 @@ class Channel:
 
     def _wait(self, names: list[str]) -> None:
         pause = _FIRST_PAUSE
-        while not self._there(names):
-            if self._there([_FAILED]):
+        while not self._exists(names):
+            if self._exists([_FAILED]):
                 raise GroupError(self._get(_FAILED))
             time.sleep(pause)
             pause = min(1.5 * pause, _LONGEST_PAUSE)
 
-    # The store's errors are RuntimeErrors: it is gone, and with it the process that kept it.
+    # A RuntimeError of the store means that it is gone, and with it the process that hosts it.
 
-    def _there(self, names: list[str]) -> bool:
+    def _exists(self, names: list[str]) -> bool:
         try:
             return self._store.check(names)
         except RuntimeError:

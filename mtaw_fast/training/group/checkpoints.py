@@ -1,7 +1,7 @@
-"""A checkpoint of all processes in one file, the same that one process writes: each writes and reads its own rows.
+"""One checkpoint file of all processes, in the format that one process writes. Each writes and reads its own rows.
 
-So a run may go on with another number of processes, or with one alone, and no process ever holds the whole. The run's
-folder must be the same for all, on one machine or on a file system that they share.
+So a run can resume with another number of processes, or with one, and no process ever has the whole table in memory.
+All processes must see the same run folder: on one machine, or on a shared file system.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from mtaw_fast.training.group.step import GroupStepper
 from mtaw_fast.training.steps.adam_state import MOMENTS
 
 _TABLE = "item_embedding"
-_BYTES_AT_ONCE = 64 << 20  # that come from a device to be written
+_BYTES_AT_ONCE = 64 << 20  # copied from a device for a write
 
 
 def save_shards(
     path: Path, model: MTAW, stepper: GroupStepper | None, shards: Shards, process_group: ProcessGroup
 ) -> None:
-    """Write weights and, with a stepper, Adam's moments; the file is whole or not there.
+    """Write weights and, with a stepper, Adam's moments; the file appears whole or not at all.
 
-    Returns once it is there. Raises an error where this process cannot write, GroupError where another one cannot.
+    Returns when the file is there. Raises OSError if this process cannot write, GroupError if another one cannot.
     """
     tensors: dict[str, Tensor] = {f"weight.{name}": value.detach() for name, value in model.named_parameters()}
     if stepper is not None:
@@ -59,23 +59,23 @@ def save_shards(
             os.close(descriptor)
 
     if not process_group.leads:
-        write(path.with_name(process_group.channel.hear()))
-        process_group.channel.settle()
+        write(path.with_name(process_group.channel.receive()))
+        process_group.channel.gather()
     else:
         with atomic_path(path) as temporary:
             with temporary.open("wb") as stream:
                 stream.write(head)
                 stream.truncate(length)
-            process_group.channel.say(temporary.name)
+            process_group.channel.send(temporary.name)
             write(temporary)
-            process_group.channel.settle()
-    process_group.channel.settle()
+            process_group.channel.gather()
+    process_group.channel.gather()
 
 
 def load_shards(
     path: Path, model: MTAW, stepper: GroupStepper | None, shards: Shards, process_group: ProcessGroup
 ) -> None:
-    """The inverse; TrainingError where the file does not fit. The file may be one that one process has written."""
+    """Read what `save_shards` or one process alone has written; TrainingError if the file does not fit."""
     arrays = map_tensors(path, mapping="map")
     rows = shards.rows(process_group.rank)
     try:
@@ -88,7 +88,7 @@ def load_shards(
         if stepper is not None:
             stepper.load_moments(cut)
     except (KeyError, RuntimeError) as error:
-        raise TrainingError(f"{path} does not fit the model ({error}); start anew with --overwrite") from None
+        raise TrainingError(f"{path} does not fit the model ({error}); start over with --overwrite") from None
 
 
 def _is_table(name: str) -> bool:
@@ -97,14 +97,14 @@ def _is_table(name: str) -> bool:
 
 def _copy(parameter: Tensor, array: np.ndarray) -> None:
     if tuple(parameter.shape) != array.shape:
-        raise RuntimeError(f"{list(array.shape)} where {list(parameter.shape)} is wanted")
+        raise RuntimeError(f"shape {list(array.shape)}, expected {list(parameter.shape)}")
     step = max(1, _BYTES_AT_ONCE // max(array[:1].nbytes, 1))
     for begin in range(0, len(array), step):
         parameter[begin : begin + step] = torch.from_numpy(np.array(array[begin : begin + step]))
 
 
 def _pieces(tensor: Tensor) -> Iterator[np.ndarray]:
-    """The tensor's numbers in host memory, so many at a time: uint8[..]."""
+    """Yield the tensor's bytes in host memory, in pieces: uint8[..]."""
     flat = tensor.detach().reshape(-1)
     for part in flat.split(_BYTES_AT_ONCE // flat.element_size()):
         yield part.cpu().numpy().view(np.uint8)
@@ -112,6 +112,6 @@ def _pieces(tensor: Tensor) -> Iterator[np.ndarray]:
 
 def _write_at(descriptor: int, data: np.ndarray, begin: int) -> None:
     view = memoryview(data.data)
-    while view:  # a write may take a part
+    while view:  # a write may be partial
         written = os.pwrite(descriptor, view, begin)
         view, begin = view[written:], begin + written

@@ -1,7 +1,7 @@
-"""Who holds which rows of the item table, and what of a batch each process takes.
+"""Which process has which rows of the item table, and which share of a batch.
 
-Every process makes the whole batch on its host, from the same sessions and the same seed, so it knows without a word
-what the others will ask it for. Axes: W processes, T clicks, S samples, U items that a process's clicks are of.
+Every process makes the whole batch on its host, from the same sessions and seed. So it knows without a message which
+rows the others need. Axes: W processes, T clicks, S samples, U distinct items of a process's clicks.
 """
 
 from __future__ import annotations
@@ -14,45 +14,45 @@ import torch
 from torch import Tensor
 
 from mtaw_fast.kernels.prefix_interest import Tiles
-from mtaw_fast.training.encoder.batch import Batch
+from mtaw_fast.training.steps.batch import Batch
 
 
 @dataclass(frozen=True, slots=True)
 class Shards:
-    """The item table's rows, in W runs of nearly the same length."""
+    """The rows of the item table, in W ranges of nearly the same length."""
 
     n_items: int
     world: int
 
     def bounds(self) -> np.ndarray:
-        """int64[W + 1]: rank r holds the rows bounds[r] .. bounds[r + 1] - 1."""
+        """int64[W + 1]: rank r has the rows bounds[r] .. bounds[r + 1] - 1."""
         return np.arange(self.world + 1, dtype=np.int64) * self.n_items // self.world
 
     def rows(self, rank: int) -> slice:
-        """Those of a rank."""
+        """Return the rows of a rank."""
         begin, end = self.bounds()[rank : rank + 2].tolist()
         return slice(begin, end)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Share:
-    """A batch as one process takes it: whole sessions of its own, and what of the rest it must know.
+    """One process's share of a batch: its own whole sessions, and what it needs of the rest.
 
     Attributes
     ----------
     clicks, first_click : int
-        Of the whole batch, and where the own ones begin there.
+        Number in the whole batch, and the first one of this process.
     places : int64[T_own]
-        Of the own clicks' items among the U rows that come from their holders.
+        Of the own clicks' items among the U rows.
     wanted : list of int
-        How many of the U rows each rank sends, the items ascending.
+        How many of the U rows each rank sends, with ascending items.
     asked : int64[A]
-        Rows of the own shard that the ranks ask for, one after the other; `asked_of`: how many each.
+        Rows of the own shard that the ranks need, by rank; `asked_of`: how many each needs.
     offsets : int64[B_own + 1]
     rows : int64[S_own]
         As in `Batch`, of the own sessions. tiles likewise.
     samples : list of int
-        How many each rank has; together they are the batch's, in its order.
+        How many each rank has; together they are those of the batch, in its order.
     targets : int64[S]
     weights : float32[S] or None
     mass : float
@@ -75,7 +75,7 @@ class Share:
 
     @classmethod
     def of(cls, batch: Batch, shards: Shards, rank: int, device: torch.device) -> Share:
-        """Of a batch in host memory. Sessions stay whole, so shares differ by a session's clicks; some may be empty."""
+        """Return the share of a batch in host memory. Sessions stay whole, so sizes differ; a share may be empty."""
         offsets, clicks, rows = (part.numpy() for part in (batch.offsets, batch.clicks, batch.rows))
         cuts = np.searchsorted(offsets, np.arange(shards.world + 1) * len(clicks) // shards.world)
         edges = offsets[cuts]

@@ -1,12 +1,12 @@
-"""A group's optimization step: each process encodes its share, and takes its rows of the catalog through the loss.
+"""A group's optimization step: each process encodes its share and computes the loss over its rows of the catalog.
 
-rows of the clicks' items come from their holders         exchange, at most T d numbers
-own sessions become queries, all queries go to everybody  gather, S d
-own rows of the catalog become two sums a query, added up gather, 2 S a process
-the loss and its slopes: everybody, the same bits
-own rows' gradient stays; that by queries goes back       exchange, S d, added up by rank
-through the encoder; gradients of the clicks' items go to their holders, the small weights' to everybody
-the norm of all of it, and Adam on what is one's own
+get the rows of the clicked items from their processes    exchange, at most T d numbers
+encode own sessions, send the queries to all              gather, S d
+compute two sums a query over own rows, add them up       gather, 2 S a process
+compute the loss and its slopes, the same bits in all
+keep the gradient of own rows, return that of queries     exchange, S d, added by rank
+backpropagate; send gradients of items to their processes, those of the small weights to all
+compute the norm of all gradients, update own weights with Adam
 """
 
 from __future__ import annotations
@@ -25,21 +25,20 @@ from mtaw_fast.kernels import triton_device
 from mtaw_fast.kernels.aw_loss import catalog_sums, loss_of_sums
 from mtaw_fast.kernels.scatter import add_rows
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.encoder.batch import Batch
-from mtaw_fast.training.group.collectives import in_order
-from mtaw_fast.training.group.process_group import ProcessGroup
+from mtaw_fast.training.group.process_group import ProcessGroup, in_order
 from mtaw_fast.training.group.shards import Shards, Share
 from mtaw_fast.training.steps.adam_state import BETAS, CLIP_EPS, MOMENTS
+from mtaw_fast.training.steps.batch import Batch
 from mtaw_fast.training.steps.full_step import AHEAD, compute_dtype, encoder_dtype, learning_rate
 
 _SEEDS = 1 << 62
-_NORM_ROWS = 1 << 16  # of a gradient whose squares are added up at once
+_NORM_ROWS = 1 << 16  # of a gradient that are squared at once
 
 
 class GroupStepper:
-    """Takes the steps of a `Stepper` with a model that holds this process's rows of the item table.
+    """Takes the steps of a `Stepper` on a model with this process's rows of the item table.
 
-    It holds all of the small weights; they, their gradients and their moments have the same bits in every process.
+    The model has all of the small weights; they, their gradients and moments have the same bits in every process.
     """
 
     input_device = torch.device("cpu")
@@ -61,8 +60,8 @@ class GroupStepper:
         self._total, self._mass, self._steps, self._latest = 0.0, 0.0, 0, math.nan
         self.failed_step: int | None = None
         self._small = [parameter for parameter in model.parameters() if parameter is not model.item_embedding]
-        # The fused kernels draw dropout from a seed; elsewhere the whole batch's masks are drawn in every process, and
-        # so they are the same for every number of processes.
+        # The fused kernels draw dropout from a seed. Elsewhere every process draws the masks of the whole batch, which
+        # do not depend on the number of processes.
         self._from_seed = not triton_device.not_supported_reasons(model.item_embedding)
         if process_group.leads:
             logging.getLogger("mtaw_fast").info(
@@ -71,11 +70,11 @@ class GroupStepper:
             )  # fmt: skip
 
     def stage(self, batch: Batch) -> Share:
-        """This process's share of a batch; may be called from another thread."""
+        """Return this process's share of a batch; may be called from another thread."""
         return Share.of(batch, self.shards, self.process_group.rank, self._device)
 
     def step(self, batch: Share, progress: float) -> float:
-        """As `Stepper.step`, of the whole batch, and the same in every process."""
+        """See `Stepper.step`; the loss is that of the whole batch, the same in every process."""
         config, table, collectives = self._config, self.model.item_embedding, self.process_group.collectives
         clicked = look_up(batch, table.detach(), self.process_group).requires_grad_()
         own = self._queries(clicked, batch)
@@ -118,13 +117,13 @@ class GroupStepper:
         return value
 
     def end_epoch(self) -> float:
-        """As `Stepper.end_epoch`."""
+        """See `Stepper.end_epoch`."""
         mean = self._total / (self._mass or 1.0) if self.failed_step is None else self._latest
         self._total, self._mass, self._steps = 0.0, 0.0, 0
         return mean
 
     def moments(self) -> dict[str, Tensor]:
-        """Adam's state of what this process holds, after at least one step, under '<moment>.<weight>'."""
+        """Return Adam's state of this process's weights, after at least one step, under '<moment>.<weight>'."""
         return {
             f"{moment}.{name}": self._optimizer.state[parameter][moment]
             for name, parameter in self.model.named_parameters()
@@ -132,7 +131,7 @@ class GroupStepper:
         }
 
     def load_moments(self, state: Mapping[str, np.ndarray]) -> None:
-        """The inverse of `moments`; KeyError where the state is not of this model."""
+        """Load what `moments` returns; KeyError if the state is of another model."""
         for name, parameter in self.model.named_parameters():
             self._optimizer.state[parameter] = {
                 moment: torch.from_numpy(np.array(state[f"{moment}.{name}"])).to(self._device) for moment in MOMENTS
@@ -172,13 +171,13 @@ class GroupStepper:
         return d_clicked
 
     def _back_to_rows(self, d_table: Tensor, d_clicked: Tensor, batch: Share) -> None:
-        """Add the clicks' gradient to that of the rows they are of: in the order of clicks, then of ranks."""
+        """Add the clicks' gradient to that of their rows: in the order of clicks, then of ranks."""
         by_item = add_rows(d_clicked.new_zeros(sum(batch.wanted), d_clicked.shape[1]), batch.places, d_clicked)
         received = self.process_group.collectives.exchange(by_item, batch.wanted, batch.asked_of)
         add_rows(d_table, batch.asked, received)
 
     def _clip(self) -> None:
-        """Scale every gradient by the norm of the whole, as `torch.nn.utils.clip_grad_norm_` does."""
+        """Scale every gradient by the norm of all, as `torch.nn.utils.clip_grad_norm_` does."""
         if self._config.optimizer.clip_norm == 0:
             return
         table = self.model.item_embedding.grad
@@ -194,13 +193,13 @@ class GroupStepper:
 
 
 def look_up(batch: Share, table: Tensor, process_group: ProcessGroup) -> Tensor:
-    """The rows of the own clicks' items, float[T_own, d], each from the process that holds it."""
+    """Return the rows of the own clicks' items, float[T_own, d], from the processes that have them."""
     rows = process_group.collectives.exchange(table[batch.asked], batch.asked_of, batch.wanted)
     return rows[batch.places]
 
 
 def _square_sum(gradient: Tensor) -> Tensor:
-    """float64[]: the sum of squares, of so many rows at a time."""
+    """float64[]: the sum of squares, in chunks of rows."""
     total = torch.zeros((), dtype=torch.float64, device=gradient.device)
     for rows in gradient.split(_NORM_ROWS):
         total += torch.linalg.vector_norm(rows).double() ** 2

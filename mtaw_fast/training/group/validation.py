@@ -1,4 +1,4 @@
-"""Validation of a table in shards: `training.encoder.validation`'s metrics, each process counting in its own rows."""
+"""The metrics of `training.encoder.validation` for a sharded table: each process counts in its own rows."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from torch.nn import functional
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.evaluation.metrics import gains_of, means_of
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.encoder.batch import Batch
-from mtaw_fast.training.encoder.batching import epoch_batches
 from mtaw_fast.training.encoder.validation import CLICKS_A_PASS
 from mtaw_fast.training.group.process_group import ProcessGroup
 from mtaw_fast.training.group.shards import Shards, Share
 from mtaw_fast.training.group.step import look_up
+from mtaw_fast.training.steps.batch import Batch, epoch_batches
 
 _ROWS = 256
 _ITEMS = 1 << 16  # of the catalog that are scored at once
@@ -30,13 +29,13 @@ def group_metrics(
     min_prefix: int,
     type_weights: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """As `validation_metrics`, the same in every process."""
+    """Return the same as `validation_metrics`, in every process."""
     model.eval()
     table, host = model.item_embedding.detach(), torch.device("cpu")
     ranks, weights = [], []
     for numbers in epoch_batches(sessions.lengths, CLICKS_A_PASS, seed=0, epoch=0):
         batch = Batch.of(sessions.select(np.sort(numbers)), min_prefix, host, type_weights=type_weights)
-        if batch.weights is not None:  # with the mean that they had before
+        if batch.weights is not None:  # with their original mean
             weights.append(batch.weights.numpy() * (batch.mass / max(len(batch.rows), 1)))
         share = Share.of(batch, shards, process_group.rank, process_group.device)
         own = look_up(share, table, process_group)
@@ -54,7 +53,7 @@ def _ranks(queries: Tensor, targets: Tensor, table: Tensor, first_item: int, pro
     places = targets - first_item
     here = (places >= 0) & (places < len(table))
     vectors = functional.normalize(table[torch.where(here, places, 0)], dim=1)
-    # From one process alone, so the sum over processes rounds nothing.
+    # Only one process adds a number that is not zero, so the sum has no rounding.
     target_scores = process_group.collectives.sum(torch.where(here, (queries * vectors).sum(dim=1), 0.0))
     counts = torch.zeros(len(queries), dtype=torch.float64, device=queries.device)
     for begin in range(0, len(table), _ITEMS):
@@ -63,6 +62,6 @@ def _ranks(queries: Tensor, targets: Tensor, table: Tensor, first_item: int, pro
             rows = slice(first, first + _ROWS)
             scores = queries[rows] @ units.T
             inside = (here[rows] & (places[rows] >= begin) & (places[rows] < begin + len(units))).nonzero()[:, 0]
-            scores[inside, places[rows][inside] - begin] = torch.inf  # itself, which counts once
+            scores[inside, places[rows][inside] - begin] = torch.inf  # the target itself, which counts once
             counts[rows] += (~(scores < target_scores[rows, None])).sum(dim=1)
     return process_group.collectives.sum(counts).long()

@@ -1,7 +1,7 @@
-"""Making a training's plan: what each phase has to do, how long that takes by the first steps, and its memory.
+"""Make a training's plan: the work of each phase, its time by the first steps, and its memory.
 
-Memory is reckoned, not measured: what the arrays of a phase take, by the constants below, on top of what the process
-and the data set take anyway. Axes: N items, d, U neighboring pairs of clicks, S samples of a step.
+Memory is calculated, not measured: the arrays of a phase, by the constants below, plus the process and the data set.
+Axes: N items, d, U neighboring pairs of clicks, S samples of a step.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.errors import UsageError
 from mtaw_fast.system.memory_use import available_memory
-from mtaw_fast.training.encoder.batch import sample_counts
 from mtaw_fast.training.encoder.spectral import WINDOW
 from mtaw_fast.training.encoder.validation import check_held_out
+from mtaw_fast.training.memory_tables import table_bytes
 from mtaw_fast.training.plan.first_steps import EncoderTimes, RankerTimes, Stopwatch, encoder_times, ranker_times
 from mtaw_fast.training.plan.plan import BUDGET_MINUTES, PhasePlan, Plan, asks_for_costs, chosen_softmax
-from mtaw_fast.training.plan.threads import current_threads
-from mtaw_fast.training.ranker.fraction import fit_settings, table_bytes
+from mtaw_fast.training.ranker.train_ranker import fit_settings
+from mtaw_fast.training.steps.batch import sample_counts
+from mtaw_fast.training.threads import current_threads
 
-TIMED_FROM = 10**8  # logits an epoch: what is smaller takes seconds
+TIMED_FROM = 10**8  # logits an epoch: smaller trainings take seconds
 _PROCESS = 350 << 20  # the interpreter with torch
 _SPECTRAL_PAIR, _SPECTRAL_ROWS = 68, 4 * 112  # bytes a pair, both ways; floats an item
 _FULL_COPIES, _SAMPLED_COPIES = 6, 3  # of the item embedding: weights, two moments; gradient and the loss's own
-_TREND_CLICK, _SLICE_CLICK = 200, 1700  # bytes: of the trends, a click; of the slice's delta, a click
+_TREND_CLICK, _DELTA_CLICK = 200, 1700  # bytes a click: of the trends, of the delta
 _CANDIDATES = 300  # of a query
 _OCCURRENCE = 12  # bytes a click, while the clicks are sorted by item
 
@@ -45,7 +46,7 @@ def plan_training(
     budget_minutes: float = BUDGET_MINUTES,
     folder: Path | None = None,
 ) -> Plan:
-    """The plan of `train`, with the first steps taken where the log is not tiny.
+    """Return the plan of `train`; unless the log is tiny, its first steps are measured.
 
     Parameters
     ----------
@@ -54,19 +55,19 @@ def plan_training(
     device : torch.device, optional
         The CPU by default.
     budget_minutes : float, default 90
-        What the training may take with the full softmax, before it samples.
+        Longest training with the full softmax; a longer one samples.
     folder : Path, optional
         For short-lived files.
 
     Raises
     ------
     UsageError
-        Where budget_minutes is under 0 or no number.
+        If budget_minutes is below 0 or not a number.
     DataError
-        Where the sessions that are held out cannot be judged (`validation.check_held_out`).
+        If there are too many validation prefixes (`validation.check_held_out`).
     """
     if not budget_minutes >= 0:
-        raise UsageError(f"budget_minutes={budget_minutes:g}: give the minutes that a training may take")
+        raise UsageError(f"budget_minutes={budget_minutes:g}: it must be at least 0")
     check_held_out(dataset, config)
     device = device or torch.device("cpu")
     work = _Work.of(dataset, config)
@@ -108,8 +109,8 @@ def plan_training(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Work:
-    """What the phases have to do. samples: int64[B + 1], of the encoder up to each session; queries: the same of every
-    prefix, whether its target counts or not."""
+    """The work of the phases. samples: int64[B + 1], samples of the encoder up to each session; queries: the same for
+    all prefixes, also those that are no samples."""
 
     config: Config
     dataset: Dataset
@@ -125,11 +126,11 @@ class _Work:
         return cls(config, dataset, offsets_of(counts), offsets_of(every))
 
     def samples_of(self, sessions: int) -> int:
-        """Samples of the encoder in an epoch over the first so many sessions."""
+        """Return the encoder's samples in an epoch over the first so many sessions."""
         return int(self.samples[sessions])
 
     def phase(self, name: str, softmax: Softmax, encoder: EncoderTimes | None, ranker: RankerTimes | None) -> PhasePlan:
-        """One phase of the training."""
+        """Return the plan of one phase."""
         sessions = self.dataset.train
         whole = (
             sessions if name.endswith("refit") else sessions.split_last(self.config.optimizer.validation_fraction)[0]
@@ -160,25 +161,25 @@ class _Work:
     def _ranker(self, name: str, sessions: Sessions, times: RankerTimes | None) -> PhasePlan:
         config = self.config
         before, last = sessions.split_last(config.ranker.ranker_fraction)
-        there = int(self.queries[len(sessions)] - self.queries[len(before)])
-        asked = min(config.ranker.ranker_samples, there) if config.ranker.prequential else there
+        queries = int(self.queries[len(sessions)] - self.queries[len(before)])
+        ranked = min(config.ranker.ranker_samples, queries) if config.ranker.prequential else queries
         timed = config.memory.trends and config.ranker.prequential and last.times is not None
         epochs, seconds = fit_settings(config, timed=timed).epochs, None
         if times is not None:
-            again = 1 if config.ranker.prequential else epochs  # candidates that are not kept are made anew
+            again = 1 if config.ranker.prequential else epochs  # candidates that are not stored are computed again
             seconds = (
-                times.table_click * before.n_clicks + times.slice + times.learned * last.n_clicks
-                + asked * (again * times.asked + epochs * times.fitted)
+                times.table_click * before.n_clicks + times.start + times.learned * last.n_clicks
+                + ranked * (again * times.ranked + epochs * times.fitted)
             )  # fmt: skip
-        work = f"{asked:,} of {there:,} samples, {epochs} epochs"
-        return PhasePlan(name, work, seconds, self._ranker_bytes(before, last, asked))
+        work = f"{ranked:,} of {queries:,} samples, {epochs} epochs"
+        return PhasePlan(name, work, seconds, self._ranker_bytes(before, last, ranked))
 
     def _validation(self, fitted: int, times: RankerTimes | None) -> PhasePlan:
         sessions = self.dataset.train
         samples = int(self.queries[len(sessions)] - self.queries[fitted])
         seconds = None
         if times is not None:
-            seconds = times.table_click * sessions.n_clicks + times.slice + times.asked * samples
+            seconds = times.table_click * sessions.n_clicks + times.start + times.ranked * samples
         return PhasePlan("validate", f"{samples:,} samples", seconds, self._ranker_bytes(sessions, None, samples))
 
     def _encoder_bytes(self, sessions: Sessions, softmax: Softmax) -> int:
@@ -191,13 +192,12 @@ class _Work:
         copies = _FULL_COPIES if softmax == "full" else _SAMPLED_COPIES
         step = 4 * copies * floats
         if softmax == "sampled":
-            own = 2 * config.optimizer.batch_prefixes  # a click and a target a sample: no batch has more
-            rows = (
-                own * (1 + config.loss.cooccurrence_negatives) + config.loss.negative_samples
-            )  # half of what stands beside is new
+            own = 2 * config.optimizer.batch_prefixes  # at most a click and a target a sample
+            # About half of the items next to the drawn clicks are new.
+            rows = own * (1 + config.loss.cooccurrence_negatives) + config.loss.negative_samples
             step += 3 * 4 * min(rows, self.dataset.n_items) * config.optimizer.batch_prefixes
             step += _OCCURRENCE * sessions.n_clicks if config.loss.cooccurrence_negatives else 0
-        return self._standing() + max(start + 4 * _SAMPLED_COPIES * floats, step)
+        return self._base() + max(start + 4 * _SAMPLED_COPIES * floats, step)
 
     def _ranker_bytes(self, before: Sessions, last: Sessions | None, queries: int) -> int:
         config, n_items = self.config, self.dataset.n_items
@@ -207,11 +207,11 @@ class _Work:
         )
         if before.times is not None and config.memory.trends and config.ranker.prequential:
             tables += _TREND_CLICK * before.n_clicks
-        ranker_dataset = 0 if last is None else _SLICE_CLICK * last.n_clicks + 4 * _CANDIDATES * queries
-        return self._standing() + tables + dense + ranker_dataset
+        dataset = 0 if last is None else _DELTA_CLICK * last.n_clicks + 4 * _CANDIDATES * queries
+        return self._base() + tables + dense + dataset
 
-    def _standing(self) -> int:
-        """What is there whatever the phase does."""
+    def _base(self) -> int:
+        """Return the bytes of the process and the data set, which every phase needs."""
         sessions = self.dataset.train
         arrays = (sessions.items, sessions.offsets, sessions.times, sessions.types)
         return _PROCESS + sum(array.nbytes for array in arrays if array is not None)

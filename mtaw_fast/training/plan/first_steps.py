@@ -1,6 +1,6 @@
-"""How long the first steps of a training take here: real steps on real sessions, whose result is thrown away.
+"""Measure the first steps of a training: real steps on real sessions, whose results are discarded.
 
-Nothing that is measured leaves a trace in the training: torch's generator is put back as it was.
+The measurements do not change the training: torch's generator is restored.
 """
 
 from __future__ import annotations
@@ -20,38 +20,39 @@ from mtaw_fast.config import Config, Softmax
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import TrainingError
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.encoder.batch import Batch, nothing_to_learn, sample_counts
-from mtaw_fast.training.encoder.batching import epoch_batches
 from mtaw_fast.training.encoder.spectral import spectral_embedding
-from mtaw_fast.training.ranker.dataset import RankerDataset, go_through
+from mtaw_fast.training.memory_tables import build_tables, build_trends
+from mtaw_fast.training.ranker.dataset import RankerDataset
 from mtaw_fast.training.ranker.fitting import fit_ranker
-from mtaw_fast.training.ranker.fraction import build_tables, build_trends, fit_settings
+from mtaw_fast.training.ranker.prequential import build_dataset
+from mtaw_fast.training.ranker.train_ranker import fit_settings
 from mtaw_fast.training.reporting import Silent
+from mtaw_fast.training.steps.batch import Batch, epoch_batches, nothing_to_learn, sample_counts
 from mtaw_fast.training.steps.choice import make_stepper
 
 _WARM_UP, _STEPS = 1, 4
 _STEP_SESSIONS = 20_000  # from which the batches of measured steps are drawn
-_PAST_CLICKS, _ASKED, _FEW, _MANY = 4_000_000, 512, 2_000, 10_000  # of the measured piece of a slice, in clicks
+_PAST_CLICKS, _RANKED, _FEW, _MANY = 4_000_000, 512, 2_000, 10_000  # clicks of the measured part of the ranker
 _SPECTRAL = (1 / 32, 1 / 8)  # shares of the sessions
 
 
 class Stopwatch:
-    """Seconds of work as they would be on a machine of its own: processor time, of one thread or shared by several.
+    """Measures work as seconds without other load: processor time, of one thread or shared by several.
 
     Parameters
     ----------
     device : torch.device
-        On a GPU, whose work no processor time tells, seconds are those of the clock.
+        On a GPU, whose work has no processor time, seconds are wall-clock time.
     threads : int
-        Of the loss and the session memory.
+        For the loss and the session memory.
     """
 
     def __init__(self, device: torch.device, threads: int) -> None:
         self._device, self._threads = device, threads
         self._passed = self._counted = 0.0
 
-    def seconds(self, work: Callable[[], object], *, telling: bool = False) -> float:
-        """What `work` takes. telling: it keeps this thread busy to its end, so that what it waits for is other work."""
+    def seconds(self, work: Callable[[], object], *, busy: bool = False) -> float:
+        """Return the seconds of `work`. busy: it keeps this thread busy, so a longer wall-clock time is other load."""
         began = time.perf_counter(), time.process_time(), time.thread_time()
         work()
         if self._device.type == "cuda":
@@ -60,21 +61,21 @@ class Stopwatch:
         counted = passed
         if self._device.type == "cpu":
             counted = max((time.process_time() - began[1]) / self._threads, time.thread_time() - began[2])
-        if telling:
+        if busy:
             self._passed += passed
             self._counted += counted
         return counted
 
     @property
     def slowdown(self) -> float:
-        """How many times as long what tells it took by the clock, since the machine had other work."""
+        """Wall-clock time of the busy work divided by its processor time."""
         return max(self._passed / max(self._counted, 1e-9), 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderTimes:
-    """Of the encoder, in seconds: a step by softmax; samples of a step; the start of its weights, a number and what
-    comes on top with all sessions."""
+    """Of the encoder. step: seconds by softmax. start, start_by_sessions: seconds of the initial weights, fixed and for
+    all sessions."""
 
     step: Mapping[Softmax, float]
     samples_a_step: float
@@ -84,13 +85,13 @@ class EncoderTimes:
 
 @dataclass(frozen=True, slots=True)
 class RankerTimes:
-    """Of the session memory, in seconds: of its tables, a click; of the slice's first look at the catalog; of a click
-    that is learned, a query that is asked, and a lesson's pass through the fit."""
+    """Of the session memory, in seconds. table_click: a click of the tables. start: the first search of the catalog.
+    learned: a learned click. ranked: a ranked query. fitted: a query in an epoch of the fit."""
 
     table_click: float
-    slice: float
+    start: float
     learned: float
-    asked: float
+    ranked: float
     fitted: float
 
 
@@ -104,7 +105,7 @@ def encoder_times(
     softmaxes: tuple[Softmax, ...],
     watch: Stopwatch,
 ) -> EncoderTimes:
-    """Take a few steps with each softmax, and start the item vectors from two shares of the sessions."""
+    """Take a few steps with each softmax, and compute initial item vectors from two shares of the sessions."""
     rng = np.random.default_rng(config.optimizer.seed)
     usable = sessions.keep_last(config.model.max_session_length + 1)
     counts = sample_counts(usable, min_prefix, config.loss.targets, type_weights)
@@ -127,7 +128,7 @@ def encoder_times(
                 batch = stepper.stage(
                     Batch.of(some.select(numbers), min_prefix, stepper.input_device, config.loss.targets, type_weights)
                 )
-                seconds.append(watch.seconds(lambda: stepper.step(batch, config.optimizer.warmup_epochs), telling=True))  # noqa: B023
+                seconds.append(watch.seconds(lambda: stepper.step(batch, config.optimizer.warmup_epochs), busy=True))  # noqa: B023
             steps[softmax] = float(np.median(seconds[_WARM_UP:]))
     start = by_sessions = 0.0
     if config.model.init == "structured":
@@ -140,9 +141,9 @@ def encoder_times(
 def ranker_times(
     config: Config, sessions: Sessions, n_items: int, min_prefix: int, watch: Stopwatch, folder: Path | None = None
 ) -> RankerTimes:
-    """Go through the last clicks of the sessions as through a slice, and fit a ranker to what was asked.
+    """Build a ranker's dataset of the last clicks, and fit a ranker to it.
 
-    folder: for the ranker_dataset' file, by default that of temporary files.
+    folder: for the file of the dataset, by default the one for temporary files.
     """
     first = int(np.searchsorted(sessions.offsets, sessions.n_clicks - _PAST_CLICKS))
     past = sessions.slice(min(first, len(sessions) - 2), len(sessions))
@@ -158,41 +159,41 @@ def ranker_times(
     ) / max(before.n_clicks, 1)
     tables, trends = built
     since = None if before.times is None else int(before.times.max())
-    scratch = folder or Path(tempfile.gettempdir())  # of a file without a name: nothing stays where this is killed
+    scratch = folder or Path(tempfile.gettempdir())  # the file has no name, so a kill leaves nothing
 
-    def walk(slice_: Sessions, asked: int) -> tuple[float, RankerDataset | None]:
-        live, made = config.replace(ranker_samples=asked), []
+    def build(part: Sessions, samples: int) -> tuple[float, RankerDataset | None]:
+        settings, datasets = config.replace(ranker_samples=samples), []
 
-        def go() -> None:
+        def work() -> None:
             with contextlib.suppress(TrainingError):  # no target among its candidates
-                made.append(go_through(live, tables, slice_, min_prefix, weights, scratch, "", Silent(), since, trends))
+                datasets.append(
+                    build_dataset(settings, tables, part, min_prefix, weights, scratch, "", Silent(), since, trends)
+                )
 
-        return watch.seconds(go), made[0] if made else None
+        return watch.seconds(work), datasets[0] if datasets else None
 
-    short, _ = walk(few, 1)
-    long, _ = walk(last, 1)
-    asking, ranker_dataset = walk(last, _ASKED)
+    short, _ = build(few, 1)
+    long, _ = build(last, 1)
+    ranking, dataset = build(last, _RANKED)
     learned = max(long - short, 0.0) / max(last.n_clicks - few.n_clicks, 1)
-    if ranker_dataset is None:
+    if dataset is None:
         return RankerTimes(table_click, short, learned, 0.0, 0.0)
     fit = replace(fit_settings(config, timed=trends is not None), epochs=1)
     fitting = watch.seconds(
-        lambda: fit_ranker(
-            ranker_dataset, ranker_dataset.targets, ranker_dataset.lengths, fit, config.optimizer.seed, "", Silent()
-        )
+        lambda: fit_ranker(dataset, dataset.targets, dataset.lengths, fit, config.optimizer.seed, "", Silent())
     )
-    count = len(ranker_dataset.targets)
+    count = len(dataset.targets)
     return RankerTimes(
         table_click,
         max(short - learned * few.n_clicks, 0.0),
         learned,
-        max(asking - long, 0.0) / max(count + ranker_dataset.left_out - 1, 1),
+        max(ranking - long, 0.0) / max(count + dataset.left_out - 1, 1),
         fitting / count,
     )
 
 
 def _cut(sessions: Sessions, clicks: int) -> tuple[Sessions, Sessions]:
-    """(all but the last, the last) sessions with about so many clicks; neither is empty."""
+    """Split off the last sessions with about so many clicks; neither part is empty."""
     place = int(np.searchsorted(sessions.offsets, sessions.n_clicks - clicks))
     place = min(max(place, 1), len(sessions) - 1)
     return sessions.slice(0, place), sessions.slice(place, len(sessions))

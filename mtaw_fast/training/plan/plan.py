@@ -1,15 +1,15 @@
-"""What a training is going to do, and about how long and how large: said before it starts.
+"""The plan of a training: its phases, with about how much time and memory they take.
 
-The rule of the softmax, where config.softmax is 'auto':
+The softmax, if loss.softmax is 'auto':
 
-- full on a GPU, whose kernels never store the logits, with negatives=true, which a sample has no term for, and with a
-  loss_backend of choice, which are all of the whole catalog;
-- full where an epoch has at most `ALWAYS_FULL` logits (samples x items), whatever the machine is doing meanwhile;
-- sampled where a phase with the full one would take more memory than is free, and no step of it is tried;
-- full where the whole training, by the steps measured here, fits the budget with it, or takes no longer than with a
-  sample, as where the catalog is small and the clicks are many; else sampled.
+- full on a GPU, whose kernels never store the logits; with negative_term=true, which a sample does not support; and
+  with a chosen loss_backend, since all of them compute the whole catalog;
+- full if an epoch has at most `ALWAYS_FULL` logits (samples x items), independent of the load of the machine;
+- sampled if a phase with the full one would take more than the free memory; no step of it is tried then;
+- full if the whole training, by the steps measured here, fits the budget, or takes no longer than with a sample, as for
+  a small catalog with many clicks; else sampled.
 
-A run keeps its choice when it is resumed, and the bundle's settings have it.
+A resumed run keeps its choice, and the bundle's settings have it.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ ALWAYS_FULL = 2 * 10**11  # some minutes an epoch on one core
 BUDGET_MINUTES = 90.0
 AS_SET = "as the settings say"
 _GB = 1e9
-_BUSY = 1.2  # from which it is worth a word
+_BUSY = 1.2  # slowdown from which it is mentioned
 
 
 @dataclass(frozen=True, slots=True)
 class PhasePlan:
-    """One phase as it is planned.
+    """The plan of one phase.
 
     Attributes
     ----------
     name : str
         As in `mtaw_fast.config.phases`.
     work : str
-        What it does, such as '2 epochs over 250,000 samples'.
+        Its work, such as '2 epochs over 250,000 samples'.
     seconds : float or None
-        By the first steps, on a machine of its own; None where nothing was measured.
+        Estimated from the first steps, without other work on the machine; None if nothing was measured.
     peak_bytes : int
-        The most memory that it is thought to take.
+        Estimated peak memory.
     """
 
     name: str
@@ -52,18 +52,18 @@ class PhasePlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A training as it is planned.
+    """The plan of a training.
 
     Attributes
     ----------
     softmax : {'full', 'sampled'}
         Of the encoder's loss.
     why : str
-        By which part of the rule.
+        The part of the rule that decided.
     phases : tuple of PhasePlan
         In order.
     slowdown : float, default 1
-        How many times as long the first steps took by the clock, beside other work.
+        Wall-clock time of the first steps divided by their processor time, because of other work.
     """
 
     softmax: Softmax
@@ -73,50 +73,50 @@ class Plan:
 
     @property
     def seconds(self) -> float | None:
-        """Of all phases; None where nothing was measured."""
+        """Seconds of all phases; None if nothing was measured."""
         found = [phase.seconds for phase in self.phases if phase.seconds is not None]
         return sum(found) if len(found) == len(self.phases) else None
 
     @property
     def peak_bytes(self) -> int:
-        """The most of all phases."""
+        """Peak memory over all phases."""
         return max(phase.peak_bytes for phase in self.phases)
 
     @property
     def samples_by_rule(self) -> bool:
-        """Whether it samples though the settings did not ask for that."""
+        """Whether the rule, not the settings, chose to sample."""
         return self.softmax == "sampled" and self.why != AS_SET
 
     def settle(self, config: Config) -> Config:
-        """The settings with nothing left open that the plan decides."""
+        """Return the settings with the softmax that the plan chose."""
         return config.replace(softmax=self.softmax)
 
     def lines(self) -> list[str]:
-        """The plan as text, a line a phase."""
+        """Return the plan as text, a line a phase."""
         width = max(len(phase.name) for phase in self.phases)
         size = max(len(phase.work) for phase in self.phases)
-        told = [f"plan: {self.softmax} softmax ({self.why})"]
-        told += [
+        lines = [f"plan: {self.softmax} softmax ({self.why})"]
+        lines += [
             f"  {phase.name:{width}}  {phase.work:{size}}  {_tail(phase.seconds, phase.peak_bytes)}"
             for phase in self.phases
         ]
         free = available_memory()
         if free is not None and free < self.peak_bytes:
-            told.append(f"  memory: that is more than the {_size(free)} that are free now")
+            lines.append(f"  memory: more than the {_size(free)} that are free now")
         if self.seconds is None:
-            told.append(f"  in all: too small to be timed, memory about {_size(self.peak_bytes)}")
+            lines.append(f"  total: too small to measure, memory about {_size(self.peak_bytes)}")
         else:
             busy = ""
             if self.slowdown >= _BUSY:
                 busy = f" ({minutes(self.slowdown * self.seconds)} if the machine stays as busy as it is)"
-            told.append(
-                f"  in all: about {minutes(self.seconds)} by first steps taken here{busy}, memory about "
+            lines.append(
+                f"  total: about {minutes(self.seconds)} by first steps measured here{busy}, memory about "
                 f"{_size(self.peak_bytes)}"
             )
-        return told
+        return lines
 
     def as_dict(self) -> dict[str, Any]:
-        """The plan as plain JSON values."""
+        """Return the plan as plain JSON values."""
         return asdict(self)
 
     @classmethod
@@ -136,7 +136,7 @@ def chosen_softmax(
     full_bytes: int = 0,
     free_bytes: int | None = None,
 ) -> tuple[Softmax, str]:
-    """The softmax by the rule above, and why.
+    """Return the softmax by the rule above, and why.
 
     Parameters
     ----------
@@ -146,16 +146,15 @@ def chosen_softmax(
     device : str
         Its type: 'cpu' or 'cuda'.
     full_seconds : float or None
-        What the whole training would take with the full softmax; None where it was not measured, since the rule does
-        not ask.
+        Of the whole training with the full softmax; None if the rule does not need it.
     budget_minutes : float
-        What it may take.
+        Longest training.
     sampled_seconds : float, optional
-        What it would take with a sample; without it, that counts as less.
+        Of the whole training with a sample; taken as shorter if not given.
     full_bytes : int, default 0
-        The most memory that an encoder's phase is thought to take with the full softmax.
+        Largest estimated memory of an encoder's phase with the full softmax.
     free_bytes : int, optional
-        The memory that is free; without it, memory does not count.
+        Free memory; without it memory is ignored.
     """
     if config.loss.softmax != "auto":
         return config.loss.softmax, AS_SET
@@ -168,32 +167,32 @@ def chosen_softmax(
     if logits_an_epoch <= ALWAYS_FULL:
         return "full", "always for a log of this size"
     near = " and their neighbors in sessions" if config.loss.cooccurrence_negatives else ""
-    drawn = f"{config.loss.negative_samples:,} drawn items a step beside the batch's own{near}"
+    drawn = f"{config.loss.negative_samples:,} drawn items a step and the batch's own{near}"
     if free_bytes is not None and full_bytes > free_bytes:
         return "sampled", (
-            f"{drawn}: the full one would take about {_size(full_bytes)} and {_size(free_bytes)} are free; "
-            "--set softmax=full insists"
+            f"{drawn}: the full one would take about {_size(full_bytes)}, and {_size(free_bytes)} are free; "
+            "--set softmax=full overrides this"
         )
     assert full_seconds is not None
     if full_seconds <= 60 * budget_minutes:
         return "full", f"with it the training fits the {budget_minutes:g} minutes of --budget-minutes"
     if sampled_seconds is not None and sampled_seconds >= full_seconds:
-        return "full", f"a sample of so small a catalog would take as long, about {minutes(sampled_seconds)}"
+        return "full", f"a sample of such a small catalog would take as long, about {minutes(sampled_seconds)}"
     return "sampled", (
         f"{drawn}: with the full one the training would take about {minutes(full_seconds)}, more than the "
         f"{budget_minutes:g} minutes of --budget-minutes; "
-        "--set softmax=full insists"
+        "--set softmax=full overrides this"
     )
 
 
 def asks_for_costs(config: Config, *, logits_an_epoch: int, device: str) -> bool:
-    """Whether the rule asks what the full softmax would cost."""
+    """Whether the rule depends on the time and memory of the full softmax."""
     free = config.loss.softmax == "auto" and config.loss.loss_backend == "auto" and not config.loss.negative_term
     return free and device == "cpu" and logits_an_epoch > ALWAYS_FULL
 
 
 def minutes(seconds: float) -> str:
-    """Such as '41 s', '3 min', '1 h 5 min'."""
+    """Format a duration, such as '41 s', '3 min', '1 h 5 min'."""
     if seconds < 90:
         return f"{max(round(seconds), 1)} s"
     whole = round(seconds / 60)

@@ -1,4 +1,4 @@
-"""What each feature of the ranker is worth: the metrics that are lost when it says the same of every candidate.
+"""The importance of each feature of the ranker: the metrics that are lost if it is the same for every candidate.
 
 Axes: S samples, R candidates of all of them, F features.
 """
@@ -15,59 +15,59 @@ from mtaw_fast.memory import RankerNet
 from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.model.model import Model
 from mtaw_fast.ranking.memory_stage import moment_of
-from mtaw_fast.training.plan.threads import current_threads
-from mtaw_fast.training.ranker.fraction import Prefixes, dense_of
-from mtaw_fast.training.ranker.replay_order import evenly
+from mtaw_fast.training.ranker.candidates import Prefixes, dense_of
+from mtaw_fast.training.ranker.prequential import evenly
+from mtaw_fast.training.threads import current_threads
 
 MOST_SAMPLES = 500  # some seconds of work
-_FAR = 20  # ranks beyond it are misses
+_LAST_RANK = 20  # ranks after it are misses
 
 
 def feature_importance(model: Model, samples: Samples, most: int = MOST_SAMPLES) -> dict[str, Any]:
-    """Score samples with each feature in turn put to its mean, where the ranker's other inputs stay as they are.
+    """Score samples with each feature in turn replaced by its mean; the ranker's other inputs stay.
 
-    Features that say nearly the same stand in for one another, so their worths do not add up.
+    Similar features replace one another, so their importances do not add up.
 
     Parameters
     ----------
     model : Model
-        With a session memory that knows nothing of the samples.
+        With a session memory that has not seen the samples.
     samples : Samples
-        What is asked; of more than `most` so many, spread evenly.
+        Of more than `most`, that many are scored, evenly spread.
     most : int, default 500
-        Samples, at most.
+        Largest number of samples.
 
     Returns
     -------
     dict
-        `samples`, how many were asked; `metrics` of them, in percent; `features`, what is lost of P@20 and of MRR@20
-        without each, in points, by name: the greatest loss of MRR@20 first.
+        `samples`: how many were scored; `metrics` of them, in percent; `features`: by name the loss of P@20 and of
+        MRR@20 without it, in points, the largest loss of MRR@20 first.
     """
     assert model.memory is not None
     assert model.ranker_net is not None
     chosen = np.flatnonzero(evenly(len(samples), most) & (samples.prefixes.lengths > 0))
     ids, values = _candidates(model, samples, chosen)
-    there, targets = ids >= 0, samples.targets[chosen]
-    net = _Standardized(model.ranker_net, values[there])
+    valid, targets = ids >= 0, samples.targets[chosen]
+    net = _Standardized(model.ranker_net, values[valid])
     names = model.ranker_net.features
 
     def metrics(without: int | None) -> dict[str, float]:
         scores = np.full(ids.shape, -np.inf, dtype=np.float32)
-        scores[there] = net.scores(without)
+        scores[valid] = net.scores(without)
         ranks = listed_rank(ids, scores, targets)
-        return means_of(gains_of(np.where(ranks <= _FAR, ranks, 0)))
+        return means_of(gains_of(np.where(ranks <= _LAST_RANK, ranks, 0)))
 
     whole = metrics(None)
-    worth = {}
+    importance = {}
     for feature, name in enumerate(names):
         left = metrics(feature)
-        worth[name] = {metric: round(whole[metric] - left[metric], 3) for metric in ("P@20", "MRR@20")}
-    ordered = sorted(worth, key=lambda name: -worth[name]["MRR@20"])
-    return {"samples": len(chosen), "metrics": whole, "features": {name: worth[name] for name in ordered}}
+        importance[name] = {metric: round(whole[metric] - left[metric], 3) for metric in ("P@20", "MRR@20")}
+    ordered = sorted(importance, key=lambda name: -importance[name]["MRR@20"])
+    return {"samples": len(chosen), "metrics": whole, "features": {name: importance[name] for name in ordered}}
 
 
 def _candidates(model: Model, samples: Samples, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(ids int32[s, C] padded with -1, features float32[s, C, F]) of the samples int64[s], as serving makes them."""
+    """(ids int32[s, C] padded with -1, features float32[s, C, F]) of the samples int64[s], as in serving."""
     config, sessions, threads = model.config, samples.prefixes, current_threads().pieces
     assert model.memory is not None
     trends = None if model.trends is None else model.trends.live(model.n_items)
@@ -81,7 +81,7 @@ def _candidates(model: Model, samples: Samples, chosen: np.ndarray) -> tuple[np.
 
 
 class _Standardized:
-    """A ranker over R candidates whose first layer is kept: one feature less is one product of vectors then."""
+    """A ranker over R candidates with a stored first layer: removing a feature is one outer product."""
 
     def __init__(self, net: RankerNet, features: np.ndarray) -> None:
         self._net = net
@@ -90,7 +90,7 @@ class _Standardized:
         self._linear = self._x @ net.linear
 
     def scores(self, without: int | None) -> np.ndarray:
-        """float32[R], up to a constant; without: the feature that is put to its mean."""
+        """float32[R], up to a constant; without: the feature that is replaced by its mean."""
         net, first, linear = self._net, self._first, self._linear
         if without is not None:
             x = self._x[:, without]

@@ -1,4 +1,4 @@
-"""Fitting the ranker of the session memory: softmax cross-entropy over the candidates of past sessions' prefixes.
+"""Fit the ranker of the session memory: softmax cross-entropy over the candidates of past prefixes.
 
 Axes: Q queries (prefixes), C candidates of a query at most, F features.
 """
@@ -20,19 +20,19 @@ from torch.nn import functional
 
 from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.memory import RankerNet
-from mtaw_fast.training.reporting import Reporter, Trace
+from mtaw_fast.training.reporting import LossCurve, Reporter
 
 HIDDEN = (64, 32)
 WARMUP_SHARE = 0.05  # of all steps
-LENGTH_POWER = 0.5  # a query weighs length^0.5: long prefixes are fewer, and of sessions that matter as much
+LENGTH_POWER = 0.5  # a query weighs length^0.5: long prefixes are rarer, but matter as much
 _SAMPLE = 2048  # queries whose candidates give means and deviations
 _LEAST_DEVIATION = 1e-3
 
 
 class Candidates(Protocol):
-    """Where the candidates of Q numbered queries come from.
+    """Source of the candidates of Q numbered queries.
 
-    features: the names of the F columns. left_out: queries, beside the Q, that are none for lack of their target.
+    features: the names of the F columns. left_out: further queries, whose target is not a candidate.
     """
 
     @property
@@ -41,22 +41,22 @@ class Candidates(Protocol):
     def left_out(self) -> int: ...
 
     def batch(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(ids int32[q, C] padded with -1 behind, features float32[q, C, F]) of the queries int64[q]."""
+        """(ids int32[q, C] padded with -1 at the end, features float32[q, C, F]) of the queries int64[q]."""
         ...
 
 
 @runtime_checkable
 class DrawnCandidates(Candidates, Protocol):
-    """`Candidates` that can make some of a query's alone. Every query's target is among its candidates."""
+    """`Candidates` that can return a random part of a query's. Every target is among its candidates."""
 
     def drawn(self, queries: np.ndarray, negatives: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """What `batch` gives, of each query its target and so many others, drawn as `drawn_places` does."""
+        """Return what `batch` does, but only the target and `negatives` others of each query, as `drawn_places`."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RankerFit:
-    """How a ranker is fitted.
+    """Settings of a fit.
 
     Attributes
     ----------
@@ -64,29 +64,31 @@ class RankerFit:
         Passes over the queries.
     lr : float
         The highest learning rate.
-    leave_out : sequence of str, default none
+    excluded : sequence of str, default none
         Features that get no weight.
     batch : int, default 256
         Queries a step.
     negatives : int, default 0
-        Candidates of a query, drawn anew in each step, that its target is told from; 0 takes all.
+        Other candidates of a query in a step, drawn in each step; 0 takes all.
     weight_decay : float, default 1e-5
         AdamW's.
     """
 
     epochs: int
     lr: float
-    leave_out: Sequence[str] = ()
+    excluded: Sequence[str] = ()
     batch: int = 256
     negatives: int = 0
     weight_decay: float = 1e-5
 
     def kept(self, features: Sequence[str]) -> np.ndarray:
-        """float32[F]: 0 for features left out, else 1; UsageError where one is unknown."""
-        for name in self.leave_out:
+        """float32[F]: 0 for excluded features, else 1; raises UsageError if one does not exist."""
+        for name in self.excluded:
             if name not in features:
-                raise UsageError(f"setting leave_out: there is no feature {name!r}; choose from {', '.join(features)}")
-        return np.array([name not in self.leave_out for name in features], dtype=np.float32)
+                raise UsageError(
+                    f"setting excluded_features: there is no feature {name!r}; choose from {', '.join(features)}"
+                )
+        return np.array([name not in self.excluded for name in features], dtype=np.float32)
 
 
 class _Net(nn.Module):
@@ -108,7 +110,7 @@ class _Net(nn.Module):
         return (self.linear(x) + self.three(hidden))[:, 0]
 
     @torch.no_grad()
-    def take(self, ranker: RankerNet) -> None:
+    def load(self, ranker: RankerNet) -> None:
         """Set the weights to those of a ranker, the inverse of `_folded`."""
         for parameter, array in (
             (self.linear.weight, ranker.linear[None]),
@@ -124,7 +126,7 @@ class _Net(nn.Module):
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """torch on one thread: a step is small, and a second thread would take more from the candidates' than it gives."""
+    """Run torch on one thread: a step is small, and computing the candidates needs the others."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -145,12 +147,12 @@ def fit_ranker(
     start: RankerNet | None = None,
     target_weights: np.ndarray | None = None,
 ) -> tuple[RankerNet, list[dict[str, Any]]]:
-    """The ranker, and a record an epoch. Equal arguments give equal bits on one machine, whatever torch's threads.
+    """Return the ranker and a record an epoch. Equal arguments give equal bits on one machine, for any torch threads.
 
-    targets: int32[Q], the next clicks; a query whose target is no candidate teaches nothing and is left out.
-    lengths: int64[Q], clicks of the prefixes. start: a ranker to go on from, of the same features.
-    target_weights: float32[Q], what the queries count beside that, over 0; None: the same.
-    Raises TrainingError where no query has its target among its candidates.
+    targets: int32[Q], the next clicks; a query whose target is no candidate is skipped. lengths: int64[Q], clicks of
+    the prefixes. start: a ranker with the same features to start from. target_weights: float32[Q], above 0, of the
+    queries in addition to their lengths; None for equal ones.
+    Raises TrainingError if no query has its target among its candidates.
     """
     n_queries = len(targets)
     if n_queries == 0:
@@ -165,7 +167,7 @@ def fit_ranker(
         torch.manual_seed(seed)
         net = _Net(len(mean))
     if start is not None:
-        net.take(start)
+        net.load(start)
     optimizer = torch.optim.AdamW(net.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     steps_an_epoch = -(-n_queries // settings.batch)
     total, step, history = settings.epochs * steps_an_epoch, 0, []
@@ -177,7 +179,7 @@ def fit_ranker(
         batches = np.array_split(order, steps_an_epoch)
         reporter.epoch_starts(phase, epoch, settings.epochs, n_queries)
         began, losses, used, mass = time.perf_counter(), 0.0, 0, 0.0
-        trace = Trace(n_queries)
+        curve = LossCurve(n_queries)
         made = _maker(candidates, settings.negatives, seed, epoch, step)
         for queries, (ids, values) in zip(batches, _ahead(made, batches), strict=True):
             hits = ids == targets[queries, None]
@@ -197,14 +199,14 @@ def fit_ranker(
             optimizer.zero_grad()
             ((loss * weight).sum() / weight.sum()).backward()
             optimizer.step()
-            told = loss.detach()
+            losses_here = loss.detach()
             counts = None if target_weights is None else torch.from_numpy(target_weights[queries[known]])
-            step_sum = float((told if counts is None else told * counts).sum())
+            step_sum = float((losses_here if counts is None else losses_here * counts).sum())
             step_mass = len(known) if counts is None else float(counts.sum())
             losses += step_sum
             mass += step_mass
             used += len(known)
-            trace.add(len(queries), step_sum / step_mass)
+            curve.add(len(queries), step_sum / step_mass)
             reporter.step_done(len(queries), step_sum / step_mass)
         if used == 0:
             raise nothing_to_learn(n_queries)
@@ -213,7 +215,7 @@ def fit_ranker(
             "phase": phase,
             "epoch": epoch,
             "loss": losses / mass,
-            "losses": trace.losses(),
+            "losses": curve.losses(),
             "lr": _rate(settings.lr, step, total),
             "seconds": round(seconds, 3),
             "sessions_per_second": round(n_queries / seconds, 1),
@@ -225,17 +227,17 @@ def fit_ranker(
 
 
 def nothing_to_learn(n_queries: int) -> TrainingError:
-    """The error of a slice without a lesson."""
+    """Return the error of a dataset without a query."""
     return TrainingError(
-        f"no next click of the {n_queries} samples of the slice is among its candidates, so the ranker has "
-        "nothing to learn from; add sessions or train with --preset paper"
+        f"no target of the ranker's {n_queries} samples is among its candidates, so it has nothing to learn from; "
+        "add sessions or train with --preset paper"
     )
 
 
 def _drawn(
     ids: np.ndarray, values: np.ndarray, hits: np.ndarray, negatives: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each query's candidates the target and so many others, drawn: (ids, values, hits), in no particular order."""
+    """Draw the target and `negatives` others of each query's candidates: (ids, values, hits), in no set order."""
     places = drawn_places(ids, hits, negatives, rng)
     if places is None:
         return ids, values, hits
@@ -244,9 +246,9 @@ def _drawn(
 
 
 def drawn_places(ids: np.ndarray, hits: np.ndarray, negatives: int, rng: np.random.Generator) -> np.ndarray | None:
-    """int64[q, negatives + 1]: columns of the target and of so many others, drawn; None where there are no more.
+    """int64[q, negatives + 1]: columns of the target and of drawn others; None if there are no more candidates.
 
-    ids: int32[q, C], -1 behind; hits: bool[q, C], where the targets are.
+    ids: int32[q, C], padded with -1; hits: bool[q, C], True at the targets.
     """
     if ids.shape[1] <= negatives + 1:
         return None
@@ -269,7 +271,7 @@ _Made = tuple[np.ndarray, np.ndarray]  # ids, features
 def _maker(
     candidates: Candidates, negatives: int, seed: int, epoch: int, before: int
 ) -> Callable[[int, np.ndarray], _Made]:
-    """What makes the candidates of an epoch's k-th batch, `before` steps having been taken."""
+    """Return a function that makes the candidates of an epoch's k-th batch; `before` steps came before the epoch."""
 
     def make(k: int, queries: np.ndarray) -> _Made:
         if negatives and isinstance(candidates, DrawnCandidates):
@@ -280,7 +282,7 @@ def _maker(
 
 
 def _ahead(make: Callable[[int, np.ndarray], _Made], batches: Sequence[np.ndarray]) -> Iterator[_Made]:
-    """What `make` makes of each batch, the next one's being made meanwhile."""
+    """Yield make(k, batch) for each batch; the next one is made in a thread meanwhile."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         coming = pool.submit(make, 0, batches[0])
         for k, following in enumerate([*batches[1:], None], start=1):
@@ -292,12 +294,12 @@ def _ahead(make: Callable[[int, np.ndarray], _Made], batches: Sequence[np.ndarra
 
 def _scores(net: _Net, ids: np.ndarray, values: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> Tensor:
     """float32[q, C]: the net's scores, -inf for padding."""
-    there = ids >= 0
-    rows = values[there]
+    valid = ids >= 0
+    rows = values[valid]
     rows -= mean
     rows *= scale
     scores = torch.full(ids.shape, -math.inf)
-    return scores.masked_scatter(torch.from_numpy(there), net(torch.from_numpy(rows)))
+    return scores.masked_scatter(torch.from_numpy(valid), net(torch.from_numpy(rows)))
 
 
 def _rate(highest: float, step: int, steps: int) -> float:

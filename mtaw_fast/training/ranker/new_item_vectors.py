@@ -1,6 +1,6 @@
-"""What the encoder says while a slice is gone through: items without a past get vectors as they will when serving.
+"""Dense candidates during a prequential run: new items get vectors as they do in serving.
 
-Axes: Q queries, N items, d dimensions, D dense items of a query, G items that have entered.
+Axes: Q queries, N items, d dimensions, D dense items of a query, G new items with clicks so far.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ _CHUNK = 1024  # prefixes encoded and searched at once
 
 
 class NewItemVectors:
-    """The dense part of queries over a catalog whose unknown items are learned on the way.
+    """The dense part of queries over a catalog whose new items are learned on the way.
 
-    Items that `known` leaves out enter with their first click; their vectors follow the items that they are clicked
-    with (`online.state.evidence_vector`), made at their first, second, fourth, .. click.
+    An item that is not `known` enters with its first click. Its vector follows from the items that it is clicked with
+    (`online.state.evidence_vector`) and is computed at its first, second, fourth, .. click.
 
     Parameters
     ----------
     config : Config
         The encoder's.
     weights : mapping of str to array
-        Of an MTAW that was trained on the sessions before the slice.
+        Of an MTAW that was trained on the sessions before.
     known : bool[N]
         Items with a click there.
     items : int32[T]
-        Clicks that the queries' begins and ends point into.
+        Clicks of all queries.
     begins, ends : int64[Q]
         The queries: query q is items[begins[q]:ends[q]].
     threads : int
-        For what does not depend on new_items.
+        For the part that does not depend on new items.
     """
 
     def __init__(
@@ -61,20 +61,20 @@ class NewItemVectors:
         self._embedding = np.where(known[:, None], weights["item_embedding"], np.float32(0))
         self.catalog = normalized(self._embedding)
         self._norm = np.float32(mean_norm(self._embedding))
-        # The encoder reads the embeddings and the index the rows of known items where they lie: later changes count.
+        # Encoder and index read these arrays in place, so later changes to them apply.
         self._encoder = NativeEncoder(config, {**weights, "item_embedding": self._embedding})
         self._index = NativeIndex(self.catalog, quantize(self.catalog))
         self._known, self._filter = known, None if known.all() else Filter(known)
         self._scale, self._width = config.model.scale, min(config.memory.dense_candidates, len(known))
         self._items, self._begins, self._ends = items, begins, ends
         self._clicks = np.zeros(len(known), dtype=np.int64)
-        self._due = np.ones(len(known), dtype=np.int64)
+        self._next = np.ones(len(known), dtype=np.int64)
         self._entered = np.zeros(len(known), dtype=bool)
         self._entered_items = np.empty(0, dtype=np.int32)
         self._queries, self._ids, self._logits = self._of_known(threads)
 
     def of(self, queries: np.ndarray) -> Dense:
-        """What is said of the queries int64[q] now."""
+        """Return the dense part of the queries int64[q] at this time."""
         vectors, ids, logits = self._queries[queries], self._ids[queries], self._logits[queries]
         entered = self._entered_items
         if len(entered):
@@ -86,23 +86,23 @@ class NewItemVectors:
         return Dense(vectors, ids, logits, self.catalog, self._scale)
 
     def learn(self, items: np.ndarray, delta: MemoryDelta) -> None:
-        """Count clicks int32[n] that `delta` holds by now; make the vectors anew that they are due for."""
+        """Count clicks int32[n], which `delta` has already learned, and update the vectors at their next count."""
         items = items[~self._known[items]]
         if len(items) == 0:
             return
         np.add.at(self._clicks, items, 1)
-        met = np.unique(items)
-        due = met[self._clicks[met] >= self._due[met]]
-        for item in due.tolist():
+        clicked = np.unique(items)
+        updated = clicked[self._clicks[clicked] >= self._next[clicked]]
+        for item in updated.tolist():
             neighbors, values = delta.row(item)
             vector = evidence_vector(values[:, _FWD] + values[:, _BWD], self.catalog[neighbors])
             self.catalog[item], self._embedding[item] = vector, vector * self._norm
-        self._due[due] = 2 * self._clicks[due]
-        self._entered[met] = True
+        self._next[updated] = 2 * self._clicks[updated]
+        self._entered[clicked] = True
         self._entered_items = np.flatnonzero(self._entered).astype(np.int32)
 
     def _touched(self, queries: np.ndarray) -> np.ndarray:
-        """bool[q]: whether a query holds a click on an item that has entered."""
+        """bool[q]: whether a query has a click on an entered item."""
         lengths = self._ends[queries] - self._begins[queries]
         flags = self._entered[self._items[ranges(self._begins[queries], lengths)]]
         return np.logical_or.reduceat(flags, offsets_of(lengths)[:-1])
@@ -115,7 +115,7 @@ class NewItemVectors:
         return vectors, *self._index.search(vectors, self._width, self._filter, scale=self._scale)
 
     def _of_known(self, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """`_searched` of every query, while no new_item has a vector yet."""
+        """Return `_searched` of every query, while no new item has a vector yet."""
         count = len(self._ends)
         vectors = np.empty((count, self.catalog.shape[1]), dtype=np.float32)
         ids = np.empty((count, self._width), dtype=np.int32)
@@ -131,15 +131,15 @@ class NewItemVectors:
 
 
 def _merged(
-    ids: np.ndarray, logits: np.ndarray, entered: np.ndarray, theirs: np.ndarray
+    ids: np.ndarray, logits: np.ndarray, entered: np.ndarray, new_logits: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The D best of the lists int32[q, D] and of the items int32[G] with logits float32[q, G]."""
+    """Return the D best of the lists int32[q, D] and the items int32[G] with logits float32[q, G]."""
     width = ids.shape[1]
     if len(entered) > width:
-        best = np.argpartition(-theirs, width - 1, axis=1)[:, :width]
-        entered, theirs = entered[best], np.take_along_axis(theirs, best, axis=1)
+        best = np.argpartition(-new_logits, width - 1, axis=1)[:, :width]
+        entered, new_logits = entered[best], np.take_along_axis(new_logits, best, axis=1)
     else:
         entered = np.broadcast_to(entered, (len(ids), len(entered)))
-    ids, logits = np.concatenate([ids, entered], axis=1), np.concatenate([logits, theirs], axis=1)
+    ids, logits = np.concatenate([ids, entered], axis=1), np.concatenate([logits, new_logits], axis=1)
     order = np.argsort(-logits, axis=1, kind="stable")[:, :width]
     return np.take_along_axis(ids, order, axis=1), np.take_along_axis(logits, order, axis=1)

@@ -1,4 +1,4 @@
-"""A model's weights as Adam sees them: the item vectors and, in one buffer, everything else; and its moments."""
+"""Adam's state of a model: the item vectors, all other weights in one buffer, and the moments of both."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # Adam's state of a weight
 class AdamState:
     """Owns the moments of a model and updates its weights, clipped by the norm of the whole gradient.
 
-    All weights but the item vectors become views of one buffer, so that Adam updates them in one go.
+    All weights except the item vectors become views of one buffer, so that one call updates them.
 
     Parameters
     ----------
     model : MTAW
         Float weights on one device.
     config : Config
-        weight_decay and clip_norm count here.
+        Reads weight_decay and clip_norm.
     backend : str, default 'auto'
         Of `adam_step`.
     threads : int, optional
@@ -47,7 +47,7 @@ class AdamState:
         self._weights = (self._items.detach().view(-1), _flatten(self.small))
         self._moments = [(torch.zeros_like(weights), torch.zeros_like(weights)) for weights in self._weights]
         self._step = torch.zeros((), device=device)
-        # In float64 a rate is what Python has and PyTorch's optimizers compute with; Triton's kernels read float32.
+        # PyTorch's optimizers compute with a float64 rate, Triton's kernels read float32.
         is_triton = not triton_device.not_supported_reasons(self._items)
         self.rate = torch.zeros((), dtype=torch.float32 if is_triton else torch.float64, device=device)
         self._always = torch.ones((), dtype=torch.bool, device=device)
@@ -62,7 +62,7 @@ class AdamState:
         d_small : sequence of float
             Gradients of `self.small`, in its order.
         apply : bool[], optional
-            On the device; where it is false nothing changes.
+            On the device; if false nothing changes.
         """
         gradients = (d_items.reshape(-1), torch.cat([gradient.reshape(-1) for gradient in d_small]))
         adam_step(
@@ -76,7 +76,7 @@ class AdamState:
         )
 
     def moments(self) -> dict[str, Tensor]:
-        """Adam's state under '<moment>.<weight>', as views of it in the weights' shapes."""
+        """Return Adam's state under '<moment>.<weight>', as views in the weights' shapes."""
         (items_first, items_second), (first, second) = self._moments
         sizes = [parameter.numel() for parameter in self.small]
         views = {id(p): pair for p, *pair in zip(self.small, first.split(sizes), second.split(sizes), strict=True)}
@@ -88,13 +88,13 @@ class AdamState:
         return state
 
     def load_moments(self, state: Mapping[str, np.ndarray]) -> None:
-        """The inverse of `moments`; KeyError or RuntimeError where the state is not of this model."""
+        """Load what `moments` returns; KeyError or RuntimeError if the state is of another model."""
         for name, tensor in self.moments().items():
             tensor.copy_(torch.from_numpy(np.array(state[name])).reshape(tensor.shape))
 
 
 def _flatten(parameters: list[torch.nn.Parameter]) -> Tensor:
-    """One buffer with the parameters' values, of which they become views: float[n]."""
+    """Return one buffer float[n] with the parameters' values, and make the parameters views of it."""
     flat = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
     for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
         parameter.data = part.view(parameter.shape)

@@ -1,20 +1,20 @@
-"""The static step as CUDA graphs, one a budget: a launch-bound step becomes one launch.
+"""The static step as CUDA graphs, one a budget: many small launches become one.
 
-Not run on a GPU yet: what is captured is `StaticStep`, which the tests run on a CPU; the capture itself is untested.
+Not run on a GPU yet: the tests run `StaticStep`, which is what is captured, on a CPU; the capture itself is untested.
 
-What a replay rests on:
+What a replay relies on:
 
-- Every address stays. Batch, weights, moments, learning rate and loss_accumulator lie in tensors that live as long as the stepper;
+- Every address stays. Batch, weights, moments, learning rate and losses are tensors that live as long as the stepper;
   `load_moments` and a model's `load_state_dict` copy into them.
-- What is made in between lies in one pool for all graphs. They are replayed one after the other on one stream, and
-  nothing in the pool is read after the replay that made it.
-- No shape and no launch follows the data: a budget fixes them all. Nothing in the step waits for the device or reads
+- All graphs share one memory pool for intermediate results. They run one after the other on one stream, and nothing in
+  the pool is read after its replay.
+- No shape and no launch depends on the data: a budget fixes them all. Nothing in the step waits for the device or reads
   from it (`tests/kernels/on_triton`: "a step reads nothing back").
-- Numbers that are passed by value are those of the capture: scale, gamma, dropout's probabilities, Adam's constants.
-  What changes from step to step (batch, tile plan, dropout seed, learning rate) is read from tensors. torch's own
-  generators are not used.
-- Kernels are compiled and workspaces allocated by the warm-ups, before the capture. Meanwhile and during the capture
-  another thread may make batches and pin memory for them: the capture watches its own thread alone.
+- Numbers passed by value are those of the capture: scale, gamma, dropout's probabilities, Adam's constants. What
+  changes from step to step (batch, tile plan, dropout seed, learning rate) is read from tensors. torch's own generators
+  are not used.
+- Warm-ups before the capture compile kernels and allocate workspaces. Another thread may make batches and pin memory
+  meanwhile and during the capture, which watches its own thread alone.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _WARM_UPS = 3  # runs before a capture: compilation, workspaces, cuBLAS's choice
 class GraphStep(StaticStep):
     """A `StaticStep` that captures its work at the first batch of a budget and replays it from then on.
 
-    Where a capture fails, config.step 'auto' goes on operation by operation, with one warning; 'graph' raises
+    If a capture fails, train_step='auto' continues operation by operation, with one warning; 'cuda-graph' raises
     UnsupportedError.
     """
 
@@ -56,23 +56,21 @@ class GraphStep(StaticStep):
             graph.replay()
 
     def _try_to_capture(self, static: StaticBatch) -> torch.cuda.CUDAGraph | None:
-        """The graph of the work on these buffers; weights, moments and loss_accumulator are as before after it."""
-        loss_accumulator = (
-            self._loss_accumulator.suspend()
-        )  # neither warm-ups nor a failed capture must move the weights
+        """Capture the work on these buffers; weights, moments and losses stay as they are."""
+        before = self._losses.suspend()  # neither warm-ups nor a failed capture may change the weights
         try:
             graph = self._graphs[static.budget] = self._capture(static)
         except RuntimeError as error:
             what = (str(error).splitlines() or [type(error).__name__])[0]
             if self._config.optimizer.train_step == "cuda-graph":
                 raise UnsupportedError(
-                    f"setting train_step=cuda-graph cannot be had: the capture failed ({what}); choose auto or eager"
+                    f"setting train_step=cuda-graph does not work: the capture failed ({what}); choose auto or eager"
                 ) from error
             logging.getLogger("mtaw_fast").warning("training step: eager, since its capture failed (%s)", what)
             self._captures = False
             return None
         finally:
-            self._loss_accumulator.resume(loss_accumulator)
+            self._losses.resume(before)
         return graph
 
     def _capture(self, static: StaticBatch) -> torch.cuda.CUDAGraph:
@@ -83,9 +81,9 @@ class GraphStep(StaticStep):
                 with torch.cuda.stream(side):
                     for _ in range(_WARM_UPS):
                         self._work(static.inputs)
-            finally:  # where one fails, those before it must not count after the loss_accumulator goes on
+            finally:  # after a failure the warm-ups before must not add to the losses
                 torch.cuda.current_stream().wait_stream(side)
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 self._work(static.inputs)
-            self._pool = graph.pool()  # graphs never run at once, so they share their memory
+            self._pool = graph.pool()  # graphs never run at the same time, so they share memory
             return graph

@@ -15,18 +15,18 @@ from mtaw_fast.kernels import triton_device
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.kernels.scatter import add_rows
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.encoder.batch import Batch
-from mtaw_fast.training.plan.threads import current_threads
 from mtaw_fast.training.steps.adam_state import AdamState
+from mtaw_fast.training.steps.batch import Batch
+from mtaw_fast.training.threads import current_threads
 
-AHEAD = 2  # batches that lie ready for a GPU
+AHEAD = 2  # batches that are ready for a GPU
 
 
 class AnyStepper(Protocol):
-    """What trains a model, one batch after the other.
+    """Trains a model, one batch after the other.
 
-    input_device: where batches are to lie. ahead: how many of them may lie ready, staged in another thread.
-    failed_step: number (from 0, in the epoch) of the first step whose loss was not finite, as far as is known.
+    input_device: of the batches. ahead: batches that may be ready, staged in another thread.
+    failed_step: number (from 0, in the epoch) of the first step with a loss that was not finite, as far as known.
     """
 
     model: MTAW
@@ -44,7 +44,7 @@ class AnyStepper(Protocol):
 
 
 def compute_dtype(config: Config, device: torch.device) -> torch.dtype | None:
-    """Dtype of the loss's matrix products: the config's, or bfloat16 where the hardware multiplies it."""
+    """Return the dtype of the loss's matrix products: the config's, or bfloat16 if the hardware has it."""
     if config.loss.compute_dtype != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.loss.compute_dtype]
     if device.type == "cuda":
@@ -55,7 +55,7 @@ def compute_dtype(config: Config, device: torch.device) -> torch.dtype | None:
 
 
 def encoder_dtype(config: Config, items: Tensor) -> torch.dtype | None:
-    """Dtype of the encoder's matrix products: the loss's where the fused kernels run, None (the weights') elsewhere.
+    """Return the dtype of the encoder's matrix products: the loss's for the fused kernels, else None (the weights').
 
     On a CPU the encoder is a tenth of the step and gains nothing from fewer bits.
     """
@@ -63,7 +63,7 @@ def encoder_dtype(config: Config, items: Tensor) -> torch.dtype | None:
 
 
 def learning_rate(config: Config, progress: float) -> float:
-    """Learning rate after `progress` epochs (fractional): linear warm-up, then constant or cosine to 0."""
+    """Return the learning rate after `progress` epochs (fractional): linear warm-up, then constant or cosine to 0."""
     if progress < config.optimizer.warmup_epochs:
         return config.optimizer.lr * progress / config.optimizer.warmup_epochs
     if config.optimizer.schedule == "constant":
@@ -75,7 +75,7 @@ def learning_rate(config: Config, progress: float) -> float:
 
 
 class Stepper:
-    """Owns Adam's state of a model and takes steps with it, operation by operation."""
+    """Owns a model's Adam state and takes steps operation by operation."""
 
     def __init__(self, model: MTAW, config: Config) -> None:
         self.model, self._config = model, config
@@ -89,17 +89,16 @@ class Stepper:
         self.failed_step: int | None = None
 
     def stage(self, batch: Batch) -> Batch:
-        """What `step` takes: the batch, which lies on the device already. May be called from another thread."""
+        """Return the batch, which is on the device already. May be called from another thread."""
         return batch
 
     def step(self, batch: Batch, progress: float) -> float:
-        """Take one step; returns the mean loss over the batch's samples, before the step.
+        """Take one step; returns the mean loss over the batch's samples before the step.
 
-        `progress` is the number of epochs done, fractional. A non-finite loss is returned without
-        touching the weights.
+        progress: epochs done, fractional. A non-finite loss is returned without changing the weights.
         """
-        # The clicks' vectors are a leaf of their own: their gradient goes straight into that of the catalog side,
-        # without an N x d copy that is zero but for a thousand rows.
+        # The clicks' vectors are a separate leaf: their gradient is added to that of the catalog side, without an N x d
+        # copy that is zero except in a thousand rows.
         clicked = self.model.item_embedding.detach()[batch.clicks].requires_grad_()
         loss = self._loss(clicked, batch)
         value = loss.item()
@@ -119,29 +118,29 @@ class Stepper:
         return value
 
     def forget_gradients(self) -> None:
-        """Let go of the last step's gradients."""
+        """Drop the gradients of the last step."""
         for parameter in self.model.parameters():
             parameter.grad = None
 
     def update(self, rate: float) -> None:
-        """Clip the gradients, which stay as they are, and let Adam update the weights at that learning rate."""
+        """Update the weights with Adam at that learning rate, by clipped gradients; the gradients themselves stay."""
         d_items, *d_small = (parameter.grad for parameter in (self.model.item_embedding, *self._adam.small))
         assert d_items is not None
         self._adam.rate.fill_(rate)
         self._adam.update(d_items, [gradient for gradient in d_small if gradient is not None])
 
     def end_epoch(self) -> float:
-        """Mean loss over the samples of all steps since the last call; the non-finite loss where one was."""
+        """Return the mean loss over the samples of all steps since the last call, or a non-finite loss."""
         mean = self._total / (self._mass or 1.0) if self.failed_step is None else self._latest
         self._total, self._mass, self._steps = 0.0, 0.0, 0
         return mean
 
     def moments(self) -> dict[str, Tensor]:
-        """Adam's state under '<moment>.<weight>'."""
+        """Return Adam's state under '<moment>.<weight>'."""
         return self._adam.moments()
 
     def load_moments(self, state: Mapping[str, np.ndarray]) -> None:
-        """The inverse of `moments`; KeyError where the state is not of this model."""
+        """Load what `moments` returns; KeyError if the state is of another model."""
         self._adam.load_moments(state)
 
     def _loss(self, clicked: torch.Tensor, batch: Batch) -> torch.Tensor:

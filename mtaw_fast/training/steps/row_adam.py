@@ -1,13 +1,13 @@
-"""AdamW for a matrix of which a step touches few rows: what a row missed is made up when it is next touched.
+"""AdamW for a matrix of which a step touches few rows: the steps that a row missed are applied when it is next touched.
 
-A row without a gradient still moves under Adam, by its fading momentum, and its moments decay. Over the steps that it
-misses both have closed forms: after j steps the moments are m beta1^j and v beta2^j, and the row has moved by
+A row without a gradient still moves under Adam by its fading momentum, and its moments decay. Over the missed steps
+both have closed forms: after j steps the moments are m beta1^j and v beta2^j, and the row has moved by
 
     sum_j  lr_s sqrt(1 - beta2^s) / (1 - beta1^s) (beta1 / sqrt(beta2))^j  m / (sqrt(v) + eps'),   s = its last step + j
 
-whose factor depends on the row's last step alone: one number a step is kept up to date. So the weights are those of
-AdamW over the whole matrix (but for eps, which here does not grow with the gap, and rounding), at a cost that does not
-depend on N. A step counts as missed also for its decoupled weight decay.
+The factor depends only on the row's last step, so one number a step is enough. The weights are those of AdamW over the
+whole matrix (except for eps, which does not grow with the gap here, and rounding), at a cost that does not depend on N.
+Decoupled weight decay is applied for missed steps too.
 
 Axes: N rows, R rows of a step, d.
 """
@@ -22,16 +22,16 @@ from torch import Tensor
 
 _EPS = 1e-8
 _REMEMBERED = 512  # steps after which momentum has faded: (beta1 / sqrt(beta2))^512 is 1e-23
-_CHUNK = 1 << 14  # rows brought up to date at once
+_CHUNK = 1 << 14  # rows updated at once
 
 
 class RowAdam:
-    """AdamW's state of a matrix, brought up to date row by row.
+    """AdamW's state of a matrix, updated row by row.
 
     Parameters
     ----------
     matrix : float32[N, d]
-        The weights; changed in place. Rows are true after `take` or `catch_up`.
+        The weights; changed in place. Rows are current after `take` or `catch_up`.
     betas : tuple of two floats
     weight_decay : float
         Decoupled.
@@ -46,7 +46,7 @@ class RowAdam:
         self._restart()
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(weights, mean, square), float32[R, d] each, of distinct rows int64[R], true at this step."""
+        """(weights, mean, square), float32[R, d] each, of distinct rows int64[R], current at this step."""
         weights, mean, square = self._matrix[rows], self.mean[rows], self.square[rows]
         last = self._last[rows.numpy()]
         missed = self.steps - self._base - last
@@ -59,7 +59,7 @@ class RowAdam:
         return weights, mean, square
 
     def step(self, rows: Tensor, taken: tuple[Tensor, Tensor, Tensor], gradient: Tensor, lr: float) -> None:
-        """One step of AdamW with the gradient float32[R, d] of what `take` gave for the same rows; zero elsewhere."""
+        """Take a step of AdamW. gradient: float32[R, d] of these rows, zero elsewhere. taken: the result of `take`."""
         weights, mean, square = taken
         self.steps += 1
         rate, floor = self._rate(lr), self._eps()
@@ -74,7 +74,7 @@ class RowAdam:
         self._last[rows.numpy()] = self.steps - self._base
 
     def catch_up(self) -> None:
-        """Bring every row up to date."""
+        """Apply the missed steps of every row."""
         for begin in range(0, len(self._matrix), _CHUNK):
             rows = torch.arange(begin, min(begin + _CHUNK, len(self._matrix)))
             chunk = slice(begin, begin + _CHUNK)
@@ -82,29 +82,29 @@ class RowAdam:
         self._restart()
 
     def load(self, mean: Tensor, square: Tensor, steps: int) -> None:
-        """Go on from moments that are true after `steps` steps."""
+        """Continue from moments that are current after `steps` steps."""
         self.mean.copy_(mean)
         self.square.copy_(square)
         self.steps = steps
         self._restart()
 
     def _restart(self) -> None:
-        """Count from here: every row is true now."""
+        """Count from here: every row is current now."""
         self._base = self.steps
         self._last = np.zeros(len(self._matrix), dtype=np.int64)
-        # By the step that a row was last touched in: how far it has moved since, what decay has left of it, and eps.
+        # By a row's last step: how far it has moved since, the factor of its weight decay, and eps.
         self._move, self._keep, self._floor = np.zeros(1), np.ones(1), np.full(1, self._eps())
 
     def _rate(self, lr: float) -> float:
-        """The factor of mean / sqrt(square) in this step, both corrected for their start at zero."""
+        """Return the factor of mean / sqrt(square) in this step, with both bias corrections."""
         return lr * math.sqrt(1 - self._beta2**self.steps) / (1 - self._beta1**self.steps)
 
     def _eps(self) -> float:
-        """eps beside sqrt(square), which is not corrected for its start at zero."""
+        """Return eps for sqrt(square) without bias correction."""
         return max(_EPS * math.sqrt(1 - self._beta2**self.steps), 1e-30)
 
     def _note(self, rate: float, floor: float, lr: float) -> None:
-        """What a step does to rows that it does not touch."""
+        """Record what a step does to rows that it does not touch."""
         known = len(self._move)
         if self._weight_decay > 0:
             self._move *= 1 - lr * self._weight_decay

@@ -1,4 +1,4 @@
-"""The optimization step over a sample of the catalog: its cost does not depend on the number of items."""
+"""The optimization step over a sample of the catalog. Its cost does not depend on the number of items."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UnsupportedError
 from mtaw_fast.kernels.scatter import add_rows
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.encoder.batch import Batch
-from mtaw_fast.training.plan.threads import current_threads
 from mtaw_fast.training.steps.adam_state import BETAS, CLIP_EPS, MOMENTS
+from mtaw_fast.training.steps.batch import Batch
 from mtaw_fast.training.steps.full_step import compute_dtype, learning_rate
-from mtaw_fast.training.steps.occurrences import Occurrences
+from mtaw_fast.training.steps.negative_sampling import CatalogSample, Occurrences
 from mtaw_fast.training.steps.row_adam import RowAdam
-from mtaw_fast.training.steps.sampled_loss import CatalogSample, sampled_aw_loss
+from mtaw_fast.training.steps.sampled_loss import sampled_aw_loss
+from mtaw_fast.training.threads import current_threads
 
 _ITEMS = "item_embedding"
 
 
 class SampledStepper:
-    """Takes steps with config.catalog_samples drawn items beside those that are surely there (`training.steps.sampled_loss`).
+    """Takes steps with the softmax over a sample of the catalog (`training.steps.sampled_loss`).
 
-    Surely there are the batch's own items and, since a query confuses its target with what is clicked near it, items
-    that stood beside config.catalog_neighbors drawn clicks on each of them, anywhere in `sessions`.
+    Always in the sample are the items of the batch and, since a query confuses its target with items that are clicked
+    near it, the items next to `cooccurrence_negatives` drawn clicks on each of them, anywhere in `sessions`. To these
+    come `negative_samples` drawn items.
 
-    The item embedding is true after `end_epoch`; in between, rows lag behind (`training.steps.row_adam`). What is drawn
-    depends on torch's generator alone, as dropout does, so a resumed run draws the same. Raises UnsupportedError on a
+    The item embedding is current after `end_epoch`; in between, rows lag behind (`training.steps.row_adam`). All draws
+    depend on torch's generator alone, as dropout does, so a resumed run draws the same. Raises UnsupportedError on a
     GPU, where the full softmax never stores the logits and is fast.
     """
 
@@ -41,8 +42,8 @@ class SampledStepper:
     def __init__(self, model: MTAW, config: Config, sessions: Sessions) -> None:
         if model.item_embedding.device.type != "cpu":
             raise UnsupportedError(
-                f"setting softmax=sampled works on the CPU, not on {model.item_embedding.device}; stay there with "
-                "--device cpu, or begin anew with softmax=full, whose kernels on a GPU never store the logits"
+                f"setting softmax=sampled works on the CPU, not on {model.item_embedding.device}; train with "
+                "--device cpu, or start over with softmax=full, whose GPU kernels never store the logits"
             )
         self.model, self._config = model, config
         self._near = Occurrences(sessions, len(model.item_embedding)) if config.loss.cooccurrence_negatives else None
@@ -62,23 +63,23 @@ class SampledStepper:
 
     @property
     def input_device(self) -> torch.device:
-        """Where batches are to lie."""
+        """The device of the batches."""
         return self.model.item_embedding.device
 
     def stage(self, batch: Batch) -> Batch:
-        """What `step` takes: the batch as it is."""
+        """Return the batch unchanged."""
         return batch
 
     def step(self, batch: Batch, progress: float) -> float:
-        """See `step.Stepper.step`; the loss is that of the sample."""
+        """See `full_step.Stepper.step`; the loss is that of the sample."""
         config = self._config
         own, place = np.unique(np.concatenate([batch.clicks.numpy(), batch.targets.numpy()]), return_inverse=True)
         rng = np.random.default_rng(int(torch.randint(2**62, (1,))))
-        sure = own
+        always = own
         if self._near is not None:
-            sure = np.union1d(own, self._near.beside(own, config.loss.cooccurrence_negatives, rng))
-            place = np.searchsorted(sure, own)[place]
-        sample = CatalogSample.drawn(sure, len(self.model.item_embedding), config.loss.negative_samples, rng)
+            always = np.union1d(own, self._near.neighbors(own, config.loss.cooccurrence_negatives, rng))
+            place = np.searchsorted(always, own)[place]
+        sample = CatalogSample.drawn(always, len(self.model.item_embedding), config.loss.negative_samples, rng)
         rows = torch.from_numpy(sample.rows)
         taken = self._rows.take(rows)
         items = taken[0].clone().requires_grad_()
@@ -110,24 +111,24 @@ class SampledStepper:
         return value
 
     def end_epoch(self) -> float:
-        """See `step.Stepper.end_epoch`; every row of the item embedding is true from here."""
+        """See `full_step.Stepper.end_epoch`; makes every row of the item embedding current."""
         self._rows.catch_up()
         mean = self._total / (self._mass or 1.0) if self.failed_step is None else self._latest
         self._total, self._mass, self._steps = 0.0, 0.0, 0
         return mean
 
     def moments(self) -> dict[str, Tensor]:
-        """See `step.Stepper.moments`; true after `end_epoch`."""
+        """See `full_step.Stepper.moments`; current after `end_epoch`."""
         found = {
             f"{moment}.{name}": self.optimizer.state[parameter][moment]
             for name, parameter in self._others.items()
             for moment in MOMENTS
         }
-        mine = (self._rows.mean, self._rows.square, torch.tensor(float(self._rows.steps)))
-        return found | {f"{moment}.{_ITEMS}": value for moment, value in zip(MOMENTS, mine, strict=True)}
+        of_items = (self._rows.mean, self._rows.square, torch.tensor(float(self._rows.steps)))
+        return found | {f"{moment}.{_ITEMS}": value for moment, value in zip(MOMENTS, of_items, strict=True)}
 
     def load_moments(self, state: Mapping[str, np.ndarray]) -> None:
-        """The inverse of `moments`; KeyError where the state is not of this model."""
+        """Load what `moments` returns; KeyError if the state is of another model."""
         for name, parameter in self._others.items():
             self.optimizer.state[parameter] = {
                 moment: torch.from_numpy(np.array(state[f"{moment}.{name}"])) for moment in MOMENTS
@@ -136,7 +137,7 @@ class SampledStepper:
         self._rows.load(torch.from_numpy(mean), torch.from_numpy(square), int(steps))
 
     def _clip(self, gradient: Tensor) -> None:
-        """Scale all gradients, that of the rows among them, to a common norm of config.clip_norm at most."""
+        """Scale all gradients, including those of the rows, to a common norm of at most clip_norm."""
         if self._config.optimizer.clip_norm == 0:
             return
         others = [value.grad for value in self._others.values() if value.grad is not None]

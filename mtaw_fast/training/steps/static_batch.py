@@ -1,6 +1,6 @@
-"""A batch in buffers that never move: padded to one of a few sizes, so that a captured step can run again on it.
+"""A batch in buffers that never move, padded to one of a few sizes, so that a captured step can run on it again.
 
-Axes: T clicks, B sessions, S samples, all of the budget; a batch fills the first of each.
+Axes: T clicks, B sessions, S samples of the budget; a batch fills the first of each.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch import Tensor
 from mtaw_fast.errors import UsageError
 from mtaw_fast.kernels.prefix_interest import Tiles
 from mtaw_fast.kernels.prefix_interest.configs import DEFAULT_TILE_CLICKS
-from mtaw_fast.training.encoder.batch import Batch
+from mtaw_fast.training.steps.batch import Batch
 
-_RUNGS = 4  # sizes up to a full batch
+_STEPS = 4  # sizes up to a full batch
 _WIDE = 6  # fields of 64 bits
-STAGED = 4  # batches that may be staged, or their copies to the device under way
+STAGED = 4  # batches that are staged or being copied to the device
 
 
 class Budget(NamedTuple):
@@ -29,17 +29,17 @@ class Budget(NamedTuple):
 
     @classmethod
     def for_batch(cls, batch: Batch, batch_prefixes: int) -> Budget:
-        """The least budget that holds the batch: whole quarters of a full batch, of clicks and of rows.
+        """Return the smallest budget for the batch, in quarters of a full batch of clicks and of rows.
 
-        Nearly all batches of an epoch are nearly full, so few budgets come up.
+        Nearly all batches of an epoch are nearly full, so there are few budgets.
         """
-        rung = -(-batch_prefixes // _RUNGS)
-        return cls(*(max(1, -(-len(part) // rung)) * rung for part in (batch.clicks, batch.rows)))
+        unit = -(-batch_prefixes // _STEPS)
+        return cls(*(max(1, -(-len(part) // unit)) * unit for part in (batch.clicks, batch.rows)))
 
     @property
     def tiles(self) -> int:
-        """Tiles that T clicks never need more of: best fit leaves at most one tile under half full, the tiles of a long
-        session taken together."""
+        """The most tiles that T clicks need: best fit leaves at most one tile under half full, counting the tiles of a
+        long session together."""
         return 2 * -(-self.clicks // DEFAULT_TILE_CLICKS) + 1
 
     @property
@@ -54,11 +54,10 @@ class StaticInputs:
     """A batch as the step sees it: views of one buffer.
 
     clicks: int64[T]; offsets: int64[T + 1]; rows, targets: int64[S]. seed: int64[1], of the step's dropout.
-    mass: float64[1] and weights: float32[S], as in `Batch`, 1 where that has none. tiles: the plan of the offsets,
-    int32.
+    mass: float64[1] and weights: float32[S], as in `Batch`, 1 without weights. tiles: the plan of the offsets, int32.
 
-    Inert clicks are sessions of one click each, of item 0; then come sessions of none. Inert rows ask for item 0
-    after click 0 and have the weight 0, so nothing inert reaches a gradient.
+    Padding clicks are sessions of one click on item 0; then come empty sessions. Padding rows have the target 0 after
+    click 0 and the weight 0, so padding never reaches a gradient.
     """
 
     clicks: Tensor
@@ -81,23 +80,23 @@ class StaticInputs:
 
     @staticmethod
     def numbers(budget: Budget) -> int:
-        """int32 numbers that the buffer of a budget holds."""
+        """Return the size of a budget's buffer in int32 numbers."""
         return 2 * sum(budget.sizes[:_WIDE]) + sum(budget.sizes[_WIDE:])
 
     def fill(self, batch: Batch, seed: int) -> None:
-        """Write a batch and its padding to buffers in host memory; UsageError where it does not fit."""
+        """Write a batch and its padding to buffers in host memory; raises UsageError if it does not fit."""
         clicks, sessions, rows = len(batch.clicks), len(batch.offsets) - 1, len(batch.rows)
         budget = Budget(len(self.clicks), len(self.rows))
         if clicks > budget.clicks or rows > budget.rows:
             raise UsageError(
                 f"a batch of {clicks} clicks and {rows} samples does not fit into {budget.clicks} and {budget.rows}"
             )
-        inert = budget.clicks - clicks
+        padding = budget.clicks - clicks
         self.clicks[:clicks] = batch.clicks
         self.clicks[clicks:] = 0
         self.offsets[: sessions + 1] = batch.offsets
-        self.offsets[sessions + 1 : sessions + 1 + inert] = torch.arange(clicks + 1, budget.clicks + 1)
-        self.offsets[sessions + 1 + inert :] = budget.clicks
+        self.offsets[sessions + 1 : sessions + 1 + padding] = torch.arange(clicks + 1, budget.clicks + 1)
+        self.offsets[sessions + 1 + padding :] = budget.clicks
         for buffer, values in ((self.rows, batch.rows), (self.targets, batch.targets)):
             buffer[:rows] = values
             buffer[rows:] = 0
@@ -119,19 +118,19 @@ class _Staging:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StagedBatch:
-    """A batch in host memory of a budget's buffers, to be loaded in the order of staging. mass: the batch's."""
+    """A batch in the host buffers of a budget; load them in the order of staging. mass: the batch's."""
 
     static: StaticBatch
     staging: _Staging
     mass: float
 
     def load(self, seed: int) -> None:
-        """Begin its copy to the device, with the step's dropout seed."""
+        """Start its copy to the device, with the step's dropout seed."""
         self.static.load_staged(self.staging, seed)
 
 
 class StaticBatch:
-    """The buffers of one budget; loads fill them, in the order of the current stream."""
+    """The buffers of one budget. Loads fill them in the order of the current stream."""
 
     def __init__(self, budget: Budget, device: torch.device) -> None:
         self.budget = budget
@@ -145,13 +144,13 @@ class StaticBatch:
         self._stagings = 0
 
     def load(self, batch: Batch, seed: int) -> None:
-        """Copy a batch in host memory here."""
+        """Copy a batch from host memory."""
         self.stage(batch).load(seed)
 
     def stage(self, batch: Batch) -> StagedBatch:
-        """Pad a batch in host memory. Waits only where the copy of STAGED batches before is not through.
+        """Pad a batch in host memory. Waits only if the copy of STAGED batches before is not done.
 
-        May be called from another thread than `load`, while fewer than STAGED batches are staged and not loaded.
+        May run in another thread than `load`, while fewer than STAGED batches are staged and not loaded.
         """
         staging = self._staging[self._stagings % len(self._staging)]
         self._stagings += 1

@@ -1,7 +1,7 @@
-"""A training step whose every input and result stays on the device: what a CUDA graph can capture.
+"""A training step whose inputs and results all stay on the device, so that a CUDA graph can capture it.
 
-`StaticStep` runs it operation by operation, on any device. It does what `Stepper` does, but reads losses later and
-draws dropout from a seed that comes with every batch.
+`StaticStep` runs it operation by operation, on any device. Unlike `Stepper` it reads losses later, and draws dropout
+from a seed that comes with each batch.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from mtaw_fast.config import Config
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.kernels.scatter import add_rows
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.encoder.batch import Batch
 from mtaw_fast.training.steps.adam_state import AdamState
+from mtaw_fast.training.steps.batch import Batch
 from mtaw_fast.training.steps.full_step import compute_dtype, encoder_dtype, learning_rate
 from mtaw_fast.training.steps.static_batch import STAGED, Budget, StagedBatch, StaticBatch, StaticInputs
 from mtaw_fast.training.steps.step_losses import LossAccumulator
 
 _READ_EVERY = 32  # steps between readings of the device's losses
-_SEEDS = 1 << 62  # a step's dropout seed is drawn below, from torch's generator on the host
+_SEEDS = 1 << 62  # a step's dropout seed is below; torch's generator on the host draws it
 
 
 class StaticStep:
-    """Owns a model's Adam state and takes steps with it, without waiting for the device in any of them.
+    """Owns a model's Adam state and takes steps without waiting for the device.
 
     adam_backend: of `adam_step`.
     """
@@ -37,12 +37,12 @@ class StaticStep:
     def __init__(self, model: MTAW, config: Config, adam_backend: str = "auto") -> None:
         self.model, self._config = model, config
         self._device = model.item_embedding.device
-        # Beside those that lie ready one is being made and one is about to be loaded.
+        # One more is being made and one is about to be loaded.
         self.ahead = STAGED - 2 if self._device.type == "cuda" else 0
         self._dtype = compute_dtype(config, self._device)
         self._encoder_dtype = encoder_dtype(config, model.item_embedding)
         self._adam = AdamState(model, config, backend=adam_backend)
-        self._loss_accumulator = LossAccumulator(self._device)
+        self._losses = LossAccumulator(self._device)
         self._batches: dict[Budget, StaticBatch] = {}
         self._steps, self._mass = 0, 0.0
         self._latest = float("nan")
@@ -57,11 +57,11 @@ class StaticStep:
         return static.stage(batch)
 
     def step(self, batch: Batch | StagedBatch, progress: float) -> float:
-        """Take one step; returns the mean loss of the latest step that is known of, a non-finite one for good.
+        """Take one step; returns the mean loss of the latest step that has been read, or the first non-finite one.
 
-        batch: in host memory, as it is or from `stage`; staged ones are taken in their order. The first step of an
-        epoch is waited for, later ones are heard of now and then. A non-finite loss leaves the weights as they were
-        before its step, and so do all steps after it.
+        batch: in host memory, from `stage` or not; staged ones are taken in their order. The first step of an epoch is
+        waited for, later losses are read now and then. A non-finite loss leaves the weights unchanged, and so do all
+        steps after it.
         """
         staged = self.stage(batch) if isinstance(batch, Batch) else batch
         staged.load(int(torch.randint(_SEEDS, ())))
@@ -69,15 +69,15 @@ class StaticStep:
         self._run(staged.static)
         self._steps += 1
         self._mass += staged.mass
-        self._listen()
+        self._read_losses()
         return self._latest
 
     def end_epoch(self) -> float:
-        """Wait for every step since the last call; returns their mean loss over samples (non-finite: see step)."""
-        told = self._loss_accumulator.wait()
-        self.failed_step = told.failed
-        mean = told.total / (self._mass or 1.0) if told.failed is None else told.loss
-        self._loss_accumulator.reset()
+        """Wait for all steps since the last call; returns their mean loss over samples (non-finite: see step)."""
+        stats = self._losses.wait()
+        self.failed_step = stats.failed
+        mean = stats.total / (self._mass or 1.0) if stats.failed is None else stats.loss
+        self._losses.reset()
         self._steps, self._mass = 0, 0.0
         return mean
 
@@ -95,7 +95,7 @@ class StaticStep:
 
     def _work(self, inputs: StaticInputs) -> None:
         config, items = self._config, self.model.item_embedding
-        # The clicks' vectors are a leaf of their own, as in `Stepper`: no N x d array but the loss's gradient.
+        # The clicks' vectors are a separate leaf, as in `Stepper`: the loss's gradient is the only N x d array.
         clicked = items.detach()[inputs.clicks].requires_grad_()
         queries = self.model.interests(
             clicked, inputs.offsets, tiles=inputs.tiles, seed=inputs.seed, compute_dtype=self._encoder_dtype
@@ -113,12 +113,12 @@ class StaticStep:
         )
         d_items, d_clicked, *d_small = torch.autograd.grad(loss, [items, clicked, *self._adam.small])
         add_rows(d_items, inputs.clicks, d_clicked)
-        self._loss_accumulator.add(loss.detach(), inputs.mass)
-        self._adam.update(d_items, d_small, self._loss_accumulator.healthy)
+        self._losses.add(loss.detach(), inputs.mass)
+        self._adam.update(d_items, d_small, self._losses.healthy)
 
-    def _listen(self) -> None:
-        told = self._loss_accumulator.wait() if self._steps == 1 else self._loss_accumulator.told()
-        if told is not None:
-            self._latest, self.failed_step = told.loss, told.failed
+    def _read_losses(self) -> None:
+        stats = self._losses.wait() if self._steps == 1 else self._losses.arrived()
+        if stats is not None:
+            self._latest, self.failed_step = stats.loss, stats.failed
         if self._steps % _READ_EVERY == 0:
-            self._loss_accumulator.ask()
+            self._losses.request()

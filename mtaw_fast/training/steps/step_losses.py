@@ -1,4 +1,4 @@
-"""What a device has to tell of its steps: losses added up there, and read back without waiting."""
+"""Losses added up on the device and read back without waiting."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 
 
 class LossStats(NamedTuple):
-    """total: of the finite losses, each times its mass. loss: of the latest step, or of the first that was not
-    finite. failed: number of that step, None where there is none. steps: taken."""
+    """total: of the finite losses, each times its mass. loss: of the latest step, or of the first that was not finite.
+    failed: number of that step, or None. steps: number of steps."""
 
     total: float
     loss: float
@@ -23,22 +23,21 @@ class LossAccumulator:
 
     def __init__(self, device: torch.device) -> None:
         self.healthy = torch.ones((), dtype=torch.bool, device=device)
-        self._values = torch.zeros(4, dtype=torch.float64, device=device)  # as in LossStats; failed: -1 is none
+        self._values = torch.zeros(4, dtype=torch.float64, device=device)  # as in LossStats; failed: -1 for None
         on_gpu = device.type == "cuda"
         self._host = torch.zeros(4, dtype=torch.float64, pin_memory=on_gpu)
         self._arrived = torch.cuda.Event() if on_gpu else None
-        self._asked = False
+        self._requested = False
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew, with no step taken."""
+        """Start again from no step."""
         self.healthy.fill_(True)
         self._values.zero_()
         self._values[2].fill_(-1)
 
     def add(self, loss: Tensor, mass: Tensor) -> None:
-        """Count a step with the mean `loss` over samples of that `mass` (numbers on the device); part of a captured
-        step."""
+        """Add a step with the mean `loss` over samples of that `mass`, both on the device. A graph may capture it."""
         total, latest, failed, steps = self._values.unbind()
         was_healthy = self.healthy.clone()
         self.healthy.logical_and_(torch.isfinite(loss))
@@ -49,37 +48,37 @@ class LossAccumulator:
         steps.add_(1)
 
     def suspend(self) -> tuple[Tensor, Tensor]:
-        """Let steps count for nothing and change nothing until `resume`; returns what that takes."""
+        """Ignore steps, which then change nothing, until `resume`; returns its argument."""
         before = self.healthy.clone(), self._values.clone()
         self.healthy.fill_(False)
         return before
 
     def resume(self, before: tuple[Tensor, Tensor]) -> None:
-        """Go on as `suspend` found it."""
+        """Continue from before `suspend`."""
         self.healthy.copy_(before[0])
         self._values.copy_(before[1])
 
-    def ask(self) -> None:
-        """Begin to copy the values to the host, in the order of the current stream."""
+    def request(self) -> None:
+        """Start copying the values to the host, in the order of the current stream."""
         self._host.copy_(self._values, non_blocking=True)
         if self._arrived is not None:
             self._arrived.record(torch.cuda.current_stream(self._values.device))
-        self._asked = True
+        self._requested = True
 
-    def told(self) -> LossStats | None:
-        """What the last `ask` brought, once; None while it is under way or where nothing was asked."""
-        if not self._asked or (self._arrived is not None and not self._arrived.query()):
+    def arrived(self) -> LossStats | None:
+        """Return the values of the last `request`, once; None without one, or while the copy runs."""
+        if not self._requested or (self._arrived is not None and not self._arrived.query()):
             return None
         return self._read()
 
     def wait(self) -> LossStats:
-        """Ask and wait for every step so far."""
-        self.ask()
+        """Return the values after all steps so far."""
+        self.request()
         if self._arrived is not None:
             self._arrived.synchronize()
         return self._read()
 
     def _read(self) -> LossStats:
-        self._asked = False
+        self._requested = False
         total, loss, failed, steps = self._host.tolist()
         return LossStats(total, loss, None if failed < 0 else int(failed), int(steps))

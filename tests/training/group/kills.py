@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.training.conftest import ring_dataset
-from tests.training.group.torchrun import Started, losses_of, weights_of
+from tests.support.training.ring import ring_dataset
+from tests.support.training.torchrun import Started, losses_of, weights_of
 
 _RESTARTS = 3
 

@@ -18,8 +18,8 @@ from mtaw_fast.training.group.channel import GroupError
 from mtaw_fast.training.group.checkpoints import load_shards, save_shards
 from mtaw_fast.training.group.process_group import ProcessGroup
 from mtaw_fast.training.steps.full_step import Stepper
-from tests.training.group.worlds import in_threads, shard_stepper
-from tests.training.steps import batches, new_model, still_config
+from tests.support.training.group_threads import in_threads, shard_stepper
+from tests.support.training.steps import batches, new_model, still_config
 
 
 def trained(config: Config) -> Stepper:
@@ -85,7 +85,7 @@ def test_where_one_cannot_write_there_is_no_file(written: tuple[Config, Path], m
         except GroupError as error:
             return str(error)
         except (OSError, MtawError) as error:
-            process_group.channel.fail(str(error))  # as `joined` does
+            process_group.channel.report_failure(str(error))  # as `joined` does
             return "full"
         return "written"
 

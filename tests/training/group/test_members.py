@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +19,10 @@ from mtaw_fast.cli import main
 from mtaw_fast.config import Config
 from mtaw_fast.errors import UsageError
 from mtaw_fast.training.group import Group, Peak, joined, members
-from mtaw_fast.training.group.fitting import check_settings
 from mtaw_fast.training.group.members import device_of_rank
-from tests.training.conftest import memory_config, ring_dataset
-from tests.training.group.torchrun import arguments, losses_of, weights_of
+from mtaw_fast.training.group.runner import check_settings
+from tests.support.training.ring import memory_config, ring_dataset
+from tests.support.training.torchrun import arguments, losses_of, weights_of
 
 
 @pytest.fixture
@@ -68,7 +67,7 @@ def test_a_group_trains_a_model_with_a_memory(
 
 @pytest.mark.usefixtures("alone")
 def test_from_python(dataset: Path, tmp_path: Path) -> None:
-    config = replace(memory_config(), memory=False, epochs=1)
+    config = memory_config().replace(enabled=False, epochs=1)
     with joined("cpu") as group:
         assert (group.rank, group.world, group.leads, str(group.device)) == (0, 1, True, "cpu")
         bundle = train(dataset, tmp_path / "bundle", config, refit=False, group=group)
@@ -87,11 +86,11 @@ def test_a_restart_goes_on_with_what_its_own_launch_began(tmp_path: Path, monkey
         process_group = members.ProcessGroup(0, 1, torch.device("cpu"), None, None)  # type: ignore[arg-type]
         return Group(launch, process_group)
 
-    assert not group(1, "a").goes_on(tmp_path)  # killed before it had opened the run
+    assert not group(1, "a").resumes(tmp_path)  # killed before it had opened the run
     group(0, "a").mark(tmp_path)
-    assert group(1, "a").goes_on(tmp_path)
-    assert not group(0, "a").goes_on(tmp_path)
-    assert not group(1, "b").goes_on(tmp_path)
+    assert group(1, "a").resumes(tmp_path)
+    assert not group(0, "a").resumes(tmp_path)
+    assert not group(1, "b").resumes(tmp_path)
 
 
 def test_rank_0_alone_trains() -> None:
@@ -104,24 +103,21 @@ def test_rank_0_alone_trains() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"train_step": "cuda-graph"}, "train_step=cuda-graph cannot be had in a group"),
-        ({"negatives": True}, "negative_term=true cannot be had in a group"),
-        ({"softmax": "sampled"}, "softmax=sampled cannot be had in a group"),
-        (
-            {"loss_backend": "native"},
-            "loss_backend=native cannot be had in a group of processes; choose auto, triton or",
-        ),
-        ({"batch_prefixes": 3}, "batch_prefixes=3 cannot be divided among 4 processes"),
+        ({"train_step": "cuda-graph"}, "train_step=cuda-graph"),
+        ({"negative_term": True}, "negative_term=true"),
+        ({"softmax": "sampled"}, "softmax=sampled"),
+        ({"loss_backend": "native"}, "loss_backend=native"),
+        ({"batch_prefixes": 3}, "batch_prefixes=3 is below the 4 processes"),
     ],
     ids=str,
 )
 def test_settings_that_a_group_cannot_have(changes: dict, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        check_settings(Config().replace(**changes), 100, 4)
+        check_settings(Config.of(**changes), 100, 4)
 
 
 def test_a_catalog_smaller_than_the_group() -> None:
-    with pytest.raises(UsageError, match="a catalog of 3 items cannot be divided among 4"):
+    with pytest.raises(UsageError, match="a catalog of 3 items is too small for 4 processes"):
         check_settings(Config(), 3, 4)
 
 
@@ -155,7 +151,7 @@ def test_devices_by_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     for cards in (0, 2):
         monkeypatch.setattr(torch.cuda, "is_available", lambda cards=cards: cards > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda cards=cards: cards)
-        with pytest.raises(UsageError, match=f"local rank 2 has no card of its own, there are {cards}"):
+        with pytest.raises(UsageError, match=f"local rank 2 has no GPU of its own, there are {cards}"):
             device_of_rank("cuda", 2)
     taken: list[int] = []
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.training.encoder.batch import Batch
 from mtaw_fast.training.group.shards import Shards, Share
-from tests.training.group.worlds import CPU
+from mtaw_fast.training.steps.batch import Batch
+from tests.support.training.group_threads import CPU
 
 N_ITEMS = 11
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,17 +10,17 @@ import pytest
 import torch
 
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.training.encoder.batch import Batch
 from mtaw_fast.training.encoder.validation import validation_metrics
 from mtaw_fast.training.group import step as step_module
 from mtaw_fast.training.group.process_group import ProcessGroup
 from mtaw_fast.training.group.shards import Shards
 from mtaw_fast.training.group.step import GroupStepper
 from mtaw_fast.training.group.validation import group_metrics
+from mtaw_fast.training.steps.batch import Batch
 from mtaw_fast.training.steps.full_step import Stepper
-from tests.training.conftest import N_ITEMS, ring_sessions
-from tests.training.group.worlds import CPU, in_threads, shard_stepper
-from tests.training.steps import batches, new_model, still_config
+from tests.support.training.group_threads import CPU, in_threads, shard_stepper
+from tests.support.training.ring import N_ITEMS, ring_sessions
+from tests.support.training.steps import batches, new_model, still_config
 
 # Of losses and moments, relative: sums of some hundred float32 numbers in another order, through 5 steps.
 TOLERANCE = 2e-5
@@ -57,10 +56,10 @@ def together(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("world", [1, 2, 4])
 @pytest.mark.parametrize(
-    "changes", [{}, {"gamma": 0.0, "clip_norm": 0.0}, {"recent": 2.0, "gamma": 6.0}, "typed"], ids=str
+    "changes", [{}, {"gamma": 0.0, "clip_norm": 0.0}, {"recent_weight": 2.0, "gamma": 6.0}, "typed"], ids=str
 )
 def test_the_steps_of_one_process(changes: Any, world: int) -> None:
-    config = replace(still_config(), **({} if changes == "typed" else changes))
+    config = still_config().replace(**({} if changes == "typed" else changes))
     steps = typed_batches() if changes == "typed" else batches(config)
     expected = trained(steps, Stepper(new_model(config), config))
     got = together(

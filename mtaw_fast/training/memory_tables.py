@@ -1,0 +1,100 @@
+"""Build the session memory's tables of a training, within the memory that it may use for that."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+
+from mtaw_fast.config import Config
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.errors import UsageError
+from mtaw_fast.memory import MemoryTables
+from mtaw_fast.memory.bounded import build_in_ranges, pass_bytes, remove_left
+from mtaw_fast.memory.settings import MemorySettings, memory_settings
+from mtaw_fast.memory.trends import TrendTables, trend_settings
+from mtaw_fast.system.memory_use import available_memory
+from mtaw_fast.training.threads import current_threads
+
+
+@dataclass(frozen=True, slots=True)
+class TableMemory:
+    """A memory limit for building tables.
+
+    Attributes
+    ----------
+    limit : int or None
+        Bytes; None is half of the free memory at the time.
+    folder : Path
+        For the files of tables that are built in ranges of items.
+    """
+
+    limit: int | None
+    folder: Path
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise UsageError("table_memory must be above 0; leave it out for half of the free memory")
+
+    def build(self, sessions: Sessions, n_items: int, settings: MemorySettings, threads: int) -> MemoryTables:
+        """Build tables as `MemoryTables.build`, in ranges of items if one pass would exceed the limit."""
+        limit = self._allowed()
+        need = pass_bytes(sessions, n_items, settings)
+        if limit is None or need.total <= limit:
+            return MemoryTables.build(sessions, n_items, settings, threads=threads)
+        count = need.ranges(limit)
+        logging.getLogger("mtaw_fast").warning(
+            f"memory tables: one pass may take {need.total / 1e9:.3g} GB, {limit / 1e9:.3g} are allowed: built in "
+            f"{count} ranges of items, with the same result"
+        )
+        return build_in_ranges(sessions, n_items, settings, count, self.folder, threads=threads)
+
+    def most(self, sessions: Sessions, n_items: int, settings: MemorySettings) -> int:
+        """Return the most bytes that `build` takes."""
+        limit, need = self._allowed(), pass_bytes(sessions, n_items, settings)
+        return need.total if limit is None else min(need.total, max(limit, need.fixed))
+
+    def _allowed(self) -> int | None:
+        """Return the limit in bytes; None without one."""
+        free = available_memory()
+        return free // 2 if self.limit is None and free is not None else self.limit
+
+
+_training: ContextVar[TableMemory | None] = ContextVar("table memory of the current training", default=None)
+
+
+@contextlib.contextmanager
+def training_table_memory(limit: TableMemory) -> Iterator[None]:
+    """Apply the limit to a training, and remove files that killed ones have left in its folder."""
+    remove_left(limit.folder)
+    token = _training.set(limit)
+    try:
+        yield
+    finally:
+        _training.reset(token)
+
+
+def build_tables(config: Config, sessions: Sessions, n_items: int) -> MemoryTables:
+    """Build the tables of `sessions` by the settings, within the `TableMemory` of the current training."""
+    limit, settings, threads = _training.get(), memory_settings(config), current_threads().pieces
+    if limit is None:
+        return MemoryTables.build(sessions, n_items, settings, threads=threads)
+    return limit.build(sessions, n_items, settings, threads)
+
+
+def table_bytes(config: Config, sessions: Sessions, n_items: int) -> int:
+    """Return the most bytes that `build_tables` takes."""
+    limit, settings = _training.get(), memory_settings(config)
+    return pass_bytes(sessions, n_items, settings).total if limit is None else limit.most(sessions, n_items, settings)
+
+
+def build_trends(config: Config, sessions: Sessions, n_items: int) -> TrendTables | None:
+    """Build the trend tables of `sessions`; None without times, or if the settings exclude trends."""
+    if sessions.times is None or not config.memory.trends or not config.ranker.prequential:
+        return None
+    return TrendTables.build(
+        sessions, sessions.times, n_items, trend_settings(config), threads=current_threads().pieces
+    )

@@ -1,0 +1,125 @@
+"""Candidates of session prefixes, from memory tables that do not change (`prequential=false`).
+
+Axes: Q prefixes, D dense items of each, C candidates, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtaw_fast.config import Config
+from mtaw_fast.data.sessions import Sessions, offsets_of, ranges
+from mtaw_fast.kernels.native.memory_query import Dense, feature_names
+from mtaw_fast.kernels.native.scan import quantize
+from mtaw_fast.memory import MemoryTables
+from mtaw_fast.memory.settings import query_settings
+from mtaw_fast.model.item_vectors import normalized
+from mtaw_fast.ranking.encoders import NativeEncoder
+from mtaw_fast.ranking.retrieval import NativeIndex
+from mtaw_fast.training.memory_tables import build_tables
+from mtaw_fast.training.steps.batch import typed
+from mtaw_fast.training.threads import current_threads
+
+_CHUNK = 1024  # prefixes encoded and searched at once
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prefixes:
+    """Q samples of packed sessions, without a copy: prefix q is items[begins[q]:ends[q]], its target targets[q].
+
+    items: int32[T]; begins, ends: int64[Q]; targets: int32[Q]. weights: float32[Q] of the samples, or None.
+    """
+
+    items: np.ndarray
+    begins: np.ndarray
+    ends: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, sessions: Sessions, min_prefix: int, type_weights: np.ndarray | None = None) -> Prefixes:
+        """Return every prefix of at least `min_prefix` clicks that has a next click, session by session. With
+        `type_weights` those whose next click weighs more than 0."""
+        counts = np.maximum(sessions.lengths - min_prefix, 0)
+        begins = np.repeat(sessions.offsets[:-1], counts)
+        ends = ranges(sessions.offsets[:-1] + min_prefix, counts)
+        items, weights = np.ascontiguousarray(sessions.items), None
+        if type_weights is not None:
+            weights = type_weights[typed(sessions)[ends]]
+            begins, ends, weights = begins[weights > 0], ends[weights > 0], weights[weights > 0]
+        return cls(items, begins, ends, items[ends], weights)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64[Q]: clicks of each."""
+        return self.ends - self.begins
+
+    def packed(self, begin: int, end: int) -> Sessions:
+        """Return a copy of prefixes begin..end-1 as sessions."""
+        lengths = self.lengths[begin:end]
+        return Sessions(self.items[ranges(self.begins[begin:end], lengths)], offsets_of(lengths))
+
+
+class PrefixCandidates:
+    """The `ranker.fitting.Candidates` of prefixes, computed again at every request: stored, they would take gigabytes.
+
+    The part of the encoder and the index is computed once: D ids and logits a prefix, and its query vector.
+    """
+
+    def __init__(
+        self, config: Config, tables: MemoryTables, weights: Mapping[str, np.ndarray] | None, prefixes: Prefixes
+    ) -> None:
+        self.features = feature_names()
+        self.left_out = 0
+        self.prefixes = prefixes
+        self._threads = max(1, current_threads().pieces - 1)  # the fit takes one
+        self._memory = tables.queries(tables.n_items, query_settings(config))
+        self._dense = None if weights is None else dense_of(config, weights, prefixes, current_threads().pieces)
+
+    @classmethod
+    def of(
+        cls,
+        config: Config,
+        sessions: Sessions,
+        n_items: int,
+        min_prefix: int,
+        weights: Mapping[str, np.ndarray] | None,
+        type_weights: np.ndarray | None = None,
+    ) -> PrefixCandidates:
+        """Return those of the last `ranker_fraction` of `sessions`; arguments as of `train_ranker`."""
+        before, last = sessions.split_last(config.ranker.ranker_fraction)
+        prefixes = Prefixes.of(last, min_prefix, type_weights)
+        return cls(config, build_tables(config, before, n_items), weights, prefixes)
+
+    def batch(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `ranker.fitting.Candidates`."""
+        dense = self._dense
+        if dense is not None:
+            dense = Dense(dense.queries[queries], dense.ids[queries], dense.logits[queries], dense.catalog, dense.scale)
+        prefixes = self.prefixes
+        return self._memory.features(
+            prefixes.items, prefixes.begins[queries], prefixes.ends[queries], dense, threads=self._threads
+        )
+
+
+def dense_of(config: Config, weights: Mapping[str, np.ndarray], prefixes: Prefixes, threads: int) -> Dense:
+    """Encode the prefixes and search the exact index, with the code that serves."""
+    catalog = normalized(weights["item_embedding"])
+    encoder, index = NativeEncoder(config, weights), NativeIndex(catalog, quantize(catalog))
+    n_queries, width = len(prefixes.targets), min(config.memory.dense_candidates, len(catalog))
+    queries = np.empty((n_queries, config.model.embedding_dim), dtype=np.float32)
+    ids = np.empty((n_queries, width), dtype=np.int32)
+    logits = np.empty((n_queries, width), dtype=np.float32)
+
+    def fill(begin: int) -> None:
+        chunk = slice(begin, begin + _CHUNK)
+        queries[chunk] = encoder.encode(prefixes.packed(begin, begin + _CHUNK))
+        ids[chunk], logits[chunk] = index.search(queries[chunk], width, scale=config.model.scale)
+
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        list(pool.map(fill, range(0, n_queries, _CHUNK)))
+    return Dense(queries, ids, logits, catalog, config.model.scale)

@@ -1,0 +1,246 @@
+"""Build the ranker's dataset as serving would see it: rank each chunk of the last sessions, then learn it.
+
+The candidates come from the objects that serve: the tables of the sessions before, and a `MemoryDelta` that learns the
+last sessions chunk by chunk. So there are items of every age among the candidates, also new ones.
+
+Axes: T clicks of the sessions, H chunks, Q queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mtaw_fast.config import Config
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.kernels.native.memory_delta import MemoryDelta
+from mtaw_fast.kernels.native.memory_query import Dense, SessionMemory, feature_names
+from mtaw_fast.kernels.native.trends import Trends
+from mtaw_fast.memory import MemoryTables
+from mtaw_fast.memory.settings import query_settings
+from mtaw_fast.memory.trends import TrendTables
+from mtaw_fast.ranking.memory_stage import moment_of
+from mtaw_fast.training.ranker.dataset import DatasetWriter, RankerDataset
+from mtaw_fast.training.ranker.new_item_vectors import NewItemVectors
+from mtaw_fast.training.reporting import Reporter
+from mtaw_fast.training.steps.batch import typed
+from mtaw_fast.training.threads import current_threads
+
+_FEW = 16  # queries that are not worth a second thread
+
+
+def build_dataset(
+    config: Config,
+    tables: MemoryTables,
+    sessions: Sessions,
+    min_prefix: int,
+    weights: Mapping[str, np.ndarray] | None,
+    folder: Path,
+    phase: str,
+    reporter: Reporter,
+    since: int | None = None,
+    trends: TrendTables | None = None,
+    type_weights: np.ndarray | None = None,
+) -> RankerDataset:
+    """Rank and learn every click of the last sessions.
+
+    Parameters
+    ----------
+    config : Config
+        `prequential_chunk` and `prequential_seconds` limit a chunk. If there are more than `ranker_samples` queries,
+        that many are ranked, evenly spread.
+    tables : MemoryTables
+        Of the sessions before.
+    sessions : Sessions
+        The last sessions; in the order of their times if they have any.
+    min_prefix : int
+        Clicks of the shortest prefix that is ranked.
+    weights : mapping of str to array, or None
+        Of an MTAW that was trained on the sessions before; None for a ranker without dense candidates.
+    folder : Path
+        For the features: 2 bytes each, in a file without a name, which goes with the dataset or the process.
+    phase : str
+        Name for the reporter.
+    reporter : Reporter
+        Receives the clicks done.
+    since : int, optional
+        Clicks up to this moment (ms) are learned but not ranked: the tables know later ones.
+    trends : TrendTables, optional
+        Of the sessions before, for a ranker that reads trends.
+    type_weights : float32[K], optional
+        Weight of a query by the type of its target; those of weight 0 are not ranked.
+
+    Raises
+    ------
+    TrainingError
+        If no query has its target among its candidates, or the folder's disk is full.
+    """
+    order = ReplayOrder.of(sessions, config.ranker.prequential_chunk, round(config.ranker.prequential_seconds * 1000))
+    click_weights = None if type_weights is None else type_weights[typed(sessions)]
+    ranked = _ranked_clicks(order, sessions, min_prefix, since, config.ranker.ranker_samples, click_weights)
+    live_trends = None if trends is None else trends.live(tables.n_items)
+    run = _PrequentialRun(config, tables, sessions, weights, ranked, live_trends)
+    with DatasetWriter.opened(folder, feature_names(trends is not None)) as writer:
+        reporter.epoch_starts(f"{phase}, dataset", 1, 1, len(order.clicks))
+        for clicks in np.split(order.clicks, order.bounds[1:-1]):
+            run.rank(clicks, writer)
+            run.learn(clicks)
+            reporter.step_done(len(clicks), 0.0)
+        return writer.finish(click_weights)
+
+
+def _ranked_clicks(
+    order: ReplayOrder,
+    sessions: Sessions,
+    min_prefix: int,
+    since: int | None,
+    most: int,
+    weights: np.ndarray | None,
+) -> np.ndarray:
+    """int64[Q]: places in the sessions' items of the targets, in replay order."""
+    begins = np.repeat(sessions.offsets[:-1], sessions.lengths)
+    clicks = order.clicks
+    chosen = clicks - begins[clicks] >= min_prefix
+    if weights is not None:
+        chosen &= weights[clicks] > 0
+    if since is not None and order.moments is not None:
+        chosen &= order.moments[clicks] > since
+    found = clicks[chosen]
+    return found[evenly(len(found), most)]
+
+
+class _PrequentialRun:
+    """The state that serves, on its way through the sessions."""
+
+    def __init__(
+        self,
+        config: Config,
+        tables: MemoryTables,
+        sessions: Sessions,
+        weights: Mapping[str, np.ndarray] | None,
+        ranked: np.ndarray,
+        trends: Trends | None,
+    ) -> None:
+        settings = tables.settings
+        assert settings.recency is not None
+        self._items = np.ascontiguousarray(sessions.items)
+        self._begin_of = np.repeat(sessions.offsets[:-1], sessions.lengths)
+        self._handle_of = np.repeat(np.arange(len(sessions), dtype=np.int64), sessions.lengths)
+        self._query_of = np.full(sessions.n_clicks, -1, dtype=np.int64)
+        self._query_of[ranked] = np.arange(len(ranked))
+        self._delta = MemoryDelta(
+            tables.arrays(),
+            window=settings.window,
+            span=settings.span,
+            recency=settings.recency,
+            max_neighbors=settings.max_neighbors,
+            max_postings=settings.max_postings,
+            capacity=0,
+        )
+        query = query_settings(config, trends is not None)
+        self._memory: SessionMemory = tables.queries(tables.n_items, query, delta=self._delta)
+        self._trends, self._times = trends, sessions.times
+        self._threads = current_threads().pieces
+        self._dense = None
+        if weights is not None:
+            known = np.bincount(tables.session_items, minlength=tables.n_items) > 0
+            self._dense = NewItemVectors(
+                config, weights, known, self._items, self._begin_of[ranked], ranked, self._threads
+            )
+
+    def rank(self, clicks: np.ndarray, writer: DatasetWriter) -> None:
+        """Write the candidates for the targets among the clicks int64[n]."""
+        clicks = clicks[self._query_of[clicks] >= 0]
+        if len(clicks) == 0:
+            return
+        begins = self._begin_of[clicks]
+        dense: Dense | None = None if self._dense is None else self._dense.of(self._query_of[clicks])
+        threads = self._threads if len(clicks) >= _FEW else 1
+        moment = None if self._trends is None else moment_of(self._trends, self._times, clicks)
+        ids, values = self._memory.features(self._items, begins, clicks, dense, threads=threads, moment=moment)
+        writer.add(clicks, self._items[clicks], clicks - begins, ids, values)
+
+    def learn(self, clicks: np.ndarray) -> None:
+        """Learn the clicks int64[n], in order."""
+        self._delta.click(self._handle_of[clicks], self._items[clicks])
+        if self._trends is not None and self._times is not None:
+            self._trends.click(self._handle_of[clicks], self._items[clicks], self._times[clicks])
+        if self._dense is not None:
+            self._dense.learn(self._items[clicks], self._delta)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReplayOrder:
+    """The clicks of sessions in the order in which they came, cut into chunks.
+
+    Attributes
+    ----------
+    clicks : int64[T]
+        Places in `Sessions.items`; clicks of one session keep their order.
+    bounds : int64[H + 1]
+        Chunk h is clicks[bounds[h]:bounds[h + 1]].
+    moments : int64[T] or None
+        Time of a click in milliseconds, by place in `Sessions.items`, never before its session's earlier ones.
+    """
+
+    clicks: np.ndarray
+    bounds: np.ndarray
+    moments: np.ndarray | None
+
+    @classmethod
+    def of(cls, sessions: Sessions, most_clicks: int, most_ms: int) -> ReplayOrder:
+        """Order by time, or session by session without times.
+
+        Parameters
+        ----------
+        sessions : Sessions
+            In order of their ends.
+        most_clicks : int
+            Of a chunk. Without times a chunk continues to the end of its last session.
+        most_ms : int
+            Milliseconds that a chunk spans, with times.
+        """
+        if sessions.times is None:
+            clicks = np.arange(sessions.n_clicks, dtype=np.int64)
+            return cls(clicks, _by_session(sessions.offsets, most_clicks), None)
+        moments = _rising(sessions.times, sessions.offsets)
+        order = np.argsort(moments, kind="stable").astype(np.int64)
+        return cls(order, _by_time(moments[order], most_clicks, most_ms), moments)
+
+
+def evenly(count: int, most: int) -> np.ndarray:
+    """bool[count]: `most` of them, spread evenly; all if there are no more."""
+    place = np.arange(count + 1, dtype=np.int64) * min(count, most) // max(count, 1)
+    return place[1:] > place[:-1]
+
+
+def _rising(times: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """int64[T]: each session's times, raised so that none is below the one before."""
+    starts = np.zeros(len(times), dtype=bool)
+    starts[offsets[:-1][offsets[:-1] < len(times)]] = True
+    falls = np.flatnonzero((times[1:] < times[:-1]) & ~starts[1:]) + 1
+    if len(falls) == 0:
+        return times
+    risen = times.copy()
+    for session in np.unique(np.searchsorted(offsets, falls, side="right") - 1).tolist():
+        clicks = slice(offsets[session], offsets[session + 1])
+        risen[clicks] = np.maximum.accumulate(times[clicks])
+    return risen
+
+
+def _by_session(offsets: np.ndarray, most_clicks: int) -> np.ndarray:
+    bounds = [0]
+    while bounds[-1] < offsets[-1]:
+        bounds.append(int(offsets[np.searchsorted(offsets, min(bounds[-1] + most_clicks, int(offsets[-1])))]))
+    return np.array(bounds, dtype=np.int64)
+
+
+def _by_time(moments: np.ndarray, most_clicks: int, most_ms: int) -> np.ndarray:
+    bounds = [0]
+    while (begin := bounds[-1]) < len(moments):
+        late = int(np.searchsorted(moments, moments[begin] + most_ms))
+        bounds.append(min(late, begin + most_clicks, len(moments)))
+    return np.array(bounds, dtype=np.int64)

@@ -1,0 +1,142 @@
+"""The input of a training step: whole sessions whose every prefix is a sample, and how an epoch is cut into batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtaw_fast.data.sessions import Sessions, offsets_of, ranges
+from mtaw_fast.errors import TrainingError, UsageError
+from mtaw_fast.kernels.prefix_interest import Tiles
+
+
+def sample_counts(
+    sessions: Sessions, min_prefix: int, counted: str = "all", type_weights: np.ndarray | None = None
+) -> np.ndarray:
+    """int64[B]: the number of rows that `Batch.of` makes of each session."""
+    some_weigh_nothing = type_weights is not None and bool((type_weights == 0).any())
+    if counted == "all" and not some_weigh_nothing:
+        return np.maximum(sessions.lengths - min_prefix, 0)
+    place = np.arange(sessions.n_clicks) - np.repeat(sessions.offsets[:-1], sessions.lengths)
+    is_target = place >= min_prefix
+    if counted == "new":
+        is_target &= sessions.first_clicks()
+    if some_weigh_nothing:
+        assert type_weights is not None
+        is_target &= type_weights[typed(sessions)] > 0
+    totals = offsets_of(is_target)
+    return totals[sessions.offsets[1:]] - totals[sessions.offsets[:-1]]
+
+
+def nothing_to_learn(min_prefix: int, counted: str, type_weights: np.ndarray | None) -> TrainingError:
+    """Return the error for sessions without a sample, with the possible causes."""
+    causes = []
+    if type_weights is not None and (type_weights == 0).any():
+        causes.append("setting type_weights gives their types the weight 0")
+    if counted == "new":
+        causes.append("with targets=new a repeated item of a session is no target")
+    causes.append("prepare the data set with a smaller min_prefix or longer sessions")
+    return TrainingError(
+        f"no training session has a target after {min_prefix} clicks or more, so there is nothing to learn from: "
+        + "; or ".join(causes)
+    )
+
+
+def typed(sessions: Sessions) -> np.ndarray:
+    """uint8[T]: the types of the clicks; raises UsageError without types."""
+    if sessions.types is None:
+        raise UsageError("weights by type: the sessions' clicks have no types; prepare the data set with --type COLUMN")
+    return sessions.types
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """clicks: int64[T] of B sessions without their last click; offsets: int64[B + 1].
+    rows: int64[S], places of the samples' last clicks; targets: int64[S].
+    weights: float32[S] of the samples, with mean 1; None if all weigh the same.
+    mass: the sum of the weights before that: S if all weigh 1.
+    tiles: the layout of the clicks for the GPU kernels; None on a CPU."""
+
+    clicks: Tensor
+    offsets: Tensor
+    rows: Tensor
+    targets: Tensor
+    tiles: Tiles | None
+    weights: Tensor | None
+    mass: float
+
+    @classmethod
+    def of(
+        cls,
+        sessions: Sessions,
+        min_prefix: int,
+        device: torch.device,
+        counted: str = "all",
+        type_weights: np.ndarray | None = None,
+    ) -> Batch:
+        """Return the batch of sessions of two clicks or more; every prefix of `min_prefix` clicks or more is a sample.
+
+        counted: 'all' samples, or the 'new' ones, whose target is not in the prefix. The others have no row, which
+        gives the same loss as a row of weight 0. type_weights: float32[K], the weight of a sample by the type of its
+        target; the batch's mean loss is that of samples repeated so often.
+        """
+        lengths = sessions.lengths - 1
+        offsets = offsets_of(lengths)
+        place = ranges(sessions.offsets[:-1], lengths)
+        in_session = ranges(np.zeros(len(sessions), np.int64), lengths)
+        is_sample = in_session + 1 >= min_prefix
+        if counted == "new":
+            is_sample &= sessions.first_clicks()[place + 1]
+        if type_weights is not None:
+            is_sample &= type_weights[typed(sessions)[place + 1]] > 0
+        rows = np.flatnonzero(is_sample)
+        clicks = sessions.items[place].astype(np.int64)
+        targets = sessions.items[place[rows] + 1].astype(np.int64)
+
+        def put(array: np.ndarray) -> Tensor:
+            tensor = torch.from_numpy(array)
+            # From pinned memory the copy does not wait for earlier work of the GPU.
+            return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+        tiles = Tiles.of(offsets, device) if device.type == "cuda" else None
+        weights, mass = None, float(len(rows))
+        if type_weights is not None:
+            counts = type_weights[typed(sessions)[place[rows] + 1]].astype(np.float64)
+            mass = float(counts.sum())
+            weights = put((counts * (len(rows) / max(mass, 1e-300))).astype(np.float32))
+        return cls(put(clicks), put(offsets), put(rows), put(targets), tiles, weights, mass)
+
+
+# Sessions are sorted by length within runs of about this many batches: enough for little padding, few enough that
+# each epoch has other batches.
+_BATCHES_A_BUCKET = 64
+
+
+def epoch_batches(lengths: np.ndarray, budget: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """Cut the sessions into batches of at most `budget` tokens, in a random order.
+
+    lengths: int64[B], tokens (samples or clicks) of each session; a longer one is a batch of its own. The same seed
+    and epoch give the same batches on every machine. Returns int64 session numbers, an array a batch.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    shuffled = rng.permutation(len(lengths))
+    bucket = np.cumsum(lengths[shuffled]) // (budget * _BATCHES_A_BUCKET)
+    by_length = shuffled[np.lexsort((lengths[shuffled], bucket))]
+    batches = _cut(by_length, lengths[by_length], budget)
+    return [batches[k] for k in rng.permutation(len(batches))]
+
+
+def _cut(order: np.ndarray, lengths: np.ndarray, budget: int) -> list[np.ndarray]:
+    batches = []
+    begin, tokens = 0, 0
+    for k, length in enumerate(lengths.tolist()):
+        if tokens + length > budget and k > begin:
+            batches.append(order[begin:k])
+            begin, tokens = k, 0
+        tokens += length
+    if begin < len(order):
+        batches.append(order[begin:])
+    return batches

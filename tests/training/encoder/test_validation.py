@@ -1,0 +1,158 @@
+"""One pass over whole sessions trains as the prefix-augmented batch does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mtaw_fast.config import Config
+from mtaw_fast.data.sessions import Samples, Sessions
+from mtaw_fast.kernels.aw_loss import aw_loss
+from mtaw_fast.model.mtaw import MTAW, recent_clicks
+from mtaw_fast.training.encoder.initial_weights import initialize
+from mtaw_fast.training.encoder.validation import validation_metrics
+from mtaw_fast.training.steps.batch import Batch, sample_counts
+
+
+def double_model(n_items: int, d: int = 12, recent: float = 0.0) -> MTAW:
+    model = MTAW(Config.of(embedding_dim=d, max_positions=5, dropout=0.0, recent_weight=recent), n_items)
+    return model.draw_weights(3).double()
+
+
+def augmented_loss(model: MTAW, samples: Samples) -> torch.Tensor:
+    """Every sample a session of its own; the query after its last click alone counts."""
+    prefixes = samples.prefixes
+    queries = model(torch.from_numpy(prefixes.items.astype(np.int64)), torch.from_numpy(prefixes.offsets))
+    return aw_loss(
+        queries[torch.from_numpy(prefixes.offsets[1:] - 1)],
+        model.item_embedding,
+        torch.from_numpy(samples.targets.astype(np.int64)),
+        scale=16,
+        gamma=2,
+        backend="reference",
+    )
+
+
+@pytest.mark.parametrize("recent", [0.0, 2.0])
+@pytest.mark.parametrize("min_prefix", [1, 2])
+def test_loss_and_gradients_equal_those_of_the_augmented_batch(min_prefix: int, recent: float) -> None:
+    rng = np.random.default_rng(5)
+    sessions = Sessions.from_lists([rng.integers(0, 30, length) for length in (2, 9, 3, 25, 3)])
+    model = double_model(30, recent=recent)
+    batch = Batch.of(sessions, min_prefix, torch.device("cpu"))
+    queries = model(batch.clicks, batch.offsets)[batch.rows]
+    whole = aw_loss(queries, model.item_embedding, batch.targets, scale=16, gamma=2, backend="reference")
+    whole_gradients = torch.autograd.grad(whole, list(model.parameters()))
+
+    samples = Samples.from_sessions(sessions, min_prefix)
+    augmented = augmented_loss(model, samples)
+    gradients = torch.autograd.grad(augmented, list(model.parameters()))
+    torch.testing.assert_close(whole, augmented, rtol=1e-12, atol=1e-12)
+    for (name, _), a, b in zip(model.named_parameters(), whole_gradients, gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize("decay", [0.01, 0.4, 0.99])
+def test_recent_clicks_are_a_mean_of_the_last_directions(decay: float) -> None:
+    lengths = (1, 15, 16, 17, 40)
+    vectors = torch.randn(sum(lengths), 6, dtype=torch.float64)
+    vectors[3] = 0  # an item without a direction
+    place = torch.cat([torch.arange(length) for length in lengths])
+    got = recent_clicks(vectors, place, torch.tensor(decay, dtype=torch.float64))
+    for t, m in enumerate(place.tolist()):
+        late = [vectors[t - k] for k in range(min(m + 1, 16))]
+        shares = [decay**k for k in range(len(late))]
+        mixed = sum(share * v / max(float(v.norm()), 1e-12) for share, v in zip(shares, late, strict=True))
+        torch.testing.assert_close(got[t], 6**0.5 * mixed / sum(shares), rtol=1e-10, atol=1e-12)
+
+
+def test_a_batch_by_hand() -> None:
+    sessions = Sessions.from_lists([[1, 2, 3], [4, 5], [6, 7, 8, 9]])
+    batch = Batch.of(sessions, 2, torch.device("cpu"))
+    assert batch.clicks.tolist() == [1, 2, 4, 6, 7, 8]
+    assert batch.offsets.tolist() == [0, 2, 3, 6]
+    assert batch.rows.tolist() == [1, 4, 5]
+    assert batch.targets.tolist() == [3, 8, 9]
+
+
+def test_of_new_targets_alone_a_batch_holds_those_rows_and_no_others() -> None:
+    sessions = Sessions.from_lists([[1, 2, 1, 3], [4, 4], [5, 6, 6, 5, 7]])
+    batch = Batch.of(sessions, 1, torch.device("cpu"), "new")
+    assert batch.clicks.tolist() == [1, 2, 1, 4, 5, 6, 6, 5]  # all of them, as context
+    assert batch.rows.tolist() == [0, 2, 4, 7]
+    assert batch.targets.tolist() == [2, 3, 6, 7]
+    assert sample_counts(sessions, 1, "new").tolist() == [2, 0, 2]
+    assert sample_counts(sessions, 3, "new").tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("counted", ["all", "new"])
+@pytest.mark.parametrize("min_prefix", [1, 2])
+def test_sample_counts_are_the_rows_that_a_batch_makes(min_prefix: int, counted: str) -> None:
+    rng = np.random.default_rng(2)
+    sessions = Sessions.from_lists([rng.integers(0, 6, rng.integers(2, 12)) for _ in range(30)])
+    counts = sample_counts(sessions, min_prefix, counted)
+    samples = Samples.from_sessions(sessions, min_prefix)
+    wanted = np.ones(len(samples), bool) if counted == "all" else ~samples.repeats()
+    assert counts.tolist() == np.bincount(samples.session[wanted], minlength=30).tolist()
+    batch = Batch.of(sessions, min_prefix, torch.device("cpu"), counted)
+    assert batch.targets.tolist() == samples.targets[wanted].tolist()
+
+
+def test_leaving_rows_out_is_the_loss_with_weights_of_0_and_1() -> None:
+    rng = np.random.default_rng(5)
+    sessions = Sessions.from_lists([rng.integers(0, 9, 12) for _ in range(4)])
+    model = double_model(9)
+    new, every = (Batch.of(sessions, 1, torch.device("cpu"), counted) for counted in ("new", "all"))
+    weights = torch.from_numpy((~Samples.from_sessions(sessions, 1).repeats()).astype(np.float64))
+    queries = model(every.clicks, every.offsets)
+    settings = {"scale": 16, "gamma": 2, "backend": "reference"}
+    left_out = aw_loss(queries[new.rows], model.item_embedding, new.targets, **settings)
+    weighted = aw_loss(queries[every.rows], model.item_embedding, every.targets, weights=weights, **settings)
+    assert 0 < len(new.rows) < len(every.rows)
+    torch.testing.assert_close(left_out, weighted, rtol=1e-12, atol=1e-12)
+
+
+def test_validation_metrics_equal_those_counted_sample_by_sample() -> None:
+    rng = np.random.default_rng(7)
+    sessions = Sessions.from_lists([rng.integers(0, 50, rng.integers(2, 15)) for _ in range(20)])
+    model = double_model(50)
+    samples = Samples.from_sessions(sessions, 2)
+    ranks = []
+    with torch.no_grad():
+        catalog = torch.nn.functional.normalize(model.item_embedding, dim=1)
+        for prefix, target in zip(samples.prefixes, samples.targets.tolist(), strict=True):
+            clicks = torch.from_numpy(prefix.astype(np.int64))
+            query = torch.nn.functional.normalize(model(clicks, torch.tensor([0, len(clicks)]))[-1], dim=0)
+            scores = catalog @ query
+            ranks.append(int((scores >= scores[target]).sum()))
+    rank = np.array(ranks)
+    got = validation_metrics(model, sessions, 2)
+    for k in (10, 20):
+        assert got[f"P@{k}"] == pytest.approx(100 * np.mean(rank <= k))
+        assert got[f"MRR@{k}"] == pytest.approx(100 * np.mean(np.where(rank <= k, 1 / rank, 0)))
+
+
+def test_equal_scores_and_nan_count_against_the_target() -> None:
+    model = double_model(30)
+    with torch.no_grad():
+        model.item_embedding[:] = model.item_embedding[0]
+    sessions = Sessions.from_lists([[1, 2, 3], [4, 5]])
+    assert validation_metrics(model, sessions, 1)["P@20"] == 0
+    with torch.no_grad():
+        model.item_embedding[:] = torch.nan
+    assert validation_metrics(model, sessions, 1)["P@20"] == 0
+
+
+def test_the_structured_start_keeps_some_of_each_item_s_own_direction() -> None:
+    rng = np.random.default_rng(11)
+    sessions = Sessions.from_lists([rng.integers(0, 25, 5) for _ in range(60)])  # items 25..29 are never clicked
+    drawn = MTAW(Config.of(embedding_dim=12, init="uniform"), 30)
+    initialize(drawn, sessions)
+    spectral = MTAW(Config.of(embedding_dim=12, init="structured"), 30)
+    initialize(spectral, sessions)
+    cosine = torch.nn.functional.cosine_similarity(drawn.item_embedding, spectral.item_embedding)
+    assert 0.1 < cosine[:25].mean() < 0.7
+    torch.testing.assert_close(cosine[25:], torch.ones(5))
+    torch.testing.assert_close(spectral.item_embedding.norm(dim=1), torch.full((30,), 3**-0.5))
+    assert spectral.ffn_out_weight.norm() < 0.2 * drawn.ffn_out_weight.norm()

@@ -1,0 +1,280 @@
+"""The plan of a training: which softmax by the rule, said before it starts, kept when it is resumed."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mtaw_fast.config import PRESETS, Config, preset
+from mtaw_fast.config.phases import phases_of
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.errors import UsageError
+from mtaw_fast.memory.settings import memory_settings
+from mtaw_fast.training import train
+from mtaw_fast.training.encoder.runner import LocalRunner
+from mtaw_fast.training.memory_tables import TableMemory, training_table_memory
+from mtaw_fast.training.plan import estimate as planning
+from mtaw_fast.training.plan import first_steps
+from mtaw_fast.training.plan.estimate import plan_training
+from mtaw_fast.training.plan.first_steps import Stopwatch
+from mtaw_fast.training.plan.plan import ALWAYS_FULL, PhasePlan, Plan, asks_for_costs, chosen_softmax, minutes
+from mtaw_fast.training.reporting import Silent
+
+PUBLIC = {"tmall": 351_268 * 40_727, "retailrocket": 433_648 * 36_968}  # samples x items: logits an epoch
+LARGE = 10 * ALWAYS_FULL
+HOUR = 3600.0
+
+
+def softmax_of(config: Config, logits: int = LARGE, device: str = "cpu", full: float | None = HOUR) -> str:
+    return chosen_softmax(config, logits_an_epoch=logits, device=device, full_seconds=full, budget_minutes=90)[0]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("dataset", PUBLIC)
+def test_the_public_sets_keep_the_full_softmax_however_busy_the_machine_is(dataset: str, name: str) -> None:
+    config = preset(name)
+    assert not asks_for_costs(config, logits_an_epoch=PUBLIC[dataset], device="cpu")
+    assert softmax_of(config, PUBLIC[dataset], full=None) == "full"
+
+
+def test_a_large_log_is_sampled_where_the_full_softmax_takes_longer_than_the_budget() -> None:
+    config = preset("full")
+    assert asks_for_costs(config, logits_an_epoch=LARGE, device="cpu")
+    assert softmax_of(config, full=1.5 * HOUR) == "full"
+    assert softmax_of(config, full=1.6 * HOUR) == "sampled"
+
+
+@pytest.mark.parametrize(("sampled", "expected"), [(HOUR, "sampled"), (2 * HOUR, "full"), (3 * HOUR, "full")])
+def test_a_sample_that_takes_as_long_is_not_used(sampled: float, expected: str) -> None:
+    softmax, why = chosen_softmax(
+        preset("full"), logits_an_epoch=LARGE, device="cpu", full_seconds=2 * HOUR, sampled_seconds=sampled,
+        budget_minutes=90,
+    )  # fmt: skip
+    assert softmax == expected
+    assert ("a sample of such a small catalog would take as long" in why) == (expected == "full")
+
+
+def test_what_is_never_sampled_by_the_rule() -> None:
+    assert softmax_of(Config(), device="cuda", full=None) == "full"
+    assert softmax_of(Config.of(negative_term=True), full=None) == "full"
+    assert softmax_of(Config.of(softmax="full"), full=None) == "full"
+    assert softmax_of(Config.of(loss_backend="native"), full=None) == "full"
+    assert not asks_for_costs(Config.of(loss_backend="native"), logits_an_epoch=LARGE, device="cpu")
+    assert softmax_of(Config.of(softmax="sampled"), 10, full=None) == "sampled"
+
+
+@pytest.mark.usefixtures("measuring")
+def test_what_would_not_fit_the_memory_is_sampled_and_never_tried(
+    ring: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The full softmax's weights, gradient and moments would be made for its first steps."""
+    monkeypatch.setattr(planning, "available_memory", lambda: 1 << 20)
+    tried: list[object] = []
+    times = planning.encoder_times
+
+    def noted(*given: object) -> object:
+        tried.append(given[6])
+        return times(*given)
+
+    monkeypatch.setattr(planning, "encoder_times", noted)
+    made = plan_training(ring, preset("paper").override(["embedding_dim=8", "epochs=1"]))
+    assert made.softmax == "sampled"
+    assert "the full one would take about " in made.why
+    assert "and 1 MB are free; --set softmax=full overrides this" in made.why
+    assert tried == [("sampled",)]
+
+
+@pytest.mark.parametrize("budget", [-1.0, float("nan")])
+def test_a_budget_that_is_none_is_refused(ring: Dataset, budget: float) -> None:
+    with pytest.raises(UsageError, match=r"budget_minutes=.*: it must be at least 0"):
+        plan_training(ring, Config(), budget_minutes=budget)
+
+
+def test_a_sample_of_a_backend_of_choice_is_refused() -> None:
+    with pytest.raises(UsageError, match="softmax=sampled: loss_backend=native computes the whole catalog"):
+        Config.of(softmax="sampled", loss_backend="native")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "1 s"), (41, "41 s"), (100, "2 min"), (3599, "1 h 0 min"), (3900, "1 h 5 min")]
+)
+def test_times_have_a_short_text(seconds: float, text: str) -> None:
+    assert minutes(seconds) == text
+
+
+def test_a_plan_goes_through_json() -> None:
+    plan = Plan("sampled", "why", (PhasePlan("search", "2 epochs", 61.5, 10**9),), 1.5)
+    assert Plan.from_dict(json.loads(json.dumps(plan.as_dict()))) == plan
+    assert plan.settle(Config()).loss.softmax == "sampled"
+
+
+def test_a_plan_s_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan("sampled", "why", (PhasePlan("search", "2 epochs", 61.5, 10**9),), 4.0)
+    monkeypatch.setattr("mtaw_fast.training.plan.plan.available_memory", lambda: 10**9 - 10**8)
+    first, phase, free, whole = plan.lines()
+    assert first == "plan: sampled softmax (why)"
+    assert phase.split() == ["search", "2", "epochs", "62", "s", "1.0", "GB"]
+    assert free == "  memory: more than the 0.9 GB that are free now"
+    assert whole == (
+        "  total: about 62 s by first steps measured here (4 min if the machine stays as busy as it is), "
+        "memory about 1.0 GB"
+    )
+    monkeypatch.setattr("mtaw_fast.training.plan.plan.available_memory", lambda: None)
+    assert "busy" not in replace(plan, slowdown=1.0).lines()[-1]
+    assert len(plan.lines()) == 3
+
+
+@pytest.fixture
+def measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure small logs too, which are then not always full; a sampled step takes half as long as a full one."""
+
+    def half(*asked: Any) -> Any:
+        found = first_steps.encoder_times(*asked)
+        steps = {softmax: found.step[next(iter(found.step))] / (1 + (softmax == "sampled")) for softmax in found.step}
+        return replace(found, step=steps)
+
+    monkeypatch.setattr(planning, "encoder_times", half)
+    monkeypatch.setattr(planning, "TIMED_FROM", 0)
+    monkeypatch.setattr("mtaw_fast.training.plan.plan.ALWAYS_FULL", 0)
+
+
+def test_tiny_logs_are_not_timed(ring: Dataset, remembering: Config) -> None:
+    plan = plan_training(ring, remembering)
+    assert plan.seconds is None
+    assert "too small to measure" in plan.lines()[-1]
+
+
+@pytest.mark.usefixtures("measuring")
+def test_every_phase_has_its_work_time_and_memory(ring: Dataset, remembering: Config) -> None:
+    plan = plan_training(ring, remembering, budget_minutes=60)
+    assert plan.softmax == "full"
+    assert tuple(phase.name for phase in plan.phases) == phases_of(remembering, True)
+    for phase in plan.phases:
+        assert phase.seconds is not None, phase
+        assert 0 < phase.seconds < 100, phase
+        assert 10**8 < phase.peak_bytes < 10**9, phase
+    fitted = ring.train.split_last(remembering.optimizer.validation_fraction)[0]
+    samples = int((fitted.split_last(remembering.ranker.ranker_fraction)[0].lengths - 1).sum())
+    assert plan.phases[0].work == f"2 epochs over {samples:,} samples"  # a ring's targets are all new
+    assert plan_training(ring, remembering, budget_minutes=0).softmax == "sampled"
+
+
+@pytest.mark.usefixtures("measuring")
+def test_measuring_changes_no_bit(
+    ring: Dataset, remembering: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = train(ring, remembering, tmp_path / "measured", refit=False)
+    monkeypatch.undo()
+    plain = train(ring, remembering.replace(softmax="full"), tmp_path / "plain", refit=False)
+    for name, weights in plain.model.weights.items():
+        assert np.array_equal(weights, measured.model.weights[name]), name
+    assert plain.metrics == measured.metrics
+
+
+@pytest.mark.usefixtures("measuring")
+def test_the_plan_comes_first_and_is_kept_by_a_resumed_run(
+    ring: Dataset, small: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    events: list[object] = []
+
+    class CutOff(Silent):
+        def phase_starts(self, phase: str, number: int, phases: int) -> None:
+            events.append(phase)
+
+        def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(ring, small, tmp_path, reporter=CutOff(), budget_minutes=0, planned=events.append)
+    first, phase = events
+    assert isinstance(first, Plan)
+    assert (first.softmax, phase) == ("sampled", "search")
+    with caplog.at_level(logging.WARNING, "mtaw_fast"):
+        trained = train(ring, small, tmp_path, resume=True, budget_minutes=10**6)
+    assert trained.model.config.loss.softmax == "sampled"
+    assert "sampled softmax" in caplog.text
+    assert "--set softmax=full overrides this" in caplog.text
+
+
+class Alone:
+    """A group of one process, without the channels."""
+
+    def runner(self, config: Config, n_items: int) -> LocalRunner:
+        return LocalRunner(torch.device("cpu"))
+
+    def mark(self, folder: Path) -> None: ...
+
+
+class CutOff(Silent):
+    """Ends a run after its first epoch."""
+
+    def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("measuring")
+def test_what_one_process_began_to_sample_no_group_takes_up(ring: Dataset, small: Config, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(ring, small, tmp_path, reporter=CutOff(), budget_minutes=0)
+    before = (tmp_path / "state.json").read_bytes()
+    with pytest.raises(UsageError, match=r"sampled softmax, which a group .* resume it without torchrun"):
+        train(ring, small, tmp_path, resume=True, group=Alone())
+    assert (tmp_path / "state.json").read_bytes() == before
+
+
+@pytest.mark.usefixtures("measuring")
+def test_what_a_group_began_keeps_the_full_softmax(ring: Dataset, small: Config, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(ring, small, tmp_path, reporter=CutOff(), group=Alone())
+    events: list[Plan] = []
+    trained = train(ring, small, tmp_path, resume=True, budget_minutes=0, planned=events.append)
+    assert events[0].lines()[0] == "plan: full softmax (as the run began)"
+    assert trained.model.config.loss.softmax == "full"
+    assert train(ring, small, tmp_path, overwrite=True, group=Alone()).model.config.loss.softmax == "full"
+
+
+@pytest.mark.usefixtures("measuring")
+def test_first_steps_leave_nothing_where_they_are_killed(
+    ring: Dataset, remembering: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[Path]] = []
+
+    def fit(*arguments: object, **settings: object) -> None:
+        seen.append(list(tmp_path.iterdir()))
+
+    monkeypatch.setattr(first_steps, "fit_ranker", fit)
+    plan_training(ring, remembering, folder=tmp_path)
+    assert seen == [[]]
+
+
+def test_a_stopwatch_counts_work_and_not_waiting() -> None:
+    watch = Stopwatch(torch.device("cpu"), 1)
+    matrix = torch.ones(400, 400)
+    worked = watch.seconds(lambda: [matrix @ matrix for _ in range(20)])
+    assert worked > 0
+    # What this thread only waits for may be work of others that is one's own: it tells nothing of the machine.
+    assert watch.seconds(lambda: __import__("time").sleep(0.3)) < 0.3
+    assert watch.slowdown == 1
+    watch.seconds(lambda: __import__("time").sleep(0.1), busy=True)
+    assert watch.slowdown > 1
+
+
+def test_a_bound_on_the_tables_memory_is_in_the_plan(ring: Dataset, remembering: Config, tmp_path: Path) -> None:
+    def ranker_bytes(limit: int | None) -> int:
+        with training_table_memory(TableMemory(limit, tmp_path)):
+            plan = plan_training(ring, remembering)
+        return max(phase.peak_bytes for phase in plan.phases if phase.name.startswith("ranker"))
+
+    need = TableMemory(1 << 40, tmp_path).most(ring.train, ring.n_items, memory_settings(remembering))
+    free, bound = ranker_bytes(1 << 40), ranker_bytes(need // 2)
+    assert ranker_bytes(None) == free
+    assert 0 < free - bound <= need - need // 2

@@ -1,0 +1,93 @@
+"""The ranker's fit on made-up candidates of which one feature tells the next click."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtaw_fast.errors import TrainingError, UsageError
+from mtaw_fast.memory import RankerNet
+from mtaw_fast.training.ranker.fitting import RankerFit, fit_ranker
+from mtaw_fast.training.reporting import Silent
+from tests.support.training.made_up_candidates import FEATURES, NOISE, TELLING, MadeUp
+
+SETTINGS = RankerFit(epochs=2, lr=1e-2)
+
+
+def fitted(made: MadeUp, settings: RankerFit = SETTINGS, seed: int = 0) -> RankerNet:
+    return fit_ranker(made, made.targets, made.lengths, settings, seed, "ranker", Silent())[0]
+
+
+def test_it_finds_the_feature_that_tells() -> None:
+    made = MadeUp()
+    ranker = fitted(made, replace(SETTINGS, epochs=30))
+    assert made.hits(ranker) > 0.95
+    assert MadeUp(seed=1).hits(ranker) > 0.95
+    assert np.abs(ranker.linear).argmax() == TELLING
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
+    a, b, c = fitted(MadeUp()), fitted(MadeUp()), fitted(MadeUp(), seed=1)
+    assert all(np.array_equal(array, b.arrays()[name]) for name, array in a.arrays().items())
+    assert not np.array_equal(a.w1, c.w1)
+
+
+def test_a_feature_left_out_changes_no_score() -> None:
+    made = MadeUp()
+    ranker = fitted(made, replace(SETTINGS, excluded=(FEATURES[TELLING], FEATURES[NOISE])))
+    before = ranker.scores(made.values)
+    made.values[..., [TELLING, NOISE]] = np.random.default_rng(4).normal(0, 50, (*made.ids.shape, 2))
+    assert np.array_equal(ranker.scores(made.values), before)
+    made.values[..., 0] += 1
+    assert not np.array_equal(ranker.scores(made.values), before)
+    with pytest.raises(UsageError, match=f"no feature 'nothing'; choose from {FEATURES[0]}"):
+        fitted(made, replace(SETTINGS, excluded=("nothing",)))
+
+
+def test_queries_without_their_target_teach_nothing() -> None:
+    made, other = MadeUp(), MadeUp()
+    lost = np.arange(0, 900, 3)
+    made.targets[lost] = other.targets[lost] = 7  # no candidate
+    other.lengths[lost] += 20  # weighs a query's lesson, where there is one
+    (ranker, history), (other_ranker, _) = (fit_ranker(m, m.targets, m.lengths, SETTINGS, 0, "r", Silent())
+                                            for m in (made, other))  # fmt: skip
+    assert history[-1]["in_candidates"] == 66.67
+    assert np.array_equal(ranker.w1, other_ranker.w1)
+    made.targets[:] = 7
+    with pytest.raises(TrainingError, match="the ranker's 900 samples"):
+        fitted(made)
+
+
+def test_the_reporter_hears_of_every_epoch_and_the_record_is_the_history() -> None:
+    heard: list[Any] = []
+
+    class Listener(Silent):
+        def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
+            heard.append((phase, epoch, epochs, sessions))
+
+        def step_done(self, sessions: int, loss: float) -> None:
+            heard.append(sessions)
+
+        def epoch_ends(self, record: Mapping[str, Any]) -> None:
+            heard.append(record)
+
+    made = MadeUp()
+    _, history = fit_ranker(made, made.targets, made.lengths, SETTINGS, 0, "ranker-refit", Listener())
+    assert heard[0] == ("ranker-refit", 1, 2, 900)
+    assert sum(count for count in heard if isinstance(count, int)) == 2 * 900
+    assert [record for record in heard if isinstance(record, dict)] == history
+    assert history[1]["loss"] < history[0]["loss"]
+
+
+def test_what_was_fitted_is_written_and_read(tmp_path: Path) -> None:
+    ranker = fitted(MadeUp())
+    path = tmp_path / "ranker.safetensors"
+    ranker.save(path)
+    read = RankerNet.load(path)
+    assert read.features == ranker.features
+    assert all(np.array_equal(array, read.arrays()[name]) for name, array in ranker.arrays().items())

@@ -1,0 +1,280 @@
+"""The dataset of a slice: asked of what serves, before it is learned, and of nothing that comes later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtaw_fast.config import Config
+from mtaw_fast.data.filters import Filter
+from mtaw_fast.data.sessions import Sessions, offsets_of
+from mtaw_fast.errors import TrainingError
+from mtaw_fast.kernels.native.memory_query import Dense, feature_names
+from mtaw_fast.memory import MemoryTables
+from mtaw_fast.memory.settings import query_settings
+from mtaw_fast.memory.trends import TrendTables
+from mtaw_fast.model.item_vectors import mean_norm, normalized
+from mtaw_fast.ranking.encoders import NativeEncoder
+from mtaw_fast.ranking.retrieval import NativeIndex
+from mtaw_fast.training.memory_tables import build_tables
+from mtaw_fast.training.ranker.dataset import RankerDataset
+from mtaw_fast.training.ranker.fitting import DrawnCandidates, RankerFit, fit_ranker
+from mtaw_fast.training.ranker.prequential import ReplayOrder, build_dataset, evenly
+from mtaw_fast.training.reporting import Silent
+from tests.support.random_bundle import random_weights
+
+N = 40
+CONFIG = Config.of(embedding_dim=8, enabled=True, dense_candidates=N, prequential_chunk=16, prequential_seconds=60.0)
+WEIGHTS = random_weights(CONFIG, N)
+
+
+def drawn(seed: int, count: int, items: int = N, timed: bool = False) -> Sessions:
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(2, 7, count)
+    sessions = Sessions(rng.integers(0, items, lengths.sum()).astype(np.int32), offsets_of(lengths))
+    if not timed:
+        return sessions
+    gaps = rng.integers(1, 40_000, len(sessions.items))
+    times = np.concatenate([
+        1_000_000 + 20_000 * b + np.cumsum(gaps[begin:end])
+        for b, (begin, end) in enumerate(zip(sessions.offsets, sessions.offsets[1:], strict=False))
+    ])  # fmt: skip
+    return Sessions(sessions.items, sessions.offsets, times.astype(np.int64))
+
+
+BEFORE = drawn(1, 60, items=N - 8)  # the last eight items come with the slice
+
+
+def dataset_of(
+    slice_: Sessions, tmp_path: Path, config: Config = CONFIG, since: int | None = None, trends: bool = False
+) -> RankerDataset:
+    tables = build_tables(config, BEFORE, N)
+    past = TrendTables.build(BEFORE, 10_000 * np.arange(len(BEFORE.items)), N) if trends else None
+    return build_dataset(config, tables, slice_, 1, WEIGHTS, tmp_path, "ranker", Silent(), since, past)
+
+
+def rows_of(dataset: RankerDataset, count: int) -> list[tuple[list[int], np.ndarray]]:
+    ids, values = dataset.batch(np.arange(count))
+    return [(row[row >= 0].tolist(), some[row >= 0]) for row, some in zip(ids, values, strict=True)]
+
+
+def reference(slice_: Sessions, chunks: list[np.ndarray]) -> list[tuple[int, list[int], np.ndarray]]:
+    """(target, candidates, features) of each query, by tables built anew for every chunk and a catalog for each."""
+    found = []
+    tables = build_tables(CONFIG, BEFORE, N)
+    begin_of = np.repeat(slice_.offsets[:-1], slice_.lengths)
+    learned: list[int] = []
+    known = np.bincount(BEFORE.items, minlength=N) > 0
+    clicks, due, vectors = np.zeros(N, int), np.ones(N, int), {}
+    base = np.where(known[:, None], WEIGHTS["item_embedding"], np.float32(0))
+    norm = np.float32(mean_norm(base))
+    for chunk in chunks:
+        catalog, embedding = normalized(base), base.copy()
+        for item, vector in vectors.items():
+            catalog[item], embedding[item] = vector, vector * norm
+        asked = [click for click in chunk.tolist() if click > begin_of[click]]
+        so_far = of_clicks(slice_, learned)
+        if asked:
+            prefixes = Sessions.from_lists([slice_.items[begin_of[click] : click] for click in asked])
+            queries = NativeEncoder(CONFIG, {**WEIGHTS, "item_embedding": embedding}).encode(prefixes)
+            ids, logits = NativeIndex(catalog).search(
+                queries, N, Filter(known | (clicks > 0)), scale=CONFIG.model.scale
+            )
+            begins, ends = prefixes.offsets[:-1], prefixes.offsets[1:]
+            for row, click in enumerate(asked):
+                others = without(so_far, prefixes[row])
+                rebuilt = MemoryTables.build(Sessions.concatenate([BEFORE, others]), N, tables.settings)
+                one = Dense(
+                    queries[row : row + 1], ids[row : row + 1], logits[row : row + 1], catalog, CONFIG.model.scale
+                )
+                chosen, values = rebuilt.queries(N, query_settings(CONFIG)).features(
+                    prefixes.items, begins[row : row + 1], ends[row : row + 1], one
+                )
+                there = chosen[0] >= 0
+                if slice_.items[click] in chosen[0]:
+                    found.append((int(slice_.items[click]), chosen[0][there].tolist(), values[0][there]))
+        learned += chunk.tolist()
+        rows = MemoryTables.build(of_clicks(slice_, learned), N, replace(tables.settings, max_neighbors=0))
+        for item in slice_.items[chunk].tolist():
+            clicks[item] += not known[item]
+        for item in np.unique(slice_.items[chunk]).tolist():
+            if not known[item] and clicks[item] >= due[item]:
+                due[item] = 2 * clicks[item]
+                vectors[item] = evidence(rows, item, catalog_with(base, vectors))
+    return found
+
+
+def without(sessions: Sessions, asking: np.ndarray) -> Sessions:
+    """All but the latest session with the clicks of the one that asks, if there is one."""
+    held = list(sessions)
+    twins = [place for place, clicks in enumerate(held) if np.array_equal(clicks, asking)]
+    return Sessions.from_lists([clicks for place, clicks in enumerate(held) if place not in twins[-1:]])
+
+
+def of_clicks(slice_: Sessions, clicks: list[int]) -> Sessions:
+    """The sessions of the slice as far as these clicks, in order, go; ordered by the last of them."""
+    session = np.searchsorted(slice_.offsets, clicks, side="right") - 1
+    last = {int(one): place for place, one in enumerate(session)}
+    ordered = sorted(last, key=lambda one: last[one])
+    return Sessions.from_lists([slice_.items[[c for c, s in zip(clicks, session, strict=True) if s == one]]
+                                for one in ordered])  # fmt: skip
+
+
+def catalog_with(base: np.ndarray, vectors: dict[int, np.ndarray]) -> np.ndarray:
+    catalog = normalized(base)
+    for item, vector in vectors.items():
+        catalog[item] = vector
+    return catalog
+
+
+def evidence(rows: MemoryTables, item: int, catalog: np.ndarray) -> np.ndarray:
+    begin, end = rows.row_offsets[item : item + 2]
+    values = (rows.values[begin:end].astype(np.uint32) << 16).view(np.float32)
+    total = (values[:, 1] + values[:, 2]).astype(np.float64) @ catalog[rows.neighbors[begin:end]].astype(np.float64)
+    length = np.sqrt(total @ total)
+    return (total / length if length else total).astype(np.float32)
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_a_lesson_is_what_serving_would_ask_at_its_moment(tmp_path: Path, timed: bool) -> None:
+    slice_ = drawn(2, 30, timed=timed)
+    order = ReplayOrder.of(slice_, CONFIG.ranker.prequential_chunk, 60_000)
+    expected = reference(slice_, np.split(order.clicks, order.bounds[1:-1]))
+    dataset = dataset_of(slice_, tmp_path)
+    assert dataset.targets.tolist() == [target for target, _, _ in expected]
+    assert len(expected) > 60
+    new_items = np.flatnonzero(np.bincount(BEFORE.items, minlength=N) == 0)
+    assert np.isin(dataset.targets, new_items).sum() > 5
+    for (ids, values), (_, wanted_ids, wanted) in zip(rows_of(dataset, len(expected)), expected, strict=True):
+        assert sorted(ids) == sorted(wanted_ids)
+        order, wanted_order = np.argsort(ids), np.argsort(wanted_ids)
+        # bfloat16 sums of the delta are rounded again as they grow, those of rebuilt tables once.
+        close = np.abs(values[order] - wanted[wanted_order]) <= 0.03 * np.abs(wanted[wanted_order]) + 0.03
+        assert close.mean() > 0.995
+
+
+def relabeled(sessions: Sessions) -> Sessions:
+    return Sessions(np.random.default_rng(3).permutation(sessions.items), sessions.offsets, sessions.times)
+
+
+def shortened(sessions: Sessions) -> Sessions:
+    return sessions.slice(0, len(sessions) // 2)
+
+
+@pytest.mark.parametrize("change", [relabeled, shortened])
+@pytest.mark.parametrize(("timed", "trends"), [(False, False), (True, False), (True, True)])
+def test_later_sessions_change_no_earlier_lesson(
+    tmp_path: Path, change: Callable[[Sessions], Sessions], timed: bool, trends: bool
+) -> None:
+    slice_ = drawn(5, 60, timed=timed)
+    changed = Sessions.concatenate([slice_.slice(0, 30), change(slice_.slice(30, 60))])
+    first = int(slice_.times[slice_.offsets[30] :].min()) if slice_.times is not None else None
+    orders = [ReplayOrder.of(one, CONFIG.ranker.prequential_chunk, 60_000) for one in (slice_, changed)]
+    # RankerDataset of the chunks before the first that holds a changed click.
+    counts = []
+    for order, one in zip(orders, (slice_, changed), strict=True):
+        early = [
+            chunk
+            for chunk in np.split(order.clicks, order.bounds[1:-1])
+            if (chunk < slice_.offsets[30]).all() and (one.times is None or (one.times[chunk] < first).all())
+        ]
+        counts.append(sum(int(np.isin(chunk, one.offsets[:-1], invert=True).sum()) for chunk in early))
+    assert counts[0] == counts[1] > 20
+    ours, theirs = (dataset_of(one, tmp_path, trends=trends) for one in (slice_, changed))
+    assert ours.features == feature_names(trends=trends)
+    same = counts[0] - max(ours.left_out, theirs.left_out)
+    assert same > 15
+    for (ids, values), (other_ids, other_values) in zip(rows_of(ours, same), rows_of(theirs, same), strict=True):
+        assert ids == other_ids
+        assert np.array_equal(values, other_values)
+    assert ours.targets[:same].tolist() == theirs.targets[:same].tolist()
+
+
+def test_what_a_chunk_holds_is_not_known_in_it(tmp_path: Path) -> None:
+    # Items 38 and 39 are in the slice alone. A chunk of 16 clicks is 8 sessions: for the first 8 there is no item 39,
+    # for the others it is what comes after 38.
+    dataset = dataset_of(Sessions.from_lists([[38, 39]] * 16), tmp_path)
+    assert (dataset.left_out, dataset.targets.tolist()) == (8, [39] * 8)
+    column = feature_names().index("fwd_dec")
+    found = np.array([values[ids.index(39), column] for ids, values in rows_of(dataset, 8)])
+    assert (found > np.log(1e-4) + 3).all()
+    # And with a chunk for each session it is known from the second one on.
+    dataset = dataset_of(Sessions.from_lists([[38, 39]] * 16), tmp_path, CONFIG.replace(prequential_chunk=2))
+    assert (dataset.left_out, len(dataset.targets)) == (1, 15)
+
+
+def test_clicks_that_the_tables_may_know_are_learned_and_not_asked(tmp_path: Path) -> None:
+    slice_ = drawn(2, 30, timed=True)
+    assert slice_.times is not None
+    middle = int(np.median(slice_.times))
+    all_of_them, late = dataset_of(slice_, tmp_path), dataset_of(slice_, tmp_path, since=middle)
+    count = len(late.targets)
+    assert 10 < count < len(all_of_them.targets)
+    assert late.targets.tolist() == all_of_them.targets[-count:].tolist()
+    ids, values = all_of_them.batch(np.arange(len(all_of_them.targets) - count, len(all_of_them.targets)))
+    other_ids, other_values = late.batch(np.arange(count))
+    assert np.array_equal(ids, other_ids)
+    assert np.array_equal(values, other_values)
+
+
+def test_more_samples_than_asked_for_are_thinned_evenly(tmp_path: Path) -> None:
+    assert evenly(10, 10).all()
+    assert evenly(3, 10).all()
+    assert np.flatnonzero(evenly(12, 4)).tolist() == [2, 5, 8, 11]
+    assert evenly(0, 5).tolist() == []
+    slice_ = drawn(2, 30)
+    dataset = dataset_of(slice_, tmp_path, CONFIG.replace(ranker_samples=20))
+    assert len(dataset.targets) + dataset.left_out == 20
+
+
+def test_sessions_of_joined_visitors_keep_their_order() -> None:
+    times = np.array([10, 50, 20, 60, 15, 55], dtype=np.int64)
+    sessions = Sessions(np.arange(6, dtype=np.int32), np.array([0, 4, 6]), times)
+    order = ReplayOrder.of(sessions, 100, 1)
+    assert order.moments is not None
+    assert order.moments.tolist() == [10, 50, 50, 60, 15, 55]
+    assert order.clicks.tolist() == [0, 4, 1, 2, 5, 3]
+    assert order.bounds.tolist() == [0, 1, 2, 4, 5, 6]
+
+
+def test_a_slice_without_a_lesson_is_an_error_and_nothing_stays_in_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="the ranker's 0 samples"):
+        dataset_of(Sessions.from_lists([[1], [2]]), tmp_path)
+    dataset_of(drawn(2, 30), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fit_that_reads_only_what_it_draws_has_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtaw_fast.training.ranker.dataset._MAPPED", 5000)  # pages are given back on the way
+    dataset = dataset_of(drawn(2, 120), tmp_path)
+
+    class Whole:
+        """The same dataset, of which whole batches are made."""
+
+        features, left_out, batch = dataset.features, dataset.left_out, dataset.batch
+
+    settings = RankerFit(epochs=2, lr=1e-2, batch=32, negatives=7)
+    fitted = [
+        fit_ranker(candidates, dataset.targets, dataset.lengths, settings, 3, "ranker", Silent())
+        for candidates in (dataset, Whole())
+    ]
+    assert isinstance(dataset, DrawnCandidates)
+    assert not isinstance(Whole(), DrawnCandidates)
+    for name, array in fitted[0][0].arrays().items():
+        assert np.array_equal(array, fitted[1][0].arrays()[name]), name
+    losses = [[record["losses"] for record in history] for _, history in fitted]
+    assert losses[0] == losses[1]
+
+
+def test_some_of_the_lessons_are_those_lessons(tmp_path: Path) -> None:
+    dataset = dataset_of(drawn(2, 30), tmp_path)
+    chosen = np.array([1, 4, 5, 20])
+    some = dataset.some(chosen)
+    assert some.targets.tolist() == dataset.targets[chosen].tolist()
+    assert some.lengths.tolist() == dataset.lengths[chosen].tolist()
+    for got, expected in zip(some.batch(np.array([3, 0])), dataset.batch(chosen[[3, 0]]), strict=True):
+        assert np.array_equal(got, expected)

@@ -1,0 +1,47 @@
+"""What stands beside clicks on an item: never another session's, and as often as it stands there."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.training.steps.negative_sampling import Occurrences
+
+N = 8
+LISTS = st.lists(st.lists(st.integers(0, N - 2), min_size=1, max_size=6), min_size=1, max_size=8)
+
+
+def neighbors(lists: list[list[int]], item: int) -> set[int]:
+    """What stands right before or right after the item in some session."""
+    pairs = [pair for one in lists for pair in itertools.pairwise(one)]
+    return {b for a, b in pairs if a == item} | {a for a, b in pairs if b == item}
+
+
+@given(LISTS, st.sets(st.integers(0, N - 1), max_size=N))
+def test_many_draws_find_every_neighbor_and_nothing_else(lists: list[list[int]], asked: set[int]) -> None:
+    found = Occurrences(Sessions.from_lists(lists), N).neighbors(
+        np.array(sorted(asked), dtype=np.int64), 400, np.random.default_rng(0)
+    )
+    assert found.tolist() == sorted(set().union(*(neighbors(lists, item) for item in asked)))
+
+
+def test_a_neighbor_is_found_as_often_as_it_stands_there() -> None:
+    occurrences = Occurrences(Sessions.from_lists([[0, 1]] * 3 + [[0, 2]]), N)
+    rng, times = np.random.default_rng(1), 4000
+    hits = sum(occurrences.neighbors(np.array([0]), 1, rng).tolist() == [1] for _ in range(times))
+    assert abs(hits / times - 3 / 4) < 5 * math.sqrt(3 / 16 / times)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_the_same_generator_finds_the_same(times: int) -> None:
+    occurrences = Occurrences(Sessions.from_lists(np.random.default_rng(0).integers(0, N, (40, 5)).tolist()), N)
+    items = np.arange(4)
+    one, again = (occurrences.neighbors(items, times, np.random.default_rng(7)) for _ in range(2))
+    assert np.array_equal(one, again)
+    assert len(one) <= 2 * times * len(items)

@@ -1,0 +1,164 @@
+"""Steps over samples of the catalog: Adam's moments made up row by row, and whole trainings."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mtaw_fast.config import Config
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.errors import TrainingError, UnsupportedError, UsageError
+from mtaw_fast.model.mtaw import MTAW
+from mtaw_fast.training import train
+from mtaw_fast.training.reporting import Silent
+from mtaw_fast.training.steps.adam_state import BETAS
+from mtaw_fast.training.steps.batch import Batch
+from mtaw_fast.training.steps.choice import make_stepper
+from mtaw_fast.training.steps.full_step import Stepper
+from mtaw_fast.training.steps.negative_sampling import CatalogSample
+from mtaw_fast.training.steps.row_adam import RowAdam
+from mtaw_fast.training.steps.sampled_step import SampledStepper
+from tests.support.training.ring import N_ITEMS, ring_sessions
+
+ROWS, D = 40, 6
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_rows_go_the_way_of_adamw_over_the_whole_matrix(weight_decay: float) -> None:
+    """Touched now and then, for long not at all, or never, and through a checkpoint on the way."""
+    torch.manual_seed(0)
+    start = torch.randn(ROWS, D)
+    mine, plain = start.clone(), torch.nn.Parameter(start.clone())
+    adam = torch.optim.AdamW([plain], lr=1.0, betas=BETAS, weight_decay=weight_decay)
+    rows, rng = RowAdam(mine, BETAS, weight_decay), np.random.default_rng(0)
+    for step in range(1200):
+        touched = torch.from_numpy(rng.choice(ROWS - 1, 3, replace=False) if step % 700 < 100 else np.array([0, 1]))
+        taken = rows.take(touched)
+        # A tenth of one step, of hundreds made up at once: eps counts where a gradient is next to nothing.
+        torch.testing.assert_close(taken[0], plain.detach()[touched], rtol=0, atol=4e-4)
+        gradient = torch.randn(len(touched), D) * 1e-3
+        plain.grad = torch.zeros(ROWS, D)
+        plain.grad[touched] = gradient
+        lr = 2e-3 * (1 + np.cos(step / 1200 * np.pi))
+        adam.param_groups[0]["lr"] = lr
+        adam.step()
+        rows.step(touched, taken, gradient, lr)
+        if step == 650:
+            rows.catch_up()
+            mean, square, steps = rows.mean.clone(), rows.square.clone(), rows.steps
+            rows = RowAdam(mine, BETAS, weight_decay)
+            rows.load(mean, square, steps)
+    rows.catch_up()
+    torch.testing.assert_close(mine, plain.detach(), rtol=0, atol=4e-4)
+    state = adam.state[plain]
+    torch.testing.assert_close(rows.mean, state["exp_avg"], rtol=1e-3, atol=1e-12)
+    torch.testing.assert_close(rows.square, state["exp_avg_sq"], rtol=1e-3, atol=1e-12)
+    assert (start - mine).abs().max() > 100 * 4e-4
+
+
+@pytest.mark.parametrize(("clip_norm", "neighbors"), [(0.0, 0), (0.5, 0), (0.5, 2)])
+def test_where_all_items_are_drawn_steps_are_those_of_the_full_softmax(clip_norm: float, neighbors: int) -> None:
+    config = Config.of(
+        embedding_dim=12, dropout=0.0, clip_norm=clip_norm, compute_dtype="float32", warmup_epochs=0, lr=1e-2,
+        softmax="sampled", negative_samples=N_ITEMS, cooccurrence_negatives=neighbors,
+    )  # fmt: skip
+    model = MTAW(config, N_ITEMS).draw_weights(seed=3)
+    plain = copy.deepcopy(model)
+    sampled, full = SampledStepper(model, config, ring_sessions(50, 1)), Stepper(plain, config)
+    for seed in range(6):
+        batch = Batch.of(ring_sessions(20, seed=seed), 1, torch.device("cpu"))
+        assert sampled.step(batch, 0.5) == pytest.approx(full.step(batch, 0.5), rel=1e-4)
+    assert sampled.end_epoch() == pytest.approx(full.end_epoch(), rel=1e-4)
+    for (name, got), (_, expected) in zip(model.named_parameters(), plain.named_parameters(), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-3, atol=2e-4, msg=name)  # of steps of 1e-2
+    assert sampled.moments().keys() == full.moments().keys()
+
+
+@pytest.mark.parametrize("neighbors", [0, 40])
+def test_what_stands_beside_the_batch_s_items_is_surely_in_the_sum(
+    monkeypatch: pytest.MonkeyPatch, neighbors: int
+) -> None:
+    config = Config.of(embedding_dim=8, softmax="sampled", negative_samples=1, cooccurrence_negatives=neighbors)
+    stepper = SampledStepper(MTAW(config, N_ITEMS).draw_weights(seed=0), config, ring_sessions(4000, 2))
+    surely: list[np.ndarray] = []
+    drawn = CatalogSample.drawn
+
+    def spy(sure: np.ndarray, *more: Any) -> CatalogSample:
+        surely.append(sure)
+        return drawn(sure, *more)
+
+    monkeypatch.setattr(CatalogSample, "drawn", spy)
+    batch = Batch.of(ring_sessions(2, 1), 1, torch.device("cpu"))
+    stepper.step(batch, 0.5)
+    own = np.union1d(batch.clicks.numpy(), batch.targets.numpy())
+    beside = np.concatenate([(own + 1) % N_ITEMS, (own - 1) % N_ITEMS]) if neighbors else own
+    assert surely[0].tolist() == np.union1d(own, beside).tolist()
+
+
+def test_a_loss_that_is_not_finite_leaves_the_weights_alone() -> None:
+    config = Config.of(embedding_dim=8, softmax="sampled", negative_samples=10)
+    model = MTAW(config, N_ITEMS).draw_weights(seed=0)
+    with torch.no_grad():
+        model.item_embedding[7] = float("nan")
+    before, stepper = copy.deepcopy(model.state_dict()), SampledStepper(model, config, ring_sessions(50, 1))
+    value = stepper.step(Batch.of(ring_sessions(60, seed=1), 1, torch.device("cpu")), progress=1.0)
+    assert value != value
+    assert stepper.failed_step == 0
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0, equal_nan=True)
+
+
+def test_it_is_for_the_cpu() -> None:
+    config = Config.of(embedding_dim=8, softmax="sampled")
+    with pytest.raises(UnsupportedError, match=r"softmax=sampled works on the CPU.*softmax=full"):
+        make_stepper(MTAW(config, N_ITEMS).to("meta"), config, ring_sessions(5, 1))
+
+
+def test_no_graph_is_captured_of_it() -> None:
+    config = Config.of(embedding_dim=8, softmax="sampled", train_step="cuda-graph")
+    with pytest.raises(
+        UsageError, match=r"train_step=cuda-graph does not work with softmax=sampled; choose auto or eager"
+    ):
+        make_stepper(MTAW(config, N_ITEMS), config, ring_sessions(5, 1))
+
+
+def test_a_sample_has_no_term_over_the_other_items() -> None:
+    with pytest.raises(UsageError, match=r"softmax=sampled does not support negative_term"):
+        Config.of(softmax="sampled", negative_term=True)
+
+
+def sampling(config: Config) -> Config:
+    return config.replace(softmax="sampled", negative_samples=8, cooccurrence_negatives=1)
+
+
+def test_it_learns_the_ring_from_a_sample_of_the_items(ring: Dataset, small: Config, tmp_path: Path) -> None:
+    trained = train(ring, sampling(small), tmp_path)
+    assert trained.metrics["P@20"] == 100
+    assert trained.metrics["MRR@20"] > 80
+    assert trained.model.config.loss.softmax == "sampled"
+
+
+def test_resuming_gives_the_same_bits(ring: Dataset, remembering: Config, tmp_path: Path) -> None:
+    config = sampling(remembering)
+
+    class CutOff(Silent):
+        def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
+            if phase == "refit" and epoch == 2:
+                raise KeyboardInterrupt
+
+    whole = train(ring, config, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(ring, config, tmp_path / "cut", reporter=CutOff())
+    resumed: Any = train(ring, config, tmp_path / "cut", resume=True)
+    for name, weights in whole.model.weights.items():
+        assert np.array_equal(weights, resumed.model.weights[name]), name
+
+
+def test_a_loss_that_overflows_is_told_with_its_place(ring: Dataset, small: Config, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"search epoch 1, step \d+ of"):
+        train(ring, sampling(small).replace(lr=1e38, warmup_epochs=0.0, clip_norm=0.0), tmp_path)

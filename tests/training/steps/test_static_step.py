@@ -1,0 +1,370 @@
+"""The step over static buffers is the eager step: padding, losses, weights, moments, and what happens to NaN."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mtaw_fast.config import Config
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.errors import TrainingError, UnsupportedError, UsageError
+from mtaw_fast.kernels.aw_loss import aw_loss
+from mtaw_fast.kernels.prefix_interest import Tiles
+from mtaw_fast.model.mtaw import MTAW
+from mtaw_fast.training import train
+from mtaw_fast.training.encoder import runner
+from mtaw_fast.training.encoder.prefetch import made_ahead
+from mtaw_fast.training.reporting import Silent
+from mtaw_fast.training.steps import static_step as static_module
+from mtaw_fast.training.steps.batch import Batch
+from mtaw_fast.training.steps.choice import make_stepper
+from mtaw_fast.training.steps.cuda_graph_step import GraphStep
+from mtaw_fast.training.steps.full_step import Stepper
+from mtaw_fast.training.steps.static_batch import STAGED, Budget, StaticBatch
+from mtaw_fast.training.steps.static_step import StaticStep
+from mtaw_fast.training.steps.step_losses import LossAccumulator
+from tests.support.training.steps import CPU, batches, new_model, still_config
+
+
+def use_static_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "make_stepper", lambda model, config, _: StaticStep(model, config, "reference"))
+
+
+def test_padding_by_hand() -> None:
+    static = StaticBatch(Budget(clicks=8, rows=4), CPU)
+    static.load(Batch.of(Sessions.from_lists([[9, 9, 9, 9, 9]]), 1, CPU), 1)  # to be overwritten
+    static.load(Batch.of(Sessions.from_lists([[1, 2, 3], [4, 5], [6, 7, 8, 9]]), 2, CPU), 77)
+    inputs = static.inputs
+    assert inputs.clicks.tolist() == [1, 2, 4, 6, 7, 8, 0, 0]
+    assert inputs.offsets.tolist() == [0, 2, 3, 6, 7, 8, 8, 8, 8]
+    assert inputs.rows.tolist() == [1, 4, 5, 0]
+    assert inputs.targets.tolist() == [3, 8, 9, 0]
+    assert inputs.weights.tolist() == [1, 1, 1, 0]
+    assert inputs.seed.tolist() == [77]
+    plan = Tiles.of(inputs.offsets.numpy(), "cpu")
+    used = len(plan.slot_click)
+    assert torch.equal(inputs.tiles.slot_click[:used], plan.slot_click)
+    assert torch.equal(inputs.tiles.tile_range[: plan.n_tiles], plan.tile_range)
+    assert (inputs.tiles.slot_click[used:] == -1).all()
+
+
+def test_a_batch_over_the_budget_is_refused() -> None:
+    batch = Batch.of(Sessions.from_lists([[1, 2, 3, 4]]), 1, CPU)
+    for budget in (Budget(clicks=2, rows=8), Budget(clicks=8, rows=2)):
+        with pytest.raises(UsageError, match="a batch of 3 clicks and 3 samples does not fit"):
+            StaticBatch(budget, CPU).load(batch, 0)
+
+
+@pytest.mark.parametrize(
+    ("clicks", "min_prefix", "budget"), [(1, 1, (16, 16)), (16, 1, (16, 16)), (17, 2, (32, 16)), (130, 1, (144, 144))]
+)
+def test_budgets_are_quarters_of_a_full_batch(clicks: int, min_prefix: int, budget: tuple[int, int]) -> None:
+    batch = Batch.of(Sessions.from_lists([np.arange(clicks + 1)]), min_prefix, CPU)
+    assert Budget.for_batch(batch, 61) == budget
+
+
+def test_a_batch_without_samples_has_a_budget() -> None:
+    batch = Batch.of(Sessions.from_lists([[1, 2]]), 2, CPU)
+    assert Budget.for_batch(batch, 64) == (16, 16)
+
+
+def test_few_budgets_serve_an_epoch() -> None:
+    config = still_config()
+    budgets = {Budget.for_batch(batch, config.optimizer.batch_prefixes) for batch in batches(config)}
+    assert 1 <= len(budgets) <= 4
+
+
+@given(
+    lengths=st.lists(st.integers(2, 140), min_size=1, max_size=40),
+    inert=st.integers(0, 70),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_tiles_of_a_budget_are_always_enough(lengths: list[int], inert: int) -> None:
+    batch = Batch.of(Sessions.from_lists([np.zeros(length) for length in lengths]), 1, CPU)
+    budget = Budget(len(batch.clicks) + inert, len(batch.rows))
+    static = StaticBatch(budget, CPU)
+    static.load(batch, 0)
+    clicks = static.inputs.tiles.slot_click
+    assert sorted(clicks[clicks >= 0].tolist()) == list(range(budget.clicks))
+
+
+def test_padding_changes_neither_the_loss_nor_any_gradient() -> None:
+    config = still_config().replace(dropout=0.3, recent_weight=2.0)
+    model = new_model(config).double()
+    batch = batches(config)[0]
+    static = StaticBatch(Budget(len(batch.clicks) + 9, len(batch.rows) + 5), CPU)
+    static.load(batch, 5)
+    seed = torch.tensor([5])
+
+    def of(clicks: Any, offsets: Any, rows: Any, targets: Any, weights: Any) -> tuple[torch.Tensor, ...]:
+        queries = model(clicks, offsets, seed=seed)[rows]
+        loss = aw_loss(queries, model.item_embedding, targets, scale=16, gamma=2, weights=weights, backend="reference")
+        return loss, *torch.autograd.grad(loss, list(model.parameters()))
+
+    inputs = static.inputs
+    padded = of(inputs.clicks, inputs.offsets, inputs.rows, inputs.targets, inputs.weights)
+    for a, b in zip(padded, of(batch.clicks, batch.offsets, batch.rows, batch.targets, None), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(("min_prefix", "recent"), [(1, 0.0), (2, 0.0), (1, 2.0)])
+def test_it_takes_the_steps_of_the_eager_stepper(min_prefix: int, recent: float) -> None:
+    config = still_config(recent_weight=recent)
+    eager, static = Stepper(new_model(config), config), StaticStep(new_model(config), config, "reference")
+    for epoch in range(2):
+        losses = []
+        for step, batch in enumerate(batches(config, min_prefix)):
+            losses.append(eager.step(batch, epoch + step / 10))
+            first = static.step(batch, epoch + step / 10)
+            if step == 0:
+                assert first == pytest.approx(losses[0], rel=1e-5)
+        assert static.end_epoch() == pytest.approx(eager.end_epoch(), rel=1e-5)
+    assert len(set(losses)) == len(losses) > 2
+    for (name, a), b in zip(eager.model.named_parameters(), static.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-4, atol=2e-5, msg=name)
+    theirs, ours = eager.moments(), static.moments()
+    assert theirs.keys() == ours.keys()
+    for name in theirs:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=2e-3, atol=1e-6, msg=name)
+
+
+def test_moments_go_from_one_stepper_to_the_other() -> None:
+    config = still_config()
+    first, second, *_ = batches(config)
+    eager, other = Stepper(new_model(config), config), StaticStep(new_model(config), config, "reference")
+    static = StaticStep(new_model(config), config, "reference")
+    eager.step(first, 0.5)
+    other.load_moments({name: value.numpy() for name, value in eager.moments().items()})
+    other.model.load_state_dict(eager.model.state_dict())
+    static.step(first, 0.5)
+    for stepper in (other, static):
+        stepper.step(second, 0.6)
+    for (name, a), b in zip(other.model.named_parameters(), static.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6, msg=name)
+    with pytest.raises(KeyError):
+        other.load_moments({})
+
+
+def test_dropout_differs_from_step_to_step_and_follows_the_seed() -> None:
+    config = still_config().replace(dropout=0.5, lr=1e-30)
+    stepper, batch = StaticStep(new_model(config), config, "reference"), batches(config)[0]
+
+    def three_losses() -> list[float]:
+        torch.manual_seed(5)
+        losses = []
+        for _ in range(3):
+            stepper.step(batch, 1.0)
+            losses.append(stepper.end_epoch())
+        return losses
+
+    first = three_losses()
+    assert len(set(first)) == 3
+    assert three_losses() == first
+
+
+def test_batches_staged_in_another_thread_take_the_same_steps() -> None:
+    config = still_config().replace(dropout=0.3)
+    plain, staged = (StaticStep(new_model(config), config, "reference") for _ in range(2))
+    some = batches(config)[: 2 * STAGED]
+    torch.manual_seed(5)
+    for batch in some:
+        plain.step(batch, 0.5)
+    torch.manual_seed(5)
+    for _, batch in made_ahead(staged.stage, some, STAGED - 2):
+        staged.step(batch, 0.5)
+    assert staged.end_epoch() == plain.end_epoch()
+    for a, b in zip(plain.model.parameters(), staged.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+class WholeCatalogs(TorchDispatchMode):
+    """Names of the operations that make an array of the catalog's size."""
+
+    def __init__(self, shape: torch.Size) -> None:
+        super().__init__()
+        self.shape, self.made = shape, list[str]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.shape == self.shape:
+            self.made.append(str(func))
+        return result
+
+
+def test_the_clicks_gradient_makes_no_array_of_the_catalogs_size() -> None:
+    config = still_config(loss_backend="chunked")
+    stepper, batch = StaticStep(new_model(config), config, "reference"), batches(config)[0]
+    with WholeCatalogs(stepper.model.item_embedding.shape) as catalogs:
+        stepper.step(batch, 0.5)
+    assert not any("embedding" in name or "new_zeros" in name for name in catalogs.made)
+    # The chunked loss's own accumulator alone.
+    assert sum("zeros" in name for name in catalogs.made) == 1
+
+
+class NoCapture(GraphStep):
+    """A graph step on a machine, or in a state, in which nothing can be captured."""
+
+    def _capture(self, static: StaticBatch) -> torch.cuda.CUDAGraph:
+        self._work(static.inputs)  # as a warm-up does
+        raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nfurther lines")
+
+
+def test_a_capture_that_fails_leaves_the_eager_step_and_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    config = still_config().replace(train_step="auto")
+    graph, static = NoCapture(new_model(config), config), StaticStep(new_model(config), config)
+    with caplog.at_level(logging.WARNING, logger="mtaw_fast"):
+        for batch in batches(config):
+            for stepper in (graph, static):
+                stepper.step(batch, 0.5)
+    assert graph.end_epoch() == static.end_epoch()
+    for a, b in zip(graph.model.parameters(), static.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert [record.getMessage() for record in caplog.records] == [
+        "training step: eager, since its capture failed (CUDA error: operation not permitted when stream is capturing)"
+    ]
+
+
+def test_a_capture_that_was_asked_for_and_fails_is_an_error() -> None:
+    config = still_config().replace(train_step="cuda-graph")
+    stepper = NoCapture(new_model(config), config)
+    before = [parameter.detach().clone() for parameter in stepper.model.parameters()]
+    with pytest.raises(UnsupportedError, match=r"the capture failed \(CUDA error: .*capturing\); choose auto or eager"):
+        stepper.step(batches(config)[0], 0.5)
+    assert all(torch.equal(a, b) for a, b in zip(before, stepper.model.parameters(), strict=True))
+
+
+class FailsAt:
+    """Turns the static step's loss into `value` at one step, counted from 0."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, step: int, value: float) -> None:
+        self.calls = 0
+
+        def faulty(*arguments: Any, **settings: Any) -> torch.Tensor:
+            self.calls += 1
+            return aw_loss(*arguments, **settings) * (value if self.calls == step + 1 else 1.0)
+
+        monkeypatch.setattr(static_module, "aw_loss", faulty)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_after_a_loss_that_is_not_finite_no_step_changes_anything(
+    value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = still_config()
+    FailsAt(monkeypatch, 2, value)
+    stepper = StaticStep(new_model(config), config, "reference")
+    first, second, third, fourth, *_ = batches(config)
+    stepper.step(first, 0.5)
+    stepper.step(second, 0.5)
+    kept = [tensor.detach().clone() for tensor in (*stepper.model.parameters(), *stepper.moments().values())]
+    stepper.step(third, 0.5)
+    stepper.step(fourth, 0.5)
+    loss = stepper.end_epoch()
+    assert loss == value or (math.isnan(loss) and math.isnan(value))
+    assert stepper.failed_step == 2
+    for a, b in zip(kept, (*stepper.model.parameters(), *stepper.moments().values()), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_losses_are_heard_of_at_the_first_step_and_at_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(static_module, "_READ_EVERY", 3)
+    config = still_config()
+    eager, static = Stepper(new_model(config), config), StaticStep(new_model(config), config, "reference")
+    some = batches(config)[:2] * 3
+    true = [eager.step(batch, 0.5) for batch in some]
+    heard = [static.step(batch, 0.5) for batch in some]
+    assert heard == pytest.approx([true[0], true[0], true[0], true[2], true[2], true[2]], rel=1e-4)
+
+
+def test_the_tally_adds_up_and_can_be_suspended() -> None:
+    loss_accumulator = LossAccumulator(CPU)
+    loss_accumulator.add(torch.tensor(2.0), torch.tensor([3]))
+    before = loss_accumulator.suspend()
+    loss_accumulator.add(torch.tensor(7.0), torch.tensor([5]))
+    loss_accumulator.add(torch.tensor(math.nan), torch.tensor([5]))
+    loss_accumulator.resume(before)
+    loss_accumulator.add(torch.tensor(1.0), torch.tensor([4]))
+    assert loss_accumulator.arrived() is None
+    assert loss_accumulator.wait() == (10.0, 1.0, None, 2)
+    loss_accumulator.add(torch.tensor(math.inf), torch.tensor([1]))
+    loss_accumulator.add(torch.tensor(1.0), torch.tensor([1]))
+    loss_accumulator.request()
+    assert loss_accumulator.arrived() == (10.0, math.inf, 2, 4)
+    assert loss_accumulator.arrived() is None  # read once
+    loss_accumulator.reset()
+    assert loss_accumulator.wait() == (0.0, 0.0, None, 0)
+    assert loss_accumulator.healthy
+
+
+def test_a_whole_training_learns_and_resumes_with_the_same_bits(
+    ring: Dataset, small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_static_steps(monkeypatch)
+    whole = train(ring, small, tmp_path / "whole")
+    assert whole.metrics["MRR@20"] > 80
+    assert whole.history[3]["loss"] < whole.history[0]["loss"]
+
+    class CutOffError(Exception):
+        pass
+
+    class Cut(Silent):
+        steps = 0
+
+        def step_done(self, sessions: int, loss: float) -> None:
+            self.steps += 1
+            if self.steps == 60:
+                raise CutOffError
+
+    with pytest.raises(CutOffError):
+        train(ring, small, tmp_path / "cut", reporter=Cut())
+    resumed = train(ring, small, tmp_path / "cut", resume=True)
+    assert all(np.array_equal(whole.model.weights[name], resumed.model.weights[name]) for name in whole.model.weights)
+
+
+@pytest.mark.parametrize("told", ["at intervals", "never before the end"])
+def test_a_training_whose_loss_fails_names_the_step_and_keeps_the_last_epoch(
+    ring: Dataset, small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    use_static_steps(monkeypatch)
+    if told == "never before the end":
+        monkeypatch.setattr(LossAccumulator, "arrived", lambda self: None)
+    steps_an_epoch: list[int] = []
+
+    class Counter(Silent):
+        def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
+            steps_an_epoch.append(0)
+
+        def step_done(self, sessions: int, loss: float) -> None:
+            steps_an_epoch[-1] += 1
+
+    train(ring, small.replace(epochs=1), tmp_path / "count", refit=False, reporter=Counter())
+    FailsAt(monkeypatch, steps_an_epoch[0] + 4, math.nan)
+    with pytest.raises(TrainingError, match=r"the loss is nan in search epoch 2, step 5 of \d+ \(sessions \d+"):
+        train(ring, small, tmp_path / "run")
+    state = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"checkpoint-search-1.safetensors", "best-1.safetensors"} <= state
+    assert "checkpoint-search-2.safetensors" not in state
+
+
+def test_the_stepper_is_chosen_by_device_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    config, sessions = still_config(), Sessions.from_lists([[1, 2]])
+    with caplog.at_level(logging.INFO, logger="mtaw_fast"):
+        assert isinstance(make_stepper(MTAW(config, 9), config, sessions), Stepper)
+    assert "training step: eager (the model is on cpu, and CUDA graphs need a GPU)" in caplog.text
+    assert isinstance(make_stepper(MTAW(config, 9), config.replace(train_step="eager"), sessions), Stepper)
+    with pytest.raises(
+        UsageError, match=r"train_step=cuda-graph does not work: the model is on cpu.*choose auto or eager"
+    ):
+        make_stepper(MTAW(config, 9), config.replace(train_step="cuda-graph"), sessions)
+    with pytest.raises(UsageError, match="train_step='fast' is not one of"):
+        config.replace(train_step="fast")

@@ -1,0 +1,170 @@
+"""Whole trainings with a session memory: phases, resuming, the bundle, and what is refused."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.config import Config
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.errors import UsageError
+from mtaw_fast.model.model import Model
+from mtaw_fast.model.parameters import recent_of
+from mtaw_fast.training import TrainedModel, train
+
+PHASES = ["slice", "ranker", "search", "slice-refit", "ranker-refit", "refit"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainedModel, Path]:
+    """A training that nothing interrupted, and its folder."""
+    from tests.support.training.ring import memory_config, ring_dataset
+
+    folder = tmp_path_factory.mktemp("whole")
+    return train(ring_dataset(), memory_config(), folder), folder
+
+
+def same(a: Model, b: Model) -> bool:
+    assert a.memory is not None
+    assert b.memory is not None
+    assert a.ranker_net is not None
+    assert b.ranker_net is not None
+    pairs = [
+        (a.weights, b.weights),
+        (a.memory.arrays(), b.memory.arrays()),
+        (a.ranker_net.arrays(), b.ranker_net.arrays()),
+    ]
+    return all(np.array_equal(array, others[name]) for arrays, others in pairs for name, array in arrays.items())
+
+
+def test_every_phase_is_in_the_record_and_the_memory_is_of_all_sessions(
+    ring: Dataset, whole: tuple[TrainedModel, Path]
+) -> None:
+    trained, folder = whole
+    assert list(dict.fromkeys(record["phase"] for record in trained.history)) == PHASES
+    assert trained.best_epoch == 2
+    assert trained.model.memory is not None
+    assert np.array_equal(trained.model.memory.session_items, ring.train.items)
+    assert trained.metrics["MRR@20"] > 80
+    assert trained.record()["protocol"].endswith("epochs as set")
+    assert {path.name for path in folder.iterdir()} == {
+        "state.json", "metrics.jsonl", "curves.png", "ranker-refit.safetensors", "checkpoint-refit-2.safetensors",
+    }  # fmt: skip
+
+
+def test_the_decay_of_recent_clicks_is_learned(remembering: Config, whole: tuple[TrainedModel, Path]) -> None:
+    """On a ring the next item follows from the last click alone, so the clicks before it should fade."""
+    learned = recent_of(whole[0].model.weights)
+    assert learned.decay < 0.8 * remembering.model.recent_decay
+    assert learned.gain > 0
+
+
+def test_without_a_refit_it_never_sees_the_held_out_sessions(
+    ring: Dataset, remembering: Config, tmp_path: Path, whole: tuple[TrainedModel, Path]
+) -> None:
+    trained = train(ring, remembering, tmp_path, refit=False)
+    assert list(dict.fromkeys(record["phase"] for record in trained.history)) == PHASES[:3]
+    fitted = ring.train.split_last(remembering.optimizer.validation_fraction)[0]
+    assert trained.model.memory is not None
+    assert np.array_equal(trained.model.memory.session_items, fitted.items)
+    assert trained.metrics == whole[0].metrics
+
+
+CHILD = textwrap.dedent(
+    """
+    import os, signal, sys
+    from pathlib import Path
+    sys.path.insert(0, {root!r})
+    from tests.support.training.ring import memory_config, ring_dataset
+    from mtaw_fast.training import train
+    from mtaw_fast.training.reporting import Silent
+
+    class Killer(Silent):
+        def epoch_starts(self, phase, epoch, epochs, sessions):
+            self.at = (phase, epoch)
+        def step_done(self, sessions, loss):
+            if self.at == {kill_at!r}:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    train(ring_dataset(), memory_config(), Path({folder!r}), reporter=Killer())
+    """
+)
+
+
+@pytest.mark.parametrize("kill_at", [("slice", 2), ("ranker", 2), ("search", 1), ("ranker-refit", 1), ("refit", 2)])
+def test_resuming_after_kill_9_gives_the_same_bits(
+    ring: Dataset, remembering: Config, tmp_path: Path, kill_at: tuple[str, int], whole: tuple[TrainedModel, Path]
+) -> None:
+    root = str(Path(__file__).parents[2])
+    child = CHILD.format(root=root, kill_at=kill_at, folder=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", child], check=False, cwd=root)
+    assert done.returncode == -signal.SIGKILL
+    with pytest.raises(UsageError, match=r"unfinished training.*--resume"):
+        train(ring, remembering, tmp_path)
+    resumed = train(ring, remembering, tmp_path, resume=True)
+    assert same(resumed.model, whole[0].model)
+    strip = {"seconds", "sessions_per_second"}
+    assert [{k: v for k, v in r.items() if k not in strip} for r in resumed.history] == [
+        {k: v for k, v in r.items() if k not in strip} for r in whole[0].history
+    ]
+
+
+def test_resuming_a_finished_run_returns_it(
+    ring: Dataset, remembering: Config, whole: tuple[TrainedModel, Path]
+) -> None:
+    trained, folder = whole
+    again = train(ring, remembering, folder, resume=True)
+    assert same(again.model, trained.model)
+    assert again.metrics == trained.metrics
+
+
+def test_the_bundle_holds_the_memory_and_the_ranker(
+    ring: Dataset, tmp_path: Path, whole: tuple[TrainedModel, Path]
+) -> None:
+    trained, _ = whole
+    bundle = trained.save(tmp_path / "bundle", ring)
+    for found in (bundle, Bundle.load(tmp_path / "bundle")):
+        assert found.memory is not None
+        assert found.ranker_net is not None
+        assert found.memory.settings == trained.model.memory.settings  # type: ignore[union-attr]
+        assert same(found.model, trained.model)
+        assert found.config == trained.model.config
+    assert bundle.metrics["validation"] == trained.metrics
+
+
+def test_without_the_encoder_it_ranks_by_the_memory_alone(ring: Dataset, remembering: Config, tmp_path: Path) -> None:
+    config = remembering.replace(dense_candidates=0, epochs=1)
+    trained = train(ring, config, tmp_path, refit=False)
+    assert trained.metrics["MRR@20"] > 80
+    assert [record["phase"] for record in trained.history] == ["ranker"] * config.ranker.ranker_epochs + ["search"]
+
+
+def test_a_feature_that_does_not_exist_is_refused_before_anything_is_trained(
+    ring: Dataset, remembering: Config, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="no feature 'luck'"):
+        train(ring, remembering.replace(excluded_features="own,luck"), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tables_in_ranges_of_items_give_the_same_bits(
+    ring: Dataset,
+    remembering: Config,
+    whole: tuple[TrainedModel, Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / ".tables-left").mkdir()  # by a run that was killed
+    trained = train(ring, remembering, tmp_path, table_memory=30_000)
+    assert same(trained.model, whole[0].model)
+    assert "GB, 3e-05 are allowed: built in" in caplog.text
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in whole[1].iterdir()}
+    with pytest.raises(UsageError, match="must be above 0"):
+        train(ring, remembering, tmp_path / "never", table_memory=0)
