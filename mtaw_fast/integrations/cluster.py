@@ -1,4 +1,4 @@
-"""A Ray cluster for as long as a piece of work takes: one on this machine, or one that is named."""
+"""Connect to a Ray cluster, or start Ray on this host, for the time of a task; and run tasks on it."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from typing import Any
 from mtaw_fast.errors import MtawError, UsageError, require
 
 HERE = "local"
-_PATIENCE = 5.0  # seconds for a connection to the named address
+_PATIENCE = 5.0  # seconds to connect to the given address
 _RETRIES = 3  # of a task whose worker dies
-_END = 30.0  # seconds that tasks get to be gone after one of them has failed
-_STARTS = 3  # of a Ray on this machine, each of which Ray gives up after half a minute
-# What Ray's processes wait for one another, as Ray's own settings: for a machine that has other work to do.
+_END = 30.0  # seconds for tasks to end after one of them has failed
+_STARTS = 3  # attempts to start Ray on this host, each of which Ray gives up after half a minute
+# Timeouts of Ray's processes for each other, as Ray's own settings: long enough for a busy host.
 _WAITS = {
     "RAY_gcs_server_request_timeout_seconds": "180",
     "RAY_worker_register_timeout_seconds": "180",
     "RAY_agent_register_timeout_ms": "180000",
     "RAY_health_check_failure_threshold": "10",
 }
-_STORE = 512 << 20  # bytes of Ray's object store on this machine: blocks are passed on at once
+_STORE = 512 << 20  # bytes of Ray's object store on this host; blocks leave it quickly
 
 
 class ClusterError(MtawError):
-    """A Ray cluster could not be reached, or was lost."""
+    """A Ray cluster cannot be reached or was lost."""
 
 
 @contextlib.contextmanager
 def cluster(address: str = HERE, cpus: int | None = None) -> Iterator[Any]:
-    """Connect to Ray, or start one here, and leave it at the end.
+    """Connect to Ray, or start it on this host, and disconnect or stop it at the end.
 
     Parameters
     ----------
     address : str
-        'local' starts a Ray on this machine for the time being; else HOST:PORT, 'auto' or ray://HOST:PORT. Where this
-        process is connected to a Ray already, that one is used, and stays.
+        'local' starts Ray on this host for the time of the `with`; else HOST:PORT, 'auto' or ray://HOST:PORT. If this
+        process is already connected to a Ray, that connection is used and stays.
     cpus : int, optional
-        Processors that a Ray started here counts with; those of the machine by default.
+        Processors of a Ray that is started here; by default those of the host.
 
     Yields
     ------
@@ -59,9 +59,9 @@ def cluster(address: str = HERE, cpus: int | None = None) -> Iterator[Any]:
     MissingPackageError
         Without the extra `ray`.
     UsageError
-        On an address that is none.
+        On a malformed address.
     ClusterError
-        Where no cluster answers there, or it is lost meanwhile: one line, whatever Ray has to say.
+        If no cluster answers there, or it is lost meanwhile; in one line, however long Ray's own message is.
     """
     ray = find_ray(address)
     settings: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
@@ -78,7 +78,7 @@ def cluster(address: str = HERE, cpus: int | None = None) -> Iterator[Any]:
             if isinstance(error.cause, MtawError):
                 raise type(error.cause)(str(error.cause)) from None
             raise ClusterError(
-                f"work on Ray failed ({_lines(error)[-1][:200]}); every machine needs this release with its extra "
+                f"work on Ray failed ({_lines(error)[-1][:200]}); every host needs this release with its extra "
                 "'ray', and the same paths"
             ) from None
         except ray.exceptions.RayError as error:
@@ -87,8 +87,8 @@ def cluster(address: str = HERE, cpus: int | None = None) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _connected(ray: Any, address: str, settings: dict[str, Any]) -> Iterator[None]:
-    """Connect. A Ray of our own is started again where its start fails: its processes get fixed times in which to
-    answer one another, which they can miss on a busy machine. Raises ClusterError where no try is left."""
+    """Connect, and shut down at the end. Starting Ray on this host is retried, because its processes can miss their
+    timeouts for each other on a busy host. Raises ClusterError after the last attempt."""
     for left in reversed(range(_STARTS if address == HERE else 1)):
         with contextlib.ExitStack() as attempt:
             if address == HERE:
@@ -99,7 +99,7 @@ def _connected(ray: Any, address: str, settings: dict[str, Any]) -> Iterator[Non
             try:
                 with _muted():
                     ray.init(**settings)
-            except Exception as error:  # Ray raises this very class, too
+            except Exception as error:  # Ray also raises Exception itself
                 if left == 0:
                     raise ClusterError(_lost(address, error)) from None
                 continue
@@ -108,7 +108,7 @@ def _connected(ray: Any, address: str, settings: dict[str, Any]) -> Iterator[Non
 
 
 def _end_processes(folder: str) -> None:
-    """End those of Ray's processes that were started by this one with `folder`: a start that fails leaves them."""
+    """Kill the processes of a Ray that this process started with `folder`: a failed start leaves them running."""
     for children in Path("/proc/self/task").glob("*/children"):
         with contextlib.suppress(OSError):
             for process in map(int, children.read_text().split()):
@@ -118,11 +118,11 @@ def _end_processes(folder: str) -> None:
 
 
 def _reach(address: str) -> None:
-    """Ask for a connection first: Ray itself would wait for half a minute, and tell the reason in pages."""
+    """Try a plain connection first: Ray would wait half a minute, and its message is pages long."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
         raise UsageError(
-            f"--ray {address!r} is not an address; write HOST:PORT, ray://HOST:PORT, auto, or nothing for here"
+            f"--ray {address!r} is not an address; write HOST:PORT, ray://HOST:PORT, auto, or nothing for this host"
         )
     try:
         socket.create_connection((host, int(port)), _PATIENCE).close()
@@ -131,14 +131,17 @@ def _reach(address: str) -> None:
 
 
 class Tasks:
-    """Functions run as Ray tasks, many at once. ray: what `cluster` yields."""
+    """Run functions as parallel Ray tasks. ray: what `cluster` yields."""
 
     def __init__(self, ray: Any) -> None:
         self._ray = ray
 
     def run(self, function: Callable[..., Any], calls: Iterable[Sequence[Any]]) -> list[Any]:
-        """`function(*call)` for every call, in that order. A task whose worker dies is run again, so it must write the
-        same again; raises what the first one that fails raised, once no other one writes any more."""
+        """Return the results of `function(*call)`, in order.
+
+        A task whose worker dies is run again, so it must write the same. Raises the error of the first task that fails,
+        after all others have stopped writing.
+        """
         task = self._ray.remote(max_retries=_RETRIES)(function)
         running = [task.remote(*call) for call in calls]
         try:
@@ -148,20 +151,20 @@ class Tasks:
             raise
 
     def _end(self, running: list[Any]) -> None:
-        # What is being written is the caller's to clear away, which must find all of it.
+        # The caller removes the written files, so no task may write any more.
         for one in running:
             self._ray.cancel(one, force=True)
         self._ray.wait(running, num_returns=len(running), timeout=_END)
 
     def shared(self, value: Any) -> Any:
-        """`value` put where all tasks find it, to be passed to `each`."""
+        """Put `value` into the object store once, to be passed to `run`."""
         return self._ray.put(value)
 
 
 def find_ray(address: str = HERE) -> ModuleType:
-    """Load Ray as `cluster` will use it, once something answers at the address: to be asked before any work.
+    """Check that the address answers, then import Ray as `cluster` uses it. Call it before any other work.
 
-    Ray reads its environment as it is loaded, so what is set here must be set before. Raises as `cluster` does.
+    Ray reads its environment on import, so this sets the variables before. Raises as `cluster` does.
     """
     if address not in (HERE, "auto"):
         _reach(address)
@@ -171,7 +174,7 @@ def find_ray(address: str = HERE) -> ModuleType:
         for name, value in _WAITS.items():
             os.environ.setdefault(name, value)
     if address == HERE and "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
-        # Ray's processes listen on every interface, whatever address they are given: let no one else's word count.
+        # Ray's processes listen on every interface, whatever address they are given, so require a token.
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     return require("ray", "ray")
@@ -179,7 +182,7 @@ def find_ray(address: str = HERE) -> ModuleType:
 
 @contextlib.contextmanager
 def _muted() -> Iterator[None]:
-    """Ray's C++ side writes its log level to standard error as it starts; what goes wrong there is raised as well."""
+    """Discard standard error, to which Ray's C++ side writes its log level on start; its errors are also raised."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:
@@ -193,7 +196,7 @@ def _muted() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _shorter_logs() -> Iterator[None]:
-    """Ray Data tells on standard error of every plan and execution; failures are raised too."""
+    """Silence Ray Data, which logs every plan and execution on standard error; failures are also raised."""
     require("ray.data", "ray")  # which sets its loggers up
     log = logging.getLogger("ray.data")
     before = log.level
@@ -207,7 +210,7 @@ def _shorter_logs() -> Iterator[None]:
 def _lost(address: str, error: Exception) -> str:
     reason = _lines(error)[0][:200]
     if address == HERE:
-        return f"Ray on this machine failed ({reason}); run the command again, or without --ray"
+        return f"Ray on this host failed ({reason}); run the command again, or without --ray"
     return f"the Ray cluster at {address} does not answer ({reason}); check the address and 'ray status' there"
 
 
@@ -215,22 +218,22 @@ def _lines(error: Exception) -> list[str]:
     return [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
 
 
-NAMESPACE = "mtaw_fast"  # of all that is named in a cluster
+NAMESPACE = "mtaw_fast"  # of all named actors in a cluster
 
-_OURS = re.compile(r"mtaw_fast\.\S*Error: (.+)")  # an error of our own in a traceback that Ray hands on
-_LONGEST = 400  # characters
+_OURS = re.compile(r"mtaw_fast\.\S*Error: (.+)")  # an error of this package in a traceback of Ray
+_LONGEST = 400  # characters of a message
 
 
 def connected() -> Any:
-    """The module `ray`. Raises MissingPackageError without the extra `ray`, UsageError without a connection."""
+    """Return the module `ray`. Raises MissingPackageError without the extra `ray`, UsageError if not connected."""
     ray = require("ray", "ray")
     if not ray.is_initialized():
-        raise UsageError("this process is connected to no Ray; call ray.init first")
+        raise UsageError("this process is not connected to Ray; call ray.init first")
     return ray
 
 
 def one_line(error: BaseException) -> str:
-    """What went wrong, out of the pages in which Ray tells it: our own error where there is one, else the last line."""
+    """Return an error of Ray in one line: the error of this package in it, if there is one, else the last line."""
     text = str(error)
     ours = _OURS.findall(text)
     lines = [line.strip() for line in (ours or text.splitlines()) if line.strip()]

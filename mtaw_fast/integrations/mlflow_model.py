@@ -1,9 +1,9 @@
-"""A bundle as an MLflow model of the pyfunc flavour: it is loaded from its folder, and nothing is pickled.
+"""Save a bundle as an MLflow model of the pyfunc flavor. It is loaded from its folder, and nothing is pickled.
 
     model = mlflow.pyfunc.load_model(f"runs:/{run_id}/model")
     model.predict(pandas.DataFrame({"session": [["sku-9", "sku-4"]]}), params={"k": 10})
 
-gives a frame with the columns `items` and `scores`, a list a session, best first.
+returns a frame with the columns `items` and `scores`: one list per session, best first.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _K = 20
 
 
 class BundleModel:
-    """What MLflow calls; `predict` alone is its contract."""
+    """The object that MLflow loads; MLflow calls only `predict`."""
 
     def __init__(self, recommender: Recommender) -> None:
         self.recommender = recommender
@@ -35,19 +35,19 @@ class BundleModel:
         Parameters
         ----------
         model_input : pandas.DataFrame or list of lists
-            Sessions of external ids, oldest click first: of a frame the column 'session', or the only one.
+            Sessions of external ids, oldest click first; in a frame the column 'session', or the only column.
         params : mapping, optional
-            `k`: how many items, 20 by default.
+            `k`: number of items, 20 by default.
 
         Returns
         -------
         pandas.DataFrame
-            `items` and `scores`, a list a session; the index is the input's.
+            `items` and `scores`, one list per session, with the index of the input.
 
         Raises
         ------
         UsageError
-            Where the frame has no such column, or as in `Recommender.recommend_batch`.
+            If the frame has no such column, or as `Recommender.recommend_batch`.
         """
         pandas = require("pandas", "mlflow")
         index = None
@@ -55,7 +55,7 @@ class BundleModel:
             names = list(model_input.columns)
             if COLUMN not in names and len(names) != 1:
                 raise UsageError(
-                    f"the frame has no column '{COLUMN}' (it has {', '.join(map(str, names))}); name it so"
+                    f"the frame has no column '{COLUMN}' (it has {', '.join(map(str, names))}); rename one"
                 )
             column = model_input[COLUMN if COLUMN in names else names[0]]
             sessions, index = column.tolist(), column.index
@@ -67,19 +67,19 @@ class BundleModel:
 
 
 def _load_pyfunc(data_path: str) -> BundleModel:
-    """What MLflow loads a model by; data_path: the bundle's folder."""
+    """Load the model for MLflow. data_path: the bundle's folder."""
     return BundleModel(Recommender.load(data_path))
 
 
 def save_model(bundle: Bundle | str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
-    """Write a bundle as an MLflow model folder, which holds a copy of it under `data`.
+    """Write a bundle as an MLflow model folder, with a copy of the bundle under `data`.
 
     Parameters
     ----------
     bundle : Bundle or path
-        What it is.
+        The bundle.
     path : path
-        The folder to write, which must not be there.
+        The folder to write; it must not exist.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""A training as a run in MLflow: settings, metrics by epoch and in the end, curves, and the bundle as a model.
+"""Log a training as a run in MLflow: settings, metrics by epoch, final metrics, curves, and the bundle as a model.
 
-Nothing of MLflow's process-wide state (active run, tracking URI) is used. A server that stops answering does not stop a
-training: what it missed is sent in the end.
+MLflow's process-wide state (active run, tracking URI) is not used. If the server stops answering, the training goes on,
+and the missing records are sent at the end.
 """
 
 from __future__ import annotations
@@ -27,43 +27,43 @@ from mtaw_fast.storage.files import read_json, write_json
 
 EXPERIMENT = "mtaw-fast"
 MODEL = "model"  # the artifact's name
-NOTE = "mlflow.json"  # in the run folder: which run a training that is resumed goes on in
-# MLflow's own wait for minutes, as a training would with them.
+NOTE = "mlflow.json"  # in the run folder: the MLflow run that a resumed training continues
+# MLflow's own defaults would make the training wait for minutes.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 _USER_INFO = re.compile(r"://[^/@\s]*@")
 _log = logging.getLogger("mtaw_fast")
 
 
 class TrackingError(MtawError):
-    """MLflow's server or store cannot be used."""
+    """The MLflow server or store cannot be used."""
 
 
 class MlflowRun:
-    """A training Reporter that keeps a run in MLflow; use it as a context manager, and `finish` it with the bundle.
+    """A training Reporter that logs to an MLflow run. Use it as a context manager, and `finish` it with the bundle.
 
     Parameters
     ----------
     uri : str
-        Of the tracking server or store: http://host:5000, sqlite:///mlflow.db, ..
+        The tracking server or store: http://host:5000, sqlite:///mlflow.db, ..
     dataset : Dataset
-        What is trained on.
+        The training data.
     config : Config
         The settings.
     folder : path
-        The run folder (`workflow.run_folder_of`); keeps which run it is.
+        The run folder (`workflow.run_folder_of`), which keeps the id of the MLflow run.
     resume : bool, default False
-        Whether to go on in the run that the folder names, where the server still has it.
+        Continue the run that the folder names, if the server still has it.
     experiment : str, default 'mtaw-fast'
-        Made where it is missing.
+        The experiment; created if it is missing.
     name : str, optional
-        Of the run.
+        The name of the run.
 
     Raises
     ------
     MissingPackageError
         Without the extra `mlflow`.
     TrackingError
-        On entering, where the server or store cannot be used.
+        On entering, if the server or store cannot be used.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class MlflowRun:
                 self._try(lambda: self._client.set_terminated(self.run_id, status))
 
     def phase_starts(self, phase: str, number: int, phases: int) -> None:
-        """Begin the run with the first phase, or go on in the earlier one."""
+        """Begin the run with the first phase, or continue the earlier one."""
         if self.run_id is None and not self._missed:
             self._try(self._begin)
         self._try(lambda: self._client.set_tag(self.run_id, "phase", f"{number} of {phases}: {phase}"))
@@ -120,9 +120,9 @@ class MlflowRun:
         self._try(lambda: self._log_records([record]))
 
     def finish(self, bundle: Bundle) -> str:
-        """Log the final metrics, the curves and the bundle, and end the run; its id.
+        """Log the final metrics, the curves and the bundle, end the run, and return its id.
 
-        Raises TrackingError where the server cannot be used; the bundle is whole all the same.
+        Raises TrackingError if the server cannot be used; the bundle is complete in any case.
         """
         try:
             if self.run_id is None:
@@ -142,14 +142,14 @@ class MlflowRun:
             raise
         except Exception as error:
             raise TrackingError(
-                f"{bundle.folder} is trained, but MLflow at {shown_uri(self._uri)} did not take it "
-                f"({self._why(error)}); once it does, repeat the command with --resume --overwrite"
+                f"{bundle.folder} is trained, but MLflow at {shown_uri(self._uri)} did not accept it "
+                f"({self._why(error)}); when it works again, repeat the command with --resume --overwrite"
             ) from None
         assert self.run_id is not None
         return self.run_id
 
     def _connect(self) -> str:
-        """The experiment's id."""
+        """Return the experiment's id; create the experiment if it is missing."""
         from mlflow import MlflowClient
 
         try:
@@ -167,7 +167,7 @@ class MlflowRun:
             ) from None
 
     def _begin(self) -> None:
-        """Go on in the earlier run where it is there, else begin one, with its settings."""
+        """Continue the earlier run if the server has it, else begin one; log the settings and earlier epochs."""
         if self._earlier is not None:
             with contextlib.suppress(Exception):
                 self._client.update_run(self._earlier, status="RUNNING")
@@ -182,7 +182,7 @@ class MlflowRun:
         self._catch_up(_history(self._folder))
 
     def _log_parameters(self) -> None:
-        """Log the settings that the run does not have yet."""
+        """Log the settings that the run lacks."""
         from mlflow.entities import Param
 
         values = {
@@ -198,7 +198,7 @@ class MlflowRun:
             self._client.log_batch(self.run_id, params=missing)
 
     def _catch_up(self, history: list[dict[str, Any]]) -> None:
-        """Log the epochs that the run does not have yet."""
+        """Log the epochs that the run lacks."""
         there: set[tuple[str, int]] = set()
         for phase in dict.fromkeys(record["phase"] for record in history):
             there |= {(phase, one.step) for one in self._client.get_metric_history(self.run_id, f"{phase}/loss")}
@@ -220,13 +220,13 @@ class MlflowRun:
         self._client.log_batch(self.run_id, metrics=[Metric(key, float(v), now, step) for key, v in values.items()])
 
     def _why(self, error: Exception) -> str:
-        """The first line of what MLflow says, which may be a page, without a password."""
+        """Return the first line of MLflow's message, which may be a page long, without a password."""
         lines = str(error).replace(self._uri, shown_uri(self._uri)).strip().splitlines()
         text = _USER_INFO.sub("://", lines[0]) if lines else ""
         return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
     def _try(self, call: Callable[[], object]) -> None:
-        """Call, and go on without MLflow where it does not answer, until the end."""
+        """Call; if MLflow does not answer, log a warning and skip all further calls until `finish`."""
         if self._missed:
             return
         try:
@@ -234,14 +234,14 @@ class MlflowRun:
         except Exception as error:
             self._missed = True
             _log.warning(
-                "MLflow at %s does not answer (%s); the training goes on, and what it missed is sent in the end",
+                "MLflow at %s does not answer (%s); the training goes on, and missing records are sent at the end",
                 shown_uri(self._uri),
                 self._why(error),
             )
 
 
 def shown_uri(uri: str) -> str:
-    """A URI without what may be a password."""
+    """Return a URI without user and password."""
     return _USER_INFO.sub("://", uri)
 
 
@@ -252,12 +252,12 @@ def _final(bundle: Bundle) -> dict[str, float]:
 
 
 def _named(metric: str) -> str:
-    """MLflow knows no '@' in names: 'P@20' is 'P_at_20'."""
+    """Return a metric name that MLflow accepts: 'P_at_20' for 'P@20'."""
     return metric.replace("@", "_at_")
 
 
 def _noted(path: Path) -> str | None:
-    """The run that a run folder names; None where it names none."""
+    """Return the MLflow run that a run folder names, or None."""
     if not path.exists():
         return None
     note = read_json(path, TrackingError)
@@ -273,7 +273,7 @@ def _history(folder: Path) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def _impatient() -> Iterator[None]:
-    """Few retries, unless the user's environment says how many."""
+    """Set few retries and a short timeout, unless the environment sets them."""
     ours = {name: value for name, value in _PATIENCE.items() if name not in os.environ}
     os.environ.update(ours)
     try:
@@ -285,7 +285,7 @@ def _impatient() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """MLflow's chatter (its database being made, retries, ..) left out, its warnings kept."""
+    """Hide MLflow's info logs (creating its database, retries, ..) and keep its warnings."""
     levels = {"mlflow": logging.WARNING, "alembic": logging.WARNING, "urllib3.connectionpool": logging.ERROR}
     before = {name: logging.getLogger(name).level for name in levels}
     for name, level in levels.items():

@@ -1,4 +1,4 @@
-"""`prepare` on Ray: the steps of a partitioned log as Ray tasks, on one machine or many that see the same paths."""
+"""Run `prepare` on Ray: the steps of a partitioned log as Ray tasks, on one host or several with the same paths."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ def prepare_on_ray(
     partitions: int | None = None,
     progress: Progress = lambda *_: None,
 ) -> LogReport:
-    """Make a sharded data set from a log of any size, each step of `data.readers.partition` a task of one processor.
+    """Make a sharded data set from a log of any size; each task of `partition_steps` takes one processor.
 
     A task whose worker dies is run again; where this process dies its tasks end, and the same command begins anew.
 
     Parameters
     ----------
     source, folder, options, name, overwrite, partitions, progress
-        As in `prepare_in_partitions`. Every machine of the cluster finds source and folder at these paths.
+        As in `prepare_in_partitions`. Every host of the cluster must see source and folder at these paths.
     address : str, default 'local'
         As in `cluster`.
 
     Returns
     -------
     LogReport
-        What the log held.
+        The counts of the log and the warnings.
 
     Raises
     ------
     MtawError
-        As `prepare_in_partitions` and `cluster` do; nothing is left then.
+        As `prepare_in_partitions` and `cluster` do; no file is left behind.
     """
     refuse_existing(folder, overwrite)
     find_ray(address)

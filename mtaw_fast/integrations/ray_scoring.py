@@ -1,7 +1,7 @@
-"""Batch scoring on Ray Data: blocks are read as they are planned, actors score them, each block commits itself.
+"""Batch scoring on Ray Data: read tasks load the planned blocks, and actors score them and write their parts.
 
-A block's part is renamed into place as a whole and holds the same bytes whoever writes it, so a worker that dies costs
-its block's time, and a driver that dies is followed by a run over the blocks that are not there.
+A part is written atomically and has the same bytes whoever writes it. So a worker that dies costs only the time of its
+block, and after a driver that dies, the next run scores the missing blocks.
 """
 
 from __future__ import annotations
@@ -20,14 +20,13 @@ from mtaw_fast.scoring.scorer import BATCH_ROWS, Scorer
 from mtaw_fast.scoring.sessions import SESSION, read_rows
 from mtaw_fast.system.cpus import usable_cpus
 
-_NUMBER, _FAILED, _SECONDS = b"block", b"failed", b"seconds"  # in the metadata of a block's table
+_NUMBER, _FAILED, _SECONDS = b"block", b"failed", b"seconds"  # keys in the metadata of a block's table
 _ERRORS = (MtawError, OSError, MemoryError)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BlockDone:
-    """What an actor tells of a block: rows scored, seconds of processor time to read and to score them, and where
-    they were scored (host:process)."""
+    """The result of a block: rows scored, processor seconds to read and score them, and the place (host:process)."""
 
     number: int
     rows: int
@@ -36,7 +35,7 @@ class BlockDone:
 
 
 class ScoringActor:
-    """Maps the bundle when it starts; actors of one machine share the memory of its files."""
+    """An actor that maps the bundle on start; actors of one host share the memory of its files."""
 
     def __init__(self, bundle: Path, plan: Plan, folder: Path) -> None:
         self._folder, self._scorer, self._failed = folder, None, ""
@@ -49,7 +48,8 @@ class ScoringActor:
             self._failed = str(error)
 
     def __call__(self, table: Any) -> dict[str, list[Any]]:
-        """Score a block's table; a row that tells of it. Errors are told too: Ray would wrap them in pages."""
+        """Score a block's table and return one row about it. An error is part of the row, because Ray would wrap it
+        in pages of text."""
         import os
         import socket
 
@@ -84,29 +84,29 @@ def score_on_ray(
     Parameters
     ----------
     bundle, folder : Path
-        The bundle and the output, where every machine of the cluster finds them, as it does the plan's sources.
+        The bundle and the output. Every host of the cluster has them, and the plan's sources, at the same paths.
     plan : Plan
         Every actor checks its bundle and instruction set against it.
     blocks : sequence of Block
-        Those that are to be done.
+        The blocks to score.
     address : str, default 'local'
         As in `cluster`.
     actors : int, optional
-        How many; by default one a processor, of the cluster or of this process.
+        Number of actors; by default one per processor of the cluster or of this process.
     progress : callable
         Called with every block that is done, in any order.
 
     Raises
     ------
     MtawError
-        What failed in an actor first, in one line. Blocks that were done stay.
+        The first error of an actor, in one line. Finished blocks stay.
     """
     if not blocks:
         return
     with cluster(address, actors or usable_cpus()) as ray:
         data = require("ray.data", "ray")
         count = min(actors or max(int(ray.cluster_resources().get("CPU", 1)), 1), len(blocks))
-        # A read task keeps ahead of its actor; more of them would each start a process, seconds of a processor.
+        # One read task per actor keeps ahead of it; each further task would start a process, which costs seconds.
         pieces = [(block.rows, functools.partial(_read, block)) for block in blocks]
         read = read_pieces(pieces, num_cpus=0, concurrency=count)
         scored = read.map_batches(
@@ -125,7 +125,7 @@ def score_on_ray(
 
 
 def _read(block: Block) -> Any:
-    """A block's sessions; what fails is told to the actor that gets them."""
+    """Read a block's sessions; an error is passed on to the actor in the metadata."""
     pa = require("pyarrow", "score")
     began, batches, failed = time.process_time(), [], ""
     try:
@@ -138,19 +138,19 @@ def _read(block: Block) -> Any:
 
 
 def _batches(table: Any) -> Iterator[Any]:
-    """BATCH_ROWS rows at a time, as the local path reads them, so that the row groups are the same."""
+    """Yield BATCH_ROWS rows at a time, as the local path reads them, so that the row groups are equal."""
     for first in range(0, table.num_rows, BATCH_ROWS):
         yield table.slice(first, BATCH_ROWS).combine_chunks().to_batches()[0]
 
 
 def read_pieces(pieces: Sequence[tuple[int, Callable[[], Any]]], **task: Any) -> Any:
-    """A Ray data set of pieces: (rows, a function that reads them as an Arrow table), each read by a task of its own.
+    """Return a Ray data set of pieces: (rows, a function that reads them as an Arrow table), one read task each.
 
-    task: what a read task asks for, such as num_cpus, and how many run at a time (concurrency).
+    task: options of a read task, such as num_cpus, and how many run at a time (concurrency).
     """
     data: Any = require("ray.data", "ray")
     context = data.DataContext.get_current()
-    context.target_max_block_size = None  # a piece stays one block, however large
+    context.target_max_block_size = None  # keep a piece in one block, however large
     context.enable_progress_bars = False
     metadata = require("ray.data.block", "ray").BlockMetadata
 

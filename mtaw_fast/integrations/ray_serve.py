@@ -1,10 +1,10 @@
-"""The HTTP service as replicas on a Ray cluster: `deploy` starts them or rolls them to another bundle, `health` tells.
+"""The HTTP service as replicas on a Ray cluster: `deploy` starts them or rolls them to another bundle.
 
     ray.init()
     deploy(Settings(Path("shop.bundle"), sessions="redis://redis:6379/0"), Scaling(least=2, most=8))
     deploy(Settings(Path("shop-tuesday.bundle"), sessions="redis://redis:6379/0"), Scaling(least=2, most=8))  # rolls
 
-Routes, limits and answers are those of `mtaw-fast serve`; docs/beyond-one-machine.md says what differs.
+Routes, limits and answers are those of `mtaw-fast serve`; docs/beyond-one-machine.md lists what differs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import threading
 import time
-from collections import Counter as Tally
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,21 +26,21 @@ from mtaw_fast.service.snapshot import current_version
 
 _NAME = "mtaw-fast"
 _DEPLOYMENT = "recommender"
-_MARGIN = 64  # requests that a replica is sent past its own queue, so that it is the one to refuse them
-_LOOK = 0.2  # seconds between looks at how a deployment gets on
-_ONE_BY_ONE = 1e-6  # share of the replicas that Serve changes at a time; it takes one at least
-_ONE_MORE = 1  # percent of the replicas that may be there beside them during a roll, rounded up
+_MARGIN = 64  # requests sent to a replica beyond its queue limit, so that the replica itself refuses them
+_POLL = 0.2  # seconds between two checks of a deployment
+_ONE_BY_ONE = 1e-6  # share of the replicas that Serve replaces at a time; it takes at least one
+_ONE_MORE = 1  # percent of additional replicas during a roll, rounded up to one
 _HEALTH_PERIOD, _HEALTH_TIMEOUT = 5.0, 30.0  # seconds
-_ARRIVES = 10.0  # seconds, at most, that a deployment which nobody waits for any more has to reach Serve, to be deleted
+_ARRIVES = 10.0  # most seconds for an abandoned deployment to reach Serve, so that it can be deleted there
 _TRIES = 3  # replicas that must fail to start before a deployment counts as failed
 
 
 class ReplicaError(MtawError):
-    """Replicas could not be deployed, or do not serve what they should."""
+    """Replicas could not be deployed, or do not serve the right bundle."""
 
 
 class StoppedError(ReplicaError):
-    """Whoever deployed did not want to wait any longer: `stop` was set."""
+    """The caller of `deploy` stopped waiting: `stop` was set."""
 
 
 class _StopAskedError(TimeoutError):
@@ -49,11 +49,11 @@ class _StopAskedError(TimeoutError):
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """How many replicas there are.
+    """The number of replicas and how it scales.
 
-    least, most: of them. queue: requests a replica, waiting or being answered, that Serve aims at: above, it starts
-    more, below, it ends some. up, down: seconds that it must have been so, by the mean of the last `up` seconds. cpus:
-    that Ray reserves for each.
+    least, most: bounds of the number. queue: target number of open requests per replica; Serve starts replicas above it
+    and ends them below it. up, down: seconds above or below the target before Serve acts, by the mean of the last `up`
+    seconds. cpus: processors that Ray reserves for each replica.
     """
 
     least: int = 1
@@ -73,10 +73,9 @@ class Scaling:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How a deployment is.
+    """The health of a deployment.
 
-    status: Serve's word for it: RUNNING, DEPLOYING, UNHEALTHY .. replicas: what each of those that are there said of
-    itself within the last seconds.
+    status: the status in Serve: RUNNING, DEPLOYING, UNHEALTHY .. replicas: the last report of each present replica.
     """
 
     status: str
@@ -84,15 +83,15 @@ class Health:
 
     @property
     def versions(self) -> dict[str, int]:
-        """Replicas by the bundle that they serve."""
-        return dict(Tally(one.version for one in self.replicas))
+        """The number of replicas by the bundle version that they serve."""
+        return dict(Counter(one.version for one in self.replicas))
 
     @property
     def problem(self) -> str | None:
-        """What is wrong, in one line: replicas of mixed bundle versions, or none that runs; None where all is well."""
+        """What is wrong, in one line: mixed bundle versions, or no running replica; None if all is well."""
         if len(self.versions) > 1:
-            told = ", ".join(f"{one.replica} on {one.machine} {one.version}" for one in self.replicas)
-            return f"replicas of mixed bundle versions ({told}); wait for the roll to end, or deploy again"
+            replicas = ", ".join(f"{one.replica} on {one.machine} {one.version}" for one in self.replicas)
+            return f"replicas of mixed bundle versions ({replicas}); wait for the roll to end, or deploy again"
         if self.status != "RUNNING" or not self.replicas:
             return f"the deployment is {self.status} with {len(self.replicas)} replicas; 'serve status' says why"
         return None
@@ -107,28 +106,28 @@ def deploy(
     patience: float = 600.0,
     stop: threading.Event | None = None,
 ) -> str:
-    """Serve a bundle on the Ray cluster that this process is connected to, or let its replicas roll to another bundle.
+    """Serve a bundle on the Ray cluster that this process is connected to, or roll the replicas to another bundle.
 
-    A roll replaces the replicas one by one: a new one that has loaded and ranked takes requests, then an old one takes
-    no more, answers what it has, and ends. Where new ones cannot start, the old ones that are left go on.
+    A roll replaces the replicas one by one: a new one starts to take requests after it has loaded the bundle and
+    ranked; then an old one takes no more requests, answers its open ones, and ends. If new ones cannot start, the
+    remaining old ones continue.
 
     Parameters
     ----------
     settings : Settings
-        As of `mtaw-fast serve`. The bundle's folder must be there on every machine, best one folder a version: a
-        replica that starts later loads it again, and refuses another version. Serve listens on host and port
-        (127.0.0.1:8000 unless told otherwise). Sessions live in Redis, whose password every machine has in
-        $MTAW_REDIS_PASSWORD.
+        As of `mtaw-fast serve`. Every host needs the bundle at the same path, best in a folder per version: a replica
+        that starts later loads it again and refuses another version. Serve listens on host and port (127.0.0.1:8000 by
+        default). Sessions are in Redis, whose password every host has in $MTAW_REDIS_PASSWORD.
     scaling : Scaling, optional
-        How many replicas there are; 1 to 4 by default.
+        The number of replicas; 1 to 4 by default.
     name : str
-        Of the deployment, where there are several.
+        The name of the deployment.
     prefix : str, default '/'
-        Of all its paths: each deployment of a cluster has its own.
+        The prefix of all its paths; each deployment of a cluster needs another one.
     patience : float, default 600
-        Seconds until all replicas must serve the bundle.
+        Seconds within which all replicas must serve the bundle.
     stop : threading.Event, optional
-        Set by whoever does not want to wait any longer.
+        Set it to stop waiting.
 
     Returns
     -------
@@ -138,11 +137,11 @@ def deploy(
     Raises
     ------
     BundleError
-        Where the folder holds no bundle.
+        If the folder has no bundle.
     UsageError
-        On settings that replicas cannot have, a port that is not Serve's, or without a Ray.
+        On settings that replicas cannot have, on a port that is not Serve's, or if not connected to Ray.
     ReplicaError
-        Where a replica does not serve the bundle: it then says which, and why. StoppedError where `stop` was set.
+        If a replica does not serve the bundle; the message names it and the reason. StoppedError if `stop` was set.
     MissingPackageError
         Without the extras `ray` and `serve`.
     """
@@ -171,12 +170,12 @@ def deploy(
         why = (None if stopped else _why(serve, name)) or one_line(error)
         if known:
             now = _health(ray, serve, registry, name)
-            why += f"; {now.problem}" if len(now.versions) > 1 else f"; the old ones go on ({len(now.replicas)})"
+            why += f"; {now.problem}" if len(now.versions) > 1 else f"; the old ones continue ({len(now.replicas)})"
         else:
             _take_back(serve, name)
         made = StoppedError if stopped else ReplicaError
         raise made(f"the replicas could not be deployed: {why}") from None
-    except ReplicaError:  # Serve has them up, and they or the registry say nothing
+    except ReplicaError:  # Serve says they run, but they or the registry do not answer
         if not known:
             _take_back(serve, name)
         raise
@@ -184,20 +183,20 @@ def deploy(
 
 
 def health(name: str = _NAME) -> Health:
-    """How the deployment is. Raises UsageError where there is none, or without a Ray."""
+    """Return the health of the deployment. Raises UsageError if there is none, or if not connected to Ray."""
     ray, serve = connected(), require("ray.serve", "ray")
     return _health(ray, serve, registry_of(ray, name), name)
 
 
 def undeploy(name: str = _NAME) -> None:
-    """End a deployment: its replicas answer what they have, and stop."""
+    """End a deployment: its replicas answer their open requests and stop."""
     ray, serve = connected(), require("ray.serve", "ray")
     serve.delete(name)
     ray.kill(registry_of(ray, name))
 
 
 def _take_back(serve: Any, name: str) -> None:
-    with contextlib.suppress(TimeoutError):  # replicas that take longer than a minute to end: Serve sees to it
+    with contextlib.suppress(TimeoutError):  # replicas that take over a minute to end; Serve continues to end them
         serve.delete(name)
 
 
@@ -215,7 +214,7 @@ def _application(serve: Any, settings: Settings, scaling: Scaling, name: str, ve
         max_ongoing_requests=settings.limits.queue + _MARGIN,
         ray_actor_options={"num_cpus": scaling.cpus},
         graceful_shutdown_timeout_s=settings.shutdown_timeout,
-        graceful_shutdown_wait_loop_s=_LOOK,
+        graceful_shutdown_wait_loop_s=_POLL,
         health_check_period_s=_HEALTH_PERIOD,
         health_check_timeout_s=_HEALTH_TIMEOUT,
         rolling_update_percentage=_ONE_BY_ONE,
@@ -226,28 +225,28 @@ def _application(serve: Any, settings: Settings, scaling: Scaling, name: str, ve
 
 
 def _check(settings: Settings) -> None:
-    """Raise UsageError on settings that mean nothing among replicas."""
+    """Raise UsageError on settings that do not apply to replicas."""
     if settings.sessions == "memory":
-        raise UsageError("sessions in memory live in one process; replicas share them in a Redis: redis://host:6379/0")
+        raise UsageError("replicas cannot share sessions in memory; keep them in Redis: redis://host:6379/0")
     if settings.sessions_password is not None:
-        raise UsageError("a Redis password does not go through Ray; set $MTAW_REDIS_PASSWORD on every machine")
+        raise UsageError("a Redis password does not go through Ray; set $MTAW_REDIS_PASSWORD on every host")
     if settings.learn is not None:
         raise UsageError(
-            "replicas do not learn from clicks; 'mtaw-fast serve --learn redis://..' does, on every machine"
+            "replicas do not learn from clicks; run 'mtaw-fast serve --learn redis://..' on every host instead"
         )
     if settings.token is not None:
         raise UsageError(
-            "replicas have no routes below /admin, which would change one of them; deploy again to roll them all"
+            "replicas have no routes below /admin, which would change only one of them; deploy again to change all"
         )
     if settings.side_by_side:
         raise UsageError("replicas serve one bundle; 'mtaw-fast serve --bundle' serves several side by side")
     if settings.workers != 1:
-        raise UsageError("workers are those of 'mtaw-fast serve'; here Scaling says how many replicas there are")
+        raise UsageError("replicas have one worker each; set their number in Scaling")
 
 
 def _check_address(settings: Settings) -> None:
-    """Raise UsageError where the cluster's Serve was started before, with another address: it keeps that in silence."""
-    from ray.serve.context import _get_global_client  # told nowhere else
+    """Raise UsageError if the cluster's Serve already runs with another address, which it keeps without an error."""
+    from ray.serve.context import _get_global_client  # the only place that has the address
 
     client = _get_global_client()
     assert client is not None  # it was just started
@@ -255,7 +254,7 @@ def _check_address(settings: Settings) -> None:
     if (options.host, options.port) != (settings.host, settings.port):
         raise UsageError(
             f"this cluster's Serve listens on {options.host}:{options.port}, not on {settings.host}:{settings.port}; "
-            "name that address, or end it with 'serve shutdown'"
+            "use that address, or stop it with 'serve shutdown'"
         )
 
 
@@ -270,7 +269,7 @@ def _health(ray: Any, serve: Any, registry: Any, name: str) -> Health:
 
 
 def _why(serve: Any, name: str) -> str | None:
-    """What the deployment says of its failure, in one line."""
+    """Return the deployment's message about its failure, in one line."""
     app = serve.status().applications.get(name)
     messages = [] if app is None else [one.message for one in app.deployments.values() if one.message]
     return one_line(RuntimeError(messages[0])) if messages else None
@@ -278,14 +277,14 @@ def _why(serve: Any, name: str) -> str | None:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Wait:
-    """until: on time.monotonic's clock. late: what is said then. stop: see `deploy`."""
+    """The end of a wait. until: on time.monotonic's clock. late: the message then. stop: see `deploy`."""
 
     until: float
     late: str
     stop: threading.Event | None
 
     def check(self) -> None:
-        """Raise TimeoutError where the wait is over."""
+        """Raise TimeoutError if the wait is over."""
         if self.stop is not None and self.stop.is_set():
             raise _StopAskedError("it was stopped before all replicas served")
         if time.monotonic() > self.until:
@@ -293,10 +292,10 @@ class _Wait:
 
 
 def _within(wait: _Wait, work: Callable[[], object], arrived: Callable[[], bool] = lambda: True) -> None:
-    """Do work that would wait for ever, where a cluster has no room say; what it raises, or TimeoutError.
+    """Run work that may never return, such as on a full cluster. Raises its error, or TimeoutError when `wait` ends.
 
-    arrived: whether the cluster knows of it. Work that is left to itself gets the time for that: else whoever takes it
-    back comes too early, and what nobody waits for comes up.
+    arrived: whether the cluster has received the work. Abandoned work gets some time for that; otherwise it could
+    arrive after the caller has tried to delete it, and would start unattended.
     """
     failed: list[BaseException] = []
 
@@ -315,18 +314,16 @@ def _within(wait: _Wait, work: Callable[[], object], arrived: Callable[[], bool]
             until = time.monotonic() + _ARRIVES
             while thread.is_alive() and not arrived():
                 if time.monotonic() > until:
-                    raise type(error)(
-                        f"{error}; it may come up yet: look with 'serve status', and undeploy it"
-                    ) from None
-                thread.join(_LOOK)
+                    raise type(error)(f"{error}; it may still start: check 'serve status', and undeploy it") from None
+                thread.join(_POLL)
             raise
-        thread.join(_LOOK)
+        thread.join(_POLL)
     if failed:
         raise failed[0]
 
 
 def _await(ray: Any, serve: Any, registry: Any, name: str, version: str, wait: _Wait) -> None:
-    """Until every replica serves the version. Raises ReplicaError where one refuses, TimeoutError as `wait` does."""
+    """Wait until every replica serves the version. Raises ReplicaError if one refuses, TimeoutError as `wait` does."""
     while True:
         now = _health(ray, serve, registry, name)
         states = serve.status().applications[name].deployments[_DEPLOYMENT].replica_states
@@ -336,4 +333,4 @@ def _await(ray: Any, serve: Any, registry: Any, name: str, version: str, wait: _
         if now.problem and time.monotonic() > wait.until:
             raise ReplicaError(now.problem)
         wait.check()
-        time.sleep(_LOOK)
+        time.sleep(_POLL)

@@ -1,4 +1,4 @@
-"""One replica of the HTTP service, in a process of Ray Serve: the service's own app behind Serve's proxy."""
+"""One replica of the HTTP service in a Ray Serve process: the service's own app behind Serve's proxy."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from mtaw_fast.service.observability.service_log import configure_logging, log_e
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import check_version, load_snapshot, signature
 
-PASSWORD_VARIABLE = "MTAW_REDIS_PASSWORD"  # on every machine with a replica: a password does not go through Ray
+PASSWORD_VARIABLE = "MTAW_REDIS_PASSWORD"  # on every host with a replica: a password does not go through Ray
 
 
 class Mounted:
-    """An ASGI app below a prefix: it sees paths without it."""
+    """An ASGI app below a path prefix, which it does not see."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -40,21 +40,21 @@ class Mounted:
 
 
 class Replica:
-    """What Serve starts, asks how it is, and replaces. It serves one bundle for as long as it lives.
+    """The class that Serve starts, checks and replaces. A replica serves one bundle for its whole life.
 
     Parameters
     ----------
     settings : Settings
-        Of the service.
+        The settings of the service.
     version : str
-        The bundle that the folder must hold on this machine too.
+        The version of the bundle, which the folder on this host must also have.
     name : str
-        Of the deployment.
+        The name of the deployment.
 
     Raises
     ------
     MtawError
-        Where the bundle is another one or cannot be served: Serve tells whoever deploys.
+        If the bundle is another one or cannot be served; Serve passes the error on to the caller of `deploy`.
     """
 
     def __init__(self, settings: Settings, version: str, name: str) -> None:
@@ -76,15 +76,15 @@ class Replica:
         self._reporting: asyncio.Task[None] | None = None
 
     async def __serve_build_asgi_app__(self) -> Mounted:
-        """The app, on the event loop that it will run on."""
+        """Return the app; called on the event loop that it runs on."""
         await self._report()
         self._reporting = asyncio.create_task(self._report_on())
         return Mounted(make_app(self._service))
 
     def check_health(self) -> None:
-        """Make a ranking; where that fails, Serve puts another replica in the place of this one.
+        """Rank one session; if that fails, Serve replaces this replica.
 
-        The session store's and the registry's health is not this replica's: another one would find them no better.
+        The session store and the registry are not checked, because another replica would not reach them either.
         """
         recommender = self._service.reloader.snapshot.recommender
         recommender.recommend(recommender.ids.external(recommender.bundle.most_clicked[:1]), 1)
@@ -96,13 +96,13 @@ class Replica:
             try:
                 await self._report()
                 failing = False
-            except Exception as error:  # whatever it is: a task that has ended says nothing, and the replica seems gone
-                if not failing:  # said once, until it is over
+            except Exception as error:  # any error: if this task ended, the replica would seem gone
+                if not failing:  # logged once, until a report succeeds
                     log_event("report_failed", level="error", reason=f"{type(error).__name__}: {one_line(error)}")
                 failing = True
 
     async def _report(self) -> None:
-        """Tell the registry, and learn of the others. While it is away, what it last told holds."""
+        """Report to the registry and store its answer. While it is away, its last answer stays."""
         self._service.gauge()
         report = Report(
             self._replica, socket.gethostname(), os.getpid(), self._service.reloader.snapshot.version,
@@ -111,6 +111,6 @@ class Replica:
         try:
             self._counters.others = await self._registry.exchange.remote(report)
         except self._ray.exceptions.RayError as error:
-            log_event("roster_unavailable", level="warning", reason=type(error).__name__)
-            with contextlib.suppress(Exception):  # Ray's own head is away, of which every layer tells otherwise: later
+            log_event("registry_unavailable", level="warning", reason=type(error).__name__)
+            with contextlib.suppress(Exception):  # Ray's head is away, and each layer raises another error; retry later
                 self._registry = await in_background(lambda: registry_of(self._ray, self._name))

@@ -1,4 +1,4 @@
-"""`mtaw-fast serve --ray`: deploys replicas, and on a Ray of this machine stays with them until it is told to stop."""
+"""`mtaw-fast serve --ray`: deploy replicas, and on a Ray on this host, reload and serve until a signal."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from mtaw_fast.service.observability.service_log import configure_logging, flush
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import signature
 
-_ROOM = 2  # processors that Ray counts with past what the replicas reserve: one more is there during a roll
+_SPARE_CPUS = 2  # processors of a Ray on this host beyond those of the replicas: a roll starts one more replica
 
 
 def serve_replicas(settings: Settings, scaling: Scaling, address: str) -> None:
-    """Deploy the bundle; then leave, where `address` names a cluster, or serve until SIGTERM or SIGINT on one of ours.
+    """Deploy the bundle. On a named cluster, return then; on a Ray on this host, serve until SIGTERM or SIGINT.
 
-    There the bundle is looked at every `reload_interval` seconds, and at SIGHUP, and the replicas roll to what has
-    taken its place; one that cannot be served is logged, and the old one goes on. To be told to stop while it deploys
-    is no error there. Raises as `cluster` and `deploy`.
+    While serving, the bundle is checked every `reload_interval` seconds and at SIGHUP, and the replicas roll to a new
+    one. A bundle that cannot be served is logged, and the old one stays. A stop signal during the first deployment is
+    not an error on this host. Raises as `cluster` and `deploy`.
     """
     find_ray(address)
-    require("ray.serve", "ray")  # which sets its logger up
+    require("ray.serve", "ray")  # sets up its logger on import
     configure_logging()
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    logging.captureWarnings(True)  # Serve's of its own settings; whoever reads the log is not to meet what is no JSON
+    logging.captureWarnings(True)  # Serve warns about its own settings, and the log must be JSON lines only
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
     try:
-        cpus = None if address != HERE else _ROOM + round(scaling.most * scaling.cpus)
+        cpus = None if address != HERE else _SPARE_CPUS + round(scaling.most * scaling.cpus)
         with cluster(address, cpus), _signals() as (stop, look):
             seen = signature(settings.bundle)
             try:
                 version = deploy(settings, scaling, stop=stop)
             except StoppedError:
-                if address != HERE:  # whoever deploys elsewhere is to know that nothing serves
+                if address != HERE:  # on a named cluster, the caller must know that nothing serves
                     raise
                 log_event("stopped")
                 return
@@ -69,7 +69,7 @@ def _watch(settings: Settings, scaling: Scaling, seen: Any, stop: threading.Even
 
 @contextlib.contextmanager
 def _signals() -> Iterator[tuple[threading.Event, threading.Event]]:
-    """Set by SIGTERM or SIGINT, and by SIGHUP."""
+    """Yield two events: one set by SIGTERM or SIGINT, one set by SIGHUP."""
     stop, look = threading.Event(), threading.Event()
     meant = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: look}
     before = {one: signal.signal(one, lambda number, _: meant[signal.Signals(number)].set()) for one in meant}

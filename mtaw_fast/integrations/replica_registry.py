@@ -1,6 +1,7 @@
-"""Who serves what: an actor to which every replica reports each second, and which tells it of the others.
+"""The registry of the replicas: an actor that gets a report of every replica each second and answers with the others.
 
-It holds nothing that cannot be told again: where it dies, Ray starts another one, which soon knows everybody.
+The registry keeps nothing that the replicas cannot report again: if it dies, Ray starts another one, which soon has all
+reports.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ from mtaw_fast.service.observability.counters import Counters, Counts, added_up
 from mtaw_fast.service.observability.metrics import GAUGES, WIDTH, Metrics
 
 PERIOD = 1.0  # seconds between two reports of a replica
-_PRESENT = 3.5  # seconds after its last report that a replica counts as one
-_GONE = 3600.0  # seconds after which it will hardly come again: what it counted is kept in one sum
-_MOST_FOLDED = 1024  # of which what they counted is known apart too, 10 to 20 MB: one may come again
+_PRESENT = 3.5  # seconds after its last report for which a replica counts as present
+_GONE = 3600.0  # seconds after its last report when a replica's counts are added to one sum of all that are gone
+_MOST_FOLDED = 1024  # gone replicas whose own counts are also kept (10 to 20 MB), as one may return
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a replica says of itself.
+    """The report of a replica.
 
-    replica: its id in Serve. machine, pid: where it is. version: the bundle that it serves. waiting: requests in its
-    queue. counts: its counters. by_version: those by bundle version.
+    replica: its id in Serve. machine, pid: its host and process. version: the bundle that it serves. waiting: requests
+    in its queue. counts: its counters. by_version: the counters by bundle version.
     """
 
     replica: str
@@ -39,8 +40,8 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Others:
-    """What a replica is told of the others. counts, by_version: theirs, added up, of those that are gone too. versions:
-    the bundle that each of those that are there serves."""
+    """The registry's answer about all other replicas. counts, by_version: their sums, with those of gone replicas.
+    versions: the bundle of each present one."""
 
     counts: tuple[int, ...]
     versions: tuple[str, ...]
@@ -48,20 +49,20 @@ class Others:
 
 
 class ReplicaRegistry:
-    """The actor's class. clock: seconds."""
+    """The class of the actor. clock: returns seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._reports: dict[str, tuple[float, Report]] = {}  # with the time of each
-        self._folded: dict[str, Report] = {}  # longest ago first
+        self._reports: dict[str, tuple[float, Report]] = {}  # last report and its time, by replica
+        self._folded: dict[str, Report] = {}  # last reports of gone replicas, oldest first
         self._gone_counts: list[int] = []
         self._gone_by_version: Counts = {}
 
     def exchange(self, report: Report) -> Others:
-        """Take a replica's report, and tell it of the others."""
+        """Store a replica's report and return the sums of the others."""
         now = self._clock()
         self._reports[report.replica] = now, report
-        if report.replica in self._folded:  # its counts go on from those
+        if report.replica in self._folded:  # it is back, and its counts continue
             self._add(self._folded.pop(report.replica), -1)
         self._fold(now)
         others = [(since, one) for since, one in self._reports.values() if one.replica != report.replica]
@@ -69,13 +70,13 @@ class ReplicaRegistry:
         for since, one in others:
             gone = now - since > _PRESENT
             for cell, count in enumerate(one.counts):
-                if not (gone and cell in _GAUGES):  # its counts stay, so that sums never fall
+                if not (gone and cell in _GAUGES):  # counters of a gone replica stay, so that sums never decrease
                     sums[cell] += count
         present = tuple(one.version for since, one in others if now - since <= _PRESENT)
         return Others(tuple(sums), present, added_up([self._gone_by_version, *(one.by_version for _, one in others)]))
 
     def _fold(self, now: float) -> None:
-        """Keep those that are gone for good as one sum: under autoscaling thousands come and go."""
+        """Merge long-gone replicas into one sum, because autoscaling makes thousands of them."""
         for replica, (since, one) in [*self._reports.items()]:
             if now - since > _GONE:
                 del self._reports[replica]
@@ -85,7 +86,7 @@ class ReplicaRegistry:
             del self._folded[replica]
 
     def _add(self, one: Report, sign: int) -> None:
-        """Put what a replica counted into the sums of those that are gone for good, or (sign -1) take it out again."""
+        """Add a replica's counts to the sums of gone replicas, or (sign -1) subtract them."""
         before = self._gone_counts or [0] * len(one.counts)
         self._gone_counts = [
             known + (0 if cell in _GAUGES else sign * count)
@@ -95,7 +96,7 @@ class ReplicaRegistry:
         self._gone_by_version = added_up([self._gone_by_version, signed])
 
     def present(self) -> list[Report]:
-        """The last report of every replica that is there, by id."""
+        """Return the last report of every present replica, by id."""
         now = self._clock()
         return [one for _, (since, one) in sorted(self._reports.items()) if now - since <= _PRESENT]
 
@@ -104,13 +105,13 @@ _GAUGES = frozenset(GAUGES)
 
 
 def registry_of(ray: Any, app: str) -> Any:
-    """The handle of an app's registry, which is started where there is none."""
+    """Return the handle of an app's registry; start the registry if there is none."""
     options = {"name": f"registry-{app}", "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
     return ray.remote(ReplicaRegistry).options(**options, max_restarts=-1, num_cpus=0).remote()
 
 
 class ReplicaCounters(Counters):
-    """A replica's own row, and what the registry last told of the others."""
+    """A replica's own counters, and the registry's last sums of the others."""
 
     def __init__(self) -> None:
         super().__init__(Metrics.make(1), 1, WIDTH, 0)
@@ -126,7 +127,7 @@ class ReplicaCounters(Counters):
         return added_up([super().by_version(), self.others.by_version])
 
     def own_by_version(self) -> dict[str, list[int]]:
-        """What to report."""
+        """Return the counters to report."""
         return super().by_version()
 
     def live_versions(self) -> list[str]:
@@ -134,5 +135,5 @@ class ReplicaCounters(Counters):
         return [*super().live_versions(), *self.others.versions]
 
     def own_counts(self) -> tuple[int, ...]:
-        """What to report."""
+        """Return the counters to report."""
         return tuple(super().sums())

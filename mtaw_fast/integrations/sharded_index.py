@@ -1,4 +1,4 @@
-"""An exact index in item-range shards, a Ray actor each: one more `Index`, for catalogs past one box."""
+"""An exact index in shards of item ranges, each a Ray actor: an `Index` for catalogs too large for one host."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from mtaw_fast.ranking.retrieval.merging import merged, ranges
 
 Late = Literal["error", "partial"]
 
-_INLINE = 64 << 10  # bytes of queries from which they are put into the object store once, and not sent shard by shard
-_LOADING = 600.0  # seconds that shards have to load their vectors
+_INLINE = 64 << 10  # larger queries, in bytes, go into the object store once instead of to each shard
+_LOADING = 600.0  # seconds for a shard to load its vectors
 _MOST_ITEMS = 2**31 - 1
 
 
@@ -32,9 +32,9 @@ class ShardError(MtawError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ShardedAnswer:
-    """What the shards that answered found.
+    """The result of the shards that answered.
 
-    ids, scores: as `Index.search` gives them. missing: the item ranges that nothing is known of, in order.
+    ids, scores: as in `Index.search`. missing: the item ranges without an answer, in order.
     """
 
     ids: np.ndarray
@@ -43,25 +43,25 @@ class ShardedAnswer:
 
     @property
     def partial(self) -> bool:
-        """Whether better items may be in `missing`."""
+        """Whether ranges are missing, which may have better items."""
         return bool(self.missing)
 
 
 class ShardedIndex:
-    """`Index` over N items in shards: to the bit what one exact index over all of them finds. Thread-safe.
+    """An `Index` over N items in shards, with the same results to the bit as one exact index. Thread-safe.
 
-    `start` makes one, `attach` finds one that was started under a name. `search` is `Index.search` and so fits a
-    `Recommender`; `find` also tells which ranges are missing. A shard that dies is started again by Ray, on another
-    machine where its own is gone, and is missing until it has loaded.
+    `start` starts the shards, `attach` connects to shards that were started with a name. `search` is `Index.search`, so
+    a `Recommender` can use it; `find` also returns the missing ranges. Ray restarts a shard that dies, on another host
+    if its own is gone; the shard is missing until it has loaded.
 
-    timeout: seconds that the shards have together for an answer. late: what a shard that has none by then makes of the
-    answer: an 'error', or a 'partial' one of the others.
+    timeout: seconds for all shards to answer. late: the result if a shard has not answered by then: an 'error', or a
+    'partial' answer of the others.
     """
 
     name = "sharded"
 
     def __init__(self, ray: Any, actors: Sequence[Any], timeout: float, late: Late) -> None:
-        """Of actors of `Shard` in order of their ranges; see `start` and `attach`, which raise the same errors."""
+        """Wrap actors of `Shard` in order of their ranges. Raises the errors of `start` and `attach`."""
         _check_terms(timeout, late)
         self._ray, self._actors = ray, list(actors)
         self._timeout, self._late = timeout, late
@@ -72,9 +72,9 @@ class ShardedIndex:
         self.ranges = ranges([n_items for _, n_items, _ in shapes])
         self.n_items = self.ranges[-1].stop
         if self.n_items > _MOST_ITEMS:
-            raise UsageError(f"there are {self.n_items} items in the shards, ids reach to {_MOST_ITEMS}")
+            raise UsageError(f"the shards have {self.n_items} items, but ids end at {_MOST_ITEMS}; use fewer items")
         self.d = widths.pop() if widths else shapes[0][2]
-        # A prepared filter is used many times: its parts are made and stored once.
+        # A filter is used many times, so its parts are made and stored once.
         self._prepared: weakref.WeakKeyDictionary[Filter, tuple[str, list[Any]]] = weakref.WeakKeyDictionary()
 
     @classmethod
@@ -89,18 +89,18 @@ class ShardedIndex:
         threads: int = 1,
         options: Mapping[str, Any] | None = None,
     ) -> ShardedIndex:
-        """Start a shard for every source, in the Ray that this process is connected to.
+        """Start a shard for every source, in the Ray cluster that this process is connected to.
 
         Parameters
         ----------
         sources : sequence of ShardSource
-            In order of their ranges; `shards.bundle_rows` makes them of a bundle.
+            The sources in order of their ranges; `shards.bundle_rows` makes those of a bundle.
         timeout, late
             See the class.
         name : str, optional
-            Keep the shards when this process ends, for `attach`; without one they end with it.
+            Keep the shards when this process ends, for `attach`; without a name they end with it.
         cpus : float, default 1
-            Processors that Ray reserves for a shard. Shards are spread over the machines.
+            Processors that Ray reserves for a shard. Shards are spread over the hosts.
         threads : int, default 1
             Queries that a shard works on at a time.
         options : mapping, optional
@@ -109,14 +109,14 @@ class ShardedIndex:
         Returns
         -------
         ShardedIndex
-            Once every shard has loaded.
+            The index, after every shard has loaded.
 
         Raises
         ------
         UsageError
-            On no source, terms that make no sense, vectors of several widths, a name that is taken, or without a Ray.
+            Without a source, on bad arguments, vectors of several widths or a name in use, or if not connected to Ray.
         ShardError
-            Where a shard cannot be loaded.
+            If a shard cannot be loaded.
         MissingPackageError
             Without the extra `ray`.
         """
@@ -140,13 +140,13 @@ class ShardedIndex:
             _end(ray, actors)
             if isinstance(error, ValueError):
                 raise UsageError(
-                    f"shards cannot be started ({one_line(error)}); take another name or options"
+                    f"shards cannot be started ({one_line(error)}); use another name or other options"
                 ) from None
             raise
 
     @classmethod
     def attach(cls, name: str, *, timeout: float = 1.0, late: Late = "error") -> ShardedIndex:
-        """The index that some process started under a name. Parameters and errors as of `start`."""
+        """Connect to the index that a process started with a name. Parameters and errors as in `start`."""
         ray = connected()
         try:
             first = ray.get_actor(f"{name}-0", namespace=NAMESPACE)
@@ -159,7 +159,7 @@ class ShardedIndex:
     def search(
         self, queries: np.ndarray, k: int, allowed: Filter | None = None, *, scale: float = 1.0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """See `Index.search`; also raises ShardError where a shard is missing, unless partial answers are wanted."""
+        """See `Index.search`. Also raises ShardError if a shard is missing, unless partial answers are allowed."""
         found = self.find(queries, k, allowed, scale=scale)
         return found.ids, found.scores
 
@@ -173,10 +173,10 @@ class ShardedIndex:
         timeout: float | None = None,
         late: Late | None = None,
     ) -> ShardedAnswer:
-        """`Index.search` on this call's own terms, told which item ranges are missing.
+        """Run `Index.search` and return the missing item ranges too.
 
-        timeout, late: of this call; None for the index's. Raises UsageError on arguments that do not fit, ShardError as
-        `late` says.
+        timeout, late: for this call; None: those of the index. Raises UsageError on arguments that do not fit, and
+        ShardError as `late` says.
         """
         seconds, how = self._timeout if timeout is None else timeout, late or self._late
         _check_terms(seconds, how)
@@ -188,7 +188,7 @@ class ShardedIndex:
         asked = {
             shard: self._actors[shard].search.remote(sent, k, scale, name, parts[shard])
             for shard, items in enumerate(self.ranges)
-            if items  # one without items has nothing to say, and cannot be missing
+            if items  # a shard without items has no answer and cannot be missing
         }
         answered, missing, why = self._gathered(asked, seconds)
         if missing and how == "error":
@@ -196,7 +196,8 @@ class ShardedIndex:
         return ShardedAnswer(*merged(answered, len(queries), k), tuple(self.ranges[shard] for shard in missing))
 
     def _gathered(self, asked: Mapping[int, Any], seconds: float) -> tuple[list[Any], list[int], str]:
-        """(begin, found) of the shards that answered in time, the numbers of the others, and why the first is one."""
+        """Return (begin, found) of the shards that answered in time, the numbers of the others, and the first
+        reason."""
         ray = self._ray
         in_time: set[Any] = set()
         if asked:
@@ -218,13 +219,13 @@ class ShardedIndex:
             else:
                 reason = f"did not answer within {seconds:g} s"
                 with contextlib.suppress(ray.exceptions.RayError):
-                    ray.cancel(reference)  # what still waits there need not be done
+                    ray.cancel(reference)  # drop the call if it still waits there
             missing.append(shard)
             why = why or f"shard {shard} (items {items.start} to {items.stop - 1}) {reason}"
         return answered, missing, why
 
     def _parts(self, allowed: Filter) -> tuple[str, list[Any]]:
-        """A name for a filter, and its bits for every shard."""
+        """Return a name for a filter, and its bits for every shard."""
         known = self._prepared.get(allowed)
         if known is None:
             bits = [np.packbits(allowed.mask[one.start : one.stop], bitorder="little") for one in self.ranges]
@@ -235,7 +236,7 @@ class ShardedIndex:
         return _answer_of(self._ray, actor.describe.remote(), f"shard {shard}")
 
     def close(self) -> None:
-        """End the shards, for everybody who is attached."""
+        """End the shards, also for all other attached processes."""
         _end(self._ray, self._actors)
 
     def __enter__(self) -> Self:
@@ -256,7 +257,7 @@ def _answer_of(ray: Any, reference: Any, what: str) -> Any:
     try:
         return ray.get(reference, timeout=_LOADING)
     except ray.exceptions.GetTimeoutError:
-        reason = f"was not loaded within {_LOADING:g} s; see 'ray status' for whether there is room for it"
+        reason = f"was not loaded within {_LOADING:g} s; check with 'ray status' that the cluster has room for it"
         raise ShardError(f"{what} {reason}") from None
     except ray.exceptions.RayError as error:
         raise ShardError(f"{what} {_reason(ray, error)}") from None
@@ -267,7 +268,7 @@ def _reason(ray: Any, error: Exception) -> str:
         cause = error.cause
         return f"failed: {one_line(cause if isinstance(cause, Exception) else error)}"
     if isinstance(error, ray.exceptions.RayActorError):
-        return "is down and is being started again"
+        return "is down and restarting"
     return f"cannot be reached ({type(error).__name__})"
 
 

@@ -1,4 +1,4 @@
-"""One item range of a catalog, searched in a process of its own: what runs in a shard's actor, and what fills it."""
+"""A shard of an item index: the actor that searches one item range of a catalog, and the sources of its vectors."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from mtaw_fast.ranking.retrieval import NativeIndex
 from mtaw_fast.ranking.retrieval.merging import Found
 from mtaw_fast.service.snapshot import version_of
 
-_FILTERS = 8  # prepared filters whose range a shard keeps
+_FILTERS = 8  # filters that a shard keeps prepared
 
 
 class ShardSource(Protocol):
-    """Where a shard gets its vectors. Travels to the shard's machine by pickle, and is asked again when the shard is
-    started again: it must give the same rows."""
+    """The source of a shard's vectors. It is pickled to the shard's host, and called again if the shard restarts, when
+    it must return the same rows."""
 
     def vectors(self) -> np.ndarray:
-        """float32[n, d], finite: the rows of the range. Raises MtawError where they cannot be had."""
+        """Return the rows of the range: float32[n, d], finite. Raises MtawError if they cannot be loaded."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class BundleRows:
-    """The item vectors begin..end - 1 of a bundle that lies at the same place on every machine with a shard.
+    """The item vectors begin..end - 1 of a bundle that is at the same path on every host with a shard.
 
-    version: the bundle's (`service.snapshot.version_of`); a machine that holds another one is refused.
+    version: the bundle's (`service.snapshot.version_of`); a host with another version is refused.
     """
 
     folder: str
@@ -42,21 +42,21 @@ class BundleRows:
     version: str
 
     def vectors(self) -> np.ndarray:
-        """The rows, mapped: the other shards' are never read. See `ShardSource.vectors`."""
+        """Map the rows; those of other shards are never read. See `ShardSource.vectors`."""
         bundle = Bundle.load(self.folder, verify=False, mapping="map")
         found = version_of(bundle.manifest)
         if found != self.version:
             raise BundleError(
-                f"{self.folder} on this machine holds bundle {found}, the other shards have {self.version}; put the "
-                "same bundle there"
+                f"{self.folder} on this host is bundle {found}, but the other shards have {self.version}; put the same "
+                "bundle there"
             )
         return bundle.item_vectors[self.begin : self.end]
 
 
 def bundle_rows(folder: str | os.PathLike[str], n_shards: int) -> list[BundleRows]:
-    """A source for each of `n_shards` ranges of a bundle's catalog, equal to within an item.
+    """Return a source for each of `n_shards` ranges of a bundle's catalog, of equal size up to one item.
 
-    Raises BundleError where the bundle is missing or damaged, UsageError on a number below 1.
+    Raises BundleError if the bundle is missing or damaged, UsageError on a number below 1.
     """
     if n_shards < 1:
         raise UsageError(f"n_shards must be at least 1, not {n_shards}")
@@ -68,10 +68,10 @@ def bundle_rows(folder: str | os.PathLike[str], n_shards: int) -> list[BundleRow
 
 
 class Shard:
-    """The actor's class: an exact index over one range. A failure to load is kept and told to whoever asks, since an
-    actor that cannot be made would be made again without end.
+    """The class of the actor: an exact index over one range. n_shards: number of shards of the whole index.
 
-    n_shards: of the whole index.
+    A failure to load is stored and raised on every call, because Ray would restart an actor that fails on start
+    forever.
     """
 
     def __init__(self, source: ShardSource, n_shards: int) -> None:
@@ -86,15 +86,15 @@ class Shard:
             self._failure = error
 
     def describe(self) -> tuple[int, int, int]:
-        """Shards of the whole index, items of this one, and d. Raises MtawError where it could not be loaded."""
+        """Return the number of shards, the items of this one, and d. Raises MtawError if it could not be loaded."""
         if self._failure is not None:
             raise self._failure
         return self._n_shards, int(self._shape[0]), int(self._shape[1])
 
     def search(self, queries: np.ndarray, k: int, scale: float, name: str | None, bits: np.ndarray | None) -> Found:
-        """`Index.search` over the range, in ids of its own; as many columns as it can fill, but at least one.
+        """Run `Index.search` over the range, with ids within it; with as many columns as it can fill, at least one.
 
-        name: of a prepared filter, None for none. bits: uint8, its part for this range as `Filter.packed`.
+        name: of a filter, or None. bits: uint8, the filter's part for this range as in `Filter.packed`.
         """
         if self._failure is not None:
             raise self._failure

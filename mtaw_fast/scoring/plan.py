@@ -1,10 +1,11 @@
-"""What a scoring is to do, settled before its first row: bundle, options, sources, and the blocks of the output.
+"""The plan of a scoring, made before the first row is scored: bundle, options, sources, and the blocks of the output
+folder; and the folder itself.
 
-    OUT/_plan.json              this plan; a later run goes on where it is the same
+    OUT/_plan.json              the plan; a later run with the same plan continues
     OUT/part-000000.parquet     a block's rows: session_id, items, scores
     OUT/_SUCCESS                all blocks are there
 
-The blocks depend on nothing but the sources and `block_rows`, so every way to score them writes the same files.
+The blocks depend only on the sources and `block_rows`, so every way to score them writes the same files.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ BLOCK_ROWS = 65_536
 
 @dataclass(frozen=True, slots=True)
 class ScoringOptions:
-    """What is asked of every session, as in `Recommender.recommend`, and by what it is answered.
+    """The options of every recommendation, as in `Recommender.recommend`, and the encoder and index that serve it.
 
-    k: items wanted. exclude: external ids that are never listed. exclude_seen: leave a session's own items out. at:
-    Unix milliseconds, of a bundle that knows of time; None of any other. encoder, index: names, as `Recommender.load`
-    takes them.
+    k: number of items. exclude: external ids that are never listed. exclude_seen: leave a session's own items out.
+    at: Unix milliseconds for a bundle that was trained with times, else None. encoder, index: names, as
+    `Recommender.load` takes them.
     """
 
     k: int = 20
@@ -46,7 +47,7 @@ class ScoringOptions:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One input file. rows, bytes: its size; footer: SHA-256 of its Parquet footer, which tells its data apart."""
+    """One input file. rows, bytes: its size; footer: SHA-256 of its Parquet footer, which identifies the data."""
 
     path: Path
     rows: int
@@ -56,7 +57,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Rows `first` .. `first + rows - 1` of a source, which become the part `number`."""
+    """Rows `first` .. `first + rows - 1` of a source, which become part `number` of the output."""
 
     number: int
     path: Path
@@ -65,13 +66,13 @@ class Block:
 
     @property
     def part(self) -> str:
-        """The name of its file."""
+        """The file name of the part."""
         return f"part-{self.number:06d}.parquet"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The whole work. bundle: its version; isa: the instruction set whose bits the native encoder gives."""
+    """A whole scoring. bundle: its version; isa: the instruction set of the native encoder, which rounds by it."""
 
     bundle: str
     isa: str
@@ -81,11 +82,11 @@ class Plan:
 
     @property
     def rows(self) -> int:
-        """Of all sources."""
+        """The rows of all sources."""
         return sum(source.rows for source in self.sources)
 
     def blocks(self) -> list[Block]:
-        """In the order of the sources and their rows; a source without a row has one empty block."""
+        """Return the blocks in the order of the sources and their rows; a source without rows has one empty block."""
         found: list[Block] = []
         for source in self.sources:
             for first in range(0, max(source.rows, 1), self.block_rows):
@@ -94,7 +95,7 @@ class Plan:
         return found
 
     def as_json(self) -> dict[str, Any]:
-        """What is kept of it: sources by name, so that they may be moved."""
+        """Return the plan as plain JSON values; sources go by file name, so they may be moved."""
         return {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -110,7 +111,7 @@ class Plan:
 
 
 def sources_of(paths: Sequence[Path]) -> tuple[Source, ...]:
-    """The files with their sizes. Raises DataError where one holds no sessions."""
+    """Return the files with their sizes. Raises DataError if one has no session columns."""
     found = []
     for path in paths:
         with open_sessions(path) as file:
@@ -121,13 +122,13 @@ def sources_of(paths: Sequence[Path]) -> tuple[Source, ...]:
 
 
 def kept_plan(folder: Path) -> dict[str, Any] | None:
-    """The plan in an output folder, None where the folder is new. Raises UsageError where it holds anything else."""
+    """Read the plan in an output folder; return None for a new folder. Raises UsageError if it has anything else."""
     if folder.is_file():
-        raise UsageError(f"{folder} is a file; the scores need a folder, which is made")
+        raise UsageError(f"{folder} is a file; name a folder")
     if not folder.exists() or all(path.name.startswith(".") for path in folder.iterdir()):
-        return None  # or killed before its plan was written
+        return None  # new, or a run was killed before it wrote its plan
     if not (folder / PLAN).exists():
-        raise UsageError(f"{folder} holds something else than scores; choose another folder")
+        raise UsageError(f"{folder} has other files than scores; choose another folder")
     found = read_json(folder / PLAN, lambda why: DataError(f"{why}; remove {folder} and score again"))
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise DataError(f"{folder / PLAN} is not a plan of scores; remove {folder} and score again")
@@ -135,7 +136,7 @@ def kept_plan(folder: Path) -> dict[str, Any] | None:
 
 
 def refuse_other(folder: Path, kept: dict[str, Any], plan: Plan) -> None:
-    """Raise UsageError, naming what differs, unless the folder was begun with this very plan."""
+    """Raise UsageError, naming what differs, unless the folder was begun with the same plan."""
     ours = plan.as_json()
     for name in ("format_version", "bundle", "isa", "options", "block_rows", "sources"):
         if kept.get(name) != ours[name]:
@@ -143,19 +144,16 @@ def refuse_other(folder: Path, kept: dict[str, Any], plan: Plan) -> None:
             if isinstance(there, dict) and isinstance(here, dict):
                 name = next(key for key in here if there.get(key) != here[key])
                 there, here = there.get(name), here[name]
-            told = "" if name == "sources" else f": {name} {there!r} there, {here!r} now"
-            raise UsageError(
-                f"{folder} was begun with {'other sessions' if name == 'sources' else 'another ' + name}{told}; "
-                "choose another folder, or go on as it was begun"
-            )
+            what = "other sessions" if name == "sources" else f"another {name}: {name} {there!r} there, {here!r} now"
+            raise UsageError(f"{folder} was begun with {what}; choose another folder, or continue as it was begun")
 
 
 @contextlib.contextmanager
 def output_folder(folder: Path, plan: Plan) -> Iterator[list[Block]]:
-    """Hold the folder of a plan: its blocks that are not there yet; marked as whole when the `with` ends well.
+    """Lock the folder of a plan and yield its missing blocks; mark the folder as complete when the `with` succeeds.
 
-    What a killed run left half-written is removed. Raises UsageError where the folder is of another plan or holds
-    anything else, MtawError where it cannot be written or somebody else is at it.
+    Unfinished files of a killed run are removed. Raises UsageError if the folder has another plan or other files,
+    MtawError if it cannot be written or another process uses it.
     """
     kept = kept_plan(folder)
     if kept is not None:
@@ -169,7 +167,7 @@ def output_folder(folder: Path, plan: Plan) -> Iterator[list[Block]]:
         lacking = [block.part for block in plan.blocks() if not (folder / block.part).exists()]
         if lacking:
             raise MtawError(f"{folder} still lacks {lacking[0]} and {len(lacking) - 1} more; run the command again")
-        _sweep(folder)  # of workers that were killed meanwhile
+        _sweep(folder)  # files of workers that were killed meanwhile
         if not (folder / DONE).exists():
             write_bytes(folder / DONE, b"")
 
@@ -180,7 +178,7 @@ def _sweep(folder: Path) -> None:
 
 
 def _is_there(folder: Path, block: Block) -> bool:
-    """Parts appear whole; what was damaged since is written again."""
+    """Return whether the part is whole. Parts are written atomically; one that was damaged since is written again."""
     parquet, pa = require("pyarrow.parquet", "score"), require("pyarrow", "score")
     try:
         return parquet.read_metadata(folder / block.part).num_rows == block.rows

@@ -1,4 +1,4 @@
-"""Scores one block: sessions in, the part file of the output out, whole or not at all."""
+"""Score one block of sessions and write its part of the output atomically."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from mtaw_fast.scoring.sessions import ITEMS, SCORES, SESSION, kind_of, open_ses
 from mtaw_fast.service.snapshot import version_of
 from mtaw_fast.storage.files import atomic_path
 
-BATCH_ROWS = 8192  # sessions that are in memory at once, and in a row group of the output
-_SHARE = 512  # sessions that a thread takes at once
-Told = Callable[[int], None]
+BATCH_ROWS = 8192  # sessions in memory at a time, and in a row group of the output
+_SHARE = 512  # sessions that a thread takes at a time
+Progress = Callable[[int], object]
 
 
-def _nobody(_: int) -> None:
+def _no_progress(_: int) -> None:
     pass
 
 
 class Scorer:
-    """A loaded bundle that answers blocks of sessions.
+    """A loaded bundle that scores blocks of sessions.
 
     Parameters
     ----------
     folder : Path
         The bundle.
     options : ScoringOptions
-        What is asked of every session.
+        The options of every recommendation.
     threads : int, default 1
-        Threads that rank; they change the time, not the bits.
+        Ranking threads; the results do not depend on them.
 
     Attributes
     ----------
     version : str
-        16 hex digits that differ where the bundle does.
+        The bundle's version, 16 hex digits.
     isa : str
-        The instruction set of the native encoder, whose vectors differ in their last bits on others; '' of others.
+        The instruction set of the native encoder, on which the last bits of its vectors depend; '' for other encoders.
     recommender : Recommender
 
     Raises
@@ -56,7 +56,7 @@ class Scorer:
     """
 
     def __init__(self, folder: Path, options: ScoringOptions, threads: int = 1) -> None:
-        names: Any = {"encoder": options.encoder, "index": options.index}  # checked by what takes them
+        names: Any = {"encoder": options.encoder, "index": options.index}  # checked by `load`
         self.recommender = Recommender.load(folder, **names)
         self.options = options
         self.version = version_of(self.recommender.bundle.manifest)
@@ -64,19 +64,20 @@ class Scorer:
         self._threads = threads
 
     def check(self, version: str, isa: str) -> None:
-        """Raise MtawError unless this bundle and this processor give the bits of a plan."""
+        """Raise MtawError unless this bundle and this processor give the same bits as the plan's."""
         if self.version != version:
             raise MtawError(
-                f"the bundle here is version {self.version}, the work was begun with {version}; put that one back"
+                f"the bundle here is version {self.version}, but the run began with {version}; restore that one"
             )
         if self.isa != isa:
             raise MtawError(
-                f"this machine encodes with {self.isa}, the work was begun with {isa}; set MTAW_ISA={isa} everywhere, "
-                "or an instruction set that all machines have"
+                f"this host encodes with {self.isa}, but the run began with {isa}; set MTAW_ISA={isa} "
+                f"everywhere, or an "
+                "instruction set that all hosts have"
             )
 
     def check_kind(self, path: Path) -> None:
-        """Raise DataError where a file's ids are of another kind than the catalog's: none would be known."""
+        """Raise DataError if a file's ids are of another kind than the catalog's, so that all would be unknown."""
         with open_sessions(path) as file:
             kind = kind_of(file.schema_arrow)
         ours = self.recommender.ids.kind
@@ -86,17 +87,19 @@ class Scorer:
                 f"{path}: the items are {words[kind]}, this bundle's item ids are {words[ours]}; convert them"
             )
 
-    def write(self, block: Block, folder: Path, told: Told = _nobody) -> None:
-        """Score a block from its file into its part in `folder`; `told` hears of rows that are done."""
-        self.write_batches(block, read_rows(block.path, block.first, block.rows, BATCH_ROWS), folder, told)
+    def write(self, block: Block, folder: Path, progress: Progress = _no_progress) -> None:
+        """Score a block of its file into its part in `folder`. progress: called with the rows that are done."""
+        self.write_batches(block, read_rows(block.path, block.first, block.rows, BATCH_ROWS), folder, progress)
 
-    def write_batches(self, block: Block, batches: Iterable[Any], folder: Path, told: Told = _nobody) -> None:
-        """The same of sessions that were read already: record batches of BATCH_ROWS rows, but the last.
+    def write_batches(
+        self, block: Block, batches: Iterable[Any], folder: Path, progress: Progress = _no_progress
+    ) -> None:
+        """Score sessions that are already read: record batches of BATCH_ROWS rows, the last one shorter.
 
         Raises
         ------
         MtawError
-            Where the part cannot be written (a full disk); nothing of it is left then.
+            If the part cannot be written, such as on a full disk; no file is left behind.
         """
         pa, parquet = require("pyarrow", "score"), require("pyarrow.parquet", "score")
         with open_sessions(block.path) as file:
@@ -104,7 +107,7 @@ class Scorer:
         with (
             ThreadPoolExecutor(self._threads) as pool,
             atomic_path(folder / block.part) as draft,
-            # Opened by us: Arrow's own errors would hide what the system said.
+            # Opened here, because Arrow's errors would hide the reason that the system gives.
             draft.open("wb") as stream,
             parquet.ParquetWriter(stream, schema, compression="zstd") as writer,
         ):
@@ -112,10 +115,10 @@ class Scorer:
                 ids, scores = self.answers(batch.column(ITEMS), pool)
                 columns = [batch.column(SESSION), ids, scores]
                 writer.write_batch(pa.record_batch(columns, schema=schema), row_group_size=len(batch))
-                told(len(batch))
+                progress(len(batch))
 
     def answers(self, lists: Any, pool: ThreadPoolExecutor) -> tuple[Any, Any]:
-        """The columns `items` and `scores` of sessions given as a list column."""
+        """Return the columns `items` and `scores` for sessions in a list column."""
         pa = require("pyarrow", "score")
         ids, offsets = packed(lists)
         internal = self.recommender.ids.lookup(ids)
@@ -150,12 +153,12 @@ class Scorer:
 
 
 def moment_for(recommender: Recommender, asked: int | None, now: int) -> int | None:
-    """The moment that all sessions are ranked for: one for the whole work, however long it takes.
+    """Return the time to rank for, one for the whole run however long it takes; None for a bundle without times.
 
-    Raises UsageError where one is asked of a bundle that knows of no time.
+    Raises UsageError if a time is given for a bundle that was trained without times.
     """
     if recommender.bundle.model.trends is None:
         if asked is not None:
-            raise UsageError("--at: this bundle knows of no time; leave it out")
+            raise UsageError("--at: this bundle was trained without times; leave --at out")
         return None
     return now if asked is None else asked

@@ -1,7 +1,7 @@
-"""Sessions in Parquet, read as a stream: `session_id` and a list column `items`, any number of rows.
+"""Read sessions from Parquet as a stream: `session_id` and a list column `items`, any number of rows.
 
-pyarrow, since it reads a row group page by page and writes one batch by batch, both in bounded memory and with bytes
-that depend on the data alone; polars' streaming sinks choose their row groups themselves.
+This uses pyarrow, which reads a row group page by page and writes it batch by batch, in bounded memory and with bytes
+that depend only on the data. Polars' streaming sinks choose the row groups themselves.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy as np
 from mtaw_fast.errors import DataError, require
 
 SESSION, ITEMS, SCORES = "session_id", "items", "scores"
-_BUFFER = 1 << 22  # bytes that are read at once of a column
+_BUFFER = 1 << 22  # bytes of a column that are read at a time
 
 
 @contextlib.contextmanager
 def open_sessions(path: Path) -> Iterator[Any]:
-    """The file as a `pyarrow.parquet.ParquetFile` of sessions. Raises DataError where it is none."""
+    """Open the file as a `pyarrow.parquet.ParquetFile`. Raises DataError if it has no session columns."""
     parquet = require("pyarrow.parquet", "score")
     with _one_line(path):
         file = parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
@@ -31,7 +31,7 @@ def open_sessions(path: Path) -> Iterator[Any]:
 
 
 def footer_of(path: Path) -> bytes:
-    """A Parquet file's footer: where everything lies, how long it is, and its smallest and largest values."""
+    """Return a Parquet file's footer: the position, length, and smallest and largest values of all columns."""
     with _one_line(path), path.open("rb") as stream:
         end = stream.seek(-8, 2)
         length = int.from_bytes(stream.read(4), "little")
@@ -40,47 +40,47 @@ def footer_of(path: Path) -> bytes:
 
 
 def read_rows(path: Path, first: int, rows: int, most: int) -> Iterator[Any]:
-    """Record batches of `most` rows, the last of fewer: the rows from `first` on, `rows` of them.
+    """Yield `rows` rows from `first` on, as record batches of `most` rows, the last one shorter.
 
-    A row group is read from its begin, so what lies before `first` in it is decoded and dropped.
+    A row group is read from its start, so its rows before `first` are decoded and dropped.
 
-    Raises DataError, naming file and row, where the rows are not there or a list is missing.
+    Raises DataError, naming file and row, if rows are gone or a list is missing.
     """
     pa = require("pyarrow", "score")
     done, skip = 0, first
     with open_sessions(path) as file:
         groups: list[int] = []
         for group in range(file.metadata.num_row_groups):
-            held = file.metadata.row_group(group).num_rows
-            if not groups and skip >= held:
-                skip -= held
+            size = file.metadata.row_group(group).num_rows
+            if not groups and skip >= size:
+                skip -= size
                 continue
             groups.append(group)
         waiting: list[Any] = []
-        held = 0
+        pending = 0
         with _one_line(path):
             for batch in file.iter_batches(most, row_groups=groups, columns=[SESSION, ITEMS]) if rows else ():
                 begin = min(skip, len(batch))
                 skip -= begin
-                batch = batch.slice(begin, min(len(batch) - begin, rows - done - held))
-                _refuse_missing(path, batch.column(ITEMS), first + done + held)
+                batch = batch.slice(begin, min(len(batch) - begin, rows - done - pending))
+                _refuse_missing(path, batch.column(ITEMS), first + done + pending)
                 waiting.append(batch)
-                held += len(batch)
-                # The file's own cuts must not show in what is made of the batches.
-                while held >= most or (held and done + held == rows):
+                pending += len(batch)
+                # The output must not depend on the row groups of the file.
+                while pending >= most or (pending and done + pending == rows):
                     table = pa.Table.from_batches(waiting)
-                    count = min(held, most)
+                    count = min(pending, most)
                     yield table.slice(0, count).combine_chunks().to_batches()[0]
                     waiting = table.slice(count).to_batches()
-                    done, held = done + count, held - count
+                    done, pending = done + count, pending - count
                 if done == rows:
                     break
     if done < rows:
-        raise DataError(f"{path} changed: rows {first + done:,} and later are gone; begin again with another folder")
+        raise DataError(f"{path} changed: rows {first + done:,} and later are gone; start again with another folder")
 
 
 def packed(items: Any) -> tuple[list[Any], np.ndarray]:
-    """A list column as (all ids end to end, int64[B + 1] where each list begins)."""
+    """Return a list column as (all ids end to end, int64[B + 1] where each list begins)."""
     pa = require("pyarrow", "score")
     lengths = pa.compute.list_value_length(items).to_numpy(zero_copy_only=False)
     offsets = np.zeros(len(items) + 1, np.int64)
@@ -89,7 +89,7 @@ def packed(items: Any) -> tuple[list[Any], np.ndarray]:
 
 
 def kind_of(schema: Any) -> str | None:
-    """'int' or 'str': what the ids of a schema's lists are; None where all lists are empty."""
+    """Return the kind of the ids in a schema's lists, 'int' or 'str'; None if all lists are empty."""
     pa = require("pyarrow", "score")
     kind = schema.field(ITEMS).type.value_type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
@@ -108,15 +108,17 @@ def _check(path: Path, schema: Any) -> None:
         inner = inner.value_type if types.is_dictionary(inner) else inner
         if types.is_integer(inner) or types.is_string(inner) or types.is_large_string(inner) or types.is_null(inner):
             return
-    raise DataError(f"{path}: column {ITEMS!r} is {kind}, not lists of texts or integers; write one list a session")
+    raise DataError(f"{path}: column {ITEMS!r} is {kind}, not lists of texts or integers; write one list per session")
 
 
 def _refuse_missing(path: Path, lists: Any, first: int) -> None:
     if lists.null_count:
         row = first + int(np.flatnonzero(lists.is_null().to_numpy(zero_copy_only=False))[0])
-        raise DataError(f"{path}: row {row:,} has no list in {ITEMS!r}; write an empty one where nothing was clicked")
+        raise DataError(
+            f"{path}: row {row:,} has no list in {ITEMS!r}; write an empty list for a session without clicks"
+        )
     if lists.flatten().null_count:
-        raise DataError(f"{path}: a list in {ITEMS!r} from row {first:,} on holds an empty id; leave such clicks out")
+        raise DataError(f"{path}: a list in {ITEMS!r} from row {first:,} on has an empty id; leave such clicks out")
 
 
 @contextlib.contextmanager

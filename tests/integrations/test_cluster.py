@@ -68,7 +68,7 @@ def test_a_start_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch, kind
 def test_one_that_never_starts_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with faked(monkeypatch, 9, Exception(TIMED_OUT)) as fake:
         with (
-            pytest.raises(ClusterError, match=r"Ray on this machine failed \(The current node timed out") as told,
+            pytest.raises(ClusterError, match=r"Ray on this host failed \(The current node timed out") as told,
             cluster(),
         ):
             raise AssertionError("it did not start")

@@ -73,7 +73,7 @@ def test_a_run_that_is_resumed_is_one_run(made: Made) -> None:
 
 
 def test_the_run_holds_settings_and_metrics_by_epoch_and_final(made: Made) -> None:
-    for name, value in CONFIG.as_dict().items():
+    for name, value in CONFIG.settings().items():
         assert made.run.data.params[name] == str(value)
     assert made.run.data.params["dataset_fingerprint"] == RING.fingerprint
     assert (made.run.data.params["softmax"], made.run.data.tags["softmax"]) == ("auto", "full")
@@ -158,7 +158,7 @@ def test_settings_that_the_server_did_not_take_are_sent_in_the_end(made: Made, t
     assert made.client.get_run(run.run_id).data.params == made.run.data.params
 
 
-def test_a_run_that_the_server_no_longer_has_is_begun_anew(made: Made, tmp_path: Path) -> None:
+def test_a_run_that_the_server_no_longer_has_begins_again(made: Made, tmp_path: Path) -> None:
     (tmp_path / "mlflow.json").write_text(json.dumps({"run_id": "0" * 32}))
     with MlflowRun(made.uri, RING, CONFIG, tmp_path, resume=True) as run:
         run.phase_starts("search", 1, 2)

@@ -130,7 +130,7 @@ def test_without_redis_sessions_are_a_503_and_the_rest_goes_on(service: Replicas
     eventually(lambda: service.ask("POST", "/v1/sessions/away/click", {"items": ["sku-11"]}).status == 200)
 
 
-def test_a_roster_that_dies_is_made_again(service: Replicas, ray_here: Any) -> None:
+def test_a_registry_that_dies_is_started_again(service: Replicas, ray_here: Any) -> None:
     ray_here.kill(registry_of(ray_here, service.name))
     assert service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}).status == 200
     eventually(lambda: len(health(service.name).replicas) == 2)
@@ -157,7 +157,7 @@ def test_a_machine_with_another_bundle_is_told(
     ) as told:
         service.roll(tmp_path / "bundle")
     assert "\n" not in str(told.value)
-    assert "the old ones go on (2)" in str(told.value)
+    assert "the old ones continue (2)" in str(told.value)
     assert service.ask("GET", "/v1/bundle").json["version"] == before
     monkeypatch.undo()
     service.roll(tmp_path / "bundle")

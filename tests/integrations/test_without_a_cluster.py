@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from mtaw_fast.integrations import ray_serve, replica
-from mtaw_fast.integrations import replica_command as serving
+from mtaw_fast.integrations import ray_serve, replica, replica_command
 from mtaw_fast.integrations import replica_registry as registry
 from mtaw_fast.integrations.cluster import HERE
 from mtaw_fast.integrations.ray_serve import Health, ReplicaError, Scaling, StoppedError, _Wait, _within, deploy
@@ -65,7 +64,7 @@ def reporting(registry: Away) -> Any:
     )  # fmt: skip
 
 
-def test_what_a_roster_last_told_holds_while_it_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_answer_of_a_registry_stays_while_it_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     one = reporting(Away())
     monkeypatch.setattr(replica, "registry_of", lambda ray, name: Here())
 
@@ -143,7 +142,7 @@ def test_a_replica_that_was_silent_for_hours_is_counted_once_when_it_comes_back(
     assert one.exchange(report("a", 9)).counts[cell] == 1, "it is told of itself"
 
 
-def test_of_those_that_are_gone_for_good_a_bounded_number_is_known_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_those_that_are_gone_a_bounded_number_is_known_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, cell = [0.0], next(cell for cell in range(WIDTH) if cell not in GAUGES)
     monkeypatch.setattr(registry, "_MOST_FOLDED", 3)
     one = ReplicaRegistry(lambda: clock[0])
@@ -270,7 +269,7 @@ def test_a_first_deployment_of_which_nothing_is_heard_is_taken_back(
 def test_a_deployment_that_may_come_up_yet_is_named(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_serve, "_ARRIVES", -1.0)
     monkeypatch.setattr(serve, "status", lambda: SimpleNamespace(applications={}))
-    with pytest.raises(ReplicaError, match="it may come up yet: look with 'serve status'"):
+    with pytest.raises(ReplicaError, match="it may still start: check 'serve status'"):
         deploy(Settings(Path("shop.bundle")), patience=0.0)
 
 
@@ -278,13 +277,13 @@ def test_a_deployment_that_may_come_up_yet_is_named(serve: Serve, monkeypatch: p
 def stopped(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What `serve_replicas` logs, without a Ray."""
     told: list[str] = []
-    monkeypatch.setattr(serving, "find_ray", lambda address: None)
-    monkeypatch.setattr(serving, "require", lambda module, extra: None)
-    monkeypatch.setattr(serving, "configure_logging", lambda: None)
-    monkeypatch.setattr(serving, "signature", lambda bundle: object())  # another bundle at every look
-    monkeypatch.setattr(serving, "cluster", lambda address, cpus: contextlib.nullcontext())
-    monkeypatch.setattr(serving, "undeploy", lambda: told.append("undeployed"))
-    monkeypatch.setattr(serving, "log_event", lambda event, **fields: told.append(event))
+    monkeypatch.setattr(replica_command, "find_ray", lambda address: None)
+    monkeypatch.setattr(replica_command, "require", lambda module, extra: None)
+    monkeypatch.setattr(replica_command, "configure_logging", lambda: None)
+    monkeypatch.setattr(replica_command, "signature", lambda bundle: object())  # another bundle at every look
+    monkeypatch.setattr(replica_command, "cluster", lambda address, cpus: contextlib.nullcontext())
+    monkeypatch.setattr(replica_command, "undeploy", lambda: told.append("undeployed"))
+    monkeypatch.setattr(replica_command, "log_event", lambda event, **fields: told.append(event))
     monkeypatch.setattr(logging, "captureWarnings", lambda capture: None)
     return told
 
@@ -306,15 +305,15 @@ def stopping_after(deployments: int) -> Callable[..., str]:
 def test_to_be_told_to_stop_while_it_deploys_is_no_error_of_a_service(
     stopped: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = Settings(Path("shop.bundle"), watch=0.001)
-    monkeypatch.setattr(serving, "deploy", stopping_after(0))
-    serving.serve_replicas(settings, Scaling(), HERE)
+    settings = Settings(Path("shop.bundle"), reload_interval=0.001)
+    monkeypatch.setattr(replica_command, "deploy", stopping_after(0))
+    replica_command.serve_replicas(settings, Scaling(), HERE)
     assert stopped == ["stopped"]
     with pytest.raises(StoppedError):
-        serving.serve_replicas(settings, Scaling(), "head:6379")
+        replica_command.serve_replicas(settings, Scaling(), "head:6379")
     stopped.clear()
-    monkeypatch.setattr(serving, "deploy", stopping_after(2))
-    serving.serve_replicas(settings, Scaling(), HERE)
+    monkeypatch.setattr(replica_command, "deploy", stopping_after(2))
+    replica_command.serve_replicas(settings, Scaling(), HERE)
     assert stopped == ["ready", "rolled", "roll_stopped", "undeployed", "stopped"]
 
 

@@ -174,7 +174,7 @@ def test_a_full_disk_is_one_line_and_the_rest_stays(
         (lambda path: pq.write_table(pa.table({"session_id": [1], "items": ["a b"]}), path), "not lists of texts"),
         (lambda path: write_sessions(path, [("a", [1, 2])]), "the items are integers, this bundle's item ids are"),
         (lambda path: write_sessions(path, [("a", ["sku-1"]), ("b", None)]), "row 1 has no list"),  # type: ignore[list-item]
-        (lambda path: write_sessions(path, [("a", ["sku-1", None])]), "holds an empty id"),
+        (lambda path: write_sessions(path, [("a", ["sku-1", None])]), "has an empty id"),
         (lambda path: path.write_bytes(b"session_id,items\n"), "cannot be read as Parquet"),
     ],
 )  # fmt: skip
@@ -202,10 +202,10 @@ def test_misuse_is_one_line(bundle: Path, sessions: Path, tmp_path: Path, capsys
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes").write_text("mine")
     for arguments, named in (
-        ([tmp_path / "mine"], "holds something else than scores"),
+        ([tmp_path / "mine"], "has other files than scores"),
         ([sessions], "is a file"),
         ([tmp_path / "out", "--actors", 2], "--actors needs --ray"),
-        ([tmp_path / "out", "--at", "2020-01-01"], "knows of no time"),
+        ([tmp_path / "out", "--at", "2020-01-01"], "was trained without times"),
         ([tmp_path / "out", "--block-rows", 0], "--block-rows must be at least 1"),
     ):
         assert score(bundle, sessions, *arguments) == 2
