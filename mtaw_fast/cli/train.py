@@ -9,6 +9,7 @@ import logging
 import sys
 import tempfile
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -248,16 +249,22 @@ def _minutes(text: str) -> float:
 
 
 def _settings_text() -> str:
-    """Return the help text about the settings: the default preset's values, and how the other presets differ."""
-    default = preset(DEFAULT_PRESET).as_dict()
-    parts = []
-    for name in (DEFAULT_PRESET, *(other for other in PRESETS if other != DEFAULT_PRESET)):
-        values = preset(name).as_dict()
-        what = "settings and their values" if name == DEFAULT_PRESET else "changed settings"
-        shown = [f"{key}={value}" for key, value in values.items() if name == DEFAULT_PRESET or value != default[key]]
-        lines = textwrap.fill(", ".join(shown), width=78, initial_indent="  ", subsequent_indent="  ")
-        parts.append(f"{what} in the preset '{name}':\n{lines}")
-    return "\n\n".join(parts)
+    """Return the help text about the settings: the default preset's values by group, and how other presets differ."""
+    default = preset(DEFAULT_PRESET)
+    lines = [f"settings and their values in the preset '{DEFAULT_PRESET}', by group:"]
+    for group, values in default.as_dict().items():
+        lines.append(_wrapped(f"{group}: ", values))
+    for name, config in PRESETS.items():
+        usual = default.settings()
+        changed = {key: value for key, value in config.settings().items() if value != usual[key]}
+        if changed:
+            lines += ["", f"changed settings in the preset '{name}':", _wrapped("", changed)]
+    return "\n".join(lines)
+
+
+def _wrapped(head: str, values: Mapping[str, Any]) -> str:
+    text = head + ", ".join(f"{key}={value}" for key, value in values.items())
+    return textwrap.fill(text, width=78, initial_indent="  ", subsequent_indent="    " if head else "  ")
 
 
 def _config(arguments: argparse.Namespace) -> Config:
