@@ -350,8 +350,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
         save_random(Path(name) / "bundle", n_items=N_ITEMS)
-        options = (*OPTIONS, "--feedback", f"{name}/feedback/")
-        with Running(Path(name) / "bundle", Path(name) / "log", WORKERS, options, environment=TOKEN) as service:
+        flags = (*OPTIONS, "--feedback", f"{name}/feedback/")
+        with Running(Path(name) / "bundle", Path(name) / "log", WORKERS, flags, environment=TOKEN) as service:
             outcomes = [attack(service, options.first, options.bodies)]
             if options.slow:
                 outcomes.append(slow_clients(service, options.slow))
