@@ -48,8 +48,9 @@ def run(arguments: argparse.Namespace) -> None:
         print_json(facts)
         return
     log = facts.pop("log", None)
-    width = max(map(len, facts))
-    for name, value in facts.items():
+    config = {f"config.{group}": values for group, values in facts.pop("config", {}).items()}
+    width = max(map(len, facts | config))
+    for name, value in (facts | config).items():
         print(f"{name:{width}}  {_text(value)}")
     if log is not None:
         print("\nthe log\n" + "\n".join(report_lines(log)))

@@ -14,7 +14,9 @@ from mtaw_fast.online.batch_update import LogFile, log_limits
 from mtaw_fast.online.settings import LearningLimits, LearningSettings, limits_of
 
 _STREAMS = ("redis://", "rediss://", "unix://")
-_LIMIT_HELP = "set one of the LearningLimits (docs/live.md); repeat for more"
+_LIMIT_HELP = (
+    f"set a limit of learning; repeat for more. The limits, in docs/live.md: {', '.join(LearningLimits.__match_args__)}"
+)
 
 
 def add_log_arguments(parser: argparse.ArgumentParser) -> None:

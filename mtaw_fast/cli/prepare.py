@@ -42,7 +42,7 @@ _HELP = {
     "(default: 500)",
     "min_support": "fewest clicks of an item (default: 5)",
     "support_rounds": "apply the support filter once, or until-stable (default: once)",
-    "test_days": "sessions that end in the last N days are the test split; 0: no test split (default: 7)",
+    "test_days": "sessions that end in this last time are the test split; 0: no test split (default: 7)",
     "min_prefix": "shortest prefix that is a sample; formats clicks and pickle (default: 1)",
 }
 _CHOICES = {
@@ -57,6 +57,14 @@ def _clicks_or_none(text: str) -> int | None:
     return None if text == "none" else int(text)
 
 
+_METAVARS = {
+    **dict.fromkeys(("session", "user", "item", "time", "type"), "COLUMN"),
+    "types": "TYPE,..",
+    "separator": "CHARACTER",
+    "gap": "SECONDS",
+    "dedupe": "SECONDS",
+    "test_days": "DAYS",
+}
 _KINDS: dict[str, Callable[[str], Any]] = {
     "max_session": _clicks_or_none,
     "min_session": int,
@@ -102,7 +110,7 @@ def add_to(commands: Any) -> None:
     options = parser.add_argument_group("click logs (format clicks)")
     for name, text in _HELP.items():
         kind, choices = _KINDS.get(name, str), _CHOICES.get(name)
-        metavar = None if choices else "X"
+        metavar = None if choices else _METAVARS.get(name, "N")
         options.add_argument(
             "--" + name.replace("_", "-"), type=kind, choices=choices, metavar=metavar, default=_UNSET, help=text
         )

@@ -27,7 +27,7 @@ def add_to(commands: Any) -> None:
         "mtaw-fast serve shop.bundle --workers 2\n"
         '  curl -s localhost:8000/v1/recommend -d \'{"session": ["sku-9", "sku-4"], "k": 5}\'',
     )
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", nargs="?", help="the folder to serve")
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", nargs="?", help="folder made by 'train'")
     parser.add_argument(
         "--bundle", dest="side_by_side", action="append", default=[], type=_weighted, metavar="FOLDER=WEIGHT",
         help="instead of BUNDLE, repeat for several bundles: WEIGHT is the share of the sessions that FOLDER answers, "

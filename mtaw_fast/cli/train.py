@@ -41,7 +41,7 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("--preset", default=DEFAULT_PRESET, help=f"{', '.join(PRESETS)} (default: {DEFAULT_PRESET})")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; repeat for more"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting (see below); repeat for more"
     )
     parser.add_argument(
         "--weights", metavar="TYPE=W,..", help=WEIGHTS_HELP.format(what="the losses and the validation metrics")

@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -17,6 +16,7 @@ import pytest
 
 from mtaw_fast.cli import _parser, main, prepare
 from mtaw_fast.cli.info import day_bars
+from mtaw_fast.cli.learning_options import learning_settings
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers import FORMATS, ClickOptions
 from mtaw_fast.errors import UsageError
@@ -384,30 +384,50 @@ def test_a_text_that_is_no_utf8_is_one_line(
         assert json.loads((tmp_path / "set/manifest.json").read_text())["name"] == "n\u200bé\x07"
 
 
-def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("prepare", "train", "evaluate", "recommend", "info"):
-        with pytest.raises(SystemExit) as stop:
-            main([command, "--help"])
-        assert stop.value.code == 0
-        assert f"example:\n  mtaw-fast {command} " in capsys.readouterr().out
+def commands() -> dict[str, argparse.ArgumentParser]:
+    actions = (action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction))
+    return {name: parser for action in actions for name, parser in action.choices.items()}
 
 
-def options_of(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser, argparse.Action]]:
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for name, command in action.choices.items():
-                yield from ((name, command, one) for one in command._actions)
+def options() -> list[tuple[str, argparse.ArgumentParser, argparse.Action]]:
+    return [(name, parser, action) for name, parser in commands().items() for action in parser._actions]
+
+
+def test_every_command_has_help_with_an_example() -> None:
+    assert len(commands()) == 12
+    for name, parser in commands().items():
+        assert f"example:\n  mtaw-fast {name} " in parser.format_help()
+    for name, _, action in options():
+        assert action.help, f"{name}: {action.dest} has no help"
+
+
+def test_the_help_lists_the_settings_by_group_and_what_a_preset_changes() -> None:
+    text = commands()["train"].format_help()
+    assert "\n  model: embedding_dim=" in text
+    literal = text.split("changed settings in the preset 'paper-literal':\n")[1]
+    assert "dropout=0.2" in literal
+    assert "embedding_dim" not in literal
+
+
+@pytest.mark.parametrize(
+    ("given", "min_clicks"), [([], 1), (["--min-clicks", "3"], 3), (["--learn-limit", "min_clicks=4"], 4),
+    (["--min-clicks", "3", "--learn-limit", "min_clicks=4"], 4)],
+)  # fmt: skip
+def test_a_learn_limit_wins_over_min_clicks(given: list[str], min_clicks: int) -> None:
+    arguments = _parser().parse_args(["serve", "shop.bundle", "--learn", "log", "--learn-limit", "late=7", *given])
+    settings = learning_settings(arguments)
+    assert settings is not None
+    assert (settings.limits.min_clicks, settings.limits.late) == (min_clicks, 7)
 
 
 def test_help_shows_every_default_and_every_choice() -> None:
     seen = set()
-    for name, command, action in options_of(_parser()):
+    for name, command, action in options():
         text = " ".join(command.format_help().split())
         if not action.option_strings or name not in ("prepare", "train", "tune", "evaluate", "info"):
             continue
         seen.add(name)
         own = command._get_formatter()._expand_help(action)
-        assert own, f"{name} {action.option_strings[0]} has no help"
         assert "object at 0x" not in own, f"{name} {action.option_strings[0]} shows a default that is none"
         if action.default not in (None, False, [], argparse.SUPPRESS) and name != "prepare":
             assert "default:" in own, f"{name} {action.option_strings[0]} hides its default, {action.default}"
@@ -418,7 +438,7 @@ def test_help_shows_every_default_and_every_choice() -> None:
 
 def test_the_defaults_that_prepare_tells_are_those_of_the_options() -> None:
     defaults = {field.name: field.default for field in dataclasses.fields(ClickOptions)}
-    for name, _, action in options_of(_parser()):
+    for name, _, action in options():
         if name == "prepare" and action.dest in defaults and isinstance(defaults[action.dest], (int, float, str)):
             value = defaults[action.dest]
             assert f"(default: {value if isinstance(value, str) else f'{value:g}'})" in str(action.help), action.dest
