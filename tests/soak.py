@@ -1,11 +1,11 @@
-"""Soak: very many mixed calls on one Recommender; its answers stay the same and its memory does not grow.
+"""Soak: many mixed calls on one Recommender. Its answers must stay the same and its memory use must not grow.
 
     python -m tests.soak --calls 10000000 --seconds 1200
     python -m tests.soak --memory --calls 1000000        a bundle with a session memory
     python -m tests.soak --learn --seconds 3600 --rate 2000        one that learns while it ranks (tests.soak_learning)
 
-Memory is the process's resident anonymous memory (Linux), sampled between calls. After a warm-up, in which caches and
-arenas fill, a leak of one small object a call would show as tens of bytes a call; BOUND is far below that.
+Memory use is the process's resident anonymous memory (Linux), sampled between calls. After a warm-up, in which caches
+and arenas fill, a leak of one small object per call shows as tens of bytes per call; BOUND is far below that.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from mtaw_fast.recommender import Recommender
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 
 N_ITEMS, D, MAX_LEN = 1000, 32, 20
-BOUND = 1.0  # bytes a call that the fitted line may rise by
-SLACK = 256 << 10  # bytes that it may rise by in all, however short the run: the allocator's arenas
+BOUND = 1.0  # bytes per call that the fitted line may rise
+SLACK = 256 << 10  # bytes that it may rise in total, however short the run: the allocator's arenas
 _REQUESTS = 300
 _SAMPLES = 200
 _STATUS = Path("/proc/self/status")
@@ -38,8 +38,8 @@ _STATUS = Path("/proc/self/status")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a soak found: calls done, seconds taken, resident bytes at the end of the warm-up and of the run, the rise
-    of a line fitted to the samples after the warm-up (bytes in all and a call), and calls whose answer had changed."""
+    """The result of a soak: calls, seconds, resident bytes at the end of the warm-up and of the run, the rise of a line
+    fitted to the samples after the warm-up (total bytes, and per call), and calls whose answer had changed."""
 
     calls: int
     seconds: float
@@ -51,18 +51,18 @@ class Outcome:
 
     @property
     def grew(self) -> bool:
-        """Whether memory grew by more than SLACK in all and BOUND a call."""
+        """Whether memory use grew by more than SLACK in total and BOUND per call."""
         return self.rise > SLACK and self.rise_per_call > BOUND
 
     def __str__(self) -> str:
         return (
             f"{self.calls} calls in {self.seconds:.0f} s, {self.changed} changed answers; resident {self.warm_bytes} "
-            f"bytes after the warm-up, {self.last_bytes} at the end, {self.rise_per_call:+.4f} bytes a call"
+            f"bytes after the warm-up, {self.last_bytes} at the end, {self.rise_per_call:+.4f} bytes per call"
         )
 
 
 def recommender(folder: Path, memory: bool = False) -> Recommender:
-    """One to make the calls on, of a random bundle made in `folder`; memory: with a session memory."""
+    """Return a recommender of a random bundle, saved in `folder`; memory: with a session memory."""
     parts = bundle_parts(n_items=N_ITEMS, embedding_dim=D, max_session_length=MAX_LEN) | (
         memory_parts(N_ITEMS) if memory else {}
     )
@@ -71,7 +71,7 @@ def recommender(folder: Path, memory: bool = False) -> Recommender:
 
 
 def requests(rec: Recommender, seed: int = 0) -> list[Callable[[], Any]]:
-    """Mixed calls, each of which gives the same answer whenever it is made."""
+    """Return mixed calls, each of which must always give the same answer."""
     rng = Random(seed)
     prepared = [rec.filter(exclude=_some(rng, 200)) for _ in range(8)]
     makers: list[Callable[[], Callable[[], Any]]] = [
@@ -84,7 +84,7 @@ def requests(rec: Recommender, seed: int = 0) -> list[Callable[[], Any]]:
         lambda: _similar(rec, rng),
         lambda: _filter(rec, rng),
     ]
-    # Single calls are what a service makes most.
+    # A service makes mostly single calls.
     weights = [30, 15, 15, 10, 15, 3, 8, 4]
     if rec.bundle.memory is not None:
         composed = _updated(rec)
@@ -99,9 +99,9 @@ def requests(rec: Recommender, seed: int = 0) -> list[Callable[[], Any]]:
 
 
 def soak(rec: Recommender, calls: int, seconds: float, warm_up: float = 0.1) -> Outcome:
-    """Make up to `calls` calls, or as many as go into `seconds`.
+    """Make up to `calls` calls, or as many as fit into `seconds`.
 
-    warm_up: the share of the run that is not judged. Arenas fill over the first 50,000 calls or so.
+    warm_up: the share of the run that is not judged. Arenas fill over about the first 50,000 calls.
     """
     asked = requests(rec)
     first = [_digest(ask()) for ask in asked]
@@ -127,7 +127,7 @@ def soak(rec: Recommender, calls: int, seconds: float, warm_up: float = 0.1) -> 
 
 
 def resident_bytes() -> int:
-    """Resident anonymous memory of this process; needs Linux."""
+    """Return the resident anonymous memory of this process in bytes; needs Linux."""
     found = re.search(r"^RssAnon:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
     assert found is not None
     return int(found[1]) << 10
@@ -168,7 +168,7 @@ def _similar(rec: Recommender, rng: Random, by: str = "vectors") -> Callable[[],
 
 
 def _updated(rec: Recommender) -> Recommender:
-    """Another one of the same bundle, with items added and removed: its memory is asked outside of the native call."""
+    """Return a recommender of the same bundle with items added and removed."""
     other = Recommender(rec.bundle, rec.encoder, rec.index)
     other.add_items(["new-0", "new-1"], neighbors=[["sku-1", "sku-2"], ["sku-3"]])
     other.remove_items(["sku-4", "sku-5"])
@@ -181,7 +181,7 @@ def _filter(rec: Recommender, rng: Random) -> Callable[[], Any]:
 
 
 def _digest(answer: Any) -> int:
-    """A number that differs where the bits of an answer do."""
+    """Return a hash of the bits of an answer."""
     if isinstance(answer, Recommendations):
         repeats = b"" if answer.repeats is None else answer.repeats.tobytes()
         reasons = repr(answer.reasons)
@@ -192,13 +192,13 @@ def _digest(answer: Any) -> int:
 
 
 def main() -> int:
-    """Command line; returns the exit status: 0 where nothing grew or changed."""
+    """Run the command; return the exit status: 0 if nothing grew or changed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=int, default=10_000_000)
     parser.add_argument("--seconds", type=float, default=1200)
-    parser.add_argument("--memory", action="store_true", help="of a bundle with a session memory")
+    parser.add_argument("--memory", action="store_true", help="use a bundle with a session memory")
     parser.add_argument("--learn", action="store_true", help="learn events while ranking; see tests.soak_learning")
-    parser.add_argument("--rate", type=float, default=2000, help="events a second, with --learn (default: 2000)")
+    parser.add_argument("--rate", type=float, default=2000, help="events per second, with --learn (default: 2000)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         if options.learn:

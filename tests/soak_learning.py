@@ -1,10 +1,12 @@
-"""The learning soak: a process learns at a rate while it ranks; memory stays flat, its answers those of a rebuild.
+"""The learning soak: a process learns at a fixed rate while it ranks.
+
+Its memory use must stay flat, and its answers must equal those of a rebuild.
 
     python -m tests.soak --learn --seconds 3600 --rate 2000
 
-However long the run, its events span 8 hours of their own time, of which what is older than an hour is dropped again at
-each compaction: so what is known is bounded, and what grows all the same leaks. Memory is compared by its peaks: of the
-last three tenths of the run with the three before, as between two compactions it must rise.
+However long the run is, its events span 8 hours of event time, and each compaction drops what is older than an hour.
+So the state is bounded, and what still grows is a leak. Memory use rises between two compactions, so its peaks are
+compared: those of the last three tenths of the run with those of the three tenths before.
 """
 
 from __future__ import annotations
@@ -23,19 +25,21 @@ from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.recommender import Recommender
 
 N_ITEMS, PAST = 1000, 20_000
-RISE, SLACK = 0.1, 8 << 20  # of the earlier peak, and bytes, that the later one may be above it
-AGREEMENT = 0.99  # of the top-20 places with a rebuild; docs/performance.md has why not all
+RISE, SLACK = 0.1, 8 << 20  # share of the earlier peak, and bytes, by which the later one may exceed it
+AGREEMENT = 0.99  # share of equal top-20 places with a rebuild; docs/performance.md explains why not all
 _SPAN_MS, _KEEP_DAYS = 8 * 3_600_000, 1 / 24
-_CHUNK, _COMPACTIONS, _LEAST_SECONDS, _MOST_SECONDS = 20_000, 12, 1.0, 60.0
+_CHUNK, _COMPACTIONS, _MIN_COMPACTION_SECONDS, _MAX_COMPACTION_SECONDS = 20_000, 12, 1.0, 60.0
 _ASKED, _SAMPLES = 200, 400
-_QUIET = 0.9  # of the run: no compaction is begun after it
+_QUIET = 0.9  # share of the run after which no compaction starts
 _PATIENCE = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class Learning:
-    """What a soak found. refused: events that taught nothing. earlier, later: peaks of resident bytes. agreement: with
-    tables rebuilt from all sessions. differing: rankings that a fresh process gives otherwise.
+class LearningOutcome:
+    """The result of a soak.
+
+    refused: events that were not learned. earlier, later: peaks of resident bytes. agreement: share of places equal to
+    those of tables rebuilt from all sessions. differing: rankings that differ from a fresh process's.
     """
 
     events: int
@@ -50,7 +54,7 @@ class Learning:
 
     @property
     def grew(self) -> bool:
-        """Whether memory rose by more than RISE and SLACK."""
+        """Whether memory use rose by more than RISE and SLACK."""
         return self.later > self.earlier * (1 + RISE) + SLACK
 
     @property
@@ -62,13 +66,13 @@ class Learning:
         return (
             f"{self.events} events and {self.rankings} rankings in {self.seconds:.0f} s, {self.compactions} "
             f"compactions, {self.refused} events refused; peaks of {self.earlier / 1e6:.1f} and then "
-            f"{self.later / 1e6:.1f} MB; {self.agreement:.2%} of the places as a rebuild has them, {self.differing} "
+            f"{self.later / 1e6:.1f} MB; {self.agreement:.2%} of the places as in a rebuild, {self.differing} "
             "rankings differ from a fresh process's"
         )
 
 
-def learning_soak(folder: Path, seconds: float, rate: float) -> Learning:
-    """Observe `rate` events a second for so long, and rank as often as there is time."""
+def learning_soak(folder: Path, seconds: float, rate: float) -> LearningOutcome:
+    """Observe `rate` events per second for so many seconds, and rank in the remaining time."""
     from tests.soak import resident_bytes
 
     made = shop(N_ITEMS, PAST, _CHUNK)
@@ -79,12 +83,12 @@ def learning_soak(folder: Path, seconds: float, rate: float) -> Learning:
     assert learner is not None
     asked = external(queries(made.later, _ASKED))
     clicks = _endless(made, max(1, round(_SPAN_MS / max(seconds * rate, 1))))
-    every = min(max(seconds / _COMPACTIONS, _LEAST_SECONDS), _MOST_SECONDS)
+    every = min(max(seconds / _COMPACTIONS, _MIN_COMPACTION_SECONDS), _MAX_COMPACTION_SECONDS)
     events = rankings = compactions = 0
-    held: list[tuple[float, int]] = []
+    samples: list[tuple[float, int]] = []
     served = rec.bundle
     begin = time.monotonic()
-    due = begin + every
+    next_compaction = begin + every
     while (now := time.monotonic()) - begin < seconds:
         while events < (now - begin) * rate:
             click = next(clicks)
@@ -92,31 +96,31 @@ def learning_soak(folder: Path, seconds: float, rate: float) -> Learning:
             events += 1
         rec.recommend(asked[rankings % len(asked)], 20)
         rankings += 1
-        if now >= due and now - begin < _QUIET * seconds:
+        if now >= next_compaction and now - begin < _QUIET * seconds:
             learner.compact()
-            due = now + every
-        if not held or now - begin - held[-1][0] > seconds / _SAMPLES:
-            held.append((now - begin, resident_bytes()))
+            next_compaction = now + every
+        if not samples or now - begin - samples[-1][0] > seconds / _SAMPLES:
+            samples.append((now - begin, resident_bytes()))
             if rec.bundle is not served:
                 served, compactions = rec.bundle, compactions + 1
     taken = time.monotonic() - begin
     _settle(rec, bundle, settings)
     compared = _compared(rec, bundle, settings, asked, folder)
     rec.close()
-    return Learning(
+    return LearningOutcome(
         events,
         rankings,
         taken,
         compactions,
         learner.state.event_processor.tracker.refused.total(),
-        max(size for at, size in held if 0.4 * taken <= at < 0.7 * taken),
-        max(size for at, size in held if at >= 0.7 * taken),
+        max(size for at, size in samples if 0.4 * taken <= at < 0.7 * taken),
+        max(size for at, size in samples if at >= 0.7 * taken),
         *compared,
     )
 
 
 def _endless(made: Shop, step: int) -> Iterator[Click]:
-    """Clicks of ever other sessions, `step` ms apart."""
+    """Yield clicks of ever new sessions, `step` ms apart."""
     chunk = 0
     while True:
         begin = MORNING + chunk * _CHUNK * step
@@ -125,11 +129,11 @@ def _endless(made: Shop, step: int) -> Iterator[Click]:
 
 
 def _settle(rec: Recommender, bundle: Path, settings: LearningSettings) -> None:
-    """Wait until the last compaction is over and served, and every event learned."""
+    """Wait until the last compaction is served and every event is learned."""
     learner = rec.learner
     assert learner is not None
     if learner._compactor is not None:
-        assert learner._compactor.wait(_PATIENCE) in (0, BUSY)  # one that is slow is at it when the next is asked for
+        assert learner._compactor.wait(_PATIENCE) in (0, BUSY)  # busy: a slow compaction was still running
     newest = current_bundle(bundle, settings.folder, verify=False).manifest
     end = learner.log.read(learner.position)
     position = end[-1].position if end else learner.position
@@ -142,12 +146,12 @@ def _settle(rec: Recommender, bundle: Path, settings: LearningSettings) -> None:
 def _compared(
     rec: Recommender, bundle: Path, settings: LearningSettings, asked: Sequence[Sequence[int]], folder: Path
 ) -> tuple[float, int]:
-    """The share of top-20 places as tables of all sessions give them, and rankings that a fresh process, which reads
-    the same log, gives otherwise."""
+    """Return the share of top-20 places that equal those of tables rebuilt from all sessions, and the number of
+    rankings that differ from those of a fresh process that reads the same log."""
     assert rec.learner is not None
     _, items, offsets = rec.learner.state.delta.ordered()
-    grown = Sessions(items, offsets)
-    known = strangers(Sessions.from_lists([[item - 1 for item in session] for session in asked]), grown)
+    compacted = Sessions(items, offsets)
+    known = strangers(Sessions.from_lists([[item - 1 for item in session] for session in asked]), compacted)
     mine, scores = rec.rank(known, 20)
     fresh = Recommender.load(bundle, learn=settings, verify=False)
     theirs, others = fresh.rank(known, 20)
@@ -155,6 +159,6 @@ def _compared(
     differing = (mine != theirs).any(axis=1) | (scores != others).any(axis=1)
     model = rec.bundle.model
     assert model.memory is not None
-    whole = with_memory(model, Sessions.concatenate([model.memory.sessions, grown]))
+    whole = with_memory(model, Sessions.concatenate([model.memory.sessions, compacted]))
     rebuilt = Recommender.load(Shop(whole, whole.memory.sessions).saved(folder / "rebuilt"), verify=False)
     return float((mine == rebuilt.rank(known, 20)[0]).mean()), int(differing.sum())

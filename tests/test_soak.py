@@ -1,5 +1,4 @@
-"""A short soak, and proof that the soak would notice. Each has a process of its own: that of all tests holds gigabytes,
-with other tests' threads and arenas."""
+"""Short soaks, and proof that a soak notices leaks. Each runs in a process of its own, without other tests' memory."""
 
 from __future__ import annotations
 
@@ -13,9 +12,9 @@ from typing import Any, ParamSpec, TypeVar
 import pytest
 
 from mtaw_fast.recommender import Recommender
-from tests import soak as soaking
+from tests import soak as soak_module
 from tests.soak import Outcome, recommender, soak
-from tests.soak_learning import Learning, learning_soak
+from tests.soak_learning import LearningOutcome, learning_soak
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,21 +23,21 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="
 
 @pytest.mark.parametrize("memory", [False, True], ids=["alone", "memory"])
 def test_nothing_grows_or_changes(tmp_path: Path, memory: bool) -> None:
-    outcome = _of_its_own(_soak, tmp_path, memory)
+    outcome = _in_new_process(_soak, tmp_path, memory)
     assert outcome.calls > 1000
     assert outcome.changed == 0
     assert not outcome.grew, str(outcome)
 
 
 def test_a_leak_and_a_changed_answer_are_noticed(tmp_path: Path) -> None:
-    outcome = _of_its_own(_leaking_soak, tmp_path)
+    outcome = _in_new_process(_leaking_soak, tmp_path)
     assert outcome.grew, str(outcome)
     assert outcome.rise_per_call > 100
     assert outcome.changed > 1000
 
 
 def test_learning_keeps_memory_flat_and_answers_as_a_rebuild(tmp_path: Path) -> None:
-    outcome = _of_its_own(learning_soak, tmp_path, 5.0, 2000.0)
+    outcome = _in_new_process(learning_soak, tmp_path, 5.0, 2000.0)
     assert outcome.events > 5000
     assert outcome.rankings > 1000
     assert outcome.compactions > 0
@@ -46,13 +45,13 @@ def test_learning_keeps_memory_flat_and_answers_as_a_rebuild(tmp_path: Path) -> 
 
 
 def test_a_leak_while_learning_is_noticed(tmp_path: Path) -> None:
-    outcome = _of_its_own(_leaking_learning_soak, tmp_path)
+    outcome = _in_new_process(_leaking_learning_soak, tmp_path)
     assert outcome.grew, str(outcome)
     assert outcome.differing == 0
 
 
-def _of_its_own(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What the function returns in a fresh interpreter."""
+def _in_new_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call the function in a fresh interpreter and return its result."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *args, **kwargs).result()
 
@@ -63,7 +62,7 @@ def _soak(folder: Path, memory: bool) -> Outcome:
 
 def _leaking_soak(folder: Path) -> Outcome:
     kept: list[mmap.mmap] = []
-    requests = soaking.requests
+    requests = soak_module.requests
 
     def leaking(rec: Recommender) -> list[Callable[[], Any]]:
         def leak() -> Any:
@@ -73,11 +72,11 @@ def _leaking_soak(folder: Path) -> Outcome:
         return [*requests(rec)[:1], leak]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(soaking, "requests", leaking)
+        patch.setattr(soak_module, "requests", leaking)
         return soak(recommender(folder), calls=10_000, seconds=60)
 
 
-def _leaking_learning_soak(folder: Path) -> Learning:
+def _leaking_learning_soak(folder: Path) -> LearningOutcome:
     kept: list[mmap.mmap] = []
     observe = Recommender.observe
 
@@ -91,5 +90,6 @@ def _leaking_learning_soak(folder: Path) -> Learning:
 
 
 def _leak(kept: list[mmap.mmap], size: int) -> None:
-    kept.append(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))  # no heap may have room left for it
+    # A mapping, not the heap: that may have free space for it.
+    kept.append(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
     kept[-1].write(bytes(size))

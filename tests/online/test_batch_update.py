@@ -1,4 +1,4 @@
-"""A log taken into a bundle at once: what the live path makes of the same clicks, and nothing twice."""
+"""Updating a bundle with a log file: the result of online learning from the same clicks, and nothing counts twice."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def same_tables(a: Model, b: Model) -> bool:
     )
 
 
-def test_an_update_equals_the_live_state_of_the_same_events(tmp_path: Path) -> None:
+def test_an_update_equals_the_online_state_of_the_same_events(tmp_path: Path) -> None:
     log = log_file(tmp_path / "log.csv", ROWS, MODEL)
     updated, taken = apply_log(log, LIMITS)
     state = OnlineState(MODEL, LIMITS)
@@ -73,7 +73,7 @@ def test_trained_rows_are_not_learned_twice_and_a_session_over_midnight_keeps_it
     assert updated.learned_until == ROWS[-1][2]
 
 
-def test_a_log_taken_twice_counts_once(tmp_path: Path) -> None:
+def test_a_log_learned_twice_counts_once(tmp_path: Path) -> None:
     updated, _ = apply_log(log_file(tmp_path / "log.csv", ROWS, MODEL), LIMITS)
     again, taken = apply_log(log_file(tmp_path / "log.csv", ROWS, updated), LIMITS)
     assert taken.known_clicks == len(ROWS)
@@ -85,7 +85,7 @@ def test_a_log_taken_twice_counts_once(tmp_path: Path) -> None:
 def test_a_session_that_goes_on_in_the_next_log_is_counted_whole_and_once(tmp_path: Path) -> None:
     late = [row for row in ROWS if row[2] > MIDNIGHT + 60 * 60_000]
     again = next(place for place, row in enumerate(late) if row[0] in {one[0] for one in late[:place]})
-    cut = ROWS[: len(ROWS) - len(late) + again]  # the next click goes on with a session
+    cut = ROWS[: len(ROWS) - len(late) + again]  # the next click continues a session
     part, _ = apply_log(log_file(tmp_path / "part.csv", cut, MODEL), LIMITS)
     two, taken = apply_log(log_file(tmp_path / "log.csv", ROWS, part), LIMITS)
     at_once, _ = apply_log(log_file(tmp_path / "log.csv", ROWS, MODEL), LIMITS)
@@ -107,13 +107,13 @@ def test_the_command_updates_a_bundle_and_says_what_it_did(tmp_path: Path, capsy
     source = written(tmp_path / "log.csv", ROWS)
     arguments = ["update", str(tmp_path / "bundle"), str(source), "--json"]
     assert main([*arguments, "--learn-limit", "new_items=2"]) == 0
-    told = json.loads(capsys.readouterr().out)
+    printed = json.loads(capsys.readouterr().out)
     refused = sum(item in ("new-2", "new-3", "new-4", "new-5") for _, item, _ in ROWS)
-    assert told["new_items"] == 2
-    assert told["refused"]["catalog_full"] > 0
-    assert told["refused"]["catalog_full"] <= sum(item.startswith("new-") for _, item, _ in ROWS) - 2
-    assert told["learned_clicks"] + told["known_clicks"] + told["refused"]["catalog_full"] == told["clicks"]
-    assert told["seconds"] >= 0
+    assert printed["new_items"] == 2
+    assert printed["refused"]["catalog_full"] > 0
+    assert printed["refused"]["catalog_full"] <= sum(item.startswith("new-") for _, item, _ in ROWS) - 2
+    assert printed["learned_clicks"] + printed["known_clicks"] + printed["refused"]["catalog_full"] == printed["clicks"]
+    assert printed["seconds"] >= 0
     assert refused
     bundle = Bundle.load(tmp_path / "bundle")
     assert bundle.n_items == N + 2
@@ -147,7 +147,7 @@ def test_a_log_with_every_event_twice_counts_each_once_where_the_data_set_did(
 def test_of_two_updates_at_once_one_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second one began before the first had written: its model lacks the first one's log."""
+    """The second one started before the first had written: its model lacks the first one's log."""
     folder = tmp_path / "bundle"
     saved(folder, MODEL)
     half = len(ROWS) // 2

@@ -1,4 +1,4 @@
-"""Nothing ends the learning for good: what fails is said once, shown, and tried again."""
+"""No error ends learning: a failure is logged once, reported, and retried."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.system.fork_lock import ForkLock
-from tests.ranking.test_fork import child
+from tests.support.forks import child
 from tests.support.online.recommenders import MODEL, NOON, answers, drawn, until_learned
 from tests.support.service.running import eventually
 
@@ -38,7 +38,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def no_handles() -> Iterator[None]:
-    """No file can be opened; those that are stay so."""
+    """Make opening files fail; open files stay open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
     try:
@@ -55,7 +55,7 @@ def counted(rec: Recommender) -> int:
     return int(rec.learner.state.event_processor.clicks.sum() - MODEL.popularity.sum())
 
 
-def test_without_file_handles_it_stops_says_so_once_and_goes_on(
+def test_without_file_handles_learning_stops_logs_it_once_and_resumes(
     learning: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     rec = learning()
@@ -83,7 +83,7 @@ def test_an_error_within_a_batch_counts_no_click_twice(
 
     def failing(self: OnlineState, *clicks: Any) -> None:
         real(self, *clicks)
-        if self is hit.state:  # until another takes its place
+        if self is hit.state:  # until another state takes its place
             calls.append(len(clicks[0]))
             if len(calls) >= 2:
                 raise RuntimeError("a step in the middle of a batch failed")
@@ -104,7 +104,7 @@ def test_an_error_within_a_batch_counts_no_click_twice(
     assert answers(rec, drawn(2)) == answers(other, drawn(2))
 
 
-def test_an_event_that_never_can_be_learned_is_tried_ever_less_often(
+def test_an_event_that_always_fails_is_retried_with_growing_pauses(
     learning: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rec = learning()
@@ -140,7 +140,7 @@ def test_a_catalog_that_could_not_be_published_is_published_later(learning: Make
     assert not failures
 
 
-def test_a_segment_that_expires_between_listing_and_opening_is_passed_over(
+def test_a_segment_that_expires_between_listing_and_opening_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = FileLog(tmp_path, segment_bytes=200)
@@ -177,14 +177,16 @@ def test_a_log_that_cannot_be_read_is_one_line_that_names_it(
         for work in (lambda: log.read(START), lambda: log.read(position)):
             with pytest.raises(LearnError) as caught:
                 work()
-            told = str(caught.value)
-            assert told.startswith(f"cannot read {tmp_path}/events-0000000000.log: {os.strerror(code)}; check the disk")
-            assert "\n" not in told
+            message = str(caught.value)
+            assert message.startswith(
+                f"cannot read {tmp_path}/events-0000000000.log: {os.strerror(code)}; check the disk"
+            )
+            assert "\n" not in message
     assert [one.event.item for one in log.read(START)] == [1]
     log.close()
 
 
-def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_log(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_listed_is_no_empty_log(tmp_path: Path) -> None:
     log = FileLog(tmp_path)
     log.append([Click("s", 1, 1)])
     with no_handles(), pytest.raises(LearnError, match=f"cannot read {tmp_path}"):
@@ -194,12 +196,10 @@ def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_log(tmp_path: 
     log.close()
 
 
-def test_learning_anew_leaves_every_item_its_internal_id(
-    folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Though the click that brought an item in is redacted from the log by then."""
+def test_a_rebuilt_state_keeps_every_internal_id(folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if the first click on an item was redacted meanwhile."""
     rec = learning(limits=LearningLimits(min_clicks=2))
-    rec.learner._stopped.set()  # a grown bundle is not taken over
+    rec.learner._stopped.set()  # no switch to the compacted bundle
     rec.learner._watcher.join()
     for number, item in enumerate(("second", "second", "shy", "gone", "gone")):
         rec.observe("secret", ["first"])
@@ -228,26 +228,26 @@ def test_learning_anew_leaves_every_item_its_internal_id(
     found = rec.recommend(["sku-1"], k=100, filter=prepared).items
     assert "second" not in found
     assert "by-hand" in found
-    assert not {"shy", "gone", "third"} & set(found), "what was out is back"
+    assert not {"shy", "gone", "third"} & set(found), "a removed item is back"
     until_learned(rec, rec.observe("y", ["shy"]))
     assert "shy" in rec.recommend(["sku-1"], k=100).items
 
 
-def taught(learning: Make, sessions: int) -> Recommender:
-    """One that knows so many sessions of one click."""
+def after_sessions(learning: Make, sessions: int) -> Recommender:
+    """Return a recommender that has learned so many sessions of one click."""
     rec = learning()
     until_learned(rec, [rec.observe(f"s{n}", ["sku-1"]) for n in range(sessions)][-1])
     return rec
 
 
-def test_closing_does_not_wait_until_all_is_learned_anew(
+def test_closing_does_not_wait_for_a_rebuild(
     learning: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rec = taught(learning, 20)
+    rec = after_sessions(learning, 20)
     one, old, apply = rec.learner.follower, rec.learner.state, OnlineState.apply
     again: list[int] = []
 
-    def noting(self: OnlineState, events: Any) -> None:
+    def recording(self: OnlineState, events: Any) -> None:
         if self is not old:
             again.append(len(events))
             one.request_stop()  # as closing does
@@ -256,20 +256,18 @@ def test_closing_does_not_wait_until_all_is_learned_anew(
         apply(self, events)
 
     monkeypatch.setattr(follower, "_READ_EVENTS", 1)
-    monkeypatch.setattr(OnlineState, "apply", noting)
+    monkeypatch.setattr(OnlineState, "apply", recording)
     rec.observe("t", ["sku-1"])
     eventually(lambda: not one._thread.is_alive(), 10)
     assert again == [1]
     assert rec.learner.state is old
-    assert len(stopped(caplog)) == 1, "that it was closed is no failure"
+    assert len(stopped(caplog)) == 1, "closing is logged as a failure"
     with pytest.raises(LearnError, match="learning was stopped while the log was replayed"):
         one.catch_up()
 
 
-def test_closing_waits_for_it_neither_where_a_bundle_is_about_to_be_taken_over(
-    learning: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rec = taught(learning, 20)
+def test_closing_does_not_wait_for_a_rebuild_before_a_switch(learning: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    rec = after_sessions(learning, 20)
     old, apply, again, waits = rec.learner.state, OnlineState.apply, list[int](), list[int]()
 
     def slow(self: OnlineState, events: Any) -> None:
@@ -281,7 +279,7 @@ def test_closing_waits_for_it_neither_where_a_bundle_is_about_to_be_taken_over(
             raise MemoryError("for a moment")
         apply(self, events)
 
-    def taking_over(self: learner.OnlineLearner) -> None:
+    def is_switching(self: learner.OnlineLearner) -> None:
         waits.append(1)
         with self.follower.paused():
             pass
@@ -290,7 +288,7 @@ def test_closing_waits_for_it_neither_where_a_bundle_is_about_to_be_taken_over(
     monkeypatch.setattr(OnlineState, "apply", slow)
     rec.observe("t", ["sku-1"])
     eventually(lambda: again, 10)
-    monkeypatch.setattr(learner.OnlineLearner, "_switch", taking_over)
+    monkeypatch.setattr(learner.OnlineLearner, "_switch", is_switching)
     monkeypatch.setattr(learner, "signature_of", lambda folder: (0, 0))
     eventually(lambda: waits, 10)
     rec.close()
@@ -298,7 +296,7 @@ def test_closing_waits_for_it_neither_where_a_bundle_is_about_to_be_taken_over(
 
 
 def test_a_forked_child_finds_no_lock_held(learning: Make) -> None:
-    """By a thread that it has not got."""
+    """Locks that other threads of the parent held are free in the child."""
     rec = learning()
     until_learned(rec, rec.observe("s", ["sku-1"]))
     with rec.learner._following, rec.learner.follower.paused():
@@ -329,7 +327,7 @@ def test_a_start_that_fails_publishes_nothing_later(tmp_path: Path) -> None:
     class Slow(ForkLock):
         def __exit__(self, *error: Any) -> None:
             super().__exit__(*error)
-            time.sleep(0.1)  # others have their turn
+            time.sleep(0.1)  # let other threads run
 
     log = FileLog(tmp_path / "learned")
     one = follower.LogFollower(log, OnlineState(MODEL, LearningLimits()), publish)

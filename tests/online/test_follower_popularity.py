@@ -1,4 +1,4 @@
-"""What is clicked now is popular now: an answer by popularity knows every event that its `learned` says."""
+"""A ranking by popularity includes every event up to its `log_position`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_clicks_on_known_items_change_the_popular_ones(learning: Make) -> None:
         assert found.scores.tolist() == sorted(one.learner.state.event_processor.clicks[:N].tolist(), reverse=True)
 
 
-def test_no_position_is_told_before_the_popular_items_know_it(learning: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_position_is_reported_once_popularity_includes_it(learning: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follower, "PUBLISH_SECONDS", 1e9)
     rec = learning()
     before = rec.log_position
@@ -47,7 +47,7 @@ def test_no_position_is_told_before_the_popular_items_know_it(learning: Make, mo
     assert rec.log_position == position
 
 
-def test_a_costly_state_of_the_catalog_comes_seldom(learning: Make) -> None:
+def test_a_costly_catalog_is_published_rarely(learning: Make) -> None:
     rec = learning()
     one = rec.learner.follower
     one.stop()
@@ -64,4 +64,4 @@ def test_a_costly_state_of_the_catalog_comes_seldom(learning: Make) -> None:
     assert one._pause() == MAX_PUBLISH_SECONDS
     rec.observe("t", ["newest"])
     one.read_ahead()
-    assert one._pause() == PUBLISH_SECONDS, "an item that nobody knew does not wait"
+    assert one._pause() == PUBLISH_SECONDS, "a new item does not wait"

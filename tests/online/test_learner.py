@@ -1,4 +1,4 @@
-"""What a learning recommender refuses, and how it goes on where its bundle, its log or its catalog is another."""
+"""What a learning recommender refuses, and what it does if its bundle, log or catalog changes."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ Learning = Callable[..., Recommender]
 
 
 @pytest.mark.parametrize(("name", "value"), [("encoder", "onnx"), ("encoder", "onnx-cuda:1"), ("index", "ann")])
-def test_what_cannot_grow_is_refused_before_anything_is_learned(
+def test_an_encoder_or_index_that_cannot_learn_is_refused_first(
     folder: Path, tmp_path: Path, name: str, value: str
 ) -> None:
-    with pytest.raises(UsageError, match=f"{name} '{value}' .* does not learn; take 'native' or 'auto'"):
+    with pytest.raises(UsageError, match=f"{name} '{value}' .* does not learn"):
         Recommender.load(folder, learn=tmp_path / "learned", **{name: value})
     assert not (tmp_path / "learned").exists()
 
 
-def test_where_a_grown_bundle_cannot_be_served_the_old_one_learns_on(
+def test_if_a_compacted_bundle_cannot_be_served_the_old_one_learns_on(
     learning: Learning, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rec = learning()
@@ -42,10 +42,10 @@ def test_where_a_grown_bundle_cannot_be_served_the_old_one_learns_on(
     assert rec.learner.follower.failure is None
 
 
-def test_another_training_in_the_same_folder_is_not_taken_for_this_one(
+def test_another_training_in_the_same_folder_is_not_switched_to(
     folder: Path, learning: Learning, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its internal ids, which sessions and filters hold, are other items'."""
+    """The internal ids that sessions and filters hold mean other items in it."""
     rec, other = learning(), parts(seed=4)
     visit, prepared = rec.session(["sku-1", "sku-2"]), rec.filter(exclude=["sku-5"])
     until_learned(rec, rec.observe("s", ["sku-3"]))
@@ -64,19 +64,19 @@ def test_another_training_in_the_same_folder_is_not_taken_for_this_one(
     assert "still learning" in rec.ids
 
 
-def test_a_session_that_is_no_text_cannot_be_forgotten(learning: Learning) -> None:
+def test_a_session_id_that_is_not_a_string_cannot_be_forgotten(learning: Learning) -> None:
     rec = learning()
     with pytest.raises(DataError, match="forget: session must be a string that is not empty, not 123"):
         rec.forget(123)  # type: ignore[arg-type]
     assert rec.learner.log.read("") == []
 
 
-def test_items_that_find_no_room_are_refused_and_none_is_added(learning: Learning) -> None:
+def test_items_above_the_limit_are_refused_and_none_is_added(learning: Learning) -> None:
     rec = learning(limits=LearningLimits(new_items=2))
     rec.add_items(["n1"], neighbors=[["sku-1"]])
     rec.add_items(["sku-9b"], neighbors=[["sku-1"]])
     rec.remove_items(["n1"])
-    rec.add_items(["n1"], neighbors=[["sku-2"]])  # known already: it takes no place
+    rec.add_items(["n1"], neighbors=[["sku-2"]])  # known already: it counts once
     with pytest.raises(DataError, match=r"1 more items would make 3 new items .* the limit new_items is 2"):
         rec.add_items(["n2"], neighbors=[["sku-1"]])
     assert "n2" not in rec.ids
@@ -95,7 +95,7 @@ def test_an_id_that_no_table_holds_does_not_enter_from_an_older_log(
     assert rec.bundle.model.log_progress is not None
 
 
-def test_a_batch_says_up_to_where_it_knows(learning: Learning) -> None:
+def test_a_batch_has_a_log_position(learning: Learning) -> None:
     rec = learning()
     position = rec.observe("s", ["sku-1"])
     until_learned(rec, position)
@@ -105,8 +105,8 @@ def test_a_batch_says_up_to_where_it_knows(learning: Learning) -> None:
     assert Recommender.load(rec.learner._folder).recommend_batch([["sku-1"]])[0].log_position is None
 
 
-def test_a_position_is_told_when_its_newcomers_are_known(learning: Learning) -> None:
-    """Also of two that come within the time between two states of the catalog."""
+def test_a_position_is_reported_once_its_new_items_are_known(learning: Learning) -> None:
+    """Also for items that come between two publications of the catalog."""
     rec = learning()
     for name in ("fresh-1", "fresh-2", "fresh-3"):
         until_learned(rec, rec.observe("s", [name]))
@@ -115,7 +115,7 @@ def test_a_position_is_told_when_its_newcomers_are_known(learning: Learning) -> 
     until_learned(rec, rec.observe("t", ["sku-1"]))
 
 
-def test_another_index_than_before_is_told(
+def test_a_change_of_the_index_is_logged(
     learning: Learning, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rec = learning()
@@ -126,5 +126,5 @@ def test_another_index_than_before_is_told(
     monkeypatch.setattr("mtaw_fast.recommender.make_index", lambda *_: other())
     with caplog.at_level(logging.WARNING, "mtaw_fast"):
         rec.learner.compact(wait=True)
-    assert "index native is served from now on, not ann" in caplog.text
+    assert "serving index native instead of ann" in caplog.text
     assert np.isfinite(rec.recommend(["sku-1"]).scores).all()

@@ -1,4 +1,4 @@
-"""Waiting for a compaction: it ends when the result is served, or with an error that says what became of it."""
+"""Waiting for a compaction ends when the result is served, or with an error that gives the reason."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mtaw_fast.online.compaction.compactor import BUSY, CLEANUP_FAILED, LogClean
 from mtaw_fast.online.log.events import Click, Forget
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningSettings
-from tests.ranking.test_fork import child
+from tests.support.forks import child
 from tests.support.online.recommenders import HOUR, NOON, parts, until_learned
 from tests.support.service.running import eventually
 
@@ -35,8 +35,8 @@ Make = Callable[..., Recommender]
 
 
 @contextmanager
-def another_at_work(settings: LearningSettings) -> Iterator[None]:
-    """Another compactor has the folder, and is killed at the end."""
+def another_compactor(settings: LearningSettings) -> Iterator[None]:
+    """Hold the folder's lock as another compactor does that is killed at the end."""
     with (settings.folder / ".compact.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -47,11 +47,11 @@ def position_served(rec: Recommender) -> str:
     return rec.bundle.model.log_progress.position
 
 
-def test_every_compaction_is_waited_for_until_it_is_served(learning: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compact_waits_until_the_result_is_served(learning: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     rec, real = learning(), learner.current_bundle
 
     def slow(*arguments: Any) -> Any:
-        time.sleep(0.5)  # a large bundle is read and verified
+        time.sleep(0.5)  # as if a large bundle were read and verified
         return real(*arguments)
 
     monkeypatch.setattr(learner, "current_bundle", slow)
@@ -62,7 +62,7 @@ def test_every_compaction_is_waited_for_until_it_is_served(learning: Make, monke
         assert position_served(rec) >= position
 
 
-def test_a_later_bundle_that_cannot_be_served_is_told(learning: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_later_bundle_that_cannot_be_served_is_an_error(learning: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     rec = learning()
     until_learned(rec, rec.observe("s", ["sku-1", "sku-2"]))
     rec.learner.compact(wait=True)
@@ -77,23 +77,21 @@ def test_a_later_bundle_that_cannot_be_served_is_told(learning: Make, monkeypatc
         rec.learner.compact(wait=True)
 
 
-def test_where_another_one_is_at_it_the_compactor_says_so(
-    folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_busy_folder_has_its_own_exit_code(folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = learning().learner.settings
     monkeypatch.setattr(os, "nice", lambda _: 0)
-    with another_at_work(settings):
+    with another_compactor(settings):
         assert compact_folder(folder, settings) is None
         assert compactor.main([str(folder), *settings.arguments()]) == BUSY
     assert compactor.main([str(folder), *settings.arguments()]) == 0
 
 
-def test_one_that_waits_begins_after_another_one_is_killed(learning: Make) -> None:
+def test_a_waiting_compactor_starts_after_another_one_is_killed(learning: Make) -> None:
     rec = learning()
     position = rec.observe("s", ["sku-1", "sku-2"])
     until_learned(rec, position)
     with ThreadPoolExecutor(1) as pool:
-        with another_at_work(rec.learner.settings):
+        with another_compactor(rec.learner.settings):
             waiting = pool.submit(rec.learner.compact, wait=True)
             eventually(lambda: rec.learner._compactor is not None and _waits_for_lock(rec.learner._compactor), 20)
         waiting.result(30)
@@ -116,16 +114,16 @@ def test_closing_ends_the_waiting(learning: Make) -> None:
         failures.append(caught.value)
 
     thread = threading.Thread(target=waiting)
-    with another_at_work(rec.learner.settings):
+    with another_compactor(rec.learner.settings):
         thread.start()
         eventually(lambda: rec.learner._compactor is not None, 10)
         rec.close()
         thread.join(10)
     assert "was stopped before its compacted bundle was served" in str(failures[0])
-    rec.learner._compactor.wait(30)  # it goes on by itself
+    rec.learner._compactor.wait(30)  # it continues by itself
 
 
-def test_a_log_that_cannot_be_tidied_is_told_and_what_was_learned_is_served(learning: Make) -> None:
+def test_if_the_log_cannot_be_cleaned_up_the_result_is_served(learning: Make) -> None:
     rec = learning()
     position = rec.observe("s", ["sku-1", "newest"])
     until_learned(rec, position)
@@ -138,7 +136,7 @@ def test_a_log_that_cannot_be_tidied_is_told_and_what_was_learned_is_served(lear
     rec.learner.compact(wait=True)
 
 
-def test_where_scrubbing_fails_the_log_still_expires(
+def test_if_redaction_fails_the_log_still_expires(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = LearningSettings(tmp_path / "learned", compact=False, max_log_bytes=1)
@@ -157,31 +155,31 @@ def test_where_scrubbing_fails_the_log_still_expires(
     log.close()
 
 
-def test_what_makes_a_compaction_due(learning: Make) -> None:
+def test_what_starts_a_compaction(learning: Make) -> None:
     rec = learning()
     one = rec.learner
 
-    def is_due() -> bool:
-        asked = copy.copy(one)  # so that nothing is begun by itself
+    def is_needed() -> bool:
+        asked = copy.copy(one)  # a copy, so that no compaction starts by itself
         asked.settings = replace(one.settings, compact=True, compact_seconds=1e-9)
         return asked._needs_compaction()
 
-    assert not is_due(), "nothing was clicked"
+    assert not is_needed(), "nothing was clicked"
     until_learned(rec, one.append([Click("first", "sku-1", NOON), Click("last", "sku-2", NOON + HOUR)]))
-    assert is_due()
+    assert is_needed()
     one.compact(wait=True)
     assert one.state.event_processor.learned_clicks == 1, "the last session may go on"
-    assert not is_due(), "nothing came since"
+    assert not is_needed(), "nothing came since"
     until_learned(rec, rec.forget("last"))
-    assert is_due()
+    assert is_needed()
     one.compact(wait=True)
     assert one.state.event_processor.learned_clicks == 0
     until_learned(rec, rec.forget("first"))
-    assert is_due(), "no click is to be learned, and a session to be forgotten"
+    assert is_needed(), "there is a session to forget"
     one.compact(wait=True)
-    assert not is_due()
+    assert not is_needed()
     (one.settings.folder / redaction.MARK).unlink()
-    assert is_due(), "the compaction was ended before the log was redacted"
+    assert is_needed(), "the compaction was ended before the log was redacted"
 
 
 def test_a_training_that_comes_while_one_is_compacted_gets_its_own_name(
@@ -195,9 +193,9 @@ def test_a_training_that_comes_while_one_is_compacted_gets_its_own_name(
         return real(*arguments, **named)
 
     monkeypatch.setattr(compactor, "current_bundle", trained)
-    grown = compact_folder(folder, rec.learner.settings)
-    assert grown is not None
-    assert grown.manifest["grown_from"] == model_hash(Bundle.load(folder).manifest)
+    compacted = compact_folder(folder, rec.learner.settings)
+    assert compacted is not None
+    assert compacted.manifest["grown_from"] == model_hash(Bundle.load(folder).manifest)
 
 
 def test_a_child_of_a_fork_waits_for_no_compaction(learning: Make) -> None:
@@ -211,10 +209,10 @@ def test_a_child_of_a_fork_waits_for_no_compaction(learning: Make) -> None:
     assert child(work) == 0
 
 
-def test_what_fails_before_a_compaction_is_not_told_at_every_look(
+def test_a_failure_before_a_compaction_is_not_logged_at_every_poll(
     learning: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rec, looks = learning(), list[float]()
+    rec, polls = learning(), list[float]()
     one = rec.learner
 
     def failing(*_: Any) -> bool:
@@ -222,14 +220,14 @@ def test_what_fails_before_a_compaction_is_not_told_at_every_look(
 
     real = learner.signature_of
 
-    def looking(folder: Path) -> Any:
-        looks.append(time.monotonic())
+    def polling(folder: Path) -> Any:
+        polls.append(time.monotonic())
         return real(folder)
 
     monkeypatch.setattr(learner, "_WATCH_SECONDS", 0.02)
     monkeypatch.setattr(learner, "is_redacted", failing)
-    monkeypatch.setattr(learner, "signature_of", looking)
+    monkeypatch.setattr(learner, "signature_of", polling)
     one._compaction_tried -= 60
     one.settings = replace(one.settings, compact=True, compact_seconds=60.0)
-    eventually(lambda: len(looks) > 10, 10)
+    eventually(lambda: len(polls) > 10, 10)
     assert len([line for line in caplog.messages if "cannot compact what was learned" in line]) == 1

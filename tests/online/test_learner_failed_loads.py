@@ -1,4 +1,4 @@
-"""A load that fails leaves no thread, no open file, and no folder that it had no use for."""
+"""A load that fails leaves no thread, no open file and no needless folder."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.service.snapshot import load_snapshot
+from tests.support.online.faults import cannot_start
 from tests.support.random_bundle import bundle_parts
 
 
 @pytest.fixture
 def left(tmp_path: Path) -> Callable[[], list[object]]:
-    """Gives the threads that were begun since, and the files in the folder to learn in that are open."""
+    """Return a function that lists threads started since, and open files of the learning folder."""
     before = set(threading.enumerate())
 
     def found() -> list[object]:
@@ -41,20 +42,9 @@ def raises(error: Exception) -> Callable[..., Any]:
     return failing
 
 
-def cannot_start(patch: pytest.MonkeyPatch, name: str) -> None:
-    real = threading.Thread.start
-
-    def start(thread: threading.Thread) -> None:
-        if thread.name == name:
-            raise RuntimeError("can't start new thread")
-        real(thread)
-
-    patch.setattr(threading.Thread, "start", start)
-
-
 FAILURES: dict[str, Callable[[pytest.MonkeyPatch], object]] = {
     "log": lambda patch: patch.setattr(FileLog, "read", raises(LearnError("cannot read the log"))),
-    "publish": lambda patch: patch.setattr(Recommender, "_take", raises(MemoryError("no room"))),
+    "publish": lambda patch: patch.setattr(Recommender, "_switch_to", raises(MemoryError("no room"))),
     "follower": lambda patch: cannot_start(patch, "mtaw-follower"),
     "flusher": lambda patch: cannot_start(patch, "mtaw-fsync"),
     "watch": lambda patch: cannot_start(patch, "mtaw-learner"),
@@ -62,7 +52,7 @@ FAILURES: dict[str, Callable[[pytest.MonkeyPatch], object]] = {
 
 
 @pytest.mark.parametrize("failing", FAILURES)
-def test_a_load_that_fails_lets_everything_go(
+def test_a_load_that_fails_releases_everything(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: Callable[[], list[object]], failing: str
 ) -> None:
     FAILURES[failing](monkeypatch)
@@ -81,7 +71,7 @@ def test_what_cannot_learn_opens_no_log(tmp_path: Path, left: Callable[[], list[
     assert not (tmp_path / "learned").exists()
 
 
-def test_a_service_that_cannot_take_a_bundle_lets_everything_go(
+def test_a_service_that_cannot_load_a_bundle_releases_everything(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: Callable[[], list[object]]
 ) -> None:
     monkeypatch.setattr(Pipeline, "recommend", raises(MemoryError("no room")))

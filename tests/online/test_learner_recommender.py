@@ -1,4 +1,4 @@
-"""A recommender that learns: clicks reach others, survive restarts, and end in tables as a training builds them."""
+"""A recommender that learns: clicks reach other processes, survive restarts and kills, and are compacted."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ from tests.support.online.recommenders import (
 from tests.support.random_bundle import bundle_parts
 
 
-def test_it_learns_on_wherever_the_process_goes(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_working_directory_ends_no_learning(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     rec = Recommender.load(folder.name, learn=LearningSettings(Path("learned"), compact=False))
     monkeypatch.chdir("/")
@@ -52,7 +54,7 @@ def test_a_click_reaches_the_rankings_of_others(learning: Callable[..., Recommen
     assert after.scores.tolist() != before.scores.tolist()
     assert after.log_position is not None
     assert after.log_position >= position
-    assert answers(rec, drawn(1)) == answers(other, drawn(1)), "two processes' worth of state differ"
+    assert answers(rec, drawn(1)) == answers(other, drawn(1)), "the states of two processes differ"
 
 
 def test_an_unknown_item_enters_the_catalog_and_is_recommended(learning: Callable[..., Recommender]) -> None:
@@ -71,7 +73,7 @@ def test_an_unknown_item_enters_the_catalog_and_is_recommended(learning: Callabl
     assert np.isclose(np.linalg.norm(vector), 1, atol=1e-5)
 
 
-def test_live_sessions_teach_and_come_to_know_what_they_clicked(learning: Callable[..., Recommender]) -> None:
+def test_growing_sessions_are_learned_and_know_their_new_items(learning: Callable[..., Recommender]) -> None:
     rec = learning()
     visit = rec.session(["sku-1", "fresh", "sku-2"], id="visitor")
     rec.observe("x", ["sku-3"])
@@ -104,7 +106,7 @@ def test_what_was_learned_is_there_after_a_restart(learning: Callable[..., Recom
     assert "sku-9" not in again.recommend(["sku-7"], k=N + 2).items
 
 
-def test_a_compaction_is_taken_over_while_serving(folder: Path, tmp_path: Path) -> None:
+def test_a_compacted_bundle_is_switched_to_while_serving(folder: Path, tmp_path: Path) -> None:
     settings = LearningSettings(tmp_path / "learned", compact=False, limits=LearningLimits(session_gap=1000))
     rec = Recommender.load(folder, learn=settings)
     for event in stream(12):
@@ -168,7 +170,7 @@ def test_killed_at_any_moment_nothing_acknowledged_is_lost_or_counted_twice(fold
     assert counted == len(events)
 
 
-def test_without_a_memory_or_learn_it_says_so(folder: Path, tmp_path: Path) -> None:
+def test_learning_without_a_memory_or_the_setting_is_refused(folder: Path, tmp_path: Path) -> None:
     made = bundle_parts(n_items=N, embedding_dim=D)
     made.pop("metrics"), made.pop("dataset")
     Bundle.save(tmp_path / "plain", Model.of(**made), metrics={}, dataset={})
@@ -183,7 +185,7 @@ def test_without_a_memory_or_learn_it_says_so(folder: Path, tmp_path: Path) -> N
     assert rec.recommend(["sku-1"]).log_position is None
 
 
-def test_bad_clicks_teach_nothing(learning: Callable[..., Recommender]) -> None:
+def test_bad_clicks_are_refused_as_a_whole(learning: Callable[..., Recommender]) -> None:
     rec = learning()
     for arguments in (("", ["sku-1"]), ("s", [None]), ("s", ["sku-1"], -5), ("s", ["sku-1", "sku-2"], [NOON])):
         with pytest.raises(DataError, match="observe"):

@@ -1,4 +1,4 @@
-"""Taking over a grown bundle: whatever fails on the way, learning goes on, and it is tried again."""
+"""Switching to a compacted bundle: whatever fails, learning continues and the switch is retried."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learner, "RETRY_SECONDS", 0.05)
 
 
-def taking_over() -> bool:
+def is_switching() -> bool:
     return threading.current_thread().name == "mtaw-learner"
 
 
 def fails_to_read(rec: Recommender, patch: pytest.MonkeyPatch, hits: list[str]) -> None:
-    """Once, where the log was read to its end already and the new state is about to serve."""
+    """Fail once, when the log was read to its end and the new state is about to serve."""
     real, ends = rec.learner.log.read, list[str]()
 
     def read(after: str, limit: int = 10_000) -> Any:
-        if taking_over() and ends and not hits:
+        if is_switching() and ends and not hits:
             hits.append(after)
             raise LearnError("Redis does not answer")
         found = real(after, limit)
-        if taking_over() and not found:
+        if is_switching() and not found:
             ends.append(after)
         return found
 
@@ -51,7 +51,7 @@ def fails_to_publish(rec: Recommender, patch: pytest.MonkeyPatch, hits: list[str
     real = Pipeline.of
 
     def of(*arguments: Any) -> Pipeline:
-        if taking_over() and not hits:
+        if is_switching() and not hits:
             hits.append("publish")
             raise MemoryError("no room for a catalog")
         return real(*arguments)
@@ -72,7 +72,7 @@ def fails_to_start(rec: Recommender, patch: pytest.MonkeyPatch, hits: list[str])
 
 
 @pytest.mark.parametrize("failing", [fails_to_read, fails_to_publish, fails_to_start])
-def test_a_hiccup_on_the_way_ends_no_learning_and_is_made_good(
+def test_a_failed_switch_ends_no_learning_and_is_retried(
     folder: Path,
     learning: Make,
     monkeypatch: pytest.MonkeyPatch,
@@ -84,14 +84,14 @@ def test_a_hiccup_on_the_way_ends_no_learning_and_is_made_good(
     before, tries = rec.learner.follower, list[tuple[bool, bool]]()
     real = learner.OnlineLearner._switch
 
-    def noting(self: learner.OnlineLearner) -> None:
+    def recording(self: learner.OnlineLearner) -> None:
         try:
             real(self)
         finally:
             whole = rec.bundle is self.bundle and rec._pipeline.catalog.model is self.bundle.model
             tries.append((whole, self.follower._thread.is_alive()))
 
-    monkeypatch.setattr(learner.OnlineLearner, "_switch", noting)
+    monkeypatch.setattr(learner.OnlineLearner, "_switch", recording)
     failing(rec, monkeypatch, hits)
     compact_folder(folder, rec.learner.settings)  # as another process does
     eventually(lambda: rec.learner.follower is not before, 10)
@@ -99,26 +99,24 @@ def test_a_hiccup_on_the_way_ends_no_learning_and_is_made_good(
     until_learned(rec, rec.observe("t", ["newest"]))
     assert "newest" in rec.ids
     assert rec.bundle.model.log_progress is not None
-    assert tries[:2] == [(True, True)] * 2, "what serves and what learns were of two bundles, or nothing learned"
+    assert tries[:2] == [(True, True)] * 2, "serving and learning used two bundles, or nothing was learned"
     assert [one for one in caplog.messages if one.startswith("cannot switch to the compacted bundle")]
     eventually(lambda: sum(one.name == "mtaw-follower" for one in threading.enumerate()) == 1, 5)
 
 
-def test_a_machine_that_goes_on_keeps_no_bundle_from_being_taken_over(
-    folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its clicks are learned neither by what serves nor by what takes over: both give new items the same places."""
+def test_a_bot_that_continues_prevents_no_switch(folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the old nor the new state learns its clicks, so both give new items the same internal ids."""
     rec, real, go = learning(), learner.current_bundle, threading.Event()
 
-    def held_up(*arguments: Any) -> Any:
+    def delayed(*arguments: Any) -> Any:
         found = real(*arguments)
         assert go.wait(20)
         return found
 
-    monkeypatch.setattr(learner, "current_bundle", held_up)
-    until_learned(rec, rec.observe("machine", [f"sku-{n % 20}" for n in range(40)]))
+    monkeypatch.setattr(learner, "current_bundle", delayed)
+    until_learned(rec, rec.observe("bot", [f"sku-{n % 20}" for n in range(40)]))
     compact_folder(folder, rec.learner.settings)
-    rec.observe("machine", ["its-item"])
+    rec.observe("bot", ["its-item"])
     until_learned(rec, rec.observe("visitor", ["newest"]))
     place = rec.ids.lookup(["newest"])[0]
     go.set()
@@ -127,7 +125,7 @@ def test_a_machine_that_goes_on_keeps_no_bundle_from_being_taken_over(
     assert "its-item" not in rec.ids
 
 
-def test_a_bundle_that_grows_while_one_is_loaded_is_taken_over(
+def test_a_bundle_that_is_compacted_during_a_load_is_switched_to(
     folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = learning()

@@ -36,7 +36,7 @@ def pipeline_of(catalog: Catalog, model: Model) -> Pipeline:
 
 
 def rank_in(pipeline: Pipeline, names: list[str], target: str, exclude_seen: bool) -> int:
-    """The rank of a target for one session of external ids, by the path that serves."""
+    """Return the rank of a target for one session of external ids, as the service ranks."""
     known = [place for place in pipeline.catalog.ids.lookup(names).tolist() if place >= 0]
     ids, scores = pipeline.rank(Sessions.from_lists([known]), 21, Conditions(exclude_seen=exclude_seen))
     place = int(pipeline.catalog.ids.lookup([target])[0])
@@ -45,12 +45,12 @@ def rank_in(pipeline: Pipeline, names: list[str], target: str, exclude_seen: boo
 
 
 def brute_force(rows: list[Row], model: Model, exclude_seen: bool) -> dict[str, list[float]]:
-    """Ranks and unknown targets of every click from midnight on that has one before it."""
+    """Return ranks and unknown targets of every click after midnight that has one before it."""
     ends = {session: time for session, _, time in rows}
     fresh = [row for row in rows if ends[row[0]] > (model.learned_until or 0)]
     found: dict[str, list[float]] = {"learning": [], "frozen": [], "unknown": []}
-    static = pipeline_of(Catalog.of(model), model)
-    live, before_step = None, -1
+    frozen = pipeline_of(Catalog.of(model), model)
+    learning, before_step = None, -1
     for place, (session, item, time) in enumerate(rows):
         before = [row[1] for row in rows[:place] if row[0] == session]
         if time <= (model.learned_until or 0) or not before:
@@ -59,10 +59,10 @@ def brute_force(rows: list[Row], model: Model, exclude_seen: bool) -> dict[str, 
         if step != before_step:
             state = OnlineState(model, LIMITS)
             state.apply([LogEntry(Click(*row), "") for row in fresh if row[2] // EVERY < step])
-            live, before_step = pipeline_of(state.catalog(), model), step
-        assert live is not None
-        found["learning"].append(rank_in(live, before, item, exclude_seen))
-        found["frozen"].append(rank_in(static, before, item, exclude_seen))
+            learning, before_step = pipeline_of(state.catalog(), model), step
+        assert learning is not None
+        found["learning"].append(rank_in(learning, before, item, exclude_seen))
+        found["frozen"].append(rank_in(frozen, before, item, exclude_seen))
         found["unknown"].append(item.startswith("new-") and item not in {row[1] for row in rows[:place]})
     return found
 
@@ -82,7 +82,7 @@ def test_it_equals_the_reference(tmp_path: Path, exclude_seen: bool) -> None:
 
 
 def decayed(rows: list[Row], place: int, step: int, half_life: float) -> tuple[dict[str, float], dict[str, float]]:
-    """(co-occurrence, popularity) of items for the click at `place`, from all rows of earlier steps."""
+    """Return (co-occurrence, popularity) of items for the click at `place`, from all rows of earlier steps."""
     session, _, now = rows[place]
     past = [row for row in rows[:place] if row[2] // EVERY < step]
     popularity: dict[str, float] = {}
@@ -175,7 +175,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.parametrize("option", ["--every", "--half-life"])
 @pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e300"])
-def test_a_length_of_time_that_is_none_is_one_line(
+def test_a_bad_duration_is_an_error_of_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, number: str
 ) -> None:
     saved(tmp_path / "bundle", MODEL)

@@ -15,7 +15,7 @@ from mtaw_fast.online.log.events import Forget
 from mtaw_fast.storage.files import read_json, write_json
 
 MARK = "redacted.json"
-FORMER_MARK = "scrubbed.json"  # the name in release 0.2, with the same contents
+FORMER_MARK = "scrubbed.json"  # its name in release 0.2; prose: ignore
 _READ_EVENTS = 10_000
 _LOG = logging.getLogger("mtaw_fast.online")
 

@@ -181,7 +181,7 @@ def parse(line: bytes) -> Event | None:
         return Forget(_is_text(value["forget"], "forget"), time)
     if "add" in value:
         items = _are_items(value["add"], "add")
-        named = "neighbors" if "neighbors" in value else "neighbours"  # the spelling of logs of release 0.2
+        named = "neighbors" if "neighbors" in value else "neighbours"  # as in release 0.2; prose: ignore
         near, vectors = _rows(value, named, len(items)), _rows(value, "vectors", len(items))
         return AddItems(
             items,

@@ -30,8 +30,8 @@ from tests.support.random_bundle import bundle_parts
 def test_tables_after_a_compaction_are_those_of_a_rebuild() -> None:
     assert MODEL.memory is not None
     events = stream(6)
-    grown = compact_model(MODEL, "log", [entries(events)], LearningLimits(), all_over=True)
-    assert grown.memory is not None
+    compacted = compact_model(MODEL, "log", [entries(events)], LearningLimits(), all_over=True)
+    assert compacted.memory is not None
     new_items = [name for name in dict.fromkeys(event.item for event in events) if str(name).startswith("new")]
     places = {**{f"sku-{i}": i for i in range(N)}, **{name: N + i for i, name in enumerate(new_items)}}
     sessions: dict[str, list[Click]] = {}
@@ -43,11 +43,11 @@ def test_tables_after_a_compaction_are_those_of_a_rebuild() -> None:
         Sessions.concatenate([MODEL.memory.sessions, packed]), N + len(new_items), MODEL.memory.settings
     )
     for name, array in rebuilt.arrays().items():
-        assert np.array_equal(getattr(grown.memory, name), array), name
-    assert grown.ids.lookup(new_items).tolist() == list(range(N, N + len(new_items)))
+        assert np.array_equal(getattr(compacted.memory, name), array), name
+    assert compacted.ids.lookup(new_items).tolist() == list(range(N, N + len(new_items)))
     known = np.bincount(packed.items, minlength=N + len(new_items))
     known[:N] += MODEL.popularity
-    assert np.array_equal(grown.popularity, known)
+    assert np.array_equal(compacted.popularity, known)
 
 
 @pytest.mark.parametrize("cut", [0, 40, 111, 200])
@@ -102,10 +102,10 @@ def test_old_sessions_are_dropped() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_live_state_ranks_as_the_compacted_model_does(seed: int) -> None:
-    """But for roundings: sums of tables and delta are rounded apart, those of a rebuild together.
+def test_an_online_state_ranks_as_the_compacted_model_does(seed: int) -> None:
+    """Up to rounding: sums of tables and delta are rounded separately, those of a rebuild together.
 
-    Clicks are independent here, so that the last places are near ties: as many change places as ever will.
+    Clicks are independent here, so that the last places are near ties: the worst case.
     """
     n = 1000
     rng = np.random.default_rng([10, seed])
@@ -124,12 +124,12 @@ def test_a_live_state_ranks_as_the_compacted_model_does(seed: int) -> None:
     ]
     state = OnlineState(model, LearningLimits())
     state.apply(entries(events))
-    grown = compact_model(model, "log", [entries(events)], LearningLimits(), all_over=True)
+    compacted = compact_model(model, "log", [entries(events)], LearningLimits(), all_over=True)
     live = Pipeline.of(state.catalog(), *_parts(model))
-    built = Pipeline.of(OnlineState(grown, LearningLimits()).catalog(), *_parts(grown))
+    built = Pipeline.of(OnlineState(compacted, LearningLimits()).catalog(), *_parts(compacted))
     _, items, offsets = state.delta.ordered()
-    taught = [one.tolist() for one in Sessions(items, offsets)]  # such a query would be taken for the session itself
-    asked = Sessions.from_lists([one for one in sessions(400) if one.tolist() not in taught])
+    learned = [one.tolist() for one in Sessions(items, offsets)]  # such a query would count as the session itself
+    asked = Sessions.from_lists([one for one in sessions(400) if one.tolist() not in learned])
     (mine, scores), (theirs, wanted) = live.rank(asked, 20), built.rank(asked, 20)
     assert np.abs(scores - wanted).max() < 0.02, "2^-8 of a sum, as the plain ranker weighs it"
     assert np.mean(mine == theirs) >= 0.985

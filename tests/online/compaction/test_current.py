@@ -1,4 +1,4 @@
-"""Only a grown bundle that is gone or wrong itself is passed over; one that cannot be read now is left as it is."""
+"""A missing or damaged compacted bundle is skipped; one that cannot be read now stays unchanged."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.support.service.running import eventually
 
 @pytest.fixture
 def settings(folder: Path, tmp_path: Path) -> Iterator[LearningSettings]:
-    """A folder whose grown bundle knows 30 sessions and an item that have expired from the log."""
+    """A folder whose compacted bundle knows 30 sessions and an item that have expired from the log."""
     settings = LearningSettings(tmp_path / "learned", compact=False, max_log_bytes=1, retention_days=3650)
     log = FileLog(settings.folder, segment_bytes=1000)
     for n in range(30):
@@ -45,7 +45,7 @@ def settings(folder: Path, tmp_path: Path) -> Iterator[LearningSettings]:
 
 
 def broken(monkeypatch: pytest.MonkeyPatch, settings: LearningSettings, part: str, code: int) -> Callable[[], None]:
-    """Lets no file of the grown bundle whose name begins with `part` be opened; returns what ends that."""
+    """Make files of the compacted bundle whose names start with `part` fail to open; return a function that ends it."""
     real = os.open
     place = str(settings.folder / learner.COMPACTED / part)
 
@@ -60,24 +60,24 @@ def broken(monkeypatch: pytest.MonkeyPatch, settings: LearningSettings, part: st
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM, errno.EACCES])
 @pytest.mark.parametrize("part", ["memory-", "learned-", MANIFEST])
-def test_what_cannot_be_read_now_is_neither_passed_over_nor_overwritten(
+def test_a_bundle_that_cannot_be_read_now_is_neither_skipped_nor_overwritten(
     folder: Path, settings: LearningSettings, monkeypatch: pytest.MonkeyPatch, part: str, code: int
 ) -> None:
     before = current_bundle(folder, settings.folder, verify=True)
-    over = broken(monkeypatch, settings, part, code)
+    repair = broken(monkeypatch, settings, part, code)
     with pytest.raises(BundleError, match=os.strerror(code)):
         current_bundle(folder, settings.folder, verify=True)
     with pytest.raises(BundleError, match=os.strerror(code)):
         compact_folder(folder, settings)
-    over()
+    repair()
     assert current_bundle(folder, settings.folder, verify=True).manifest == before.manifest
-    grown = compact_folder(folder, settings)
-    assert grown is not None
-    assert "fresh" in grown.ids
-    assert len(grown.model.log_progress.keys) == 30
+    compacted = compact_folder(folder, settings)
+    assert compacted is not None
+    assert "fresh" in compacted.ids
+    assert len(compacted.model.log_progress.keys) == 30
 
 
-def test_what_a_later_release_has_grown_is_left_to_it(folder: Path, settings: LearningSettings) -> None:
+def test_a_compacted_bundle_of_a_later_release_stays(folder: Path, settings: LearningSettings) -> None:
     path = settings.folder / learner.COMPACTED / MANIFEST
     later = path.read_text().replace(f'"format_version": {FORMAT_VERSION}', f'"format_version": {FORMAT_VERSION + 1}')
     path.write_text(later)
@@ -88,7 +88,7 @@ def test_what_a_later_release_has_grown_is_left_to_it(folder: Path, settings: Le
     assert path.read_text() == later
 
 
-def test_a_place_that_cannot_be_looked_at_is_named(
+def test_a_folder_that_cannot_be_accessed_is_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def failing(self: Path, **named: Any) -> None:
@@ -107,7 +107,7 @@ def spoil(path: Path) -> None:
 
 @pytest.mark.parametrize("part", ["memory-", MANIFEST])
 @pytest.mark.parametrize("how", [spoil, Path.unlink])
-def test_what_is_damaged_is_passed_over_with_a_line(
+def test_a_damaged_bundle_is_skipped_with_a_log_line(
     folder: Path,
     settings: LearningSettings,
     caplog: pytest.LogCaptureFixture,
@@ -138,7 +138,7 @@ def test_a_running_process_never_goes_back(
     caplog: pytest.LogCaptureFixture,
     code: int | None,
 ) -> None:
-    """Neither where the newly grown bundle cannot be read, nor where it is damaged (code None)."""
+    """Neither if the new compacted bundle cannot be read, nor if it is damaged (code None)."""
     monkeypatch.setattr(learner, "_WATCH_SECONDS", 0.05)
     rec = learning()
     assert "fresh" in rec.bundle.ids
@@ -164,7 +164,7 @@ def test_the_compactor_ends_with_a_line_and_leaves_the_bundle(
     assert "Input/output error" in capsys.readouterr().err
 
 
-def test_a_bundle_that_was_made_again_with_other_places_is_not_taken_over(
+def test_a_rebuilt_bundle_with_other_internal_ids_is_not_switched_to(
     folder: Path, learning: Callable[..., Recommender], caplog: pytest.LogCaptureFixture
 ) -> None:
     rec = learning()
@@ -173,7 +173,7 @@ def test_a_bundle_that_was_made_again_with_other_places_is_not_taken_over(
     rec.learner.compact(wait=True)
     visit, prepared = rec.session(["second"], id="v"), rec.filter(exclude=["second"])
     until_learned(rec, rec.forget("secret"))
-    rec.learner.compact(wait=True)  # what brought the first one in is redacted
+    rec.learner.compact(wait=True)  # the first click on the item "first" is redacted
     place = rec.learner.settings.folder / "bundle"
     shutil.rmtree(place)
     assert compact_folder(folder, rec.learner.settings) is not None
@@ -185,7 +185,7 @@ def test_a_bundle_that_was_made_again_with_other_places_is_not_taken_over(
 
 
 @pytest.mark.parametrize("updated", [False, True])
-def test_what_a_training_or_an_update_knew_by_its_time_is_learned_neither_before_nor_after_growing(
+def test_clicks_before_a_training_or_an_update_are_learned_neither_before_nor_after_compaction(
     tmp_path: Path, updated: bool
 ) -> None:
     rows = drawn_rows()
@@ -204,12 +204,12 @@ def test_what_a_training_or_an_update_knew_by_its_time_is_learned_neither_before
     assert compact_folder(bundle.folder, settings) is not None
     log.append([*late, Click("next", "sku-2", until + 3)])
     clicks, refused = learned_clicks(tmp_path, settings)
-    assert (clicks, refused) == (3, 1), "the session was carried along, and what came late was learned"
+    assert (clicks, refused) == (3, 1), "the session was not carried along, or a late click was learned"
     log.close()
 
 
 def learned_clicks(place: Path, settings: LearningSettings) -> tuple[int, int]:
-    """(since the bundle that is served, not learned since a training knew them)."""
+    """Return (clicks learned since the served bundle, clicks refused because a training knew them)."""
     rec = Recommender.load(place / "timed", learn=settings)
     assert rec.learner is not None
     event_processor = rec.learner.state.event_processor
@@ -220,7 +220,7 @@ def learned_clicks(place: Path, settings: LearningSettings) -> tuple[int, int]:
 
 @pytest.mark.parametrize("position", ["0000000000-000000000000", "0000000007-000000000000"])
 def test_a_bundle_that_learned_from_another_log_is_refused(folder: Path, tmp_path: Path, position: str) -> None:
-    """Its position means nothing there: it may lie in the middle, or where the log never gets."""
+    """Its position means nothing in this log: it may be in the middle, or beyond the end."""
     settings = LearningSettings(tmp_path / "learned", compact=False)
     log = FileLog(settings.folder)
     log.append([Click("s", "sku-1", NOON)])

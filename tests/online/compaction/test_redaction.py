@@ -1,4 +1,4 @@
-"""What a forgotten session clicked leaves the log, whatever ends a compaction; what came after it stays."""
+"""The clicks of a forgotten session leave the log, even after an interrupted compaction; later clicks stay."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SEGMENT = "events-0000000000.log"
 
 @pytest.fixture(params=["file", "redis"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LearningSettings]:
-    """To learn from an empty log of each kind."""
+    """Settings with an empty log, of each kind."""
     if request.param == "file":
         yield LearningSettings(tmp_path / "learned", compact=False)
         return
@@ -68,7 +68,7 @@ def failing(*arguments: Any, **named: Any) -> None:
 
 @pytest.mark.parametrize("ending", [killed, failing])
 @pytest.mark.parametrize("place", ["before", "within", "after"])
-def test_what_a_compaction_left_to_scrub_the_next_one_does(
+def test_an_interrupted_redaction_is_finished_by_the_next_compaction(
     folder: Path,
     settings: LearningSettings,
     log: EventLog,
@@ -88,9 +88,9 @@ def test_what_a_compaction_left_to_scrub_the_next_one_does(
         with pytest.raises((KeyboardInterrupt, MtawError)):
             compact_folder(folder, settings)
     position = log.append([click("other", 6)])
-    grown = compact_folder(folder, settings)
-    assert grown is not None
-    assert grown.model.log_progress.position == position, "the first one was to save its bundle"
+    compacted = compact_folder(folder, settings)
+    assert compacted is not None
+    assert compacted.model.log_progress.position == position, "the first compaction did not save its bundle"
     assert left(log) == [OTHER, ASKED, click("other", 6)]
     assert log.damaged == 0
 
@@ -111,7 +111,7 @@ def test_every_request_of_one_compaction_counts(folder: Path, settings: Learning
     assert left(log) == [ASKED, ASKED, Forget("other", NOON), LATER, click("other", 8)]
 
 
-def test_only_what_came_since_is_looked_through_and_scrubbed(
+def test_only_events_since_the_last_redaction_are_checked(
     folder: Path, settings: LearningSettings, log: EventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log.append([*FIRST, ASKED])
@@ -126,7 +126,7 @@ def test_only_what_came_since_is_looked_through_and_scrubbed(
 @pytest.mark.parametrize(
     "mark", ["", "[]", "{", '{"log": "another", "position": "9"}', '{"log": 5, "position": 5}'], ids=range(5)
 )
-def test_a_mark_that_says_nothing_means_the_whole_log(
+def test_without_a_valid_mark_the_whole_log_is_redacted(
     folder: Path, settings: LearningSettings, log: EventLog, mark: str
 ) -> None:
     log.append([*FIRST, ASKED, LATER])
@@ -160,7 +160,7 @@ def test_a_click_that_was_half_overwritten_is_overwritten_whole(tmp_path: Path) 
 
 
 def test_a_click_whose_tail_alone_was_overwritten_is_overwritten_whole(tmp_path: Path) -> None:
-    """Of a record across two pages the second may reach the disk alone."""
+    """If a record spans two pages, only the second may reach the disk."""
     log = FileLog(tmp_path)
     log.append([OTHER, FIRST[0]])
     position = log.append([ASKED])
@@ -195,8 +195,8 @@ def test_half_a_click_that_was_refused_is_overwritten(
     log.close()
 
 
-def test_what_is_damaged_behind_the_last_request_stays_for_the_next(tmp_path: Path) -> None:
-    """Half a record there may be one that is still being written."""
+def test_damage_after_the_last_request_stays_for_the_next(tmp_path: Path) -> None:
+    """Half a record there may belong to an append that is still running."""
     log = FileLog(tmp_path)
     position = log.append([FIRST[0], ASKED])
     with (tmp_path / SEGMENT).open("ab") as file:

@@ -1,4 +1,4 @@
-"""What a record must be before a reader learns from it."""
+"""Records are checked before a reader learns from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The event log: one order for everybody, nothing lost, damage named and passed over."""
+"""The event log in a folder: one order for every reader, nothing lost, damage logged and skipped."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def click(number: int, session: str = "s") -> Click:
 
 
 def events_of(log: FileLog, after: str = START) -> list[Event]:
-    """All events, read a few at a time."""
+    """Return all events, read a few at a time."""
     found: list[Event] = []
     while some := log.read(after, 7):
         found += [one.event for one in some]
@@ -55,7 +55,7 @@ def test_every_kind_of_event_comes_back(tmp_path: Path) -> None:
     assert events_of(FileLog(tmp_path / "log")) == EVERY_KIND
 
 
-def test_positions_rise_and_reading_goes_on_from_each(tmp_path: Path) -> None:
+def test_positions_rise_and_reading_continues_from_each(tmp_path: Path) -> None:
     log = FileLog(tmp_path, segment_bytes=300)
     for number in range(20):
         log.append([click(number)])
@@ -112,14 +112,14 @@ def test_a_writer_killed_at_random_loses_nothing_that_it_acknowledged(tmp_path: 
         writer.send_signal(signal.SIGKILL)
         rest, _ = writer.communicate()
         found = [event.item for event in events_of(FileLog(tmp_path))]
-        assert found == list(range(len(found))), "an event is missing or stands there twice"
+        assert found == list(range(len(found))), "an event is missing or is there twice"
         said = [int(line) for line in rest.split("\n")[:-1]]
         assert not said or len(found) > said[-1]
         acknowledged = len(found)
 
 
 @pytest.mark.parametrize("cut", range(2, 40, 3))
-def test_a_torn_tail_spoils_itself_alone(tmp_path: Path, cut: int) -> None:
+def test_a_torn_tail_damages_no_other_record(tmp_path: Path, cut: int) -> None:
     log = FileLog(tmp_path)
     log.append([click(0)])
     log.append([click(1)])
@@ -130,7 +130,7 @@ def test_a_torn_tail_spoils_itself_alone(tmp_path: Path, cut: int) -> None:
     assert log.damaged == 1
 
 
-def test_a_damaged_record_is_named_and_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_record_is_logged_and_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     log = FileLog(tmp_path)
     for number in range(3):
         log.append([click(number)])
@@ -146,7 +146,7 @@ def test_a_damaged_record_is_named_and_passed_over(tmp_path: Path, caplog: pytes
 
 
 @pytest.mark.parametrize("segment_bytes", [1, 64 << 20], ids=["sealed", "open"])
-def test_damage_at_the_end_is_told_once_however_often_one_looks(
+def test_damage_at_the_end_is_logged_once_whatever_the_number_of_reads(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, segment_bytes: int
 ) -> None:
     log = FileLog(tmp_path, segment_bytes=segment_bytes)
@@ -156,7 +156,7 @@ def test_damage_at_the_end_is_told_once_however_often_one_looks(
         file.write(b"deadbeef {broken}\n00000000 half")
     if segment_bytes == 1:
         log._create_segment(1)
-    count = 2 if segment_bytes == 1 else 1  # where more may come, half a record is no damage yet
+    count = 2 if segment_bytes == 1 else 1  # at the end of the newest segment, half a record is not damage yet
     for _ in range(3):
         assert log.read(position) == []
     assert [one.event for one in log.read(START)] == [click(0)]
@@ -199,7 +199,7 @@ def test_a_full_disk_acknowledges_nothing_and_heals(tmp_path: Path, monkeypatch:
     assert events_of(log) == [click(0), click(2)]
 
 
-def test_expiring_takes_whole_old_segments(tmp_path: Path) -> None:
+def test_expiring_deletes_whole_old_segments(tmp_path: Path) -> None:
     log = FileLog(tmp_path, segment_bytes=300)
     for number in range(20):
         log.append([click(number)])
@@ -212,7 +212,7 @@ def test_expiring_takes_whole_old_segments(tmp_path: Path) -> None:
     assert log.expire(everything[-1].position, most_bytes=10**9) == 0
 
 
-def test_scrubbing_leaves_no_trace_of_a_session(tmp_path: Path) -> None:
+def test_redaction_removes_every_click_of_a_session(tmp_path: Path) -> None:
     log = FileLog(tmp_path, segment_bytes=300)
     events = [click(number, "secret" if number % 3 else "other") for number in range(12)]
     for event in events:
@@ -237,7 +237,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("position", ["7", "a-b", "1-2-3"])
-def test_what_is_no_position_is_refused(tmp_path: Path, position: str) -> None:
+def test_a_bad_position_is_refused(tmp_path: Path, position: str) -> None:
     with pytest.raises(LearnError, match="is not a position"):
         FileLog(tmp_path).read(position)
 

@@ -1,4 +1,4 @@
-"""A child of a fork appends to its parent's log: on files of its own, flushed by a thread of its own."""
+"""A forked child appends to its parent's log through its own files and its own flusher thread."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import pytest
 from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.log.file_log import FileLog
-from tests.online.log.test_flusher import SECONDS, open_segments
-from tests.online.test_learner_failed_loads import cannot_start
-from tests.ranking.test_fork import child
+from tests.support.forks import child
+from tests.support.online.faults import cannot_start, open_segments
+
+SECONDS = 5.0
 
 OWN, THEIRS = Click("parent", 1, 1), Click("child", 2, 2)
 
@@ -63,20 +64,20 @@ def test_a_child_that_can_start_no_thread_keeps_nothing_until_it_can(
 @pytest.mark.parametrize("sync", [False, True])
 def test_positions_are_right_while_both_append(tmp_path: Path, sync: bool) -> None:
     log = FileLog(tmp_path, fsync=sync)
-    told, tell = os.pipe()
+    reader, writer = os.pipe()
     log.append([OWN])
 
     def work() -> None:
         end = log.append([THEIRS])
-        os.write(tell, end.encode())
+        os.write(writer, end.encode())
 
     assert child(work) == 0
     read = FileLog(tmp_path).read(START)
-    assert [one.position for one in read][1] == os.read(told, 100).decode()
+    assert [one.position for one in read][1] == os.read(reader, 100).decode()
     assert log.append([OWN]) == log.read(START)[-1].position
     log.close()
-    os.close(told)
-    os.close(tell)
+    os.close(reader)
+    os.close(writer)
 
 
 def test_the_folder_s_lock_holds_between_parent_and_child(tmp_path: Path) -> None:

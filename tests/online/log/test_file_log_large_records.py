@@ -1,4 +1,4 @@
-"""Records of many megabytes: what was acknowledged is read, what no reader takes is refused, what is torn is left."""
+"""Records of many megabytes: acknowledged ones are read, larger ones are refused, torn ones are skipped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SEGMENT = "events-0000000000.log"
 
 
 def many_items(count: int = 9_000, d: int = 8) -> AddItems:
-    """Items by hand, as one record of some 1.5 MB."""
+    """Return added items as one record of about 1.5 MB."""
     row = tuple((2 + place) ** 0.3 for place in range(d))
     return AddItems(tuple(f"sku-{place}" for place in range(count)), None, (row,) * count, 1)
 
@@ -31,7 +31,7 @@ def events_of(log: FileLog) -> list[Event]:
 
 
 def torn(folder: Path, size: int) -> None:
-    """What a writer leaves that was killed within a record of many MB."""
+    """Append what a writer leaves that is killed within a record of many MB."""
     with (folder / SEGMENT).open("ab") as file:
         file.write(b"\n00000000 " + b"x" * size)
 
@@ -64,12 +64,12 @@ def test_a_record_that_is_still_being_written_is_waited_for(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("sealed", [False, True])
-def test_a_large_torn_record_spoils_itself_alone(tmp_path: Path, sealed: bool) -> None:
+def test_a_large_torn_record_damages_no_other(tmp_path: Path, sealed: bool) -> None:
     log = FileLog(tmp_path, segment_bytes=1 << 20 if sealed else 64 << 20)
     log.append([Click("s", 1, 1)])
     torn(tmp_path, 3 << 20)
     assert [one.event for one in log.read(START)] == [Click("s", 1, 1)]
-    assert log.damaged == 0, "its end may come"
+    assert log.damaged == 0, "its end may still come"
     log.append([Click("s", 2, 2)])
     assert events_of(log) == [Click("s", 1, 1), Click("s", 2, 2)]
     assert log.damaged == 1
@@ -80,14 +80,14 @@ def test_half_a_large_record_is_read_once_while_nothing_comes(tmp_path: Path, mo
     log = FileLog(tmp_path)
     after = log.append([Click("s", 1, 1)])
     torn(tmp_path, 3 << 20)
-    position = file_log._position(0, file_log.parsed_position(after)[1] + 1)  # behind the line's end before it
+    position = file_log._position(0, file_log.parsed_position(after)[1] + 1)  # after the newline before it
     assert log.read(position) == []
     monkeypatch.setattr(file_log, "_READ_BYTES", None)  # reading fails
     assert log.read(position) == []
     log.close()
 
 
-def test_a_run_that_no_reader_takes_is_read_once_while_nothing_comes(
+def test_a_run_above_the_limit_is_read_once_while_nothing_comes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = FileLog(tmp_path)
@@ -104,9 +104,7 @@ def test_a_run_that_no_reader_takes_is_read_once_while_nothing_comes(
     log.close()
 
 
-def test_a_record_that_no_reader_takes_is_refused_and_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_record_above_the_limit_is_refused_and_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     line = many_items().line()
     log = FileLog(tmp_path)
     monkeypatch.setattr(file_log, "MAX_RECORD_BYTES", len(line))

@@ -1,12 +1,11 @@
-"""Appends never wait for the disk, unless they were asked to: then each is acknowledged after its own flush."""
+"""Appends do not wait for the disk, unless `fsync` is set: then each is acknowledged after its own flush."""
 
 from __future__ import annotations
 
 import errno
 import os
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,14 @@ from mtaw_fast.online.log import flusher
 from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.log.file_log import FileLog, parsed_position
+from tests.support.online.faults import open_segments
+from tests.support.service.running import eventually
 
 SECONDS = 5.0
 
 
 class SlowDisk:
-    """`os.fdatasync` that waits until it is let through, and notes what it flushed: path and size."""
+    """An `os.fdatasync` that waits for `through`, and records the path and size of each file it flushed."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.through, self.asked = threading.Event(), threading.Event()
@@ -41,14 +42,8 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowDisk]:
     slow.through.set()
 
 
-def open_segments(folder: Path) -> list[str]:
-    """The log's segments that this process holds open, one entry each descriptor."""
-    paths = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
-    return [path for path in paths if path.startswith(f"{folder}/events-")]
-
-
 def appended(log: FileLog, count: int) -> bool:
-    """Whether so many appends return in time."""
+    """Return whether `count` appends return in time."""
     thread = threading.Thread(target=lambda: [log.append([Click("s", n, 1)]) for n in range(count)], daemon=True)
     thread.start()
     thread.join(SECONDS)
@@ -87,15 +82,8 @@ def test_closing_waits_for_the_flush_under_way(tmp_path: Path, disk: SlowDisk) -
     assert open_segments(tmp_path) == []
 
 
-def eventually(holds: Callable[[], bool]) -> None:
-    until = time.monotonic() + 4 * SECONDS
-    while not holds():
-        assert time.monotonic() < until
-        time.sleep(0.005)
-
-
 class BrokenDisk:
-    """An operation of `os` that fails in the flusher's thread, after it is done, while `broken`."""
+    """A function of `os` that raises in the flusher's thread after its work, while `broken`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         self._real = getattr(os, name)
@@ -120,9 +108,9 @@ def test_after_a_flush_that_failed_nothing_is_acknowledged_until_one_succeeds(
     with pytest.raises(LearnError, match=f"cannot flush the log in {tmp_path}: Input/output error; check the disk"):
         log.append([Click("s", 1, 1)])
     eventually(lambda: disk.failures > 3)
-    told = [record.getMessage() for record in caplog.records]
-    assert len(told) == 1, "it is said once"
-    assert told[0].startswith(f"cannot flush the log in {tmp_path}: Input/output error; ")
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 1, "it is logged once"
+    assert messages[0].startswith(f"cannot flush the log in {tmp_path}: Input/output error; ")
     disk.broken = False
     eventually(lambda: log._flusher.failure is None)
     log.append([Click("s", 2, 1)])
@@ -148,7 +136,7 @@ def test_closing_a_segment_that_fails_does_not_end_the_flushes(
     assert open_segments(tmp_path) == []
 
 
-def test_a_last_flush_that_fails_is_told_and_leaves_nothing_open(
+def test_a_last_flush_that_fails_is_logged_and_leaves_nothing_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = FileLog(tmp_path)

@@ -1,4 +1,4 @@
-"""A log that is a Redis stream: two machines' worth of folders learn from one, and a Redis that goes is waited for."""
+"""The event log in a Redis stream: several folders learn from one, and learning resumes after an outage."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.service.running import eventually
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    """A running Redis that every test of this file has a stream of its own in."""
+    """A running Redis, in which every test of this file has its own stream."""
     if shutil.which("redis-server") is None:
         pytest.skip("redis-server is not installed (Debian: apt-get install redis-server)")
     pytest.importorskip("redis", reason="needs the extra 'serve'")
@@ -35,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
 
 @pytest.fixture
 def url(server: Redis, request: pytest.FixtureRequest) -> str:
-    """The address of an empty stream."""
+    """The URL of an empty stream."""
     return f"{server.url}?stream={request.node.name}"
 
 
@@ -64,7 +64,7 @@ def test_events_come_back_in_one_order_for_all(log: RedisLog, url: str) -> None:
 
 
 def test_positions_sort_as_they_come(log: RedisLog) -> None:
-    # More than ten entries in a millisecond: as plain text, entry 10 would stand before entry 9.
+    # More than ten entries in a millisecond: as plain text, entry 10 would come before entry 9.
     end = log.append(clicks(2_000))
     positions = [one.position for one in log.read(START)]
     assert positions == sorted(positions)
@@ -73,7 +73,7 @@ def test_positions_sort_as_they_come(log: RedisLog) -> None:
     assert [one.position for one in log.read(positions[10], 5)] == positions[11:16]
 
 
-def test_a_damaged_entry_is_named_and_passed_over(
+def test_a_damaged_entry_is_logged_and_skipped(
     log: RedisLog, server: Redis, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
     before, after = clicks(2)
@@ -88,7 +88,7 @@ def test_a_damaged_entry_is_named_and_passed_over(
     assert caplog.messages[0].startswith(f"stream {name}, entry ")
 
 
-def test_damage_at_the_end_is_told_once_however_often_one_looks(
+def test_damage_at_the_end_is_logged_once_whatever_the_number_of_reads(
     log: RedisLog, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
     before, after = clicks(2)
@@ -104,7 +104,7 @@ def test_damage_at_the_end_is_told_once_however_often_one_looks(
     assert (log.damaged, len(caplog.messages)) == (2, 2)
 
 
-def test_scrubbing_leaves_no_click_of_a_session_before_its_position(log: RedisLog) -> None:
+def test_redaction_removes_every_click_of_a_session_before_its_position(log: RedisLog) -> None:
     log.append([Click("a", "sku-1", NOON), Click("b", "sku-1", NOON), Click("a", "sku-2", NOON)])
     until = log.append([Forget("a", NOON)])
     later = Click("a", "sku-3", NOON)
@@ -114,38 +114,38 @@ def test_scrubbing_leaves_no_click_of_a_session_before_its_position(log: RedisLo
     assert log.redact({}) == 0
 
 
-def test_what_was_taken_in_expires_where_the_stream_is_too_large(log: RedisLog) -> None:
+def test_compacted_events_expire_if_the_stream_is_too_large(log: RedisLog) -> None:
     some = clicks(600)
     middle = log.append(some[:300])
     log.append(some[300:])
     assert log.expire(middle, 1 << 30) == 0
     assert log.expire(middle, 1000) >= 299
     left = [one.event for one in log.read(START)]
-    assert left[-300:] == some[300:], "what nobody has taken in yet has expired"
+    assert left[-300:] == some[300:], "events that are not compacted have expired"
 
 
-def test_two_machines_share_a_stream(folder: Path, tmp_path: Path, url: str) -> None:
-    machines = [
+def test_two_hosts_share_a_stream(folder: Path, tmp_path: Path, url: str) -> None:
+    hosts = [
         Recommender.load(folder, learn=LearningSettings(tmp_path / name, stream=url, compact=False))
         for name in ("one", "two")
     ]
     for place, session in enumerate(drawn(21)):
-        position = machines[place % 2].observe(f"s{place}", [*session, "new-item"])
-    machines[0].add_items(["by-hand"], neighbors=[["sku-7", "sku-8"]])
-    position = machines[1].forget("s3")
-    for one in machines:
+        position = hosts[place % 2].observe(f"s{place}", [*session, "new-item"])
+    hosts[0].add_items(["by-hand"], neighbors=[["sku-7", "sku-8"]])
+    position = hosts[1].forget("s3")
+    for one in hosts:
         until_learned(one, position)
-    eventually(lambda: all("by-hand" in one.recommend(["sku-7", "new-item"], k=N + 2).items for one in machines), 5)
-    for one in machines:
+    eventually(lambda: all("by-hand" in one.recommend(["sku-7", "new-item"], k=N + 2).items for one in hosts), 5)
+    for one in hosts:
         one.learner.follower.catch_up()
     questions = drawn(22)
-    assert answers(machines[0], questions) == answers(machines[1], questions)
-    # One of them takes what was learned into its own bundle; the other goes on from the stream alone.
+    assert answers(hosts[0], questions) == answers(hosts[1], questions)
+    # One of them compacts what was learned; the other continues from the stream alone.
     settings = LearningSettings(tmp_path / "one", stream=url, compact=False)
-    grown = compact_folder(folder, settings)
-    assert grown is not None
-    assert grown.model.log_progress.position == position
-    for one in machines:
+    compacted = compact_folder(folder, settings)
+    assert compacted is not None
+    assert compacted.model.log_progress.position == position
+    for one in hosts:
         one.close()
     again = Recommender.load(folder, learn=settings)
     assert again.log_position == position
@@ -156,7 +156,7 @@ def test_two_machines_share_a_stream(folder: Path, tmp_path: Path, url: str) -> 
     again.close()
 
 
-def test_without_redis_it_says_so_in_one_line_and_goes_on_when_it_is_back(
+def test_an_outage_of_redis_is_logged_in_one_line_and_learning_resumes(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     if shutil.which("redis-server") is None:
@@ -172,8 +172,8 @@ def test_without_redis_it_says_so_in_one_line_and_goes_on_when_it_is_back(
     assert "\n" not in str(refused.value)
     eventually(lambda: rec.learner.follower.failure is not None, 10)
     assert answers(rec, drawn(23)) == before, "rankings need no log"
-    told = [one for one in caplog.messages if one.startswith("learning has stopped")]
-    assert len(told) == 1
+    messages = [one for one in caplog.messages if one.startswith("learning has stopped")]
+    assert len(messages) == 1
     server.start()
     position = again(lambda: rec.observe("u", ["sku-3", "sku-4"]))
     until_learned(rec, position)
@@ -186,7 +186,7 @@ def test_without_redis_it_says_so_in_one_line_and_goes_on_when_it_is_back(
 
 
 def again(work: Callable[[], str], seconds: float = 10.0) -> str:
-    """Try until it works, as a client does."""
+    """Retry until it works, as a client does."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -196,7 +196,7 @@ def again(work: Callable[[], str], seconds: float = 10.0) -> str:
             time.sleep(0.05)
 
 
-def test_an_address_that_is_none_of_redis_is_refused() -> None:
+def test_a_url_of_another_scheme_is_refused() -> None:
     with pytest.raises(UsageError, match="not an address of Redis"):
         RedisLog("http://127.0.0.1:1/0")
 

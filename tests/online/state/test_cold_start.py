@@ -1,4 +1,4 @@
-"""Items that are added by hand rank beside the neighbors that are named with them."""
+"""Items that are added by hand rank next to the neighbors that are named with them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ N = 600
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Items in groups of ten that are clicked together: what is near an item is well known."""
+    """A bundle with items in groups of ten that are clicked together, so that the neighbors of an item are known."""
     rng = np.random.default_rng(4)
     past = [10 * rng.integers(N // 10) + rng.permutation(10)[: rng.integers(2, 7)] for _ in range(3000)]
     made = bundle_parts(n_items=N, embedding_dim=8)
@@ -35,13 +35,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def groups(rec: Recommender) -> list[list[str]]:
-    """60 items, each with its two nearest by sessions."""
+    """Return 60 items, each with its two nearest by sessions."""
     picked = np.random.default_rng(5).permutation(N)[:60].astype(np.int32)
     return [[item, *rec.similar_items(item, k=2, by="sessions").items] for item in rec.ids.external(picked)]
 
 
 @pytest.mark.parametrize("learns", [False, True])
-def test_an_item_ranks_beside_its_neighbors(folder: Path, tmp_path: Path, learns: bool) -> None:
+def test_an_item_ranks_next_to_its_neighbors(folder: Path, tmp_path: Path, learns: bool) -> None:
     settings = LearningSettings(tmp_path / "learned", compact=False) if learns else None
     rec = Recommender.load(folder, learn=settings)
     near = groups(rec)
@@ -71,7 +71,7 @@ def test_a_change_knows_what_another_process_changed_before(folder: Path, tmp_pa
     settings = LearningSettings(tmp_path / "learned", compact=False)
     one, other = (Recommender.load(folder, learn=settings) for _ in range(2))
     for rec in (one, other):
-        rec.learner.follower.stop()  # neither hears of the other by itself
+        rec.learner.follower.stop()  # neither follows the log by itself
     near = groups(one)[:1]
     one.add_items(["new-0"], neighbors=near)
     other.remove_items(["new-0"])
@@ -86,7 +86,7 @@ def test_a_change_knows_what_another_process_changed_before(folder: Path, tmp_pa
 
 
 @pytest.mark.parametrize("item", ["", "x" * 513])
-def test_an_id_that_no_table_holds_is_refused_with_all_beside_it(folder: Path, tmp_path: Path, item: str) -> None:
+def test_an_id_that_no_table_holds_is_refused_with_its_whole_call(folder: Path, tmp_path: Path, item: str) -> None:
     rec = Recommender.load(folder, learn=LearningSettings(tmp_path / "learned", compact=False))
     near = groups(rec)[:2]
     with pytest.raises(DataError, match=r"item '.* cannot be added: an id is a string of 1 to 512 characters"):
@@ -98,7 +98,7 @@ def test_an_id_that_no_table_holds_is_refused_with_all_beside_it(folder: Path, t
     rec.close()
 
 
-def test_items_that_others_left_no_room_for_are_told(
+def test_items_that_came_after_the_limit_was_reached_are_reported(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = LearningSettings(tmp_path / "learned", compact=False, limits=LearningLimits(new_items=2))

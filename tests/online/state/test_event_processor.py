@@ -1,4 +1,4 @@
-"""What events mean for a model: who learns what, which items come, and that every reader decides alike."""
+"""Events become clicks, items and removals, and every reader decides the same."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ N = 20
 
 
 class Recorder:
-    """A sink that writes down what it is told."""
+    """A sink that records its calls."""
 
     def __init__(self) -> None:
         self.clicks: list[tuple[int, int, int]] = []
-        self.told: list[tuple[str, Any]] = []
-        self.looks = 0
+        self.calls: list[tuple[str, Any]] = []
+        self.refreshes = 0
 
     def click(self, handles: np.ndarray, items: np.ndarray, times: np.ndarray) -> None:
         self.clicks += list(zip(handles.tolist(), items.tolist(), times.tolist(), strict=True))
 
     def forget(self, handle: int) -> None:
-        self.told.append(("forget", handle))
+        self.calls.append(("forget", handle))
 
     def forget_in_tables(self, place: int) -> None:
-        self.told.append(("forget base", place))
+        self.calls.append(("forget in tables", place))
 
     def add_prior(self, item: int, neighbor: int) -> None:
-        self.told.append(("seed", (item, neighbor)))
+        self.calls.append(("prior", (item, neighbor)))
 
     def refresh_vectors(self) -> None:
-        self.looks += 1
+        self.refreshes += 1
 
 
 def model_of(text: bool = True, learned: LogProgress | None = None) -> Model:
@@ -86,7 +86,7 @@ def test_what_the_training_knew_is_not_learned_twice() -> None:
     assert event_processor.refused == {"trained": 2}
 
 
-def test_a_full_catalog_takes_no_more_and_counts() -> None:
+def test_a_full_catalog_refuses_items_and_counts_them() -> None:
     event_processor, sink = run([click("a", name) for name in ("x", "y", "z", "x", "sku-1")], new_items=2)
     assert [one[1] for one in sink.clicks] == [N, N + 1, N, 1]
     assert event_processor.refused == {"catalog_full": 1}
@@ -115,9 +115,9 @@ def test_added_and_removed_items() -> None:
         AddItems(("sku-5",), (("sku-6",),), None, NOON),
     ]
     event_processor, sink = run(events, min_clicks=9)
-    seeds = [(N, 1), (N, 2), (N + 1, N), (5, 6), (5, 6)]
-    assert [pair for what, pair in sink.told if what == "seed"] == seeds
-    assert event_processor.priors == seeds
+    priors = [(N, 1), (N, 2), (N + 1, N), (5, 6), (5, 6)]
+    assert [pair for what, pair in sink.calls if what == "prior"] == priors
+    assert event_processor.priors == priors
     assert np.flatnonzero(event_processor.gone).tolist() == [4, N + 1]
     assert event_processor.new_items[0].neighbors == (1, 2)
 
@@ -132,7 +132,7 @@ def test_forgetting_reaches_the_delta_and_the_tables() -> None:
         [click("s", "sku-1"), click("t", "sku-1"), Forget("s", NOON), Forget("old", NOON), click("s", "sku-2")],
         model_of(learned=learned),
     )
-    assert sink.told == [("forget", 0), *(("forget base", place) for place in places)]
+    assert sink.calls == [("forget", 0), *(("forget in tables", place) for place in places)]
     assert len(places) == 2
     assert sink.clicks[-1][0] == 2
 
@@ -151,7 +151,7 @@ def test_what_a_model_carries_is_learned_whatever_the_limits() -> None:
     )
     event_processor.start(sink)
     assert [one[1] for one in sink.clicks] == [1, N, 2]
-    assert sink.told == [("seed", (1, 2))]
+    assert sink.calls == [("prior", (1, 2))]
     assert event_processor.position == "0007"
     assert np.flatnonzero(event_processor.gone).tolist() == [7, 8]
     event_processor.process(
@@ -176,17 +176,17 @@ MODEL = model_of()
 
 
 @given(EVENTS, st.lists(st.integers(0, 60), max_size=4))
-def test_every_reader_decides_alike_however_it_reads(events: list[Event], cuts: list[int]) -> None:
-    whole, told = run(events, MODEL, new_items=2, min_clicks=2)
-    parts, heard = EventProcessor(MODEL, LearningLimits(new_items=2, min_clicks=2)), Recorder()
-    parts.start(heard)
+def test_every_reader_decides_the_same_whatever_the_sizes_of_its_reads(events: list[Event], cuts: list[int]) -> None:
+    whole, wanted = run(events, MODEL, new_items=2, min_clicks=2)
+    parts, found = EventProcessor(MODEL, LearningLimits(new_items=2, min_clicks=2)), Recorder()
+    parts.start(found)
     entries = [LogEntry(event, f"{place:04d}") for place, event in enumerate(events)]
     edges = sorted({0, len(events), *(min(cut, len(events)) for cut in cuts)})
     for begin, end in itertools.pairwise(edges):
-        parts.process(entries[begin:end], heard)
-    assert heard.clicks == told.clicks
-    assert heard.told == told.told
-    assert heard.looks == told.looks
+        parts.process(entries[begin:end], found)
+    assert found.clicks == wanted.clicks
+    assert found.calls == wanted.calls
+    assert found.refreshes == wanted.refreshes
     assert parts.new_items.ids == whole.new_items.ids
     assert np.array_equal(parts.gone, whole.gone)
     assert np.array_equal(parts.clicks, whole.clicks)
@@ -208,8 +208,8 @@ def test_what_was_learned_comes_back_from_its_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_learning_anew_knows_a_kept_item_from_where_the_log_brings_it_in(lost: bool) -> None:
-    """What was said of it before meant nothing; what comes behind the other's position does, whatever was lost."""
+def test_a_rebuilt_state_knows_a_kept_item_from_where_the_log_adds_it(lost: bool) -> None:
+    """Earlier events on it have no effect. Those after the other processor's position do, whatever the log has lost."""
     near = AddItems(("z",), (("x",),), None, NOON)
     events = [RemoveItems(("x",), NOON), near, click("a", "x"), click("a", "sku-3")]
     other, first = run(events)
@@ -222,7 +222,7 @@ def test_learning_anew_knows_a_kept_item_from_where_the_log_brings_it_in(lost: b
     assert place == other.new_items.place_of("x")
     assert not event_processor.gone[place]
     if not lost:
-        assert sink.told == first.told
+        assert sink.calls == first.calls
         assert np.array_equal(event_processor.clicks, other.clicks)
     event_processor.process(entries[-1:], sink)
     assert event_processor.gone[place]

@@ -1,4 +1,4 @@
-"""What is learned from whom: sessions, second comings, late events, machines and floods."""
+"""Sessions, duplicates, late events, bots and floods: what is learned from whom."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_session_goes_on_until_it_was_idle_for_the_gap() -> None:
     assert tracker.n_sessions == 2
     assert tracker.forget("s") == [0, 1]
     assert tracker.forget("s") == []
-    assert tracker.admit([Click("s", 9, NOON + 2960)]).handles == [2], "a forgotten session was taken up again"
+    assert tracker.admit([Click("s", 9, NOON + 2960)]).handles == [2], "a forgotten session continued"
 
 
 def test_sessions_are_numbered_as_they_appear() -> None:
@@ -78,7 +78,7 @@ def test_a_clock_that_was_ahead_and_is_right_again_does_not_end_the_learning() -
     assert tracker.refused == {"late": 63}
     assert batch.times[-137:] == [click.time for click in right[63:]]
     assert tracker.clock == right[-1].time
-    # A few that are late among others stay so: those are late, and not the clock wrong.
+    # A few late events among others stay late: the clock is right.
     mixed = [Click(f"c{n}", 1, NOON if n % 3 == 0 else NOON + 500 * HOUR) for n in range(900)]
     _, tracker = taken(Click("x", 1, NOON + 500 * HOUR), *mixed, item_floor=1000)
     assert tracker.refused == {"late": 300}
@@ -88,40 +88,40 @@ def test_one_event_from_the_future_opens_no_window_that_stays_open() -> None:
     clicks = [Click("x", 1, NOON), Click("y", 2, NOON + 10_000 * HOUR)]
     clicks += [Click(f"s{n}", 3, NOON + n * 1200) for n in range(4000)]
     _, tracker = taken(*clicks)
-    # It moves the clock by an hour, in which 3000 come; then 50 a minute of the one item are learned again.
+    # It moves the clock by an hour, in which 3000 clicks come; then 50 per minute on the one item are learned again.
     assert tracker.refused["flood"] <= 3000
 
 
-def test_a_full_session_teaches_no_more() -> None:
+def test_a_full_session_is_not_learned_further() -> None:
     batch, tracker = taken(*(Click("s", n, NOON + n * HOUR // 10) for n in range(12)), session_clicks=10)
     assert batch.items == list(range(10))
     assert tracker.refused == {"session_full": 2}
 
 
-def test_a_machine_is_taken_out_and_never_learned_again() -> None:
+def test_a_bot_is_forgotten_and_never_learned_again() -> None:
     slow = [Click("m", n, NOON + 5_000 * n) for n in range(4)]
     fast = [Click("m", 10 + n, NOON + 20_000 + n) for n in range(8)]
     batch, tracker = taken(*slow, *fast, Click("v", 1, NOON + 30_000), burst_clicks=5, burst_ms=10_000)
     assert batch.forgotten == [0]
-    assert batch.handles[-1] == 1, "another visitor is not hit"
+    assert batch.handles[-1] == 1, "another visitor is not affected"
     assert tracker.refused["bot"] + len(batch.items) == 13
 
 
-def test_a_machine_is_known_as_one_where_it_is_resumed() -> None:
+def test_a_bot_is_recognized_when_it_is_resumed() -> None:
     _, tracker = taken(*(Click("m", n, NOON + n) for n in range(40)), Click("s", 1, NOON))
     assert tracker.ongoing == {"m": (NOON + 39, True)}
     after = SessionTracker(LearningLimits(), clock=tracker.clock)
     after.resume([Click("s", 1, NOON)], tracker.ongoing)
     assert after.ongoing == tracker.ongoing
     assert after.admit([Click("m", 1, NOON + 60), Click("s", 2, NOON + 60)]).items == [2]
-    assert after.admit([Click("m", 1, NOON + 2 * HOUR)]).items == [1], "another session, since it was idle"
+    assert after.admit([Click("m", 1, NOON + 2 * HOUR)]).items == [1], "another session, since the bot was idle"
     after = SessionTracker(LearningLimits(), clock=tracker.clock)
     after.resume([], tracker.ongoing)
     after.forget("m")
     assert after.ongoing == {}
 
 
-def test_a_session_that_is_full_and_goes_on_is_full_where_it_is_resumed() -> None:
+def test_a_full_session_is_full_when_it_is_resumed() -> None:
     clicks = [Click("s", n, NOON + n * HOUR // 4) for n in range(12)]
     batch, tracker = taken(*clicks, session_clicks=5)
     assert batch.items == [0, 1, 2, 3, 4]
@@ -139,7 +139,7 @@ def test_a_session_of_hours_is_resumed_as_one() -> None:
     assert after.admit([Click("s", 12, NOON + 3 * HOUR)]).handles == [0]
 
 
-def test_as_many_clicks_as_the_burst_allows_are_no_machine() -> None:
+def test_as_many_clicks_as_the_burst_allows_are_no_bot() -> None:
     batch, _ = taken(*(Click("s", n, NOON) for n in range(30)))
     assert len(batch.items) == 30
     assert not batch.forgotten
@@ -155,7 +155,7 @@ def test_a_flood_of_new_sessions_lifts_an_item_no_further_than_its_share() -> No
     assert tracker.refused["flood"] == 1000 - learned
 
 
-def test_a_flood_that_clicks_other_items_too_is_held_to_the_floor() -> None:
+def test_a_flood_that_clicks_other_items_too_is_limited_to_the_floor() -> None:
     for fillers in (["a"], ["a", "b"]):
         clicks = [Click(f"f{n}", item, NOON + n) for n in range(2000) for item in (*fillers, "spam")]
         batch, _ = taken(*clicks)

@@ -1,4 +1,4 @@
-"""A small log in CSV whose sessions overlap in time, and a bundle that was trained on its beginning."""
+"""A small CSV log whose sessions overlap in time, and a bundle that was trained on its first part."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Row = tuple[str, str, int]
 
 
 def drawn_rows(seed: int = 0, sessions: int = 60, new_items: int = 6) -> list[Row]:
-    """Sessions from two hours before midnight to two hours after, by time; the items new-* come after it alone."""
+    """Return clicks by time, from two hours before midnight to two hours after; items new-* come only after it."""
     rng = np.random.default_rng(seed)
     rows: list[Row] = []
     for session in range(sessions):
@@ -42,7 +42,7 @@ def written(path: Path, rows: list[Row]) -> Path:
 
 
 def trained_before(rows: list[Row], moment: int = MIDNIGHT) -> Model:
-    """A model whose memory holds the sessions that end before `moment`, as a training would leave it."""
+    """Return a model whose memory holds the sessions that end before `moment`, as after a training."""
     of: dict[str, list[Row]] = {}
     for row in rows:
         of.setdefault(row[0], []).append(row)

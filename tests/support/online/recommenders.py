@@ -19,7 +19,7 @@ _WEIGHTS = {"pre": 1.0, "own": 2.0, "knn": 0.5, "rec_dec": 0.5, "clicks": 0.1, "
 
 
 def plain_ranker() -> RankerNet:
-    """One that goes by what a trained one goes by: a random one makes mountains of roundings."""
+    """Return a ranker with the main features of a trained one; a random one would amplify rounding."""
     names = feature_names()
     arrays = {name: np.zeros_like(array) for name, array in memory_parts()["ranker_net"].arrays().items()}
     arrays["scale"] += 1
@@ -34,7 +34,7 @@ HOUR = 3_600_000
 
 
 def parts(seed: int = 3) -> Model:
-    """A random model whose memory holds far more than the tests add, as it is where something is served."""
+    """Return a random model whose memory holds far more sessions than the tests add, as in production."""
     made = bundle_parts(n_items=N, embedding_dim=D, seed=seed)
     made.pop("metrics"), made.pop("dataset")
     rng = np.random.default_rng(seed)
@@ -63,7 +63,7 @@ def drawn(seed: int, count: int = 60) -> list[list[str]]:
 
 
 def stream(seed: int, sessions: int = 80, new_items: int = 5) -> list[Event]:
-    """Sessions that grow interleaved, one starting a minute, some on items that nobody knows."""
+    """Return clicks of interleaved sessions, one starting per minute, some on unknown items."""
     rng = np.random.default_rng(seed)
     clicks = []
     for session in range(sessions):
