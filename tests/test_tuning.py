@@ -1,4 +1,4 @@
-"""The search for settings: what it trains and scores on, what it gives up, what it tells."""
+"""The search for settings: what it trains and measures on, when it stops a trial, what it reports."""
 
 from __future__ import annotations
 
@@ -75,19 +75,19 @@ def test_every_share_is_scored_on_the_same_sessions(dataset: Dataset, asked: lis
 
 
 def test_the_best_is_found_the_worse_are_pruned_and_failures_survive(dataset: Dataset, asked: list[Asked]) -> None:
-    told: list[Trial] = []
-    found = tune(dataset, SMALL, trials=25, seed=1, progress=told.append)
-    assert told == found.trials
-    assert [trial.number for trial in told] == list(range(25))
-    states = {trial.state for trial in told}
+    reported: list[Trial] = []
+    found = tune(dataset, SMALL, trials=25, seed=1, progress=reported.append)
+    assert reported == found.trials
+    assert [trial.number for trial in reported] == list(range(25))
+    states = {trial.state for trial in reported}
     assert states == {"complete", "pruned", "failed"}
-    complete = [trial for trial in told if trial.state == "complete"]
+    complete = [trial for trial in reported if trial.state == "complete"]
     assert found.best == max(complete, key=lambda trial: trial.metrics[BY])
-    assert found.best.metrics[BY] > told[0].metrics[BY]
+    assert found.best.metrics[BY] > reported[0].metrics[BY]
     assert abs(found.config.loss.gamma - 3) < 1
-    for trial in told:
+    for trial in reported:
         assert (trial.share == 1) == (trial.state == "complete")
-    pruned = [trial for trial in told if trial.state == "pruned"]
+    pruned = [trial for trial in reported if trial.state == "pruned"]
     assert all(trial.share < 1 for trial in pruned)
     assert len(asked) < len(SHARES) * 25  # what was given up was not trained on
     assert tune(dataset, SMALL, trials=25, seed=1).best == found.best  # a seed is a search
@@ -105,12 +105,12 @@ def test_one_plan_holds_for_all_trials(
     assert found.config.loss.softmax == "sampled"
     monkeypatch.undo()
     # A run is held to it, though its own settings would have the full softmax, and so is its resumption.
-    told: list[Plan] = []
+    reported: list[Plan] = []
     run = tmp_path / "run"
-    training.train(dataset, SMALL, run, refit=False, device="cpu", plan=made[0], planned=told.append)
-    assert not told
-    training.train(dataset, SMALL, run, refit=False, device="cpu", resume=True, planned=told.append)
-    assert told == made
+    training.train(dataset, SMALL, run, refit=False, device="cpu", plan=made[0], planned=reported.append)
+    assert not reported
+    training.train(dataset, SMALL, run, refit=False, device="cpu", resume=True, planned=reported.append)
+    assert reported == made
 
 
 def test_settings_outside_the_ranges_are_kept_as_the_first_trial(dataset: Dataset, asked: list[Asked]) -> None:
@@ -167,7 +167,7 @@ def test_the_command_tunes_and_its_answer_trains(
     assert not list(tmp_path.glob("*tune*"))
 
 
-def test_the_command_tells_all_as_json(
+def test_the_command_prints_all_as_json(
     dataset: Dataset, asked: list[Asked], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dataset.save(tmp_path / "set")

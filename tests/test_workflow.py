@@ -35,25 +35,25 @@ class Made:
     folder: Path
     dataset: Dataset
     bundle: Bundle
-    told: list[tuple[str, int, int]]
+    reported: list[tuple[str, int, int]]
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """A data set and a bundle, made from Python and, beside them, by the commands."""
+    """A data set and a bundle, made from Python, and the same made by the commands."""
     folder = tmp_path_factory.mktemp("workflow")
     write_log(folder / "clicks.csv")
-    told: list[tuple[str, int, int]] = []
+    reported: list[tuple[str, int, int]] = []
     with FEW:
-        dataset = prepare(str(folder / "clicks.csv"), str(folder / "set"), test_days=2, progress=told_to(told))
-    bundle = train(dataset, str(folder / "bundle"), CONFIG, progress=told_to(told))
+        dataset = prepare(str(folder / "clicks.csv"), str(folder / "set"), test_days=2, progress=recorded_in(reported))
+    bundle = train(dataset, str(folder / "bundle"), CONFIG, progress=recorded_in(reported))
     assert main(["prepare", "clicks", f"{folder}/clicks.csv", f"{folder}/set2", "--test-days", "2"]) == 0
     assert main(["train", f"{folder}/set2", f"{folder}/bundle2", "--epochs", "1", *TINY, "--json"]) == 0
-    return Made(folder, dataset, bundle, told)
+    return Made(folder, dataset, bundle, reported)
 
 
-def told_to(told: list[tuple[str, int, int]]) -> Any:
-    return lambda what, done, total: told.append((what, done, total))
+def recorded_in(reported: list[tuple[str, int, int]]) -> Any:
+    return lambda what, done, total: reported.append((what, done, total))
 
 
 def manifest(folder: Path) -> dict[str, Any]:
@@ -82,13 +82,13 @@ def test_a_frame_makes_what_its_file_makes(made: Made, tmp_path: Path) -> None:
     assert len(again.train) < len(dataset.train)
 
 
-def test_progress_is_told(made: Made) -> None:
-    assert made.told[:3] == [("reading", 0, 2), ("writing", 1, 2), ("written", 2, 2)]
-    phases = list(dict.fromkeys(what for what, _, _ in made.told[3:]))
+def test_progress_is_reported(made: Made) -> None:
+    assert made.reported[:3] == [("reading", 0, 2), ("writing", 1, 2), ("written", 2, 2)]
+    phases = list(dict.fromkeys(what for what, _, _ in made.reported[3:]))
     assert "search 1/1" in phases
     assert "refit 1/1" in phases
     for phase in phases:
-        done = [(count, total) for what, count, total in made.told if what == phase]
+        done = [(count, total) for what, count, total in made.reported if what == phase]
         assert done[0][0] == 0
         assert done == sorted(done)
 
@@ -109,12 +109,10 @@ def test_a_training_whose_bundle_was_not_written_is_not_dropped(
     with pytest.raises(OSError, match="disk full"):
         train(made.dataset, tmp_path / "bundle", CONFIG)
     monkeypatch.undo()
-    with pytest.raises(
-        UsageError, match=r"has a finished training whose bundle is missing; write it with --resume"
-    ):
+    with pytest.raises(UsageError, match=r"has a finished training whose bundle is missing; write it with --resume"):
         train(made.dataset, tmp_path / "bundle", CONFIG)
     began: list[tuple[str, int, int]] = []
-    train(made.dataset, tmp_path / "bundle", CONFIG, resume=True, progress=told_to(began))
+    train(made.dataset, tmp_path / "bundle", CONFIG, resume=True, progress=recorded_in(began))
     assert not began
     assert manifest(tmp_path / "bundle")["files"] == manifest(made.folder / "bundle")["files"]
 
@@ -178,23 +176,25 @@ def test_a_set_of_one_training_session_is_evaluated_on_its_test(made: Made) -> N
 
 
 def test_evaluate_equals_the_command(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
-    told: list[tuple[str, int, int]] = []
+    reported: list[tuple[str, int, int]] = []
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = evaluate(str(made.folder / "bundle"), str(made.folder / "set"), baselines=True, progress=told_to(told))
+        found = evaluate(
+            str(made.folder / "bundle"), str(made.folder / "set"), baselines=True, progress=recorded_in(reported)
+        )
     capsys.readouterr()
     assert main(["evaluate", f"{made.folder}/bundle", f"{made.folder}/set", "--json"]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out) == found.as_dict()
     assert captured.err == ""
     assert found.same_training_part
-    assert told[-1][1] == told[-1][2] == len(made.dataset.test)
+    assert reported[-1][1] == reported[-1][2] == len(made.dataset.test)
     for one in (made.bundle, Recommender.load(made.folder / "bundle")):
         assert evaluate(one, made.dataset).metrics == found.metrics
     assert "0.0% of the test clicks are on items that training never saw" in str(found)
 
 
-def test_a_leak_is_told(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_leak_is_reported(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A set with a longer test: its test sessions are among what the bundle was trained on."""
     with FEW:
         longer = prepare(made.folder / "clicks.csv", tmp_path / "longer", test_days=5)
@@ -213,12 +213,12 @@ def test_a_leak_is_told(made: Made, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert captured.err.startswith("warning: this bundle was not trained on")
     assert captured.err.count("\n") == 1
     assert json.loads(captured.out)["same_training_part"] is False
-    told = examples_of(Recommender.load(made.folder / "bundle"), longer, 2)["said"]
-    assert told.startswith("Test sessions, which the bundle may know")
+    text = examples_of(Recommender.load(made.folder / "bundle"), longer, 2)["text"]
+    assert text.startswith("Test sessions, which the bundle may have seen")
 
 
 def test_what_is_known_without_times_equals_brute_force(made: Made) -> None:
-    """Walks around a ring come again: a session counts where training holds the whole of it, four clicks and more."""
+    """Sessions around a ring repeat: one counts if training has all of it, with four clicks or more."""
     data = made.dataset
     test = dataclasses.replace(data.test, prefixes=data.test.prefixes.without_times(), target_times=None)
     whole: dict[int, list[int]] = {}
@@ -239,7 +239,7 @@ def test_a_test_of_the_same_training_part_may_differ(made: Made) -> None:
         assert evaluate(made.bundle, other).same_training_part
 
 
-def test_logs_that_update_took_in_are_told(made: Made, tmp_path: Path) -> None:
+def test_logs_that_update_learned_are_reported(made: Made, tmp_path: Path) -> None:
     shutil.copytree(made.folder / "bundle", tmp_path / "bundle")
     assert main(["update", f"{tmp_path}/bundle", f"{made.folder}/clicks.csv", "--json"]) == 0
     with pytest.warns(DataWarning, match="has learned .* sessions from logs since.* these metrics show a leak"):
@@ -248,13 +248,13 @@ def test_logs_that_update_took_in_are_told(made: Made, tmp_path: Path) -> None:
     seen = seen_targets(Bundle.load(tmp_path / "bundle"), made.dataset, made.dataset.test)
     assert seen == len(made.dataset.test)
     recommender = Recommender.load(tmp_path / "bundle")
-    told = examples_of(recommender, made.dataset, 2)["said"]
-    assert told.startswith("Test sessions, which the bundle may know")
-    assert examples_of(recommender, None, 2)["said"].startswith("Sessions of the training and of logs since, which")
+    text = examples_of(recommender, made.dataset, 2)["text"]
+    assert text.startswith("Test sessions, which the bundle may have seen")
+    assert examples_of(recommender, None, 2)["text"].startswith("Sessions of the training and of logs since:")
 
 
 def test_a_bundle_that_was_refit_or_learned_other_sessions_does_not_know_the_test(made: Made, tmp_path: Path) -> None:
-    """It knows the validation sessions, and a later log: of either a warning tells, and neither is of the test."""
+    """It has seen the validation sessions and a later log; each has a warning, and neither is about the test."""
     shutil.copytree(made.folder / "bundle", tmp_path / "bundle")
     lines = (made.folder / "clicks.csv").read_text().splitlines()
     last = max(int(line.rsplit(",", 1)[1]) for line in lines[1:])

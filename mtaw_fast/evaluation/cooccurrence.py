@@ -59,7 +59,7 @@ class CoOccurrence:
 
     offsets int64[N + 1], neighbors int32[P], weights float64[P]: near(j, .) as sparse rows, by id.
     popular int32[N]: all items by falling click count.
-    Filled-up items have negative scores (-1, -2, ..), so they stand below every reached one.
+    Filled-up items have negative scores (-1, -2, ..), so they come after the others.
     """
 
     settings: CoOccurrenceSettings

@@ -44,7 +44,7 @@ def examples_of(recommender: Recommender, dataset: Dataset | None, count: int) -
         at = None if times is None else int(times[samples.prefixes.offsets[place + 1] - 1])
         found = recommender.recommend(list(clicks), k=_FAR, at=at, reasons=True)
         shown.append(_example(list(clicks), target, found))
-    return {"said": text, "shown": shown}
+    return {"text": text, "shown": shown}
 
 
 def _spread(samples: Samples, count: int) -> np.ndarray:
@@ -81,9 +81,9 @@ def _example(clicks: list[Any], target: Any, found: Recommendations) -> dict[str
 
 def _words(reason: Reason | None) -> str:
     if reason is None:
-        return "is clicked most"
+        return "is popular"
     if reason.kind == "session":
         return "is in the session"
     if reason.kind == "together":
-        return f"past sessions hold it with {', '.join(map(str, reason.items))}"
-    return "is near to the session's vector"
+        return f"occurs in past sessions with {', '.join(map(str, reason.items))}"
+    return "is near the session's vector"

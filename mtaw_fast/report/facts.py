@@ -58,8 +58,8 @@ def data_facts(bundle: Bundle, dataset: Dataset | None) -> dict[str, Any]:
     about = bundle.dataset
     summary = about.get("summary") or (None if dataset is None else dataset.summary())
     rows = {
-        "data set": str(about.get("name") or "not said"),
-        "fingerprint": str(about.get("fingerprint") or "not said"),
+        "data set": str(about.get("name") or "unknown"),
+        "fingerprint": str(about.get("fingerprint") or "unknown"),
     }
     log = None
     if summary is not None:

@@ -35,10 +35,9 @@ from mtaw_fast.training.ranker.feature_importance import feature_importance
 from mtaw_fast.training.ranker.train_ranker import fit_settings, train_ranker
 from mtaw_fast.training.reporting import Reporter, Silent
 from mtaw_fast.training.run_state import RunState
-from mtaw_fast.training.served_metrics import served_ranks
 from mtaw_fast.training.steps.batch import typed
 from mtaw_fast.training.threads import Threads, training_threads
-from mtaw_fast.training.trained_model import TrainedModel
+from mtaw_fast.training.trained_model import TrainedModel, served_ranks
 
 Kept = Mapping[str, str]  # files that the run still needs: past, weights, ranker
 Phase = Callable[[str], Kept]  # takes its name

@@ -1,4 +1,4 @@
-"""The result of a training, and how it becomes a bundle."""
+"""The result of a training: how it becomes a bundle, and its metrics through the path that serves."""
 
 from __future__ import annotations
 
@@ -6,9 +6,18 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Samples
+from mtaw_fast.evaluation import Progress, ranks_of
+from mtaw_fast.evaluation.metrics import gains_of, means_of
 from mtaw_fast.model.model import Model
+from mtaw_fast.ranking.catalog import Catalog
+from mtaw_fast.ranking.encoders import NativeEncoder
+from mtaw_fast.ranking.pipeline import Pipeline
+from mtaw_fast.ranking.retrieval import NativeIndex
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,3 +80,15 @@ class TrainedModel:
             "summary": dataset.summary(),
         }
         return Bundle.save(folder, self.model, metrics=self.record(), dataset=about, overwrite=overwrite)
+
+
+def served_ranks(model: Model, samples: Samples, progress: Progress | None = None) -> np.ndarray:
+    """int32[S]: the ranks (`evaluation.ranks_of`) of the samples' targets that a bundle of the model would give."""
+    index = NativeIndex(model.item_vectors, model.scan)
+    pipeline = Pipeline.of(Catalog.of(model), NativeEncoder(model.config, model.weights), index)
+    return ranks_of(pipeline, samples, progress=progress)
+
+
+def served_metrics(model: Model, samples: Samples) -> dict[str, float]:
+    """Return P@K and MRR@K in percent over `samples` that a bundle of the model would have."""
+    return means_of(gains_of(served_ranks(model, samples)))

@@ -22,6 +22,6 @@ def test_the_phases_of_the_presets() -> None:
 def test_help_explains_every_phase(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["train", "--help"])
-    told = " ".join(capsys.readouterr().out.split())
+    reported = " ".join(capsys.readouterr().out.split())
     for name, text in EXPLAINED.items():
-        assert f"{name} {text}" in told
+        assert f"{name} {text}" in reported

@@ -108,7 +108,7 @@ def test_co_occurrence_equals_brute_force(
 
 @pytest.fixture(scope="module")
 def log() -> Sessions:
-    """Sessions that walk along a ring of 60 items, now and then back to an own one."""
+    """Sessions along a ring of 60 items that sometimes return to an own item."""
     generator = np.random.default_rng(0)
     sessions = []
     for _ in range(400):
@@ -162,7 +162,7 @@ def test_tuning_finds_what_the_sessions_hold(log: Sessions) -> None:
 
     assert value(tuned) >= value(CoOccurrence.fit(train, 60))
     assert value(tuned) > max(value(kind.fit(train, 60)) for kind in (Popularity, OwnRecent, OwnFrequent))
-    # The winner holds the counts of `train` alone, so that the caller must fit it anew on everything.
+    # The winner has the counts of `train` alone, so the caller must fit it again on everything.
     again = CoOccurrence.fit(train, 60, tuned.settings)
     assert np.array_equal(again.weights, tuned.weights)
     assert np.array_equal(ranks_of(again, samples), ranks_of(tuned, samples))

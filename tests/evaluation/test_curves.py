@@ -63,7 +63,7 @@ def test_no_panel_is_empty(history: Any, best: Any, titles: list[str]) -> None:
     assert [one.axes[0].get_title() for one in figures_of(history, best, "dark")] == titles
 
 
-def test_no_curve_lies_over_another() -> None:
+def test_no_curve_hides_another() -> None:
     for axes, phases in zip(figure_of(FULL, BEST).axes[:2], (4, 2), strict=True):
         curves = [
             line.get_xdata() for line in axes.lines if line.get_marker() == "None" and line.get_linestyle() == "-"
@@ -75,7 +75,7 @@ def test_no_curve_lies_over_another() -> None:
         assert all(low <= x <= high for curve in curves for x in curve)
 
 
-def test_every_metric_says_its_last_value() -> None:
+def test_every_metric_shows_its_last_value() -> None:
     axes = figure_of(PAPER, BEST).axes[1]
     assert [text.get_text() for text in axes.texts] == ["P@20 53.00", "MRR@20 24.00"]
     assert [list(line.get_ydata()) for line in axes.lines] == [[51.0, 52.0, 53.0], [22.0, 23.0, 24.0]]

@@ -39,7 +39,7 @@ def test_nothing_is_forgotten_without_a_half_life() -> None:
     assert counts.co_occurring([0], 2, set())[1].tolist() == [2.0, 1.0]
 
 
-def test_what_co_occurs_stands_above_what_is_popular_and_excluded_items_nowhere() -> None:
+def test_co_occurring_items_come_before_popular_ones_without_excluded_items() -> None:
     counts = DecayedCounts(math.inf)
     for _ in range(9):
         counts.click(2000, [], 0)  # beyond the room at the start

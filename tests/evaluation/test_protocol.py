@@ -208,7 +208,7 @@ def test_interval_is_seeded() -> None:
     assert report_of(ranks, samples, seed=1).intervals != report_of(ranks, samples, seed=2).intervals
 
 
-def test_interval_covers_the_truth_as_often_as_it_says() -> None:
+def test_intervals_have_their_nominal_coverage() -> None:
     """400 data sets of 60 sessions; all samples of a session hit or miss together, true P = 40."""
     generator = np.random.default_rng(1)
     covered = per_sample_covered = 0

@@ -61,7 +61,7 @@ def read(path: Path) -> tuple[str, Page]:
     return html, Page(html)
 
 
-def test_with_a_data_set_the_page_says_what_evaluate_says(made: tuple[Path, Path], tmp_path: Path) -> None:
+def test_with_a_data_set_the_page_has_the_metrics_of_evaluate(made: tuple[Path, Path], tmp_path: Path) -> None:
     bundle, dataset = made
     path = write_report(bundle, tmp_path / "page.html", dataset=dataset, weights={"cart": 3}, sessions=3)
     html, page = read(path)
@@ -75,10 +75,10 @@ def test_with_a_data_set_the_page_says_what_evaluate_says(made: tuple[Path, Path
         assert name in page.text
     assert page.text.count("Session ") == 3
     assert "Test sessions, which training has not seen" in page.text
-    assert any(words in page.text for words in ("is in the session", "past sessions hold it with"))
+    assert any(words in page.text for words in ("is in the session", "occurs in past sessions with"))
 
 
-def test_alone_the_page_says_what_the_bundle_keeps(made: tuple[Path, Path], tmp_path: Path) -> None:
+def test_without_one_the_page_has_what_the_bundle_keeps(made: tuple[Path, Path], tmp_path: Path) -> None:
     html, page = read(write_report(made[0], tmp_path / "page.html"))
     metrics = Bundle.load(made[0]).metrics
     for name, value in metrics["validation"].items():
@@ -90,7 +90,7 @@ def test_alone_the_page_says_what_the_bundle_keeps(made: tuple[Path, Path], tmp_
         assert f"<tr><td>{phase}</td>" in html
     for text in ("training sessions", "300", "2,000, 3 bad", "10.0% of 200", "2024-05-01", "mtaw-fast report BUNDLE"):
         assert text in page.text
-    assert "Sessions of the training, which the memory holds" in page.text
+    assert "Sessions of the training: the memory has them" in page.text
     assert page.text.count("Session ") == 5
 
 
@@ -109,14 +109,14 @@ def test_the_page_needs_nothing_else_and_runs_nothing(made: tuple[Path, Path], t
             assert base64.b64decode(link.partition(",")[2]).startswith(b"<?xml")
 
 
-def test_the_command_writes_beside_the_bundle_and_over_an_earlier_report(
+def test_the_command_writes_next_to_the_bundle_and_over_an_earlier_report(
     made: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for _ in range(2):
         capsys.readouterr()
         assert main(["report", str(made[0]), "--json", "--sessions", "0"]) == 0
-        told = json.loads(capsys.readouterr().out)
-        assert Path(told["report"]) == made[0].with_name("bundle.html")
+        reported = json.loads(capsys.readouterr().out)
+        assert Path(reported["report"]) == made[0].with_name("bundle.html")
     _, page = read(made[0].with_name("bundle.html"))
     assert "There is no session to show" in page.text
 
@@ -160,7 +160,7 @@ def test_a_missing_package_names_the_extra(made: tuple[Path, Path], monkeypatch:
         write_report(made[0])
 
 
-def test_a_bundle_that_says_little_has_a_page_too(made: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_bundle_with_few_facts_has_a_page_too(made: tuple[Path, Path], tmp_path: Path) -> None:
     """As earlier releases wrote them: no summary, no features, no losses within an epoch."""
     held = Bundle.load(made[0])
     history = [{key: value for key, value in one.items() if key != "losses"} for one in held.metrics["history"]]

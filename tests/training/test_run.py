@@ -197,7 +197,7 @@ def test_an_unknown_device_is_refused(ring: Dataset, small: Config, tmp_path: Pa
         train(ring, small, tmp_path, device="tpu9")
 
 
-def test_nothing_to_learn_from_is_said(ring: Dataset, small: Config, tmp_path: Path) -> None:
+def test_nothing_to_learn_from_is_an_error(ring: Dataset, small: Config, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="nothing to learn from"):
         train(dataclasses.replace(ring, min_prefix=50), small, tmp_path)
 
@@ -212,26 +212,26 @@ def test_a_damaged_checkpoint_is_refused(ring: Dataset, small: Config, tmp_path:
         train(ring, small, tmp_path, resume=True)
 
 
-def test_the_reporter_hears_of_everything(ring: Dataset, small: Config, tmp_path: Path) -> None:
-    heard: list[tuple[str, Any]] = []
+def test_the_reporter_receives_everything(ring: Dataset, small: Config, tmp_path: Path) -> None:
+    received: list[tuple[str, Any]] = []
 
     class Listener:
         def phase_starts(self, phase: str, number: int, phases: int) -> None:
-            heard.append(("phase", (phase, number, phases)))
+            received.append(("phase", (phase, number, phases)))
 
         def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
-            heard.append(("starts", sessions))
+            received.append(("starts", sessions))
 
         def step_done(self, sessions: int, loss: float) -> None:
-            heard.append(("step", sessions))
+            received.append(("step", sessions))
 
         def epoch_ends(self, record: Mapping[str, Any]) -> None:
-            heard.append(("ends", record["epoch"]))
+            received.append(("ends", record["epoch"]))
 
     train(ring, small.replace(epochs=1), tmp_path, refit=False, reporter=Listener())
-    assert heard[:2] == [("phase", ("search", 1, 1)), ("starts", 270)]
-    assert heard[-1] == ("ends", 1)
-    assert sum(count for what, count in heard if what == "step") == 270
+    assert received[:2] == [("phase", ("search", 1, 1)), ("starts", 270)]
+    assert received[-1] == ("ends", 1)
+    assert sum(count for what, count in received if what == "step") == 270
 
 
 def test_a_folder_that_is_no_run_is_left_alone(ring: Dataset, small: Config, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from mtaw_fast.training import train
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
-    # From uniform weights it takes longer: after 8 epochs it stands at the bar, and rounding decides.
+    # From uniform weights it takes longer: after 8 epochs it just reaches the limit, and rounding decides.
     [{"init": "structured"}, {"init": "uniform", "epochs": 12}, {"enabled": True, "epochs": 4}],
     ids=["structured", "uniform", "memory"],
 )

@@ -80,7 +80,7 @@ def test_the_epochs_mean_loss_is_weighted(small: Config) -> None:
     means, values = [], []
     for kind in (Stepper, StaticStep):
         stepper = kind(MTAW(config, 60).draw_weights(3), config)
-        values.append([stepper.step(batch, 1.0) for batch in batches])  # the static step hears of them later
+        values.append([stepper.step(batch, 1.0) for batch in batches])  # the static step reads them later
         means.append(stepper.end_epoch())
     masses = [batch.mass for batch in batches]
     assert means[0] == pytest.approx(np.average(values[0], weights=masses), rel=1e-4)

@@ -1,4 +1,4 @@
-"""How many threads a training takes, who hears of it, and that no result depends on it."""
+"""The number of threads of a training, what uses it, and that no result depends on it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_torch_is_held_meanwhile_and_put_back(caplog: pytest.LogCaptureFixture) 
     assert "3 for the loss and the session memory, 2 for the encoder" in caplog.text
 
 
-def test_the_loss_hears_of_it_and_the_records_keep_it(
+def test_the_loss_uses_it_and_the_records_have_it(
     ring: Dataset, small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: set[int] = set()

@@ -116,7 +116,7 @@ class Group:
 
     def resumes(self, folder: Path) -> bool:
         """Whether torchrun has restarted this launch after it opened the run in `folder`. The run is then resumed,
-        whatever its first start was asked to do."""
+        whatever its first start was for."""
         if self._launch.restarts == 0 or not (folder / _MARK).exists():
             return False
         return bool(read_json(folder / _MARK, TrainingError).get("launch") == self._launch.identity)

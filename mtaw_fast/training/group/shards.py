@@ -44,10 +44,10 @@ class Share:
         Number in the whole batch, and the first one of this process.
     places : int64[T_own]
         Of the own clicks' items among the U rows.
-    wanted : list of int
+    needed : list of int
         How many of the U rows each rank sends, with ascending items.
-    asked : int64[A]
-        Rows of the own shard that the ranks need, by rank; `asked_of`: how many each needs.
+    requested : int64[A]
+        Rows of the own shard that the ranks need, by rank; `requested_by`: how many each needs.
     offsets : int64[B_own + 1]
     rows : int64[S_own]
         As in `Batch`, of the own sessions. tiles likewise.
@@ -62,9 +62,9 @@ class Share:
     clicks: int
     first_click: int
     places: Tensor
-    wanted: list[int]
-    asked: Tensor
-    asked_of: list[int]
+    needed: list[int]
+    requested: Tensor
+    requested_by: list[int]
     offsets: Tensor
     rows: Tensor
     tiles: Tiles | None
@@ -82,12 +82,12 @@ class Share:
         samples = np.diff(np.searchsorted(rows, edges))
         bounds = shards.bounds()
         own = slice(edges[rank], edges[rank + 1])
-        asked, asked_of = [], []
+        requested, requested_by = [], []
         for begin, end in itertools.pairwise(edges):
             items = np.unique(clicks[begin:end])
             here = slice(*np.searchsorted(items, bounds[rank : rank + 2]))
-            asked.append(items[here] - bounds[rank])
-            asked_of.append(len(asked[-1]))
+            requested.append(items[here] - bounds[rank])
+            requested_by.append(len(requested[-1]))
         items, places = np.unique(clicks[own], return_inverse=True)
         own_offsets = offsets[cuts[rank] : cuts[rank + 1] + 1] - own.start
         own_rows = rows[(rows >= own.start) & (rows < own.stop)] - own.start
@@ -100,9 +100,9 @@ class Share:
             clicks=len(clicks),
             first_click=int(own.start),
             places=put(places.reshape(-1).astype(np.int64)),
-            wanted=np.diff(np.searchsorted(items, bounds)).tolist(),
-            asked=put(np.concatenate(asked)),
-            asked_of=asked_of,
+            needed=np.diff(np.searchsorted(items, bounds)).tolist(),
+            requested=put(np.concatenate(requested)),
+            requested_by=requested_by,
             offsets=put(own_offsets),
             rows=put(own_rows),
             tiles=Tiles.of(own_offsets, device) if device.type == "cuda" and len(places) else None,

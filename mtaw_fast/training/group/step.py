@@ -172,9 +172,9 @@ class GroupStepper:
 
     def _back_to_rows(self, d_table: Tensor, d_clicked: Tensor, batch: Share) -> None:
         """Add the clicks' gradient to that of their rows: in the order of clicks, then of ranks."""
-        by_item = add_rows(d_clicked.new_zeros(sum(batch.wanted), d_clicked.shape[1]), batch.places, d_clicked)
-        received = self.process_group.collectives.exchange(by_item, batch.wanted, batch.asked_of)
-        add_rows(d_table, batch.asked, received)
+        by_item = add_rows(d_clicked.new_zeros(sum(batch.needed), d_clicked.shape[1]), batch.places, d_clicked)
+        received = self.process_group.collectives.exchange(by_item, batch.needed, batch.requested_by)
+        add_rows(d_table, batch.requested, received)
 
     def _clip(self) -> None:
         """Scale every gradient by the norm of all, as `torch.nn.utils.clip_grad_norm_` does."""
@@ -194,7 +194,7 @@ class GroupStepper:
 
 def look_up(batch: Share, table: Tensor, process_group: ProcessGroup) -> Tensor:
     """Return the rows of the own clicks' items, float[T_own, d], from the processes that have them."""
-    rows = process_group.collectives.exchange(table[batch.asked], batch.asked_of, batch.wanted)
+    rows = process_group.collectives.exchange(table[batch.requested], batch.requested_by, batch.needed)
     return rows[batch.places]
 
 

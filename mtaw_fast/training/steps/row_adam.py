@@ -53,7 +53,7 @@ class RowAdam:
         if missed.any():
             move, keep = self._column(self._move[last]), self._column(self._keep[last])
             weights *= keep
-            weights -= move * mean / (square.sqrt() + self._column(self._floor[last]))
+            weights -= move * mean / (square.sqrt() + self._column(self._eps_of[last]))
             mean *= self._column(self._beta1**missed)
             square *= self._column(self._beta2**missed)
         return weights, mean, square
@@ -62,15 +62,15 @@ class RowAdam:
         """Take a step of AdamW. gradient: float32[R, d] of these rows, zero elsewhere. taken: the result of `take`."""
         weights, mean, square = taken
         self.steps += 1
-        rate, floor = self._rate(lr), self._eps()
+        rate, eps = self._rate(lr), self._eps()
         mean.lerp_(gradient, 1 - self._beta1)
         square.mul_(self._beta2).addcmul_(gradient, gradient, value=1 - self._beta2)
         if self._weight_decay > 0:
             weights *= 1 - lr * self._weight_decay
-        weights.addcdiv_(mean, square.sqrt().add_(floor), value=-rate)
+        weights.addcdiv_(mean, square.sqrt().add_(eps), value=-rate)
         for whole, some in ((self._matrix, weights), (self.mean, mean), (self.square, square)):
             whole.index_copy_(0, rows, some)
-        self._note(rate, floor, lr)
+        self._record(rate, eps, lr)
         self._last[rows.numpy()] = self.steps - self._base
 
     def catch_up(self) -> None:
@@ -93,7 +93,7 @@ class RowAdam:
         self._base = self.steps
         self._last = np.zeros(len(self._matrix), dtype=np.int64)
         # By a row's last step: how far it has moved since, the factor of its weight decay, and eps.
-        self._move, self._keep, self._floor = np.zeros(1), np.ones(1), np.full(1, self._eps())
+        self._move, self._keep, self._eps_of = np.zeros(1), np.ones(1), np.full(1, self._eps())
 
     def _rate(self, lr: float) -> float:
         """Return the factor of mean / sqrt(square) in this step, with both bias corrections."""
@@ -103,7 +103,7 @@ class RowAdam:
         """Return eps for sqrt(square) without bias correction."""
         return max(_EPS * math.sqrt(1 - self._beta2**self.steps), 1e-30)
 
-    def _note(self, rate: float, floor: float, lr: float) -> None:
+    def _record(self, rate: float, eps: float, lr: float) -> None:
         """Record what a step does to rows that it does not touch."""
         known = len(self._move)
         if self._weight_decay > 0:
@@ -112,7 +112,7 @@ class RowAdam:
         near = min(known, _REMEMBERED)
         self._move[known - near :] += rate * self._fading[_REMEMBERED - near :]
         self._move, self._keep = np.append(self._move, 0.0), np.append(self._keep, 1.0)
-        self._floor = np.append(self._floor, floor)
+        self._eps_of = np.append(self._eps_of, eps)
 
     @staticmethod
     def _column(values: np.ndarray) -> Tensor:

@@ -1,4 +1,4 @@
-"""Groups whose processes are threads: the same code over another store and other ways between them."""
+"""Groups whose processes are threads: the same code over another store and other collectives."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from mtaw_fast.training.group.step import GroupStepper
 
 Result = TypeVar("Result")
 CPU = torch.device("cpu")
-_PATIENCE = 60.0  # seconds
+_TIMEOUT = 60.0  # seconds
 
 
-class Meeting:
-    """Where the threads of a group put what they have for one another. turn: held by who computes, where one at a time
-    may (Triton's interpreter)."""
+class SharedValues:
+    """Exchanges values between the threads of a group. turn: locked by the thread that computes, if only one may at a
+    time (Triton's interpreter)."""
 
     def __init__(self, world: int, in_turn: bool) -> None:
         self.turn = threading.Lock() if in_turn else contextlib.nullcontext()
-        self._barrier = threading.Barrier(world, timeout=_PATIENCE)
+        self._barrier = threading.Barrier(world, timeout=_TIMEOUT)
         self._values: list[Any] = [None] * world
 
     def all_of(self, rank: int, value: Any) -> list[Any]:
@@ -50,39 +50,39 @@ class Meeting:
 class ThreadCollectives:
     """`Collectives` among threads."""
 
-    def __init__(self, rank: int, meeting: Meeting) -> None:
-        self._rank, self._meeting = rank, meeting
+    def __init__(self, rank: int, values: SharedValues) -> None:
+        self._rank, self._shared = rank, values
 
     def exchange(self, rows: Tensor, send: Sequence[int], receive: Sequence[int]) -> Tensor:
         assert len(rows) == sum(send)
-        parts = self._meeting.all_of(self._rank, rows.clone().split(list(send)))
+        parts = self._shared.all_of(self._rank, rows.clone().split(list(send)))
         got = [part[self._rank] for part in parts]
         assert [len(part) for part in got] == list(receive)
         return torch.cat(got)
 
     def gather(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
-        parts = self._meeting.all_of(self._rank, rows.clone())
+        parts = self._shared.all_of(self._rank, rows.clone())
         assert [len(part) for part in parts] == list(counts)
         return torch.cat(parts)
 
     def sum(self, part: Tensor) -> Tensor:
-        return in_order(torch.stack(self._meeting.all_of(self._rank, part.clone())))
+        return in_order(torch.stack(self._shared.all_of(self._rank, part.clone())))
 
 
 def in_threads(
     world: int, work: Callable[[ProcessGroup], Result], device: torch.device = CPU, in_turn: bool = False
 ) -> list[Result]:
     """What `work` returns in every process of a group, by rank."""
-    store, meeting = HashStore(), Meeting(world, in_turn)
+    store, values = HashStore(), SharedValues(world, in_turn)
 
     def run(rank: int) -> Result:
         torch.set_num_threads(1)
-        process_group = ProcessGroup(rank, world, device, Channel(store, rank, world), ThreadCollectives(rank, meeting))  # type: ignore[arg-type]
+        process_group = ProcessGroup(rank, world, device, Channel(store, rank, world), ThreadCollectives(rank, values))  # type: ignore[arg-type]
         try:
-            with meeting.turn:
+            with values.turn:
                 return work(process_group)
         except BaseException:
-            meeting.abort()
+            values.abort()
             raise
 
     with ThreadPoolExecutor(world) as pool:

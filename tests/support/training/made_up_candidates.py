@@ -1,4 +1,4 @@
-"""Made-up candidates of which one feature tells the next click."""
+"""Made-up candidates with one feature that predicts the next click."""
 
 from __future__ import annotations
 

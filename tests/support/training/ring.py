@@ -1,4 +1,4 @@
-"""A small data set whose next click is nearly certain: a walk around a ring of items."""
+"""A small data set whose next click is nearly certain: each session follows a ring of items."""
 
 from __future__ import annotations
 

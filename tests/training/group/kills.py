@@ -54,8 +54,8 @@ def main() -> None:
                 killed.append((rank, "no epoch" if state is None else f"{state['phase']} {state['epoch']}"))
             run.end()
             _compare(folder / "undisturbed", bundle)
-            told = "; ".join(f"rank {rank} after {where}" for rank, where in killed) or "no process"
-            print(f"run {number + 1}: killed {told}: the same bits", flush=True)
+            reported = "; ".join(f"rank {rank} after {where}" for rank, where in killed) or "no process"
+            print(f"run {number + 1}: killed {reported}: the same bits", flush=True)
 
 
 def _compare(expected: Path, got: Path) -> None:

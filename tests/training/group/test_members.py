@@ -80,7 +80,7 @@ def test_from_python(dataset: Path, tmp_path: Path) -> None:
     assert [peak.rank for peak in group.finish()] == [0]
 
 
-def test_a_restart_goes_on_with_what_its_own_launch_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_restart_resumes_what_its_own_launch_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def group(restarts: int, name: str) -> Group:
         launch = members.Launch(0, 1, 0, "node0", 1, True, restarts, name)
         process_group = members.ProcessGroup(0, 1, torch.device("cpu"), None, None)  # type: ignore[arg-type]
@@ -111,7 +111,7 @@ def test_rank_0_alone_trains() -> None:
     ],
     ids=str,
 )
-def test_settings_that_a_group_cannot_have(changes: dict, said: str) -> None:
+def test_settings_that_a_group_does_not_support(changes: dict, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         check_settings(Config.of(**changes), 100, 4)
 
@@ -161,8 +161,8 @@ def test_devices_by_rank(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_peak_is_one_line() -> None:
     assert Peak(1, "cpu", 419_000_000, None).describe(2) == "process 1 of 2 (cpu): peak memory 419 MB"
-    told = Peak(0, "cuda:0", 2_000_000_000, 28_800_000_000).describe(8)
-    assert told == "process 0 of 8 (cuda:0): peak memory 2,000 MB, 28,800 MB of its GPU"
+    reported = Peak(0, "cuda:0", 2_000_000_000, 28_800_000_000).describe(8)
+    assert reported == "process 0 of 8 (cuda:0): peak memory 2,000 MB, 28,800 MB of its GPU"
 
 
 def test_one_process_imports_nothing_of_a_group() -> None:

@@ -84,7 +84,7 @@ def test_a_killed_process_costs_no_bit(runs: Runs) -> None:
     assert all(np.array_equal(got[name], array) for name, array in expected.items())
 
 
-def test_rank_0_speaks_for_all(runs: Runs) -> None:
+def test_rank_0_prints_for_all(runs: Runs) -> None:
     lines = [line for line in runs.printed.splitlines() if line]
     assert len(lines) == len(set(lines))
     assert sum("of 2 (cpu): peak memory" in line for line in lines) == 2

@@ -24,10 +24,10 @@ def test_shares_by_hand() -> None:
     batch = batch_of([[0, 3, 0, 9], [9, 1, 2], [3, 9]])  # clicks 0 3 0 | 9 1 | 3
     one, two = (Share.of(batch, Shards(10, 2), rank, CPU) for rank in range(2))
     assert one.places.tolist() == [0, 1, 0]  # of the items 0 and 3
-    assert (one.wanted, one.asked_of, one.asked.tolist()) == ([2, 0], [2, 2], [0, 3, 1, 3])
+    assert (one.needed, one.requested_by, one.requested.tolist()) == ([2, 0], [2, 2], [0, 3, 1, 3])
     assert (one.offsets.tolist(), one.rows.tolist(), one.first_click) == ([0, 3], [0, 1, 2], 0)
     assert two.places.tolist() == [2, 0, 1]  # of 1, 3 and 9
-    assert (two.wanted, two.asked_of, two.asked.tolist()) == ([2, 1], [0, 1], [4])
+    assert (two.needed, two.requested_by, two.requested.tolist()) == ([2, 1], [0, 1], [4])
     assert (two.offsets.tolist(), two.rows.tolist(), two.first_click) == ([0, 2, 3], [0, 1, 2], 3)
     for share in (one, two):
         assert (share.clicks, share.samples, share.mass) == (6, [3, 3], 6)
@@ -46,9 +46,9 @@ def test_shares_are_the_batch_and_agree_with_one_another(sessions: list[list[int
     table = torch.arange(N_ITEMS)
     clicks, rows = [], []
     for rank, share in enumerate(shares):
-        assert share.wanted == [other.asked_of[rank] for other in shares]
+        assert share.needed == [other.requested_by[rank] for other in shares]
         received = torch.cat(
-            [table[shards.rows(o)][other.asked.split(other.asked_of)[rank]] for o, other in enumerate(shares)]
+            [table[shards.rows(o)][other.requested.split(other.requested_by)[rank]] for o, other in enumerate(shares)]
         )
         assert received.tolist() == sorted(set(received.tolist()))
         clicks.append(received[share.places])

@@ -261,7 +261,7 @@ def test_a_stopwatch_counts_work_and_not_waiting() -> None:
     matrix = torch.ones(400, 400)
     worked = watch.seconds(lambda: [matrix @ matrix for _ in range(20)])
     assert worked > 0
-    # What this thread only waits for may be work of others that is one's own: it tells nothing of the machine.
+    # What this thread waits for may be work of this process: it does not show the load of the machine.
     assert watch.seconds(lambda: __import__("time").sleep(0.3)) < 0.3
     assert watch.slowdown == 1
     watch.seconds(lambda: __import__("time").sleep(0.1), busy=True)

@@ -1,4 +1,4 @@
-"""The slice: what scores it comes from the sessions before it alone."""
+"""Candidates of the last sessions depend only on the sessions before."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_prefixes_are_the_samples() -> None:
 
 
 def slice_features(sessions: Sessions) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and features of every prefix of the slice of `sessions`, by weights that stay the same."""
+    """Ids and features of every prefix of the last of `sessions`, with fixed weights."""
     candidates = PrefixCandidates.of(CONFIG, sessions, N_ITEMS, 1, random_weights(CONFIG, N_ITEMS))
     return candidates.batch(np.arange(len(candidates.prefixes.targets)))
 
@@ -48,10 +48,10 @@ def relabeled(sessions: Sessions) -> Sessions:
 
 
 @pytest.mark.parametrize("change", [shuffled, relabeled], ids=["shuffled", "other clicks"])
-def test_later_sessions_of_the_slice_change_no_feature(change: Callable[[Sessions], Sessions]) -> None:
+def test_later_sessions_change_no_feature(change: Callable[[Sessions], Sessions]) -> None:
     sessions = ring_sessions(200, seed=6)
     before, last = sessions.slice(0, 150), sessions.slice(150, 200)
-    early = 20  # sessions of the slice that stay as they are
+    early = 20  # of the last sessions, which stay as they are
     changed = Sessions.concatenate([before, last.slice(0, early), change(last.slice(early, 50))])
     unchanged = len(Samples.from_sessions(last.slice(0, early), 1))
     ids, features = slice_features(sessions)
@@ -73,8 +73,8 @@ def test_the_clicks_after_a_prefix_change_none_of_its_features() -> None:
     assert np.array_equal(features[firsts], other_features[firsts])
 
 
-def test_a_pair_of_items_that_only_the_slice_holds_is_unknown_to_it() -> None:
-    # Items 0 and 1 meet in the slice alone: seen from 0, item 1 has no past but its clicks elsewhere.
+def test_a_pair_of_items_that_only_the_last_sessions_have_is_unknown() -> None:
+    # Only the last sessions have items 0 and 1 together: from 0, item 1 has no evidence but its clicks elsewhere.
     before = [[0, 5], [1, 6]] * 30
     sessions = Sessions.from_lists([*before, *([[0, 1]] * 20)])
     ids, features = slice_features(sessions)
@@ -88,7 +88,7 @@ def test_a_pair_of_items_that_only_the_slice_holds_is_unknown_to_it() -> None:
 
 
 @pytest.mark.parametrize("change", [shuffled, relabeled], ids=["shuffled", "other clicks"])
-def test_the_held_out_sessions_reach_neither_the_slice_model_nor_the_ranker(
+def test_the_held_out_sessions_reach_neither_the_encoder_nor_the_ranker(
     ring: Dataset, remembering: Config, tmp_path: Path, change: Callable[[Sessions], Sessions]
 ) -> None:
     known, held_out = ring.train.split_last(remembering.optimizer.validation_fraction)

@@ -13,7 +13,7 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.training import TrainedModel, train
 from mtaw_fast.training.ranker.feature_importance import feature_importance
-from mtaw_fast.training.served_metrics import served_metrics
+from mtaw_fast.training.trained_model import served_metrics
 from tests.support.training.ring import N_ITEMS, memory_config, ring_dataset
 
 

@@ -1,4 +1,4 @@
-"""The ranker's fit on made-up candidates of which one feature tells the next click."""
+"""The ranker's fit on made-up candidates with one feature that predicts the next click."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def fitted(made: MadeUp, settings: RankerFit = SETTINGS, seed: int = 0) -> Ranke
     return fit_ranker(made, made.targets, made.lengths, settings, seed, "ranker", Silent())[0]
 
 
-def test_it_finds_the_feature_that_tells() -> None:
+def test_it_finds_the_feature_that_predicts() -> None:
     made = MadeUp()
     ranker = fitted(made, replace(SETTINGS, epochs=30))
     assert made.hits(ranker) > 0.95
@@ -53,7 +53,7 @@ def test_queries_without_their_target_teach_nothing() -> None:
     made, other = MadeUp(), MadeUp()
     lost = np.arange(0, 900, 3)
     made.targets[lost] = other.targets[lost] = 7  # no candidate
-    other.lengths[lost] += 20  # weighs a query's lesson, where there is one
+    other.lengths[lost] += 20  # weighs a query, if its target is a candidate
     (ranker, history), (other_ranker, _) = (fit_ranker(m, m.targets, m.lengths, SETTINGS, 0, "r", Silent())
                                             for m in (made, other))  # fmt: skip
     assert history[-1]["in_candidates"] == 66.67
@@ -63,24 +63,24 @@ def test_queries_without_their_target_teach_nothing() -> None:
         fitted(made)
 
 
-def test_the_reporter_hears_of_every_epoch_and_the_record_is_the_history() -> None:
-    heard: list[Any] = []
+def test_the_reporter_gets_every_epoch_and_the_record_is_the_history() -> None:
+    received: list[Any] = []
 
     class Listener(Silent):
         def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
-            heard.append((phase, epoch, epochs, sessions))
+            received.append((phase, epoch, epochs, sessions))
 
         def step_done(self, sessions: int, loss: float) -> None:
-            heard.append(sessions)
+            received.append(sessions)
 
         def epoch_ends(self, record: Mapping[str, Any]) -> None:
-            heard.append(record)
+            received.append(record)
 
     made = MadeUp()
     _, history = fit_ranker(made, made.targets, made.lengths, SETTINGS, 0, "ranker-refit", Listener())
-    assert heard[0] == ("ranker-refit", 1, 2, 900)
-    assert sum(count for count in heard if isinstance(count, int)) == 2 * 900
-    assert [record for record in heard if isinstance(record, dict)] == history
+    assert received[0] == ("ranker-refit", 1, 2, 900)
+    assert sum(count for count in received if isinstance(count, int)) == 2 * 900
+    assert [record for record in received if isinstance(record, dict)] == history
     assert history[1]["loss"] < history[0]["loss"]
 
 

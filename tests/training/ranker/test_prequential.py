@@ -1,4 +1,4 @@
-"""The dataset of a slice: asked of what serves, before it is learned, and of nothing that comes later."""
+"""The ranker's dataset: each click is ranked by what serves, before it is learned, and without later clicks."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ def drawn(seed: int, count: int, items: int = N, timed: bool = False) -> Session
     return Sessions(sessions.items, sessions.offsets, times.astype(np.int64))
 
 
-BEFORE = drawn(1, 60, items=N - 8)  # the last eight items come with the slice
+BEFORE = drawn(1, 60, items=N - 8)  # the last eight items are new in the last sessions
 
 
 def dataset_of(
-    slice_: Sessions, tmp_path: Path, config: Config = CONFIG, since: int | None = None, trends: bool = False
+    last: Sessions, tmp_path: Path, config: Config = CONFIG, since: int | None = None, trends: bool = False
 ) -> RankerDataset:
     tables = build_tables(config, BEFORE, N)
     past = TrendTables.build(BEFORE, 10_000 * np.arange(len(BEFORE.items)), N) if trends else None
-    return build_dataset(config, tables, slice_, 1, WEIGHTS, tmp_path, "ranker", Silent(), since, past)
+    return build_dataset(config, tables, last, 1, WEIGHTS, tmp_path, "ranker", Silent(), since, past)
 
 
 def rows_of(dataset: RankerDataset, count: int) -> list[tuple[list[int], np.ndarray]]:
@@ -62,11 +62,11 @@ def rows_of(dataset: RankerDataset, count: int) -> list[tuple[list[int], np.ndar
     return [(row[row >= 0].tolist(), some[row >= 0]) for row, some in zip(ids, values, strict=True)]
 
 
-def reference(slice_: Sessions, chunks: list[np.ndarray]) -> list[tuple[int, list[int], np.ndarray]]:
-    """(target, candidates, features) of each query, by tables built anew for every chunk and a catalog for each."""
+def reference(last: Sessions, chunks: list[np.ndarray]) -> list[tuple[int, list[int], np.ndarray]]:
+    """(target, candidates, features) of each query, by new tables and a new catalog for every chunk."""
     found = []
     tables = build_tables(CONFIG, BEFORE, N)
-    begin_of = np.repeat(slice_.offsets[:-1], slice_.lengths)
+    begin_of = np.repeat(last.offsets[:-1], last.lengths)
     learned: list[int] = []
     known = np.bincount(BEFORE.items, minlength=N) > 0
     clicks, due, vectors = np.zeros(N, int), np.ones(N, int), {}
@@ -77,9 +77,9 @@ def reference(slice_: Sessions, chunks: list[np.ndarray]) -> list[tuple[int, lis
         for item, vector in vectors.items():
             catalog[item], embedding[item] = vector, vector * norm
         asked = [click for click in chunk.tolist() if click > begin_of[click]]
-        so_far = of_clicks(slice_, learned)
+        so_far = of_clicks(last, learned)
         if asked:
-            prefixes = Sessions.from_lists([slice_.items[begin_of[click] : click] for click in asked])
+            prefixes = Sessions.from_lists([last.items[begin_of[click] : click] for click in asked])
             queries = NativeEncoder(CONFIG, {**WEIGHTS, "item_embedding": embedding}).encode(prefixes)
             ids, logits = NativeIndex(catalog).search(
                 queries, N, Filter(known | (clicks > 0)), scale=CONFIG.model.scale
@@ -95,13 +95,13 @@ def reference(slice_: Sessions, chunks: list[np.ndarray]) -> list[tuple[int, lis
                     prefixes.items, begins[row : row + 1], ends[row : row + 1], one
                 )
                 there = chosen[0] >= 0
-                if slice_.items[click] in chosen[0]:
-                    found.append((int(slice_.items[click]), chosen[0][there].tolist(), values[0][there]))
+                if last.items[click] in chosen[0]:
+                    found.append((int(last.items[click]), chosen[0][there].tolist(), values[0][there]))
         learned += chunk.tolist()
-        rows = MemoryTables.build(of_clicks(slice_, learned), N, replace(tables.settings, max_neighbors=0))
-        for item in slice_.items[chunk].tolist():
+        rows = MemoryTables.build(of_clicks(last, learned), N, replace(tables.settings, max_neighbors=0))
+        for item in last.items[chunk].tolist():
             clicks[item] += not known[item]
-        for item in np.unique(slice_.items[chunk]).tolist():
+        for item in np.unique(last.items[chunk]).tolist():
             if not known[item] and clicks[item] >= due[item]:
                 due[item] = 2 * clicks[item]
                 vectors[item] = evidence(rows, item, catalog_with(base, vectors))
@@ -115,12 +115,12 @@ def without(sessions: Sessions, asking: np.ndarray) -> Sessions:
     return Sessions.from_lists([clicks for place, clicks in enumerate(held) if place not in twins[-1:]])
 
 
-def of_clicks(slice_: Sessions, clicks: list[int]) -> Sessions:
-    """The sessions of the slice as far as these clicks, in order, go; ordered by the last of them."""
-    session = np.searchsorted(slice_.offsets, clicks, side="right") - 1
+def of_clicks(sessions: Sessions, clicks: list[int]) -> Sessions:
+    """The sessions cut to these clicks, which are in order; ordered by their last click."""
+    session = np.searchsorted(sessions.offsets, clicks, side="right") - 1
     last = {int(one): place for place, one in enumerate(session)}
     ordered = sorted(last, key=lambda one: last[one])
-    return Sessions.from_lists([slice_.items[[c for c, s in zip(clicks, session, strict=True) if s == one]]
+    return Sessions.from_lists([sessions.items[[c for c, s in zip(clicks, session, strict=True) if s == one]]
                                 for one in ordered])  # fmt: skip
 
 
@@ -140,11 +140,11 @@ def evidence(rows: MemoryTables, item: int, catalog: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("timed", [False, True])
-def test_a_lesson_is_what_serving_would_ask_at_its_moment(tmp_path: Path, timed: bool) -> None:
-    slice_ = drawn(2, 30, timed=timed)
-    order = ReplayOrder.of(slice_, CONFIG.ranker.prequential_chunk, 60_000)
-    expected = reference(slice_, np.split(order.clicks, order.bounds[1:-1]))
-    dataset = dataset_of(slice_, tmp_path)
+def test_a_query_is_what_serving_would_rank_at_its_time(tmp_path: Path, timed: bool) -> None:
+    last = drawn(2, 30, timed=timed)
+    order = ReplayOrder.of(last, CONFIG.ranker.prequential_chunk, 60_000)
+    expected = reference(last, np.split(order.clicks, order.bounds[1:-1]))
+    dataset = dataset_of(last, tmp_path)
     assert dataset.targets.tolist() == [target for target, _, _ in expected]
     assert len(expected) > 60
     new_items = np.flatnonzero(np.bincount(BEFORE.items, minlength=N) == 0)
@@ -167,24 +167,24 @@ def shortened(sessions: Sessions) -> Sessions:
 
 @pytest.mark.parametrize("change", [relabeled, shortened])
 @pytest.mark.parametrize(("timed", "trends"), [(False, False), (True, False), (True, True)])
-def test_later_sessions_change_no_earlier_lesson(
+def test_later_sessions_change_no_earlier_query(
     tmp_path: Path, change: Callable[[Sessions], Sessions], timed: bool, trends: bool
 ) -> None:
-    slice_ = drawn(5, 60, timed=timed)
-    changed = Sessions.concatenate([slice_.slice(0, 30), change(slice_.slice(30, 60))])
-    first = int(slice_.times[slice_.offsets[30] :].min()) if slice_.times is not None else None
-    orders = [ReplayOrder.of(one, CONFIG.ranker.prequential_chunk, 60_000) for one in (slice_, changed)]
+    last = drawn(5, 60, timed=timed)
+    changed = Sessions.concatenate([last.slice(0, 30), change(last.slice(30, 60))])
+    first = int(last.times[last.offsets[30] :].min()) if last.times is not None else None
+    orders = [ReplayOrder.of(one, CONFIG.ranker.prequential_chunk, 60_000) for one in (last, changed)]
     # RankerDataset of the chunks before the first that holds a changed click.
     counts = []
-    for order, one in zip(orders, (slice_, changed), strict=True):
+    for order, one in zip(orders, (last, changed), strict=True):
         early = [
             chunk
             for chunk in np.split(order.clicks, order.bounds[1:-1])
-            if (chunk < slice_.offsets[30]).all() and (one.times is None or (one.times[chunk] < first).all())
+            if (chunk < last.offsets[30]).all() and (one.times is None or (one.times[chunk] < first).all())
         ]
         counts.append(sum(int(np.isin(chunk, one.offsets[:-1], invert=True).sum()) for chunk in early))
     assert counts[0] == counts[1] > 20
-    ours, theirs = (dataset_of(one, tmp_path, trends=trends) for one in (slice_, changed))
+    ours, theirs = (dataset_of(one, tmp_path, trends=trends) for one in (last, changed))
     assert ours.features == feature_names(trends=trends)
     same = counts[0] - max(ours.left_out, theirs.left_out)
     assert same > 15
@@ -194,9 +194,9 @@ def test_later_sessions_change_no_earlier_lesson(
     assert ours.targets[:same].tolist() == theirs.targets[:same].tolist()
 
 
-def test_what_a_chunk_holds_is_not_known_in_it(tmp_path: Path) -> None:
-    # Items 38 and 39 are in the slice alone. A chunk of 16 clicks is 8 sessions: for the first 8 there is no item 39,
-    # for the others it is what comes after 38.
+def test_the_clicks_of_a_chunk_are_not_known_in_it(tmp_path: Path) -> None:
+    # Only the last sessions have items 38 and 39. A chunk of 16 clicks is 8 sessions: the first 8 do not know item 39,
+    # the others know that it comes after 38.
     dataset = dataset_of(Sessions.from_lists([[38, 39]] * 16), tmp_path)
     assert (dataset.left_out, dataset.targets.tolist()) == (8, [39] * 8)
     column = feature_names().index("fwd_dec")
@@ -208,10 +208,10 @@ def test_what_a_chunk_holds_is_not_known_in_it(tmp_path: Path) -> None:
 
 
 def test_clicks_that_the_tables_may_know_are_learned_and_not_asked(tmp_path: Path) -> None:
-    slice_ = drawn(2, 30, timed=True)
-    assert slice_.times is not None
-    middle = int(np.median(slice_.times))
-    all_of_them, late = dataset_of(slice_, tmp_path), dataset_of(slice_, tmp_path, since=middle)
+    last = drawn(2, 30, timed=True)
+    assert last.times is not None
+    middle = int(np.median(last.times))
+    all_of_them, late = dataset_of(last, tmp_path), dataset_of(last, tmp_path, since=middle)
     count = len(late.targets)
     assert 10 < count < len(all_of_them.targets)
     assert late.targets.tolist() == all_of_them.targets[-count:].tolist()
@@ -226,8 +226,8 @@ def test_more_samples_than_asked_for_are_thinned_evenly(tmp_path: Path) -> None:
     assert evenly(3, 10).all()
     assert np.flatnonzero(evenly(12, 4)).tolist() == [2, 5, 8, 11]
     assert evenly(0, 5).tolist() == []
-    slice_ = drawn(2, 30)
-    dataset = dataset_of(slice_, tmp_path, CONFIG.replace(ranker_samples=20))
+    last = drawn(2, 30)
+    dataset = dataset_of(last, tmp_path, CONFIG.replace(ranker_samples=20))
     assert len(dataset.targets) + dataset.left_out == 20
 
 
@@ -241,7 +241,7 @@ def test_sessions_of_joined_visitors_keep_their_order() -> None:
     assert order.bounds.tolist() == [0, 1, 2, 4, 5, 6]
 
 
-def test_a_slice_without_a_lesson_is_an_error_and_nothing_stays_in_the_folder(tmp_path: Path) -> None:
+def test_no_query_is_an_error_and_nothing_stays_in_the_folder(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="the ranker's 0 samples"):
         dataset_of(Sessions.from_lists([[1], [2]]), tmp_path)
     dataset_of(drawn(2, 30), tmp_path)
@@ -270,7 +270,7 @@ def test_a_fit_that_reads_only_what_it_draws_has_the_same_bits(tmp_path: Path, m
     assert losses[0] == losses[1]
 
 
-def test_some_of_the_lessons_are_those_lessons(tmp_path: Path) -> None:
+def test_some_of_the_queries_are_those_queries(tmp_path: Path) -> None:
     dataset = dataset_of(drawn(2, 30), tmp_path)
     chosen = np.array([1, 4, 5, 20])
     some = dataset.some(chosen)

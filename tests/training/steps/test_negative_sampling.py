@@ -1,4 +1,4 @@
-"""What stands beside clicks on an item: never another session's, and as often as it stands there."""
+"""Neighbors of clicks on an item: never of another session, and as often as they occur."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LISTS = st.lists(st.lists(st.integers(0, N - 2), min_size=1, max_size=6), min_si
 
 
 def neighbors(lists: list[list[int]], item: int) -> set[int]:
-    """What stands right before or right after the item in some session."""
+    """Items right before or right after the item in some session."""
     pairs = [pair for one in lists for pair in itertools.pairwise(one)]
     return {b for a, b in pairs if a == item} | {a for a, b in pairs if b == item}
 
@@ -31,7 +31,7 @@ def test_many_draws_find_every_neighbor_and_nothing_else(lists: list[list[int]],
     assert found.tolist() == sorted(set().union(*(neighbors(lists, item) for item in asked)))
 
 
-def test_a_neighbor_is_found_as_often_as_it_stands_there() -> None:
+def test_a_neighbor_is_drawn_as_often_as_it_occurs() -> None:
     occurrences = Occurrences(Sessions.from_lists([[0, 1]] * 3 + [[0, 2]]), N)
     rng, times = np.random.default_rng(1), 4000
     hits = sum(occurrences.neighbors(np.array([0]), 1, rng).tolist() == [1] for _ in range(times))

@@ -80,9 +80,7 @@ def test_where_all_items_are_drawn_steps_are_those_of_the_full_softmax(clip_norm
 
 
 @pytest.mark.parametrize("neighbors", [0, 40])
-def test_what_stands_beside_the_batch_s_items_is_surely_in_the_sum(
-    monkeypatch: pytest.MonkeyPatch, neighbors: int
-) -> None:
+def test_neighbors_of_the_batch_s_items_are_always_in_the_sum(monkeypatch: pytest.MonkeyPatch, neighbors: int) -> None:
     config = Config.of(embedding_dim=8, softmax="sampled", negative_samples=1, cooccurrence_negatives=neighbors)
     stepper = SampledStepper(MTAW(config, N_ITEMS).draw_weights(seed=0), config, ring_sessions(4000, 2))
     surely: list[np.ndarray] = []
@@ -96,8 +94,8 @@ def test_what_stands_beside_the_batch_s_items_is_surely_in_the_sum(
     batch = Batch.of(ring_sessions(2, 1), 1, torch.device("cpu"))
     stepper.step(batch, 0.5)
     own = np.union1d(batch.clicks.numpy(), batch.targets.numpy())
-    beside = np.concatenate([(own + 1) % N_ITEMS, (own - 1) % N_ITEMS]) if neighbors else own
-    assert surely[0].tolist() == np.union1d(own, beside).tolist()
+    near = np.concatenate([(own + 1) % N_ITEMS, (own - 1) % N_ITEMS]) if neighbors else own
+    assert surely[0].tolist() == np.union1d(own, near).tolist()
 
 
 def test_a_loss_that_is_not_finite_leaves_the_weights_alone() -> None:
@@ -159,6 +157,6 @@ def test_resuming_gives_the_same_bits(ring: Dataset, remembering: Config, tmp_pa
         assert np.array_equal(weights, resumed.model.weights[name]), name
 
 
-def test_a_loss_that_overflows_is_told_with_its_place(ring: Dataset, small: Config, tmp_path: Path) -> None:
+def test_a_loss_that_overflows_is_reported_with_its_step(ring: Dataset, small: Config, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"search epoch 1, step \d+ of"):
         train(ring, sampling(small).replace(lr=1e38, warmup_epochs=0.0, clip_norm=0.0), tmp_path)

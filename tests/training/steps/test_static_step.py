@@ -282,8 +282,8 @@ def test_losses_are_heard_of_at_the_first_step_and_at_intervals(monkeypatch: pyt
     eager, static = Stepper(new_model(config), config), StaticStep(new_model(config), config, "reference")
     some = batches(config)[:2] * 3
     true = [eager.step(batch, 0.5) for batch in some]
-    heard = [static.step(batch, 0.5) for batch in some]
-    assert heard == pytest.approx([true[0], true[0], true[0], true[2], true[2], true[2]], rel=1e-4)
+    losses_read = [static.step(batch, 0.5) for batch in some]
+    assert losses_read == pytest.approx([true[0], true[0], true[0], true[2], true[2], true[2]], rel=1e-4)
 
 
 def test_the_tally_adds_up_and_can_be_suspended() -> None:
@@ -331,12 +331,12 @@ def test_a_whole_training_learns_and_resumes_with_the_same_bits(
     assert all(np.array_equal(whole.model.weights[name], resumed.model.weights[name]) for name in whole.model.weights)
 
 
-@pytest.mark.parametrize("told", ["at intervals", "never before the end"])
+@pytest.mark.parametrize("read", ["at intervals", "never before the end"])
 def test_a_training_whose_loss_fails_names_the_step_and_keeps_the_last_epoch(
-    ring: Dataset, small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str
+    ring: Dataset, small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: str
 ) -> None:
     use_static_steps(monkeypatch)
-    if told == "never before the end":
+    if read == "never before the end":
         monkeypatch.setattr(LossAccumulator, "arrived", lambda self: None)
     steps_an_epoch: list[int] = []
 
@@ -356,7 +356,7 @@ def test_a_training_whose_loss_fails_names_the_step_and_keeps_the_last_epoch(
     assert "checkpoint-search-2.safetensors" not in state
 
 
-def test_the_stepper_is_chosen_by_device_and_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_stepper_is_chosen_by_device_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     config, sessions = still_config(), Sessions.from_lists([[1, 2]])
     with caplog.at_level(logging.INFO, logger="mtaw_fast"):
         assert isinstance(make_stepper(MTAW(config, 9), config, sessions), Stepper)
