@@ -10,10 +10,10 @@ import numpy as np
 
 from bench.live.inputs import Shop, external, portions, queries, stream
 from bench.live.service_client import ServiceClient, post, until
-from bench.serving.arrivals import poisson_arrivals
 from bench.serving.http_client import Load
 from bench.serving.load_process import RunningLoad
 from bench.serving.service_process import Service
+from bench.serving.traffic import poisson_arrivals
 from mtaw_fast.errors import MtawError
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.recommender import Recommender

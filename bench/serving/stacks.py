@@ -27,10 +27,10 @@ import psutil
 from bench.harness.machine import describe, machine_record
 from bench.harness.report import Report
 from bench.harness.workload import generated
-from bench.serving.arrivals import poisson_arrivals
 from bench.serving.http_client import Client, Load, Outcome
 from bench.serving.inputs import recommend_requests
 from bench.serving.stack_apps import APPS
+from bench.serving.traffic import poisson_arrivals
 from mtaw_fast.errors import MtawError
 from mtaw_fast.storage.files import write_json
 

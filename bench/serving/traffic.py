@@ -1,4 +1,4 @@
-"""One load on one service: its latencies, errors and costs."""
+"""One load on one service: its arrivals, latencies, errors and costs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 import psutil
 
 from bench.harness.report import Row
-from bench.serving.arrivals import poisson_arrivals
 from bench.serving.http_client import RESET, TIMED_OUT, Load, Outcome
 from bench.serving.load_process import RunningLoad
 from bench.serving.service_process import Service
+from mtaw_fast.errors import UsageError
 
 _NAMES = {RESET: "connection lost", TIMED_OUT: "no answer in time"}
 
@@ -200,3 +200,26 @@ def _busy_seconds() -> float:
     """Return the seconds that the machine's processors were not idle."""
     times = psutil.cpu_times()
     return float(times.user + times.nice + times.system + getattr(times, "softirq", 0.0) + getattr(times, "irq", 0.0))
+
+
+def poisson_arrivals(rate: float, ramp: float, steady: float, seed: int) -> np.ndarray:
+    """Return seconds from the start, ascending: float64[n].
+
+    The rate rises linearly from 0 to `rate` a second during `ramp` seconds and stays there for `steady` more. Arrivals
+    are independent of each other and of any answer; equal arguments give equal arrivals. Computed by inversion: the
+    times at which the expected count passes the points of a unit Poisson process.
+
+    Raises UsageError if the rate or the steady time is not positive, or the ramp is negative.
+    """
+    if rate <= 0 or steady <= 0 or ramp < 0:
+        raise UsageError(f"a load needs rate > 0, steady > 0, ramp >= 0, not {rate:g}, {steady:g}, {ramp:g}")
+    expected = rate * (ramp / 2 + steady)
+    generator = np.random.default_rng(seed)
+    # Six standard deviations more than expected, so that the loop below rarely has to draw more.
+    points = np.cumsum(generator.exponential(size=int(expected + 6 * expected**0.5 + 10)))
+    while points[-1] < expected:
+        points = np.concatenate([points, points[-1] + np.cumsum(generator.exponential(size=100))])
+    points = points[points < expected]
+    turn = rate * ramp / 2  # the expected count at the end of the ramp
+    rising = np.sqrt(2 * ramp * np.minimum(points, turn) / rate)
+    return np.where(points < turn, rising, points / rate + ramp / 2)

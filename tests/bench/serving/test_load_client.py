@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from bench.serving import load_process
-from bench.serving.arrivals import poisson_arrivals
 from bench.serving.http_client import RESET, TIMED_OUT, Client, Load
 from bench.serving.load_process import RunningLoad
+from bench.serving.traffic import poisson_arrivals
 from mtaw_fast.errors import MtawError, UsageError
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
