@@ -157,7 +157,8 @@ def _quality(bundle: Bundle, opened: Mapping[str, Any], part: str, dataset: Data
         if difference is not None:
             raise BundleError(
                 f"the {name} graph of {bundle.folder} ranks {dataset.name} differently from the Recommender: "
-                f"{difference}; nothing was exported: " + (f"leave {name} out of --variants" if name != "float32" else "report this")
+                f"{difference}; nothing was exported: "
+                + (f"leave {name} out of --variants" if name != "float32" else "report this")
             )
     flag = "" if part == "whole" else f" --part {part}"
     return {

@@ -54,11 +54,11 @@ class Truth:
     def of(cls, bundle: Bundle, sessions: Sessions, seed: int = 0, encoder: bool = True) -> Truth:
         """Run the PyTorch model, if `encoder`, and the Recommender."""
         queries = _torch_queries(bundle, sessions) if encoder else None
-        asked = random_conditions(bundle, -(-len(sessions) // _BATCH), seed)
+        conditions = random_conditions(bundle, -(-len(sessions) // _BATCH), seed)
         served = Recommender.load(bundle.folder, encoder="native", index="native", verify=False)
         answers = []
         for row, clicks in enumerate(sessions):
-            one = asked[row // _BATCH]
+            one = conditions[row // _BATCH]
             found = served.recommend(
                 bundle.ids.external(clicks),
                 K,
@@ -68,7 +68,7 @@ class Truth:
                 at=one.now,
             )
             answers.append((found.items, found.scores))
-        return cls(bundle, sessions, queries, asked, answers)
+        return cls(bundle, sessions, queries, conditions, answers)
 
 
 def _torch_queries(bundle: Bundle, sessions: Sessions) -> np.ndarray:
@@ -181,11 +181,11 @@ def _compare_queries(truth: Truth, rows: slice, encoder: Run, sums: _Sums) -> No
 
 
 def _compare_rankings(truth: Truth, rows: slice, recommender: Run, sums: _Sums) -> None:
-    asked = truth.conditions[rows.start // _BATCH]
+    chosen = truth.conditions[rows.start // _BATCH]
     clicks = [truth.bundle.ids.external(one) for one in truth.sessions.slice(rows.start, rows.stop)]
     items, scores = recommender(
         Feeds(truth.bundle).of(
-            clicks, K, exclude=asked.exclude, allow=asked.allow, exclude_seen=asked.exclude_seen, now=asked.now
+            clicks, K, exclude=chosen.exclude, allow=chosen.allow, exclude_seen=chosen.exclude_seen, now=chosen.now
         )
     )
     shape = (len(clicks), K)

@@ -13,17 +13,7 @@ if TYPE_CHECKING:
     from mtaw_fast.workflow import evaluate, prepare, train
 
 __version__ = "0.2.0"
-__all__ = [
-    "Config",
-    "Dataset",
-    "MtawError",
-    "Recommender",
-    "Sessions",
-    "__version__",
-    "evaluate",
-    "prepare",
-    "train",
-]
+__all__ = ["Config", "Dataset", "MtawError", "Recommender", "Sessions", "__version__", "evaluate", "prepare", "train"]
 
 _MODULES = {
     "Config": "mtaw_fast.config",

@@ -371,20 +371,12 @@ class Recommender:
             return GrowingSession(lambda: self._pipeline, origin=(self, id)).click(*first)
         name = id or uuid.uuid4().hex
         visit = GrowingSession(
-            lambda: self._pipeline,
-            lambda items: learner.observe(name, items),
-            lambda: learner.position,
-            (self, name),
+            lambda: self._pipeline, lambda items: learner.observe(name, items), lambda: learner.position, (self, name)
         )
         return visit.click(*first)
 
     def recommend(
-        self,
-        session: Iterable[Any],
-        k: int = 20,
-        *,
-        timings: bool = False,
-        **options: Unpack[OptionKeywords],
+        self, session: Iterable[Any], k: int = 20, *, timings: bool = False, **options: Unpack[OptionKeywords]
     ) -> Recommendations:
         """Return the k best next items of one session.
 
@@ -431,10 +423,7 @@ class Recommender:
         return timed(answer, times, start, ready) if timings else answer
 
     def recommend_batch(
-        self,
-        sessions: Sessions | Iterable[Iterable[Any]],
-        k: int = 20,
-        **options: Unpack[OptionKeywords],
+        self, sessions: Sessions | Iterable[Iterable[Any]], k: int = 20, **options: Unpack[OptionKeywords]
     ) -> list[Recommendations]:
         """Return what `recommend` does, for many sessions; every answer equals, to the bit, that for the session alone.
 

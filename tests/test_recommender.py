@@ -1,4 +1,4 @@
-"""The serving surface: one contract for every pair of encoder and index."""
+"""The Recommender: one contract for every pair of encoder and index."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError, DataError, UsageError
 from mtaw_fast.kernels.native import reference
-from mtaw_fast.ranking import conditions as requests_module
+from mtaw_fast.ranking import options as options_module
 from mtaw_fast.ranking import pipeline as pipeline_module
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.ranking.encoders import ENCODERS
@@ -57,7 +57,7 @@ def sessions() -> list[list[int]]:
 @pytest.mark.parametrize("index", INDEXES)
 @pytest.mark.parametrize("encoder", ENCODERS)
 class TestEveryPair:
-    """What a Recommender promises, whichever its backends."""
+    """The contract of a Recommender with any backends."""
 
     @pytest.fixture
     def rec(self, folder: Path, encoder: str, index: str) -> Recommender:
@@ -140,7 +140,7 @@ class TestEveryPair:
         session = self.external(rec, [3, 9])
         exclude = rec.recommend(session, k=100).items[::3]
         short = rec.recommend(session, 50, exclude=exclude, exclude_seen=True)
-        monkeypatch.setattr(requests_module, "_LONG_LIST", 0)
+        monkeypatch.setattr(options_module, "_LONG_LIST", 0)
         assert same(rec.recommend(session, 50, exclude=exclude, exclude_seen=True), short)
 
     def test_filters_that_leave_little_or_nothing(self, rec: Recommender) -> None:
@@ -165,8 +165,7 @@ class TestEveryPair:
         out = rec.recommend(odd)
         assert out.unknown == ["nobody", -5, None, 2.5, True, "nobody"]
         assert same(
-            Recommendations(out.items, out.scores, []),
-            rec.recommend(session, exclude=["nobody", None], allow=None),
+            Recommendations(out.items, out.scores, []), rec.recommend(session, exclude=["nobody", None], allow=None)
         )
         assert rec.recommend(session, allow=["nobody", session[0]]).items == [session[0]]
 
@@ -312,22 +311,22 @@ def test_k_must_be_a_positive_whole_number(plain: Recommender, k: Any) -> None:
             call()
 
 
-@pytest.mark.parametrize("slip", ["sku-1", b"sku-1", 7, None, np.array(3)])
-def test_a_lone_id_where_a_list_belongs(plain: Recommender, slip: Any) -> None:
+@pytest.mark.parametrize("value", ["sku-1", b"sku-1", 7, None, np.array(3)])
+def test_a_single_id_instead_of_a_list(plain: Recommender, value: Any) -> None:
     with pytest.raises(UsageError, match=r"session must be a list of item ids, not .*; write \["):
-        plain.recommend(slip)
+        plain.recommend(value)
     with pytest.raises(UsageError, match="session 1 must be a list of item ids"):
-        plain.recommend_batch([[], slip])
+        plain.recommend_batch([[], value])
     with pytest.raises(UsageError, match="exclude must be a list"):
-        plain.recommend([], exclude=slip)
+        plain.recommend([], exclude=value)
     with pytest.raises(UsageError, match="exclude must be a list"):
-        plain.filter(exclude=slip)
-    if slip is not None:
+        plain.filter(exclude=value)
+    if value is not None:
         with pytest.raises(UsageError, match="allow must be a list"):
-            plain.recommend([], allow=slip)
+            plain.recommend([], allow=value)
 
 
-def test_an_option_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_option_is_refused(tmp_path: Path) -> None:
     save_random(tmp_path / "bundle")
     rec = Recommender.load(tmp_path / "bundle")
     for call in (lambda **more: rec.recommend([], **more), lambda **more: rec.recommend_batch([[]], **more),
@@ -375,7 +374,7 @@ def test_backends_agree_on_the_ranking(folder: Path, plain: Recommender) -> None
 
 
 def test_similar_items_searches_by_the_plan_for_items(tmp_path: Path) -> None:
-    """Sessions' plan reads one list, items' plan all of them: what is found tells which one searched."""
+    """The plan for sessions reads one list, the plan for items all lists: the results show which plan was used."""
     pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
     from mtaw_fast.export.faiss_build import build
     from mtaw_fast.ranking.retrieval.ann_index import AnnIndex
@@ -401,7 +400,7 @@ def test_similar_items_searches_by_the_plan_for_items(tmp_path: Path) -> None:
         assert not all(same(rec.recommend([item]), exact.recommend([item])) for item in known)
 
 
-def test_load_refuses_what_is_not_there(folder: Path, tmp_path: Path) -> None:
+def test_load_refuses_missing_names_and_parts(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="made by 'mtaw-fast train'"):
         Recommender.load(tmp_path)
     with pytest.raises(UsageError, match="there is no encoder 'x'"):

@@ -16,16 +16,7 @@ import numpy as np
 
 from mtaw_fast.kernels.native.memory_query import QuerySettings
 from mtaw_fast.kernels.native.memory_tables import PAIR_KINDS
-from mtaw_fast.memory.constants import (
-    DECAY,
-    FRESH_SHARE,
-    MOST_CLICKS,
-    NEAR,
-    SESSION_DECAY,
-    SIMILAR,
-    STRONG,
-    SUMS,
-)
+from mtaw_fast.memory.constants import DECAY, FRESH_SHARE, MOST_CLICKS, NEAR, SESSION_DECAY, SIMILAR, STRONG, SUMS
 from mtaw_fast.memory.tables import MemoryTables
 
 

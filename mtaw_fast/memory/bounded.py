@@ -63,13 +63,7 @@ def pass_bytes(sessions: Sessions, n_items: int, settings: MemorySettings) -> Pa
 
 
 def build_in_ranges(
-    sessions: Sessions,
-    n_items: int,
-    settings: MemorySettings | None,
-    count: int,
-    folder: Path,
-    *,
-    threads: int = 1,
+    sessions: Sessions, n_items: int, settings: MemorySettings | None, count: int, folder: Path, *, threads: int = 1
 ) -> MemoryTables:
     """Return what `MemoryTables.build` does, to the bit, built in `count` ranges of items one after the other.
 

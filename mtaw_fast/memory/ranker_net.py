@@ -57,7 +57,7 @@ class RankerNet:
                     f"ranker: {name} must be float32{list(shape)}, not {array.dtype}{list(array.shape)}; {_REMEDY}"
                 )
             if not np.isfinite(array).all():
-                raise DataError(f"ranker: {name} holds a number that is not finite; {_REMEDY}")
+                raise DataError(f"ranker: {name} has a value that is not finite; {_REMEDY}")
         for name, units in (("b1", n1), ("b2", n2)):
             if units % _PANEL or not 0 < units <= _MOST_UNITS:
                 raise DataError(f"ranker: {name} is for {units} hidden units, not a multiple of 8 up to 256")

@@ -30,7 +30,7 @@ class MemoryTables:
         next  b directly after a
         fwd   1/distance for every click on b after one on a, at most `window` apart; bwd: the same with b before a
         ses   sessions with both whose first clicks on them are at most `span` apart
-        aa    ses, where a session weighs 1/(its distinct items - 1)
+        aa    ses, with the weight 1/(its distinct items - 1) for a session
         rec   the terms of fwd and bwd, each times exp(-age/recency), age in sessions before the latest one with a
 
     Parameters

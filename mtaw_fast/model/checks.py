@@ -43,7 +43,7 @@ def check_finite(where: str, arrays: Mapping[str, np.ndarray]) -> None:
     for name, array in arrays.items():
         # Minimum and maximum show every NaN and infinity, without a mask of the array's size.
         if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
-            raise BundleError(f"{where}: '{name}' holds a value that is not finite; {RETRAIN}")
+            raise BundleError(f"{where}: '{name}' has a value that is not finite; {RETRAIN}")
 
 
 def check_memory(where: str, memory: MemoryTables | None, ranker_net: RankerNet | None, n_items: int) -> None:

@@ -42,7 +42,7 @@ class CatalogIds:
         self.table = base.table.grown(self._places, added)
 
     def with_ids(self, ids: Sequence[Any]) -> CatalogIds:
-        """Return the table with more ids, for each of which `holds` is true."""
+        """Return the table with more ids, for each of which `is_id_of` is true."""
         # An id that was removed and added again is in `added` twice: the later one counts.
         more = {item: len(self) + place for place, item in enumerate(ids)}
         return CatalogIds(self._base, (*self._added, *ids), self._places | more)
@@ -74,7 +74,7 @@ class CatalogIds:
         return self.table.external(np.ascontiguousarray(internal, dtype=np.int32))
 
 
-def holds(kind: str, item: Any) -> bool:
+def is_id_of(kind: str, item: Any) -> bool:
     """Return whether `item` can be an id of a table of this kind, 'int' or 'str'."""
     if kind == "str":
         return isinstance(item, str)
@@ -242,7 +242,7 @@ class Catalog:
     def _check_new(self, items: Sequence[Any]) -> None:
         seen = set()
         for item, place in zip(items, self.ids.lookup(items).tolist(), strict=True):
-            if not holds(self.ids.kind, item):
+            if not is_id_of(self.ids.kind, item):
                 raise DataError(f"item {item!r} cannot be added: this catalog's item ids are {self.ids.kind}")
             if place >= 0 and not self.gone[place]:
                 raise DataError(f"item {item!r} is already in the catalog; remove it first to give it another vector")

@@ -53,11 +53,7 @@ class SealedFile:
 
 
 def open_sealed(
-    path: Path,
-    *,
-    size: int | None = None,
-    mapping: str | None = None,
-    check: Callable[[int, int], None] | None = None,
+    path: Path, *, size: int | None = None, mapping: str | None = None, check: Callable[[int, int], None] | None = None
 ) -> SealedFile:
     """Open a file so that its bytes cannot change while they are used.
 

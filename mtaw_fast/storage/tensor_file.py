@@ -86,9 +86,7 @@ def _joined_shape(parts: Sequence[np.ndarray]) -> tuple[int, ...]:
     return parts[0].shape if len(parts) == 1 else (sum(map(len, parts)), *parts[0].shape[1:])
 
 
-def _layout(
-    shapes: Mapping[str, tuple[np.dtype, tuple[int, ...]]],
-) -> tuple[bytes, list[str], dict[str, int]]:
+def _layout(shapes: Mapping[str, tuple[np.dtype, tuple[int, ...]]]) -> tuple[bytes, list[str], dict[str, int]]:
     """Return the first bytes of a file, the order of its arrays, and the position of each by name."""
     sizes = {name: math.prod(shape) * dtype.itemsize for name, (dtype, shape) in shapes.items()}
     # Sizes divisible by larger powers of two first: then every array is aligned to its item size.

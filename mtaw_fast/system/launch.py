@@ -101,7 +101,7 @@ def _identity(environment: Mapping[str, str]) -> str:
         return name
     parent = os.getppid()
     try:
-        # The second field may hold spaces and brackets; the 22nd is when the process began.
+        # The second field may contain spaces and brackets; the 22nd is the start of the process.
         began = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         began = ""

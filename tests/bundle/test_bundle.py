@@ -14,6 +14,7 @@ import pytest
 from mtaw_fast.bundle import Bundle, bundle_lock, refuse_existing
 from mtaw_fast.bundle.format import MEMORY_PARTS, OPTIONAL_PARTS, PARTS
 from mtaw_fast.config import Config
+from mtaw_fast.config.former_names import to_former
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import BundleError, UsageError
 from mtaw_fast.model.item_vectors import normalized
@@ -36,7 +37,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def refused(folder: Path, verify: bool = True) -> str:
-    """The one-line message with which the folder is refused."""
+    """Return the one-line message with which the folder is refused."""
     with pytest.raises(BundleError) as caught:
         Bundle.load(folder, verify=verify)
     assert "\n" not in str(caught.value)
@@ -145,30 +146,30 @@ def test_an_existing_bundle_needs_overwrite(tmp_path: Path) -> None:
     refuse_existing(folder, overwrite=True)
 
 
-def test_overwriting_sweeps_old_files_and_litter_but_nothing_else(tmp_path: Path) -> None:
+def test_overwriting_removes_old_files_and_leftovers_only(tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     old = save_random(folder, seed=1)
     edit_manifest(folder, lambda m: m["files"].update(encoder={"file": "encoder-1.onnx", "sha256": "0"}))
     foreign = ["notes.txt", "weights.safetensors", "weights-mine.safetensors", "sub"]
-    litter = [
+    leftovers = [
         "encoder-1.onnx",
         "weights-0123456789abcdef.safetensors",
         ".items.safetensors.draft",
         "..weights.safetensors.draft.ab12.tmp",
         ".manifest.json.ab12.tmp",
     ]
-    for name in [*foreign[:3], *litter]:
+    for name in [*foreign[:3], *leftovers]:
         (folder / name).write_text("x")
     (folder / "sub").mkdir()
     new = save_parts(folder, **bundle_parts(seed=2), overwrite=True)
     parts = {path.name for part in (*PARTS, *OPTIONAL_PARTS) if (path := new.file(part))}
     assert {path.name for path in folder.iterdir()} == {"manifest.json", *foreign, *parts}
-    # A reader of the old bundle keeps its maps, though the files are gone.
+    # A reader of the old bundle keeps its maps after the files are removed.
     assert old.weights["item_embedding"].tobytes() == bundle_parts(seed=1)["weights"]["item_embedding"].tobytes()
     assert Bundle.load(folder).weights["norm_bias"].tobytes() == bundle_parts(seed=2)["weights"]["norm_bias"].tobytes()
 
 
-def test_overwriting_mends_a_damaged_bundle_and_spares_other_folders(tmp_path: Path) -> None:
+def test_overwriting_repairs_a_damaged_bundle_and_keeps_other_folders(tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     damaged = save_random(folder).file("weights")
     assert damaged is not None
@@ -211,8 +212,8 @@ def test_two_writers(tmp_path: Path) -> None:
         (lambda p: p["weights"].update(norm_bias=np.zeros(3, np.float32)), r"must be float32\[12\], not float32\[3\]"),
         (lambda p: p.update(ids=ItemIds.from_list(["a"])), r"must be float32\[1, 12\], not float32\[60, 12\]"),
         (lambda p: p.update(popularity=np.zeros(4, np.int64)), r"'popularity' must be int64\[60\]"),
-        (lambda p: np.put(p["weights"]["item_embedding"], 77, np.nan), "'item_embedding' holds a value that is not"),
-        (lambda p: np.put(p["weights"]["ffn_in_bias"], 0, -np.inf), "'ffn_in_bias' holds a value that is not finite"),
+        (lambda p: np.put(p["weights"]["item_embedding"], 77, np.nan), "'item_embedding' has a value that is not"),
+        (lambda p: np.put(p["weights"]["ffn_in_bias"], 0, -np.inf), "'ffn_in_bias' has a value that is not finite"),
     ],
 )
 def test_arrays_that_do_not_fit_are_not_saved(
@@ -231,10 +232,10 @@ def test_one_flipped_byte_is_refused(tmp_path: Path, part: str) -> None:
     path = save_parts(folder, **(bundle_parts() | memory_parts())).file(part)
     assert path is not None
     data = bytearray(path.read_bytes())
-    data[-4 if part != "ranker" else len(data) // 2] ^= 1  # a ranker ends in names, which are read in any case
+    data[-4 if part != "ranker" else len(data) // 2] ^= 1  # a ranker ends in names, which are always read
     path.write_bytes(data)
     assert f"{path} is damaged (its SHA-256 differs); restore it" in refused(folder)
-    Bundle.load(folder, verify=False)  # leaves the hashes out, as its caller asked
+    Bundle.load(folder, verify=False)  # without checking the hashes
 
 
 @pytest.mark.parametrize("verify", [True, False])
@@ -319,7 +320,7 @@ def test_parts_that_lie_are_refused(tmp_path: Path) -> None:
     weights = {name: array.copy() for name, array in bundle.weights.items()}
     weights["norm_bias"][3] = np.nan
     spoilt = with_part("weights", weights)
-    assert "'norm_bias' holds a value that is not finite" in refused(spoilt)
+    assert "'norm_bias' has a value that is not finite" in refused(spoilt)
     del weights["norm_bias"]
     assert "is missing" in refused(with_part("weights", weights))
     assert "'a\\nb' is not an array of this model" in refused(
@@ -328,7 +329,7 @@ def test_parts_that_lie_are_refused(tmp_path: Path) -> None:
     assert "'catalog' must be float32[60, 12]" in refused(with_part("catalog", {"catalog": np.zeros((60, 12))}))
     assert "'catalog' (float32[60, 12]) is missing" in refused(with_part("catalog", {"x": np.zeros(1)}))
     infinite = np.full((60, 12), np.inf, dtype=np.float32)
-    assert "'catalog' holds a value" in refused(with_part("catalog", {"catalog": infinite}))
+    assert "'catalog' has a value" in refused(with_part("catalog", {"catalog": infinite}))
     assert "'popularity' must be int64[60]" in refused(with_part("popularity", {"popularity": np.zeros(60, np.int32)}))
     clicks, order = bundle.popularity, bundle.most_clicked
     for lie in (order[::-1].copy(), np.zeros_like(order), np.where(order == 5, 60, order), np.full_like(order, -1)):
@@ -346,10 +347,10 @@ def test_parts_that_lie_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_catalog_that_cannot_be_scanned(tmp_path: Path) -> None:
-    """Without `verify` nobody has looked for values that are not finite: the codes made at load must."""
+    """Without `verify` only the quantization at load finds values that are not finite."""
     save_as_format_1(tmp_path)
     replace_part(tmp_path, "catalog", {"catalog": np.full((60, 12), np.nan, np.float32)})
-    with pytest.raises(BundleError, match=r"the bundle's catalog cannot be quantized: .* not finite; train"):
+    with pytest.raises(BundleError, match=r"the bundle's catalog cannot be quantized: .* not finite"):
         Recommender.load(tmp_path, verify=False)
 
 
@@ -363,6 +364,26 @@ def test_bundles_of_format_1_are_read(tmp_path: Path, text: bool) -> None:
     everything = np.arange(60)
     assert old.ids.external(everything) == new.ids.external(everything)
     assert old.ids.lookup(new.ids.external(everything)).tolist() == everything.tolist()
+
+
+def test_bundles_of_format_2_are_read(tmp_path: Path) -> None:
+    """Flat settings and the array `neighbours`, with their former names."""
+    new = save_parts(tmp_path, **bundle_parts(recent_weight=1.5, train_step="cuda-graph", window=7), **memory_parts())
+    flat = {name: value for group in new.config.as_dict().values() for name, value in group.items()}
+    former = to_former(flat)
+    assert (former["d"], former["recent"], former["step"]) == (12, 1.5, "graph")
+    edit_manifest(tmp_path, lambda m: m.update(format_version=2, config=former))
+    path = new.file("memory")
+    assert path is not None
+    arrays = map_tensors(path)
+    replace_part(tmp_path, "memory", {"neighbours": arrays.pop("neighbors"), **arrays})
+    old = Bundle.load(tmp_path)
+    assert old.config == new.config
+    assert old.memory is not None
+    assert new.memory is not None
+    assert [array.tobytes() for array in old.memory.arrays().values()] == [
+        array.tobytes() for array in new.memory.arrays().values()
+    ]
 
 
 def test_the_most_clicked_come_first() -> None:

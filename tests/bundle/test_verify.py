@@ -1,4 +1,4 @@
-"""What a bundle's hashes cannot tell is told when it is loaded: every file here has the hash that is stated for it."""
+"""Damage that hashes do not show is found at load: every file here has the hash of its manifest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.random_bundle import bundle_parts, memory_parts, replace_part
 
 
 def refused(folder: Path) -> str:
-    """The message; without `verify` the bundle loads, or is refused for its tables' sake."""
+    """Return the message; without `verify` the bundle loads, or its tables are refused."""
     with pytest.raises(BundleError) as caught:
         Bundle.load(folder)
     assert "\n" not in str(caught.value)
@@ -23,7 +23,7 @@ def refused(folder: Path) -> str:
 
 
 def ids_with(folder: Path, texts: list[bytes]) -> None:
-    """Give the bundle of 4 items ids of these bytes, with a hash table of its own."""
+    """Replace the ids of the bundle of 4 items by these bytes, with a hash table."""
     blob = np.frombuffer(b"".join(texts), np.uint8)
     offsets = np.cumsum([0, *map(len, texts)])
     slots = ItemIds.from_list(["a", "b", "c", "d"]).arrays["slots"]
@@ -69,7 +69,7 @@ def test_ranker_numbers_that_are_not_finite(tmp_path: Path, name: str) -> None:
     arrays[name].flat[-1] = np.inf
     names = np.frombuffer("\n".join(saved.model.ranker_net.features).encode(), np.uint8)
     replace_part(tmp_path, "ranker", {**arrays, "features": names})
-    assert f"ranker: {name} holds a number that is not finite" in refused(tmp_path)
+    assert f"ranker: {name} has a value that is not finite" in refused(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Saving a bundle: no failure, kill or full disk leaves anything but the old bundle or the new one."""
+"""Saving a bundle: after a failure, a kill or a full disk there is the old bundle or the new one."""
 
 from __future__ import annotations
 
@@ -270,7 +270,7 @@ def test_readers_see_the_old_bundle_or_the_new_one(tmp_path: Path) -> None:
 def test_a_reader_tries_again_where_an_equal_bundle_took_the_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The manifest reads the same, and yet the files that the first one named are gone."""
+    """The manifest is equal, but the files of the first one are gone."""
     save_random(tmp_path / "bundle")
     real, calls = bundle_reader._read_model, 0
 

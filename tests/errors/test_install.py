@@ -1,4 +1,4 @@
-"""Errors name a command that installs what is missing from where the user is."""
+"""Errors name a command that installs the missing packages from the source of this package."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PIP = [sys.executable, "-m", "pip", "install"]
 
 
 class Installed:
-    """Stands for the package's metadata, with pip's record of its origin."""
+    """A stand-in for the package's metadata, with pip's record of its origin."""
 
     metadata = Message()
 
@@ -86,7 +86,7 @@ def test_where_the_source_is_gone_the_packages_are_named(monkeypatch: pytest.Mon
     assert install_command("ray").endswith("  # mtaw-fast[ray]")
 
 
-def test_a_checkout_that_nobody_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkout_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
         raise importlib.metadata.PackageNotFoundError(name)
 
@@ -96,8 +96,8 @@ def test_a_checkout_that_nobody_installed_is_named(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_installer_is_that_of_this_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    beside = str(Path(sys.executable).parent / "pip")
-    monkeypatch.setattr(shutil, "which", lambda name: beside)
+    own = str(Path(sys.executable).parent / "pip")
+    monkeypatch.setattr(shutil, "which", lambda name: own)
     assert install_packages("pandas") == "pip install pandas"
     monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/pip")
     assert install_packages("pandas>=2") == f"{sys.executable} -m pip install 'pandas>=2'"
@@ -111,7 +111,7 @@ def test_an_error_names_the_command() -> None:
     assert str(caught.value) == f"the package 'no_such_package_of_ours' is not installed: {install_command('train')}"
 
 
-def test_no_message_names_an_index_by_heart() -> None:
+def test_no_message_assumes_a_package_index() -> None:
     root = Path(module.__file__).resolve().parents[2]
     sources = [path for name in ("mtaw_fast", "kernels", "export") for path in (root / name).rglob("*.py")]
     assert len(sources) > 100
@@ -119,7 +119,7 @@ def test_no_message_names_an_index_by_heart() -> None:
 
 
 def test_asking_for_it_leaves_setuptools_as_it_was() -> None:
-    """setuptools hands out another distutils in a process that looked for pip; torch.compile would fail after it."""
+    """setuptools replaces distutils in a process that looked for pip; torch.compile would fail after that."""
     pytest.importorskip("setuptools", reason="setuptools is not installed")
     code = (
         "from mtaw_fast.errors.install import install_command; install_command()\n"

@@ -1,4 +1,4 @@
-"""The examples that serve an exported graph without us."""
+"""The examples that serve an exported graph without mtaw_fast."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def rec(folder: Path) -> Recommender:
 
 @pytest.fixture(scope="module")
 def clicks(rec: Recommender) -> list[str]:
-    """Known ones, and one that no bundle knows."""
+    """Return known ids and an unknown one."""
     known = [str(item) for item in rec.ids.external(np.array(CLICKS))]
     return [known[0], "999999", *known[1:]]
 
@@ -66,7 +66,7 @@ def assert_answer(items: list[Any], scores: list[float], rec: Recommender, sessi
 
 
 def test_onnxruntime_alone(folder: Path, rec: Recommender, clicks: list[str], tmp_path: Path) -> None:
-    """In a folder of its own, with an import of mtaw_fast made impossible."""
+    """In a separate folder, without mtaw_fast."""
     (tmp_path / "mtaw_fast.py").write_text("raise ImportError('the example must do without')\n")
     shutil.copy(EXAMPLES / "onnx_serve.py", tmp_path)
     for given, session in ((clicks, CLICKS), ([], []), (["999999"], [])):
@@ -105,7 +105,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def site(folder: Path, tmp_path: Path) -> Iterator[str]:
-    """The address of the static page over the bundle."""
+    """Return the address of the static page over the bundle."""
     run([sys.executable, str(EXAMPLES / "build_page.py"), str(folder), str(tmp_path / "site")], tmp_path)
     handler = functools.partial(Quiet, directory=tmp_path / "site")
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

@@ -19,7 +19,7 @@ _SETS = ("tmall", "retailrocket")
 
 
 def run(folder: Path) -> int:
-    """The exit status: 1 where anything failed."""
+    """Return the exit status: 1 if anything failed."""
     log = folder / "clicks.csv"
     if not log.exists():
         synthetic_log.main([str(log), "--items", "3000", "--sessions", "20000"])

@@ -1,4 +1,4 @@
-"""What of the exported graphs would run on the CPU where they are opened with CUDA: named, and no surprise."""
+"""The nodes of exported graphs that run on the CPU if the graphs are opened with CUDA."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mtaw_fast.export.onnx_build import Builder  # noqa: E402
 from tests.export.test_whole import KINDS, saved  # noqa: E402
 from tests.support.export.cuda_operators import left_to_the_cpu  # noqa: E402
 
-IDS = {"LabelEncoder(string)", "Gather(string, int64)", "Identity(string)"}  # in and out, where ids are text
+IDS = {"LabelEncoder(string)", "Gather(string, int64)", "Identity(string)"}  # of text ids
 WHOLE = {  # of the graph `recommender`, in float32
     "plain": IDS,
     "memory": IDS | {"ArgMax(int32)"},
@@ -46,7 +46,7 @@ def test_what_of_the_whole_graph_does_not(builder: Builder, kind: str, variant: 
 
 
 def test_a_type_without_a_kernel_is_seen() -> None:
-    """Of an operator that has kernels for others, also within a subgraph."""
+    """For an operator with kernels for other types, also in a subgraph."""
     text = """<ir_version: 8, opset_import: ["" : 18]>
     graph (bool[1] ask, int32[4] x) => (int64[1] y) <int64[1] shape = {1}> {
         y = If (ask) <

@@ -1,4 +1,4 @@
-"""Exporting an index into a bundle: what it states, what it refuses, and that readers never notice."""
+"""Export an index into a bundle: its entry, its errors, and readers during the export."""
 
 from __future__ import annotations
 
@@ -69,18 +69,18 @@ def test_an_exported_index_keeps_its_promise(folder: Path, kind: str) -> None:
     assert entry["recall"]["target"] == 0.99
     assert min(entry["recall"]["sessions"], entry["recall"]["items"]) >= 0.99
     assert entry["recall"]["source"] == "400 sessions made from the catalog's own neighborhoods"
-    told = exported.why
-    assert told.startswith(f"{entry['build']['factory']}; sessions: ")
+    printed = exported.why
+    assert printed.startswith(f"{entry['build']['factory']}; sessions: ")
     for words, plan, recall in (("sessions: ", "search", "sessions"), ("similar_items: ", "search_items", "items")):
         parameters = ", ".join(f"{name} {value}" for name, value in entry[plan].items())
-        assert f"{words}{parameters}, recall@20 {entry['recall'][recall]:.4f}" in told
+        assert f"{words}{parameters}, recall@20 {entry['recall'][recall]:.4f}" in printed
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         ["manifest.json", *(file["file"] for file in bundle.manifest["files"].values())]
     )
     approximate = Recommender.load(folder, index="ann")
     exact = Recommender.load(folder, index="numpy")
     assert approximate.index.name == "ann"
-    # Sessions and items of our own: at most twice the misses that the target allows.
+    # Our own sessions and items: at most twice the misses that the target allows.
     rng = np.random.default_rng(5)
     sessions = Sessions.from_lists(rng.integers(0, N, (300, 4)).astype(np.int32))
     found, truth = approximate.rank(sessions, 20)[1], exact.rank(sessions, 20)[1]
@@ -137,7 +137,7 @@ def test_auto(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fast = export(folder, "auto").entry
     assert fast is not None
     assert fast["kind"] == "ivfpq"
-    monkeypatch.setattr(index, "_FAST_US", 0.0)  # so both kinds are tried
+    monkeypatch.setattr(index, "_FAST_US", 0.0)  # then both kinds are tried
     tried: list[str] = []
     fastest = export(folder, "auto", say=tried.append).entry
     assert fastest is not None
@@ -187,7 +187,7 @@ def test_plans_are_tried_up_to_twice_the_effort_that_surely_reaches_all() -> Non
 
 
 def test_a_plan_must_hold_on_queries_that_did_not_choose_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the check queries disagree, more caution is asked; where no caution helps, nothing is chosen."""
+    """If the check queries disagree, the choice is more cautious; if that never helps, nothing is chosen."""
     plans = [recall_search.SearchPlan("hnsw", effort, 2) for effort in (40, 80, 160)]
     tried = [
         recall_search.Option(plan, recall, 0.001) for plan, recall in zip(plans, (0.9905, 0.9915, 0.9925), strict=True)
@@ -203,7 +203,7 @@ def test_a_plan_must_hold_on_queries_that_did_not_choose_it(monkeypatch: pytest.
         def recalls(self, effort: np.ndarray, k: int = 20) -> np.ndarray:
             return np.array([self.truly[int(effort)]])
 
-    class Ladder:
+    class FakeIndex:
         def __init__(self, plan: recall_search.SearchPlan) -> None:
             self.plan = plan
 
@@ -211,7 +211,7 @@ def test_a_plan_must_hold_on_queries_that_did_not_choose_it(monkeypatch: pytest.
             return None, self.plan.effort
 
     def chosen(truly: dict[int, float]) -> Any:
-        found = recall_search.choose(tried, 0.99, Ladder, Queries(truly))  # type: ignore[arg-type]
+        found = recall_search.choose(tried, 0.99, FakeIndex, Queries(truly))  # type: ignore[arg-type]
         return found and found.plan.effort
 
     assert chosen({40: 1.0, 80: 0.991, 160: 0.995}) == 80  # 40 is only half a standard error over the target
@@ -223,7 +223,7 @@ def test_a_plan_must_hold_on_queries_that_did_not_choose_it(monkeypatch: pytest.
 def test_the_kind_of_query_that_misses_is_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch, missing: int, words: str
 ) -> None:
-    """The true scores of one kind are made larger than any, so that nothing is ever found of them."""
+    """The true scores of one kind are made larger than any, so the recall is 0."""
     before = contents(folder)
     halves = 0
 
@@ -247,7 +247,7 @@ def test_the_kind_of_query_that_misses_is_named(
 @pytest.mark.parametrize("kind", ["ivfpq", "hnsw"])
 @pytest.mark.parametrize("hard_is", ["items", "sessions"])
 def test_each_kind_of_query_gets_a_plan_of_its_own(kind: str, hard_is: str) -> None:
-    """Queries at the middle of a cluster find all they seek in it; those between clusters must look into many."""
+    """Queries in the middle of a cluster need one list; those between clusters need many."""
     rng = np.random.default_rng(0)
     middles = normalized(rng.standard_normal((60, D)).astype(np.float32))
     catalog = normalized(middles[rng.integers(0, 60, N)] + np.float32(0.1) * rng.standard_normal((N, D), np.float32))
@@ -290,7 +290,7 @@ def test_wrong_arguments_are_refused(folder: Path, tmp_path: Path) -> None:
 
 
 class TestLiveBundle:
-    """`replace_part` alone, with small files in the index's place."""
+    """Only `replace_part`, with small files instead of an index."""
 
     def put(self, folder: Path, data: bytes | None, **about: Any) -> None:
         addition = None if data is None else ("faiss", lambda path: path.write_bytes(data), about)
@@ -421,15 +421,15 @@ def test_a_full_disk_is_told_in_one_line(folder: Path, monkeypatch: pytest.Monke
 class TestCommand:
     def test_export_info_and_none(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["export", str(folder), "--index", "ivfpq", "--recall", "0.97", "--json"]) == 0
-        told = json.loads(capsys.readouterr().out)
-        assert told["index"] == Bundle.load(folder).manifest["index"]
+        printed = json.loads(capsys.readouterr().out)
+        assert printed["index"] == Bundle.load(folder).manifest["index"]
         assert main(["info", str(folder), "--json"]) == 0
         facts = json.loads(capsys.readouterr().out)["index"]
-        assert (facts["kind"], facts["nprobe"]) == ("ivfpq", told["index"]["search"]["nprobe"])
-        assert facts["recall@20"] == told["index"]["recall"]["sessions"] >= 0.97
-        assert facts["nprobe of similar_items"] == told["index"]["search_items"]["nprobe"]
-        assert facts["k_factor of similar_items"] == told["index"]["search_items"]["k_factor"]
-        assert facts["recall@20 of similar_items"] == told["index"]["recall"]["items"] >= 0.97
+        assert (facts["kind"], facts["nprobe"]) == ("ivfpq", printed["index"]["search"]["nprobe"])
+        assert facts["recall@20"] == printed["index"]["recall"]["sessions"] >= 0.97
+        assert facts["nprobe of similar_items"] == printed["index"]["search_items"]["nprobe"]
+        assert facts["k_factor of similar_items"] == printed["index"]["search_items"]["k_factor"]
+        assert facts["recall@20 of similar_items"] == printed["index"]["recall"]["items"] >= 0.97
         assert main(["info", str(folder)]) == 0
         printed = capsys.readouterr().out
         for name in ("recall@20", "nprobe of similar_items", "recall@20 of similar_items"):

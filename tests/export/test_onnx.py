@@ -1,4 +1,4 @@
-"""The exported ONNX graphs: what they answer, what they say of themselves, and how they get into a bundle."""
+"""The exported ONNX graphs: their answers, their metadata, and their export into a bundle."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def graph(bundle: Bundle, name: str, variant: str = "float32") -> Path:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, ExportedGraphs]:
-    """With recent clicks in the query; without them, ranking/encoders/test_encoders.py holds the graph."""
+    """With recent clicks in the query; ranking/encoders/test_encoders.py tests the graph without them."""
     folder = tmp_path_factory.mktemp("onnx") / "bundle"
     save_random(folder, **SETTINGS, recent_weight=2.0, recent_decay=0.7)
     done = export_onnx(folder)
@@ -82,7 +82,7 @@ class TestGraphs:
         (query,) = open_graph(graph(bundle, "encoder"))({"ids": wide, "lengths": lengths})
         np.testing.assert_allclose(query, expected, rtol=0, atol=2e-6)
 
-    def test_a_session_without_clicks_is_silent(self, bundle: Bundle) -> None:
+    def test_a_session_without_clicks_gives_zero(self, bundle: Bundle) -> None:
         ids = np.array([[-1, -1], [4, 5]], np.int32)
         (query,) = open_graph(graph(bundle, "encoder"))({"ids": ids, "lengths": np.array([0, 2], np.int32)})
         assert not query[0].any()
@@ -97,7 +97,7 @@ class TestGraphs:
 
     @pytest.mark.parametrize("variant", VARIANTS)
     @pytest.mark.parametrize("name", GRAPHS)
-    def test_what_a_graph_says_of_itself(self, bundle: Bundle, name: str, variant: str) -> None:
+    def test_the_metadata_of_a_graph(self, bundle: Bundle, name: str, variant: str) -> None:
         path = graph(bundle, name, variant)
         onnx.checker.check_model(path, full_check=True)
         model = onnx.shape_inference.infer_shapes(onnx.load(path), check_type=True, strict_mode=True)
@@ -113,12 +113,12 @@ class TestGraphs:
             inputs = {"session": ["batch", "length"], "lengths": ["batch"], "k": [1], "exclude": ["n"], "allow": ["m"]}
             inputs |= {"use_allow": [1], "exclude_seen": [1]}
             assert axes == {**inputs, "items": ["batch", "k"], "scores": ["batch", "k"]}
-        told = {entry.key: entry.value for entry in model.metadata_props}
-        assert told["mtaw_fast.model"] == model_hash(bundle.manifest)
-        assert told["mtaw_fast.bundle_format_version"] == str(bundle.manifest["format_version"])
-        assert told["mtaw_fast.variant"] == variant
-        assert (told["mtaw_fast.n_items"], told["mtaw_fast.max_len"]) == (str(N), str(MAX_LEN))
-        assert told["mtaw_fast.holds"].startswith("only the encoder" if name == "encoder" else "the whole:")
+        found = {entry.key: entry.value for entry in model.metadata_props}
+        assert found["mtaw_fast.model"] == model_hash(bundle.manifest)
+        assert found["mtaw_fast.bundle_format_version"] == str(bundle.manifest["format_version"])
+        assert found["mtaw_fast.variant"] == variant
+        assert (found["mtaw_fast.n_items"], found["mtaw_fast.max_len"]) == (str(N), str(MAX_LEN))
+        assert found["mtaw_fast.holds"].startswith("only the encoder" if name == "encoder" else "the whole:")
         assert all(value.doc_string for value in (*model.graph.input, *model.graph.output))
 
     def test_the_variants_are_what_they_claim(self, bundle: Bundle) -> None:
@@ -249,7 +249,7 @@ class TestInABundle:
         save_random(tmp_path / "bundle", **SETTINGS)
         return tmp_path / "bundle"
 
-    def test_graphs_come_and_go(self, folder: Path) -> None:
+    def test_graphs_are_added_and_removed(self, folder: Path) -> None:
         before = contents(folder)
         export_onnx(folder, ["int8", "float32"])
         bundle = Bundle.load(folder)
@@ -281,7 +281,7 @@ class TestInABundle:
             data = bundle.file(f"{part}_data")
             assert data is not None
             path = graph(bundle, name, variant)
-            # What is left: nodes, small arrays, and in the recommender the ids' own table.
+            # The rest: nodes, small arrays, and in the recommender the table of ids.
             assert path.stat().st_size < inside[name, variant] - 10_000
             onnx.checker.check_model(path, full_check=True)
             stated = {
@@ -306,14 +306,14 @@ class TestInABundle:
             Bundle.load(folder)
 
     def test_a_bundle_that_changed_meanwhile_is_left_alone(self, folder: Path) -> None:
-        def meddle(line: str) -> None:
+        def replace_bundle(line: str) -> None:
             if line.startswith("writing"):
                 save_parts(folder, **bundle_parts(**SETTINGS, seed=5), overwrite=True)
 
         with pytest.raises(BundleError, match="was replaced while its onnx was being made; export it again"):
-            export_onnx(folder, ["float32"], say=meddle)
+            export_onnx(folder, ["float32"], say=replace_bundle)
         assert "onnx" not in Bundle.load(folder).manifest
-        # Also by the same weights with other counts, by which the whole graph would rank.
+        # Also a bundle with the same weights and other click counts, which change the whole graph.
         model = Bundle.load(folder).model
 
         def recount(line: str) -> None:
@@ -335,7 +335,7 @@ class TestInABundle:
             "encoder-mine.onnx"
         ]
 
-    def test_a_full_disk_is_told_in_one_line(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_full_disk_is_reported_in_one_line(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         before = contents(folder)
         monkeypatch.setattr("tempfile.tempdir", str(folder / "not" / "there"))
         with pytest.raises(BundleError, match=r"cannot write the graphs of .*No such file or directory; set TMPDIR"):
@@ -362,9 +362,9 @@ class TestCommand:
         folder = tmp_path / "bundle"
         save_random(folder, **SETTINGS)
         assert main(["export", str(folder), "--onnx", "--variants", "float32,int8", "--json"]) == 0
-        told = json.loads(capsys.readouterr().out)
+        found = json.loads(capsys.readouterr().out)
         nothing = dict.fromkeys(("onnx", "recommender", "places_equal", "variants"))
-        assert told == {**nothing, "graphs": Bundle.load(folder).manifest["onnx"]}
+        assert found == {**nothing, "graphs": Bundle.load(folder).manifest["onnx"]}
         assert main(["info", str(folder), "--json"]) == 0
         facts = json.loads(capsys.readouterr().out)["onnx"]
         assert list(facts) == ["encoder", "encoder_int8", "recommender", "recommender_int8"]
@@ -386,12 +386,12 @@ class TestCommand:
         save_random(tmp_path / "bundle", **SETTINGS)
         for arguments, words in (
             ([], "nothing to export; give --onnx or --index auto"),
-            (["--variants", "int8", "--index", "auto"], "--variants is about the graphs of --onnx"),
+            (["--variants", "int8", "--index", "auto"], "--variants needs --onnx"),
             (["--onnx", "--variants", "int7"], "there is no variant 'int7'"),
-            (["--part", "encoder", "--index", "auto"], "--part is about the graphs of --onnx"),
-            (["--triton-repository", folder, "--index", "auto"], "--triton-repository is about the graphs of --onnx"),
-            (["--onnx", "--part", "encoder", "--triton-repository", folder], "--triton-repository takes the whole"),
-            (["--onnx", "--variants", "int8", "--triton-repository", folder], "takes the graph in float32"),
+            (["--part", "encoder", "--index", "auto"], "--part needs --onnx"),
+            (["--triton-repository", folder, "--index", "auto"], "--triton-repository needs --onnx"),
+            (["--onnx", "--part", "encoder", "--triton-repository", folder], "needs the whole graph"),
+            (["--onnx", "--variants", "int8", "--triton-repository", folder], "needs the float32 graph"),
         ):
             assert main(["export", folder, *arguments]) == 2
             assert words in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What an export tells of its graphs on a data set, and what it does not let through."""
+"""The quality of graphs on a data set: the report, and the graphs that are refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ N, SAMPLES = 120, 60
 
 
 def samples_of(bundle: Bundle, timed: bool) -> Samples:
-    """Targets that the recommender finds, for half of the samples."""
+    """Return targets that the recommender finds, for half of the samples."""
     rng = np.random.default_rng(4)
     lists = [rng.integers(0, N, rng.integers(1, 7)) for _ in range(SAMPLES)]
     times = None
@@ -65,22 +65,22 @@ def test_the_whole_ranks_the_test_split_as_the_recommender_does(
     bundle, samples, dataset = case
     command = ["export", str(bundle.folder), "--onnx", "--variants", "float32", "--dataset", str(dataset)]
     assert main([*command, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["onnx"] == told["recommender"]
-    assert told["places_equal"] > 99.9
-    assert told["variants"] == {}
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["onnx"] == printed["recommender"]
+    assert printed["places_equal"] > 99.9
+    assert printed["variants"] == {}
     entry = Bundle.load(bundle.folder).manifest["onnx"]
-    assert told["graphs"] == entry
+    assert printed["graphs"] == entry
     assert entry["quality"]["command"] == "mtaw-fast export BUNDLE --onnx --dataset DATASET"
     assert entry["quality"]["samples"] == SAMPLES
-    if bundle.model.trends is None:  # else the evaluation is told the times of the clicks, too
+    if bundle.model.trends is None:  # with trends the evaluation also uses the times of the clicks
         report = evaluate(Recommender.load(bundle.folder), samples)
-        assert told["onnx"]["P@20"] == pytest.approx(report.metrics["P@20"], abs=1e-3)
-        assert told["onnx"]["MRR@20"] == pytest.approx(report.metrics["MRR@20"], abs=1e-3)
-    assert told["onnx"]["P@20"] > 50
+        assert printed["onnx"]["P@20"] == pytest.approx(report.metrics["P@20"], abs=1e-3)
+        assert printed["onnx"]["MRR@20"] == pytest.approx(report.metrics["MRR@20"], abs=1e-3)
+    assert printed["onnx"]["P@20"] > 50
 
 
-def test_a_part_says_what_it_lacks(case: tuple[Bundle, Samples, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_of_a_part(case: tuple[Bundle, Samples, Path], capsys: pytest.CaptureFixture[str]) -> None:
     bundle, _, dataset = case
     command = ["export", str(bundle.folder), "--onnx", "--variants", "float32", "--part", "encoder"]
     assert main(command) == 0
@@ -90,12 +90,12 @@ def test_a_part_says_what_it_lacks(case: tuple[Bundle, Samples, Path], capsys: p
     assert set(Bundle.load(bundle.folder).manifest["files"]) >= {"encoder"}
     assert "recommender" not in Bundle.load(bundle.folder).manifest["files"]
     assert main([*command, "--dataset", str(dataset), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["onnx"]["P@20"] < told["recommender"]["P@20"] - 10
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["onnx"]["P@20"] < printed["recommender"]["P@20"] - 10
     assert main([*command, "--dataset", str(dataset)]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    assert f"P@20 {told['onnx']['P@20']:.2f}" in last
-    assert f"the Recommender: {told['recommender']['P@20']:.2f}" in last
+    assert f"P@20 {printed['onnx']['P@20']:.2f}" in last
+    assert f"the Recommender: {printed['recommender']['P@20']:.2f}" in last
 
 
 def test_a_graph_that_ranks_worse_is_not_exported(

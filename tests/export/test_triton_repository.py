@@ -1,4 +1,4 @@
-"""The model repository for a Triton Inference Server: the public schema, and what its graph answers."""
+"""The model repository for a Triton Inference Server: the public schema, and the answers of its graph."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def schema() -> ModuleType:
-    """The schema that NVIDIA's client ships, without the rest of it, which needs gRPC."""
+    """Return the schema of NVIDIA's client, without the parts that need gRPC."""
     found = importlib.util.find_spec("tritonclient")
     if found is None or not found.submodule_search_locations:
         pytest.skip("tritonclient is not installed: pip install tritonclient")
@@ -98,7 +98,7 @@ def test_it_answers_as_the_recommender(bundle: Bundle, tmp_path: Path) -> None:
 def test_another_kind_of_model_is_left_alone(bundle: Bundle, tmp_path: Path) -> None:
     other = tmp_path / "recommender" / "config.pbtxt"
     other.parent.mkdir()
-    other.write_text(config(bundle) + "# of somebody else\n")
+    other.write_text(config(bundle) + "# of another tool\n")
     with pytest.raises(UsageError, match="is of another model"):
         write_repository(bundle.folder, tmp_path)
     assert [path.name for path in other.parent.iterdir()] == ["config.pbtxt"]

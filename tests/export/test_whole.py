@@ -1,4 +1,4 @@
-"""The graph of the whole against the Recommender: every kind of bundle, of session and of condition."""
+"""The whole graph against the Recommender: every kind of bundle, session and condition."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Graph:
         self.timed = kind == "timed"
 
     def check(self, sessions: list[list[Any]], k: int, run: Run | None = None, **options: Any) -> None:
-        """One run of all sessions gives what the Recommender gives for each."""
+        """One run of all sessions gives the Recommender's answer for each."""
         now = options.pop("now", None)
         items, scores = (run or self.run)(self.feeds.of(sessions, k, now=now, **options))
         assert items.shape == scores.shape == (len(sessions), k)
@@ -63,7 +63,7 @@ class Graph:
             assert np.isneginf(values[count:]).all()
             np.testing.assert_allclose(values[:count], want.scores, rtol=1e-5, atol=1e-4)
             differing = [place for place in range(count) if found[place] != want.items[place]]
-            # Scores next to each other that tie but for rounding may change places.
+            # Adjacent scores that are equal up to rounding may swap places.
             assert len(differing) <= max(2, count // 50)
             assert set(found[: min(count, 10)]) <= set(want.items[: min(count, 10) + 2])
 
@@ -143,7 +143,7 @@ def test_a_session_ranks_alike_alone_and_in_a_batch(graph: Graph) -> None:
 
 
 def test_conditions_of_each_session(graph: Graph) -> None:
-    """The form for Triton: k, lists and flags by row; an answer is as wide as the largest k."""
+    """The graph for Triton: k, lists and flags by row; an answer is as wide as the largest k."""
     now = {"now": END + HOUR} if graph.timed else {}
     graph.check([[graph.ids[3], graph.ids[9]], [], [graph.ids[5]]], 20, run=spread(graph.alone), **now)
     feed = graph.feeds.of([[graph.ids[3], graph.ids[9]]] * 3, 1, now=END)

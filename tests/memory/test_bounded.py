@@ -1,4 +1,4 @@
-"""Tables within a bound of memory: to the bit one pass, no more than the bound says, no file left."""
+"""Tables within a limit of memory use: equal to one pass, within the bound, no files left."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_equals_one_pass(tmp_path_factory: pytest.TempPathFactory, seed: int, co
 
 @pytest.mark.parametrize(("n_items", "limits"), [(400, (512, 500)), (5000, (512, 500)), (2000, (0, 0)), (300, (5, 3))])
 def test_a_pass_takes_no_more_than_the_bound(n_items: int, limits: tuple[int, int]) -> None:
-    """What the result holds and what the native part says that it takes (`kernels.native.memory_tables`)."""
+    """Return the bytes of the result and those that the native part reports (`kernels.native.memory_tables`)."""
     sessions = workload(n_items, 6000, seed=n_items)
     asked = MemorySettings(max_neighbors=limits[0], max_postings=limits[1])
     bound, made = pass_bytes(sessions, n_items, asked), MemoryTables.build(sessions, n_items, asked)

@@ -1,4 +1,4 @@
-"""Tables and a delta beside them: rows, counts and rankings as those of tables built from the sessions of both."""
+"""Tables with a delta: rows, counts and rankings equal those of tables built from the sessions of both."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mtaw_fast.memory import MemorySettings, MemoryTables
 from tests.native.builds import instruction_sets
 from tests.support.memory.logs import random_log
 from tests.support.memory.queries import random_ranker
-from tests.support.memory.streams import Book, delta_of, random_clicks
+from tests.support.memory.streams import SessionModel, delta_of, random_clicks
 
 ISAS = [isa for isa in instruction_sets() if isa in ("portable", "avx2", "avx512")]
 K = 20
@@ -30,21 +30,21 @@ def memory_of(tables: MemoryTables, delta: MemoryDelta | None, n_catalog: int, i
     )
 
 
-def asked(sessions: Sessions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def ranges_of(sessions: Sessions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return sessions.items, sessions.offsets[:-1].copy(), sessions.offsets[1:].copy()
 
 
-def as_rebuilt(tracker: Book, base: MemoryTables, n_items: int) -> MemoryTables:
-    """Tables of everything, with the base's number of sessions as its recency."""
+def as_rebuilt(tracker: SessionModel, base: MemoryTables, n_items: int) -> MemoryTables:
+    """Return tables of everything, with the recency of the base."""
     return MemoryTables.build(tracker.sessions, n_items, base.settings)
 
 
 def ranked(memory: SessionMemory, queries: Sessions, seed: int = 0) -> np.ndarray:
-    return memory.rank(random_ranker(seed).native(), *asked(queries), K)[0]
+    return memory.rank(random_ranker(seed).native(), *ranges_of(queries), K)[0]
 
 
-def assert_rows(delta: MemoryDelta, tracker: Book, chosen: MemorySettings, n_items: int) -> None:
-    """Rows and counts of every item, against plain Python."""
+def assert_rows(delta: MemoryDelta, tracker: SessionModel, chosen: MemorySettings, n_items: int) -> None:
+    """Compare rows and counts of every item with plain Python."""
     grown = list(tracker.grown.values())
     rows = delta_rows(grown, chosen)
     for item in range(n_items):
@@ -62,14 +62,14 @@ def assert_rows(delta: MemoryDelta, tracker: Book, chosen: MemorySettings, n_ite
         ]  # fmt: skip
 
 
-def agreement(live: np.ndarray, rebuilt: np.ndarray) -> float:
-    """The share of places with the same item."""
-    return float((live == rebuilt).mean())
+def agreement(updated_memory: np.ndarray, rebuilt: np.ndarray) -> float:
+    """Return the share of places with the same item."""
+    return float((updated_memory == rebuilt).mean())
 
 
-def fed(base: MemoryTables, handles: np.ndarray, items: np.ndarray, **room: int) -> tuple[MemoryDelta, Book]:
-    """A delta and its tracker after some clicks."""
-    delta, tracker = delta_of(base, **room), Book.of(base.sessions)
+def fed(base: MemoryTables, handles: np.ndarray, items: np.ndarray, **limits: int) -> tuple[MemoryDelta, SessionModel]:
+    """Return a delta and its sessions after some clicks."""
+    delta, tracker = delta_of(base, **limits), SessionModel.of(base.sessions)
     delta.click(handles, items)
     for handle, item in zip(handles.tolist(), items.tolist(), strict=True):
         tracker.click(handle, item)
@@ -83,20 +83,20 @@ def queries(n_items: int, seed: int, count: int = 150) -> Sessions:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_without_a_base_every_feature_is_the_rebuilt_one(seed: int) -> None:
-    """`second` apart: a row's strongest neighbors are not found again for every event of other rows."""
+    """All but `second`: a row's strongest neighbors are not updated at every event of other rows."""
     base = MemoryTables.build(Sessions.from_lists([]), 0, MemorySettings(recency=200.0))
     handles, items = random_clicks(np.random.default_rng(seed), 1200, 200, power=2)
     delta, tracker = fed(base, handles, items, capacity=200)
     rebuilt = as_rebuilt(tracker, base, 200)
     wanted = strangers(queries(200, seed), tracker)
-    live, anew = memory_of(base, delta, 200), memory_of(rebuilt, None, 200)
-    theirs = anew.features(*asked(wanted))
-    assert differing_second(live.features(*asked(wanted)), theirs) <= 0.01 * (theirs[0] >= 0).sum()
-    assert agreement(ranked(live, wanted), ranked(anew, wanted)) >= 0.99
+    updated_memory, rebuilt_memory = memory_of(base, delta, 200), memory_of(rebuilt, None, 200)
+    theirs = rebuilt_memory.features(*ranges_of(wanted))
+    assert differing_second(updated_memory.features(*ranges_of(wanted)), theirs) <= 0.01 * (theirs[0] >= 0).sum()
+    assert agreement(ranked(updated_memory, wanted), ranked(rebuilt_memory, wanted)) >= 0.99
 
 
-def strangers(wanted: Sessions, tracker: Book) -> Sessions:
-    """The queries that no session of the tracker is equal to: such a one would be taken for the one that asks."""
+def strangers(wanted: Sessions, tracker: SessionModel) -> Sessions:
+    """Return the queries that equal no session: such a session would count as the querying one."""
     held = list(tracker.grown.values())
     return Sessions.from_lists([one for one in wanted if one.tolist() not in held])
 
@@ -108,7 +108,7 @@ def differing_second(
     within: float = 1e-4,
     apart: int = 4,
 ) -> int:
-    """How often the feature `second` differs by more than `within`; all others must not, on the candidates of both.
+    """Return how often the feature `second` differs by more than `within`; all others must not, on common candidates.
 
     rounded: features that may differ by a rounding to bfloat16. apart: candidates of a query that only one side has, at
     most.
@@ -129,7 +129,7 @@ def differing_second(
 
 
 def test_a_pair_that_was_cut_has_its_past_when_it_is_met_again() -> None:
-    """Its values are those of tables that keep every neighbor; what is still too weak for its row stays away."""
+    """Its values are those of tables with every neighbor; a neighbor that is too weak for its row stays out."""
     n_items, recency = 60, 200.0
     old = random_log(120, n_items, seed=5, longest=8)
     base = MemoryTables.build(old, n_items, MemorySettings(recency=recency, max_neighbors=6))
@@ -137,8 +137,8 @@ def test_a_pair_that_was_cut_has_its_past_when_it_is_met_again() -> None:
     delta, tracker = fed(base, handles, items)
     whole = MemoryTables.build(tracker.sessions, n_items, MemorySettings(recency=recency, max_neighbors=0))
     wanted = strangers(Sessions.from_lists([[item] for item in range(n_items)]), tracker)
-    ours = memory_of(base, delta, n_items).features(*asked(wanted))
-    theirs = memory_of(whole, None, n_items).features(*asked(wanted))
+    ours = memory_of(base, delta, n_items).features(*ranges_of(wanted))
+    theirs = memory_of(whole, None, n_items).features(*ranges_of(wanted))
     columns = [feature_names().index(name) for name in ("next_last", "fwd_last", "bwd_dec", "ses_last", "aa_dec")]
     met = absent = 0
     for q, item in enumerate(wanted.items.tolist()):
@@ -158,7 +158,7 @@ def test_a_pair_that_was_cut_has_its_past_when_it_is_met_again() -> None:
 
 @pytest.mark.parametrize(("n_old", "mean", "n_items"), [(0, 4, 200), (300, 4, 200), (300, 20, 60), (40, 2, 12)])
 def test_a_session_that_asks_is_told_what_the_others_say(n_old: int, mean: int, n_items: int) -> None:
-    """As if it had been forgotten, though the memory holds it: its clicks are no evidence of its next one."""
+    """The querying session counts as if it was forgotten: its clicks are not evidence for its next one."""
     base = MemoryTables.build(random_log(n_old, n_items, 7), n_items if n_old else 0, MemorySettings(recency=50.0))
     handles, items = random_clicks(np.random.default_rng(mean), 900, n_items, power=2, mean=mean)
     capacity = 0 if n_old else n_items
@@ -171,8 +171,8 @@ def test_a_session_that_asks_is_told_what_the_others_say(n_old: int, mean: int, 
         wanted = Sessions.from_lists([tracker.grown[handle]])
         without, _ = fed(base, handles, items, capacity=capacity)
         without.forget(handle)
-        ours = memory_of(base, delta, n_items).features(*asked(wanted))
-        theirs = memory_of(base, without, n_items).features(*asked(wanted))
+        ours = memory_of(base, delta, n_items).features(*ranges_of(wanted))
+        theirs = memory_of(base, without, n_items).features(*ranges_of(wanted))
         differs += differing_second(ours, theirs, ("rec_dec", "rec_all", "aa_dec", "pre"), 2**-6, 8)
         candidates += int((ours[0] >= 0).sum())
     assert len(chosen) >= 20
@@ -185,13 +185,13 @@ def test_only_a_session_with_all_of_the_clicks_is_the_one_that_asks() -> None:
     delta = delta_of(base)
     memory = memory_of(base, delta, 4)
     delta.click(np.array([7, 7, 7]), np.array([1, 3, 1], np.int32))
-    before = memory.features(*asked(Sessions.from_lists([[1, 3]])))
+    before = memory.features(*ranges_of(Sessions.from_lists([[1, 3]])))
     delta.click(np.array([8, 8]), np.array([1, 3], np.int32))
-    after = memory.features(*asked(Sessions.from_lists([[1, 3]])))
+    after = memory.features(*ranges_of(Sessions.from_lists([[1, 3]])))
     np.testing.assert_array_equal(before[0], after[0])
     np.testing.assert_allclose(before[1], after[1], rtol=3e-6, atol=3e-6)
     delta.click(np.array([8]), np.array([2], np.int32))
-    assert not np.allclose(before[1], memory.features(*asked(Sessions.from_lists([[1, 3]])))[1])
+    assert not np.allclose(before[1], memory.features(*ranges_of(Sessions.from_lists([[1, 3]])))[1])
 
 
 def by_item(ids: np.ndarray, values: np.ndarray) -> dict[int, np.ndarray]:
@@ -218,7 +218,7 @@ SMALL = st.builds(
 )
 
 
-def apply(delta: MemoryDelta, tracker: Book, operation: tuple[str, int, int]) -> None:
+def apply(delta: MemoryDelta, tracker: SessionModel, operation: tuple[str, int, int]) -> None:
     name, handle, number = operation
     if name == "click":
         delta.click(np.array([handle]), np.array([number], np.int32))
@@ -250,7 +250,7 @@ def test_any_operations_leave_what_plain_python_says(
     old: Sessions, chosen: MemorySettings, operations: list[tuple[str, int, int]], most: int
 ) -> None:
     base = MemoryTables.build(old, 7, chosen)
-    delta, tracker = delta_of(base, capacity=2, most_clicks=most), Book.of(old, most)
+    delta, tracker = delta_of(base, capacity=2, most_clicks=most), SessionModel.of(old, most)
     for operation in operations:
         apply(delta, tracker, operation)
     assert_rows(delta, tracker, base.settings, 9)
@@ -262,20 +262,20 @@ def test_any_operations_leave_what_plain_python_says(
     assert_counted(delta, base, tracker)
 
 
-def assert_counted(delta: MemoryDelta, base: MemoryTables, tracker: Book) -> None:
-    """Features that count, which no rounding touches, are the rebuilt ones."""
+def assert_counted(delta: MemoryDelta, base: MemoryTables, tracker: SessionModel) -> None:
+    """Counting features, which have no rounding, equal the rebuilt ones."""
     rebuilt = as_rebuilt(tracker, base, 9)
     exact = [feature_names().index(name) for name in ("clicks", "sessions", "newest", "own_later", "last_sessions")]
     wanted = strangers(Sessions.from_lists([[item] for item in range(9)]), tracker)
-    ours = memory_of(base, delta, 9).features(*asked(wanted))
-    theirs = memory_of(rebuilt, None, 9).features(*asked(wanted))
+    ours = memory_of(base, delta, 9).features(*ranges_of(wanted))
+    theirs = memory_of(rebuilt, None, 9).features(*ranges_of(wanted))
     for q, item in enumerate(wanted.items.tolist()):
         mine, others = (by_item(ids[q], values[q]) for ids, values in (ours, theirs))
         np.testing.assert_allclose(mine[item][exact], others[item][exact], rtol=1e-6, atol=1e-6)
 
 
 def test_rows_of_long_sessions_and_folded_terms() -> None:
-    """More terms in a row than are summed by every query."""
+    """A row has more terms than a query sums at once."""
     base = MemoryTables.build(random_log(50, 30, seed=1), 30, MemorySettings(recency=1e6, max_neighbors=0))
     handles, items = random_clicks(np.random.default_rng(2), 4000, 30, open_sessions=6, power=2, mean=60)
     delta, tracker = fed(base, handles, items)
@@ -302,16 +302,16 @@ def test_every_instruction_set_and_every_portioning_give_the_same_bits(isa: str)
     while begin < len(items):
         end = begin + int(rng.integers(1, 60))
         one_by_one.click(handles[begin:end], items[begin:end])
-        memory_of(base, one_by_one, 70, isa).features(*asked(wanted.slice(0, 1)))
+        memory_of(base, one_by_one, 70, isa).features(*ranges_of(wanted.slice(0, 1)))
         begin = end
-    ids, values = memory_of(base, at_once, 70, ISAS[0]).features(*asked(wanted))
-    again, others = memory_of(base, one_by_one, 70, isa).features(*asked(wanted))
+    ids, values = memory_of(base, at_once, 70, ISAS[0]).features(*ranges_of(wanted))
+    again, others = memory_of(base, one_by_one, 70, isa).features(*ranges_of(wanted))
     np.testing.assert_array_equal(ids, again)
     np.testing.assert_array_equal(values, others)
 
 
 def test_forgetting_leaves_no_trace() -> None:
-    """Rows of a delta that never met a session are those of one that forgot it, but for the order of other clicks."""
+    """A delta that forgot a session equals one that never had it, except for the order of other clicks."""
     base = MemoryTables.build(random_log(100, 40, seed=7), 40, MemorySettings())
     handles, items = random_clicks(np.random.default_rng(8), 800, 40)
     delta, tracker = fed(base, handles, items)
@@ -325,7 +325,7 @@ def test_forgetting_leaves_no_trace() -> None:
 def test_a_session_of_the_base_that_is_gone_leaves_the_tables_of_the_others() -> None:
     log = random_log(120, 40, seed=9, longest=9)
     base = MemoryTables.build(log, 40, MemorySettings(recency=1e9))
-    delta, tracker = delta_of(base), Book.of(log)
+    delta, tracker = delta_of(base), SessionModel.of(log)
     for session in (3, 50, 119, 118, 0):
         assert delta.forget_base(session)
         tracker.forget_base(session)
@@ -344,7 +344,7 @@ def test_seeds_add_to_a_pair_and_bring_an_unknown_item() -> None:
     neighbors, found = delta.row(0)
     assert neighbors.tolist() == [3]
     np.testing.assert_allclose(found[0], values)
-    ids, _ = memory_of(base, delta, 4).features(*asked(Sessions.from_lists([[0], [3]])))
+    ids, _ = memory_of(base, delta, 4).features(*ranges_of(Sessions.from_lists([[0], [3]])))
     assert 3 in ids[0].tolist()
     assert {0, 1} <= set(ids[1].tolist())  # and what lies behind the neighbor
     for bad in (-values, values * np.nan, np.full(6, 1e39)):

@@ -1,4 +1,4 @@
-"""Every feature, worked by hand on a log of four sessions; the reference and the native one must both say so."""
+"""Every feature, computed by hand on a log of four sessions, for the reference and the native code."""
 
 from __future__ import annotations
 

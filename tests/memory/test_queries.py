@@ -1,4 +1,4 @@
-"""Native candidates and features: those of the plain reference, in any company and order, by any instructions."""
+"""Native candidates and features equal the plain reference, in any batch, order and instruction set."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ few = st.builds(
 
 
 def ambiguous(asked: Query) -> set[int]:
-    """Items that rounding may put on either side of the cut."""
+    """Return items that rounding may put on either side of the cut."""
     others = sorted((item for item, found in asked.items.items() if found.own is None), key=asked.pre_score)
     if len(others) <= asked.settings.others:
         return set()
@@ -99,7 +99,7 @@ def test_empty_tables(log: list[list[int]]) -> None:
 
 @pytest.mark.parametrize("isa", ISAS)
 def test_an_old_session_like_a_click_of_long_ago(isa: str) -> None:
-    """Its weight times its freshness lies under float32's normal numbers: one over it would be infinite."""
+    """Its weight times its freshness is below float32's normal numbers: the reciprocal would be infinite."""
     tables = MemoryTables.build(Sessions.from_lists([[3, 5], *[[7, 8]] * 100]), 150, MemorySettings())
     asked = Sessions.from_lists([[3] + [149] * 250])
     assert_as_reference(Problem(tables, QuerySettings(), 150, asked, None), isa)
@@ -124,7 +124,7 @@ def expected(problem: Problem) -> tuple[bytes, bytes]:
 
 
 class TestBits:
-    """A row depends on its prefix and the tables alone."""
+    """A row depends only on its prefix and the tables."""
 
     @pytest.mark.parametrize("isa", ISAS)
     def test_on_every_instruction_set(self, problem: Problem, expected: tuple[bytes, bytes], isa: str) -> None:
@@ -148,7 +148,7 @@ class TestBits:
             assert values.tobytes() == whole_values[rows].tobytes()
 
     def test_beside_another_memory(self, problem: Problem, expected: tuple[bytes, bytes]) -> None:
-        """One thread's working memory serves memories of any size, and leaves nothing behind."""
+        """One thread's working memory serves memories of any size and is clean after each query."""
         memory = problem.memory()
         asked = Sessions.from_lists([one for one in random_log(20, 900, 3) if len(one)])
         larger = Problem(MemoryTables.build(random_log(900, 900, 2), 900), QuerySettings(), 900, asked, None)

@@ -1,4 +1,4 @@
-"""The tables by item ranges: to the bit what one pass builds, from any shards, in any number of ranges."""
+"""Tables built by item ranges equal those of one pass to the bit, with any shards and number of ranges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ranker: its arithmetic, its file, and the order that it makes of candidates and of what stands behind them."""
+"""The ranker: its arithmetic, its file, and the order of candidates and of the dense items after them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Ranking = tuple[np.ndarray, np.ndarray]
 
 
 def dense_of(width: int, allowed: np.ndarray | None = None, dropped: list[np.ndarray] | None = None) -> Dense:
-    """The first `width` of each dense list, without what may not be found."""
+    """Return the first `width` of each dense list, without excluded items."""
     ids = np.full((len(ASKED), width), -1, np.int32)
     logits = np.full((len(ASKED), width), -np.inf, np.float32)
     for row, (found, values) in enumerate(zip(DENSE.ids, DENSE.logits, strict=True)):
@@ -52,7 +52,7 @@ def ranked(k: int, isa: str | None = None, ranker: RankerNet = RANKER, **conditi
 
 
 def packed(lists: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """The conditions `excluded` and `excluded_offsets`."""
+    """Return the conditions `excluded` and `excluded_offsets`."""
     offsets = np.cumsum([0, *(len(one) for one in lists)])
     return {"excluded": np.concatenate(lists).astype(np.int32), "excluded_offsets": offsets}
 
@@ -69,7 +69,7 @@ def test_scores_are_those_of_the_reference(isa: str) -> None:
 
 
 def test_order() -> None:
-    """By score, equal ones by id; behind the candidates by logit, under the lowest score of them."""
+    """Return the order: candidates by score, ties by id; then dense items by logit, below the lowest score."""
     ids, scores = ranked(N + ADDED)
     for row in range(len(ASKED)):
         assert sorted(ids[row].tolist()) == list(range(N + ADDED))
@@ -85,7 +85,7 @@ def test_order() -> None:
 
 
 def test_equal_logits_behind_the_candidates() -> None:
-    """Items of one vector have one score; others differ, however near they are."""
+    """Items with the same vector have the same score; others differ."""
     catalog = DENSE.catalog.copy()
     catalog[50:90] = catalog[50]
     catalog[90:110] = np.nextafter(catalog[50], 1)
@@ -171,7 +171,7 @@ def same(one: Ranking, other: Ranking) -> bool:
 
 
 def test_without_a_neural_part() -> None:
-    """The candidates alone, their neural features 0; a memory that takes no dense items says the same of them."""
+    """Only candidates, with dense features 0; a memory without dense items gives the same."""
     plain = replace(PROBLEM, dense=None)
     ids, scores = plain.memory().rank(RANKER.native(), *plain.ranges, 60)
     for row in range(len(ASKED)):
@@ -207,7 +207,7 @@ def test_file(tmp_path: Path) -> None:
         ({"mean": np.zeros(3, np.float32)}, r"mean must be float32\[\d+\], not float32\[3\]"),
         ({"b2": np.zeros(7, np.float32)}, r"w2 must be float32\[24, 7\]"),
         ({"bias": np.zeros(1)}, r"bias must be float32\[1\], not float64\[1\]"),
-        ({"w3": np.full(16, np.nan, np.float32)}, "w3 holds a number that is not finite"),
+        ({"w3": np.full(16, np.nan, np.float32)}, "w3 has a value that is not finite"),
         ({"features": np.frombuffer(b"length\nmagic", np.uint8)}, "features are not this release's"),
         ({"features": np.frombuffer(b"\xff\xfe", np.uint8)}, "the feature names are damaged"),
         ({"features": np.frombuffer("\n".join(NAMES[::-1]).encode(), np.uint8)}, "the order differs"),

@@ -1,4 +1,4 @@
-"""The memory tables: against plain Python to the bit, a log worked by hand, and what must not matter."""
+"""The memory tables: equal to plain Python to the bit, a log computed by hand, and invariances."""
 
 from __future__ import annotations
 
@@ -183,11 +183,11 @@ def test_many_updates_equal_a_rebuild_and_leave_most_rows_alone() -> None:
         tables = tables.update(sessions.slice(300 + 20 * day, 320 + 20 * day), expire=10)
     assert_same_tables(tables, MemoryTables.build(sessions.slice(50, 400), 3000, chosen))
     touched = np.unique(sessions.slice(380, 400).items)
-    assert len(touched) < 200  # what the last update made anew
+    assert len(touched) < 200  # rows that the last update rebuilt
 
 
 def test_an_update_takes_rows_over_that_no_session_touched() -> None:
-    """Rows that are taken over are copied: what was changed in them by hand is still there."""
+    """Reused rows are copied: a change in them by hand is still there."""
     tables = MemoryTables.build(Sessions.from_lists([[0, 1], [2, 3]]), 4, ALL)
     marked = replace(tables, totals=tables.totals + 100)
     updated = marked.update(Sessions.from_lists([[2]]))

@@ -1,4 +1,4 @@
-"""Memory tables on disk: mapped as they were written, and refused in one line where they are damaged."""
+"""Memory tables on disk: mapped as written; a damaged file is refused in one line."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_truncated_and_missing_files_are_refused(saved: Path) -> None:
 
 
 def test_any_damaged_byte_is_refused_or_harmless(tables: MemoryTables, saved: Path) -> None:
-    """What a file passes with, the tables' update can follow: it reads every array that a reader reads."""
+    """An update of tables that pass the checks works: it reads every array that a query reads."""
     data = bytearray(saved.read_bytes())
     rng = np.random.default_rng(0)
     reasons = []
@@ -164,7 +164,7 @@ def test_any_damaged_byte_is_refused_or_harmless(tables: MemoryTables, saved: Pa
 
 @contextmanager
 def caught(reasons: list[str]) -> Iterator[None]:
-    """Adds what a DataError says."""
+    """Append the message of a DataError."""
     try:
         yield
     except DataError as error:

@@ -1,4 +1,4 @@
-"""Trends: native tables equal the plain ones to the bit; what is fed live agrees with all clicks added up in order."""
+"""Trends: native tables equal the plain ones to the bit; updates agree with all clicks added in order."""
 
 from __future__ import annotations
 
@@ -38,11 +38,7 @@ def assert_rows_agree(pair: Pair, now: int) -> None:
         zeros = np.zeros(10)
         for neighbor in got.keys() | expected.keys():
             np.testing.assert_allclose(
-                got.get(neighbor, zeros),
-                expected.get(neighbor, zeros),
-                rtol=rounding,
-                atol=rounding,
-                err_msg=str(item),
+                got.get(neighbor, zeros), expected.get(neighbor, zeros), rtol=rounding, atol=rounding, err_msg=str(item)
             )
     counts = pair.native.counts(np.arange(CAPACITY, dtype=np.int32), now)
     expected = np.array([[*moment.counts(item), *moment.ages(item)] for item in range(CAPACITY)])
@@ -50,7 +46,7 @@ def assert_rows_agree(pair: Pair, now: int) -> None:
 
 
 def prefixes(seed: int, count: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Items, times, begins and ends of random prefixes, one of them long."""
+    """Return items, times, begins and ends of random prefixes, one of them long."""
     rng = np.random.default_rng(seed)
     lengths = [1, 25, *rng.integers(1, 6, count - 2)]
     items = rng.integers(0, CAPACITY, sum(lengths)).astype(np.int32)
@@ -64,7 +60,7 @@ def own_items(clicks: list[int]) -> list[int]:
 
 
 def assert_features_agree(pair: Pair, now: int, seed: int, cancelled: bool = False) -> None:
-    """cancelled: differences of float32 sums may be left where nothing should be, so sums are compared, not logs."""
+    """cancelled: differences of float32 sums may leave a rest instead of 0, so sums are compared, not logs."""
     items, times, begins, ends = prefixes(seed)
     moments = np.full(len(begins), now)
     ids = pair.native.candidates(items, begins, ends, moments, 8)
@@ -113,7 +109,7 @@ def test_powers_of_half_lives() -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_stream_agrees_with_all_clicks_in_order(seed: int) -> None:
-    """Late clicks and forgotten sessions included, on top of tables and of none."""
+    """With late clicks and forgotten sessions, with tables and without."""
     for n_base in (0, 80):
         tables = tables_of(random_sessions(n_base, N_ITEMS, seed), N_ITEMS, SETTINGS)
         pair = pair_of(tables, CAPACITY)
@@ -149,7 +145,7 @@ def test_instruction_sets_give_the_same_bits() -> None:
 
 
 def test_t0_moves_over_hundreds_of_half_lives() -> None:
-    """The shortest lane passes thousands, that of 4 h some 370; the sums stay those of all clicks."""
+    """The shortest lane passes thousands of half-lives, that of 4 h about 370; the sums equal those of all clicks."""
     pair = pair_of(tables_of(random_sessions(60, N_ITEMS, 6), N_ITEMS, SETTINGS), CAPACITY)
     now = feed(pair, 120, CAPACITY, 7, START + 3 * DAY)
     now = feed(pair, 240, CAPACITY, 8, now, step=12 * HOUR)
@@ -219,7 +215,7 @@ def test_batches_say_nothing() -> None:
 
 
 def test_sessions_can_be_built_from() -> None:
-    """A rebuild from what was fed is one from the clicks in time order, whatever order they came in."""
+    """Tables rebuilt from the fed sessions equal those from the clicks in time order."""
     handles, items, times = stream(500, 2)
     fed = tables_of([], N_ITEMS, SETTINGS).live(CAPACITY)
     fed.click(handles, items, times)
@@ -312,7 +308,7 @@ def test_wrong_arguments_are_named() -> None:
 
 
 def test_readers_and_a_writer_at_once() -> None:
-    """Every answer is one of a whole state: shares of a lane never pass 1 by more than the smoothing."""
+    """Every answer is from a consistent state: shares of a lane exceed 1 at most by the smoothing."""
     fed = tables_of([], N_ITEMS, SETTINGS).live(CAPACITY)
     handles, items, times = stream(4000, 3)
     done, failures = threading.Event(), []

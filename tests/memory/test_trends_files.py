@@ -1,4 +1,4 @@
-"""Trends on disk: mapped as they were written, and refused in one line where they are damaged."""
+"""Trends on disk: mapped as written; a damaged file is refused in one line."""
 
 from __future__ import annotations
 
@@ -45,6 +45,12 @@ def test_a_file_is_mapped_and_holds_everything(tables: TrendTables, saved: Path)
         assert not array.flags.owndata
         np.testing.assert_array_equal(array, tables.arrays()[name])
     assert read.n_bytes == tables.n_bytes
+
+
+def test_the_former_name_of_an_array_is_read(tables: TrendTables, saved: Path) -> None:
+    arrays = map_tensors(saved)
+    write_tensors(saved, {"neighbours": arrays.pop("neighbors"), **arrays})
+    np.testing.assert_array_equal(TrendTables.load(saved).neighbors, tables.neighbors)
 
 
 def test_empty_tables_survive(tmp_path: Path) -> None:
@@ -116,7 +122,7 @@ def test_a_foreign_array_is_named(saved: Path) -> None:
 
 
 def test_any_damaged_byte_is_refused_or_harmless(tables: TrendTables, saved: Path) -> None:
-    """What a file passes with, every reader can follow."""
+    """Every reader works with arrays that pass the checks."""
     data = saved.read_bytes()
     rng = np.random.default_rng(0)
     refused, fine = 0, 0

@@ -1,4 +1,4 @@
-"""Trends in the session memory: more candidates, more features, and nothing else where no moment is given."""
+"""Trends in the session memory: more candidates and features, and no change without a moment."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def log(count: int, seed: int) -> tuple[Sessions, np.ndarray]:
 
 
 def ranker_with_trends(seed: int) -> RankerNet:
-    """Random weights for all features, scaled as a fit would have them."""
+    """Return random weights for all features, with realistic scales."""
     rng = np.random.default_rng(seed)
     plain, extra = random_ranker(seed), len(trend_names())
 
@@ -48,7 +48,7 @@ def ranker_with_trends(seed: int) -> RankerNet:
 
 
 class Setup:
-    """Tables, trends with clicks since, and prefixes."""
+    """Return tables, trends with later clicks, and prefixes."""
 
     def __init__(self, isa: str | None = None, trends: int = N_TRENDS) -> None:
         sessions, times = log(200, 1)
@@ -90,7 +90,7 @@ def test_names() -> None:
 
 @pytest.mark.parametrize("isa", ISAS)
 def test_features_of_trends_stand_behind_the_others(isa: str) -> None:
-    """To the bit those of Trends itself, and of the memory as it is without a moment."""
+    """Equal to the bit to Trends itself, and to the memory without a moment."""
     here = Setup(isa, trends=0)
     ids, plain = here.memory.features(*here.ranges, here.dense)
     same, values = here.memory.features(*here.ranges, here.dense, moment=here.moment)
@@ -145,7 +145,7 @@ def test_instruction_sets_rank_alike() -> None:
 
 
 def test_without_a_moment_nothing_changes(setup: Setup) -> None:
-    """After a query with trends, on the same thread too."""
+    """Also after a query with trends on the same thread."""
     plain = Setup(trends=0)
     net = random_ranker(7).native()
     expected = plain.memory.rank(net, *plain.ranges, 20, plain.dense)
@@ -170,7 +170,7 @@ def test_conditions_hold_for_what_trends_bring(setup: Setup) -> None:
 
 
 def test_what_trends_learned_since_the_catalog_is_no_candidate() -> None:
-    """`allowed` has a bit an item of the catalog that asks, and none for new_items that trends know already."""
+    """`allowed` has a bit for every item of the catalog, and none for newer items that the trends know."""
     sessions, times = log(200, 1)
     tables = MemoryTables.build(sessions, N_ITEMS, MemorySettings(max_neighbors=20, max_postings=20))
     kept = tables.settings

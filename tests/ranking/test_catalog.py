@@ -1,4 +1,4 @@
-"""A catalog that changes while it is served, against bundles that were saved with the changed catalog."""
+"""A served catalog that changes, compared with bundles saved with the changed catalog."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def load(folder: Path, encoder: str, index: str) -> Recommender:
     if encoder == "onnx" and Bundle.load(folder).file("encoder") is None:
         from mtaw_fast.export.onnx_model import export_onnx
 
-        # The encoder's graph is all that the encoder "onnx" runs.
+        # The encoder "onnx" runs only the encoder's graph.
         export_onnx(folder, ["float32"], part="encoder")
     return Recommender.load(folder, encoder=encoder, index=index)
 
@@ -63,7 +63,7 @@ def new_ids(bundle: Bundle, count: int = M) -> list[Any]:
 
 
 def new_vectors(bundle: Bundle, count: int = M, seed: int = 5) -> np.ndarray:
-    """Directions that compete with the bundle's items, one of them equal to one of theirs: a tie."""
+    """Return directions that compete with the bundle's items; one equals an item's, for a tie."""
     rng = np.random.default_rng(seed)
     vectors = rng.standard_normal((count, D)).astype(np.float32) * 3
     vectors[0] = bundle.weights["item_embedding"][15]
@@ -71,7 +71,7 @@ def new_vectors(bundle: Bundle, count: int = M, seed: int = 5) -> np.ndarray:
 
 
 def extended(bundle: Bundle, ids: Sequence[Any], vectors: np.ndarray, folder: Path) -> Bundle:
-    """The bundle saved anew with more items: what `add_items` must be equal to."""
+    """Save the bundle again with more items, as the reference for `add_items`."""
     embedding = bundle.weights["item_embedding"]
     unit = normalized(vectors) * np.float32(mean_norm(embedding))
     memory = bundle.memory
@@ -103,7 +103,7 @@ def same(one: Recommendations, other: Recommendations) -> bool:
 
 
 def sessions_over(rec: Recommender, count: int = 12) -> list[list[Any]]:
-    """Sessions of old and new clicks, unknown ones among them, one empty."""
+    """Return sessions of old, new and unknown clicks, one of them empty."""
     rng = np.random.default_rng(7)
     size = len(rec.ids)
     internal = [rng.integers(0, size, length) for length in rng.integers(1, 20, count)]
@@ -171,7 +171,7 @@ class TestEqualsABundleOfAllItems:
                 rec.recommend(clicks, filter=prepared, exclude_seen=True),
                 whole.recommend(clicks, filter=left & whole.filter(exclude=ids[:2]), exclude_seen=True),
             )
-        for item in (gone[0], ids[0], ids[1]):  # one may look for what is like a removed item
+        for item in (gone[0], ids[0], ids[1]):  # a removed item may be the query
             assert same(rec.similar_items(item), whole.similar_items(item, filter=left))
         assert len(rec.recommend(rec.bundle.ids.external(np.array([5])), k=10**6)) == N + M - len(gone)
 
@@ -191,7 +191,7 @@ def test_the_mean_of_neighbors(rec: Recommender) -> None:
     norm = mean_norm(rec.bundle.weights["item_embedding"])
     assert norm == pytest.approx(np.linalg.norm(rec.bundle.weights["item_embedding"], axis=1).mean(), rel=1e-6)
     assert np.linalg.norm(catalog.embeddings[0]) == pytest.approx(norm, rel=1e-6)
-    # An added item may be a neighbor in its turn; alone, it lends its own direction.
+    # An added item may be a neighbor too; as the only one, it gives its own direction.
     rec.add_items(new[1:2], neighbors=[new[:1]])
     assert rec.similar_items(new[0], k=1).items == [new[1]]
     assert rec.similar_items(new[0], k=1).scores[0] == pytest.approx(1, abs=1e-6)
@@ -337,7 +337,7 @@ def test_a_live_session_meets_new_items(rec: Recommender) -> None:
 def test_a_live_session_is_ranked_by_a_catalog_no_older_than_its_clicks(
     rec: Recommender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The catalog grows, and another thread clicks the new item, while one waits for the session."""
+    """The catalog grows and another thread clicks the new item while a call waits for the session."""
     old, (new,) = rec.bundle.ids.external(np.array([4, 5])), new_ids(rec.bundle)[:1]
     visit = rec.session(old)
     found: list[Any] = []
@@ -352,7 +352,7 @@ def test_a_live_session_is_ranked_by_a_catalog_no_older_than_its_clicks(
 
 
 def test_readers_see_whole_states_in_order(folder: Path) -> None:
-    """Every answer given while items come and go is the answer of one state, and no reader goes back in time."""
+    """Every answer during updates is the answer of one state, and no reader sees an older state later."""
     new_count, rounds = 24, 3
     plan = load(folder, "native", "native")
     new = new_ids(plan.bundle, new_count)
@@ -469,7 +469,7 @@ def test_the_state_of_a_bundle_is_the_bundle(rec: Recommender) -> None:
 
 @pytest.mark.parametrize("text", [True, False])
 def test_numpy_scalars_are_ids_like_any_other(tmp_path: Path, text: bool) -> None:
-    """Added, clicked, excluded, looked up: alike; and what comes back is Python's own int or str."""
+    """All calls accept numpy ids; answers contain plain int or str."""
     save_parts(tmp_path, **bundle_parts(n_items=40, max_session_length=6, text=text))
     rec = Recommender.load(tmp_path)
     first, second = rec.ids.external(np.array([3, 4]))

@@ -1,4 +1,4 @@
-"""The session memory behind the Recommender: what it adds to answers, and what it must not change."""
+"""The session memory in the Recommender: its rankings, reasons, similar items, and calls that do not use it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_exclude_seen_ranks_new_items_alone(rec: Recommender) -> None:
     out = rec.recommend(clicks, 40, exclude_seen=True)
     assert len(out) == 40
     assert not set(out.items) & set(clicks)
-    # The session's items are asked about as ever; only their places go to others.
+    # The session's items are still queried; they only get no places.
     assert out.items != rec.recommend(clicks[:1], 40, exclude_seen=True).items
 
 
@@ -120,7 +120,7 @@ class TestTogether:
         assert len(neighbors(TABLES, 99)[0]) == 0
 
     def test_cosine_of_a_pair_that_was_cut(self) -> None:
-        """A's row keeps one neighbor, B; of A's latest three sessions one holds C."""
+        """A's row stores one neighbor, B; one of A's latest three sessions contains C."""
         tables = MemoryTables.build(TABLES.sessions, 4, MemorySettings(max_neighbors=1, max_postings=3))
         assert neighbors(tables, A)[0].tolist() == [B]
         assert cosine(tables, A, C) == pytest.approx(TOGETHER[A, C])

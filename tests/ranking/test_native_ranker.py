@@ -1,4 +1,4 @@
-"""The one native call: equal to the composed path to the bit, from odd lists, many threads, forks and mapped files."""
+"""The native call equals the composed path to the bit: with unusual lists, many threads, forks and mapped files."""
 
 from __future__ import annotations
 
@@ -74,28 +74,28 @@ def test_native_equals_composed(
     repeats: bool,
 ) -> None:
     odd = {-1: "nobody", -2: 2.5}
-    asked = [odd.get(item) or named(native, [item])[0] for item in session]
+    clicks = [odd.get(item) or named(native, [item])[0] for item in session]
     answers = []
     for rec in (native, composed):
         options: dict[str, Any] = {"exclude_seen": seen, "repeats": repeats}
-        told: list[Recommendations | None] = []
+        found: list[Recommendations | None] = []
         if exclude is not None:
             options["exclude"] = named(rec, exclude)
         if allow is not None:
             options["allow"] = named(rec, allow)
         if prepared is not None:
             options["filter"] = rec.filter(exclude=named(rec, prepared))
-        told.append(answered(rec.recommend, asked, k, **options))
-        told.append(answered(rec.recommend_batch, [asked, asked[:1]], k, **options))
-        live = rec.session(asked[: len(asked) // 2])
-        answered(live.recommend, k, **options)
-        told.append(answered(live.click(*asked[len(asked) // 2 :]).recommend, k, **options))
-        answers.append(told)
+        found.append(answered(rec.recommend, clicks, k, **options))
+        found.append(answered(rec.recommend_batch, [clicks, clicks[:1]], k, **options))
+        visit = rec.session(clicks[: len(clicks) // 2])
+        answered(visit.recommend, k, **options)
+        found.append(answered(visit.click(*clicks[len(clicks) // 2 :]).recommend, k, **options))
+        answers.append(found)
     assert_same(*answers)
 
 
-class TestLiveSession:
-    """`session()` is `recommend` of the clicks so far, on every prefix, whatever the backends."""
+class TestGrowingSession:
+    """`session()` equals `recommend` of the clicks so far, on every prefix and with all backends."""
 
     @pytest.fixture(params=[("native", "native"), ("native", "numpy"), ("numpy", "native"), ("numpy", "numpy")])
     def rec(self, request: pytest.FixtureRequest, folder: Path) -> Recommender:
@@ -103,83 +103,83 @@ class TestLiveSession:
 
     def test_every_prefix_past_max_len(self, rec: Recommender) -> None:
         rng = np.random.default_rng(5)
-        asked: list[Any] = named(rec, rng.integers(0, N, 40))
-        asked[4], asked[9] = "nobody", None
-        live = rec.session()
-        assert same(live.recommend(15), rec.recommend([], 15))
-        for m, click in enumerate(asked, 1):
-            assert live.click(click) is live
-            for options in ({}, {"exclude_seen": True, "repeats": True}, {"exclude": asked[:3]}):
-                assert same(live.recommend(15, **options), rec.recommend(asked[:m], 15, **options))
-        known = [item for item in asked if item not in ("nobody", None)]
-        assert live.clicks == known
-        assert len(live) == len(known)
+        clicks: list[Any] = named(rec, rng.integers(0, N, 40))
+        clicks[4], clicks[9] = "nobody", None
+        visit = rec.session()
+        assert same(visit.recommend(15), rec.recommend([], 15))
+        for m, click in enumerate(clicks, 1):
+            assert visit.click(click) is visit
+            for options in ({}, {"exclude_seen": True, "repeats": True}, {"exclude": clicks[:3]}):
+                assert same(visit.recommend(15, **options), rec.recommend(clicks[:m], 15, **options))
+        known = [item for item in clicks if item not in ("nobody", None)]
+        assert visit.clicks == known
+        assert len(visit) == len(known)
 
     def test_clicks_come_in_any_portions(self, rec: Recommender) -> None:
-        asked = named(rec, np.random.default_rng(6).integers(0, N, 33))
+        clicks = named(rec, np.random.default_rng(6).integers(0, N, 33))
         for portions in ((33,), (1, 32), (11, 2, 20), (13, 0, 20), (12, 1, 1, 19)):
-            live, taken = rec.session(), 0
+            visit, taken = rec.session(), 0
             for portion in portions:
-                live.click(*asked[taken : taken + portion])
+                visit.click(*clicks[taken : taken + portion])
                 taken += portion
                 if taken:
-                    assert same(live.recommend(9), rec.recommend(asked[:taken], 9))
+                    assert same(visit.recommend(9), rec.recommend(clicks[:taken], 9))
 
     def test_first_clicks_timings_and_misuse(self, rec: Recommender) -> None:
-        asked = named(rec, [4, 8, 15])
-        live = rec.session(iter(asked))
-        out = live.recommend(5, timings=True)
+        clicks = named(rec, [4, 8, 15])
+        visit = rec.session(iter(clicks))
+        out = visit.recommend(5, timings=True)
         assert out.timings is not None
         memory = [] if rec.bundle.memory is None else ["memory"]
         assert list(out.timings) == ["lookup", "encode", "retrieve", *memory, "assemble", "total"]
         assert min(out.timings.values()) >= 0
-        assert same(out, rec.recommend(asked, 5))
+        assert same(out, rec.recommend(clicks, 5))
         with pytest.raises(UsageError, match="session must be a list of item ids"):
             rec.session("sku-1")
-        for slip in (asked, tuple(asked), np.array([1])):
+        for value in (clicks, tuple(clicks), np.array([1])):
             with pytest.raises(UsageError, match=r"click takes the ids themselves, not a .*; write click\(\*ids\)"):
-                live.click(slip)
+                visit.click(value)
         with pytest.raises(UsageError, match="k must be a whole number"):
-            live.recommend(0)
+            visit.recommend(0)
         with pytest.raises(UsageError, match="exclude must be a list"):
-            live.recommend(exclude="sku-1")
-        assert same(live.recommend(5), rec.recommend(asked, 5))
+            visit.recommend(exclude="sku-1")
+        assert same(visit.recommend(5), rec.recommend(clicks, 5))
 
     def test_sessions_do_not_mix(self, rec: Recommender) -> None:
         rng = np.random.default_rng(7)
         visits = [named(rec, rng.integers(0, N, rng.integers(1, 20))) for _ in range(8)]
-        lives = [rec.session() for _ in visits]
+        growing = [rec.session() for _ in visits]
         for turn in range(20):
-            for live, asked in zip(lives, visits, strict=True):
-                live.click(*asked[turn : turn + 1]).recommend(3)
-        for live, asked in zip(lives, visits, strict=True):
-            assert same(live.recommend(), rec.recommend(asked))
+            for visit, clicks in zip(growing, visits, strict=True):
+                visit.click(*clicks[turn : turn + 1]).recommend(3)
+        for visit, clicks in zip(growing, visits, strict=True):
+            assert same(visit.recommend(), rec.recommend(clicks))
 
     def test_many_threads_on_one_session(self, rec: Recommender) -> None:
-        """Equal clicks, so that every order of the threads' turns is the same session."""
+        """Equal clicks, so that the order of the threads does not matter."""
         click = named(rec, [33])[0]
-        live = rec.session([click])
+        visit = rec.session([click])
         by_length = {m: rec.recommend([click] * m, 5) for m in range(1, 34)}
 
-        def visit(_: int) -> bool:
+        def use(_: int) -> bool:
             for _ in range(8):
-                live.click(click)
-                out = live.recommend(5)
+                visit.click(click)
+                out = visit.recommend(5)
                 if not any(same(out, answer) for answer in by_length.values()):
                     return False
             return True
 
         with ThreadPoolExecutor(4) as pool:
-            assert all(pool.map(visit, range(4)))
-        assert same(live.recommend(5), by_length[33])
+            assert all(pool.map(use, range(4)))
+        assert same(visit.recommend(5), by_length[33])
 
 
-def test_a_live_session_recovers_from_a_failed_call(native: Recommender) -> None:
+def test_a_growing_session_recovers_from_a_failed_call(native: Recommender) -> None:
     """A call that fails midway must not leave clicks half appended."""
-    asked = named(native, [3, 1, 4, 1, 5])
-    live = native.session(asked[:2])
-    live.recommend()
-    live.click(*asked[2:])
+    clicks = named(native, [3, 1, 4, 1, 5])
+    visit = native.session(clicks[:2])
+    visit.recommend()
+    visit.click(*clicks[2:])
 
     class Failing:
         def recommend_live(self, *arguments: Any) -> Any:
@@ -188,40 +188,40 @@ def test_a_live_session_recovers_from_a_failed_call(native: Recommender) -> None
 
     broken = object.__new__(NativeRanker)
     broken.engine, broken._encoder = Failing(), native.encoder
-    good = live._pipeline
-    live._pipeline = lambda: replace(good(), ranker=broken)
+    good = visit._pipeline
+    visit._pipeline = lambda: replace(good(), ranker=broken)
     with pytest.raises(MemoryError):
-        live.recommend()
-    live._pipeline = good
-    assert same(live.recommend(), native.recommend(asked))
+        visit.recommend()
+    visit._pipeline = good
+    assert same(visit.recommend(), native.recommend(clicks))
 
 
-def test_a_new_pipeline_continues_a_live_session_unless_its_encoder_is_another(native: Recommender) -> None:
-    asked = named(native, [3, 1, 4, 1, 5])
-    live = native.session(asked[:3])
-    live.recommend()
-    encoded, first = live._state, live._pipeline()
+def test_a_new_pipeline_continues_a_growing_session_unless_its_encoder_is_another(native: Recommender) -> None:
+    clicks = named(native, [3, 1, 4, 1, 5])
+    visit = native.session(clicks[:3])
+    visit.recommend()
+    encoded, first = visit._state, visit._pipeline()
     again = Pipeline.of(first.catalog, native.encoder, first.index)
-    live._pipeline = lambda: again
-    assert same(live.click(asked[3]).recommend(), native.recommend(asked[:4]))
-    assert live._state is encoded
+    visit._pipeline = lambda: again
+    assert same(visit.click(clicks[3]).recommend(), native.recommend(clicks[:4]))
+    assert visit._state is encoded
     other = Pipeline.of(first.catalog, make_encoder("native", native.bundle), first.index)
-    live._pipeline = lambda: other
-    assert same(live.click(asked[4]).recommend(), native.recommend(asked))
-    assert live._state is not encoded
+    visit._pipeline = lambda: other
+    assert same(visit.click(clicks[4]).recommend(), native.recommend(clicks))
+    assert visit._state is not encoded
 
 
-def test_memory_of_a_live_session(tmp_path: Path) -> None:
+def test_memory_of_a_growing_session(tmp_path: Path) -> None:
     save_parts(tmp_path, **bundle_parts(n_items=50, embedding_dim=100, max_session_length=512))
     rec = Recommender.load(tmp_path)
-    live = rec.session()
+    visit = rec.session()
     for click in range(400):
-        live.click(f"sku-{click % 50}").recommend(1)
-        assert live.n_bytes <= 512 * len(live)
+        visit.click(f"sku-{click % 50}").recommend(1)
+        assert visit.n_bytes <= 512 * len(visit)
 
 
-def test_odd_elements_that_change_the_list(native: Recommender) -> None:
-    """An id whose conversion runs Python code may change the session under the native call's feet."""
+def test_elements_that_change_the_list(native: Recommender) -> None:
+    """The conversion of an id may run Python code that changes the session during the native call."""
     session: list[Any] = []
 
     class Shrinking(np.int64):
@@ -274,18 +274,18 @@ def test_threads_agree(native: Recommender) -> None:
 
 
 def test_forks_after_loading_and_use(native: Recommender) -> None:
-    """Workers of a pre-forking server: children answer as the parent, with threads of their own."""
+    """Children of a pre-forking server answer as the parent, with their own threads."""
     rng = np.random.default_rng(9)
     jobs = [named(native, rng.integers(0, N, 9)) for _ in range(20)]
-    live = native.session(jobs[0])
-    live.recommend()
+    visit = native.session(jobs[0])
+    visit.recommend()
     expected = [native.recommend(job) for job in jobs]
 
     def all_right() -> bool:
         with ThreadPoolExecutor(3) as pool:
             got = list(pool.map(native.recommend, jobs))
-        grown = native.session(live.clicks).click(jobs[1][0])
-        return all(map(same, got, expected)) and same(live.click(jobs[1][0]).recommend(), grown.recommend())
+        grown = native.session(visit.clicks).click(jobs[1][0])
+        return all(map(same, got, expected)) and same(visit.click(jobs[1][0]).recommend(), grown.recommend())
 
     children = []
     for _ in range(2):
@@ -302,7 +302,7 @@ def test_forks_after_loading_and_use(native: Recommender) -> None:
 
 
 class TestEngine:
-    """The binding's own checks: nothing that Python hands over reaches native code unseen."""
+    """The binding checks all arguments from Python."""
 
     @pytest.fixture
     def engine(self, native: Recommender) -> Engine:
@@ -355,9 +355,9 @@ class TestEngine:
             with pytest.raises(ValueError, match="offsets must rise from 0 to the number of items"):
                 engine.rank(one, np.array(offsets, np.int64), 3)
         for fresh in (-1, 2):
-            with pytest.raises(ValueError, match="a live session needs clicks"):
+            with pytest.raises(ValueError, match="session needs clicks"):
                 engine.recommend_live(state, one, fresh, 3)
-        with pytest.raises(ValueError, match="a live session needs clicks"):
+        with pytest.raises(ValueError, match="session needs clicks"):
             engine.recommend_live(state, one[:0], 0, 3)
         for bad in (-1, N):
             with pytest.raises(IndexError):

@@ -1,4 +1,4 @@
-"""The one native call on a catalog that was updated: equal to the composed path to the bit, and cheap to make."""
+"""The native call on an updated catalog: it equals the composed path to the bit, and an update is cheap."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def updated(rec: Recommender, history: str) -> Recommender:
-    """The same changes of its catalog for whatever ranks: N of the bundle's items, then the added ones."""
+    """Apply the same changes to a recommender's catalog: N of the bundle's items, then the added ones."""
     new = [f"new-{i}" if rec.ids.kind == "str" else 10**12 + i for i in range(60)]
     rng = np.random.default_rng(12)
     vectors = rng.standard_normal((60, 20)).astype(np.float32)
@@ -52,7 +52,7 @@ def both(request: pytest.FixtureRequest, folder: Path) -> tuple[Recommender, Rec
 
 
 class TestUpdatedCatalog:
-    """One native call on what `add_items` and `remove_items` leave, to the bit what the composed path says."""
+    """After `add_items` and `remove_items` the native call equals the composed path to the bit."""
 
     @settings(max_examples=60, deadline=None)
     @given(data=st.data())
@@ -111,8 +111,8 @@ class TestUpdatedCatalog:
         assert same(*(rec.recommend(odd, 9) for rec in both))
 
 
-def test_a_live_session_over_states_of_the_catalog(folder: Path) -> None:
-    """Whatever is added, changed or taken out between two clicks, an answer is that of a new session."""
+def test_a_growing_session_over_states_of_the_catalog(folder: Path) -> None:
+    """With items added or removed between two clicks, the answer equals that of a new session."""
     rec = Recommender.load(folder, "native", "native")
     rng = np.random.default_rng(3)
     new = [f"new-{i}" if rec.ids.kind == "str" else 10**12 + i for i in range(30)]
@@ -136,7 +136,7 @@ def test_a_live_session_over_states_of_the_catalog(folder: Path) -> None:
 
 
 def test_a_state_of_the_catalog_costs_no_encoder(folder: Path) -> None:
-    """What does not depend on the added items is shared, not made again."""
+    """Parts that do not depend on the added items are shared."""
     rec = Recommender.load(folder, "native", "native")
     new = [f"new-{i}" if rec.ids.kind == "str" else 10**12 + i for i in range(40)]
     vectors = np.random.default_rng(2).standard_normal((40, 20)).astype(np.float32)
@@ -151,6 +151,6 @@ def test_a_state_of_the_catalog_costs_no_encoder(folder: Path) -> None:
     many = [f"more-{i}" if rec.ids.kind == "str" else 10**13 + i for i in range(1100)]
     rec.add_items(many, vectors=np.random.default_rng(3).standard_normal((1100, 20)).astype(np.float32))
     if rec.bundle.memory is not None:
-        assert before.room > N + 40
-        assert rec._pipeline.ranker._parts.room >= rec._pipeline.catalog.size  # type: ignore[attr-defined]
+        assert before.capacity > N + 40
+        assert rec._pipeline.ranker._parts.capacity >= rec._pipeline.catalog.size  # type: ignore[attr-defined]
     assert len(rec.recommend(many[:2], 5).items) == 5

@@ -1,4 +1,4 @@
-"""Tensor files: what the format's own library reads back, aligned, and whole or absent."""
+"""Tensor files: readable by the format's own library, aligned, and whole or absent."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_arrays_that_are_not_contiguous(tmp_path: Path) -> None:
 
 
 def edited(path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
-    """`path` with its header changed."""
+    """Change the header of `path`."""
     data = path.read_bytes()
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])

@@ -1,4 +1,4 @@
-"""Processors by affinity and by quota, from files as the kernel writes them."""
+"""Processors by affinity and by quota, from files in the kernel's format."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from mtaw_fast.system.cpus import usable_cpus
 
 @pytest.fixture(autouse=True)
 def eight(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that lets this process use 8."""
+    """A host on which this process may use 8 processors."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
 
 
 def usable(folder: Path, own: str, files: dict[str, str]) -> int:
-    """With these files of cgroups."""
+    """Return the processors with these files of cgroups."""
     for name, text in files.items():
         path = folder / "cgroups" / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -55,7 +55,7 @@ def make_encoder(name: str, bundle: Bundle) -> Encoder:
     if name not in _NAMES and not _ON_DEVICE.fullmatch(name):
         raise UsageError(f"there is no encoder {name!r}; choose one of {', '.join(_NAMES)}")
     chosen = "native" if name == "auto" else name
-    _LOG.info("encoder: %s (%s)", chosen, "auto" if name == "auto" else "asked for")
+    _LOG.info("encoder: %s (%s)", chosen, "auto" if name == "auto" else "requested")
     if chosen == "native":
         return NativeEncoder(bundle.config, bundle.weights)
     if chosen == "numpy":

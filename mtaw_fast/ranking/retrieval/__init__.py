@@ -62,7 +62,7 @@ class Index(Protocol):
 
         queries: float32[B, d], finite. k: at least 1. allowed: only these items. scale: factor on the dot product, > 0.
 
-        A row is padded with -1 / -inf where fewer than k items are allowed. score = float32(scale * dot), the dot
+        A row is padded with -1 / -inf if fewer than k items are allowed. score = float32(scale * dot), the dot
         accumulated in float64; ties go to the lower id. Raises UsageError on queries, k or a filter that do not fit
         the catalog.
         """
@@ -94,10 +94,7 @@ def ann_file_of(bundle: Bundle) -> AnnFile | None:
 
 
 def make_index(
-    name: str,
-    catalog: np.ndarray,
-    quantized: Mapping[str, np.ndarray] | None = None,
-    ann: AnnFile | None = None,
+    name: str, catalog: np.ndarray, quantized: Mapping[str, np.ndarray] | None = None, ann: AnnFile | None = None
 ) -> Index:
     """Make the index `name` over catalog float32[N, d].
 
@@ -128,7 +125,7 @@ def make_index(
     check_index_name(name)
     if name == "auto":
         return _best(catalog, quantized, ann)
-    _LOG.info("index: %s (asked for)", name)
+    _LOG.info("index: %s (requested)", name)
     if name == "native":
         return _native_index(catalog, quantized)
     if name == "numpy":
@@ -156,7 +153,7 @@ def check_index_name(name: str) -> None:
 
 
 def _best(catalog: np.ndarray, quantized: Mapping[str, np.ndarray] | None, ann: AnnFile | None) -> Index:
-    """Make the index that 'auto' stands for; see `make_index`."""
+    """Make the index for 'auto'; see `make_index`."""
     large = len(catalog) > EXACT_ITEMS
     has_faiss = large and importlib.util.find_spec("faiss") is not None
     native = _native_index(catalog, quantized)

@@ -1,11 +1,11 @@
 """The approximate index for catalogs of millions: FAISS finds candidates in a fraction of the catalog, we score them.
 
-Scores are exact, bit for bit, and a filter always holds. The index may miss an item of the true top k. The recall that
-export measured is in the bundle's manifest and in `AnnIndex.recall`.
+Scores are exact, bit for bit, and no result is outside the filter. The index may miss an item of the true top k. The
+recall that export measured is in the bundle's manifest and in `AnnIndex.recall`.
 
 A search uses the exact index instead, and is then certified like any exact search, if
   - k is over LARGEST_K: the recall was measured for smaller lists;
-  - the filter allows fewer than 1 in LEAST_SHARE of the items: the lists that are read would hold few of them;
+  - the filter allows fewer than 1 in LEAST_SHARE of the items: few of them would be in the lists that are read;
   - fewer than k results were found although more items are allowed.
 """
 
@@ -112,7 +112,7 @@ def load_ann(path: Path, catalog: np.ndarray, plans: SearchPlans, exact: Index, 
     wanted = (_CLASSES[plans.sessions.kind], n_items, d)
     if (type(found).__name__, found.ntotal, found.d) != wanted:
         raise BundleError(
-            f"{path} holds {type(found).__name__} over {found.ntotal} x {found.d} values, the bundle needs "
+            f"{path} is {type(found).__name__} over {found.ntotal} x {found.d} values, the bundle needs "
             f"{wanted[0]} over {n_items} x {d}; {REMEDY}"
         )
     index = AnnIndex(catalog, found, plans.sessions, exact, recall, plans.items)

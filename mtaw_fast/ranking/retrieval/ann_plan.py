@@ -59,7 +59,7 @@ class SearchPlans:
 class Recall:
     """What export measured, without filters, on queries that were not used to choose the plans.
 
-    target: the least recall@20 that was asked for. sessions, items: recall@20 of session vectors, and of item
+    target: the least recall@20 that was requested. sessions, items: recall@20 of session vectors, and of item
     vectors (similar_items), each by the plan of its kind. sessions_at_100: recall@100 of session vectors. queries:
     how many session vectors. source: where the sessions came from, as text.
     """

@@ -74,7 +74,7 @@ def needed_bytes(n_items: int, d: int, temporary: int) -> int:
 def free_bytes(device: int) -> tuple[int, int] | None:
     """Return the (free, total) bytes of a GPU's memory; None if CUDA's runtime does not know.
 
-    FAISS reports neither, so this asks the CUDA runtime that FAISS has loaded. The runtime's current device is kept.
+    FAISS reports neither, so this calls the CUDA runtime that FAISS has loaded. The runtime's current device is kept.
     """
     runtime = _cuda_runtime()
     if runtime is None:

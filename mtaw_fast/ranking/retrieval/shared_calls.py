@@ -29,7 +29,7 @@ class SharedCalls:
 
     A caller that finds the device idle searches at once on its own thread. Callers that come during a search wait; the
     first of them then searches for all of them. That is one pass over the catalog for the group, where a lock would
-    need one for each. No lock is held during a search, and there is no extra thread or delay.
+    need one for each. There is no lock during a search, and no extra thread or delay.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ from tests.support.random_bundle import bundle_parts, save_parts, save_random
 
 
 def formulas(clicks: np.ndarray, weights: dict[str, np.ndarray], config: Config) -> np.ndarray:
-    """o_m / |o_m| float64[d] of one session, straight from the paper's formulas."""
+    """Return o_m / |o_m| float64[d] of one session, by the paper's formulas."""
     w = {name: array.astype(np.float64) for name, array in weights.items()}
     d = config.model.embedding_dim
 
@@ -62,7 +62,7 @@ ALL = [*ENCODERS, "onnx"]
 
 
 def ready(name: str, bundle: Bundle) -> Bundle:
-    """The bundle as encoder `name` needs it; skips where a package is missing."""
+    """Return the bundle with the parts that encoder `name` needs; skip if a package is missing."""
     for package, extra in NEEDS.get(name, ()):
         pytest.importorskip(package, reason=f"{package} is not installed: pip install 'mtaw-fast[{extra}]'")
     if name != "onnx" or bundle.file("encoder") is not None:
@@ -92,14 +92,14 @@ def sessions_of(lengths: list[int], n_items: int, seed: int = 0) -> Sessions:
 
 @pytest.mark.parametrize("name", ALL)
 class TestEveryEncoder:
-    """What an encoder promises, whichever it is."""
+    """The contract of every encoder."""
 
     @pytest.fixture
     def encoder(self, name: str, bundle: Bundle) -> Encoder:
         return make_encoder(name, ready(name, bundle))
 
     def test_follows_the_formulas(self, encoder: Encoder, bundle: Bundle) -> None:
-        """Lengths around the position rows (6), the recent clicks (16) and the longest session attended to (9, 20)."""
+        """Lengths around the position rows (6), the recent clicks (16) and the longest session that counts (9, 20)."""
         sessions = sessions_of([1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 40, 1, 15, 16, 17, 19, 20, 21], bundle.n_items)
         vectors = encoder.encode(sessions)
         assert vectors.dtype == np.float32
@@ -148,7 +148,7 @@ def test_the_paper_size_and_a_zero_interest(name: str, settings: dict[str, float
     sessions = Sessions.from_lists([*sessions_of([1, 10, 49, 50, 51, 64], 300), [5, 7, 7], [5, 7, 9]])
     expected = [formulas(clicks, dict(bundle.weights), bundle.config) for clicks in sessions]
     np.testing.assert_allclose(make_encoder(name, bundle).encode(sessions), expected, rtol=0, atol=1e-5)
-    # log(gain) = 0 is a gain of 1: without items' directions there is nothing to weigh by it.
+    # log(gain) = 0 is a gain of 1: without directions of items there is nothing to weight.
     parts["weights"] = {part: array * 0 for part, array in bundle.weights.items()}
     zero = ready(name, save_parts(tmp_path / "zero", **parts))
     assert not make_encoder(name, zero).encode(sessions).any()

@@ -1,4 +1,4 @@
-"""The encoder `onnx`, beyond what `test_encoders` asks of every encoder."""
+"""The encoder `onnx`, in addition to the tests of every encoder."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_enlarged(bundle: Bundle) -> None:
     larger = encoder.extended(added)
     expected = NumpyEncoder(bundle.config, bundle.weights).extended(added).encode(sessions)
     np.testing.assert_allclose(larger.encode(sessions), expected, rtol=0, atol=2e-6)
-    # What needs none of the added items keeps its bits, and so does the encoder that was extended.
+    # Sessions without added items keep their bits, and so does the extended encoder.
     old = drawn(40)
     assert larger.encode(old).tobytes() == encoder.encode(old).tobytes()
     assert larger.extended(added[:1]).encode(old).tobytes() == encoder.encode(old).tobytes()
@@ -107,7 +107,7 @@ def test_the_graph_of_another_model(bundle: Bundle, tmp_path: Path) -> None:
 
 
 class Runs:
-    """A session whose runs are counted, by the shape of their clicks."""
+    """A session that counts its runs by the shape of their clicks."""
 
     def __init__(self, session: Any, error: str = "") -> None:
         self.session, self.error, self.shapes = session, error, []
@@ -124,7 +124,7 @@ class Runs:
 
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """At a training's width, where matrix products take more than one register."""
+    """With a realistic width: matrix products take more than one register."""
     folder = tmp_path_factory.mktemp("onnx-wide") / "bundle"
     save_random(folder, n_items=N, embedding_dim=100, max_session_length=60)
     export_onnx(folder, ["float32"], part="encoder")
@@ -133,7 +133,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.mark.parametrize("d", [16, 32, 100])
 def test_a_batch_has_the_bits_of_single_runs(tmp_path: Path, d: int) -> None:
-    """Many sessions of one length among them: a run of 64 at d = 32 would sum in another order than one alone."""
+    """With many sessions of one length: a run of 64 at d = 32 would sum in another order than one alone."""
     save_random(tmp_path / "bundle", n_items=N, embedding_dim=d, max_session_length=60)
     export_onnx(tmp_path / "bundle", ["float32"], part="encoder")
     encoder = make_encoder("onnx", Bundle.load(tmp_path / "bundle"))
@@ -153,7 +153,7 @@ def test_added_items_in_a_batch(wide: Bundle) -> None:
 
 @pytest.mark.parametrize("added", [0, 7])
 def test_on_a_gpu_a_batch_is_one_padded_run(wide: Bundle, added: int) -> None:
-    """The same graph on the CPU in the GPU's place."""
+    """Run the same graph on the CPU instead of the GPU."""
     alone = make_encoder("onnx", wide)
     runs = Runs(alone._session)
     padded = OnnxEncoder("onnx-cuda:1", runs, wide.config, wide.weights["item_embedding"])
@@ -173,13 +173,13 @@ def test_on_a_gpu_a_batch_is_one_padded_run(wide: Bundle, added: int) -> None:
 
 
 def test_what_is_padded_weighs_nothing(wide: Bundle) -> None:
-    """Beside a session of 90 clicks or of one, whatever its clicks are."""
+    """In a batch with a session of 90 clicks or of one, with any clicks."""
     padded = OnnxEncoder("onnx-cuda", make_encoder("onnx", wide)._session, wide.config, wide.weights["item_embedding"])
     rng = np.random.default_rng(6)
     session = rng.integers(0, N, 4)
-    beside = [[rng.integers(0, N, length)] for length in (1, 4, 5, 59, 60, 61, 90)]
-    vectors = [padded.encode(Sessions.from_lists([session, *others]))[0] for others in beside]
-    np.testing.assert_allclose(vectors, np.broadcast_to(vectors[1], (len(beside), 100)), rtol=0, atol=2e-6)
+    companions = [[rng.integers(0, N, length)] for length in (1, 4, 5, 59, 60, 61, 90)]
+    vectors = [padded.encode(Sessions.from_lists([session, *others]))[0] for others in companions]
+    np.testing.assert_allclose(vectors, np.broadcast_to(vectors[1], (len(companions), 100)), rtol=0, atol=2e-6)
 
 
 def test_groups_hold_every_row_once_and_within_their_bounds() -> None:
@@ -205,7 +205,7 @@ def test_a_gpu_that_fails_while_it_encodes(wide: Bundle) -> None:
 
 
 class TestCudaRefusals:
-    """ONNX Runtime itself goes on with the CPU where CUDA is missing or does not load."""
+    """ONNX Runtime itself continues on the CPU if CUDA is missing or does not load."""
 
     @pytest.fixture(autouse=True)
     def _has_cuda(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +247,7 @@ class TestCudaRefusals:
         assert capfd.readouterr() == ("", "")
 
     def opened_by(self, monkeypatch: pytest.MonkeyPatch, outcome: Exception | None) -> list[Any]:
-        """Put a session in the place of a CUDA one; the options that it was asked for."""
+        """Replace a CUDA session; return the options that were requested."""
         made, asked = onnxruntime.InferenceSession, []
 
         def open_session(*arguments: Any, providers: list[Any], enable_fallback: int) -> Any:

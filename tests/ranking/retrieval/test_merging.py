@@ -1,4 +1,4 @@
-"""The top K of parts, merged: to the bit that of one index over the whole, whatever the cuts, ties and filters."""
+"""The merged top K of parts equals that of one index over the whole, with any cuts, ties and filters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.ranking.retrieval.test_retrieval import brute_force
 def found_in_parts(
     catalog: np.ndarray, cuts: list[int], queries: np.ndarray, k: int, mask: np.ndarray | None, scale: float = 16.0
 ) -> list[tuple[int, Found]]:
-    """What an index over each part finds, with the id of the part's first item; kinds of index take turns."""
+    """Return the results of an index over each part, with the id of the part's first item; kinds of index alternate."""
     edges = [0, *sorted(cuts), len(catalog)]
     parts = []
     for place, (begin, end) in enumerate(itertools.pairwise(edges)):
@@ -31,7 +31,7 @@ def found_in_parts(
 
 @st.composite
 def problems(draw: st.DrawFn) -> tuple[np.ndarray, list[int], np.ndarray, int, np.ndarray | None]:
-    """A catalog of few distinct rows (ties everywhere), cuts that leave some parts empty, queries, k and a filter."""
+    """Draw a catalog of few distinct rows (many ties), cuts with some empty parts, queries, k and a filter."""
     n, d = draw(st.integers(1, 70)), draw(st.integers(1, 9))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     distinct = rng.normal(size=(draw(st.integers(1, 12)), d)).astype(np.float32)
@@ -44,9 +44,7 @@ def problems(draw: st.DrawFn) -> tuple[np.ndarray, list[int], np.ndarray, int, n
 
 @settings(max_examples=300, deadline=None)
 @given(problems())
-def test_merged_parts_are_the_whole(
-    problem: tuple[np.ndarray, list[int], np.ndarray, int, np.ndarray | None],
-) -> None:
+def test_merged_parts_are_the_whole(problem: tuple[np.ndarray, list[int], np.ndarray, int, np.ndarray | None]) -> None:
     catalog, cuts, queries, k, mask = problem
     got = merged(found_in_parts(catalog, cuts, queries, k, mask), len(queries), k)
     for ours, want in zip(got, brute_force(queries, catalog, k, mask, 16.0), strict=True):

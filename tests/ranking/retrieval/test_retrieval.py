@@ -1,4 +1,4 @@
-"""Every index against a float64 brute force, on catalogs made to break float32 rankings."""
+"""Every index against a float64 brute force, on catalogs that are hard for float32 rankings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOTHING = np.empty(0, dtype=np.int32)
 def brute_force(
     queries: np.ndarray, catalog: np.ndarray, k: int, mask: np.ndarray | None, scale: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The definition of equal ranking: all items scored in float64, rounded, sorted; no float32 scan."""
+    """Return the ranking by definition: all items scored in float64, rounded, sorted."""
     ids = np.arange(len(catalog), dtype=np.int32)
     candidates = np.broadcast_to(ids if mask is None else np.where(mask, ids, -1), (len(queries), len(catalog)))
     return reference.rerank_topk(queries, catalog, candidates.astype(np.int32), k, scale)
@@ -50,14 +50,14 @@ def duplicates() -> np.ndarray:
 
 
 def near_ties() -> np.ndarray:
-    """Every item a few float32 roundings from the same direction."""
+    """Return items that are a few float32 roundings from the same direction."""
     base = unit_rows(1, 100).astype(np.float64)
     noise = np.random.default_rng(2).standard_normal((2003, 100)) * 3e-8
     return (base + noise).astype(np.float32)
 
 
 def opposed() -> np.ndarray:
-    """Large terms that cancel: the dot is small beside its rounding errors."""
+    """Return items with large terms that cancel: the dot is small compared with its rounding errors."""
     half = unit_rows(1501, 50, seed=3)
     jitter = np.random.default_rng(4).standard_normal(half.shape) * 1e-7
     return np.concatenate([half, -half + jitter], axis=1).astype(np.float32) / np.float32(2**0.5)
@@ -85,7 +85,7 @@ CATALOGS = {
 
 @pytest.mark.parametrize("name", INDEXES)
 class TestEveryIndex:
-    """What an index promises, whichever it is."""
+    """The contract of every index."""
 
     @pytest.fixture(autouse=True)
     def _needs(self, name: str) -> None:

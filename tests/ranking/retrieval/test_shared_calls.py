@@ -1,4 +1,4 @@
-"""Searches of many threads in calls of one at a time: each gets its own rows, and those that wait go together."""
+"""Searches of many threads, one call at a time: each gets its own rows, and waiting threads share a call."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def rows(*values: float) -> np.ndarray:
 
 
 def waiting(shared: SharedCalls, count: int) -> None:
-    """Until `count` callers wait."""
+    """Wait until `count` callers wait."""
     for _ in range(4000):
         with shared._lock:
             if len(shared._waiting) == count:
@@ -56,7 +56,7 @@ def device() -> Device:
 
 
 def held(device: Device, shared: SharedCalls, pool: ThreadPoolExecutor) -> Any:
-    """One call on the device that stays there until its gate opens."""
+    """Start a call that stays on the device until its gate opens."""
     device.gate.clear()
     first = pool.submit(shared.search, rows(0), 8)
     assert device.entered.acquire(timeout=20)
@@ -89,7 +89,7 @@ def test_those_that_wait_go_together(device: Device) -> None:
             dots, ids = other.result(20)
             assert ids.ravel().tolist() == [10 * number + i for i in range(count)]
             assert dots.ravel().tolist() == [10 * number + i + fetch for i in range(count)]
-    # The first in line leads, all of its fetch that fit into ten rows go along, the rest keep their order.
+    # The first in line leads; callers with its fetch that fit into ten rows join; the rest keep their order.
     assert device.calls == [(1, 8), (2, 8), (3, 16), (9, 8)]
 
 
@@ -163,7 +163,7 @@ def test_ctrl_c_in_the_leader_leaves_the_others_to_the_next(device: Device) -> N
 
 
 def test_ctrl_c_in_who_waits(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It leaves the line, also where it has just been told to lead."""
+    """It leaves the line, also if it has just become the leader."""
     shared = SharedCalls(device.search, 10)
     with ThreadPoolExecutor(4) as pool:
         first = held(device, shared, pool)
@@ -171,7 +171,7 @@ def test_ctrl_c_in_who_waits(device: Device, monkeypatch: pytest.MonkeyPatch) ->
 
         def interrupted(event: threading.Event, timeout: float | None = None) -> bool:
             if timeout is None and threading.current_thread().name == "leaves":
-                wait(event, 20)  # until it is told to lead
+                wait(event, 20)  # until it becomes the leader
                 raise KeyboardInterrupt
             return wait(event, timeout)
 

@@ -1,10 +1,10 @@
-"""Which nodes of a graph ONNX Runtime's CUDA provider has no kernel for, by the list that ONNX Runtime publishes.
+"""The nodes of a graph without a kernel in ONNX Runtime's CUDA provider, by ONNX Runtime's published list.
 
 The list: docs/OperatorKernels.md of microsoft/onnxruntime at 001d12d2, "Operators implemented by
-CUDAExecutionProvider", of which what opset 18 takes of the operators that our graphs have. The provider itself can be
-asked only where there is a card: without one `get_all_opkernel_def` of onnxruntime-gpu 1.31.1 ends the process.
+CUDAExecutionProvider", for opset 18 and the operators of our graphs. The provider itself can only be queried with a
+card: without one `get_all_opkernel_def` of onnxruntime-gpu 1.31.1 ends the process.
 
-Beyond this ONNX Runtime moves small nodes that compute shapes to the CPU of its own accord.
+In addition ONNX Runtime moves small nodes that compute shapes to the CPU.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ _CUDA: Mapping[str, tuple[set[str], ...]] = {
 
 
 def left_to_the_cpu(model: ModelProto) -> dict[str, int]:
-    """How many nodes of each kind have no CUDA kernel, as 'Operator(types of its inputs)', subgraphs included."""
+    """Return how many nodes of each kind have no CUDA kernel, as 'Operator(types of its inputs)', with subgraphs."""
     found: dict[str, int] = {}
     for domain, operator, inputs, outputs in _nodes(shape_inference.infer_shapes(model).graph, {}):
         allowed = _CUDA.get(operator) if domain in ("", "ai.onnx") else None
@@ -99,7 +99,7 @@ def left_to_the_cpu(model: ModelProto) -> dict[str, int]:
 
 
 def _nodes(graph: GraphProto, outer: Mapping[str, str]) -> Iterator[tuple[str, str, list[str], list[str]]]:
-    """(domain, operator, types of inputs, types of outputs) of every node; '' where an optional input is left out."""
+    """Yield (domain, operator, types of inputs, types of outputs) of every node; '' for a missing optional input."""
     types = dict(outer)
     for value in (*graph.input, *graph.value_info, *graph.output):
         types[value.name] = _TYPES[value.type.tensor_type.elem_type]

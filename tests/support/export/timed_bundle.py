@@ -1,4 +1,4 @@
-"""A small bundle whose model knows of time: sessions over ten days, random weights."""
+"""A small bundle with trends: sessions over ten days, random weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ END = 1_764_150_000_000
 
 
 def save_timed(folder: Path, n_items: int) -> Bundle:
-    """The bundle, saved. The latest click is at END."""
+    """Save the bundle and return it. The latest click is at END."""
     rng = np.random.default_rng(5)
     lists = [rng.zipf(1.4, rng.integers(2, 9)) % n_items for _ in range(5 * n_items)]
     starts = np.sort(END - rng.integers(HOUR // 2, 240 * HOUR, len(lists)))

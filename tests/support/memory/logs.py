@@ -22,7 +22,7 @@ SETTINGS = st.builds(
 
 
 def random_log(n_sessions: int, n_items: int, seed: int, longest: int = 30) -> Sessions:
-    """Sessions of 0..longest clicks, items by a power law, so that some repeat and some never occur."""
+    """Return sessions of 0..longest clicks, items by a power law, so that some repeat and some never occur."""
     rng = np.random.default_rng(seed)
     return Sessions.from_lists(
         [(n_items * rng.random(rng.integers(0, longest + 1)) ** 3).astype(int) for _ in range(n_sessions)]
@@ -30,7 +30,7 @@ def random_log(n_sessions: int, n_items: int, seed: int, longest: int = 30) -> S
 
 
 def assert_same_tables(ours: MemoryTables, expected: MemoryTables) -> None:
-    """Equal to the bit, types and settings included."""
+    """Assert that tables are equal to the bit, including types and settings."""
     assert ours.settings == expected.settings
     for name, array in expected.arrays().items():
         got = ours.arrays()[name]

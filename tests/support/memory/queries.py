@@ -1,4 +1,4 @@
-"""Queries of the session memory for its tests: random logs, random neural parts, and what should come of them."""
+"""Queries of the session memory for tests: random dense lists and rankers, and the expected results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCALE = 12.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Problem:
-    """Prefixes to ask about, and all that the answers depend on."""
+    """Prefixes to query, and everything that the answers depend on."""
 
     tables: MemoryTables
     settings: QuerySettings
@@ -32,29 +32,29 @@ class Problem:
         return self.sessions.items, self.sessions.offsets[:-1].copy(), self.sessions.offsets[1:].copy()
 
     def memory(self, isa: str | None = None) -> SessionMemory:
-        """The native memory."""
+        """Return the native memory."""
         return self.tables.queries(self.n_catalog, self.settings, isa)
 
     def part(self, rows: np.ndarray) -> Problem:
-        """Some of the prefixes, in another order."""
+        """Return some of the prefixes, in another order."""
         dense = self.dense
         if dense is not None:
             dense = replace(dense, queries=dense.queries[rows], ids=dense.ids[rows], logits=dense.logits[rows])
         return replace(self, sessions=self.sessions.select(rows), dense=dense)
 
     def reference(self, row: int) -> Query:
-        """One prefix in plain Python, the logits set."""
+        """Return the query of one prefix in plain Python, with the logits."""
         dense = None if self.dense is None else (self.dense.ids[row], self.dense.logits[row])
-        asked = query(self.tables, self.sessions[row], self.settings, dense)
+        found_query = query(self.tables, self.sessions[row], self.settings, dense)
         if self.dense is not None:
             logits = logits_of(self.dense, row)
-            for item, found in asked.items.items():
+            for item, found in found_query.items.items():
                 found.logit = float(logits[item])
-        return asked
+        return found_query
 
 
 def logits_of(dense: Dense, row: int) -> np.ndarray:
-    """float32[N + M]: every item's logit, by the exact scorer."""
+    """Return float32[N + M]: every item's logit, by the exact scorer."""
     catalog = dense.catalog if dense.added is None else np.concatenate([dense.catalog, dense.added])
     n_items = len(catalog)
     everything = np.arange(n_items, dtype=np.int32)[None]
@@ -65,7 +65,7 @@ def logits_of(dense: Dense, row: int) -> np.ndarray:
 
 
 def random_dense(n_queries: int, n_items: int, width: int, seed: int, d: int = 8, n_added: int = 0) -> Dense:
-    """A neural part with random vectors; rows of the catalog are of length 1."""
+    """Return a dense list with random vectors; rows of the catalog have length 1."""
     rng = np.random.default_rng(seed)
     vectors = rng.normal(size=(n_items + n_added, d)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -78,7 +78,7 @@ def random_dense(n_queries: int, n_items: int, width: int, seed: int, d: int = 8
 
 
 def random_ranker(seed: int, n1: int = 24, n2: int = 16) -> RankerNet:
-    """A ranker with random weights whose units are now positive, now negative."""
+    """Return a ranker with random weights, with positive and negative units."""
     rng = np.random.default_rng(seed)
     n = len(NAMES)
 

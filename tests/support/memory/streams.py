@@ -1,4 +1,4 @@
-"""Random streams of clicks on a delta, and the sessions that they leave behind."""
+"""Random streams of clicks on a delta, and the resulting sessions in plain Python."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mtaw_fast.memory import MemoryTables
 
 
 def delta_of(tables: MemoryTables, capacity: int = 0, most_clicks: int = 512) -> MemoryDelta:
-    """An empty delta beside the tables."""
+    """Return an empty delta over the tables."""
     chosen = tables.settings
     assert chosen.recency is not None
     return MemoryDelta(
@@ -23,10 +23,10 @@ def delta_of(tables: MemoryTables, capacity: int = 0, most_clicks: int = 512) ->
 
 
 @dataclass(slots=True)
-class Book:
-    """What a base and a delta hold, in plain Python: sessions by last click.
+class SessionModel:
+    """The sessions of the tables and of a delta, in plain Python.
 
-    base: the tables' sessions, None where one is gone. grown: the delta's by handle, in the order of last clicks.
+    base: the tables' sessions, None if removed. grown: the delta's by handle, in the order of last clicks.
     """
 
     base: list[list[int] | None]
@@ -35,37 +35,37 @@ class Book:
     ignored: int = 0
 
     @classmethod
-    def of(cls, sessions: Sessions, most_clicks: int = 512) -> Book:
-        """Of a base alone."""
+    def of(cls, sessions: Sessions, most_clicks: int = 512) -> SessionModel:
+        """Return the sessions of the tables alone."""
         return cls([one.tolist() for one in sessions], most_clicks)
 
     def click(self, handle: int, item: int) -> None:
-        """One event."""
+        """Add a click."""
         if len(self.grown.get(handle, ())) >= self.most_clicks:
             self.ignored += 1
             return
         self.grown[handle] = [*self.grown.pop(handle, []), item]
 
     def resume(self, handle: int, base_session: int) -> None:
-        """A session of the base goes on."""
+        """Continue a session of the tables."""
         clicks = self.base[base_session]
         assert clicks is not None
         self.base[base_session] = None
         self.grown[handle] = clicks
 
     def forget(self, handle: int) -> bool:
-        """As MemoryDelta.forget."""
+        """Do what MemoryDelta.forget does."""
         return self.grown.pop(handle, None) is not None
 
     def forget_base(self, base_session: int) -> bool:
-        """As MemoryDelta.forget_base."""
+        """Do what MemoryDelta.forget_base does."""
         there = self.base[base_session] is not None
         self.base[base_session] = None
         return there
 
     @property
     def sessions(self) -> Sessions:
-        """All that are left, as tables would be built from."""
+        """All remaining sessions, in the order for building tables."""
         left = [one for one in self.base if one is not None]
         return Sessions.from_lists([*left, *self.grown.values()])
 
@@ -79,7 +79,7 @@ def random_clicks(
     power: float = 3.0,
     mean: float = 4,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Events of sessions that grow interleaved: (handles int64[E], items int32[E]), items by a power law."""
+    """Return events of interleaved sessions: (handles int64[E], items int32[E]), items by a power law."""
     alive = list(range(open_sessions))
     fresh = open_sessions
     handles = np.empty(n_events, np.int64)

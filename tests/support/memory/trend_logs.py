@@ -16,7 +16,7 @@ MINUTE, HOUR, DAY = 60_000, 3_600_000, 24 * 3_600_000
 
 
 def random_sessions(count: int, n_items: int, seed: int, span: int = 3 * DAY, longest: int = 9) -> list[list[Click]]:
-    """Sessions of 0..longest clicks within `span` ms, minutes apart, some out of order and some at one time."""
+    """Return sessions of 0..longest clicks within `span` ms, some out of order and some at the same time."""
     rng = np.random.default_rng(seed)
     sessions = []
     for _ in range(count):
@@ -30,48 +30,48 @@ def random_sessions(count: int, n_items: int, seed: int, span: int = 3 * DAY, lo
 
 
 def packed(sessions: list[list[Click]]) -> tuple[Sessions, np.ndarray]:
-    """Sessions and the times of their clicks."""
+    """Return sessions and the times of their clicks."""
     times = np.array([time for session in sessions for time, _ in session], np.int64)
     return Sessions.from_lists([[item for _, item in session] for session in sessions]), times
 
 
 def tables_of(sessions: list[list[Click]], n_items: int, settings: TrendSettings, threads: int = 1) -> TrendTables:
-    """Native tables."""
+    """Return native tables."""
     items, times = packed(sessions)
     return TrendTables.build(items, times, n_items, settings, threads=threads)
 
 
 @dataclass
 class Pair:
-    """The native object and the reference, fed alike."""
+    """The native object and the reference, with the same clicks."""
 
     native: Trends
     reference: OnlineTrends
 
     def click(self, handle: int, item: int, time: int) -> None:
-        """Both take one click."""
+        """Add a click to both."""
         self.native.click(np.array([handle]), np.array([item], np.int32), np.array([time]))
         self.reference.click(handle, item, time)
 
     def resume(self, handle: int, clicks: list[Click]) -> None:
-        """A session of the tables goes on in both."""
+        """Continue a session of the tables in both."""
         times, items = (np.array(column) for column in zip(*clicks, strict=True))
         assert self.native.resume(handle, items.astype(np.int32), times)
         self.reference.resume(handle, clicks)
 
     def forget(self, handle: int) -> None:
-        """Both lose a session."""
+        """Remove a session from both."""
         assert self.native.forget(handle)
         self.reference.forget(handle)
 
 
 def pair_of(tables: TrendTables, capacity: int, isa: str | None = None) -> Pair:
-    """Both over the same tables."""
+    """Return both over the same tables."""
     return Pair(tables.live(capacity, isa=isa), OnlineTrends(tables))
 
 
 def feed(pair: Pair, count: int, n_items: int, seed: int, begin: int, step: int = 2 * MINUTE) -> int:
-    """A stream of clicks from `begin` on, one in eight late, some sessions forgotten; returns the time at its end."""
+    """Feed clicks from `begin` on, one in eight late, with some sessions forgotten; return the time at the end."""
     rng = np.random.default_rng(seed)
     now, alive = begin, []
     for _ in range(count):

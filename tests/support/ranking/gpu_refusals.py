@@ -1,16 +1,16 @@
-"""What faiss-gpu and onnxruntime-gpu say on a machine without a card, word for word.
+"""The exact error messages of faiss-gpu and onnxruntime-gpu on a host without a card.
 
-`python -m tests.gpu_extra` installs both and holds these against what they say today; the fakes of `make test` raise
-them. Recorded with faiss-gpu 1.15.1 and onnxruntime-gpu 1.31.1 on Linux, 2026-11-26.
+`python -m tests.gpu_extra` installs both and compares these with their messages; the stand-ins of the tests raise them.
+ Recorded with faiss-gpu 1.15.1 and onnxruntime-gpu 1.31.1 on Linux, 2026-11-26.
 """
 
 from __future__ import annotations
 
-NO_GPUS = 0  # what faiss.get_num_gpus() gives; it does not raise
+NO_GPUS = 0  # the result of faiss.get_num_gpus(); it does not raise
 
 
 def invalid_device(device: int) -> str:
-    """RuntimeError of faiss.GpuIndexFlatIP(resources, d, config) where config.device is not there."""
+    """RuntimeError of faiss.GpuIndexFlatIP(resources, d, config) if config.device does not exist."""
     return (
         "Error in faiss::gpu::GpuIndex::GpuIndex(std::shared_ptr<faiss::gpu::GpuResources>, int, faiss::MetricType, "
         "float, faiss::gpu::GpuIndexConfig) at /project/faiss/gpu/GpuIndex.cu:65: Error: "
@@ -19,7 +19,7 @@ def invalid_device(device: int) -> str:
 
 
 def out_of_memory(size: int) -> str:
-    """RuntimeError of an allocation that fails: by FAISS's StandardGpuResources.cpp, not met without a card."""
+    """RuntimeError of a failed allocation, from FAISS's StandardGpuResources.cpp; it needs a card."""
     return (
         "Error in virtual void* faiss::gpu::StandardGpuResourcesImpl::allocMemory(const faiss::gpu::AllocRequest&) at "
         "/project/faiss/gpu/StandardGpuResources.cpp:530: Error: 'err == cudaSuccess' failed: StandardGpuResources: "
@@ -28,8 +28,8 @@ def out_of_memory(size: int) -> str:
     )
 
 
-# OSError of loading libonnxruntime_providers_cuda.so, as ONNX Runtime does before it goes on without CUDA: where the
-# packages of CUDA 13 are missing, and where they are there and NVIDIA's driver is missing.
+# OSError of loading libonnxruntime_providers_cuda.so, as ONNX Runtime does before it continues without CUDA: without
+# the packages of CUDA 13, and with them but without NVIDIA's driver.
 NO_CUDA_LIBRARIES = "libcublasLt.so.13: cannot open shared object file: No such file or directory"
 NO_DRIVER = "libcuda.so.1: cannot open shared object file: No such file or directory"
-PROVIDERS_THEN = ["CPUExecutionProvider"]  # of the session that it opens all the same
+PROVIDERS_THEN = ["CPUExecutionProvider"]  # of the session that it opens anyway

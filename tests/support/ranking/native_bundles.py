@@ -1,4 +1,4 @@
-"""Bundles that the native call and the composed path both rank, and when two answers are one."""
+"""Bundles for comparing the native call with the composed path, and the comparison of answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ N = 403
 
 
 def saved(path: Path, kind: str) -> Path:
-    """A bundle of N items with equal ones and a zero one among them; kind: 'text-ids', 'int-ids' or 'memory'."""
+    """Save a bundle of N items, some equal and one zero; kind: 'text-ids', 'int-ids' or 'memory'."""
     parts = bundle_parts(n_items=N, embedding_dim=20, max_session_length=12, text=kind == "text-ids")
     if kind == "memory":
         parts |= memory_parts(N)
@@ -29,7 +29,7 @@ def saved(path: Path, kind: str) -> Path:
 
 
 def same(one: Recommendations, other: Recommendations) -> bool:
-    """Whether two answers are equal to the bit."""
+    """Return whether two answers are equal to the bit."""
     repeats = [None if out.repeats is None else out.repeats.tolist() for out in (one, other)]
     return (
         one.items == other.items
@@ -42,7 +42,7 @@ def same(one: Recommendations, other: Recommendations) -> bool:
 
 
 def answered(ask: Callable[..., Any], *arguments: Any, **options: Any) -> Recommendations | None:
-    """The answer, of a batch the first; None where a session has no id of the catalog's type."""
+    """Return the answer (of a batch the first); None if a session has no id of the catalog's type."""
     try:
         answer = ask(*arguments, **options)
     except ItemTypeError:
@@ -50,14 +50,14 @@ def answered(ask: Callable[..., Any], *arguments: Any, **options: Any) -> Recomm
     return answer[0] if isinstance(answer, list) else answer
 
 
-def assert_same(*told: Sequence[Recommendations | None]) -> None:
-    """That all Recommenders gave one answer, those to one question being refused by all of them or by none."""
-    for answers in zip(*told, strict=True):
+def assert_same(*answers: Sequence[Recommendations | None]) -> None:
+    """Assert that all Recommenders gave the same answer, or that all refused."""
+    for answers in zip(*answers, strict=True):
         assert len({answer is None for answer in answers}) == 1
-    first, *others = [answer for answers in told for answer in answers if answer is not None] or [None]
+    first, *others = [answer for answers in answers for answer in answers if answer is not None] or [None]
     assert all(same(first, answer) for answer in others)
 
 
 def named(rec: Recommender, internal: Any) -> list[Any]:
-    """External ids of internal ones."""
+    """Return external ids of internal ones."""
     return rec.ids.external(np.asarray(internal, dtype=np.int32))

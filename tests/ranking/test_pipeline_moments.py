@@ -1,4 +1,4 @@
-"""Rankings of a model that knows of time: by the moment of the request, and what is rising where no click is known."""
+"""Rankings of a model with trends: by the moment of the request, and rising items without a known click."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.memory.trends import TrendTables
-from mtaw_fast.ranking import conditions
+from mtaw_fast.ranking import options
 from tests.support.random_bundle import bundle_parts, memory_parts, save_random
 
 N = 50
@@ -23,7 +23,7 @@ END = 1_764_150_000_000
 
 
 def timed_model() -> Model:
-    """Sessions over ten days: item 7 is clicked in the last hour alone, item 3 all the time before."""
+    """Sessions over ten days: item 7 is clicked only in the last hour, item 3 only before."""
     rng = np.random.default_rng(5)
     sessions, times = [], []
     for session in range(400):
@@ -101,7 +101,7 @@ def test_a_batch_a_growing_session_and_one_alone_agree(rec: Recommender) -> None
 
 def test_by_default_it_is_now(rec: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
     session, now = ["sku-12", "sku-13"], END + 5 * HOUR
-    monkeypatch.setattr(conditions.time, "time_ns", lambda: now * 1_000_000)
+    monkeypatch.setattr(options.time, "time_ns", lambda: now * 1_000_000)
     by_default = rec.recommend(session, k=9)
     assert by_default == rec.recommend(session, k=9, at=now)
     assert by_default != rec.recommend(session, k=9, at=END)

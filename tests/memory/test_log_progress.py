@@ -1,0 +1,67 @@
+"""The progress in a log: its file, its former array name, and damage that is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtaw_fast.errors import DataError
+from mtaw_fast.memory.log_progress import LogProgress
+from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
+
+
+@pytest.fixture
+def progress() -> LogProgress:
+    return LogProgress(
+        "log-1", "00000012", 1_700_000_000_000,
+        keys=np.array([3, 3, 9], np.uint64), sessions=np.array([0, 2, 1], np.int32), last=np.array([5, 7, 6], np.int64),
+        untrained=np.array([4], np.int32), seed_items=np.array([4, 4], np.int32),
+        seed_neighbors=np.array([0, 1], np.int32), open={"s": (8, False)}, since=17,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def saved(progress: LogProgress, tmp_path: Path) -> Path:
+    progress.save(tmp_path / "learned")
+    return tmp_path / "learned"
+
+
+def test_a_file_is_read_as_it_was_written(progress: LogProgress, saved: Path) -> None:
+    read = LogProgress.load(saved)
+    assert (read.log, read.position, read.clock) == (progress.log, progress.position, progress.clock)
+    assert (read.open, read.since) == (progress.open, progress.since)
+    assert read.sessions_of(3).tolist() == [0, 2]
+    assert read.seed_neighbors.tolist() == [0, 1]
+    read.check(5, 3)
+
+
+def test_the_former_name_of_an_array_is_read(progress: LogProgress, saved: Path) -> None:
+    arrays = map_tensors(saved)
+    write_tensors(saved, {"seed_neighbours": arrays.pop("seed_neighbors"), **arrays})
+    assert LogProgress.load(saved).seed_neighbors.tolist() == progress.seed_neighbors.tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("keys", lambda array: array[::-1].copy(), "keys do not ascend"),
+        ("keys", lambda array: array[:-1], "differ in length"),
+        ("last", lambda array: array.astype(np.int32), "last must be a vector of int64"),
+        ("about", lambda array: array[:-1], "is damaged"),
+    ],
+)
+def test_damage_is_refused(saved: Path, name: str, change: Callable[[np.ndarray], np.ndarray], message: str) -> None:
+    arrays = map_tensors(saved)
+    write_tensors(saved, arrays | {name: change(arrays[name])})
+    with pytest.raises(DataError, match=message) as caught:
+        LogProgress.load(saved)
+    assert str(saved) in str(caught.value)
+
+
+def test_places_outside_the_model_are_refused(progress: LogProgress) -> None:
+    for n_items, n_sessions, name in ((4, 3, "untrained"), (5, 2, "sessions")):
+        with pytest.raises(DataError, match=f"{name} points outside"):
+            progress.check(n_items, n_sessions)
