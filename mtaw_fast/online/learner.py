@@ -179,9 +179,9 @@ class OnlineLearner:
                     f"item {shown(item)} cannot be added: an id is a string of 1 to {MAX_TEXT_LENGTH} characters or a "
                     "64-bit integer; give it another id"
                 )
-        self._check_capacity(catalog, items)
+        self._check_capacity(catalog, added)
         given = None if vectors is None else tuple(tuple(row) for row in np.asarray(vectors, dtype=np.float64).tolist())
-        near = None if neighbors is None else tuple(tuple(_plain(one) for one in row) for row in neighbors)
+        near = None if neighbors is None else tuple(tuple(map(plain_id, row)) for row in neighbors)
         self.append([AddItems(added, near, given, now_ms())], wait=True)
         self._check_added(added)
 
@@ -195,12 +195,12 @@ class OnlineLearner:
                 "raise the limit"
             )
 
-    def _check_capacity(self, catalog: Catalog, items: Sequence[Any]) -> None:
+    def _check_capacity(self, catalog: Catalog, items: Sequence[int | str]) -> None:
         """Raise DataError if items would not enter the catalog because it is full."""
         most, there = self.settings.limits.new_items, len(self.state.event_processor.new_items)
         unknown = catalog.ids.lookup(items) < 0
         known = self.state.event_processor.new_items.place_of
-        new = sum(known(_plain(items[at])) is None for at in np.flatnonzero(unknown).tolist())
+        new = sum(known(items[at]) is None for at in np.flatnonzero(unknown).tolist())
         if there + new > most:
             raise DataError(
                 f"{new} more items would make {there + new:,} new items since the bundle, and the limit new_items is "
@@ -213,7 +213,7 @@ class OnlineLearner:
         catalog: as for `add_items`.
         """
         catalog.without_items(items)
-        self.append([RemoveItems(tuple(_plain(item) for item in items), now_ms())], wait=True)
+        self.append([RemoveItems(tuple(map(plain_id, items)), now_ms())], wait=True)
 
     def append(self, events: Sequence[Event], wait: bool = False) -> str:
         """Append events to the log; return the position after them. wait: return only when they are learned here.
@@ -254,7 +254,7 @@ class OnlineLearner:
                     self.compact()
             except Exception as error:  # serving continues, and so must this thread
                 self._compaction_tried = time.monotonic()  # otherwise a disk error would be logged at every poll
-                _LOG.error("cannot compact what was learned: %s", error, exc_info=_is_unexpected(error))
+                _LOG.error("cannot compact what was learned: %s", error, exc_info=not isinstance(error, MtawError))
 
     def _try_to_switch(self, signature: Signature) -> None:
         """Call `_switch`. If it fails, the old bundle is served on, and the switch is retried with growing pauses."""
@@ -264,7 +264,7 @@ class OnlineLearner:
         except Exception as error:
             before, message = self._failure, f"cannot switch to the compacted bundle: {error}"
             if before is None or (before.signature, before.message) != (signature, message):  # logged once per outage
-                _LOG.error(message, exc_info=_is_unexpected(error))
+                _LOG.error(message, exc_info=not isinstance(error, MtawError))
             self._failure = _Failure.after(before, signature, message)
 
     def _switch(self) -> None:
@@ -401,19 +401,9 @@ def _check_places(served: OnlineState, fresh: OnlineState) -> None:
         )
 
 
-def _is_unexpected(error: Exception) -> bool:
-    """Return whether to log the traceback of an error."""
-    return not isinstance(error, MtawError)
-
-
 def _training_of(manifest: Mapping[str, Any]) -> str:
     """Return the hash of the trained model that a bundle is, or was compacted from."""
     return str(manifest.get("grown_from") or model_hash(manifest))
-
-
-def _plain(item: Any) -> Any:
-    """Return a numpy integer as a Python one."""
-    return int(item) if isinstance(item, np.integer) else item
 
 
 def _not_after(event: Event, now: int) -> Event:

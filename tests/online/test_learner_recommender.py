@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from mtaw_fast import Recommender
-from mtaw_fast.bundle import Bundle, Model
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.online.compaction.compactor import compact_folder
 from mtaw_fast.online.log.file_log import FileLog
@@ -21,14 +20,12 @@ from mtaw_fast.online.settings import LearningLimits, LearningSettings
 from tests.support.online.recommenders import (
     MODEL,
     NOON,
-    D,
     N,
     answers,
     drawn,
     stream,
     until_learned,
 )
-from tests.support.random_bundle import bundle_parts
 
 
 def test_a_changed_working_directory_ends_no_learning(
@@ -170,12 +167,7 @@ def test_killed_at_any_moment_nothing_acknowledged_is_lost_or_counted_twice(fold
     assert counted == len(events)
 
 
-def test_learning_without_a_memory_or_the_setting_is_refused(folder: Path, tmp_path: Path) -> None:
-    made = bundle_parts(n_items=N, embedding_dim=D)
-    made.pop("metrics"), made.pop("dataset")
-    Bundle.save(tmp_path / "plain", Model.of(**made), metrics={}, dataset={})
-    with pytest.raises(UsageError, match="has no session memory, so it cannot learn"):
-        Recommender.load(tmp_path / "plain", learn=tmp_path / "learned")
+def test_learning_without_the_setting_is_refused(folder: Path) -> None:
     rec = Recommender.load(folder)
     assert rec.log_position is None
     with pytest.raises(UsageError, match="does not learn; load it with learn=FOLDER"):

@@ -197,7 +197,6 @@ class _Collector:
         self._count = 0
 
     def click(self, handles: np.ndarray, items: np.ndarray, times: np.ndarray) -> None:
-        """See `EventSink.click`."""
         for handle, item, time in zip(handles.tolist(), items.tolist(), times.tolist(), strict=True):
             session = self.sessions.setdefault(handle, _Session())
             session.orders.append(self._count)
@@ -206,15 +205,13 @@ class _Collector:
             self._count += 1
 
     def forget(self, handle: int) -> None:
-        """See `EventSink.forget`."""
         self.sessions.pop(handle, None)
 
     def forget_in_tables(self, place: int) -> None:
-        """See `EventSink.forget_in_tables`."""
         self.dropped.add(place)
 
     def add_prior(self, item: int, neighbor: int) -> None:
-        """See `EventSink.add_prior`. Nothing to do: the event processor stores priors."""
+        pass  # the event processor stores priors
 
     def refresh_vectors(self) -> None:
-        """See `EventSink.refresh_vectors`. Nothing to do: `merge` computes the vectors from the new tables."""
+        pass  # `merge` computes the vectors from the new tables

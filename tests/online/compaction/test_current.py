@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,16 @@ from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningSettings
 from tests.support.online.logs import drawn_rows, log_file, saved, trained_before
-from tests.support.online.recommenders import HOUR, NOON, until_learned
+from tests.support.online.recommenders import HOUR, MODEL, NOON, until_learned
 from tests.support.service.running import eventually
 
 
-@pytest.fixture
-def settings(folder: Path, tmp_path: Path) -> Iterator[LearningSettings]:
-    """A folder whose compacted bundle knows 30 sessions and an item that have expired from the log."""
-    settings = LearningSettings(tmp_path / "learned", compact=False, max_log_bytes=1, retention_days=3650)
+@pytest.fixture(scope="module")
+def expired(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a bundle and a learning folder, whose compacted bundle knows 30 sessions that the log has lost."""
+    place = tmp_path_factory.mktemp("expired")
+    folder = Bundle.save(place / "bundle", MODEL, metrics={}, dataset={"name": "x", "fingerprint": "y"}).folder
+    settings = LearningSettings(place / "learned", compact=False, max_log_bytes=1, retention_days=3650)
     log = FileLog(settings.folder, segment_bytes=1000)
     for n in range(30):
         log.append([Click(f"s{n}", "sku-1", NOON + n * HOUR), Click(f"s{n}", "fresh", NOON + n * HOUR + 1)])
@@ -41,7 +43,14 @@ def settings(folder: Path, tmp_path: Path) -> Iterator[LearningSettings]:
     log.append([Click("later", "sku-3", NOON + 40 * HOUR)])
     assert len(log.read("")) < 30
     log.close()
-    return settings
+    return place
+
+
+@pytest.fixture
+def settings(expired: Path, folder: Path, tmp_path: Path) -> LearningSettings:
+    """Settings for a copy of that learning folder."""
+    shutil.copytree(expired / "learned", tmp_path / "learned")
+    return LearningSettings(tmp_path / "learned", compact=False, max_log_bytes=1, retention_days=3650)
 
 
 def broken(monkeypatch: pytest.MonkeyPatch, settings: LearningSettings, part: str, code: int) -> Callable[[], None]:
@@ -58,8 +67,16 @@ def broken(monkeypatch: pytest.MonkeyPatch, settings: LearningSettings, part: st
     return lambda: monkeypatch.setattr(os, "open", real)
 
 
-@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM, errno.EACCES])
-@pytest.mark.parametrize("part", ["memory-", "learned-", MANIFEST])
+@pytest.mark.parametrize(
+    ("part", "code"),
+    [
+        ("memory-", errno.EMFILE),
+        ("memory-", errno.EIO),
+        ("learned-", errno.ENFILE),
+        (MANIFEST, errno.EACCES),
+        (MANIFEST, errno.ENOMEM),
+    ],
+)
 def test_a_bundle_that_cannot_be_read_now_is_neither_skipped_nor_overwritten(
     folder: Path, settings: LearningSettings, monkeypatch: pytest.MonkeyPatch, part: str, code: int
 ) -> None:

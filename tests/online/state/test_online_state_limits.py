@@ -70,28 +70,6 @@ def test_a_bot_changes_nothing(learning: Make) -> None:
     assert rec.learner.state.event_processor.tracker.refused["bot"] == 500 - LearningLimits().burst_clicks
 
 
-def test_an_endless_session_counts_up_to_its_limit(learning: Make, folder: Path) -> None:
-    clicks = [Click("endless", f"sku-{n % 3}", WINDOW - 3 * HOUR + 5_000 * n) for n in range(300)]
-    rec, bound = learning(), twin(learning, folder, "bound")
-    learn(rec, clicks)
-    learn(bound, clicks[: LearningLimits().session_clicks])
-    assert rec.learner.state.event_processor.tracker.refused["session_full"] == 100
-    assert answers(rec, QUESTIONS) == answers(bound, QUESTIONS)
-    bound.close()
-
-
-def test_only_clicks_within_the_late_limit_are_learned(learning: Make) -> None:
-    rec = learning()
-    learn(rec, honest(40))
-    before = answers(rec, QUESTIONS)
-    late = LearningLimits().late
-    learn(rec, [Click(f"late{n}", f"sku-{n % 7}", WINDOW - late - HOUR + n) for n in range(50)])
-    assert answers(rec, QUESTIONS) == before
-    assert rec.learner.state.event_processor.tracker.refused["late"] == 50
-    learn(rec, [Click(f"late{n}", f"sku-{n % 7}", WINDOW - late + HOUR + n) for n in range(50)])
-    assert answers(rec, QUESTIONS) != before
-
-
 def test_clicks_from_the_future_are_learned_as_of_now(learning: Make) -> None:
     rec = learning()
     begin = now_ms()
@@ -101,15 +79,6 @@ def test_clicks_from_the_future_are_learned_as_of_now(learning: Make) -> None:
     assert tracker.refused["late"] == 0, "clicks of now are no longer learned"
     assert begin <= tracker.clock <= now_ms()
     assert {one.event.time >= begin for one in rec.learner.log.read("", 100)} == {True}
-
-
-def test_new_items_enter_up_to_the_limit(learning: Make) -> None:
-    rec = learning(limits=LearningLimits(new_items=20))
-    learn(rec, [Click(f"v{n}", f"made-up-{n}", WINDOW + n) for n in range(100)])
-    assert len(rec.learner.state.event_processor.new_items) == 20
-    assert rec.learner.state.event_processor.refused["catalog_full"] == 80
-    learn(rec, [Click("v", "sku-1", WINDOW), Click("v", "made-up-3", WINDOW + 1)])
-    assert rec.learner.state.event_processor.learned_clicks == 22
 
 
 def test_an_item_is_recommended_from_its_clicks_on(learning: Make) -> None:
