@@ -26,7 +26,7 @@ def prepare_on_ray(
 ) -> LogReport:
     """Make a sharded data set from a log of any size; each task of `partition_steps` takes one processor.
 
-    A task whose worker dies is run again; where this process dies its tasks end, and the same command begins anew.
+    A task whose worker dies is run again; if this process dies, its tasks end, and the same command starts again.
 
     Parameters
     ----------

@@ -90,7 +90,7 @@ class Health:
     def problem(self) -> str | None:
         """What is wrong, in one line: mixed bundle versions, or no running replica; None if all is well."""
         if len(self.versions) > 1:
-            replicas = ", ".join(f"{one.replica} on {one.machine} {one.version}" for one in self.replicas)
+            replicas = ", ".join(f"{one.replica} on {one.host} {one.version}" for one in self.replicas)
             return f"replicas of mixed bundle versions ({replicas}); wait for the roll to end, or deploy again"
         if self.status != "RUNNING" or not self.replicas:
             return f"the deployment is {self.status} with {len(self.replicas)} replicas; 'serve status' says why"

@@ -25,12 +25,12 @@ _MOST_FOLDED = 1024  # gone replicas whose own counts are also kept (10 to 20 MB
 class Report:
     """The report of a replica.
 
-    replica: its id in Serve. machine, pid: its host and process. version: the bundle that it serves. waiting: requests
+    replica: its id in Serve. host, pid: its host and process. version: the bundle that it serves. waiting: requests
     in its queue. counts: its counters. by_version: the counters by bundle version.
     """
 
     replica: str
-    machine: str
+    host: str
     pid: int
     version: str
     waiting: int

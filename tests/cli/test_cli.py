@@ -206,10 +206,10 @@ def test_train_refuses_a_folder_that_cannot_be_written_before_it_trains(
 def test_train_hands_on_how_many_threads_it_may_take(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], expected: tuple[int | None, int]
 ) -> None:
-    def told(*_: object, threads: int | None, encoder_threads: int, **__: object) -> None:
+    def fake_train(*_: object, threads: int | None, encoder_threads: int, **__: object) -> None:
         raise UsageError(f"asked for {threads}, {encoder_threads}")
 
-    monkeypatch.setattr("mtaw_fast.training.train", told)
+    monkeypatch.setattr("mtaw_fast.training.train", fake_train)
     monkeypatch.setattr("mtaw_fast.cli.train.usable_cpus", lambda: 5)
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     failed: list[str] = []
@@ -476,8 +476,8 @@ def test_prepare_tells_the_truth_about_a_log(tmp_path: Path, capsys: pytest.Capt
     ):
         assert any(part in line for line in warned), part
     assert main(["info", f"{tmp_path}/set"]) == 0
-    told = capsys.readouterr().out
-    assert all(line in told for line in [*bars, *warned])
+    printed = capsys.readouterr().out
+    assert all(line in printed for line in [*bars, *warned])
     assert main(["info", f"{tmp_path}/set", "--json"]) == 0
     log = json.loads(capsys.readouterr().out)["log"]
     assert json.loads((tmp_path / "set/manifest.json").read_text())["preparation"]["log"] == log

@@ -89,8 +89,8 @@ def test_the_step_of_prepare_in_parts_is_wiped_where_it_fails(
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
 
     def fail() -> None:
-        with _steps(True) as told:
-            told("scatter", 0, 2)
+        with _steps(True) as report:
+            report("scatter", 0, 2)
             raise UsageError("no")
 
     with pytest.raises(UsageError):

@@ -140,7 +140,7 @@ def test_an_existing_data_set_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_two_writers_of_one_folder_take_turns(tmp_path: Path) -> None:
-    """Whoever comes while another writes is told so, and leaves the other's files alone; so is whoever comes after."""
+    """A second writer gets an error, during the first one's work and after it, and leaves its files alone."""
     folder = tmp_path / "set"
     with folder_lock(folder, DataError):
         (folder / "train.safetensors").write_bytes(b"a draft of the other's")

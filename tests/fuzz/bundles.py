@@ -1,9 +1,10 @@
-"""Damaged bundles: loading one says so in one line or gives a Recommender that answers; it never crashes or hangs.
+"""Damaged bundles: loading one raises a one-line error or returns a Recommender that answers; it never crashes or
+hangs.
 
     python -m tests.fuzz.bundles --cases 100000            until done, or a case fails
     python -m tests.fuzz.bundles --first 4711 --cases 1    one case again
 
-The cases run in a process of their own, so that a crash is told like any other failure.
+The cases run in their own process, so that a crash is reported like any other failure.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ N, CASE_SECONDS = 60, 60
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit status: 0 where every case went as it should."""
+    """Run the command line; return the exit status: 0 if every case passed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--cases", type=int, default=10_000)
-    parser.add_argument("--here", action="store_true", help="run the cases in this very process")
+    parser.add_argument("--here", action="store_true", help="run the cases in this process")
     options = parser.parse_args(arguments)
     if options.here:
         with tempfile.TemporaryDirectory() as name:
@@ -77,7 +78,7 @@ def _run(work: Path, first: int, cases: int) -> int:
 
 
 def _whole_bundles(work: Path) -> list[Files]:
-    """Bundles of each kind that is read: text ids, int ids, with a session memory, format 1."""
+    """Make a bundle of each readable kind: text ids, int ids, with a session memory, format 1."""
     save_random(work / "text", n_items=N, max_session_length=6)
     save_random(work / "int", n_items=N, max_session_length=6, text=False)
     save_parts(work / "memory", **bundle_parts(n_items=N, max_session_length=6), **memory_parts(N))
@@ -87,7 +88,7 @@ def _whole_bundles(work: Path) -> list[Files]:
 
 
 def _one_case(rng: Random, folder: Path) -> bool:
-    """Load and use; whether it loaded. Whatever else than a one-line error is raised comes out."""
+    """Load and use a bundle; return whether it loaded. Errors other than one-line errors propagate."""
     encoder = rng.choice(("auto", "auto", "auto", "numpy"))
     index = rng.choice(("auto", "auto", "auto", "numpy"))
     try:

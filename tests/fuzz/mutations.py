@@ -29,7 +29,7 @@ def mutated(rng: Random, files: Files, others: Sequence[Files] = ()) -> Files:
     """A copy of the bundle `files` (contents by name) with one to three mutations.
 
     Now and then one of its parts is that of another bundle, of `others`. In half of the cases the manifest's hashes
-    are made to fit again, so that what lies behind them is met.
+    are made to fit again, so that the code behind these checks runs too.
     """
     files = dict(files)
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
@@ -211,12 +211,12 @@ def _edited(rng: Random, text: bytes) -> bytes:
     tree = _parsed(text)
     places: list[tuple[Any, Any]] = []
 
-    def walk(node: Any) -> None:
+    def visit(node: Any) -> None:
         for key in list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ():
             places.append((node, key))
-            walk(node[key])
+            visit(node[key])
 
-    walk(tree)
+    visit(tree)
     if not places:
         return _dumped(rng.choice(_ODD))
     parent, key = rng.choice(places)

@@ -20,7 +20,7 @@ __all__ = ["int_bundle", "text_bundle"]
 
 @pytest.hookimpl(tryfirst=True)  # before -m leaves anything out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What starts a Ray is for `make ray`: on a machine that is busy, or small, its start alone can take too long."""
+    """Mark tests that start a Ray for `make ray`: on a busy or small host, the start alone can take too long."""
     for item in items:
         if "ray_here" in getattr(item, "fixturenames", ()):
             item.add_marker("ray")

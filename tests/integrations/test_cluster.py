@@ -68,11 +68,11 @@ def test_a_start_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch, kind
 def test_one_that_never_starts_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with faked(monkeypatch, 9, Exception(TIMED_OUT)) as fake:
         with (
-            pytest.raises(ClusterError, match=r"Ray on this host failed \(The current node timed out") as told,
+            pytest.raises(ClusterError, match=r"Ray on this host failed \(The current node timed out") as caught,
             cluster(),
         ):
             raise AssertionError("it did not start")
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(caught.value)
         assert len(fake.processes) == 3
         assert [process.wait(10) for process in fake.processes] == [-9, -9, -9]
 

@@ -38,7 +38,7 @@ class Made:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.uri = f"sqlite:///{folder}/mlflow.db"
-        os.chdir(folder)  # artifacts of a database lie in ./mlruns
+        os.chdir(folder)  # a database keeps its artifacts in ./mlruns
         run_folder = folder / "bundle.training"
         with (
             pytest.raises(KeyboardInterrupt),

@@ -1,4 +1,4 @@
-"""`prepare --ray`: one process's bits, whoever dies; errors in one line. What starts a Ray is marked `ray`."""
+"""`prepare --ray`: the same bits as in one process, even if workers die; errors in one line."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def test_partitions_without_ray(
     log: Path, whole: tuple[str, dict], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     assert main(["prepare", "clicks", str(log), str(tmp_path / "set"), *map(str, OPTIONS)]) == 0
-    told = json.loads(capsys.readouterr().out)
+    printed = json.loads(capsys.readouterr().out)
     assert known(tmp_path / "set") == whole
-    assert (told["parts"], told["fingerprint"]) == (6, whole[0])
+    assert (printed["parts"], printed["fingerprint"]) == (6, whole[0])
     assert main(["info", str(tmp_path / "set"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {key: told[key] for key in told if key != "dataset"}
+    assert json.loads(capsys.readouterr().out) == {key: printed[key] for key in printed if key != "dataset"}
 
 
 def test_what_makes_no_sense_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -76,13 +76,13 @@ def test_what_makes_no_sense_is_one_line(tmp_path: Path, capsys: pytest.CaptureF
 def test_an_error_stands_on_a_line_of_its_own(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a terminal the step under way is told on standard error; an error wipes it away."""
+    """On a terminal the current step is shown on standard error, and an error clears it."""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     (tmp_path / "log.csv").write_text("session_id,item_id\n1,2\n")
     assert main(["prepare", "clicks", str(tmp_path / "log.csv"), str(tmp_path / "set"), "--partitions", "2"]) == 1
-    told = capsys.readouterr().err
-    assert told.startswith("\rcheck (1 of 7)")
-    assert "\r\033[Kmtaw-fast: " in told
+    printed = capsys.readouterr().err
+    assert printed.startswith("\rcheck (1 of 7)")
+    assert "\r\033[Kmtaw-fast: " in printed
 
 
 def test_on_ray_the_same_bits(ray_here: object, log: Path, whole: tuple[str, dict], tmp_path: Path) -> None:
@@ -92,9 +92,9 @@ def test_on_ray_the_same_bits(ray_here: object, log: Path, whole: tuple[str, dic
     assert known(tmp_path / "set") == (whole[0], {**whole[1], "log": report.as_dict()})
     bad = tmp_path / "bad.csv"
     bad.write_text("session_id,item_id,timestamp\n1,2,3\n1,2,never\n1,,4\n")
-    with pytest.raises(DataError, match="column 'item_id' is empty in data row 3") as told:
+    with pytest.raises(DataError, match="column 'item_id' is empty in data row 3") as caught:
         prepare_on_ray(bad, tmp_path / "none")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
     assert not (tmp_path / "none").exists()
 
 

@@ -1,4 +1,4 @@
-"""`score --ray`: the local path's bytes, whoever dies; errors in one line. The long forms are marked `ray`."""
+"""`score --ray`: the same bytes as the local path, even if workers die; errors in one line."""
 
 from __future__ import annotations
 

@@ -148,16 +148,16 @@ def test_it_listens_where_it_was_told(service: Replicas) -> None:
 def test_a_machine_with_another_bundle_is_told(
     service: Replicas, bundles: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The driver sees the bundle of one machine, the replicas start on another: here the driver's sight is changed."""
+    """The driver reads the bundle on one host, the replicas start on another: the test changes the driver's version."""
     before = service.version
     shutil.copytree(bundles[1], tmp_path / "bundle")
     monkeypatch.setattr(ray_serve, "current_version", lambda _: "0" * 16)
     with pytest.raises(
         ReplicaError, match=r"holds bundle [0-9a-f]{16} on this machine, and 0{16} is to be served"
-    ) as told:
+    ) as caught:
         service.roll(tmp_path / "bundle")
-    assert "\n" not in str(told.value)
-    assert "the old ones continue (2)" in str(told.value)
+    assert "\n" not in str(caught.value)
+    assert "the old ones continue (2)" in str(caught.value)
     assert service.ask("GET", "/v1/bundle").json["version"] == before
     monkeypatch.undo()
     service.roll(tmp_path / "bundle")
@@ -174,13 +174,13 @@ def test_mixed_versions_are_named() -> None:
     assert "replicas of mixed bundle versions" in problem
     assert "a on box 1111111111111111, b on box 2222222222222222" in problem
     clock[0] = 9.0  # one that reports no more counts as gone, what it counted stays
-    told = registry.exchange(Report("b", "box", 1, "2" * 16, 0, (1, 2)))
-    assert (told.counts, told.versions) == ((1, 2), ())
+    answer = registry.exchange(Report("b", "box", 1, "2" * 16, 0, (1, 2)))
+    assert (answer.counts, answer.versions) == ((1, 2), ())
     assert ray_serve.Health("RUNNING", registry.present()).problem is None
     for number in range(50):  # thousands come and go under autoscaling: what they counted is one sum after an hour
         clock[0] += 1800
-        told = registry.exchange(Report(f"c{number}", "box", 1, "2" * 16, 0, (1, 2)))
-    assert told.counts == (51, 102)
+        answer = registry.exchange(Report(f"c{number}", "box", 1, "2" * 16, 0, (1, 2)))
+    assert answer.counts == (51, 102)
     assert len(registry._reports) <= 3
     assert "UNHEALTHY" in str(ray_serve.Health("UNHEALTHY", registry.present()).problem)
 
@@ -196,7 +196,7 @@ def test_counts_by_bundle_version_add_up_over_replicas_and_outlive_them() -> Non
     metrics = Metrics(own, 0)
     metrics.serve(other)
     metrics.count_by_version(other, "shown", 4)
-    metrics.count_first_by_version(one, {"clicked": 1})  # nobody has told yet that it was served
+    metrics.count_first_by_version(one, {"clicked": 1})  # nobody has caught yet that it was served
     own.others = registry.exchange(Report("b", "box", 2, other, 0, counts, own.own_by_version()))
     metrics.count_first_by_version(one, {"clicked": 3})
     assert own.by_version() == {one: [1, 0, 10, 5, 0], other: [0, 0, 4, 0, 0], "other": [0, 0, 0, 1, 0]}
@@ -233,9 +233,9 @@ def test_what_cannot_be_deployed_leaves_nothing(service: Replicas, tmp_path: Pat
     shutil.copytree(bundles[0], damaged)
     weights = next(damaged.glob("weights*"))
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")  # what only a replica looks at
-    with pytest.raises(ReplicaError, match="weights") as told:
+    with pytest.raises(ReplicaError, match="weights") as caught:
         deploy(Settings(damaged, port=service.port), Scaling(cpus=0.01), name="never", prefix="/never")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
     with pytest.raises(UsageError, match="nothing is deployed as 'never'"):
         health("never")
 
@@ -344,7 +344,7 @@ def test_replicas_on_a_node_that_dies_are_started_on_another(
                 eventually(lambda: load.answers > 200, 60)
                 killed, before = time.monotonic(), load.answers
                 kill_node(node)
-                # The node counts as there for a while; whoever is asked meanwhile is the replica that lives.
+                # Ray still counts the node as alive for a while; meanwhile the other replica answers.
                 eventually(lambda: load.answers > before + 500, 90)
                 eventually(lambda: _present("two") == [here.pid], 120)
                 with second_node(ray_here, "spare", cpus=6):

@@ -106,9 +106,9 @@ def test_a_recommender_over_it(ray_here: Any, tmp_path: Path) -> None:
 def test_another_bundle_on_a_machine_is_refused(ray_here: Any, tmp_path: Path) -> None:
     save_random(tmp_path / "bundle", n_items=50)
     rows = [BundleRows(str(tmp_path / "bundle"), 0, 50, "0" * 16)]
-    with pytest.raises(ShardError, match=r"is bundle [0-9a-f]{16}, but the other shards have 0{16}") as told:
+    with pytest.raises(ShardError, match=r"is bundle [0-9a-f]{16}, but the other shards have 0{16}") as caught:
         ShardedIndex.start(rows, cpus=0.01)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
     with pytest.raises(BundleError, match="does not exist"):
         bundle_rows(tmp_path / "none", 2)
     with pytest.raises(UsageError, match="n_shards"):

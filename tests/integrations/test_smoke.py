@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'mtaw-fast[ray]'")
 
-_PATIENCE = 560.0  # seconds: a quiet machine takes a tenth of it
+_PATIENCE = 560.0  # seconds: an idle host takes a tenth of it
 
 
 @pytest.mark.ray
@@ -24,9 +24,9 @@ def test_everything_on_a_ray_of_its_own(tmp_path: Path) -> None:
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
     try:
-        told, _ = running.communicate(timeout=_PATIENCE)
+        output, _ = running.communicate(timeout=_PATIENCE)
     finally:
         if running.poll() is None:
             os.killpg(running.pid, signal.SIGKILL)
-    assert running.returncode == 0, told
-    assert "replicas" in told
+    assert running.returncode == 0, output
+    assert "replicas" in output

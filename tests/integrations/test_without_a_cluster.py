@@ -1,4 +1,4 @@
-"""What replicas and whoever deploys them do while a cluster keeps them waiting, without one."""
+"""Replicas and deployments while a cluster keeps them waiting, tested without a cluster."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_reports_go_on_after_any_error_and_it_is_said_once(
         failing()
         return Others((7,), (report.version,))
 
-    async def until_told() -> None:
+    async def until_reported() -> None:
         reports = asyncio.create_task(Replica._report_on(one))
         while one._counters.others != Others((7,), ("v1",)) and not reports.done():
             await asyncio.sleep(0)
@@ -116,10 +116,10 @@ def test_reports_go_on_after_any_error_and_it_is_said_once(
         one._service.gauge = failing
     else:
         one._registry.exchange.remote = exchange
-    asyncio.run(until_told())
+    asyncio.run(until_reported())
     assert one._counters.others == Others((7,), ("v1",)), "the reports have ended"
-    told = [record for record in caplog.records if record.getMessage() == "report_failed"]
-    assert [record.fields for record in told] == [{"reason": "ValueError: no such thing"}]
+    logged = [record for record in caplog.records if record.getMessage() == "report_failed"]
+    assert [record.fields for record in logged] == [{"reason": "ValueError: no such thing"}]
 
 
 def report(replica: str, count: int) -> Report:
@@ -134,12 +134,12 @@ def test_a_replica_that_was_silent_for_hours_is_counted_once_when_it_comes_back(
     one.exchange(report("a", 5))
     clock[0] = 10_000.0
     for count in (5, 7):
-        told = one.exchange(report("b", 1))
-        assert (told.counts[cell], [*told.by_version.values()]) == (count, [[count] * len(KINDS)])
+        answer = one.exchange(report("b", 1))
+        assert (answer.counts[cell], [*answer.by_version.values()]) == (count, [[count] * len(KINDS)])
         one.exchange(report("a", 7))
     clock[0] = 20_000.0
     assert one.exchange(report("b", 1)).counts[cell] == 7, "it is gone again"
-    assert one.exchange(report("a", 9)).counts[cell] == 1, "it is told of itself"
+    assert one.exchange(report("a", 9)).counts[cell] == 1, "its own counts are in the answer"
 
 
 def test_of_those_that_are_gone_a_bounded_number_is_known_apart(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,8 +148,8 @@ def test_of_those_that_are_gone_a_bounded_number_is_known_apart(monkeypatch: pyt
     one = ReplicaRegistry(lambda: clock[0])
     for number in range(10):
         clock[0] += 10_000.0
-        told = one.exchange(report(f"r{number}", 1))
-    assert told.counts[cell] == 9
+        answer = one.exchange(report(f"r{number}", 1))
+    assert answer.counts[cell] == 9
     assert [*one._folded] == ["r6", "r7", "r8"]
 
 
@@ -162,7 +162,7 @@ def test_work_that_would_wait_for_ever_ends_with_the_patience() -> None:
         never.set()
 
 
-def test_whoever_stops_the_waiting_is_told_so_before_the_patience_ends() -> None:
+def test_a_stop_ends_the_waiting_before_the_patience() -> None:
     never, stop = threading.Event(), threading.Event()
     threading.Timer(0.05, stop.set).start()
     try:
@@ -173,7 +173,7 @@ def test_whoever_stops_the_waiting_is_told_so_before_the_patience_ends() -> None
 
 
 class Serve:
-    """A Ray Serve that knows of a deployment only once somebody has looked for it twice, and never gets it to run."""
+    """A Ray Serve that lists a deployment only from the second check on, and never gets it to run."""
 
     exceptions = SimpleNamespace(RayServeException=LostError)
 
@@ -227,9 +227,9 @@ def test_a_deployment_that_is_given_up_before_it_reaches_the_cluster_does_not_co
     if ending == "stopped":
         stop.set()
     expected = StoppedError if ending == "stopped" else ReplicaError
-    with pytest.raises(ReplicaError, match=r"(stopped before|not) all replicas served") as told:
+    with pytest.raises(ReplicaError, match=r"(stopped before|not) all replicas served") as caught:
         deploy(Settings(Path("shop.bundle")), patience=60.0 if ending == "stopped" else 0.0, stop=stop)
-    assert type(told.value) is expected
+    assert type(caught.value) is expected
     assert serve.running is not None
     serve.never.set()
     serve.running.join()
@@ -276,16 +276,16 @@ def test_a_deployment_that_may_come_up_yet_is_named(serve: Serve, monkeypatch: p
 @pytest.fixture
 def stopped(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What `serve_replicas` logs, without a Ray."""
-    told: list[str] = []
+    events: list[str] = []
     monkeypatch.setattr(replica_command, "find_ray", lambda address: None)
     monkeypatch.setattr(replica_command, "require", lambda module, extra: None)
     monkeypatch.setattr(replica_command, "configure_logging", lambda: None)
     monkeypatch.setattr(replica_command, "signature", lambda bundle: object())  # another bundle at every look
     monkeypatch.setattr(replica_command, "cluster", lambda address, cpus: contextlib.nullcontext())
-    monkeypatch.setattr(replica_command, "undeploy", lambda: told.append("undeployed"))
-    monkeypatch.setattr(replica_command, "log_event", lambda event, **fields: told.append(event))
+    monkeypatch.setattr(replica_command, "undeploy", lambda: events.append("undeployed"))
+    monkeypatch.setattr(replica_command, "log_event", lambda event, **fields: events.append(event))
     monkeypatch.setattr(logging, "captureWarnings", lambda capture: None)
-    return told
+    return events
 
 
 def stopping_after(deployments: int) -> Callable[..., str]:
@@ -302,7 +302,7 @@ def stopping_after(deployments: int) -> Callable[..., str]:
     return deploy
 
 
-def test_to_be_told_to_stop_while_it_deploys_is_no_error_of_a_service(
+def test_a_stop_while_it_deploys_is_no_error_of_a_service(
     stopped: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(Path("shop.bundle"), reload_interval=0.001)

@@ -1,4 +1,4 @@
-"""`mtaw-fast score` on one machine: right rows in order, resumed to the same bytes, refused in one line."""
+"""`mtaw-fast score` on one host: correct rows in order, the same bytes after a kill, errors in one line."""
 
 from __future__ import annotations
 

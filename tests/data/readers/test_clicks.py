@@ -195,7 +195,7 @@ def test_late_odd_forms_are_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("unit", ["auto", "ms"])
 @pytest.mark.parametrize("far", [False, True])
 def test_a_log_that_mixes_seconds_and_milliseconds_is_refused(tmp_path: Path, unit: str, far: bool) -> None:
-    """Beside one another, past the rows that the reader samples, as texts and numbers, and in two parts."""
+    """Two units in one column, after the rows that the reader samples, as texts and numbers, and in two parts."""
     rows: list[tuple[Any, ...]] = [(f"s{k // 2}", "a", 1_700_000_000_000 + k) for k in range(3000 if far else 2)]
     options = dataclasses.replace(LOOSE, time_unit=unit)
     path = click_log(tmp_path / "log.csv", [*rows, ("z", "a", 1_700_000_123), ("z", "b", 0)])
@@ -289,7 +289,7 @@ def test_parquet_types_of_no_use_are_refused(tmp_path: Path, changes: dict[str, 
 
 
 def test_parts_of_a_folder_read_as_one_log(tmp_path: Path) -> None:
-    """Parts by name, CSV with columns in another order, gzip and Parquet beside one another; other files ignored."""
+    """Parts by name, CSV with columns in another order, gzip and Parquet together; other files are ignored."""
     folder = tmp_path / "parts"
     folder.mkdir()
     write_text(folder / "a.csv", "session_id,item_id,timestamp\n1,a,1\n2,b,5\n")
@@ -449,7 +449,7 @@ def test_bots_do_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyP
         {"gap": 0.0},
         {"gap": float("nan")},
         {"time_unit": "m"},
-        {"bad_rows": "mend"},
+        {"bad_rows": "repair"},
         {"dedupe": -1.0},
         {"separator": ";;"},
         {"min_prefix": 0},

@@ -76,9 +76,9 @@ def test_dedupe_equals_brute_force(rows: list[tuple[Any, ...]], seconds: float, 
 def test_every_event_twice(tmp_path: Path) -> None:
     rows = visits(1500)
     twice = [row for row in rows for _ in range(2)]
-    told = report(twice)
-    assert told["repeats"] == len(rows)
-    assert any(text.startswith("50% of the clicks repeat") and "--dedupe 1" in text for text in told["warnings"])
+    counts = report(twice)
+    assert counts["repeats"] == len(rows)
+    assert any(text.startswith("50% of the clicks repeat") and "--dedupe 1" in text for text in counts["warnings"])
     clean = report(rows)
     assert clean["repeats"] == 0
     assert clean["warnings"] == []
@@ -90,28 +90,28 @@ def test_every_event_twice(tmp_path: Path) -> None:
 
 def test_a_lone_row_in_2099() -> None:
     rows = [*visits(1500), (-1, "i1", 4_070_908_800), (-1, "i2", 4_070_908_801)]
-    told = report(rows, test_days=7)["warnings"]
-    assert any("from 2099-01-01 on are in the future" in text for text in told)
-    assert any("after all others" in text and "the test split has 1 sample" in text for text in told)
-    assert any("too few to compare models" in text for text in told)
+    counts = report(rows, test_days=7)["warnings"]
+    assert any("from 2099-01-01 on are in the future" in text for text in counts)
+    assert any("after all others" in text and "the test split has 1 sample" in text for text in counts)
+    assert any("too few to compare models" in text for text in counts)
 
 
 def test_a_lone_row_in_1970() -> None:
-    told = report([(-1, "i1", 5), (-1, "i2", 6), *visits(2500)])["warnings"]
-    assert len(told) == 1
-    assert "2 clicks up to 1970-01-01 are" in told[0]
+    counts = report([(-1, "i1", 5), (-1, "i2", 6), *visits(2500)])["warnings"]
+    assert len(counts) == 1
+    assert "2 clicks up to 1970-01-01 are" in counts[0]
 
 
 def test_bots() -> None:
     bots = [(-1 - bot, f"i{k % 40}", BEGIN + k) for bot in range(3) for k in range(2000)]
     found = prepared([*bots, *visits(1500)])
     assert found.train.lengths.max() == 3
-    told = found.preparation["log"]
-    assert (told["long_sessions"], told["longest"], told["long_clicks"]) == (3, 2000, 6000)
-    assert any(text.startswith("3 sessions of more than 500 clicks") and "bots" in text for text in told["warnings"])
-    told = report([*bots, *visits(1500)], max_session=None)
-    assert told["long_sessions"] == 0
-    assert any("the longest session has 2,000 clicks" in text for text in told["warnings"])
+    counts = found.preparation["log"]
+    assert (counts["long_sessions"], counts["longest"], counts["long_clicks"]) == (3, 2000, 6000)
+    assert any(text.startswith("3 sessions of more than 500 clicks") and "bots" in text for text in counts["warnings"])
+    counts = report([*bots, *visits(1500)], max_session=None)
+    assert counts["long_sessions"] == 0
+    assert any("the longest session has 2,000 clicks" in text for text in counts["warnings"])
 
 
 @pytest.mark.parametrize("rounds", ["once", "until-stable"])
@@ -122,13 +122,13 @@ def test_counts_by_hand(rounds: str) -> None:
         (3, "a", BEGIN + 20),  # too short
         *((4, "b", DAY + BEGIN + t) for t in range(6)),  # too long
     ]
-    told = report(rows, min_support=2, max_session=5, support_rounds=rounds)
-    assert {name: told[name] for name in ("rows", "clicks", "sessions", "short_sessions", "long_sessions")} == {
+    counts = report(rows, min_support=2, max_session=5, support_rounds=rounds)
+    assert {name: counts[name] for name in ("rows", "clicks", "sessions", "short_sessions", "long_sessions")} == {
         "rows": 13, "clicks": 13, "sessions": 4, "short_sessions": 2, "long_sessions": 1,
     }  # fmt: skip
-    assert (told["items"], told["rare_items"], told["longest"]) == (3, 1, 6)
+    assert (counts["items"], counts["rare_items"], counts["longest"]) == (3, 1, 6)
     first, second = (str(np.datetime64(BEGIN + k * DAY, "s").astype("datetime64[D]")) for k in range(2))
-    assert told["days"] == {first: 7, second: 6}
+    assert counts["days"] == {first: 7, second: 6}
 
 
 @settings(max_examples=60, deadline=None)
@@ -153,11 +153,11 @@ def test_what_training_never_saw_equals_brute_force(rows: list[tuple[int, int, i
             prepared(rows, **options)
         return
     found = prepared(rows, **options)
-    told = found.preparation["log"]
-    assert told["test_clicks"] == sum(map(len, unseen))
-    assert told["unseen_clicks"] == sum(map(sum, unseen))
+    counts = found.preparation["log"]
+    assert counts["test_clicks"] == sum(map(len, unseen))
+    assert counts["unseen_clicks"] == sum(map(sum, unseen))
     missed = [sum(one[min_prefix:]) for one in unseen]
-    assert told["missed_targets"] == sum(missed)
+    assert counts["missed_targets"] == sum(missed)
     assert found.unseen is not None
     assert sorted(Counter(found.unseen.tolist()).values()) == sorted(count for count in missed if count)
     # Samples and missed targets of one session bear one number.
@@ -175,13 +175,13 @@ def test_a_news_log_is_told_of(tmp_path: Path) -> None:
     rows = [(s, f"day{s // 200}-{(s + t) % 9}", BEGIN + s * DAY // 200 + t) for s in range(2000) for t in range(3)]
     rows += [(5000 + s, "front page", BEGIN + s * DAY // 200 + t) for s in range(2000) for t in range(2)]
     found = prepared(rows, test_days=1)
-    told = found.preparation["log"]
-    assert 0.2 < told["unseen_clicks"] / told["test_clicks"] < 0.9
-    assert any("on items that training never saw" in text for text in told["warnings"])
+    counts = found.preparation["log"]
+    assert 0.2 < counts["unseen_clicks"] / counts["test_clicks"] < 0.9
+    assert any("on items that training never saw" in text for text in counts["warnings"])
     found.save(tmp_path / "set")
     back = Dataset.load(tmp_path / "set")
     assert np.array_equal(back.unseen, found.unseen)
-    assert dict(back.preparation["log"]) == told
+    assert dict(back.preparation["log"]) == counts
 
 
 @pytest.mark.parametrize(

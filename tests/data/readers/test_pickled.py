@@ -170,7 +170,7 @@ BOMBS: dict[str, tuple[bytes, str]] = {
     "digits within": (pickle.dumps(([[{1: 10**6000}]], [2])), "{1: an int of 19932 bits} (dict)"),
     "persistent": (b"(" + pickle.dumps(doubled(60, [1], lambda a, b: [a, b]), 2)[2:-1] + b"Q.", "outside itself"),
     "hash": (mapped(doubled(60, (1,), lambda a, b: (a, b))), "dicts or sets that share"),
-    # an object numbered 2^32 - 1: room for as many is made at once
+    # an object numbered 2^32 - 1: the unpickler allocates memory for as many
     "memo": (b"\x80\x02]r\xff\xff\xff\xff.", "the number 4294967295"),
     "memo as text": (b"]p99999999999\n.", "the number 99999999999"),
     "rows": (pickle.dumps(([[1] * 1000] * 1000, [2] * 1000)), "stand for 1,000,000 ids"),

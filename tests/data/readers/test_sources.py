@@ -1,4 +1,4 @@
-"""Where a log may lie and how its times may be written: JSON lines, frames, an object store; zones, micro, nano."""
+"""Sources of a log and forms of its times: JSON lines, frames, an object store; zones, micro- and nanoseconds."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_wrong_unit_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("huge", [2**63, 2**64 - 1, "1e25"])
 @pytest.mark.parametrize("others", [1_700_000_000, 1_700_000_000_000, 1_700_000_000_000_000_000])
 def test_a_time_too_large_for_any_unit(tmp_path: Path, huge: Any, others: int) -> None:
-    """Beside ordinary ones, in a CSV and in a column of unsigned integers; and left out with the bad rows."""
+    """Next to ordinary times, in a CSV and in a column of unsigned integers; and skipped with the bad rows."""
     path = csv(tmp_path / "log.csv", [others, others + 1, huge])
     expected = f"{re.escape(str(huge))} in data row 3 nanoseconds; write every time in one unit"
     if others >= 10**17:

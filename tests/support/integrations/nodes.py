@@ -1,4 +1,4 @@
-"""A second machine of a cluster, as far as Ray is concerned: a raylet of its own on this one."""
+"""A second node of a Ray cluster: another raylet on this host."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def second_node(ray: Any, resource: str, cpus: int = 2) -> Iterator[subprocess.P
 
 
 def kill_node(node: subprocess.Popen) -> None:
-    """End it and all that runs on it at once, as a machine that loses its power."""
+    """Kill the node and all its processes at once, as a power failure would."""
     with contextlib.suppress(psutil.NoSuchProcess):
         processes = psutil.Process(node.pid).children(recursive=True)
         for process in (*processes, psutil.Process(node.pid)):

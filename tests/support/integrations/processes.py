@@ -52,7 +52,7 @@ def workers(running: subprocess.Popen, named: str) -> list[psutil.Process]:
 
 
 def kill(process: psutil.Process | subprocess.Popen) -> None:
-    """SIGKILL, as a machine that goes away would."""
+    """Send SIGKILL, as a lost host would."""
     os.kill(process.pid, signal.SIGKILL)
 
 

@@ -86,7 +86,7 @@ class Load:
             if why is not None or reply is None:
                 with self._lock:
                     self.failures.append(Failure(began, time.monotonic(), str(why)))
-                visit, kept = visit + 1, []  # nobody knows whether the click was kept: another session
+                visit, kept = visit + 1, []  # unknown whether the click was stored, so use another session
                 continue
             self._check(reply, kept, clicking)
             if len(kept) >= 30:

@@ -17,14 +17,14 @@ _PATIENCE = 20.0  # seconds in which Serve notices that all is well again
 
 
 def free_port() -> int:
-    """One on which nobody listens."""
+    """Return a port that is not in use."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 class Deployed(Client):
-    """A deployment that is there, whoever made it."""
+    """A running deployment."""
 
     def __init__(self, port: int, name: str, prefix: str) -> None:
         self.address, self.prefix, self.name = ("127.0.0.1", port), prefix, name

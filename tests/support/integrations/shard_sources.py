@@ -23,7 +23,7 @@ def catalog() -> np.ndarray:
 
 @dataclass(frozen=True)
 class CatalogRows:
-    """Rows begin..end - 1 of `catalog()`. slow: a file; while it is there, the shard goes on loading. broken: nothing
+    """Rows begin..end - 1 of `catalog()`. slow: a file; while it exists, the shard keeps loading. broken: nothing
     can be loaded."""
 
     begin: int

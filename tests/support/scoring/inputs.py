@@ -23,7 +23,7 @@ def random_sessions(count: int, n_items: int = 60, seed: int = 0) -> Rows:
 
 
 def write_sessions(path: Path, rows: Rows, group: int = 1 << 20, **columns: Any) -> Path:
-    """As `mtaw-fast score` reads them; `columns` are others beside."""
+    """Write sessions as `mtaw-fast score` reads them; `columns` are additional ones."""
     table = {"session_id": [name for name, _ in rows], "items": pa.array([items for _, items in rows])}
     pq.write_table(pa.table({**table, **columns}), path, row_group_size=group)
     return path
