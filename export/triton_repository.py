@@ -53,17 +53,8 @@ def write_repository(bundle_folder: Path, folder: Path, external_over: int = _EX
     The graph is first compared with the Recommender, as in `export_onnx`. The server sees a version only when it is
     complete.
 
-    Returns
-    -------
-    Path
-        The version's folder.
-
-    Raises
-    ------
-    BundleError
-        If the graph differs from the Recommender or the folder cannot be written.
-    UsageError
-        If the repository has a model of this name with other inputs.
+    Returns the version's folder. Raises BundleError if the graph differs from the Recommender or the folder cannot be
+    written, UsageError if the repository has a model of this name with other inputs.
     """
     bundle = Bundle.load(bundle_folder)
     model = folder / MODEL

@@ -224,22 +224,8 @@ class Recommender:
     def forget(self, session: str) -> str:
         """Remove what was learned from a session, in all processes; after the next compaction to the last bit.
 
-        Parameters
-        ----------
-        session : str
-            Its id. A later click with the same id begins another session.
-
-        Returns
-        -------
-        str
-            The log position after the request.
-
-        Raises
-        ------
-        UsageError
-            If this recommender was not loaded with `learn`.
-        LearnError
-            If the request cannot be stored.
+        A later click with the same session id begins another session. Returns the log position after the request.
+        Raises UsageError if this recommender was not loaded with `learn`, LearnError if the request cannot be stored.
         """
         return self._learning("forget").forget(session)
 
@@ -331,17 +317,9 @@ class Recommender:
             self._pipeline = Pipeline.of(change(before.catalog), self.encoder, self.index, before)
 
     def filter(self, exclude: Iterable[Any] = (), allow: Iterable[Any] | None = None) -> Filter:
-        """Prepare a filter for many calls; `exclude` and `allow` as in `recommend`.
+        """Prepare a filter for many calls, for their option `filter`; `exclude` and `allow` as in `recommend`.
 
-        Returns
-        -------
-        Filter
-            For the option `filter`.
-
-        Raises
-        ------
-        UsageError
-            On a value that is not a list of ids.
+        Raises UsageError on a value that is not a list of ids.
         """
         catalog = self._pipeline.catalog
         allowed = None if allow is None else catalog.ids.known(listed("allow", allow))
@@ -360,10 +338,7 @@ class Recommender:
         id : str, optional
             The session's id, by which it can be forgotten; random by default.
 
-        Raises
-        ------
-        UsageError
-            If `clicks` is not a list of ids.
+        Raises UsageError if `clicks` is not a list of ids.
         """
         first = listed("session", clicks)
         learner = self._learner
@@ -434,12 +409,7 @@ class Recommender:
         k, exclude, allow, exclude_seen, filter, at, repeats, reasons
             As in `recommend`, for all sessions.
 
-        Raises
-        ------
-        UsageError, ItemTypeError
-            As in `recommend`.
-        DataError
-            On an internal id outside the catalog.
+        Raises what `recommend` does, and DataError on an internal id outside the catalog.
         """
         log_position = self.log_position  # as in `recommend`
         pipeline = self._pipeline
@@ -501,16 +471,9 @@ class Recommender:
         return assembled(catalog, (row[0][0], row[1][0]), place, [], False)
 
     def rank(self, sessions: Sessions, k: int, *, exclude_seen: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Rank sessions of internal ids, without Python objects for the results.
+        """Rank B packed sessions of internal ids, without Python objects for the results.
 
-        Parameters
-        ----------
-        sessions : Sessions
-            B packed sessions of internal ids; an empty one gets the popularity ranking.
-        k : int
-            How many items.
-        exclude_seen : bool, default False
-            Whether to leave out each session's own items.
+        An empty session gets the popularity ranking; `k` and `exclude_seen` as in `recommend`.
 
         Returns
         -------
@@ -519,12 +482,7 @@ class Recommender:
         scores : float32[B, k]
             Their scores, padded with -inf.
 
-        Raises
-        ------
-        DataError
-            On an id outside the catalog.
-        UsageError
-            If k is not a positive whole number.
+        Raises DataError on an id outside the catalog, UsageError if k is not a positive whole number.
         """
         pipeline = self._pipeline
         checked_k(k, pipeline.catalog.n_items)

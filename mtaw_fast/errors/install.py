@@ -22,10 +22,7 @@ def install_command(extra: str = "") -> str:
     that this package was installed from (pip's own record, PEP 610); without a record it was an index, which has the
     extra too. If the checkout or the wheel is gone, the command names the extra's packages themselves.
 
-    Parameters
-    ----------
-    extra : str
-        One of the extras in pyproject.toml; empty for the package alone.
+    extra: one of the extras in pyproject.toml; empty for the package alone.
     """
     return f"{_installer()} {_requirement(extra)}"
 

@@ -71,30 +71,16 @@ def build_in_ranges(
     ----------
     sessions : Sessions
         Oldest first.
-    n_items : int
-        N.
-    settings : MemorySettings, optional
+    n_items, settings, threads
         As of `MemoryTables.build`.
     count : int
         The number of ranges; fewer if there are fewer items.
     folder : Path
         For temporary files, about twice as large as the tables. The result maps the last one, which has no name any
         more: the system can drop its memory and read it again.
-    threads : int, default 1
-        The result does not depend on it.
 
-    Returns
-    -------
-    MemoryTables
-
-    Raises
-    ------
-    UsageError
-        If `count` is below 1.
-    DataError
-        As `MemoryTables.build` does.
-    MtawError
-        If the files cannot be written.
+    Raises UsageError if `count` is below 1, DataError as `MemoryTables.build` does, and MtawError if the files cannot
+    be written.
     """
     if count < 1:
         raise UsageError(f"the number of item ranges must be at least 1, not {count}")

@@ -72,19 +72,11 @@ def write_range(
         To write, atomically.
     shards : iterable of Sessions
         All sessions, oldest first, in any number of pieces; each is read once.
-    n_items : int
-        N.
     settings : MemorySettings
         With `recency` as a number, since a share of all sessions is unknown here.
-    first, last : int
-        The range.
-    threads : int, default 1
-        The result does not depend on it.
 
-    Raises
-    ------
-    DataError
-        On an item outside 0..N-1, or more than 2^31 - 1 clicks in the sessions of the range: take more ranges.
+    Raises DataError on an item outside 0..N-1, or more than 2^31 - 1 clicks in the sessions of the range: take more
+    ranges.
     """
     sessions = touching(shards, first, last)
     numbers = ("window", "span", "recency", "max_neighbors", "max_postings")

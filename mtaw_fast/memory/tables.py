@@ -94,17 +94,9 @@ class MemoryTables:
         Parameters
         ----------
         sessions : Sessions
-            Oldest first.
-        n_items : int
-            N.
-        settings : MemorySettings, optional
-            How pairs are counted and how many are stored.
-        threads : int, default 1
-            The result does not depend on it.
-
-        Returns
-        -------
-        MemoryTables
+            Oldest first, of items 0..n_items-1.
+        n_items, settings, threads
+            The result does not depend on `threads`.
 
         Raises
         ------

@@ -131,11 +131,6 @@ class TrendTables:
             In any order.
         times : int64[T]
             Of their clicks, ms since 1970.
-        n_items : int
-            N.
-        settings : TrendSettings or None, default None
-            None: the defaults.
-        threads : int, default 1
 
         Raises
         ------

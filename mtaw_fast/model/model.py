@@ -79,12 +79,7 @@ class Model:
         clicked_at: np.ndarray | None = None,
         trends: TrendTables | None = None,
     ) -> Model:
-        """The model of these parts, with all that follows from them.
-
-        Parameters
-        ----------
-        config, weights, ids, popularity, memory, ranker_net, clicked_at, trends
-            See the attributes.
+        """Return the model of these parts (see the attributes), with the derived ones.
 
         Raises
         ------

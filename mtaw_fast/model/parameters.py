@@ -18,20 +18,7 @@ from mtaw_fast.config import Config
 
 
 def parameter_shapes(config: Config, n_items: int) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the learned arrays of MTAW over N items, all float32; a linear layer is weight[out, in].
-
-    Parameters
-    ----------
-    config : Config
-        Gives d, the number of position rows, and whether `recent` is learned.
-    n_items : int
-        N, the size of the catalog.
-
-    Returns
-    -------
-    dict of str to tuple of int
-        Shape by name, in the order of the model's layers.
-    """
+    """Return the shapes of the learned float32 arrays by name, in the order of the layers; linear: weight[out, in]."""
     d = config.model.embedding_dim
     recent: dict[str, tuple[int, ...]] = {"recent": (2,)} if config.model.recent_weight > 0 else {}
     return {

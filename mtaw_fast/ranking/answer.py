@@ -137,17 +137,8 @@ class Recommendations:
     def to_frame(self, library: Literal["polars", "pandas", "arrow"] = "polars") -> Any:
         """Return the ranking as a table of the library `library`.
 
-        Returns
-        -------
-        DataFrame or Table
-            Columns item, score (float32), and if requested repeat (bool) and reason (text).
-
-        Raises
-        ------
-        MissingPackageError
-            If the library is not installed.
-        UsageError
-            On another library.
+        Its columns are item, score (float32), and if requested repeat (bool) and reason (text). Raises
+        MissingPackageError if the library is not installed, UsageError on another library.
         """
         columns: dict[str, Any] = {"item": self.items, "score": self.scores}
         if self.repeats is not None:

@@ -60,24 +60,12 @@ class GrowingSession:
         self._lock = ForkLock()
 
     def click(self, *items: Any) -> GrowingSession:
-        """Append clicks.
+        """Append clicks and return the session.
 
-        Parameters
-        ----------
-        *items : ids
-            External ids, oldest first; ids that the catalog does not know count as unknown.
+        items: external ids, oldest first; ids that the catalog does not know count as unknown.
 
-        Returns
-        -------
-        GrowingSession
-            The session itself.
-
-        Raises
-        ------
-        UsageError
-            If an item is a list of ids.
-        DataError, LearnError
-            If the clicks are learned: on a value that is not an id, and if they cannot be stored. None is appended.
+        Raises UsageError if an item is a list of ids. If the clicks are learned, raises DataError on a value that is
+        not an id and LearnError if they cannot be stored; none is appended then.
         """
         for item in items:
             if isinstance(item, (list, tuple, set, np.ndarray)):

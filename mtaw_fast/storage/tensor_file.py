@@ -108,19 +108,10 @@ def map_tensors(
 ) -> dict[str, np.ndarray]:
     """Return every array of a file by name, as a read-only view of the sealed or mapped bytes.
 
-    Parameters
-    ----------
-    source : Path or SealedFile
-        The file, or its opened bytes.
-    mapping : {'copy', 'map'}, optional
-        How a path is mapped; see `sealed_file.open_sealed`.
-    former : mapping of str to str, optional
-        Array names of earlier formats, and their present names.
+    source: the file, or its opened bytes. mapping: as in `sealed_file.open_sealed`, for a path. former: array names of
+    earlier formats, and their present names.
 
-    Raises
-    ------
-    DataError
-        If the file is missing, is not a regular file, or is not exactly what its header describes.
+    Raises DataError if the file is missing, is not a regular file, or is not exactly what its header describes.
     """
     file = open_sealed_tensors(source, mapping=mapping) if isinstance(source, Path) else source
     raw = file.data

@@ -18,17 +18,7 @@ _STATUS = Path("/proc/self/status")
 def available_memory(meminfo: Path = _MEMINFO, cgroups: Path = CGROUPS, own: Path = OWN) -> int | None:
     """Return the bytes that this host can still give without swapping and the cgroup of this process still allows.
 
-    Parameters
-    ----------
-    meminfo : Path
-        /proc/meminfo, or a file like it.
-    cgroups, own : Path
-        As in `usable_cpus`.
-
-    Returns
-    -------
-    int or None
-        None if the system reports neither.
+    None if the system reports neither. meminfo: /proc/meminfo, or a file like it. cgroups, own: as in `usable_cpus`.
     """
     found = [*_of_host(meminfo), *_of_cgroups(cgroups, own)]
     return max(min(found), 0) if found else None
@@ -37,10 +27,7 @@ def available_memory(meminfo: Path = _MEMINFO, cgroups: Path = CGROUPS, own: Pat
 def peak_memory(status: Path = _STATUS) -> int:
     """Return the largest number of bytes that this process has used, including the mapped files that it has read.
 
-    Parameters
-    ----------
-    status : Path
-        /proc/self/status, or a file like it.
+    status: /proc/self/status, or a file like it.
     """
     with contextlib.suppress(OSError):
         for line in status.read_text().splitlines():
@@ -55,10 +42,7 @@ def give_back_freed() -> bool:
 
     glibc keeps small blocks and blocks between used ones: gigabytes, after many arrays were made and dropped.
 
-    Returns
-    -------
-    bool
-        False if the C library is not glibc, which alone has the call.
+    Returns False if the C library is not glibc, which alone has the call.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is None:

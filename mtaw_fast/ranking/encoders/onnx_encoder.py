@@ -34,16 +34,8 @@ class OnnxEncoder:
 
     With added items the embeddings of a session's clicks are looked up here and replace the graph's own table.
 
-    Parameters
-    ----------
-    name : str
-        'onnx', or 'onnx-cuda' and 'onnx-cuda:NUMBER' on a GPU.
-    session : onnxruntime.InferenceSession
-        Of the graph.
-    config : Config
-        The model's.
-    item : float32[N, d]
-        Its item embeddings.
+    name: 'onnx', or 'onnx-cuda' and 'onnx-cuda:NUMBER' on a GPU. session: of the graph. item: float32[N, d], the
+    model's item embeddings.
     """
 
     def __init__(self, name: str, session: onnxruntime.InferenceSession, config: Config, item: np.ndarray) -> None:

@@ -15,7 +15,7 @@ Found = tuple[np.ndarray, np.ndarray]  # ids int32[B, k] and scores float32[B, k
 
 
 def merged(parts: Sequence[tuple[int, Found]], n_queries: int, k: int) -> Found:
-    """Return the k best of B queries over all parts, as one index over all items would find them.
+    """Return the k best of B queries over all parts, in ids of the whole, as one index over all items would.
 
     An item's score depends only on its vector and the query, so the k best of the whole are among the k best of the
     parts. They are ordered by score, ties by the lower id.
@@ -26,12 +26,7 @@ def merged(parts: Sequence[tuple[int, Found]], n_queries: int, k: int) -> Found:
         For each part that answered, in any order: the whole's id of its first item, and its results for the B queries
         in its own ids, padded with -1 / -inf: int32[B, K] and float32[B, K], where K may differ between parts.
     n_queries, k : int
-        B and k; k at least 1.
-
-    Returns
-    -------
-    (ids int32[B, k], scores float32[B, k])
-        Best first, in ids of the whole, padded with -1 / -inf.
+        B, and k of at least 1.
     """
     ids, scores = padded_lists(n_queries, k)
     if not parts:
