@@ -50,11 +50,11 @@ def answered(ask: Callable[..., Any], *arguments: Any, **options: Any) -> Recomm
     return answer[0] if isinstance(answer, list) else answer
 
 
-def assert_same(*answers: Sequence[Recommendations | None]) -> None:
+def assert_same(*lists: Sequence[Recommendations | None]) -> None:
     """Assert that all Recommenders gave the same answer, or that all refused."""
-    for answers in zip(*answers, strict=True):
+    for answers in zip(*lists, strict=True):
         assert len({answer is None for answer in answers}) == 1
-    first, *others = [answer for answers in answers for answer in answers if answer is not None] or [None]
+    first, *others = [answer for answers in lists for answer in answers if answer is not None] or [None]
     assert all(same(first, answer) for answer in others)
 
 
