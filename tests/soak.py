@@ -120,8 +120,8 @@ def soak(rec: Recommender, calls: int, seconds: float, warm_up: float = 0.1) -> 
     gc.collect()
     samples.append((done, resident_bytes(), time.monotonic() - start))
     steady = [sample for sample in samples if sample[0] >= warm_up * done]
-    at, held = np.array([s[0] for s in steady], float), np.array([s[1] for s in steady], float)
-    slope = float(np.polyfit(at - at[0], held, 1)[0]) if len(steady) > 2 else 0.0
+    at, size = np.array([s[0] for s in steady], float), np.array([s[1] for s in steady], float)
+    slope = float(np.polyfit(at - at[0], size, 1)[0]) if len(steady) > 2 else 0.0
     rise = slope * (at[-1] - at[0])
     return Outcome(done, samples[-1][2], steady[0][1], steady[-1][1], rise, slope, changed)
 

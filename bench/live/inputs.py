@@ -125,8 +125,8 @@ def queries(sessions: Sessions, count: int) -> Sessions:
 
 def strangers(asked: Sessions, learned: Sessions) -> Sessions:
     """Return the queries that equal no learned session: such a session would count as the query's own."""
-    held = {clicks.tobytes() for clicks in learned}
-    return Sessions.from_lists([clicks for clicks in asked if clicks.tobytes() not in held])
+    known = {clicks.tobytes() for clicks in learned}
+    return Sessions.from_lists([clicks for clicks in asked if clicks.tobytes() not in known])
 
 
 def external(sessions: Sessions) -> list[list[int]]:

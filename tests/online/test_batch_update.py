@@ -46,10 +46,10 @@ def test_an_update_equals_the_online_state_of_the_same_events(tmp_path: Path) ->
     whole = Sessions.concatenate([MODEL.memory.sessions, Sessions(items, offsets)])
     rebuilt = MemoryTables.build(whole, updated.n_items, MODEL.memory.settings)
     assert all(np.array_equal(array, updated.memory.arrays()[name]) for name, array in rebuilt.arrays().items())
-    newest = state.catalog()
-    assert newest.size == updated.n_items
-    assert newest.clicks is not None
-    assert np.array_equal(newest.clicks, updated.popularity)
+    catalog = state.catalog()
+    assert catalog.size == updated.n_items
+    assert catalog.clicks is not None
+    assert np.array_equal(catalog.clicks, updated.popularity)
     assert taken.learned_sessions == state.delta.n_sessions
     assert taken.learned_clicks == state.delta.n_clicks == updated.sessions.n_clicks - MODEL.sessions.n_clicks
     assert taken.new_items == len({item for _, item, _ in ROWS if item.startswith("new-")}) >= 4
@@ -127,7 +127,7 @@ def test_a_log_with_every_event_twice_counts_each_once_where_the_data_set_did(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     once, twice = written(tmp_path / "once.csv", ROWS), written(tmp_path / "twice.csv", [r for r in ROWS for _ in "ab"])
-    told = []
+    results = []
     for log, dedupe in ((once, 0.0), (twice, 0.0), (twice, None)):
         folder = tmp_path / "bundle"
         saved(folder, MODEL)
@@ -135,13 +135,13 @@ def test_a_log_with_every_event_twice_counts_each_once_where_the_data_set_did(
         assert main(["replay", str(folder), str(log), "--json"]) == 0
         assert main(["update", str(folder), str(log), "--json"]) == 0
         replayed, updated = map(json.loads, capsys.readouterr().out.splitlines())
-        told.append(
+        results.append(
             (replayed["samples"], replayed["learning"], updated["clicks"], Bundle.load(folder).model.sessions.n_clicks)
         )
         shutil.rmtree(folder)
-    assert told[0] == told[1]
-    assert told[0][2:] == (len(ROWS), len(ROWS))
-    assert told[2][2] == 2 * len(ROWS)
+    assert results[0] == results[1]
+    assert results[0][2:] == (len(ROWS), len(ROWS))
+    assert results[2][2] == 2 * len(ROWS)
 
 
 def test_of_two_updates_at_once_one_is_refused(

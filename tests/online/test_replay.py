@@ -159,12 +159,12 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     source = written(tmp_path / "log.csv", ROWS)
     arguments = ["replay", str(tmp_path / "bundle"), str(source), "--every", "20"]
     assert main([*arguments, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
+    printed = json.loads(capsys.readouterr().out)
     found = replay(log_file(tmp_path / "log.csv", ROWS, MODEL), ReplaySettings(every=EVERY), LIMITS)
-    assert told == found.as_dict()
-    assert set(told) == {"learning", "frozen", "baselines", "samples", "unknown_targets"}
-    assert set(told["baselines"]) == {"co-occurrence", "popularity"}
-    assert {"P@20", "MRR@20"} <= set(told["learning"])
+    assert printed == found.as_dict()
+    assert set(printed) == {"learning", "frozen", "baselines", "samples", "unknown_targets"}
+    assert set(printed["baselines"]) == {"co-occurrence", "popularity"}
+    assert {"P@20", "MRR@20"} <= set(printed["learning"])
     plot = tmp_path / "hours.png"
     assert main([*arguments, "--from", "2025-11-26T00:30", "--until", "2025-11-26T02:00", "--plot", str(plot)]) == 0
     assert "2025-11-26T01:00" in capsys.readouterr().out

@@ -98,9 +98,9 @@ def test_a_compacted_bundle_of_a_later_release_stays(folder: Path, settings: Lea
     path = settings.folder / learner.COMPACTED / MANIFEST
     later = path.read_text().replace(f'"format_version": {FORMAT_VERSION}', f'"format_version": {FORMAT_VERSION + 1}')
     path.write_text(later)
-    told = f"has bundle format {FORMAT_VERSION + 1}, .*; upgrade mtaw-fast, or give another folder to learn in"
+    message = f"has bundle format {FORMAT_VERSION + 1}, .*; upgrade mtaw-fast, or give another folder to learn in"
     for work in (lambda: current_bundle(folder, settings.folder, True), lambda: compact_folder(folder, settings)):
-        with pytest.raises(BundleError, match=told):
+        with pytest.raises(BundleError, match=message):
             work()
     assert path.read_text() == later
 
@@ -134,9 +134,9 @@ def test_a_damaged_bundle_is_skipped_with_a_log_line(
     (file,) = (settings.folder / "bundle").glob(f"{part}*")
     how(file)
     assert current_bundle(folder, settings.folder, verify=True).folder == folder
-    told = [one for one in caplog.messages if "; skipped it, and" in one]
-    assert len(told) == (0 if (part, how) == (MANIFEST, Path.unlink) else 1), "without a manifest there is no bundle"
-    assert all(str(settings.folder / "bundle") in one for one in told)
+    lines = [one for one in caplog.messages if "; skipped it, and" in one]
+    assert len(lines) == (0 if (part, how) == (MANIFEST, Path.unlink) else 1), "without a manifest there is no bundle"
+    assert all(str(settings.folder / "bundle") in one for one in lines)
 
 
 def test_a_manifest_with_an_endless_name_is_damaged(folder: Path, settings: LearningSettings) -> None:
