@@ -97,7 +97,7 @@ def test_an_abandoned_request_is_dropped(queue: RequestQueue) -> None:
     assert worked == ["stays"]
 
 
-def test_the_loop_looks_at_its_sockets_between_two(queue: RequestQueue) -> None:
+def test_the_event_loop_reads_its_sockets_between_two_rankings(queue: RequestQueue) -> None:
     order: list[str] = []
 
     async def main() -> None:
@@ -184,14 +184,14 @@ def batchedly(queue: RequestQueue, keys: list[object]) -> tuple[list[object], li
     return asyncio.run(main()), groups
 
 
-def test_what_waits_is_worked_on_together(metrics: Metrics) -> None:
+def test_waiting_requests_are_batched(metrics: Metrics) -> None:
     queue = RequestQueue(Limits(queue=50, micro_batch=6), metrics)
     results, groups = batchedly(queue, ["a"] * 13)
     assert groups == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]  # at most 6; the last one is alone
     assert results == [f"batched {n}" for n in range(12)] + ["single 12"]
 
 
-def test_only_what_goes_together_is(metrics: Metrics) -> None:
+def test_only_requests_with_equal_keys_are_batched(metrics: Metrics) -> None:
     queue = RequestQueue(Limits(queue=50, micro_batch=9), metrics)
     results, groups = batchedly(queue, ["a", "b", None, "b", "b", "b", "b", "a", "a", None])
     assert groups == [[3, 4, 5, 6], [7, 8]]
@@ -199,7 +199,7 @@ def test_only_what_goes_together_is(metrics: Metrics) -> None:
     assert results == [f"{kind} {n}" for n, kind in enumerate(kinds)]
 
 
-def test_nothing_is_worked_on_together_where_that_is_off(metrics: Metrics) -> None:
+def test_a_micro_batch_of_1_batches_nothing(metrics: Metrics) -> None:
     results, groups = batchedly(RequestQueue(Limits(queue=50, micro_batch=1), metrics), ["a"] * 9)
     assert groups == []
     assert results == [f"single {n}" for n in range(9)]

@@ -88,7 +88,7 @@ def supervised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Supe
 
 
 @pytest.mark.parametrize("up", [False, True])
-def test_what_dies_again_and_again_is_started_ever_more_slowly(supervised: Supervised, up: bool) -> None:
+def test_repeated_deaths_slow_down_restarts(supervised: Supervised, up: bool) -> None:
     waits, failures = [], 0
     for _ in range(1500):
         supervised.start(failures, up)
@@ -99,7 +99,7 @@ def test_what_dies_again_and_again_is_started_ever_more_slowly(supervised: Super
     assert waits[-1] == 5.0
 
 
-def test_after_a_worker_was_up_for_a_while_all_is_forgiven(supervised: Supervised) -> None:
+def test_failures_are_reset_once_a_worker_was_up_for_a_while(supervised: Supervised) -> None:
     supervised.start(failures=7, up=True)
     supervised.clock.now += 60
     assert supervised.dies() == (0.0, 0)
@@ -108,7 +108,7 @@ def test_after_a_worker_was_up_for_a_while_all_is_forgiven(supervised: Supervise
     assert supervised.dies() == (pytest.approx(0.2), 1)
 
 
-def test_a_worker_without_a_sign_of_life_is_killed(supervised: Supervised) -> None:
+def test_a_worker_without_a_heartbeat_is_killed(supervised: Supervised) -> None:
     worker = supervised.start(failures=0, up=True)
     for _ in range(100):
         supervised.own[HEARTBEAT] += 1
@@ -120,7 +120,7 @@ def test_a_worker_without_a_sign_of_life_is_killed(supervised: Supervised) -> No
     assert worker.process.kills == 1
 
 
-def test_a_sign_of_life_at_the_last_moment_saves_it(supervised: Supervised) -> None:
+def test_a_late_heartbeat_keeps_a_worker_alive(supervised: Supervised) -> None:
     worker = supervised.start(failures=0, up=True)
     for look in range(300):
         supervised.own[HEARTBEAT] += look % 29 == 0
@@ -128,7 +128,7 @@ def test_a_sign_of_life_at_the_last_moment_saves_it(supervised: Supervised) -> N
     assert worker.process.kills == 0
 
 
-def test_one_that_is_still_starting_may_be_silent(supervised: Supervised) -> None:
+def test_a_starting_worker_needs_no_heartbeat(supervised: Supervised) -> None:
     worker = supervised.start(failures=0, up=False)
     for _ in range(100):
         supervised.supervisor._kill_silent()

@@ -44,7 +44,7 @@ def test_the_check_passes_right_answers_and_no_others(tmp_path):
             assert "session 7" in error
 
 
-def test_missed_items_are_wrong_where_exact_and_recall_where_not(tmp_path):
+def test_missed_items_fail_an_exact_check_and_otherwise_lower_recall(tmp_path):
     save_random(tmp_path, n_items=300, embedding_dim=16)
     sessions = distinct_sessions(300, 20, seed=0)
     longer = answers_of(tmp_path, sessions, 11)

@@ -77,7 +77,7 @@ def test_arrivals_are_poisson_after_a_ramp():
 
 
 @pytest.mark.parametrize(("rate", "ramp", "steady"), [(0, 1, 1), (5, -1, 1), (5, 1, 0)])
-def test_arrivals_without_sense_are_refused(rate, ramp, steady):
+def test_invalid_arrivals_are_refused(rate, ramp, steady):
     with pytest.raises(UsageError, match="a load needs"):
         poisson_arrivals(rate, ramp, steady, 0)
 

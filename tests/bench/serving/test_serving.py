@@ -116,7 +116,7 @@ def test_misuse_is_one_line_and_exit_code_2(toy, capsys):
     assert serving.main(["--bundle", str(toy / "nowhere")]) == 1
 
 
-def test_sessions_are_distinct_seeded_and_follow_the_law():
+def test_sessions_are_distinct_seeded_and_follow_the_distribution():
     sessions = distinct_sessions(10_000, 5000, seed=4)
     assert len({clicks.tobytes() for clicks in sessions}) == len(sessions) == 5000
     assert np.array_equal(sessions.items, distinct_sessions(10_000, 5000, seed=4).items)

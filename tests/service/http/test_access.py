@@ -57,7 +57,7 @@ def click(service: Running, **headers: str) -> tuple[int, str]:
     return reply.status, reply.code if reply.status != 200 else ""
 
 
-def test_a_service_refuses_such_clicks_and_keeps_none_of_them(text_service: Running) -> None:
+def test_a_service_refuses_foreign_clicks_and_stores_none(text_service: Running) -> None:
     counted = 'mtaw_requests_total{route="/v1/sessions/{id}/click",status="403"}'
     before = text_service.metric(counted)
     foreign = {"Content_Type": "text/plain", "Origin": "http://evil.example"}

@@ -95,7 +95,7 @@ def test_pieces_go_out_as_they_come() -> None:
 
 
 @pytest.mark.parametrize("body", [b"hell", b"hello!"])
-def test_a_length_that_lies_is_an_error(body: bytes) -> None:
+def test_a_wrong_content_length_is_an_error(body: bytes) -> None:
     with pytest.raises(RuntimeError, match="Content-Length"):
         answered(cycle(Transport()), HEADERS, body)
 

@@ -36,7 +36,7 @@ def test_a_new_worker_continues_the_counts_of_its_row(cells: memoryview) -> None
     assert read(cells) == {name(1): [0, 0, 7, 0, 0]}
 
 
-def test_the_version_served_longest_ago_makes_room_and_sums_stay(cells: memoryview) -> None:
+def test_the_version_served_longest_ago_loses_its_slot_and_sums_stay(cells: memoryview) -> None:
     one = VersionCounters(cells)
     for number in range(1, 41):
         one.serve(name(number))

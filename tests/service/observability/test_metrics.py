@@ -89,7 +89,7 @@ def test_a_dead_workers_counts_stay_and_its_gauges_go(workers: list[Metrics]) ->
     assert value(text, 'mtaw_workers{version="00000000000000aa"}') == 1
 
 
-def test_a_new_worker_counts_on_in_its_row(workers: list[Metrics], counters: SharedMemory) -> None:
+def test_a_new_worker_continues_the_counts_of_its_row(workers: list[Metrics], counters: SharedMemory) -> None:
     workers[1].add("mtaw_answers_total", by=7)
     again = Metrics.open(counters, 3, 1)
     again.add("mtaw_answers_total")

@@ -189,7 +189,7 @@ def test_too_many_events_at_once_are_refused(service: Running) -> None:
     assert "10000" in reply.json["error"]["message"]
 
 
-def test_metrics_and_the_document_tell_of_learning(service: Running) -> None:
+def test_metrics_and_the_openapi_document_cover_learning(service: Running) -> None:
     eventually(lambda: service.metric("mtaw_learned_clicks") >= 80, 5)
     teach(service, *[{"session": "twice", "item": "sku-9", "id": "one and the same"}] * 2)
     eventually(lambda: service.metric('mtaw_not_learned_clicks{reason="duplicate"}') == 1, 5)
@@ -259,9 +259,7 @@ def ignored_signals(pid: int) -> set[int]:
     return {number for number in range(1, 65) if mask >> (number - 1) & 1}
 
 
-def test_a_killed_worker_loses_nothing_that_was_acknowledged_and_a_restart_knows_it_all(
-    memory_bundle: Path, tmp_path: Path
-) -> None:
+def test_acknowledged_events_survive_a_killed_worker_and_a_restart(memory_bundle: Path, tmp_path: Path) -> None:
     learn = tmp_path / "learned"
     options = ("--learn", str(learn), *PLENTY)
 
@@ -327,7 +325,7 @@ def test_another_bundle_learns_the_same_events_once(memory_bundle: Path, tmp_pat
     ], "a start with that bundle and all events is another state"
 
 
-def test_a_moment_that_is_none_is_refused_where_no_time_is_known_too(visits: Running) -> None:
+def test_an_invalid_time_is_refused_even_without_times(visits: Running) -> None:
     for at in (-1, 4_102_444_800_000):
         reply = visits.ask("POST", "/v1/recommend", {"session": ["sku-1"], "at": at})
         assert (reply.status, reply.code) == (400, "invalid_request")

@@ -93,7 +93,7 @@ def _catalog(folder: Path, ids: list[Any]) -> Recommender:
     return Recommender.load(folder)
 
 
-def test_search_finds_what_looking_at_every_id_finds(tmp_path: Path) -> None:
+def test_search_equals_a_scan_of_all_ids(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     texts = sorted({"".join(rng.choice(list("abä🙂-"), rng.integers(1, 9))) for _ in range(400)})
     words = _catalog(tmp_path / "texts", list(dict.fromkeys([*texts, *ODD_IDS, "ba", "aa"])))
@@ -112,7 +112,7 @@ def test_search_finds_what_looking_at_every_id_finds(tmp_path: Path) -> None:
         assert (len(got), set(got)) == (len(expected_numbers), expected_numbers), text
 
 
-def test_search_finds_what_came_while_serving(tmp_path: Path) -> None:
+def test_search_finds_items_added_while_serving(tmp_path: Path) -> None:
     words = _catalog(tmp_path / "bundle", ["old-a", "old-b", "other"])
     words.add_items(["old-new"], neighbors=[["old-a"]])
     words.remove_items(["old-a"])

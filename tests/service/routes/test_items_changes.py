@@ -45,7 +45,7 @@ def similar(connection: Any, item: str) -> Any:
     return reply.json["items"] if reply.status == 200 else None
 
 
-def test_every_worker_sees_what_comes_and_goes_and_a_restart_keeps_it(
+def test_every_worker_sees_changes_and_a_restart_keeps_them(
     service: Running, memory_bundle: Path, learned: Path
 ) -> None:
     before = good(service.ask("GET", "/v1/bundle"))["items"]

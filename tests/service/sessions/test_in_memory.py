@@ -97,7 +97,7 @@ def test_memory_stays_bounded_whatever_is_clicked(
     asyncio.run(main())
 
 
-def test_a_session_too_large_is_answered_but_not_kept_and_drives_no_other_out() -> None:
+def test_a_too_large_session_is_answered_but_not_kept() -> None:
     store = MemorySessions(ttl=10, most=9, most_bytes=5000, clicks=9)
 
     async def main() -> None:

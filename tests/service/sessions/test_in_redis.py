@@ -114,7 +114,7 @@ def test_a_request_without_a_free_connection_fails_and_disconnects_no_other(capl
 
 
 @pytest.mark.parametrize("reply", REPLIES.values(), ids=REPLIES)
-def test_whatever_it_replies_is_a_503_and_logged(reply: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_any_wrong_reply_is_a_503_and_logged(reply: bytes, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR, "mtaw_fast.service"):
         assert asyncio.run(asked(reply)) == (503, "sessions_unavailable")
     assert [record.getMessage() for record in caplog.records] == ["sessions_unavailable"]
