@@ -105,6 +105,7 @@ def learning_soak(folder: Path, seconds: float, rate: float) -> LearningOutcome:
                 served, compactions = rec.bundle, compactions + 1
     taken = time.monotonic() - begin
     _settle(rec, bundle, settings)
+    compactions += rec.bundle is not served
     compared = _compared(rec, bundle, settings, asked, folder)
     rec.close()
     return LearningOutcome(
