@@ -293,7 +293,7 @@ def test_not_a_bundle(tmp_path: Path) -> None:
         (lambda m: m["config"].update(schedule=[10**40] * 2000), r"schedule must be str, not \[10+, .*\.\.\.;"),
     ],
 )
-def test_manifests_that_lie_are_refused(tmp_path: Path, change: Callable[[dict[str, Any]], None], message: str) -> None:
+def test_wrong_manifests_are_refused(tmp_path: Path, change: Callable[[dict[str, Any]], None], message: str) -> None:
     save_random(tmp_path)
     edit_manifest(tmp_path, change)
     with pytest.raises(BundleError, match=message) as caught:
@@ -308,7 +308,7 @@ def test_a_number_too_long_to_read(tmp_path: Path) -> None:
     assert "is not readable JSON" in refused(tmp_path)
 
 
-def test_parts_that_lie_are_refused(tmp_path: Path) -> None:
+def test_wrong_parts_are_refused(tmp_path: Path) -> None:
     bundle = save_random(tmp_path / "good")
 
     def with_part(part: str, arrays: dict[str, np.ndarray]) -> Path:

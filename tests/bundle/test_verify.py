@@ -73,7 +73,7 @@ def test_ranker_numbers_that_are_not_finite(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "message"), [("catalog", "another model than"), ("scan", "codes are of other vectors")]
+    ("part", "message"), [("catalog", "another model than"), ("scan", "other vectors")]
 )
 @pytest.mark.parametrize("n_items", [60, 5000])
 def test_parts_of_another_bundle(tmp_path: Path, part: str, message: str, n_items: int) -> None:

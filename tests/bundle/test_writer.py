@@ -83,8 +83,8 @@ def test_a_failure_after_the_manifest_took_its_place_leaves_the_new_bundle(
         save_parts(folder, **bundle_parts(seed=2), overwrite=True)
     monkeypatch.undo()
     weights = bundle_parts(seed=2)["weights"]
-    held = Bundle.load(folder).model.weights
-    assert all((held[name] == weights[name]).all() for name in weights)
+    found = Bundle.load(folder).model.weights
+    assert all((found[name] == weights[name]).all() for name in weights)
 
 
 @pytest.mark.parametrize("existing", [True, False])
@@ -113,8 +113,8 @@ def test_files_that_cannot_be_opened_after_the_manifest_took_its_place_cost_no_b
         save_parts(folder, **bundle_parts(seed=2), overwrite=True)
     monkeypatch.undo()
     weights = bundle_parts(seed=2)["weights"]
-    held = Bundle.load(folder).model.weights
-    assert all((held[name] == weights[name]).all() for name in weights)
+    found = Bundle.load(folder).model.weights
+    assert all((found[name] == weights[name]).all() for name in weights)
     save_parts(folder, **bundle_parts(seed=3), overwrite=True)
     assert len(contents(folder)) == 6, "files of the bundle before stay for good"
 

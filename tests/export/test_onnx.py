@@ -325,7 +325,7 @@ class TestInABundle:
             export_onnx(folder, ["float32"], say=recount)
         assert not list(folder.glob("*.onnx"))
 
-    def test_a_new_training_sweeps_them(self, folder: Path) -> None:
+    def test_a_new_training_removes_them(self, folder: Path) -> None:
         export_onnx(folder, ["float32"], external_over=0)
         (folder / "encoder-mine.onnx").write_text("foreign")
         (folder / "encoder_int8_data-0123456789abcdef.bin").write_text("of a killed export")

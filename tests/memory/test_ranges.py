@@ -76,7 +76,7 @@ def test_ranges_cover_all_items_and_balance_their_clicks() -> None:
         item_ranges(clicks, 0)
 
 
-def test_only_sessions_with_the_items_are_held() -> None:
+def test_only_sessions_with_the_items_are_kept() -> None:
     shards = [Sessions.from_lists([[0, 1], [2, 3], [1]]), Sessions.from_lists([[3], [2, 1, 2]])]
     found = touching(shards, 1, 2)
     assert found.items.tolist() == [0, 1, 1, 2, 1, 2]

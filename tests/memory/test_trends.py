@@ -236,7 +236,7 @@ def test_sessions_can_be_built_from() -> None:
     )  # fmt: skip
 
 
-def test_clocks_that_jump_are_held() -> None:
+def test_clocks_that_jump_are_limited() -> None:
     fed = tables_of([], N_ITEMS, SETTINGS).live(CAPACITY, ahead=10_000)
     times = np.array([START, START + 10**12, -5, START + 9000])
     fed.click(np.arange(4), np.arange(4, dtype=np.int32), times, np.full(4, START))

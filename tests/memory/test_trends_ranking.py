@@ -197,14 +197,14 @@ def test_what_trends_learned_since_the_catalog_is_no_candidate() -> None:
 def test_rankers_are_for_what_is_asked(setup: Setup) -> None:
     plain, net = random_ranker(1).native(), ranker_with_trends(1)
     assert net.has_trends
-    with pytest.raises(ValueError, match="the ranker knows trends, but the request comes without them"):
+    with pytest.raises(ValueError, match="trends, but the request"):
         setup.memory.rank(net.native(), *setup.ranges, 5)
     with pytest.raises(ValueError, match="the request comes with trends, which the ranker does not know"):
         setup.memory.rank(plain, *setup.ranges, 5, moment=setup.moment)
     small: Trends = TrendTables.build(Sessions.from_lists([]), np.zeros(0, np.int64), 3).live(9)
-    with pytest.raises(ValueError, match="the trends have room for 9 items, the catalog has for 130"):
+    with pytest.raises(ValueError, match=r"the trends have \w+ for 9 items.*130"):
         setup.memory.features(*setup.ranges, moment=Moment(small, setup.now))
-    with pytest.raises(ValueError, match="one moment a prefix"):
+    with pytest.raises(ValueError, match="one moment"):
         setup.memory.features(*setup.ranges, moment=Moment(setup.trends, setup.now[1:]))
     with pytest.raises(DataError, match="the order differs"):
         replace(net, features=net.features[:-2] + net.features[:-3:-1])

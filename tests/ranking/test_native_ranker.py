@@ -137,7 +137,7 @@ class TestGrowingSession:
         with pytest.raises(UsageError, match="session must be a list of item ids"):
             rec.session("sku-1")
         for value in (clicks, tuple(clicks), np.array([1])):
-            with pytest.raises(UsageError, match=r"click takes the ids themselves, not a .*; write click\(\*ids\)"):
+            with pytest.raises(UsageError, match=r"click takes ids, not a .*; write click\(\*ids\)"):
                 visit.click(value)
         with pytest.raises(UsageError, match="k must be a whole number"):
             visit.recommend(0)
@@ -355,9 +355,9 @@ class TestEngine:
             with pytest.raises(ValueError, match="offsets must rise from 0 to the number of items"):
                 engine.rank(one, np.array(offsets, np.int64), 3)
         for fresh in (-1, 2):
-            with pytest.raises(ValueError, match="session needs clicks"):
+            with pytest.raises(ValueError, match="session needs"):
                 engine.recommend_live(state, one, fresh, 3)
-        with pytest.raises(ValueError, match="session needs clicks"):
+        with pytest.raises(ValueError, match="session needs"):
             engine.recommend_live(state, one[:0], 0, 3)
         for bad in (-1, N):
             with pytest.raises(IndexError):

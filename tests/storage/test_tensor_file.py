@@ -83,7 +83,7 @@ BYTES = {"dtype": "U8", "shape": [24], "data_offsets": [0, 24]}
         (lambda h: h.update(a=[]), "TypeError"),
     ],
 )
-def test_headers_that_lie_are_refused(tmp_path: Path, change: Callable[[dict[str, Any]], None], reason: str) -> None:
+def test_wrong_headers_are_refused(tmp_path: Path, change: Callable[[dict[str, Any]], None], reason: str) -> None:
     write_tensors(tmp_path / "file", {"a": np.arange(6, dtype=np.float32)})
     with pytest.raises(DataError, match=reason) as caught:
         map_tensors(edited(tmp_path / "file", change))

@@ -26,12 +26,12 @@ def delta_of(tables: MemoryTables, capacity: int = 0, most_clicks: int = 512) ->
 class SessionModel:
     """The sessions of the tables and of a delta, in plain Python.
 
-    base: the tables' sessions, None if removed. grown: the delta's by handle, in the order of last clicks.
+    base: the tables' sessions, None if removed. updated: the delta's by handle, in the order of last clicks.
     """
 
     base: list[list[int] | None]
     most_clicks: int = 512
-    grown: dict[int, list[int]] = field(default_factory=dict)
+    updated: dict[int, list[int]] = field(default_factory=dict)
     ignored: int = 0
 
     @classmethod
@@ -41,21 +41,21 @@ class SessionModel:
 
     def click(self, handle: int, item: int) -> None:
         """Add a click."""
-        if len(self.grown.get(handle, ())) >= self.most_clicks:
+        if len(self.updated.get(handle, ())) >= self.most_clicks:
             self.ignored += 1
             return
-        self.grown[handle] = [*self.grown.pop(handle, []), item]
+        self.updated[handle] = [*self.updated.pop(handle, []), item]
 
     def resume(self, handle: int, base_session: int) -> None:
         """Continue a session of the tables."""
         clicks = self.base[base_session]
         assert clicks is not None
         self.base[base_session] = None
-        self.grown[handle] = clicks
+        self.updated[handle] = clicks
 
     def forget(self, handle: int) -> bool:
         """Do what MemoryDelta.forget does."""
-        return self.grown.pop(handle, None) is not None
+        return self.updated.pop(handle, None) is not None
 
     def forget_base(self, base_session: int) -> bool:
         """Do what MemoryDelta.forget_base does."""
@@ -67,7 +67,7 @@ class SessionModel:
     def sessions(self) -> Sessions:
         """All remaining sessions, in the order for building tables."""
         left = [one for one in self.base if one is not None]
-        return Sessions.from_lists([*left, *self.grown.values()])
+        return Sessions.from_lists([*left, *self.updated.values()])
 
 
 def random_clicks(
