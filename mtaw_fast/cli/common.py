@@ -8,13 +8,13 @@ import datetime
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import UsageError
-from mtaw_fast.workflow import Progress
 
+Bar = Callable[[str, int, int], None]  # called as bar(what, done, total)
 WEIGHTS_HELP = (
     "weight of a target by its event type, such as view=1,cart=3,purchase=8, in {what}; a type that is not named has "
     "weight 1, and weight 0 removes a type (default: all 1)"
@@ -58,28 +58,28 @@ def add_serving_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-class RankingProgress:
-    """A progress bar on a terminal when rich is installed; otherwise nothing."""
+def add_number(
+    parser: Any, flag: str, metavar: str, default: float, text: str, kind: Callable[[str], Any] = int
+) -> None:
+    """Add an option that is a number; its help ends with the default."""
+    parser.add_argument(flag, metavar=metavar, type=kind, default=default, help=text)
 
-    def __init__(self, wanted: bool) -> None:
-        self._bar: Any = None
-        if wanted and sys.stderr.isatty():
-            try:
-                from rich.progress import Progress as Bar
-            except ModuleNotFoundError:
-                return  # the base install serves without rich
-            self._bar = Bar(transient=True)
 
-    def __enter__(self) -> Progress | None:
-        if self._bar is None:
-            return None
-        self._bar.start()
-        task = self._bar.add_task("ranking", total=None)
-        return lambda what, done, total: self._bar.update(task, description=what, completed=done, total=total)
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+@contextlib.contextmanager
+def progress_bar(wanted: bool) -> Iterator[Bar | None]:
+    """Yield the callback of a bar on standard error: (what, done, total). Yield None if not on a terminal."""
+    try:
+        if not (wanted and sys.stderr.isatty()):
+            raise ImportError
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    except ImportError:  # the base install has no rich
+        yield None
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
 
 
 def thread_count(text: str) -> int | None:

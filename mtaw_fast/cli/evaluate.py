@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from mtaw_fast.cli.common import WEIGHTS_HELP, RankingProgress, add_command, add_serving_options, print_json
+from mtaw_fast.cli.common import WEIGHTS_HELP, add_command, add_serving_options, print_json, progress_bar
 from mtaw_fast.errors import DataWarning
 from mtaw_fast.workflow import evaluate
 
@@ -43,7 +43,7 @@ def add_to(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Evaluate and print the table."""
-    with RankingProgress(not arguments.json) as progress, warnings.catch_warnings():
+    with progress_bar(not arguments.json) as progress, warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # they are printed below
         found = evaluate(
             arguments.bundle,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.cli.common import add_number
 from mtaw_fast.data.readers import read_stream
 from mtaw_fast.errors import UsageError
 from mtaw_fast.online.batch_update import LogFile, log_limits
@@ -84,20 +85,8 @@ def add_learning_options(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="how long learned sessions are kept, such as 12h or 30d (default: 30d)",
     )
-    group.add_argument(
-        "--max-log-bytes",
-        type=int,
-        default=2 << 30,
-        metavar="BYTES",
-        help="largest size of the event log (default: 2147483648)",
-    )
-    group.add_argument(
-        "--min-clicks",
-        type=int,
-        default=1,
-        metavar="N",
-        help="clicks after which a new item is recommended (default: 1)",
-    )
+    add_number(group, "--max-log-bytes", "BYTES", 2 << 30, "largest size of the event log")
+    add_number(group, "--min-clicks", "N", 1, "clicks after which a new item is recommended")
     _add_learn_limit(group)
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-from collections.abc import Iterator
+import functools
 from pathlib import Path
 from typing import Any
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.cli.common import add_command, moment_of, print_json
+from mtaw_fast.cli.common import add_command, add_number, moment_of, print_json, progress_bar
 from mtaw_fast.cli.learning_options import add_log_arguments, limits_for, log_of, min_prefix_of
 from mtaw_fast.errors import UsageError, require
-from mtaw_fast.online.replay import Progress, ReplayResult, ReplaySettings, replay
+from mtaw_fast.online.replay import ReplayResult, ReplaySettings, replay
 from mtaw_fast.storage.files import atomic_path
 
 _SHOWN = ("P@20", "MRR@20")
@@ -36,13 +35,8 @@ def add_to(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--until", metavar="TIME", help="score only clicks before this time")
     parser.add_argument("--exclude-seen", action="store_true", help="do not rank the session's own items")
-    parser.add_argument(
-        "--every", type=float, default=1.0, metavar="SECONDS",
-        help="learn in steps of this many seconds of the log (default: 1)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--half-life", type=float, default=0.5, metavar="HOURS", help="half-life of the baselines (default: 0.5)"
-    )
+    add_number(parser, "--every", "SECONDS", 1.0, "learn in steps of this many seconds of the log", float)
+    add_number(parser, "--half-life", "HOURS", 0.5, "half-life of the baselines", float)
     parser.add_argument("--json", action="store_true", help="print the metrics, in percent, as JSON")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw P@20 over time to a PNG file")
 
@@ -66,7 +60,8 @@ def run(arguments: argparse.Namespace) -> None:
     log = log_of(bundle, arguments.log)
     if log.stream.times is None and (settings.begin is not None or settings.until is not None):
         raise UsageError(f"{arguments.log} has no times, so --from and --until do not apply; leave them out")
-    with _progress(not arguments.json) as progress:
+    with progress_bar(not arguments.json) as bar:
+        progress = None if bar is None else functools.partial(bar, "replay")
         found = replay(log, settings, limits_for(arguments.learn_limit), progress)
     if arguments.plot is not None:
         plot(found, arguments.plot)
@@ -112,20 +107,3 @@ def _row(name: str, found: ReplayResult, samples: Any) -> list[str]:
     count = len(found.places[samples])
     values = [f"{metrics[one][metric]:.2f}" for one in metrics for metric in _SHOWN]
     return [name, f"{count:,}", f"{found.unknown_percent(samples):.1f}", *values]
-
-
-@contextlib.contextmanager
-def _progress(shown: bool) -> Iterator[Progress | None]:
-    """Yield the callback of a bar on standard error; None without rich or if not shown."""
-    if not shown:
-        yield None
-        return
-    try:
-        from rich.console import Console
-        from rich.progress import Progress as Bar
-    except ImportError:
-        yield None
-        return
-    with Bar(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("replay", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mtaw_fast.cli.common import WEIGHTS_HELP, RankingProgress, add_command, add_serving_options, print_json
+from mtaw_fast.cli.common import WEIGHTS_HELP, add_command, add_number, add_serving_options, print_json, progress_bar
 from mtaw_fast.report import write_report
 
 
@@ -36,14 +36,14 @@ def add_to(commands: Any) -> None:
         metavar="TYPE=W,..",
         help=WEIGHTS_HELP.format(what="weighted metrics, printed after the plain ones"),
     )
-    parser.add_argument("--sessions", type=int, default=5, metavar="N", help="number of example sessions")
+    add_number(parser, "--sessions", "N", 5, "number of example sessions")
     parser.add_argument("--json", action="store_true", help="print the path of the page as JSON, without progress bars")
     add_serving_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the page and print its path."""
-    with RankingProgress(not arguments.json) as progress:
+    with progress_bar(not arguments.json) as progress:
         path = write_report(
             arguments.bundle,
             arguments.out,

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mtaw_fast.cli.common import add_command, add_serving_options, moment_of, print_json, thread_count, typed_ids
+from mtaw_fast.cli.common import (
+    Bar,
+    add_command,
+    add_serving_options,
+    moment_of,
+    print_json,
+    progress_bar,
+    thread_count,
+    typed_ids,
+)
 from mtaw_fast.data.readers.sources import part_files
 from mtaw_fast.errors import DataError, UsageError, require
 from mtaw_fast.integrations.cluster import HERE, find_ray
 from mtaw_fast.integrations.ray_scoring import score_on_ray
 from mtaw_fast.ranking.options import checked_k
-from mtaw_fast.scoring.plan import BLOCK_ROWS, Block, Plan, ScoringOptions, kept_plan, output_folder, sources_of
+from mtaw_fast.scoring.plan import BLOCK_ROWS, Plan, ScoringOptions, kept_plan, output_folder, sources_of
 from mtaw_fast.scoring.scorer import Scorer, moment_for
 from mtaw_fast.system.cpus import usable_cpus
 
@@ -82,8 +90,9 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.ray is not None:
         find_ray(arguments.ray)
     scorer, plan = planned(arguments)
-    with output_folder(arguments.out, plan) as blocks, _progress(plan, blocks, not arguments.json) as advance:
+    with output_folder(arguments.out, plan) as blocks, progress_bar(not arguments.json) as bar:
         began, todo = time.perf_counter(), sum(block.rows for block in blocks)
+        advance = _advancing(bar, plan.rows - todo, plan.rows)
         if arguments.ray is None:
             for block in blocks:
                 scorer.write(block, arguments.out, advance)
@@ -130,20 +139,14 @@ def planned(arguments: argparse.Namespace) -> tuple[Scorer, Plan]:
     return scorer, plan
 
 
-@contextlib.contextmanager
-def _progress(plan: Plan, blocks: list[Block], shown: bool) -> Iterator[Callable[[int], None]]:
-    """Yield the callback of a bar over the rows on standard error; it does nothing without rich."""
-    try:
-        if not shown:
-            raise ImportError
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-    except ImportError:
-        yield lambda _: None
-        return
-    there = plan.rows - sum(block.rows for block in blocks)
-    columns = [TextColumn("score"), BarColumn(), TextColumn("{task.completed:,}/{task.total:,}"), TimeRemainingColumn()]
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("score", total=plan.rows, completed=there)
-        yield lambda rows: bar.advance(task, rows)
+def _advancing(bar: Bar | None, done: int, total: int) -> Callable[[int], None]:
+    """Return a callback that adds the rows it gets to the bar."""
+
+    def advance(rows: int) -> None:
+        nonlocal done
+        done += rows
+        if bar is not None:
+            bar("score", done, total)
+
+    advance(0)
+    return advance

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mtaw_fast.cli.common import add_command, add_serving_options
+from mtaw_fast.cli.common import add_command, add_number, add_serving_options
 from mtaw_fast.cli.learning_options import add_learning_options, learning_settings
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.system.cpus import usable_cpus
@@ -48,59 +48,37 @@ def add_to(commands: Any) -> None:
         "--sessions-password-file", type=Path, metavar="FILE",
         help=f"file with the password of that Redis (default: ${_PASSWORD_VARIABLE})",
     )  # fmt: skip
-    sessions.add_argument(
-        "--session-ttl", type=float, default=1800, metavar="SECONDS", help="drop a session this long after its last "
-        "click (default: 1800)",
-    )  # fmt: skip
-    sessions.add_argument(
-        "--max-sessions", type=int, default=100_000, metavar="N", help="most sessions in memory (default: 100000)"
-    )
-    sessions.add_argument(
-        "--max-sessions-bytes", type=int, default=256 << 20, metavar="BYTES",
-        help="most memory of all sessions together (default: 268435456)",
-    )  # fmt: skip
+    add_number(sessions, "--session-ttl", "SECONDS", 1800, "drop a session this long after its last click", float)
+    add_number(sessions, "--max-sessions", "N", 100_000, "most sessions in memory")
+    add_number(sessions, "--max-sessions-bytes", "BYTES", 256 << 20, "most memory of all sessions together")
     add_learning_options(parser)
     limits = parser.add_argument_group("limits")
-    limits.add_argument(
-        "--max-body", type=int, default=1 << 20, metavar="BYTES", help="largest request (default: 1048576)"
+    add_number(limits, "--max-body", "BYTES", 1 << 20, "largest request")
+    add_number(limits, "--max-clicks", "N", 1000, "most clicks in a session")
+    add_number(limits, "--max-k", "N", 500, "most items in an answer")
+    add_number(limits, "--max-batch", "N", 256, "most sessions in a request")
+    add_number(
+        limits,
+        "--max-connections",
+        "N",
+        4096,
+        "most open connections per worker; beyond it, the longest idle one is closed",
     )
-    limits.add_argument(
-        "--max-clicks", type=int, default=1000, metavar="N", help="most clicks in a session (default: 1000)"
+    add_number(limits, "--queue", "N", 256, "most waiting requests per worker")
+    add_number(limits, "--deadline", "MS", 1000, "longest wait in the queue", float)
+    add_number(
+        limits, "--read-timeout", "SECONDS", 10, "time for a client to send its request, and to read the answer", float
     )
-    limits.add_argument("--max-k", type=int, default=500, metavar="N", help="most items in an answer (default: 500)")
-    limits.add_argument(
-        "--max-batch", type=int, default=256, metavar="N", help="most sessions in a request (default: 256)"
+    add_number(limits, "--shutdown-timeout", "SECONDS", 30, "time to finish open requests at shutdown", float)
+    add_number(
+        limits,
+        "--micro-batch",
+        "N",
+        16,
+        "most waiting requests that are ranked in one pass over the catalog; 1 turns this off",
     )
-    limits.add_argument(
-        "--max-connections", type=int, default=4096, metavar="N",
-        help="most open connections per worker; beyond it, the longest idle one is closed (default: 4096)",
-    )  # fmt: skip
-    limits.add_argument(
-        "--queue", type=int, default=256, metavar="N", help="most waiting requests per worker (default: 256)"
-    )
-    limits.add_argument(
-        "--deadline", type=float, default=1000, metavar="MS", help="longest wait in the queue (default: 1000)"
-    )
-    limits.add_argument(
-        "--read-timeout", type=float, default=10, metavar="SECONDS",
-        help="time for a client to send its request, and to read the answer (default: 10)",
-    )  # fmt: skip
-    limits.add_argument(
-        "--shutdown-timeout", type=float, default=30, metavar="SECONDS",
-        help="time to finish open requests at shutdown (default: 30)",
-    )  # fmt: skip
-    limits.add_argument(
-        "--micro-batch", type=int, default=16, metavar="N",
-        help="most waiting requests that are ranked in one pass over the catalog; 1 turns this off (default: 16)",
-    )  # fmt: skip
     operation = parser.add_argument_group("operation")
-    operation.add_argument(
-        "--reload-interval",
-        type=float,
-        default=1,
-        metavar="SECONDS",
-        help="how often to look for a new bundle (default: 1)",
-    )
+    add_number(operation, "--reload-interval", "SECONDS", 1, "how often to look for a new bundle", float)
     operation.add_argument(
         "--admin-token-file", type=Path, metavar="FILE",
         help="file with the bearer token of the routes below /admin; without a token they refuse everybody (default: "
@@ -128,9 +106,7 @@ def add_to(commands: Any) -> None:
         "--replicas", default="1", metavar="N[..M]",
         help="number of replicas; N..M scales it with their queues (default: 1)",
     )  # fmt: skip
-    replicas.add_argument(
-        "--replica-cpus", type=float, default=1.0, metavar="CPUS", help="processors of each replica (default: 1)"
-    )
+    add_number(replicas, "--replica-cpus", "CPUS", 1.0, "processors of each replica", float)
     operation.add_argument(
         "--trusted-host", action="append", default=[], metavar="NAME",
         help="another host name of this service: requests to it may send clicks without a JSON content type; repeat "

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mtaw_fast.cli.common import WEIGHTS_HELP, add_command, print_json, thread_count, wait_passively
+from mtaw_fast.cli.common import WEIGHTS_HELP, add_command, add_number, print_json, thread_count, wait_passively
 from mtaw_fast.config import DEFAULT_PRESET, PRESETS, preset
 from mtaw_fast.tuning import Trial, tune
 
@@ -33,9 +33,9 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--weights", metavar="TYPE=W,..", help=WEIGHTS_HELP.format(what="the losses and the validation metrics")
     )
-    parser.add_argument("--trials", type=int, default=20, metavar="N", help="most settings to try")
+    add_number(parser, "--trials", "N", 20, "most settings to try")
     parser.add_argument("--seconds", type=float, metavar="S", help="start no trial after this time (default: no limit)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the search")
+    add_number(parser, "--seed", "N", 0, "seed of the search")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     parser.add_argument(
         "--threads",
