@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench.live.inputs import MORNING, Shop, external, queries, shop, strangers, stream, with_memory
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.online.compaction.compactor import BUSY
+from mtaw_fast.online.compaction.compactor import BUSY, compact_folder
 from mtaw_fast.online.compaction.current import current_bundle
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.settings import LearningSettings
@@ -134,7 +134,10 @@ def _settle(rec: Recommender, bundle: Path, settings: LearningSettings) -> None:
     learner = rec.learner
     assert learner is not None
     if learner._compactor is not None:
-        assert learner._compactor.wait(_PATIENCE) in (0, BUSY)  # busy: a slow compaction was still running
+        code = learner._compactor.wait(_PATIENCE)
+        assert code in (0, BUSY)
+        if code == BUSY:  # a slow compaction was still running: finish after it
+            compact_folder(bundle, settings, wait=True)
     newest = current_bundle(bundle, settings.folder, verify=False).manifest
     end = learner.log.read(learner.position)
     position = end[-1].position if end else learner.position
