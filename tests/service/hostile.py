@@ -15,12 +15,10 @@ import json
 import re
 import select
 import socket
-import struct
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
@@ -29,6 +27,7 @@ from pathlib import Path
 from tests.support.random_bundle import save_random
 from tests.support.service import hostile_cases
 from tests.support.service.hostile_cases import Case, case, request
+from tests.support.service.hostile_requests import PATIENCE, STATUS, Reply, cycle, judged, wait_ready
 from tests.support.service.running import Reply as HttpReply
 from tests.support.service.running import Running, ask_on
 
@@ -38,20 +37,9 @@ READ_TIMEOUT = 2  # seconds that the service waits for a slow client
 OPTIONS = ("--read-timeout", str(READ_TIMEOUT), "--max-connections", "400", "--cors-origin", "https://shop.example")
 TOKEN = {"MTAW_ADMIN_TOKEN": hostile_cases.TOKEN}
 BOUND = 16 << 20  # bytes that a worker may grow after the warm-up: malloc arenas fill slowly
-_PATIENCE = 30.0  # seconds for an answer or the end of the connection; machines are busy
 _PARTS = 10  # of a run; memory is measured after each
 _THREADS = 8
-_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
-_LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
 _GOOD = {"session": ["sku-3", "sku-4"], "k": 5}
-
-
-@dataclass(frozen=True)
-class Reply:
-    """status: of the final response; 0 if the connection closed without one, -1 if neither came in time."""
-
-    status: int
-    body: bytes = b""
 
 
 @dataclass
@@ -131,107 +119,6 @@ def _put(service: Running, number: int) -> tuple[Case, Reply]:
     return one, cycle(service.address, one)
 
 
-def judged(one: Case, reply: Reply) -> str | None:
-    """Return None, or what is wrong with this reply to this case."""
-    if one.vanishes:
-        return None
-    if reply.status < 0:
-        return f"neither an answer nor the end of the connection in {_PATIENCE:g} s"
-    if reply.status == 0:
-        return "no answer to a whole request" if one.whole and not one.may_close else None
-    if reply.status >= 500 and reply.status != 503:
-        return f"status {reply.status}: {reply.body[:200]!r}"
-    if one.accepted and reply.status != 200:
-        return f"status {reply.status} instead of 200: {reply.body[:200]!r}"
-    if one.refused and not 400 <= reply.status < 500:
-        return f"status {reply.status} instead of a client error (4xx)"
-    if one.whole and not one.may_close and reply.status >= 400:
-        return _error_body(reply.body)
-    return None
-
-
-def _error_body(body: bytes) -> str | None:
-    """Return None, or why this is not an error of the service: a code, and a message of one short line."""
-    try:
-        error = json.loads(body)["error"]
-        code, message = error["code"], error["message"]
-    except (ValueError, KeyError, TypeError):
-        return f"an error that is not in the service's form: {body[:200]!r}"
-    if not code.replace("_", "").isalpha() or not message or len(message) > 1000 or not message.isprintable():
-        return f"an error without one short line: {body[:300]!r}"
-    return None
-
-
-def cycle(address: tuple[str, int], one: Case) -> Reply:
-    """Send a case and read the reply; like clients, stop sending once an answer arrives."""
-    deadline = time.monotonic() + _PATIENCE
-    with socket.create_connection(address, timeout=_PATIENCE) as link:
-        link.setblocking(False)
-        if one.vanishes:
-            with suppress(OSError):
-                link.send(b"".join(one.pieces))
-            link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close with a reset
-            return Reply(0)
-        received = _send(link, one.pieces, deadline)
-        if received is None:
-            return Reply(0)
-        if not one.whole and not received:
-            with suppress(OSError):
-                link.shutdown(socket.SHUT_WR)
-        return _receive(link, received, one.head_only, deadline)
-
-
-def _send(link: socket.socket, pieces: Iterable[bytes], deadline: float) -> bytes | None:
-    """Send until an answer comes; return its first bytes, None if the connection broke."""
-    for piece in pieces:
-        view = memoryview(piece)
-        while view:
-            ready = _ready(link, select.POLLIN | select.POLLOUT, deadline - time.monotonic())
-            try:
-                if ready & ~select.POLLOUT:
-                    return link.recv(1 << 16) or None
-                if not ready:
-                    return b""
-                view = view[link.send(view) :]
-            except BlockingIOError:
-                continue
-            except OSError:
-                return None
-    return b""
-
-
-def _ready(link: socket.socket, events: int, seconds: float) -> int:
-    """Wait for events, an error or the end of the connection; return them, 0 if none came within `seconds`."""
-    poll = select.poll()  # select.select takes no descriptor above 1023, which many clients need
-    poll.register(link, events)
-    return next((found for _, found in poll.poll(max(0.0, seconds) * 1000)), 0)
-
-
-def _receive(link: socket.socket, received: bytes, head_only: bool, deadline: float) -> Reply:
-    """Read one final response, or to the end of the connection."""
-    while True:
-        head, end, body = received.partition(b"\r\n\r\n")
-        match = _STATUS.match(head)
-        if end and match:
-            if match[1].startswith(b"1") and match[1] != b"101":
-                received = body
-                continue
-            length = _LENGTH.search(head)
-            if head_only or length is None or len(body) >= int(length[1]):
-                return Reply(int(match[1]), body)
-        if not _ready(link, select.POLLIN, deadline - time.monotonic()):
-            return Reply(-1)
-        try:
-            more = link.recv(1 << 16)
-        except BlockingIOError:
-            continue
-        except OSError:
-            more = b""
-        if not more:
-            return Reply(int(match[1]), body) if match and end else Reply(0)
-        received += more
-
-
 def slow_clients(service: Running, count: int) -> Outcome:
     """Run `count` clients that send a byte now and then, or do not read, together with a regular one.
 
@@ -247,13 +134,13 @@ def slow_clients(service: Running, count: int) -> Outcome:
     links: dict[socket.socket, tuple[str, bytes]] = {}
     for number in range(count):
         kind, data = (("slow head", whole[:30]), ("slow body", whole[: -len(good) + 3]), ("idle", b""))[number % 3]
-        link = socket.create_connection(service.address, timeout=_PATIENCE)
+        link = socket.create_connection(service.address, timeout=PATIENCE)
         link.setblocking(False)
         link.send(data)
         links[link] = kind, whole[len(data) :]
     unread = [_unreading_client(service.address, unread_request) for _ in range(max(1, count // 20))]
     slowest = 0.0
-    while links and time.monotonic() < began + _PATIENCE:
+    while links and time.monotonic() < began + PATIENCE:
         asked = time.monotonic()
         if _good_answer(service) != before:
             outcome.wrong.append("a good request got another answer while slow clients were connected")
@@ -272,7 +159,7 @@ def slow_clients(service: Running, count: int) -> Outcome:
             del links[link]
     for kind, _ in links.values():
         if kind != "idle":  # a connection without a request may stay open
-            outcome.wrong.append(f"{kind}: still open after {_PATIENCE:g} s")
+            outcome.wrong.append(f"{kind}: still open after {PATIENCE:g} s")
     for link in (*links, *unread):
         link.close()
     outcome.memory.append(service.anonymous_bytes())
@@ -286,9 +173,9 @@ def slow_clients(service: Running, count: int) -> Outcome:
 def _crawl(link: socket.socket, rest: bytes) -> int | None:
     """Send one more byte, except the last one; return the status (0: closed) once the service ends it."""
     try:
-        if _ready(link, select.POLLIN, 0):
+        if wait_ready(link, select.POLLIN, 0):
             received = link.recv(1 << 16)
-            match = _STATUS.match(received)
+            match = STATUS.match(received)
             return int(match[1]) if match else 0
         if len(rest) > 1:
             link.send(rest[:1])
@@ -311,7 +198,7 @@ def idle_clients(service: Running, count: int) -> Outcome:
     with ExitStack() as stack:
         kept = stack.enter_context(closing(service.connect()))
         for number in range(count):
-            link = stack.enter_context(socket.create_connection(service.address, timeout=_PATIENCE))
+            link = stack.enter_context(socket.create_connection(service.address, timeout=PATIENCE))
             if number % 2:
                 link.sendall(b"GET /healthz HTTP/1.1\r\nHost: shop\r\n\r\n")
             if number % 20 == 0:

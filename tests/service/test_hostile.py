@@ -13,11 +13,11 @@ import pytest
 pytest.importorskip("uvicorn", reason="the service needs the extra 'serve'")
 pytest.importorskip("psutil", reason="starting a service in tests needs the extra 'bench'")
 
-from tests.service.hostile import N_ITEMS, OPTIONS, TOKEN, WORKERS, Reply, attack, cycle, idle_clients, slow_clients
-from tests.service.hostile import judged as judged
+from tests.service.hostile import N_ITEMS, OPTIONS, TOKEN, WORKERS, attack, idle_clients, slow_clients
 from tests.service.siege import lay_siege
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts, save_random
 from tests.support.service.hostile_cases import BIG, Case, case, request
+from tests.support.service.hostile_requests import Reply, cycle, judged
 from tests.support.service.running import Running
 
 ROOT = Path(__file__).resolve().parents[2]

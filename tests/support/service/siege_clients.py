@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from tests.service.hostile import cycle, judged
 from tests.support.service.hostile_cases import case, request
+from tests.support.service.hostile_requests import cycle, judged
 
 Address = tuple[str, int]
 
