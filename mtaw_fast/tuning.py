@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 BY = "MRR@20"
 SHARES = (0.1, 0.3, 1.0)  # of the training sessions, the latest ones
+_DEFAULTS = Config().settings()  # whose types are those of the settings
 _UNPRUNED = 4  # trials that always finish, for the median
 _FEWEST_SESSIONS = 50  # of the smallest share
 
@@ -118,7 +119,7 @@ def tune(
     trials : int, default 20
         Largest number of trials.
     seconds : float, optional
-        No trial starts after so many.
+        No trial starts after this time.
     seed : int, default 0
         Of the search; the trainings use the seed of the config.
     device, threads
@@ -198,7 +199,7 @@ def _suggested(trial: Any, name: str, within: Range, base: Any) -> float | int:
     """Suggest a value of a setting; the range includes the starting value."""
     low, high = min(within.low, base), max(within.high, base)
     log = within.log and low > 0
-    if isinstance(base, int):
+    if isinstance(_DEFAULTS[name], int):
         return trial.suggest_int(name, int(low), int(high), log=log)
     return trial.suggest_float(name, low, high, log=log)
 

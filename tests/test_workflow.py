@@ -265,7 +265,7 @@ def test_a_bundle_that_was_refit_or_learned_other_sessions_does_not_know_the_tes
     for bundle in (made.folder / "bundle", tmp_path / "bundle"):
         recommender = Recommender.load(bundle)
         assert not may_know(recommender.bundle, made.dataset, made.dataset.test)
-        assert "which training has not seen" in examples_of(recommender, made.dataset, 2)["said"]
+        assert "which training has not seen" in examples_of(recommender, made.dataset, 2)["text"]
 
 
 def test_targets_that_training_never_saw_count_as_misses(made: Made) -> None:
@@ -339,7 +339,7 @@ def test_weighted_metrics_are_the_weighted_mean_of_those_by_type(made: Made) -> 
     ("call", "message"),
     [
         (lambda made, tmp: prepare(made.folder / "clicks.csv", tmp / "d", sesion="x"), "no option 'sesion'"),
-        (lambda made, tmp: prepare(made.folder, tmp / "d", format="npz", gap=3), "goes with the format 'clicks'"),
+        (lambda made, tmp: prepare(made.folder, tmp / "d", format="npz", gap=3), "works only with the format 'clicks'"),
         (lambda made, tmp: prepare(made.folder / "clicks.csv", made.folder / "set"), "overwrite=True"),
         (lambda made, tmp: train(made.dataset, tmp / "b", "none"), "no preset 'none'"),
         (lambda made, tmp: train(made.dataset, made.folder / "bundle", Config()), "overwrite=True"),

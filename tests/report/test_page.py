@@ -118,13 +118,13 @@ def test_the_command_writes_next_to_the_bundle_and_over_an_earlier_report(
         reported = json.loads(capsys.readouterr().out)
         assert Path(reported["report"]) == made[0].with_name("bundle.html")
     _, page = read(made[0].with_name("bundle.html"))
-    assert "There is no session to show" in page.text
+    assert "This bundle keeps no sessions" in page.text
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{set}/page.html/x.html"], "is no folder"),
+        (["{set}/page.html/x.html"], "is not a folder"),
         (["{folder}"], "is a folder; name the HTML file"),
         (["{set}/manifest.json"], "is not a report"),
         (["--weights", "cart=2"], "weights need a data set"),
@@ -167,10 +167,10 @@ def test_a_bundle_with_few_facts_has_a_page_too(made: tuple[Path, Path], tmp_pat
     metrics = {"validation": dict(held.metrics["validation"]), "history": history}
     Bundle.save(tmp_path / "old", held.model, metrics=metrics, dataset={"name": "ring"})
     _, page = read(write_report(tmp_path / "old"))
-    assert "This bundle does not say" in page.text
+    assert "Not known: this bundle has no session memory" in page.text
     Bundle.save(tmp_path / "bare", held.model, metrics={}, dataset={})
     _, page = read(write_report(tmp_path / "bare"))
-    assert "keeps no record of its training" in page.text
+    assert "has no record of its training" in page.text
     with pytest.raises(UsageError, match="sessions must be"):
         write_report(tmp_path / "bare", sessions=-2)
     with pytest.raises(UsageError, match="split=validation needs a data set"):

@@ -196,7 +196,7 @@ def fit_encoder(
     """Train an encoder alone on `sessions` for config.optimizer.epochs epochs, on the CPU.
 
     folder: keeps the run; a finished one is read, not repeated. identity: tells this run from others, as JSON values;
-    raises UsageError where the folder has another run.
+    raises UsageError if the folder has another run.
     """
     with folder_lock(folder, UsageError):
         state = RunState(RunFolder(folder), identity, _PHASE)

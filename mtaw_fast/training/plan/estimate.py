@@ -126,7 +126,7 @@ class _Work:
         return cls(config, dataset, offsets_of(counts), offsets_of(every))
 
     def samples_of(self, sessions: int) -> int:
-        """Return the encoder's samples in an epoch over the first so many sessions."""
+        """Return the samples of an epoch of the encoder over the first `sessions` sessions."""
         return int(self.samples[sessions])
 
     def phase(self, name: str, softmax: Softmax, encoder: EncoderTimes | None, ranker: RankerTimes | None) -> PhasePlan:

@@ -109,19 +109,23 @@ class _Net(nn.Module):
         hidden = functional.relu(self.two(functional.relu(self.one(x))))
         return (self.linear(x) + self.three(hidden))[:, 0]
 
+    def arrays(self) -> dict[str, Tensor]:
+        """Return the weights under the names of `RankerNet`, as views."""
+        return {
+            "linear": self.linear.weight[0],
+            "w1": self.one.weight.T,
+            "b1": self.one.bias,
+            "w2": self.two.weight.T,
+            "b2": self.two.bias,
+            "w3": self.three.weight[0],
+            "bias": self.linear.bias,
+        }
+
     @torch.no_grad()
     def load(self, ranker: RankerNet) -> None:
-        """Set the weights to those of a ranker, the inverse of `_folded`."""
-        for parameter, array in (
-            (self.linear.weight, ranker.linear[None]),
-            (self.linear.bias, ranker.bias),
-            (self.one.weight, ranker.w1.T),
-            (self.one.bias, ranker.b1),
-            (self.two.weight, ranker.w2.T),
-            (self.two.bias, ranker.b2),
-            (self.three.weight, ranker.w3[None]),
-        ):
-            parameter.copy_(torch.from_numpy(np.array(array)))
+        """Set the weights to those of a ranker."""
+        for name, weights in self.arrays().items():
+            weights.copy_(torch.from_numpy(np.array(getattr(ranker, name))))
 
 
 @contextlib.contextmanager
@@ -223,7 +227,8 @@ def fit_ranker(
         }
         history.append(record)
         reporter.epoch_ends(record)
-    return _folded(net, mean, scale, candidates.features), history
+    arrays = {name: np.ascontiguousarray(weights.detach().numpy()) for name, weights in net.arrays().items()}
+    return RankerNet(features=candidates.features, mean=mean, scale=scale, **arrays), history
 
 
 def nothing_to_learn(n_queries: int) -> TrainingError:
@@ -308,21 +313,3 @@ def _rate(highest: float, step: int, steps: int) -> float:
     if step < warm:
         return highest * (step + 1) / (warm + 1)
     return highest * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(steps - warm, 1.0)))
-
-
-def _folded(net: _Net, mean: np.ndarray, scale: np.ndarray, features: tuple[str, ...]) -> RankerNet:
-    def array(tensor: Tensor) -> np.ndarray:
-        return np.ascontiguousarray(tensor.detach().numpy(), dtype=np.float32)
-
-    return RankerNet(
-        features=features,
-        mean=mean,
-        scale=scale,
-        linear=array(net.linear.weight[0]),
-        w1=array(net.one.weight.T),
-        b1=array(net.one.bias),
-        w2=array(net.two.weight.T),
-        b2=array(net.two.bias),
-        w3=array(net.three.weight[0]),
-        bias=array(net.linear.bias),
-    )

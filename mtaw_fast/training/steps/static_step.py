@@ -86,7 +86,7 @@ class StaticStep:
         return self._adam.moments()
 
     def load_moments(self, state: Mapping[str, np.ndarray]) -> None:
-        """The inverse of `moments`; KeyError or RuntimeError where the state is not of this model."""
+        """Load what `moments` returns; KeyError or RuntimeError if the state is of another model."""
         self._adam.load_moments(state)
 
     def _run(self, static: StaticBatch) -> None:
