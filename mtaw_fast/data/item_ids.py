@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mtaw_fast.data.sessions import offsets_of
 from mtaw_fast.errors import DataError, ItemTypeError, shown
 from mtaw_fast.kernels.native.ids import IdTable
 
@@ -69,8 +70,7 @@ class ItemIds:
             kinds = sorted({type(value).__name__ for value in ids})
             raise DataError(f"item ids must be all int or all str, not a mixture of {kinds}; convert them first")
         encoded = [str(value).encode("utf-8", "surrogatepass") for value in ids]
-        offsets = np.zeros(len(ids) + 1, dtype=np.int64)
-        np.cumsum([len(value) for value in encoded], out=offsets[1:])
+        offsets = offsets_of(list(map(len, encoded)))
         blob = np.frombuffer(b"".join(encoded), dtype=np.uint8)
         return cls(_with_slots(blob, offsets, "{} in the id table; ids must be unique"))
 

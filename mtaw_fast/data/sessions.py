@@ -165,9 +165,9 @@ MOST_PREFIX_CLICKS = 200_000_000
 
 
 def check_prefixes(lengths: np.ndarray, what: str, remedy: str = "") -> None:
-    """Raise DataError where the prefixes (`what`) of sessions of these lengths hold too many clicks to be kept.
+    """Raise DataError if the prefixes (`what`) of sessions of these lengths have too many clicks to store.
 
-    remedy: what helps besides leaving out long sessions, as the end of the message.
+    remedy: another remedy than leaving out long sessions, as the end of the message.
     """
     lengths = np.sort(lengths)
     clicks = np.cumsum(lengths * (lengths - 1) // 2)
@@ -183,10 +183,10 @@ def check_prefixes(lengths: np.ndarray, what: str, remedy: str = "") -> None:
 class Samples:
     """S next-click samples: the prefix, the item clicked next, and the session it came from.
 
-    prefixes: Sessions of S prefixes, with the times and types of their clicks where these are known.
-    targets: int32[S]. session: int32[S] (groups samples of one session).
-    target_times: int64[S], when the next click came (milliseconds since 1970), or None. target_types: uint8[S], its
-    type, or None. Either is there exactly where `prefixes` has the like.
+    prefixes: Sessions of S prefixes, with the times and types of their clicks if these are known.
+    targets: int32[S]. session: int32[S], groups the samples of one session.
+    target_times: int64[S], times of the targets (milliseconds since 1970), if `prefixes` has times, else None.
+    target_types: uint8[S], types of the targets, if `prefixes` has types, else None.
     """
 
     prefixes: Sessions
@@ -217,10 +217,10 @@ class Samples:
 
     @classmethod
     def from_sessions(cls, sessions: Sessions, min_prefix: int) -> Samples:
-        """Every prefix of at least `min_prefix` clicks that has a next click, session by session.
+        """Make a sample of every prefix of at least `min_prefix` clicks that has a next click, session by session.
 
-        Raises DataError where they would hold more clicks than `MOST_PREFIX_CLICKS`: they grow with the square of a
-        session's length.
+        Raises DataError if the prefixes would have more clicks than `MOST_PREFIX_CLICKS`; their number grows with the
+        square of a session's length.
         """
         check_prefixes(sessions.lengths, "the prefixes")
         counts = np.maximum(sessions.lengths - min_prefix, 0)
@@ -238,21 +238,21 @@ class Samples:
         )
 
     def repeats(self) -> np.ndarray:
-        """bool[S]: whether the target is already in the prefix."""
+        """Return bool[S]: whether the target is already in the prefix."""
         row = np.repeat(np.arange(len(self)), self.prefixes.lengths)
         found = np.zeros(len(self), dtype=bool)
         found[row[self.prefixes.items == self.targets[row]]] = True
         return found
 
 
-def offsets_of(lengths: np.ndarray) -> np.ndarray:
-    """int64[B + 1] offsets of B packed runs with these lengths."""
+def offsets_of(lengths: np.ndarray | Sequence[int]) -> np.ndarray:
+    """Return the int64[B + 1] offsets of B packed runs with these lengths."""
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets
 
 
 def ranges(begins: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """int64[sum(lengths)]: begins[0], begins[0]+1, .., for each run of that length, end to end."""
+    """Return int64[sum(lengths)]: begins[0], begins[0]+1, .., for each run of that length, end to end."""
     offsets = offsets_of(lengths)
     return np.arange(offsets[-1], dtype=np.int64) + np.repeat(begins - offsets[:-1], lengths)

@@ -1,6 +1,6 @@
-"""Synthetic click logs whose best achievable accuracy is known, and random sessions for load tests.
+"""Synthetic click logs with a known best accuracy, and random sessions for load tests.
 
-The law of the next click, given a prefix whose last click is j, is an explicit mixture (`ClickLaw`):
+The probability of the next click, given a prefix with last click j, is an explicit mixture (`ClickLaw`):
 
     P(c) =  repeat      * (recency^age of the own clicks on c, normalized over the prefix)
           + transition  * (weight of c among the planted successors of j)

@@ -92,19 +92,19 @@ def save_model(bundle: Bundle | str | os.PathLike[str], path: str | os.PathLike[
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
     from mlflow.types.schema import Array
 
-    held = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
-    ids = DataType.string if held.ids.kind == "str" else DataType.long
+    loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+    ids = DataType.string if loaded.ids.kind == "str" else DataType.long
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*An input example was not provided.*")  # the signature is whole
         mlflow.pyfunc.save_model(
             os.fspath(path),
             loader_module=__name__,
-            data_path=os.fspath(Path(held.folder).resolve()),
+            data_path=os.fspath(Path(loaded.folder).resolve()),
             pip_requirements=[f"mtaw-fast[mlflow]=={__version__}"],
             signature=ModelSignature(
                 inputs=Schema([ColSpec(Array(ids), COLUMN)]),
                 outputs=Schema([ColSpec(Array(ids), "items"), ColSpec(Array(DataType.double), "scores")]),
                 params=ParamSchema([ParamSpec("k", DataType.long, _K)]),
             ),
-            metadata={"dataset": str(held.dataset.get("name") or ""), "items": held.n_items},
+            metadata={"dataset": str(loaded.dataset.get("name") or ""), "items": loaded.n_items},
         )

@@ -26,7 +26,8 @@ def prepare_on_ray(
 ) -> LogReport:
     """Make a sharded data set from a log of any size; each task of `partition_steps` takes one processor.
 
-    A task whose worker dies is run again; if this process dies, its tasks end, and the same command starts again.
+    A task whose worker dies is run again. If this process dies, its tasks end, and the next run starts from the
+    beginning.
 
     Parameters
     ----------

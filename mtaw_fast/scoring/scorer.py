@@ -25,10 +25,6 @@ _SHARE = 512  # sessions that a thread takes at a time
 Progress = Callable[[int], object]
 
 
-def _no_progress(_: int) -> None:
-    pass
-
-
 class Scorer:
     """A loaded bundle that scores blocks of sessions.
 
@@ -87,12 +83,12 @@ class Scorer:
                 f"{path}: the items are {words[kind]}, this bundle's item ids are {words[ours]}; convert them"
             )
 
-    def write(self, block: Block, folder: Path, progress: Progress = _no_progress) -> None:
+    def write(self, block: Block, folder: Path, progress: Progress = lambda _: None) -> None:
         """Score a block of its file into its part in `folder`. progress: called with the rows that are done."""
         self.write_batches(block, read_rows(block.path, block.first, block.rows, BATCH_ROWS), folder, progress)
 
     def write_batches(
-        self, block: Block, batches: Iterable[Any], folder: Path, progress: Progress = _no_progress
+        self, block: Block, batches: Iterable[Any], folder: Path, progress: Progress = lambda _: None
     ) -> None:
         """Score sessions that are already read: record batches of BATCH_ROWS rows, the last one shorter.
 

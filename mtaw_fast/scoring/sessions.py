@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mtaw_fast.data.sessions import offsets_of
 from mtaw_fast.errors import DataError, require
 
 SESSION, ITEMS, SCORES = "session_id", "items", "scores"
@@ -83,9 +84,7 @@ def packed(items: Any) -> tuple[list[Any], np.ndarray]:
     """Return a list column as (all ids end to end, int64[B + 1] where each list begins)."""
     pa = require("pyarrow", "score")
     lengths = pa.compute.list_value_length(items).to_numpy(zero_copy_only=False)
-    offsets = np.zeros(len(items) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return items.flatten().to_pylist(), offsets
+    return items.flatten().to_pylist(), offsets_of(lengths)
 
 
 def kind_of(schema: Any) -> str | None:

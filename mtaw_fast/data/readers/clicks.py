@@ -102,6 +102,16 @@ class ClickOptions:
         if self.types and self.type is None:
             raise UsageError("click option types needs type: the column that holds them")
 
+    @property
+    def gap_ms(self) -> int:
+        """`gap` in milliseconds."""
+        return round(self.gap * 1000)
+
+    @property
+    def dedupe_ms(self) -> int | None:
+        """`dedupe` in milliseconds."""
+        return None if self.dedupe is None else round(self.dedupe * 1000)
+
 
 def read(source: Any, options: ClickOptions | None = None, name: str | None = None) -> Dataset:
     """Read a click log of any size. It is streamed, with under 100 bytes per row plus the distinct texts in memory
@@ -120,8 +130,8 @@ def read(source: Any, options: ClickOptions | None = None, name: str | None = No
     report = LogReport()
     log = _log(source, options)
     n_rows = len(log)
-    log = report.read(log, dedupe_ms_of(options))
-    raw = by_owner(log) if options.user is None else by_inactivity(log, gap_ms_of(options))
+    log = report.read(log, options.dedupe_ms)
+    raw = by_owner(log) if options.user is None else by_inactivity(log, options.gap_ms)
     report.times(raw.times)
     preparation, reader = record_of(options, n_rows, len(raw))
     log, rules = log.without_rows(), rules_of(options)
@@ -141,8 +151,8 @@ def stream(source: Any, reader: Mapping[str, Any]) -> ClickStream:
         with_owner_ids=True,
     )
     if options.dedupe is not None:
-        log = LogReport().read(log, dedupe_ms_of(options))
-    return by_owner_ids(log) if options.user is None else by_gap(log, *inactivity_cuts(log, gap_ms_of(options)))
+        log = LogReport().read(log, options.dedupe_ms)
+    return by_owner_ids(log) if options.user is None else by_gap(log, *inactivity_cuts(log, options.gap_ms))
 
 
 def _log(source: Any, options: ClickOptions, **wanted: Any) -> ClickLog:
@@ -195,16 +205,6 @@ def no_click(source: Any, options: ClickOptions) -> DataError:
 def place_of(source: Any) -> str:
     """Return the name of the source for messages."""
     return str(source) if isinstance(source, (str, os.PathLike)) else "the frame"
-
-
-def gap_ms_of(options: ClickOptions) -> int:
-    """Return `gap` in milliseconds."""
-    return round(options.gap * 1000)
-
-
-def dedupe_ms_of(options: ClickOptions) -> int | None:
-    """Return `dedupe` in milliseconds."""
-    return None if options.dedupe is None else round(options.dedupe * 1000)
 
 
 def default_name(source: Any) -> str:

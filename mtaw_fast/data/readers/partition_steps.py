@@ -113,8 +113,7 @@ def _hashes(owners: Any) -> np.ndarray:
     pa = require("pyarrow", "score")
     if pa.types.is_integer(owners.type):
         return (owners.to_numpy().astype(np.int64).view(np.uint64) * _ODD) >> np.uint64(32)
-    coded = owners.combine_chunks().dictionary_encode()
-    coded = coded.chunk(0) if isinstance(coded, pa.ChunkedArray) else coded
+    coded = whole(owners).dictionary_encode()
     known = np.array([zlib.crc32(text.encode()) for text in coded.dictionary.to_pylist()], np.uint64)
     return known[coded.indices.to_numpy(zero_copy_only=False)]
 
@@ -172,12 +171,15 @@ def _partition(rows: Sequence[Path], partition: int, partitions: int) -> Any:
     return pa.Table.from_batches(batches, schema).combine_chunks()
 
 
+def whole(column: Any) -> Any:
+    """Return a column of a table as one array."""
+    pa = require("pyarrow", "score")
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays([pa.array([], column.type), *column.chunks])
+
+
 def _coded(column: Any) -> tuple[np.ndarray, Any]:
     """Number the values of a column by first appearance: (int64[T] numbers, the distinct values)."""
-    pa = require("pyarrow", "score")
-    array = column.combine_chunks()
-    array = array if not isinstance(array, pa.ChunkedArray) else pa.concat_arrays([pa.array([], column.type)])
-    coded = array.dictionary_encode()
+    coded = whole(column).dictionary_encode()
     return coded.indices.to_numpy(zero_copy_only=False).astype(np.int64), coded.dictionary
 
 
@@ -222,7 +224,7 @@ def number(source: Path, internal: Path, rules: Rules, folder: Path) -> dict[str
     internal: file of int32[N], the internal id of each code, -1 for items that training lacks.
     """
     sessions = packed(_read(source), map_tensors(internal, "map")["internal"])
-    entry = _data_file(folder, "train", source, session_arrays(sessions))
+    entry = data_file(folder, "train", source, session_arrays(sessions))
     samples = int(np.maximum(sessions.lengths - rules.min_prefix, 0).sum())
     return {**entry, "sessions": len(sessions), "clicks": sessions.n_clicks, "samples": samples}
 
@@ -235,22 +237,17 @@ def sample(
     report = LogReport()
     raw = _time_range(sources, after, None)
     samples, unseen = samples_of(raw, map_tensors(internal, "map")["internal"], rules, name, report)
-    return _data_file(folder, "test", draft, sample_arrays(samples, unseen)), len(samples), report
+    return data_file(folder, "test", draft, sample_arrays(samples, unseen)), len(samples), report
 
 
-def _data_file(folder: Path, part: str, draft: Path, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Write a file of the data set under a name made of its hash; return its manifest entry."""
+def data_file(folder: Path, part: str, draft: Path, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Write a file of the data set, first to `draft`, under a name made of its hash; return its manifest entry."""
     draft = draft.with_name(f"{draft.name}.{os.getpid()}")  # a step may run twice at the same time
     write_tensors(draft, arrays)
     digest = sha256_of(draft)
     path = folder / f"{part}-{digest[:12]}.safetensors"
     draft.replace(path)
     return {"file": path.name, "sha256": digest, "bytes": path.stat().st_size}
-
-
-def data_file(folder: Path, part: str, scratch: Path, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Write a file of the data set, first in the folder `scratch`; return its manifest entry."""
-    return _data_file(folder, part, scratch / part, arrays)
 
 
 def _time_range(sources: Sequence[Path], after: int | None, upto: int | None) -> RawSessions:

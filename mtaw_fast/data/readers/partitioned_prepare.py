@@ -26,9 +26,7 @@ from mtaw_fast.data.readers.click_log import nothing_readable
 from mtaw_fast.data.readers.clicks import (
     ClickOptions,
     columns_of,
-    dedupe_ms_of,
     default_name,
-    gap_ms_of,
     no_click,
     place_of,
     record_of,
@@ -178,7 +176,7 @@ class _Work:
         files = {
             "train": sharded_entry(folder, trained),
             "test": test,
-            "ids": steps.data_file(folder, "ids", self._scratch, ids.arrays),
+            "ids": steps.data_file(folder, "ids", self._scratch / "ids", ids.arrays),
         }
         counts = Counts(len(ids), n_train, samples, n_test)
         reader = {**reader, "item_ids": ids.kind, "type_names": list(types.names)}
@@ -190,8 +188,8 @@ class _Work:
     ) -> tuple[list[Path], list[Path], Any, np.ndarray]:
         """Return the files of the partitions' sessions and item codes, the item texts, and int64[N] their support."""
         pa, pc = require("pyarrow", "score"), require("pyarrow.compute", "score")
-        gap = gap_ms_of(self._options) if self._options.user is not None else None
-        how = Cut(gap, dedupe_ms_of(self._options), self._rules.min_session)
+        gap = self._options.gap_ms if self._options.user is not None else None
+        how = Cut(gap, self._options.dedupe_ms, self._rules.min_session)
         sessions = [self._scratch / f"cut-{number}" for number in range(partitions)]
         calls = [(rows, number, partitions, how, names, path) for number, path in enumerate(sessions)]
         for one in self._run_tasks(steps.cut, calls):
@@ -206,7 +204,7 @@ class _Work:
         for path in sessions:
             with pa.memory_map(str(steps.items_of(path))) as source:
                 table = pa.ipc.open_file(source).read_all().combine_chunks()
-                items = _whole(table["item"])
+                items = steps.whole(table["item"])
                 known = items.slice(0, 0) if known is None else known
                 # One lookup per partition, because each one builds a hash table of all known items.
                 places = pc.index_in(items, value_set=known)
@@ -288,12 +286,6 @@ def _cuts(found: Sequence[Found], boundary: int, count: int) -> list[int]:
         return []
     places = np.searchsorted(weights[:inside], weights[inside - 1] * np.arange(1, count) / count)
     return [int(cut) for cut in np.unique(ends[places]) if cut < ends[inside - 1]]
-
-
-def _whole(column: Any) -> Any:
-    """Return a table's column as one array."""
-    pa = require("pyarrow", "score")
-    return pa.concat_arrays([pa.array([], column.type), *column.chunks])
 
 
 def _absolute(part: Part) -> Part:

@@ -24,7 +24,7 @@ import numpy as np
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.readers.stream import ClickStream, of_samples
-from mtaw_fast.data.sessions import Samples, Sessions
+from mtaw_fast.data.sessions import Samples, Sessions, offsets_of
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.storage.files import open_regular
 
@@ -83,8 +83,8 @@ def read(source: Path, min_prefix: int = 1, name: str | None = None) -> Dataset:
         raise DataError(f"{source}: item id {catalog[0]} occurs; ids must be 1 or more, since 0 is padding")
     return Dataset(
         name=name or source.resolve().name,
-        train=Sessions(items, _offsets(sessions)),
-        test=Samples(Sessions(prefix_items, _offsets(prefixes)), targets, session),
+        train=Sessions(items, offsets_of(list(map(len, sessions)))),
+        test=Samples(Sessions(prefix_items, offsets_of(list(map(len, prefixes)))), targets, session),
         ids=ItemIds.from_list(catalog.tolist()),
         min_prefix=min_prefix,
         preparation={"reader": "pickle", "train_from": origin.name},
@@ -218,12 +218,6 @@ def _recover(path: Path, min_prefix: int) -> list[list[int]]:
                 "sessions can be rebuilt only if prefixes go from longest to shortest; give all_train_seq.txt"
             )
     return [[*prefixes[k], labels[k]] for k in first.tolist()]
-
-
-def _offsets(rows: list[Any]) -> np.ndarray:
-    offsets = np.zeros(len(rows) + 1, dtype=np.int64)
-    np.cumsum([len(row) for row in rows], out=offsets[1:])
-    return offsets
 
 
 def _kind(value: Any) -> str:
