@@ -48,7 +48,7 @@ slow: setup  ## the long forms, by hand (docs/hardening.md): sanitizers, fuzzers
 	$(BIN)/python -m tests.export.real_sets
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/kernels/on_triton
 	$(BIN)/python -m mtaw_fast.kernels.compile_check --all
-	$(BIN)/python -m pytest tests/integrations/test_replicas.py -m ray -k node_that_dies
+	$(BIN)/python -m pytest tests/integrations/test_ray_serve.py -m ray -k node_that_dies
 	$(BIN)/python -m tests.training.group.kills --runs 10
 	$(BIN)/python .ci/check_wheel.py
 	$(BIN)/python -m tests.gpu_extra
