@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.gpu import breakdown, epoch_case, loss_cases, peers, rooflines, serving_cases, step_cases
+from bench.gpu import loss_cases, rooflines, serving_cases, step_cases
 from bench.gpu.budgets import BUDGETS
 from bench.gpu.setting import Setting, WrongResultError
 
@@ -45,9 +45,9 @@ BY_NAME: dict[str, Callable[[Setting], Iterator[dict[str, Any]]]] = {
     "encoder": step_cases.encoder,
     "adam": step_cases.adam,
     "step": step_cases.step,
-    "breakdown": breakdown.breakdown,
-    "epoch": epoch_case.epoch,
-    "peers": peers.peers,
+    "breakdown": step_cases.breakdown,
+    "epoch": step_cases.epoch,
+    "peers": loss_cases.peers,
     "tiles": loss_cases.tiles,
     "faiss": serving_cases.faiss_flat,
     "serving": serving_cases.serving,

@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch = require("torch", "train")
     if not options.dry and not torch.cuda.is_available():
         raise UnsupportedError(
-            "bench.gpu: PyTorch sees no GPU here; run it on a machine with one, or with --dry (toy sizes, no figures)"
+            "bench.gpu: PyTorch sees no GPU here; run it on a host with one, or with --dry (toy sizes, no figures)"
         )
     return _run(chosen, options.dry, options.patient, options.json)
 

@@ -68,11 +68,11 @@ def faiss_flat(setting: Setting) -> Iterator[dict[str, Any]]:
             continue
         _check_same(index, scan, queries[:32])
         for size in sizes:
-            asked = queries[:size]
+            batch = queries[:size]
             ways: dict[str, Callable[[], Any]] = {
-                index.name: lambda asked=asked, index=index: index.search(asked, _K),
-                "FAISS alone": lambda asked=asked, index=index: index._index.search(asked, _K),  # type: ignore[attr-defined]
-                "native (CPU)": lambda asked=asked, scan=scan: scan.search(asked, _K),
+                index.name: lambda batch=batch, index=index: index.search(batch, _K),
+                "FAISS alone": lambda batch=batch, index=index: index._index.search(batch, _K),  # type: ignore[attr-defined]
+                "native (CPU)": lambda batch=batch, scan=scan: scan.search(batch, _K),
             }
             for way, work in ways.items():
                 yield {**facts, "index": way, "batch": size, "error": "the same bits", **setting.host_time(work)}

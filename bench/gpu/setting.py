@@ -63,25 +63,30 @@ class Setting:
 
     def time(self, work: Callable[[], Any]) -> dict[str, float]:
         """Return p50_us, p95_us, calls of `work` by CUDA events, with a cold L2; dry: run it once without figures."""
-        if self.dry:
-            work()
-            return {}
-        flush = torch.empty(_FLUSH_BYTES, dtype=torch.int8, device=self.device)
-        for _ in range(_WARM_UPS):
-            work()
-        taken: list[float] = []
-        while len(taken) < _CALLS and sum(taken) < _SECONDS * 1e6:
+        flush = torch.empty(0 if self.dry else _FLUSH_BYTES, dtype=torch.int8, device=self.device)
+
+        def timed() -> float:
             flush.zero_()
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             begin.record()
             work()
             end.record()
             end.synchronize()
-            taken.append(begin.elapsed_time(end) * 1e3)
-        return _summary(taken)
+            return begin.elapsed_time(end) * 1e3
+
+        return self._repeat(work, timed)
 
     def host_time(self, work: Callable[[], Any]) -> dict[str, float]:
         """Return the same for work that ends on the host, by its clock, with warm caches."""
+
+        def timed() -> float:
+            begin = time.perf_counter()
+            work()
+            return (time.perf_counter() - begin) * 1e6
+
+        return self._repeat(work, timed)
+
+    def _repeat(self, work: Callable[[], Any], timed: Callable[[], float]) -> dict[str, float]:
         if self.dry:
             work()
             return {}
@@ -89,10 +94,10 @@ class Setting:
             work()
         taken: list[float] = []
         while len(taken) < _CALLS and sum(taken) < _SECONDS * 1e6:
-            begin = time.perf_counter()
-            work()
-            taken.append((time.perf_counter() - begin) * 1e6)
-        return _summary(taken)
+            taken.append(timed())
+        taken.sort()
+        p95 = taken[min(len(taken) - 1, int(0.95 * len(taken)))]
+        return {"p50_us": round(statistics.median(taken), 2), "p95_us": round(p95, 2), "calls": len(taken)}
 
 
 def gate(what: str, got: Tensor, truth: Tensor, tolerance: float) -> float:
@@ -137,9 +142,3 @@ def errors_of(setting: Setting, loss: Loss, scale: float, gamma: float, multiple
         results.append(step_of(by, a, b, targets))
     names = ("the loss", "the queries' gradient", "the items' gradient")
     return [gate(name, got, truth, TOLERANCE) for name, truth, got in zip(names, *results, strict=True)]
-
-
-def _summary(taken: list[float]) -> dict[str, float]:
-    taken = sorted(taken)
-    p95 = taken[min(len(taken) - 1, int(0.95 * len(taken)))]
-    return {"p50_us": round(statistics.median(taken), 2), "p95_us": round(p95, 2), "calls": len(taken)}

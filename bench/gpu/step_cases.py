@@ -1,26 +1,38 @@
-"""The other parts of a training step on the GPU: encoder, Adam, and the whole step, eager and as a CUDA graph."""
+"""The training step on the GPU: encoder, Adam, the whole step (eager and as a CUDA graph), its parts, and an epoch."""
 
 from __future__ import annotations
 
+import math
+import os
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bench.gpu.setting import Setting, gate
+from bench.gpu.setting import Setting, WrongResultError, gate
 from mtaw_fast.config import Config
+from mtaw_fast.data.readers import npz
 from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.kernels.adam import AdamGroup, AdamSettings, adam_step
+from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.kernels.prefix_interest import PrefixInterestWeights, Tiles, prefix_interest
+from mtaw_fast.kernels.scatter import add_rows
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.steps.batch import Batch
+from mtaw_fast.training.encoder.prefetch import made_ahead
+from mtaw_fast.training.steps.batch import Batch, epoch_batches, sample_counts
+from mtaw_fast.training.steps.choice import make_stepper
 from mtaw_fast.training.steps.cuda_graph_step import GraphStep
+from mtaw_fast.training.steps.full_step import AnyStepper
+from mtaw_fast.training.steps.static_batch import Budget, StaticBatch
 from mtaw_fast.training.steps.static_step import StaticStep
 
 _TOLERANCE = 5e-2  # bf16 against float32, of the largest entry
 _CPU = torch.device("cpu")
+_EPOCHS = 3  # the first compiles and captures
 
 
 def encoder(setting: Setting) -> Iterator[dict[str, Any]]:
@@ -112,3 +124,102 @@ def _model(setting: Setting, config: Config) -> MTAW:
 
 
 _FIELDS = PrefixInterestWeights._fields
+
+
+def breakdown(setting: Setting) -> Iterator[dict[str, Any]]:
+    """Time the parts of a step. Host: making, padding, copying a batch. Device: encoder, loss, scatter, Adam."""
+    stepper, batch = steppers(setting, dropout=0.0)
+    config, model = stepper._config, stepper.model
+    sessions = drawn_sessions(setting)
+    static = StaticBatch(Budget.for_batch(batch, config.optimizer.batch_prefixes), setting.device)
+    facts = {"samples": len(batch.rows), "clicks": len(batch.clicks)}
+
+    def host(part: str, work: Any) -> dict[str, Any]:
+        return {"part": part, "on": "host", **facts, **setting.host_time(work)}
+
+    def device(part: str, work: Any) -> dict[str, Any]:
+        return {"part": part, "on": "device", **facts, **setting.time(work)}
+
+    yield host("batch of sessions", lambda: Batch.of(sessions, 1, _CPU))
+    yield host("padding and tile plan", lambda: static.stage(batch))
+    staged = static.stage(batch)
+    yield host("copy begun", lambda: staged.load(0))
+    static.load(batch, 0)
+    inputs, items = static.inputs, model.item_embedding
+    small = [parameter for parameter in model.parameters() if parameter is not items]
+    clicked = items.detach()[inputs.clicks].requires_grad_()
+
+    def encoded() -> torch.Tensor:
+        return model.interests(
+            clicked, inputs.offsets, tiles=inputs.tiles, seed=inputs.seed, compute_dtype=stepper._encoder_dtype
+        )[inputs.rows]
+
+    def lost(queries: torch.Tensor) -> torch.Tensor:
+        return aw_loss(
+            queries, items, inputs.targets, scale=config.model.scale, gamma=config.loss.gamma, weights=inputs.weights,
+            compute_dtype=stepper._dtype, backend=config.loss.loss_backend,
+        )  # fmt: skip
+
+    queries = encoded().detach().requires_grad_()
+    ahead = torch.ones_like(queries)
+    d_items, d_clicked = torch.zeros_like(items), torch.ones_like(clicked)
+    yield device("copy to the device", lambda: static.load(batch, 0))
+    yield device("encoder forward", encoded)
+    yield device("encoder forward and backward", lambda: torch.autograd.grad(encoded(), [clicked, *small], ahead))
+    yield device("loss forward", lambda: lost(queries))
+    yield device("loss forward and backward", lambda: torch.autograd.grad(lost(queries), [queries, items]))
+    yield device("clicks' gradient scattered", lambda: add_rows(d_items, inputs.clicks, d_clicked))
+    flat = items.detach().view(-1)
+    group = AdamGroup(flat.clone(), d_items.view(-1), torch.zeros_like(flat), torch.zeros_like(flat))
+    count, rate = (torch.tensor(value, device=setting.device) for value in (0.0, 1e-3))
+    on, settings = torch.tensor(True, device=setting.device), AdamSettings(clip_norm=config.optimizer.clip_norm)
+    yield device("Adam over the item vectors", lambda: adam_step([group], count, rate, apply=on, settings=settings))
+    yield device("whole step, operation by operation", lambda: stepper.step(batch, 1.0))
+
+
+def epoch(setting: Setting) -> Iterator[dict[str, Any]]:
+    """Yield the seconds of each epoch, on $MTAW_DATA/tmall if it exists, else on similar drawn sessions."""
+    name, sessions, n_items = _sessions(setting)
+    config = Config.of(embedding_dim=setting.d, epochs=_EPOCHS, train_step="auto", batch_prefixes=setting.rows)
+    torch.manual_seed(0)
+    model = MTAW(config, n_items).draw_weights(0).to(setting.device).train()
+    # StaticStep is what a GPU's graphs capture.
+    stepper = StaticStep(model, config) if setting.dry else make_stepper(model, config, sessions)
+    samples = sample_counts(sessions, 1)
+    facts = {"data": name, "sessions": len(sessions), "samples": int(samples.sum()), "N": n_items, "d": setting.d}
+    before = math.inf
+    for number in range(1, (1 if setting.dry else _EPOCHS) + 1):
+        batches = epoch_batches(samples, config.optimizer.batch_prefixes, config.optimizer.seed, number)
+        begin = time.perf_counter()
+        loss = _run(stepper, sessions, batches, number)
+        seconds = time.perf_counter() - begin
+        if not loss < before:
+            raise WrongResultError(f"the mean loss of epoch {number} is {loss:.4f}, after {before:.4f}")
+        before = loss
+        figures = {} if setting.dry else {"epoch_s": round(seconds, 3), "loss": round(loss, 4)}
+        taken = {"steps": len(batches), "stepper": type(stepper).__name__, "error": "the loss falls"}
+        yield {"epoch": number, **facts, **taken, **figures}
+
+
+def _run(stepper: AnyStepper, sessions: Sessions, batches: list[np.ndarray], number: int) -> float:
+    """Train one epoch as `Fitting._epoch` does, without reports and checkpoints; return the mean loss."""
+
+    def made(numbers: np.ndarray) -> Any:
+        return stepper.stage(Batch.of(sessions.select(numbers), 1, stepper.input_device))
+
+    for step, (_, batch) in enumerate(made_ahead(made, batches, stepper.ahead)):
+        stepper.step(batch, number - 1 + step / len(batches))
+    return stepper.end_epoch()
+
+
+def _sessions(setting: Setting) -> tuple[str, Sessions, int]:
+    folder = os.environ.get("MTAW_DATA")
+    if folder and not setting.dry and (Path(folder) / "tmall" / "train.npz").exists():
+        dataset = npz.read(Path(folder) / "tmall")
+        return "tmall", dataset.train.select(np.flatnonzero(dataset.train.lengths > 1)), dataset.n_items
+    count, n_items = setting.sessions, setting.items
+    rng = np.random.default_rng(0)  # 6.4 clicks a session, as Tmall's
+    lengths = np.minimum(2 + rng.geometric(1 / 4.4, count) - 1, 40)
+    shares = 1 / np.arange(10, n_items + 10) ** 0.8
+    items = rng.choice(n_items, int(lengths.sum()), p=shares / shares.sum())
+    return "drawn", Sessions.from_lists(np.split(items, np.cumsum(lengths)[:-1])), n_items

@@ -18,7 +18,7 @@ import numpy as np
 
 from bench.harness.comparison import limit_threads
 from bench.peers.files import JOB, STATE, read_state
-from bench.peers.knn import ItemKnn
+from bench.peers.knn import ItemKnn, knn_options
 from mtaw_fast.config import preset
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import DataError
@@ -106,7 +106,7 @@ def timed(folder: Path, batches: Sequence[int], seconds: float) -> list[dict[str
     if "preset" in job:
         ranker = Recommender.load(folder / "bundle")
     else:
-        ranker = ItemKnn.fit(dataset.train, dataset.n_items, job["neighbours"], job["shrink"], job["alpha"])
+        ranker = ItemKnn.fit(dataset.train, dataset.n_items, **knn_options(job))
     found = []
     for batch in batches:
         generator = np.random.default_rng(0)

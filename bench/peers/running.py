@@ -26,7 +26,7 @@ from bench.peers.files import (
     validation_of,
     write_job,
 )
-from bench.peers.knn import ItemKnn
+from bench.peers.knn import ItemKnn, knn_options
 from bench.peers.systems import System
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
@@ -116,7 +116,6 @@ def _one_thread() -> dict[str, str]:
     return {**os.environ, **dict.fromkeys(_THREADS, "1"), **_KEPT, "CUDA_VISIBLE_DEVICES": ""}
 
 
-_KNN = ("neighbours", "shrink", "alpha")
 _OF_ANY_WEIGHTS = {
     "reads", "kind", "schema", "system", "title", "dataset", "settings", "source", "seed", "refit", "authors",
     "training", "versions", "made",
@@ -221,7 +220,7 @@ def _run_driver(
 
 def fit_knn(dataset: Dataset, settings: Mapping[str, Any]) -> tuple[ItemKnn, dict[str, Any]]:
     """Return Item-KNN of all training sessions, and the part "training" of its record."""
-    options = {name: settings[name] for name in _KNN}
+    options = knn_options(settings)
     began = time.process_time()
     ranker = ItemKnn.fit(dataset.train, dataset.n_items, **options)
     seconds = round(time.process_time() - began, 2)
@@ -233,7 +232,7 @@ def fit_knn(dataset: Dataset, settings: Mapping[str, Any]) -> tuple[ItemKnn, dic
 
 def _run_knn(dataset: Dataset, record: dict[str, Any], path: Path) -> dict[str, Any]:
     """Fit Item-KNN on all training sessions, as our presets are refit: it has nothing to choose on validation."""
-    options = {name: record["settings"][name] for name in _KNN}
+    options = knn_options(record["settings"])
     known, valid = validation_of(dataset, VALIDATION)
     record["validation"] = means_of(gains_of(ranks_of(ItemKnn.fit(known, dataset.n_items, **options), valid)))
     ranker, record["training"] = fit_knn(dataset, record["settings"])

@@ -13,12 +13,11 @@ from bench.peers import records
 from bench.peers.records import every_record
 from bench.peers.systems import PUBLISHED, SYSTEMS
 from bench.quality.records import every_record as quality_records
-from bench.quality.table import markdown
+from bench.quality.table import TITLES, markdown
 from mtaw_fast.errors import UsageError
 from mtaw_fast.storage.files import write_bytes
 
 _METRICS = ("P@10", "MRR@10", "P@20", "MRR@20")
-_TITLES = {"tmall": "Tmall", "retailrocket": "RetailRocket"}
 _QUALITY_HEAD = ("", "epochs", *_METRICS, "P@20 repeat", "P@20 new", "published P@20 / MRR@20")
 _COST_HEAD = (
     "", "s an epoch", "over epochs", "s to the best", "its epoch", "parameters", "MB, training", "us, batch 1",
@@ -65,7 +64,7 @@ class Tables:
         for dataset in sorted({record["dataset"]["name"] for record in every}, reverse=True):
             for kind, table in (("quality", self.quality(dataset)), ("cost", self.cost(dataset))):
                 if table:
-                    parts.append(f"### {_TITLES.get(dataset, dataset)}: {kind}\n\n{table}\n")
+                    parts.append(f"### {TITLES.get(dataset, dataset)}: {kind}\n\n{table}\n")
         return "\n".join(parts)
 
     def write_into(self, folder: Path) -> list[Path]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.harness.peak_memory import peak_memory
-from bench.harness.report import Line, Report, Row, bench_parser, command, parse
+from bench.harness.report import Line, Report, bench_parser, command, parse
 from mtaw_fast.errors import MtawError, UsageError, require
 
 _LIMIT_BYTES = 2_000_000_000
@@ -111,15 +111,13 @@ def measure(rows: int, report: Report) -> bool:
         )
     params = {"rows": rows, "csv_mb": round(size / 1e6)}
     what = f"pure read of the CSV's bytes, {size / floor / 1e9:.1f} GB/s"
-    figures = (
-        ("prepare_s", found["seconds"], floor, what),
-        ("rows_per_s", rows / found["seconds"], None, None),
-        ("peak_mb", memory.peak / 1e6, None, None),
-        ("added_mb", memory.added / 1e6, None, None),
-    )
-    for metric, value, limit, limit_what in figures:
-        row = Row("prepare", "clicks", params, metric, value, value, value, 1, None, None, limit, limit_what)
-        report.lines.append(Line(row, (value, value), None, None))
+    for metric, value, limit in (
+        ("prepare_s", found["seconds"], (floor, what)),
+        ("rows_per_s", rows / found["seconds"], None),
+        ("peak_mb", memory.peak / 1e6, None),
+        ("added_mb", memory.added / 1e6, None),
+    ):
+        report.lines.append(Line.of_value("prepare", "clicks", params, metric, value, floor=limit))
     return rows > _LIMIT_ROWS or memory.peak < _LIMIT_BYTES
 
 

@@ -14,8 +14,7 @@ import onnxruntime
 from bench.harness.agreement import vectors_error
 from bench.harness.comparison import Case, Contender, Plan
 from bench.harness.eager_faiss import encode as eager_encode
-from bench.harness.eager_faiss import load_model
-from bench.harness.oracle import true_queries
+from bench.harness.eager_faiss import load_model, true_queries
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import GRAPH_PARTS, VARIANTS
 from mtaw_fast.data.sessions import Sessions

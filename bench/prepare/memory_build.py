@@ -22,7 +22,7 @@ from bench.harness.comparison import Case, Contender, Plan
 from bench.harness.floors import read_floor
 from bench.harness.machine import usable_cores
 from bench.harness.peak_memory import peak_of_prepared
-from bench.harness.report import Line, Report, Row, bench_parser, command, parse, say
+from bench.harness.report import Line, Report, bench_parser, command, parse, say
 from bench.memory_reference.tables import build_reference
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Sessions
@@ -30,6 +30,7 @@ from mtaw_fast.data.synthetic import generate, workload
 from mtaw_fast.errors import UsageError
 from mtaw_fast.memory import MemorySettings, MemoryTables
 
+_BENCH = "memory_build"  # in the rows
 _CLICKS = 10_000_000
 _QUICK_CLICKS = 1_000_000
 _CATALOGS = {"clusters": 200_000, "random": 1_000_000}
@@ -67,7 +68,7 @@ class Log:
             "catalog": self.n_items,
             "sessions": len(self.sessions),
             "clicks": self.sessions.n_clicks,
-            "max_neighbours": tables.settings.max_neighbors,
+            "max_neighbours": tables.settings.max_neighbors,  # prose: ignore
             "pairs": len(tables.neighbors),
             "threads": threads,
         }
@@ -131,15 +132,6 @@ def prepare_build(name: str, clicks: int, threads: int) -> Callable[[], MemoryTa
     return partial(Log.generated(name, clicks).build, None, threads)
 
 
-def figures(case: str, params: dict[str, Any], values: dict[str, float]) -> list[Line]:
-    """A row for each number that is no timing."""
-    lines = []
-    for metric, value in values.items():
-        row = Row("memory_build", case, params, metric, value, value, value, 1, None, None, None, None)
-        lines.append(Line(row, (value, value), None, None))
-    return lines
-
-
 def _measure_generated(report: Report, name: str, options: argparse.Namespace) -> bool:
     """Measure a log; return False if up to 10^7 clicks took a minute or 4 GB."""
     plan = _QUICK_PLAN if options.quick else _PLAN
@@ -159,7 +151,7 @@ def _measure_generated(report: Report, name: str, options: argparse.Namespace) -
     sizes |= {"peak_mb": memory.peak / 1e6, "added_mb": memory.added / 1e6}
     if built is None:
         return True  # the refusal is reported already
-    report.lines += figures("build", params, sizes)
+    report.lines += [Line.of_value(_BENCH, "build", params, *size) for size in sizes.items()]
     within = built.ours.median < _LIMIT_SECONDS and memory.peak < _LIMIT_BYTES
     return within or options.clicks > _CLICKS
 
@@ -178,11 +170,11 @@ def _measure_cuts(report: Report, log: Log, threads: int) -> None:
             return difference(contender.run(0), expected)
 
         report.run(Case("cut", params, "build_s", ours, [], check, _CUT_PLAN))
-        report.lines += figures("cut", params, {"tables_mb": tables.n_bytes / 1e6})
+        report.lines.append(Line.of_value(_BENCH, "cut", params, "tables_mb", tables.n_bytes / 1e6))
 
 
 def _run(options: argparse.Namespace) -> int:
-    report = Report("memory_build")
+    report = Report(_BENCH)
     within = True
     if options.data is None:
         for name in _CATALOGS:

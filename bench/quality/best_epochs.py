@@ -17,8 +17,8 @@ import torch
 from bench.harness.records import finish, log_read
 from bench.quality import records
 from bench.quality.records import Finalist, Places
+from bench.quality.reuse import chosen_by_validation, keep, model_of, work_folder
 from bench.quality.runs import ProgressLines, samples_of
-from bench.quality.shared_refit import chosen_by_validation, keep, model_of, work_folder
 from mtaw_fast.config import Config
 from mtaw_fast.config.former_names import to_former
 from mtaw_fast.data.dataset import Dataset
@@ -31,8 +31,8 @@ from mtaw_fast.training.checkpoints import RunFolder
 from mtaw_fast.training.encoder.fitting import Fitting
 from mtaw_fast.training.encoder.runner import LocalRunner
 from mtaw_fast.training.run_state import RunState
-from mtaw_fast.training.served_metrics import served_ranks
 from mtaw_fast.training.threads import Threads, training_threads
+from mtaw_fast.training.trained_model import served_ranks
 
 LEAK = "each metric at its own best epoch on the test set, which was read after every epoch"
 _PHASE = "refit"  # the training that a refit is: on all training sessions

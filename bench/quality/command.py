@@ -168,9 +168,8 @@ def _records(
     dataset: Dataset, preset_name: str, places: Places, options: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
     """Yield the records of a preset on a data set, made if missing, and print each at once."""
-    from bench.quality.baselines import run_baselines
     from bench.quality.best_epochs import run_published
-    from bench.quality.runs import run
+    from bench.quality.runs import run, run_baselines
     from mtaw_fast.kernels.native.memory_query import feature_names
 
     if preset_name == BASELINES:

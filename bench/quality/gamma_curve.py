@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     draw(curves, options.preset, options.split, options.out)
     for name, by_protocol in curves.items():
         for protocol, curve in by_protocol.items():
-            print(f"{TITLES.get(name, name)}, preset {options.preset}, {_told(options.split, protocol)}\n")
+            print(f"{TITLES.get(name, name)}, preset {options.preset}, {_source(options.split, protocol)}\n")
             print(f"{table(curve)}\n")
     print(f"wrote {options.out}")
     return 0
@@ -127,7 +127,7 @@ def draw(curves: Mapping[str, Mapping[str, Curve]], preset: str, split: str, pat
     for row, (dataset, by_protocol) in zip(panels, curves.items(), strict=True):
         for axes, name in zip(row, _METRICS, strict=True):
             for protocol, curve in by_protocol.items():
-                _draw_curve(axes, curve, name, _told(split, protocol), _COLORS[PROTOCOLS.index(protocol)])
+                _draw_curve(axes, curve, name, _source(split, protocol), _COLORS[PROTOCOLS.index(protocol)])
             axes.set(xlabel="gamma", ylabel=f"{name}, percent", title=f"{TITLES.get(dataset, dataset)}, {preset}")
             axes.grid(alpha=0.3)
             axes.margins(y=0.1)
@@ -158,7 +158,7 @@ def _draw_curve(axes: Any, curve: Curve, name: str, source: str, color: str) -> 
         axes.axhspan(low, high, color=color, alpha=0.1, linewidth=0)
 
 
-def _told(split: str, protocol: str) -> str:
+def _source(split: str, protocol: str) -> str:
     """Describe what a curve was measured on, and how its epochs were chosen."""
     if split == "validation":
         return "validation"

@@ -20,11 +20,10 @@ from typing import Any
 import numpy as np
 
 from bench.harness.comparison import limit_threads
-from bench.harness.machine import usable_cores
 from bench.harness.report import command, whole_numbers
 from bench.quality.records import read_lines
-from bench.quality.runs import ProgressLines, prepared
-from bench.quality.screen import encoder_of
+from bench.quality.reuse import encoder_of
+from bench.quality.runs import ProgressLines, curve_parser, prepared
 from mtaw_fast.config import Config, preset
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples
@@ -37,7 +36,7 @@ from mtaw_fast.training.ranker.fitting import fit_ranker
 from mtaw_fast.training.ranker.prequential import build_dataset, evenly
 from mtaw_fast.training.ranker.train_ranker import fit_settings
 from mtaw_fast.training.reporting import Silent
-from mtaw_fast.training.served_metrics import served_ranks
+from mtaw_fast.training.trained_model import served_ranks
 
 OUT = Path("docs/results/ranker-lessons.jsonl")
 _COUNTS = "5000,10000,20000,40000,80000,150000"
@@ -47,19 +46,9 @@ _SHOWN = ("P@20", "MRR@20")
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Fit and score what is not in the file yet; return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.quality.ranker_curve", description=(__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument(
-        "--data", type=Path, required=True, metavar="DIR", help="folder with the sets, as npz or NAME.dataset"
-    )
-    parser.add_argument("--dataset", default="tmall,retailrocket", metavar="NAMES", help="which sets, with commas")
+    parser = curve_parser("ranker_curve", __doc__, f"samples (default: {_COUNTS})", _COUNTS, OUT)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting of `full`")
-    parser.add_argument("--counts", default=_COUNTS, metavar="N,..", help=f"samples (default: {_COUNTS})")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="of the fit: 0..N-1 (default: 1)")
-    parser.add_argument("--work", type=Path, default=Path("runs/quality"), metavar="DIR", help="keeps the encoders")
-    parser.add_argument("--out", type=Path, default=OUT, metavar="FILE", help=f"a line a ranker (default: {OUT})")
-    parser.add_argument("--threads", type=int, default=usable_cores(), metavar="N", help="(default: all cores)")
     options = parser.parse_args(argv)
     config = preset("full").override(options.set)
     counts = whole_numbers("--counts", options.counts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import re
 import shutil
 import sys
 import time
@@ -11,23 +13,25 @@ from typing import Any
 
 import numpy as np
 
+from bench.harness.machine import usable_cores
 from bench.harness.records import finish, log_read
 from bench.quality import records
 from bench.quality.records import Finalist, Places
-from bench.quality.screen import train_without_refit
-from bench.quality.shared_refit import shared_refit, work_folder
+from bench.quality.reuse import shared_refit, train_without_refit, work_folder
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers import read
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import UsageError
-from mtaw_fast.evaluation import Evaluated, ranks_of, report_of
+from mtaw_fast.evaluation import Evaluated, evaluate, ranks_of, report_of
+from mtaw_fast.evaluation.baselines import fit_baselines
 from mtaw_fast.evaluation.metrics import gains_of, means_of
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.training import TrainedModel, train
 from mtaw_fast.training.reporting import Silent
 
 FIRST_READ = "the finalist's one read"
+BASELINES = ("popularity", "own items, recent first", "own items, frequent first", "co-occurrence + repeats")
 
 
 class NewItemsOnly:
@@ -49,6 +53,18 @@ class ProgressLines(Silent):
         metrics = "".join(f"  {name} {value:.2f}" for name, value in record.items() if "@" in name)
         print(f"  {record['phase']} epoch {record['epoch']}: loss {record['loss']:.4f}{metrics}  "
               f"({record['seconds']:.1f} s)", file=sys.stderr, flush=True)  # fmt: skip
+
+
+def curve_parser(name: str, doc: str | None, counts_help: str, counts: str, out: Path) -> argparse.ArgumentParser:
+    """Return the parser of a curve's command."""
+    parser = argparse.ArgumentParser(prog=f"python -m bench.quality.{name}", description=(doc or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with the data sets")
+    parser.add_argument("--dataset", default="tmall,retailrocket", metavar="NAMES", help="with commas")
+    parser.add_argument("--counts", default=counts, metavar="N,..", help=counts_help)
+    parser.add_argument("--work", type=Path, default=Path("runs/quality"), metavar="DIR", help="keeps the encoders")
+    parser.add_argument("--out", type=Path, default=out, metavar="FILE", help=f"the points (default: {out})")
+    parser.add_argument("--threads", type=int, default=usable_cores(), metavar="N", help="(default: all cores)")
+    return parser
 
 
 def prepared(data: Path, name: str, work: Path) -> Dataset:
@@ -126,3 +142,41 @@ def new_items_only(recommender: Recommender, samples: Samples) -> dict[str, Any]
     chosen = Samples(samples.prefixes.select(fresh), samples.targets[fresh], samples.session[fresh])
     metrics = means_of(gains_of(ranks_of(ranker, chosen)))
     return {**{name: value for name, value in metrics.items() if value == value}, "samples": len(fresh)}
+
+
+def run_baselines(dataset: Dataset, split: str, places: Places) -> list[dict[str, Any]]:
+    """Evaluate every baseline that is not recorded yet; returns all records.
+
+    Co-occurrence is tuned on the validation samples; for the test it is then fitted on all training sessions.
+    """
+    config = Config()
+    known, held_out = dataset.train.split_last(config.optimizer.validation_fraction)
+    samples = samples_of(dataset, Finalist(dataset.name, "baseline", config, split))
+    fitted = dataset.train if split == "test" else known
+    found = []
+    rankers = None
+    for name in BASELINES:
+        path = places.results / f"{dataset.name}-baseline-{re.sub('[^a-z]+', '-', name)}-{split}.json"
+        if path.exists():
+            record = records.read_record(path)
+            if "metrics" in record and record["dataset"]["fingerprint"] == dataset.fingerprint:
+                found.append(record)
+                continue
+        rankers = rankers or fit_baselines(fitted, known, held_out, dataset.min_prefix, dataset.n_items)
+        record = {
+            "kind": records.KIND,
+            "schema": records.SCHEMA,
+            "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+            "preset": name,
+            "changed": {},
+            "seed": None,
+            "split": split,
+            "reads": [],
+        }
+        if split == "test":
+            log_read(path, record, FIRST_READ)
+        report = evaluate(rankers[name], samples)
+        measured = {name: value for name, value in report.as_dict().items() if "@" not in name}
+        finish(path, {**record, "metrics": dict(report.metrics), **measured})
+        found.append(records.read_record(path))
+    return found

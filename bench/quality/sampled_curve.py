@@ -21,11 +21,10 @@ import torch
 from torch import Tensor
 
 from bench.harness.comparison import limit_threads
-from bench.harness.machine import usable_cores
 from bench.harness.report import command, whole_numbers
 from bench.quality.records import read_lines, write_lines
-from bench.quality.runs import ProgressLines, prepared
-from bench.quality.screen import encoder_of
+from bench.quality.reuse import encoder_of
+from bench.quality.runs import ProgressLines, curve_parser, prepared
 from mtaw_fast.config import Config, preset
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.kernels.aw_loss import aw_loss
@@ -43,20 +42,12 @@ _GAMMA = {"retailrocket": 6.0}  # the paper's; 2 elsewhere
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure the curves; return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.quality.sampled_curve", description=(__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with the sets, as npz")
-    parser.add_argument("--dataset", default="tmall,retailrocket", metavar="NAMES", help="which sets, with commas")
-    parser.add_argument("--counts", default=_COUNTS, metavar="N,..", help=f"draws a step (default: {_COUNTS})")
+    parser = curve_parser("sampled_curve", __doc__, f"draws a step (default: {_COUNTS})", _COUNTS, OUT)
     parser.add_argument(
         "--neighbors", default=_NEIGHBORS, metavar="N,..", help=f"clicks drawn on an item (default: {_NEIGHBORS})"
     )
     parser.add_argument("--batches", type=int, default=8, metavar="N", help="(default: 8)")
     parser.add_argument("--draws", type=int, default=8, metavar="N", help="samples a batch (default: 8)")
-    parser.add_argument("--work", type=Path, default=Path("runs/quality"), metavar="DIR", help="keeps the encoders")
-    parser.add_argument("--out", type=Path, default=OUT, metavar="FILE", help=f"(default: {OUT})")
-    parser.add_argument("--threads", type=int, default=usable_cores(), metavar="N", help="(default: all cores)")
     options = parser.parse_args(argv)
     names = options.dataset.split(",")
     options.counts = whole_numbers("--counts", options.counts)
@@ -112,7 +103,8 @@ def curve(dataset: Dataset, config: Config, options: argparse.Namespace) -> list
     for (near, count), errors in found.items():
         bias, square, cosine, size, surely = np.mean(errors, axis=0)
         line = {
-            "dataset": dataset.name, "gamma": config.loss.gamma, "items": dataset.n_items, "neighbours": near,
+            "dataset": dataset.name, "gamma": config.loss.gamma, "items": dataset.n_items,
+            "neighbours": near,  # prose: ignore
             "sure": round(surely), "drawn": count, "loss_error_percent": round(100 * float(np.sqrt(square)), 3),
             "loss_bias_percent": round(100 * bias, 3), "gradient_cosine": round(cosine, 4),
             "gradient_size": round(size, 4),

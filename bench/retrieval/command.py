@@ -100,7 +100,7 @@ def _measure(report: Report, vectors: VectorSet, options: argparse.Namespace, pl
         why = "building one takes too long for --quick" if options.quick else "the exact index is as fast"
         report.notes.append(f"no approximate index over {n_items:,} items: {why}")
         return
-    from bench.retrieval.ann_build import ann_index_for
+    from bench.retrieval.cases import ann_index_for
 
     ann = ann_index_for(vectors, exact, options.kind, options.recall, options.cache, say)
     say(f"approximate index, {n_items:,} items")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.retrieval.clustered import clustered_vectors
+from bench.retrieval.vectors import clustered_vectors
 from bench.scaling.inputs import pipeline_of, plain_model, sessions_of, step_work
 from bench.scaling.point import Setting, Work
 from mtaw_fast.kernels.native.scan import quantize

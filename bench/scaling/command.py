@@ -107,11 +107,11 @@ def _measure(curve: Curve, sizes: Sequence[int], kept: Kept, folder: Path, memor
     for metric in dict.fromkeys(row["metric"] for row in rows):
         own = [row for row in rows if row["metric"] == metric]
         if len(own) > 1:
-            report.notes.append(f"{curve.name} {_told(curve)}, {metric}: {curve.axis}^{fitted(own)}")
+            report.notes.append(f"{curve.name} {_fixed(curve)}, {metric}: {curve.axis}^{fitted(own)}")
     report.records[:] = kept.results
 
 
-def _told(curve: Curve) -> str:
+def _fixed(curve: Curve) -> str:
     return ", ".join(f"{name} {value}" for name, value in curve.fixed.items())
 
 

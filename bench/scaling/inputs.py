@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.retrieval.clustered import clustered_vectors
+from bench.retrieval.vectors import clustered_vectors
 from bench.scaling.point import Work
 from mtaw_fast.config import preset
 from mtaw_fast.data.item_ids import ItemIds

@@ -103,7 +103,7 @@ def ranker(setting: Setting) -> Work:
 
 def evaluate(setting: Setting) -> Work:
     """Time ranking test samples through the path that serves, with memory and ranker."""
-    from mtaw_fast.training.served_metrics import served_ranks
+    from mtaw_fast.training.trained_model import served_ranks
 
     held, dataset = _built(setting), Dataset.load(_prepared(setting))
     chosen = np.sort(np.random.default_rng(0).permutation(len(dataset.test))[:_SAMPLES])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from bench.harness.powers import power_of
-from bench.suite.trainings import Training
+from bench.peers.records import costs, every_record
+from bench.peers.table import epochs
+from bench.quality.table import TITLES
 from mtaw_fast.errors import require
 from mtaw_fast.evaluation.curves import dress
 
@@ -29,6 +31,7 @@ _SCALING_AXES = (
     ("threads", "threads", "Threads"),
 )
 Row = Mapping[str, Any]
+_OURS, _MARK = "ours-", " (ours)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,19 +192,12 @@ def _catalog(rows: Sequence[Row]) -> list[Panel]:
             several = {fixed: found for fixed, found in group.items() if len(found) > 1 and of_memory == memory}
             for fixed, found in several.items():
                 apart = [f"{key} {value}" for key, value in fixed if not all((key, value) in one for one in several)]
-                label = f"{' '.join([name, *apart])}: N^{_slope(found):.2f}"
+                slope = power_of(list(found), list(found.values())).exponent
+                label = f"{' '.join([name, *apart])}: N^{slope:.2f}"
                 series.append(Series(label, sorted(found), [found[place] for place in sorted(found)]))
         if series:
             panels.append(Panel(title, "items", up, series, "xy"))
     return panels
-
-
-def _slope(found: Mapping[int, float]) -> float:
-    """Return the exponent of the power of N that fits best, on logarithms."""
-    x, y = [math.log(place) for place in found], [math.log(value) for value in found.values()]
-    x_mean, y_mean = sum(x) / len(x), sum(y) / len(y)
-    products = sum((a - x_mean) * (b - y_mean) for a, b in zip(x, y, strict=True))
-    return products / sum((a - x_mean) ** 2 for a in x)
 
 
 def _roofline(rows: Sequence[Row]) -> list[Panel]:
@@ -350,3 +346,51 @@ def _bars(panel: Panel, axes: Any, colors: Sequence[str]) -> None:
         axes.axvline(panel.limit, color=colors[1], linewidth=1.2, linestyle="--")
     if count > 1:
         axes.legend(frameon=False, fontsize="small")
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """A system on a data set: its P@20 on validation, in percent, after so many seconds of training."""
+
+    dataset: str
+    name: str
+    seconds: tuple[float, ...]
+    hits: tuple[float, ...]
+
+
+def trainings_of(folder: Path, machine: str) -> list[Training]:
+    """Return every training with a figure on a machine class, ours first. folder: holds `peers`, their records."""
+    reached = {_key(record): record.get("validation", {}) for record in every_record(folder / "peers")}
+    own = costs(folder / "peers").get(machine, [])
+    found = [one for record in own if (one := _training_line(record, reached.get(_key(record), {}))) is not None]
+    return sorted(found, key=lambda one: not one.name.endswith(_MARK))  # stable
+
+
+def _key(record: Mapping[str, Any]) -> tuple[str, str]:
+    return record["dataset"]["name"], record["system"]
+
+
+def _training_line(record: Mapping[str, Any], reached: Mapping[str, Any]) -> Training | None:
+    """Return the line of a cost record. reached: the system's validation figures, used if its epochs have none."""
+    points = list(_points(record, reached))
+    if not points:
+        return None
+    training, name = record["training"], record["dataset"]["name"]
+    done, asked = training["epochs_done"], training["epochs_asked"]
+    cut = "" if training["ended"] else f", {epochs(done)} of {asked} epochs"
+    mark = _MARK if record["system"].startswith(_OURS) else ""
+    seconds, hits = zip(*points, strict=True)
+    return Training(TITLES.get(name, name), f"{record['title']}{cut}{mark}", seconds, hits)
+
+
+def _points(record: Mapping[str, Any], reached: Mapping[str, Any]) -> Iterator[tuple[float, float]]:
+    """Yield (seconds, P@20) after each epoch; the end alone if no epoch has a figure."""
+    training = record["training"]
+    epochs = [one for one in training.get("history", []) if "P@20" in one]
+    for one in epochs:
+        yield one["cpu_seconds"], one["P@20"]
+    best = training["best"]
+    if not epochs and best is not None:
+        hits = best.get("P@20", reached.get("P@20"))
+        if hits is not None:
+            yield best["cpu_seconds"], hits

@@ -135,8 +135,8 @@ def chosen(only: str | None) -> list[Bench]:
 
 def _report(options: argparse.Namespace) -> int:
     from bench.harness.machine import machine_class
+    from bench.suite.charts import trainings_of
     from bench.suite.page import runs_of, write_page
-    from bench.suite.trainings import trainings_of
 
     runs = runs_of(options.results, options.machine)
     out = options.out or runs[-1].path.with_name("report.html")

@@ -9,9 +9,8 @@ from typing import Any
 
 from bench.harness.machine import describe, machine_class
 from bench.harness.report import short
-from bench.suite.charts import Chart, Series, charts_of, figure_of
+from bench.suite.charts import Chart, Series, Training, charts_of, figure_of
 from bench.suite.results import Key, Run, keyed, read_run
-from bench.suite.trainings import Training
 from mtaw_fast import __version__
 from mtaw_fast.errors import DataError, UsageError, require
 from mtaw_fast.report import page as bundle_page
@@ -69,10 +68,10 @@ def write_page(runs: Sequence[Run], out: Path, trainings: Sequence[Training] = (
         style=(Path(bundle_page.__file__).parent / "page.css").read_text(encoding="utf-8"),
         machine=describe(dict(last.machine)),
         name=machine_class(last.machine),
-        runs=[_run_told(run) for run in reversed(runs)],
-        charts=[_chart_told(chart) for chart in drawn],
+        runs=[_run_cells(run) for run in reversed(runs)],
+        charts=[_chart_parts(chart) for chart in drawn],
         absent=[chart for chart in charts if not chart.panels],
-        ratios=[_ratio_told(row) for row in rows if row["ratio"] is not None],
+        ratios=[_ratio_cells(row) for row in rows if row["ratio"] is not None],
     )
     pictures = []
     for chart in drawn:
@@ -88,7 +87,7 @@ def write_page(runs: Sequence[Run], out: Path, trainings: Sequence[Training] = (
     return [out, *pictures]
 
 
-def _run_told(run: Run) -> dict[str, str]:
+def _run_cells(run: Run) -> dict[str, str]:
     kind = "quick" if run.quick else "full"
     return {
         "file": run.path.name,
@@ -100,7 +99,7 @@ def _run_told(run: Run) -> dict[str, str]:
     }
 
 
-def _chart_told(chart: Chart) -> dict[str, Any]:
+def _chart_parts(chart: Chart) -> dict[str, Any]:
     first = chart.panels[0]
     light, dark = (bundle_page.data_url(figure_of(chart, theme)) for theme in ("light", "dark"))
     points = [
@@ -123,7 +122,7 @@ def _place(place: float | str) -> str:
     return place if isinstance(place, str) else f"{place:,.6g}"
 
 
-def _ratio_told(row: Mapping[str, Any]) -> dict[str, str]:
+def _ratio_cells(row: Mapping[str, Any]) -> dict[str, str]:
     ends = "" if row.get("ratio_low") is None else f"{row['ratio_low']:.2f} to {row['ratio_high']:.2f}"
     return {
         "case": f"{row['bench']} {row['case']}",

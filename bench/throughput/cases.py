@@ -14,9 +14,8 @@ import numpy as np
 from bench.harness import eager_faiss
 from bench.harness.agreement import TIE, ranking_error, vectors_error
 from bench.harness.comparison import Case, Contender, Floor, Plan
-from bench.harness.eager_faiss import EagerFaiss
+from bench.harness.eager_faiss import EagerFaiss, true_logits, true_queries
 from bench.harness.floors import flop_floor, largest_of, read_floor, scan_floor, sum_of
-from bench.harness.oracle import true_logits, true_queries
 from bench.harness.workload import Workload
 from bench.throughput.memory_truth import RANKER_TOLERANCE, memory_floor, true_memory
 from bench.throughput.rates import Load, Processes, Threads, rate_case

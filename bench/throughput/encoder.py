@@ -26,7 +26,7 @@ _QUICK_PLAN = Plan(rounds=100, burst=5, settle=2, seconds=2.0)
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the bench; return the exit status (1 if an answer was wrong)."""
-    parser = bench_parser("encoder", (__doc__ or "").splitlines()[0])
+    parser = bench_parser("throughput.encoder", (__doc__ or "").splitlines()[0])
     options = parse(parser, argv)
     for package in ("torch", "faiss", "rich"):
         require(package, "bench")

@@ -11,8 +11,8 @@ import numpy as np
 from bench.harness import eager_faiss
 from bench.harness.agreement import vectors_error
 from bench.harness.comparison import Case, Contender, Floor, Plan
+from bench.harness.eager_faiss import true_queries
 from bench.harness.floors import flop_floor
-from bench.harness.oracle import true_queries
 from bench.harness.workload import Workload
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.ranking.encoders import NativeEncoder, NumpyEncoder

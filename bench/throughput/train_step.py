@@ -10,9 +10,8 @@ import torch
 from bench.harness import eager_faiss
 from bench.harness.agreement import step_error
 from bench.harness.comparison import Case, Contender, Plan
-from bench.harness.eager_faiss import EagerStep, load_model
+from bench.harness.eager_faiss import EagerStep, gradients, load_model, true_step
 from bench.harness.floors import flop_floor, read_floor, sum_of
-from bench.harness.oracle import gradients, true_step
 from bench.harness.workload import Workload
 from mtaw_fast.config import Config
 from mtaw_fast.model.mtaw import MTAW

@@ -116,7 +116,7 @@ def _measure_epoch(report: Report, options: argparse.Namespace) -> None:
 
 
 def _measure_small_batch(report: Report, options: argparse.Namespace) -> None:
-    from bench.training.batch_case import LARGE, LIMIT, SMALL, BatchBench, name_of
+    from bench.training.epoch_case import LARGE, LIMIT, SMALL, BatchBench, name_of
     from mtaw_fast.data.dataset import Dataset
 
     dataset = None if options.data is None else Dataset.load(options.data)

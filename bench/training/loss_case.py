@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from bench.harness.agreement import step_error
-from bench.harness.comparison import Case, Contender, Floor, Plan, Ratio, limit_threads
+from bench.harness.comparison import Case, Contender, Floor, Plan, limit_threads
 from bench.harness.floors import exp_floor, flop_floor, sum_of
 from bench.harness.peak_memory import peak_of_prepared
-from bench.harness.report import Line, Row
+from bench.harness.report import Line
 from bench.training.loss_inputs import LossInputs
 from bench.training.loss_peers import COMPILE, Peer
 from bench.training.loss_shapes import LossShape
@@ -121,27 +121,14 @@ def memory_lines(shape: LossShape, peers: list[Peer], params: Mapping[str, Any],
     gradients that everyone must return.
     """
     ours = _peak_extra(shape, None, params["backend"], threads)
-    floor = 4 * shape.d * (shape.rows + shape.items) / 1e6
-    lines = []
-    for peer in peers:
-        theirs = _peak_extra(shape, peer, "", threads)
-        against = theirs / ours
-        row = Row(
-            bench="training",
-            case="aw_loss-memory",
-            params=params,
-            metric="peak_extra_mb",
-            p50=ours,
-            p95=ours,
-            p99=ours,
-            n=1,
-            baseline=peer.name,
-            ratio=against,
-            floor=floor,
-            floor_what="the gradients of queries and items in float32",
+    floor = 4 * shape.d * (shape.rows + shape.items) / 1e6, "the gradients of queries and items in float32"
+    return [
+        Line.of_value(
+            "training", "aw_loss-memory", params, "peak_extra_mb", ours,
+            baseline=(peer.name, _peak_extra(shape, peer, "", threads)), floor=floor,
         )
-        lines.append(Line(row, (ours, ours), theirs, Ratio(against, against, against)))
-    return lines
+        for peer in peers
+    ]  # fmt: skip
 
 
 def _peak_extra(shape: LossShape, peer: Peer | None, backend: str, threads: int) -> float:

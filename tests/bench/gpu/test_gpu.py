@@ -49,7 +49,7 @@ def test_every_case_runs_dry_and_prints_no_figure(tmp_path: Path, pytestconfig: 
 
 @pytest.mark.slow
 def test_what_only_a_gpu_runs_has_no_typo(tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    """The branches with figures, with a clock that stands still and stand-ins for what asks the device."""
+    """The branches with figures, with a stopped clock and stubs for the calls to the device."""
     environment = {name: value for name, value in os.environ.items() if name != "MTAW_DATA"} | {"TRITON_INTERPRET": "1"}
     file = tmp_path / "gpu.json"
     run = subprocess.run(
@@ -96,7 +96,7 @@ def test_a_case_ends_where_its_budget_is_spent(monkeypatch: pytest.MonkeyPatch) 
 def test_without_a_gpu_one_line_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main([]) != 0
     assert capsys.readouterr().err == (
-        "error: bench.gpu: PyTorch sees no GPU here; run it where there is one, or with --dry (toy sizes, no figures)\n"
+        "error: bench.gpu: PyTorch sees no GPU here; run it on a host with one, or with --dry (toy sizes, no figures)\n"
     )
 
 
@@ -127,8 +127,8 @@ def test_a_case_that_breaks_leaves_the_others(
     assert command._run(["limits", "adam"], True, False, tmp_path / "gpu.json") == 1
     results = json.loads((tmp_path / "gpu.json").read_text())["results"]
     assert [result["case"] for result in results] == ["limits", "adam"]
-    said = capsys.readouterr()
-    assert "limits: it ended with RuntimeError (CUDA error: an illegal memory access)" in said.out + said.err
+    output = capsys.readouterr()
+    assert "limits: it ended with RuntimeError (CUDA error: an illegal memory access)" in output.out + output.err
 
 
 def test_a_tile_that_a_gpu_cannot_have_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +155,7 @@ def test_a_tile_that_a_gpu_cannot_have_is_skipped(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_peer_that_is_wrong_is_skipped_and_ours_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench.gpu import peers
+    from bench.gpu import loss_cases as peers
     from bench.gpu.setting import Setting, WrongResultError
 
     def wrong(*_: Any) -> Any:
@@ -184,7 +184,7 @@ def test_a_peer_that_is_wrong_is_skipped_and_ours_is_not(monkeypatch: pytest.Mon
 
 def test_every_peer_of_pytorch_runs_and_ours_come_first() -> None:
     """Packages of others may be missing; what PyTorch has may not be skipped by a call that is wrong."""
-    from bench.gpu import peers
+    from bench.gpu import loss_cases as peers
     from bench.gpu.setting import Setting, errors_of
 
     setting = Setting.of(dry=True)

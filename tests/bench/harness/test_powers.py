@@ -1,4 +1,4 @@
-"""The fitted power finds what was planted, and no bend where there is none."""
+"""The fitted power finds a planted power, and no bend without one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_noise_beyond_the_errors_widens_the_interval() -> None:
     truth = np.array(SIZES)
     fits = [power_of(SIZES, noisy(truth, seed, 0.4)) for seed in range(300)]
     assert sum(fit.low <= 1 <= fit.high for fit in fits) >= 270
-    assert sum(fit.bend is not None for fit in fits) <= 30  # noise is no bend, and of four points none can be told
+    assert sum(fit.bend is not None for fit in fits) <= 30  # noise is no bend, and four points show none
     assert power_of(SIZES[:4], [1.0, 1.0, 1.0, 40.0]).bend is None
     said = power_of(SIZES, truth.tolist(), [0.3] * len(SIZES))
     assert said.high - said.low > 4 * (lambda fit: fit.high - fit.low)(power_of(SIZES, truth.tolist()))
@@ -41,7 +41,7 @@ def test_a_planted_bend_is_found_where_it_is() -> None:
     sizes = np.array(SIZES)
     flat_then_linear = np.where(sizes < SIZES[3], 1.0, sizes / SIZES[3])
     for seed in range(50):
-        order = np.random.default_rng(seed).permutation(len(sizes))  # the order of points says nothing
+        order = np.random.default_rng(seed).permutation(len(sizes))  # the order of points does not matter
         costs = np.array(noisy(flat_then_linear, seed))
         bend = power_of(sizes[order].tolist(), costs[order].tolist()).bend
         assert bend is not None

@@ -1,4 +1,4 @@
-"""What all drivers share: the samples are ours, a cut training goes on as if it had not been, and it ends in time."""
+"""The shared driver: its samples are ours, an interrupted training continues unchanged, and it ends in time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The peers bench end to end with a tiny peer: trained, cut, resumed, ranked; what is told where one is absent."""
+"""The peers bench end to end with a tiny peer: trained, interrupted, resumed, ranked; messages for a missing peer."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_peer_is_trained_cut_resumed_and_ranked(tmp_path: Path, capsys: pytest
     path = records.path_of(places.results, "ring", TINY)
     record = read_record(path)
     assert run(longer, dataset, longer_places, ONE_STEP, test=True) == record == read_record(path)
-    assert "tiny: its record is of a training of 57 steps, this one has 1; the record stays" in capsys.readouterr().err
+    assert "tiny: its record has a training of 57 steps, this one has 1; the record stays" in capsys.readouterr().err
     # Figures go where a training without a look at the test finds better weights, until it is ranked again.
     moved = run(longer, dataset, longer_places, FOREVER, test=False)
     assert moved["training"]["best"]["step"] > record["training"]["best"]["step"]
@@ -92,7 +92,7 @@ def test_a_peer_is_trained_cut_resumed_and_ranked(tmp_path: Path, capsys: pytest
     ranked = run(longer, dataset, longer_places, 0, test=True)
     assert ranked["metrics"]["P@20"] >= record["metrics"]["P@20"]
     assert len(ranked["reads"]) == len(record["reads"]) + 1
-    # Weights of another training are others, though it had its best after as many steps.
+    # Another training has other weights, although its best came after the same number of steps.
     other_best = {**ranked["training"]["best"], "MRR@20": ranked["training"]["best"]["MRR@20"] - 0.01}
     path.write_text(json.dumps({**ranked, "training": {**ranked["training"], "best": other_best}}))
     assert "metrics" not in run(longer, dataset, longer_places, 0, test=False)
@@ -162,9 +162,9 @@ def test_the_command_skips_ranks_and_refuses(tmp_path: Path, capsys: pytest.Capt
     data = ["--data", str(write_ring(tmp_path / "data")), "--dataset", "ring", "--work", str(tmp_path / "work"),
             "--results", str(tmp_path / "results"), "--environments", str(tmp_path / "none")]  # fmt: skip
     assert command.main([*data, "--system", "all"]) == 0
-    told = capsys.readouterr()
-    assert told.err.count("skipped ") == len(SYSTEMS) - 1
-    assert "ring Item-KNN, 1 of 1 epochs: P@20 " in told.out
+    shown = capsys.readouterr()
+    assert shown.err.count("skipped ") == len(SYSTEMS) - 1
+    assert "ring Item-KNN, 1 of 1 epochs: P@20 " in shown.out
     assert [one["system"] for one in every_record(tmp_path / "results")] == ["item-knn"]
     assert command.main(["--table", "--results", str(tmp_path / "results"), "--presets", str(tmp_path)]) == 0
     assert "### ring: quality" in capsys.readouterr().out
@@ -309,7 +309,7 @@ def test_rankings_are_timed_in_turns_and_kept(
     assert "skipped paper: it was not trained here yet" in capsys.readouterr().err
     ((_, after),) = records.costs(places.results).items()
     assert after == found
-    # Times of rankings stay where a training goes on, and go where its settings are others.
+    # Times of rankings stay when a training continues, and go when its settings change.
     monkeypatch.setattr(efficiency.Driver, "timed", fails)
     knn = system_of("item-knn")
     for one, stay in ((knn, True), (dataclasses.replace(knn, settings={**knn.settings, "neighbors": 50}), False)):
@@ -352,8 +352,8 @@ def test_the_table_has_measured_and_published_figures_and_how_far_a_training_cam
     assert "53.63 / 28.01" in rows[1]
     assert [cell.strip() for cell in rows[2].split("|")[2:8]] == ["60", "1.5", "60 so far", "1", "2.00M", "700"]
     # Seconds are compared on one machine only.
-    told = [line for line in lines if line.startswith(("On `", "An epoch"))]
-    assert told == [
+    shown = [line for line in lines if line.startswith(("On `", "An epoch"))]
+    assert shown == [
         "On `amd-f1-avx2-2c`:", "An epoch of GCE-GNN over one of `paper`: 10.0 (the paper: 16.6).",
         "On `intel-f6-amx-8c`:", "An epoch of GCE-GNN over one of `paper`: 15.0 (the paper: 16.6).",
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The benches of partitions and of ranges: the same bits, and an error ends them in one line and with every thread."""
+"""The bench of partitions: the same bits, and an error ends it with one line and no thread."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench.harness.peak_memory import highest
-from bench.prepare import partitions, ranges
+from bench.prepare import partitions
 from mtaw_fast.data.synthetic_log import write_click_log
 
 
@@ -48,9 +48,9 @@ def test_partitions_are_compared_with_one_process(
     monkeypatch.setattr(partitions, "ProcessPoolExecutor", in_threads)
     write_click_log(tmp_path / "log.csv", n_items=200, n_sessions=1500, seed=0)
     assert partitions.main([str(tmp_path / "log.csv"), "--partitions", "2", "--check"]) == 0
-    told = capsys.readouterr().out
-    assert told.endswith("the same set as one process makes\n")
-    steps = [line.split()[:2] for line in told.splitlines() if " calls " in line]
+    printed = capsys.readouterr().out
+    assert printed.endswith("the same set as of one process\n")
+    steps = [line.split()[:2] for line in printed.splitlines() if " calls " in line]
     assert steps[1:] == [
         ["scatter", "1"],
         ["cut", "2"],
@@ -65,12 +65,11 @@ def test_partitions_are_compared_with_one_process(
 def test_an_error_is_one_line_and_leaves_no_thread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = threading.active_count()
     (tmp_path / "log.csv").write_text("session_id,item_id\n1,2\n")
-    for bench, arguments, named in (
-        (partitions, [tmp_path / "none.csv"], "none.csv does not exist"),
-        (partitions, [tmp_path / "log.csv", "--partitions", "0"], "at least 1, not 0"),
-        (ranges, [tmp_path / "none"], "none/manifest.json does not exist"),
+    for arguments, named in (
+        ([tmp_path / "none.csv"], "none.csv does not exist"),
+        ([tmp_path / "log.csv", "--partitions", "0"], "at least 1, not 0"),
     ):
-        assert bench.main([str(one) for one in arguments]) > 0
+        assert partitions.main([str(one) for one in arguments]) > 0
         error = capsys.readouterr().err
         assert named in error
         assert error.count("\n") == 1

@@ -58,9 +58,9 @@ def test_its_figures_are_those_of_bundles_of_as_many_epochs(made: Path, tmp_path
     trained = train(dataset, config, tmp_path / "run", threads=1)  # refit for the epochs that validation chose
     trained.save(tmp_path / "bundle", dataset)
     expected = evaluate(Recommender.load(tmp_path / "bundle"), dataset.test)
-    told = record["training"]["history"][trained.best_epoch - 1]["test"]
-    assert {name: told[name] for name in METRICS} == dict(expected.metrics)
-    assert told["intervals"] == {name: list(interval) for name, interval in expected.intervals.items()}
+    shown = record["training"]["history"][trained.best_epoch - 1]["test"]
+    assert {name: shown[name] for name in METRICS} == dict(expected.metrics)
+    assert shown["intervals"] == {name: list(interval) for name, interval in expected.intervals.items()}
 
 
 def test_a_run_may_stop_early_and_goes_on_to_the_same_bits(
@@ -128,8 +128,8 @@ def test_the_other_protocol_takes_the_refit_that_is_there_already(
     for name in ("metrics", "intervals", "repeat", "exclude_seen", "config"):
         assert shared[name] == expected[name]
     assert shared["training"]["best_epoch"] == expected["training"]["best_epoch"]
-    told = [(line["phase"], line["epoch"], line["loss"]) for line in shared["training"]["history"]]
-    assert told == [(line["phase"], line["epoch"], line["loss"]) for line in expected["training"]["history"]]
+    shown = [(line["phase"], line["epoch"], line["loss"]) for line in shared["training"]["history"]]
+    assert shown == [(line["phase"], line["epoch"], line["loss"]) for line in expected["training"]["history"]]
     assert "test" not in shared["training"]["history"][-1]
     assert [read["why"] for read in shared["reads"]] == ["the finalist's one read"]
 

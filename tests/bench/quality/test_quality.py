@@ -1,4 +1,4 @@
-"""The quality bench: records are made once, read the test once, go on after a cut, and become tables."""
+"""The quality bench: records are made once, read the test once, continue after an interruption, and become tables."""
 
 from __future__ import annotations
 
@@ -246,7 +246,7 @@ def test_the_earlier_records_still_make_their_tables(capsys: pytest.CaptureFixtu
         (["--data", "{tmp}", "--preset", "paper", "--series", "first"], "give --table, or leave --series out"),
         (["--data", "{tmp}", "--preset", "paper", "--json", "{tmp}/none/out.json"], "its folder does not exist"),
         (["--data", "{tmp}", "--preset", "paper", "--seeds", "0"], "at least one seed"),
-        (["--data", "{tmp}/none", "--preset", "paper"], "is no folder"),
+        (["--data", "{tmp}/none", "--preset", "paper"], "is not a folder"),
         (["--data", "{tmp}", "--preset", "full", "--without", "each"], "--without screens features"),
         (["--data", "{tmp}", "--preset", "paper", "--split", "validation", "--without", "knn"], "--without screens"),
     ],

@@ -38,7 +38,7 @@ def test_json_holds_the_records_that_were_made_or_found(tmp_path: Path) -> None:
 
 
 def quick(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[dict[str, Any]]:
-    """The results of a --quick run in a folder where it must leave nothing but its JSON."""
+    """The results of a --quick run in a folder; it must leave only its JSON there."""
     monkeypatch.chdir(folder)
     assert quality.main(["--quick", "--threads", "1", "--json", "out.json", *arguments]) == 0
     assert [path.name for path in folder.iterdir()] == ["out.json"]

@@ -20,10 +20,9 @@ from bench.retrieval import command as retrieval
 from bench.retrieval import recall_curve
 from bench.retrieval import vectors as retrieval_data
 from bench.retrieval.cases import K, RetrievalCases, recalls
-from bench.retrieval.clustered import ClusterLaw, clustered_vectors
 from bench.retrieval.peers import peers
 from bench.retrieval.recall_curve import Point, fastest_at, our_peers, trace
-from bench.retrieval.vectors import VectorSet, generated_set
+from bench.retrieval.vectors import ClusterLaw, VectorSet, clustered_vectors, generated_set
 from mtaw_fast.errors import UsageError
 from mtaw_fast.errors.install import install_command
 from mtaw_fast.export import recall_search
@@ -141,7 +140,7 @@ def test_a_wrong_exact_index_gets_no_row() -> None:
             compare(dataclasses.replace(cases, exact=Off()).exact_case(batch, TINY))
 
 
-def test_a_ladder_under_its_target_gets_no_row() -> None:
+def test_an_index_under_its_target_gets_no_row() -> None:
     vectors = generated_set(N, d=20)
     cases = toy_cases(vectors)
     index = build("ivfpq", vectors.catalog, 0, lambda _: None).index
@@ -151,17 +150,17 @@ def test_a_ladder_under_its_target_gets_no_row() -> None:
         compare(cases.ann_case(good.with_plan(SearchPlan("ivfpq", 1, 1)), 0.99))
 
 
-def test_the_ladder_is_timed_by_its_plan_for_sessions(tmp_path: Path) -> None:
-    from bench.retrieval.ann_build import ann_index_for
+def test_the_approximate_index_is_timed_by_its_plan_for_sessions(tmp_path: Path) -> None:
+    from bench.retrieval.cases import ann_index_for
 
     vectors = generated_set(N, d=20)
     cases = toy_cases(vectors)
     said: list[str] = []
 
-    def ladder() -> AnnIndex:
+    def loaded() -> AnnIndex:
         return ann_index_for(vectors, cases.exact, "ivfpq", 0.99, tmp_path, said.append)
 
-    built = ladder()
+    built = loaded()
     case = cases.ann_case(built, 0.5)
     assert {"kind": "ivfpq", **built.plan.as_dict()}.items() <= case.params.items()
     checked = vectors.queries[:300]  # the other half chose the plan
@@ -172,17 +171,17 @@ def test_the_ladder_is_timed_by_its_plan_for_sessions(tmp_path: Path) -> None:
     entry = json.loads(about.read_text())
     assert (entry["search"], entry["search_items"]) == (built.plan.as_dict(), built.for_items().plan.as_dict())
     said.clear()
-    assert ladder().plan == built.plan
+    assert loaded().plan == built.plan
     assert said == []
     del entry["search_items"]
     about.write_text(json.dumps(entry))
-    assert ladder().recall is not None
+    assert loaded().recall is not None
     assert len(said) > 0
     assert "search_items" in json.loads(about.read_text())
 
 
-def test_a_ladder_that_misses_its_target_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench.retrieval.ann_build import ann_index_for
+def test_an_index_that_misses_its_target_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.retrieval.cases import ann_index_for
 
     monkeypatch.setitem(recall_search._K_FACTORS, "ivfpq", (1,))
     vectors = generated_set(N, d=20)

@@ -1,4 +1,4 @@
-"""The scaling bench: points are kept and not measured again, what cannot be measured is told, every curve runs."""
+"""The scaling bench: points are kept and not measured again, missing ones are reported, every curve runs."""
 
 from __future__ import annotations
 

@@ -14,24 +14,8 @@ from bench.harness import comparison
 from bench.harness.comparison import Case, Contender, Plan
 from bench.harness.report import Report
 from bench.suite.command import main
+from tests.support.bench.rows import MACHINE, row
 from tests.support.bench.schema import check_report
-
-MACHINE = {
-    "cpu": "AMD EPYC", "cpu_family": "26", "cpu_model": "2", "flags": ["avx2", "avx512_bf16"], "cores": 2,
-    "arch": "x86_64", "gpus": [], "packages": {"numpy": "2.4.0", "mtaw-fast": "0.1.0"},
-}  # fmt: skip
-
-
-def row(ratio: float | None = 4.0, spread: float | None = 0.05, **changed: Any) -> dict[str, Any]:
-    """A row whose ratio's interval reaches `spread` of it to both sides."""
-    made: dict[str, Any] = {
-        "bench": "retrieval", "case": "exact", "params": {"catalog": 1000, "threads": 1}, "metric": "latency_us",
-        "p50": 50.0, "p95": 60.0, "p99": 70.0, "n": 100, "baseline": None if ratio is None else "faiss-flat",
-        "ratio": ratio, "floor": None, "floor_what": None,
-    }  # fmt: skip
-    if ratio is not None and spread is not None:
-        made |= {"ratio_low": ratio * (1 - spread), "ratio_high": ratio * (1 + spread)}
-    return made | changed
 
 
 def saved(path: Path, *rows: dict[str, Any], machine: dict[str, Any] | None = None) -> str:
@@ -157,7 +141,7 @@ def test_records_of_a_benchs_own_form_are_passed_over(compared):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "shown"),
     [
         ({"p50": -1.0}, "result 0 (retrieval): 'p50' is no number over 0"),
         ({"ratio": "4"}, "result 0 (retrieval): 'ratio' is no number over 0"),
@@ -167,11 +151,11 @@ def test_records_of_a_benchs_own_form_are_passed_over(compared):
         ({"bench": 3}, "result 0 names no bench"),
     ],
 )
-def test_a_damaged_row_is_named(tmp_path, capsys, change, told):
+def test_a_damaged_row_is_named(tmp_path, capsys, change, shown):
     paths = saved(tmp_path / "old.json", row() | change), saved(tmp_path / "new.json", row())
     assert main(["compare", *paths]) == 1
     message = capsys.readouterr().err
-    assert told in message
+    assert shown in message
     assert message.startswith(f"error: {paths[0]}: ")
     assert message.count("\n") == 1
 
@@ -199,7 +183,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path, capsys):
 
 @pytest.fixture
 def clock(monkeypatch) -> SimpleNamespace:
-    """The harness's clock; it goes on where a contender says so."""
+    """The harness's clock; contenders advance it."""
     made = SimpleNamespace(now=0.0)
     made.perf_counter = lambda: made.now
     made.perf_counter_ns = lambda: round(made.now * 1e9)

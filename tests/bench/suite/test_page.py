@@ -13,12 +13,11 @@ pytest.importorskip("jinja2", reason="the page needs the extra 'report'")
 pytest.importorskip("matplotlib", reason="the page needs the extra 'report'")
 
 from bench.harness.machine import machine_class
-from bench.suite.charts import charts_of
+from bench.suite.charts import Training, charts_of, trainings_of
 from bench.suite.command import main
 from bench.suite.page import latest_rows, runs_of
-from bench.suite.trainings import Training, trainings_of
-from tests.bench.suite.test_comparing import MACHINE, row
-from tests.report.test_report import Page
+from tests.support.bench.rows import MACHINE, row
+from tests.support.html_page import Page
 
 HERE = MACHINE | {"memory_gib": 16.0, "load_average": 0.25}
 
@@ -125,9 +124,9 @@ def test_the_page_needs_nothing_else_and_says_what_is_absent(tmp_path, capsys):
     pictures = sorted(path.name for path in tmp_path.glob("*.png"))
     assert pictures == [f"bench-{name}.png" for name in ("catalog", "recall", "roofline", "training")]
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
-    told = capsys.readouterr().out.splitlines()
-    assert len(told) == 5
-    assert told[0] == f"wrote {out}"
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == 5
+    assert shown[0] == f"wrote {out}"
     html = out.read_text(encoding="utf-8")
     page = Page(html)
     assert all(link.startswith(("data:", "#")) for link in page.links)

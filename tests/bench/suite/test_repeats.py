@@ -13,7 +13,7 @@ from bench.suite import command, running
 from bench.suite.catalog import Bench
 from bench.suite.command import main
 from bench.suite.repeats import merged
-from tests.bench.suite.test_comparing import row
+from tests.support.bench.rows import row
 
 
 def test_a_single_run_stays_as_it_was():

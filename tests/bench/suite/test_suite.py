@@ -1,4 +1,4 @@
-"""Running the suite: its list, its file, what becomes of a bench that fails or cannot run, and one bench for real."""
+"""The suite: its list, its file, the outcome of a bench that fails or cannot run, and two real benches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.suite import command, running
 from bench.suite.catalog import BENCHES, Bench
 from bench.suite.command import main
 from bench.suite.results import new_path, read_run
-from tests.bench.suite.test_comparing import MACHINE
+from tests.support.bench.rows import MACHINE
 from tests.support.bench.schema import check_report
 
 ROOT = Path(__file__).resolve().parents[3]

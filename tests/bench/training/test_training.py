@@ -17,8 +17,8 @@ import torch
 
 from bench.harness.comparison import Plan
 from bench.harness.peak_memory import PeakMemory
-from bench.training import batch_case, epoch_case, loss_case, loss_inputs, loss_peers
 from bench.training import command as training
+from bench.training import epoch_case, loss_case, loss_inputs, loss_peers
 from bench.training.epoch_case import STAGES, EpochBench
 from bench.training.loss_case import our_loss, prepare_loss
 from bench.training.loss_inputs import LossInputs
@@ -36,7 +36,7 @@ SHAPE = LossShape(rows=24, items=307, d=12)
 
 @pytest.fixture
 def toy(monkeypatch):
-    """Toy sizes and few calls; nothing is compiled, and memory is what a stand-in says after running the work."""
+    """Toy sizes and few calls; nothing is compiled, and memory is a fixed figure after running the work."""
     tiny = Plan(rounds=3, burst=1, settle=0, warmup=1)
     monkeypatch.setattr(training, "_LOSS", tiny)
     monkeypatch.setattr(training, "_QUICK_LOSS", tiny)
@@ -257,9 +257,9 @@ def test_the_stages_together_are_the_trainer_s_step():
 @pytest.mark.parametrize("limit", [1e9, 0.0])
 def test_small_batches_against_large_ones_over_the_same_share_of_an_epoch(limit, tmp_path, monkeypatch, capsys):
     dataset().save(tmp_path / "data")
-    monkeypatch.setattr(batch_case, "SMALL", 16)
-    monkeypatch.setattr(batch_case, "LARGE", 64)
-    monkeypatch.setattr(batch_case, "LIMIT", limit)
+    monkeypatch.setattr(epoch_case, "SMALL", 16)
+    monkeypatch.setattr(epoch_case, "LARGE", 64)
+    monkeypatch.setattr(epoch_case, "LIMIT", limit)
     monkeypatch.setattr(training, "_QUICK_SMALL_BATCH", Plan(rounds=3, burst=1, settle=0, warmup=1))
     out = tmp_path / "out.json"
     arguments = ["--small-batch", "--quick", "--threads", "1", "--data", str(tmp_path / "data"), "--json", str(out)]

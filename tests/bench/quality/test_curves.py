@@ -33,7 +33,7 @@ def test_other_sets_keep_their_points_and_neighbors_bring_the_sum_nearer(
     assert sampled_curve.main(["--data", "-", *asked, "--work", str(tmp_path), "--out", str(out)]) == 0
     other, *points = read_lines(out)
     assert other == {"dataset": "other", "drawn": 1}
-    by = {(point["neighbours"], point["drawn"]): point for point in points}
+    by = {(point["neighbours"], point["drawn"]): point for point in points}  # prose: ignore
     assert set(by) == {(0, 50), (0, 3000), (4, 50), (4, 3000)}
     for near in (0, 4):  # all are drawn
         assert by[near, 3000]["loss_error_percent"] == 0
