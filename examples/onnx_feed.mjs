@@ -1,5 +1,5 @@
-// The inputs of `recommender.onnx`, for Node and for a page alike. `ort`: onnxruntime-web or onnxruntime-node.
-// sessions: lists of external ids; those of a bundle of integer ids may be numbers, BigInts or their digits.
+// The inputs of `recommender.onnx`, for Node and for a page. `ort`: onnxruntime-web or onnxruntime-node.
+// sessions: lists of external ids; integer ids may be numbers, BigInts or strings of digits.
 export function feedOf(ort, session, sessions, { k = 10, exclude = [], allow = null, excludeSeen = false, now = Date.now() } = {}) {
   const text = session.inputMetadata.find(({ name }) => name === 'session').type === 'string';
   const ids = (list, shape) =>
@@ -17,7 +17,7 @@ export function feedOf(ort, session, sessions, { k = 10, exclude = [], allow = n
     use_allow: flag(allow !== null),
     exclude_seen: flag(excludeSeen),
   };
-  // Only bundles that know of time ask for the moment.
+  // Only bundles with trends have the input `now`.
   if (session.inputNames.includes('now')) feed.now = new ort.Tensor('int64', BigInt64Array.of(BigInt(now)), [1]);
   return feed;
 }

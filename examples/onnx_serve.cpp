@@ -1,4 +1,4 @@
-// Serve `recommender.onnx` with the distribution's ONNX Runtime, and nothing of ours:
+// Serve `recommender.onnx` with the distribution's ONNX Runtime, without mtaw_fast:
 //
 //     apt-get install libonnxruntime-dev
 //     g++ -std=c++17 -O2 -I/usr/include/onnxruntime onnx_serve.cpp -lonnxruntime -o onnx_serve
@@ -19,13 +19,13 @@ namespace {
 
 using Shape = std::vector<std::int64_t>;
 
-// A tensor of external ids: text, or int64 where `numbers` says so. The ids must outlive it where they are int64.
-Ort::Value ids_of(const std::vector<std::string>& ids, const Shape& shape, bool numbers, std::vector<std::int64_t>& held) {
+// A tensor of external ids: text, or int64 if `numbers`. `values` stores the int64 ids and must outlive the tensor.
+Ort::Value ids_of(const std::vector<std::string>& ids, const Shape& shape, bool numbers, std::vector<std::int64_t>& values) {
     if (numbers) {
-        held.clear();
-        for (const std::string& id : ids) held.push_back(std::stoll(id));
+        values.clear();
+        for (const std::string& id : ids) values.push_back(std::stoll(id));
         const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
-        return Ort::Value::CreateTensor(memory, held.data(), held.size(), shape.data(), shape.size());
+        return Ort::Value::CreateTensor(memory, values.data(), values.size(), shape.data(), shape.size());
     }
     Ort::AllocatorWithDefaultOptions allocator;
     Ort::Value text = Ort::Value::CreateTensor(allocator, shape.data(), shape.size(), ONNX_TENSOR_ELEMENT_DATA_TYPE_STRING);
@@ -57,7 +57,7 @@ int main(int argc, char** argv) {
 
     const auto type = session.GetInputTypeInfo(0).GetTensorTypeAndShapeInfo().GetElementType();
     const bool numbers = type == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
-    const bool timed = session.GetInputCount() > 7;  // a bundle that knows of time asks for the moment
+    const bool timed = session.GetInputCount() > 7;  // a bundle with trends has the input `now`
     auto length = static_cast<std::int32_t>(clicks.size());
     std::int64_t k = 10;
     std::int64_t now = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();

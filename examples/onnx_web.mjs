@@ -1,4 +1,4 @@
-// Rank with onnxruntime-web, as a browser does, and nothing of ours: node onnx_web.mjs BUNDLE ITEM [ITEM ...]
+// Rank with onnxruntime-web as in a browser, without mtaw_fast: node onnx_web.mjs BUNDLE ITEM [ITEM ...]
 // (external ids; `npm install` in this folder first). `page/` does the same in a page.
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-// Ranks in the page: graph and runtime are static files, read once. `?graph=` names another graph than recommender.onnx.
+// Ranks in the page: graph and runtime are static files, loaded once. `?graph=` names a graph other than recommender.onnx.
 import * as ort from './ort/ort.wasm.min.mjs';
 import { feedOf, rankingsOf } from './onnx_feed.mjs';
 

@@ -14,7 +14,7 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from mtaw_fast.export.onnx_graph import IR_VERSION, OPSET
 from mtaw_fast.export.onnx_graph import Graph as Arrays
-from mtaw_fast.export.whole import popular, selection
+from mtaw_fast.export.whole import selection
 from mtaw_fast.export.whole.encoder import catalog_logits, encoded
 from mtaw_fast.export.whole.features import Pool, scores
 from mtaw_fast.export.whole.ids import ML_OPSET, Ids, compacted
@@ -178,9 +178,9 @@ class _Whole:
         order, clicks = self._of.most_clicked, self._of.popularity
         allowed = g.here(request.allowed).cut(0, self._n)
         if self._trends is None:
-            return popular.most_clicked(g, order, clicks, allowed)
+            return selection.most_clicked(g, order, clicks, allowed)
         assert request.when is not None
-        return popular.rising(g, order, clicks, allowed, request.when.inside(g), self._trends)
+        return selection.rising(g, order, clicks, allowed, request.when.inside(g), self._trends)
 
     def _model(self, g: Graph, kinds: Mapping[str, np.dtype[Any]]) -> ModelProto:
         shapes: dict[str, list[Any]] = {

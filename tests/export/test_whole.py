@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtaw_fast.bundle import Bundle
 from mtaw_fast.recommender import Recommender
-from tests.support.export.timed_bundle import END, HOUR, save_timed
-from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
+from tests.support.export.kinds import KINDS, N, save_kind
+from tests.support.export.timed_bundle import END, HOUR
 
 for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "cpu")):
     pytest.importorskip(package, reason=f"{package} is not installed: pip install 'mtaw-fast[{extra}]'")
@@ -20,27 +19,14 @@ from mtaw_fast.export.graph_ranker import Feeds, Run, open_graph  # noqa: E402
 from mtaw_fast.export.onnx_build import Builder  # noqa: E402
 from mtaw_fast.export.triton_repository import spread  # noqa: E402
 
-N = 260
-KINDS = ("plain", "memory", "ints", "timed")
 LENGTHS = (1, 2, 3, 5, 9, 31, 80, 530)
-
-
-def saved(kind: str, folder: Path) -> Bundle:
-    if kind == "timed":
-        return save_timed(folder, N)
-    parts = bundle_parts(
-        n_items=N, embedding_dim=16, max_session_length=30, text=kind != "ints", recent_weight=2.0, recent_decay=0.6
-    )
-    if kind == "plain":
-        return save_parts(folder, **parts)
-    return save_parts(folder, **parts, **memory_parts(N))
 
 
 class Graph:
     """The graph of a bundle, and the Recommender over it."""
 
     def __init__(self, kind: str, folder: Path) -> None:
-        self.bundle = saved(kind, folder / "bundle")
+        self.bundle = save_kind(kind, folder / "bundle")
         builder = Builder(self.bundle, folder, 2_000_000_000)
         self.run = open_graph(builder.build("recommender", "float32").model)
         self.alone = open_graph(builder.build_per_session().model)

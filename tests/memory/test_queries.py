@@ -11,17 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.memory_reference.candidates import Query, QuerySettings
+from bench.memory_reference.candidates import QuerySettings
 from bench.memory_reference.features import NAMES, features
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_query import SessionMemory, feature_names
 from mtaw_fast.memory import MemorySettings, MemoryTables
 from tests.native.builds import instruction_sets
 from tests.support.memory.logs import N_ITEMS, SESSIONS, SETTINGS, random_log
-from tests.support.memory.queries import Problem, random_dense
+from tests.support.memory.queries import Problem, ambiguous, random_dense
 
 RTOL, ATOL = 3e-6, 8e-6  # of float32 sums and logarithms against float64 ones
-CUT = 1e-5  # pre-scores so near may come in either order
 FEW = QuerySettings(own=4, others=12, sessions=9, dense=6)
 ISAS = [isa for isa in instruction_sets() if isa in ("portable", "avx2", "avx512")]
 
@@ -31,46 +30,37 @@ few = st.builds(
 )
 
 
-def ambiguous(asked: Query) -> set[int]:
-    """Return items that rounding may put on either side of the cut."""
-    others = sorted((item for item, found in asked.items.items() if found.own is None), key=asked.pre_score)
-    if len(others) <= asked.settings.others:
-        return set()
-    edge = asked.pre_score(others[-asked.settings.others])
-    return {item for item in others if abs(asked.pre_score(item) - edge) < CUT * max(edge, 1.0)}
-
-
 def assert_as_reference(problem: Problem, isa: str | None = None) -> None:
     ids, values = problem.memory(isa).features(*problem.ranges, problem.dense)
     for row in range(len(problem.sessions)):
-        asked = problem.reference(row)
-        expected = asked.candidates()
+        found_query = problem.reference(row)
+        expected = found_query.candidates()
         found = [item for item in ids[row].tolist() if item >= 0]
         assert len(set(found)) == len(found) == len(expected)
-        assert set(found) ^ set(expected) <= ambiguous(asked)
+        assert set(found) ^ set(expected) <= ambiguous(found_query)
         assert not values[row, len(found) :].any()
         assert (ids[row, len(found) :] == -1).all()
-        rows = features(asked, found)
+        rows = features(found_query, found)
         np.testing.assert_allclose(values[row, : len(found)], rows, rtol=RTOL, atol=ATOL)
 
 
 @settings(max_examples=60, deadline=None)
-@given(log=SESSIONS, chosen=SETTINGS, asked=clicks, few=few, seed=st.integers(0, 99), neural=st.booleans())
+@given(log=SESSIONS, chosen=SETTINGS, prefixes=clicks, few=few, seed=st.integers(0, 99), neural=st.booleans())
 def test_random_logs(
-    log: Sessions, chosen: MemorySettings, asked: list[list[int]], few: QuerySettings, seed: int, neural: bool
+    log: Sessions, chosen: MemorySettings, prefixes: list[list[int]], few: QuerySettings, seed: int, neural: bool
 ) -> None:
     tables = MemoryTables.build(log, N_ITEMS, chosen)
-    sessions = Sessions.from_lists(asked)
+    sessions = Sessions.from_lists(prefixes)
     dense = random_dense(len(sessions), N_ITEMS, min(few.dense, N_ITEMS), seed) if neural else None
     assert_as_reference(Problem(tables, few, N_ITEMS, sessions, dense))
 
 
 def large_problem(seed: int = 1, few: QuerySettings = FEW) -> Problem:
     log = random_log(400, 150, seed)
-    asked = [one for one in random_log(60, 150, seed + 1, longest=25) if len(one)]
-    dense = random_dense(len(asked), 150, few.dense, seed)
+    prefixes = [one for one in random_log(60, 150, seed + 1, longest=25) if len(one)]
+    dense = random_dense(len(prefixes), 150, few.dense, seed)
     tables = MemoryTables.build(log, 150, MemorySettings(max_neighbors=40, max_postings=30))
-    return Problem(tables, few, 150, Sessions.from_lists(asked), dense)
+    return Problem(tables, few, 150, Sessions.from_lists(prefixes), dense)
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -84,25 +74,25 @@ def test_odd_sessions(sessions: list[list[int]]) -> None:
     """One click; one item only; more clicks and items than count; an item without neighbors."""
     log = Sessions.from_lists([[3, 5, 3], [149], [5, 6, 7, 3], list(range(40))])
     tables = MemoryTables.build(log, 150, MemorySettings())
-    asked = Sessions.from_lists(sessions)
-    for dense in (None, random_dense(len(asked), 150, 100, 5)):
-        assert_as_reference(Problem(tables, QuerySettings(), 150, asked, dense))
+    prefixes = Sessions.from_lists(sessions)
+    for dense in (None, random_dense(len(prefixes), 150, 100, 5)):
+        assert_as_reference(Problem(tables, QuerySettings(), 150, prefixes, dense))
 
 
 @pytest.mark.parametrize("log", [[], [[]], [[], []]])
 def test_empty_tables(log: list[list[int]]) -> None:
     tables = MemoryTables.build(Sessions.from_lists(log), 9, MemorySettings())
-    asked = Sessions.from_lists([[3, 4], [8]])
+    prefixes = Sessions.from_lists([[3, 4], [8]])
     for dense in (None, random_dense(2, 9, 4, 5)):
-        assert_as_reference(Problem(tables, QuerySettings(dense=4), 9, asked, dense))
+        assert_as_reference(Problem(tables, QuerySettings(dense=4), 9, prefixes, dense))
 
 
 @pytest.mark.parametrize("isa", ISAS)
 def test_an_old_session_like_a_click_of_long_ago(isa: str) -> None:
     """Its weight times its freshness is below float32's normal numbers: the reciprocal would be infinite."""
     tables = MemoryTables.build(Sessions.from_lists([[3, 5], *[[7, 8]] * 100]), 150, MemorySettings())
-    asked = Sessions.from_lists([[3] + [149] * 250])
-    assert_as_reference(Problem(tables, QuerySettings(), 150, asked, None), isa)
+    prefixes = Sessions.from_lists([[3] + [149] * 250])
+    assert_as_reference(Problem(tables, QuerySettings(), 150, prefixes, None), isa)
 
 
 @pytest.mark.parametrize("neural", [False, True])
@@ -150,8 +140,8 @@ class TestBits:
     def test_together_with_another_memory(self, problem: Problem, expected: tuple[bytes, bytes]) -> None:
         """One thread's working memory serves memories of any size and is clean after each query."""
         memory = problem.memory()
-        asked = Sessions.from_lists([one for one in random_log(20, 900, 3) if len(one)])
-        larger = Problem(MemoryTables.build(random_log(900, 900, 2), 900), QuerySettings(), 900, asked, None)
+        prefixes = Sessions.from_lists([one for one in random_log(20, 900, 3) if len(one)])
+        larger = Problem(MemoryTables.build(random_log(900, 900, 2), 900), QuerySettings(), 900, prefixes, None)
         for other in (large_problem(7, QuerySettings()), larger):
             other.memory().features(*other.ranges, other.dense)
             ids, values = memory.features(*problem.ranges, problem.dense)
@@ -227,7 +217,7 @@ def test_public_sets(name: str) -> None:
     past, last = sessions.split_last(0.02)
     tables = MemoryTables.build(past, n_items, threads=2)
     rows = np.random.default_rng(0).choice(np.flatnonzero(last.lengths), 25, replace=False)
-    asked = last.select(rows)
+    prefixes = last.select(rows)
     dense = random_dense(len(rows), n_items, 100, 6)
-    assert_as_reference(Problem(tables, QuerySettings(), n_items, asked, dense))
+    assert_as_reference(Problem(tables, QuerySettings(), n_items, prefixes, dense))
     assert feature_names() == NAMES

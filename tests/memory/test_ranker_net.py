@@ -18,25 +18,26 @@ from mtaw_fast.kernels.native import memory_query, rerank_topk
 from mtaw_fast.kernels.native.memory_query import Dense
 from mtaw_fast.memory import MemorySettings, MemoryTables, RankerNet
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
-from tests.memory.test_queries import ISAS, ambiguous
+from tests.native.builds import instruction_sets
 from tests.support.memory.logs import random_log
-from tests.support.memory.queries import Problem, logits_of, random_dense, random_ranker
+from tests.support.memory.queries import Problem, ambiguous, logits_of, random_dense, random_ranker
 
+ISAS = [isa for isa in instruction_sets() if isa in ("portable", "avx2", "avx512")]
 N, ADDED = 120, 4
 FEW = QuerySettings(own=5, others=15, sessions=12, dense=8)
 RANKER = random_ranker(0)
 TABLES = MemoryTables.build(random_log(300, N, 1), N, MemorySettings(max_neighbors=30))
-ASKED = Sessions.from_lists([one for one in random_log(40, N + ADDED, 2, longest=20) if len(one)])
-DENSE = random_dense(len(ASKED), N, N + ADDED, 3, n_added=ADDED)  # the whole catalog, as no index has to give it
-PROBLEM = Problem(TABLES, FEW, N + ADDED, ASKED, DENSE)
+PREFIXES = Sessions.from_lists([one for one in random_log(40, N + ADDED, 2, longest=20) if len(one)])
+DENSE = random_dense(len(PREFIXES), N, N + ADDED, 3, n_added=ADDED)  # the whole catalog, as no index has to give it
+PROBLEM = Problem(TABLES, FEW, N + ADDED, PREFIXES, DENSE)
 
 Ranking = tuple[np.ndarray, np.ndarray]
 
 
 def dense_of(width: int, allowed: np.ndarray | None = None, dropped: list[np.ndarray] | None = None) -> Dense:
     """Return the first `width` of each dense list, without excluded items."""
-    ids = np.full((len(ASKED), width), -1, np.int32)
-    logits = np.full((len(ASKED), width), -np.inf, np.float32)
+    ids = np.full((len(PREFIXES), width), -1, np.int32)
+    logits = np.full((len(PREFIXES), width), -np.inf, np.float32)
     for row, (found, values) in enumerate(zip(DENSE.ids, DENSE.logits, strict=True)):
         fine = np.ones(len(found), bool) if allowed is None else allowed[found]
         if dropped is not None:
@@ -60,7 +61,7 @@ def packed(lists: list[np.ndarray]) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("isa", ISAS)
 def test_scores_are_those_of_the_reference(isa: str) -> None:
     ids, scores = ranked(60, isa)
-    for row in range(len(ASKED)):
+    for row in range(len(PREFIXES)):
         asked = PROBLEM.reference(row)
         candidates = asked.candidates()
         found = dict(zip(ids[row].tolist(), scores[row].tolist(), strict=True))
@@ -71,7 +72,7 @@ def test_scores_are_those_of_the_reference(isa: str) -> None:
 def test_order() -> None:
     """Return the order: candidates by score, ties by id; then dense items by logit, below the lowest score."""
     ids, scores = ranked(N + ADDED)
-    for row in range(len(ASKED)):
+    for row in range(len(PREFIXES)):
         assert sorted(ids[row].tolist()) == list(range(N + ADDED))
         keys = [(-score, item) for score, item in zip(scores[row].tolist(), ids[row].tolist(), strict=True)]
         assert keys == sorted(keys)
@@ -89,12 +90,12 @@ def test_equal_logits_behind_the_candidates() -> None:
     catalog = DENSE.catalog.copy()
     catalog[50:90] = catalog[50]
     catalog[90:110] = np.nextafter(catalog[50], 1)
-    dense = random_dense(len(ASKED), N, 8, 3, n_added=ADDED)
-    everything = np.tile(np.arange(N + ADDED, dtype=np.int32), (len(ASKED), 1))
+    dense = random_dense(len(PREFIXES), N, 8, 3, n_added=ADDED)
+    everything = np.tile(np.arange(N + ADDED, dtype=np.int32), (len(PREFIXES), 1))
     rows = np.concatenate([catalog, dense.added])
     ids, logits = rerank_topk(dense.queries, rows, everything, N + ADDED, dense.scale)
     ids, scores = ranked(N + ADDED, dense=replace(dense, catalog=catalog, ids=ids, logits=logits))
-    for row in range(len(ASKED)):
+    for row in range(len(PREFIXES)):
         keys = [(-score, item) for score, item in zip(scores[row].tolist(), ids[row].tolist(), strict=True)]
         assert keys == sorted(keys)
 
@@ -112,11 +113,11 @@ def test_shorter_rankings_are_the_beginning_of_longer_ones(k: int) -> None:
 def test_what_may_not_be_found_takes_no_place(share: float, dropped: int, seed: int, k: int) -> None:
     rng = np.random.default_rng(seed)
     mask = rng.random(N + ADDED) < share
-    lists = [np.sort(rng.choice(N + ADDED, dropped, replace=False)).astype(np.int32) for _ in range(len(ASKED))]
+    lists = [np.sort(rng.choice(N + ADDED, dropped, replace=False)).astype(np.int32) for _ in range(len(PREFIXES))]
     bits = np.packbits(mask, bitorder="little")
     dense = dense_of(max(k, FEW.dense), mask, lists)
     ids, scores = ranked(k, allowed=bits, dense=dense, **packed(lists))
-    for row in range(0, len(ASKED), 4):
+    for row in range(0, len(PREFIXES), 4):
         fine = mask.copy()
         fine[lists[row]] = False
         count = min(k, int(fine.sum()))
@@ -134,7 +135,7 @@ def test_what_may_not_be_found_takes_no_place(share: float, dropped: int, seed: 
 
 
 def test_ids_that_there_are_not_are_no_condition() -> None:
-    odd = [np.array([-5, N + ADDED, 2**31 - 1], np.int32)] * len(ASKED)
+    odd = [np.array([-5, N + ADDED, 2**31 - 1], np.int32)] * len(PREFIXES)
     assert same(ranked(30, **packed(odd)), ranked(30))
 
 
@@ -157,8 +158,8 @@ class TestBits:
         memory, native, dense = PROBLEM.memory(), RANKER.native(), dense_of(40)
         ids, scores = ranked(40)
         whole = replace(PROBLEM, dense=dense)
-        order = np.random.default_rng(0).permutation(len(ASKED))
-        for rows in (*np.arange(len(ASKED))[:, None], order):
+        order = np.random.default_rng(0).permutation(len(PREFIXES))
+        for rows in (*np.arange(len(PREFIXES))[:, None], order):
             part = whole.part(rows)
             for threads in (1, 3):
                 assert same(
@@ -174,7 +175,7 @@ def test_without_a_neural_part() -> None:
     """Only candidates, with dense features 0; a memory without dense items gives the same."""
     plain = replace(PROBLEM, dense=None)
     ids, scores = plain.memory().rank(RANKER.native(), *plain.ranges, 60)
-    for row in range(len(ASKED)):
+    for row in range(len(PREFIXES)):
         asked = plain.reference(row)
         candidates = asked.candidates()
         found = dict(zip(ids[row].tolist(), scores[row].tolist(), strict=True))
@@ -183,7 +184,7 @@ def test_without_a_neural_part() -> None:
         np.testing.assert_allclose([found[item] for item in candidates], expected, rtol=2e-5, atol=1e-4)
     none = replace(PROBLEM, settings=replace(FEW, dense=0))
     filled = none.memory().rank(RANKER.native(), *none.ranges, 60, dense_of(60))
-    for row in range(len(ASKED)):
+    for row in range(len(PREFIXES)):
         count = int((ids[row] >= 0).sum())
         assert filled[0][row, :count].tobytes() == ids[row, :count].tobytes()
         assert filled[1][row, :count].tobytes() == scores[row, :count].tobytes()

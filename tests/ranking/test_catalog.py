@@ -290,7 +290,7 @@ def test_what_cannot_be_done_changes_nothing(rec: Recommender) -> None:
     tries: list[tuple[str, Callable[[], None]]] = [
         ("already in the catalog; remove it first", lambda: rec.add_items([new[1], old[1]], vectors=good)),
         ("already in the catalog; remove it first", lambda: rec.add_items([new[1], new[0]], vectors=good)),
-        ("added twice; name it once", lambda: rec.add_items([new[1], new[1]], vectors=good)),
+        ("is listed twice; list it once", lambda: rec.add_items([new[1], new[1]], vectors=good)),
         ("this catalog's item ids are", lambda: rec.add_items([new[1], foreign], vectors=good)),
         ("this catalog's item ids are", lambda: rec.add_items([True, new[1]], vectors=good)),
         ("either vectors or neighbors", lambda: rec.add_items(new[1:3])),

@@ -199,8 +199,8 @@ def test_a_gpu_that_fails_while_it_encodes(wide: Bundle) -> None:
     with pytest.raises(MtawError) as caught:
         padded.encode(drawn(3))
     assert str(caught.value) == (
-        "encoder 'onnx-cuda': the GPU failed ([ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : CUDA failure 2); see what "
-        "else runs on it, and load again"
+        "encoder 'onnx-cuda': the GPU failed ([ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : CUDA failure 2); check what "
+        "else runs on it, then load again"
     )
 
 
@@ -220,7 +220,7 @@ class TestCudaRefusals:
     @pytest.mark.parametrize(
         ("said", "remedy"),
         [
-            (NO_DRIVER, "install NVIDIA's driver where there is a GPU, or take encoder 'native'"),
+            (NO_DRIVER, "install NVIDIA's driver if there is a GPU, or use encoder 'native'"),
             (NO_CUDA_LIBRARIES, "install 'mtaw-fast[gpu]', which brings CUDA's libraries"),
         ],
     )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.ranking.retrieval import NativeIndex, NumpyIndex
 from mtaw_fast.ranking.retrieval.merging import Found, merged, ranges
-from tests.ranking.retrieval.test_retrieval import brute_force
+from tests.support.ranking.brute_force import brute_force
 
 
 def found_in_parts(

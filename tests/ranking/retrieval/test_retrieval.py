@@ -14,22 +14,13 @@ from hypothesis import strategies as st
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
 from mtaw_fast.errors.install import install_command
-from mtaw_fast.kernels.native import reference
 from mtaw_fast.kernels.native.scan import quantize
 from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.ranking.retrieval import INDEXES, Index, make_index
 from mtaw_fast.ranking.retrieval import numpy_index as exact
+from tests.support.ranking.brute_force import brute_force
 
 NOTHING = np.empty(0, dtype=np.int32)
-
-
-def brute_force(
-    queries: np.ndarray, catalog: np.ndarray, k: int, mask: np.ndarray | None, scale: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ranking by definition: all items scored in float64, rounded, sorted."""
-    ids = np.arange(len(catalog), dtype=np.int32)
-    candidates = np.broadcast_to(ids if mask is None else np.where(mask, ids, -1), (len(queries), len(catalog)))
-    return reference.rerank_topk(queries, catalog, candidates.astype(np.int32), k, scale)
 
 
 def check(index: Index, queries: np.ndarray, catalog: np.ndarray, k: int, mask: np.ndarray | None = None) -> None:

@@ -14,6 +14,7 @@ from mtaw_fast.kernels.native.memory_query import Dense, SessionMemory
 from mtaw_fast.memory import MemoryTables, RankerNet
 
 SCALE = 12.0
+CUT = 1e-5  # pre-scores this close may be in either order
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,3 +91,12 @@ def random_ranker(seed: int, n1: int = 24, n2: int = 16) -> RankerNet:
         w1=array(n, n1, spread=0.1), b1=array(n1), w2=array(n1, n2, spread=0.2), b2=array(n2),
         w3=array(n2, spread=0.2), bias=array(1),
     )  # fmt: skip
+
+
+def ambiguous(found_query: Query) -> set[int]:
+    """Return items that rounding may put on either side of the cut."""
+    others = sorted((item for item, found in found_query.items.items() if found.own is None), key=found_query.pre_score)
+    if len(others) <= found_query.settings.others:
+        return set()
+    edge = found_query.pre_score(others[-found_query.settings.others])
+    return {item for item in others if abs(found_query.pre_score(item) - edge) < CUT * max(edge, 1.0)}

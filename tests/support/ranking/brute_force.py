@@ -1,0 +1,16 @@
+"""The ranking of a catalog by definition, in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mtaw_fast.kernels.native import reference
+
+
+def brute_force(
+    queries: np.ndarray, catalog: np.ndarray, k: int, mask: np.ndarray | None, scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ranking by definition: all items scored in float64, rounded, sorted."""
+    ids = np.arange(len(catalog), dtype=np.int32)
+    candidates = np.broadcast_to(ids if mask is None else np.where(mask, ids, -1), (len(queries), len(catalog)))
+    return reference.rerank_topk(queries, catalog, candidates.astype(np.int32), k, scale)
