@@ -1,4 +1,4 @@
-"""The extra `gpu` as pip installs it, on a machine without a card: real imports, real refusals, and its CPU paths.
+"""The extra `gpu` as pip installs it, on a host without a GPU: real imports, real refusals, and its CPU paths.
 
 By hand: python -m tests.gpu_extra [--venv FOLDER]. It makes a virtual environment of its own, since the packages
 overwrite those of the extra `cpu`, and downloads some 2 GB into it. The checkout and its native module are used as they
@@ -22,14 +22,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.ranking.gpu_refusals import NO_CUDA_LIBRARIES, NO_DRIVER, NO_GPUS, PROVIDERS_THEN, invalid_device
+from tests.support.ranking.gpu_refusals import NO_CUDA_LIBRARIES, NO_DRIVER, NO_GPUS, PROVIDERS_THEN, invalid_device
 
 ROOT = Path(__file__).resolve().parent.parent
 NATIVE = "mtaw_fast.kernels.native._native"
-NO_GPU_LINE = "index '{}': FAISS sees no GPU; install 'mtaw-fast[gpu]' where there is one"
+NO_GPU_LINE = "index '{}': FAISS sees no GPU; install 'mtaw-fast[gpu]' on a host with a GPU"
 NO_CUDA_LINE = (
-    f"encoder '{{}}': ONNX Runtime's CUDA does not load ({NO_DRIVER}); install NVIDIA's driver where there is a GPU, "
-    "or take encoder 'native'"
+    f"encoder '{{}}': ONNX Runtime's CUDA does not load ({NO_DRIVER}); install NVIDIA's driver if there is a GPU, "
+    "or use encoder 'native'"
 )
 
 
@@ -107,17 +107,17 @@ def check(bundle: Path, native: str) -> int:
 
 
 def onnxruntime_says(bundle: Path, _: str) -> None:
-    """onnxruntime-gpu without a driver: the recorded words, with and without CUDA's libraries, and it goes on."""
+    """onnxruntime-gpu without a driver: the recorded messages, with and without CUDA's libraries, and it continues."""
     import onnxruntime
 
     assert "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     provider = Path(onnxruntime.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"
-    equal(NO_CUDA_LIBRARIES, said(OSError, lambda: ctypes.CDLL(str(provider))))
+    equal(NO_CUDA_LIBRARIES, message_of(OSError, lambda: ctypes.CDLL(str(provider))))
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         onnxruntime.preload_dlls()
     equal("", printed.getvalue())  # the extra brings all that it looks for
-    equal(NO_DRIVER, said(OSError, lambda: ctypes.CDLL(str(provider))))
+    equal(NO_DRIVER, message_of(OSError, lambda: ctypes.CDLL(str(provider))))
     graph = next(bundle.glob("encoder-*.onnx"))
     onnxruntime.set_default_logger_severity(4)
     session = onnxruntime.InferenceSession(graph, providers=["CUDAExecutionProvider", "CPUExecutionProvider"])
@@ -140,13 +140,14 @@ def faiss_says(_: Path, __: str) -> None:
         assert {"device", "use_cuvs", "useFloat16"} <= set(dir(config))
         config.device, config.use_cuvs, config.useFloat16 = device, False, False
         equal(
-            invalid_device(device), said(RuntimeError, lambda config=config: faiss.GpuIndexFlatIP(resources, 8, config))
+            invalid_device(device),
+            message_of(RuntimeError, lambda config=config: faiss.GpuIndexFlatIP(resources, 8, config)),
         )
     equal(None, free_bytes(0))
 
 
 def indexes_refuse(bundle: Path, _: str) -> None:
-    """index="faiss-gpu" and "faiss-gpu:1" are one line each; auto goes on with the CPU and says nothing."""
+    """index="faiss-gpu" and "faiss-gpu:1" are one line each; auto uses the CPU without a message."""
     import numpy as np
 
     from mtaw_fast import Recommender
@@ -155,14 +156,14 @@ def indexes_refuse(bundle: Path, _: str) -> None:
     from mtaw_fast.ranking.retrieval import faiss_gpu as gpu
 
     for name in ("faiss-gpu", "faiss-gpu:1"):
-        equal(NO_GPU_LINE.format(name), said(UsageError, lambda name=name: Recommender.load(bundle, index=name)))
+        equal(NO_GPU_LINE.format(name), message_of(UsageError, lambda name=name: Recommender.load(bundle, index=name)))
     rows = np.eye(8, dtype=np.float32)
     device_of, gpu.device_of = gpu.device_of, lambda _: 1
     try:
-        line = said(UsageError, lambda: gpu.FaissGpuIndex(rows, retrieval.NumpyIndex(rows), "faiss-gpu:1"))
+        line = message_of(UsageError, lambda: gpu.FaissGpuIndex(rows, retrieval.NumpyIndex(rows), "faiss-gpu:1"))
     finally:
         gpu.device_of = device_of
-    equal("index 'faiss-gpu:1': FAISS cannot use GPU 1 (Invalid GPU device 1); take index 'native'", line)
+    equal("index 'faiss-gpu:1': FAISS cannot use GPU 1 (Invalid GPU device 1); use index 'native'", line)
     log = io.StringIO()
     logging.getLogger("mtaw_fast").addHandler(logging.StreamHandler(log))
     exact_items, retrieval.EXACT_ITEMS = retrieval.EXACT_ITEMS, 4
@@ -179,7 +180,9 @@ def encoders_refuse(bundle: Path, _: str) -> None:
     from mtaw_fast.errors import UsageError
 
     for name in ("onnx-cuda", "onnx-cuda:1"):
-        equal(NO_CUDA_LINE.format(name), said(UsageError, lambda name=name: Recommender.load(bundle, encoder=name)))
+        equal(
+            NO_CUDA_LINE.format(name), message_of(UsageError, lambda name=name: Recommender.load(bundle, encoder=name))
+        )
 
 
 def commands_refuse(bundle: Path, native: str) -> None:
@@ -206,7 +209,7 @@ def the_cpu_paths_serve(bundle: Path, _: str) -> None:
         )
 
 
-def said(kind: type[Exception], call: Callable[[], Any]) -> str:
+def message_of(kind: type[Exception], call: Callable[[], Any]) -> str:
     """The message that a call raises."""
     try:
         call()
