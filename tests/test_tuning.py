@@ -41,7 +41,7 @@ class Asked:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
-    """Trainings that cost nothing: the metric is best at gamma 3, and grows with what was trained on."""
+    """Fake trainings: the metric is best at gamma 3, and grows with the share of the sessions."""
     made: list[Asked] = []
 
     def trained(dataset: Dataset, config: Config, folder: Path, *, refit: bool, plan: Plan, **_: Any) -> Any:
@@ -68,7 +68,7 @@ def test_every_share_is_scored_on_the_same_sessions(dataset: Dataset, asked: lis
         assert np.array_equal(before.items, fitted.items[len(fitted.items) - len(before.items) :])
         assert not one.refit
         assert one.dataset.n_items == dataset.n_items
-    # The first trial is the settings as they were.
+    # The first trial has the given settings.
     assert asked[-1].config.replace(validation_fraction=config.optimizer.validation_fraction) == config
     assert found.config == config
     assert set(found.best.settings) == set(COMMON | (WITH_MEMORY if memory else WITHOUT_MEMORY))
@@ -89,8 +89,8 @@ def test_the_best_is_found_the_worse_are_pruned_and_failures_survive(dataset: Da
         assert (trial.share == 1) == (trial.state == "complete")
     pruned = [trial for trial in reported if trial.state == "pruned"]
     assert all(trial.share < 1 for trial in pruned)
-    assert len(asked) < len(SHARES) * 25  # what was given up was not trained on
-    assert tune(dataset, SMALL, trials=25, seed=1).best == found.best  # a seed is a search
+    assert len(asked) < len(SHARES) * 25  # a stopped trial is not trained on
+    assert tune(dataset, SMALL, trials=25, seed=1).best == found.best  # the same seed repeats the search
 
 
 def test_one_plan_holds_for_all_trials(
@@ -104,7 +104,7 @@ def test_one_plan_holds_for_all_trials(
     assert made[0].softmax == "sampled"
     assert found.config.loss.softmax == "sampled"
     monkeypatch.undo()
-    # A run is held to it, though its own settings would have the full softmax, and so is its resumption.
+    # The run and its resumption keep the plan, although its own settings would choose the full softmax.
     reported: list[Plan] = []
     run = tmp_path / "run"
     training.train(dataset, SMALL, run, refit=False, device="cpu", plan=made[0], planned=reported.append)

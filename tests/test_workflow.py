@@ -1,4 +1,4 @@
-"""prepare, train and evaluate from Python: what the commands make, to the bit; and what an evaluation warns of."""
+"""prepare, train and evaluate from Python: the same bits as the commands, and the warnings of an evaluation."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_training_whose_bundle_was_not_written_is_not_dropped(
 def test_a_training_killed_while_its_bundle_is_written_is_not_dropped(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The bundle's folder is there by then, and no manifest in it."""
+    """By then the bundle's folder exists, without a manifest."""
 
     def killed(_: Any, bundle: Path, *__: Any) -> None:
         bundle.mkdir()
@@ -143,7 +143,7 @@ def test_a_training_killed_while_its_bundle_is_written_is_not_dropped(
 def test_prefixes_of_a_bot_are_made_where_they_are_ranked_alone(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A last training session of thousands of clicks has millions in its prefixes: a test does not look at them."""
+    """A last training session of thousands of clicks has millions in its prefixes, which a test does not need."""
     items = np.append(made.dataset.train.items, np.zeros(300, np.int32))
     offsets = np.append(made.dataset.train.offsets, len(items))
     data = dataclasses.replace(made.dataset, train=Sessions(items, offsets))
@@ -161,7 +161,7 @@ def test_prefixes_of_a_bot_are_made_where_they_are_ranked_alone(
         with pytest.raises(DataError, match=refused + remedy):
             call()
     assert not (tmp_path / "b").exists()
-    alone = CONFIG.replace(enabled=False)  # judged in one pass over each session, without its prefixes
+    alone = CONFIG.replace(enabled=False)  # validated in one pass over each session, without prefixes
     monkeypatch.undo()
     monkeypatch.setattr("mtaw_fast.data.sessions.MOST_PREFIX_CLICKS", 300 * 299 // 2)
     train(data, tmp_path / "b", alone, refit=False)
@@ -195,7 +195,7 @@ def test_evaluate_equals_the_command(made: Made, capsys: pytest.CaptureFixture[s
 
 
 def test_a_leak_is_reported(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A set with a longer test: its test sessions are among what the bundle was trained on."""
+    """A set with a longer test, whose test sessions the bundle was trained on."""
     with FEW:
         longer = prepare(made.folder / "clicks.csv", tmp_path / "longer", test_days=5)
     with pytest.warns(DataWarning, match="not trained on the training part of clicks .* these metrics show a leak"):

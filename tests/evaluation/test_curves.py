@@ -1,4 +1,4 @@
-"""The curves of a training: a panel for what there is, and no curve over another."""
+"""The curves of a training: a panel for each kind of data, and no curve hides another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Popularity and co-occurrence that forget: how long, and in which order they list."""
+"""Popularity and co-occurrence with a half-life: how fast they forget, and their order of items."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HALF_LIFE = 1000.0
 
 @pytest.mark.parametrize("pause", [3, 150, 201, 5000])
 def test_what_is_old_weighs_less_however_long_the_pause(pause: int) -> None:
-    """Also where the origin of the weights moves, and where what was counted has underflowed."""
+    """Also when the origin of the weights moves, and when counts have underflowed."""
     counts = DecayedCounts(HALF_LIFE)
     for _ in range(5):
         counts.click(1, [0], 0)
@@ -42,7 +42,7 @@ def test_nothing_is_forgotten_without_a_half_life() -> None:
 def test_co_occurring_items_come_before_popular_ones_without_excluded_items() -> None:
     counts = DecayedCounts(math.inf)
     for _ in range(9):
-        counts.click(2000, [], 0)  # beyond the room at the start
+        counts.click(2000, [], 0)  # beyond the initial capacity
     counts.click(5, [4], 0)
     ids, scores = counts.co_occurring([4], 3, set())
     assert ids.tolist() == [5, 2000]

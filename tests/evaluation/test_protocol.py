@@ -82,7 +82,7 @@ def test_dense_ranks_equal_brute_force(table: list[list[float]], data: st.DataOb
 def test_listed_ranks_equal_brute_force_over_the_whole_catalog(
     table: list[list[float]], data: st.DataObject, max_k: int
 ) -> None:
-    """A list cut at max_k + 1 must tell as much as the whole catalog does: ties over the cut are misses."""
+    """A list cut at max_k + 1 must give the same ranks as the whole catalog: ties over the cut are misses."""
     table = [[0.25 if value != value else value for value in row] for row in table]
     targets = [data.draw(st.integers(0, len(table[0]) - 1)) for _ in table]
     expected = [brute_force_rank(row, target) for row, target in zip(table, targets, strict=True)]
@@ -222,7 +222,7 @@ def test_intervals_have_their_nominal_coverage() -> None:
         per_sample_covered += low <= 40 <= high
     # 95% of 400 is 380, +- 4.4; the percentile bootstrap of 60 sessions runs a few points short.
     assert 356 <= covered <= 396
-    assert per_sample_covered < 280  # what ignoring the sessions would have given
+    assert per_sample_covered < 280  # intervals that ignore sessions
 
 
 def test_interval_width_matches_the_ratio_estimator() -> None:

@@ -1,4 +1,4 @@
-"""Weighted metrics are those of samples so often repeated."""
+"""Weighted metrics equal those of repeated samples."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_means_and_intervals_equal_those_of_repeated_samples() -> None:
     gains = gains_of(np.repeat(RANKS, COUNTS))
     for name, value in means_of(gains).items():
         assert report.weighted[name] == pytest.approx(value, rel=1e-12)
-    assert set(SESSION) != set(np.repeat(SESSION, COUNTS))  # a session without a sample that counts is none
+    assert set(SESSION) != set(np.repeat(SESSION, COUNTS))  # sessions whose samples all have weight 0 are left out
     for name, interval in session_bootstrap(gains, np.repeat(SESSION, COUNTS)).items():
         assert report.weighted_intervals[name] == pytest.approx(interval, rel=1e-12)
     plain = report_of(RANKS, samples())

@@ -1,4 +1,4 @@
-"""The report of a bundle: one page that needs nothing else, says what the bundle says, and escapes what it is given."""
+"""The report of a bundle: one page without other files, with the facts of the bundle, and with escaped text."""
 
 from __future__ import annotations
 

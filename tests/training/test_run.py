@@ -1,4 +1,4 @@
-"""Whole trainings: learning, early stopping, refit, resume, and every way a run can go wrong."""
+"""Whole trainings: learning, early stopping, refit, resume, and errors."""
 
 from __future__ import annotations
 
@@ -18,16 +18,24 @@ import pytest
 import torch
 
 from mtaw_fast.config import Config
+from mtaw_fast.config.former_names import to_former
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.storage.files import folder_lock
-from mtaw_fast.training import train
+from mtaw_fast.training import TrainedModel, train
 from mtaw_fast.training.encoder import runner
 from mtaw_fast.training.encoder.initial_weights import initialize
 from mtaw_fast.training.reporting import Silent
 from mtaw_fast.training.steps.batch import Batch
 from mtaw_fast.training.steps.full_step import Stepper
+from tests.support.training.ring import ring_dataset, small_config
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
+    """A training without an interruption."""
+    return train(ring_dataset(), small_config(), tmp_path_factory.mktemp("whole"))
 
 
 def leftovers(folder: Path) -> set[str]:
@@ -79,7 +87,7 @@ CHILD = textwrap.dedent(
     from pathlib import Path
     sys.path.insert(0, {root!r})
     from tests.support.training.ring import ring_dataset, small_config
-    from mtaw_fast.training import train
+    from mtaw_fast.training import TrainedModel, train
     from mtaw_fast.training.reporting import Silent
 
     class Killer(Silent):
@@ -95,7 +103,9 @@ CHILD = textwrap.dedent(
 
 
 @pytest.mark.parametrize("kill_at", [3, 60, 130], ids=["first epoch", "later in the search", "in the refit"])
-def test_resuming_after_kill_9_gives_the_same_bits(ring: Dataset, small: Config, tmp_path: Path, kill_at: int) -> None:
+def test_resuming_after_kill_9_gives_the_same_bits(
+    ring: Dataset, small: Config, tmp_path: Path, kill_at: int, whole: TrainedModel
+) -> None:
     root = str(Path(__file__).parents[2])
     child = CHILD.format(root=root, kill_at=kill_at, folder=str(tmp_path / "killed"))
     done = subprocess.run([sys.executable, "-c", child], check=False, cwd=root)
@@ -104,7 +114,6 @@ def test_resuming_after_kill_9_gives_the_same_bits(ring: Dataset, small: Config,
         with pytest.raises(UsageError, match=r"unfinished training.*--resume"):
             train(ring, small, tmp_path / "killed")
     resumed = train(ring, small, tmp_path / "killed", resume=True)
-    whole = train(ring, small, tmp_path / "whole")
     assert all(np.array_equal(whole.model.weights[name], resumed.model.weights[name]) for name in whole.model.weights)
     strip = {"seconds", "sessions_per_second"}
     assert [{k: v for k, v in r.items() if k not in strip} for r in resumed.history] == [
@@ -112,17 +121,19 @@ def test_resuming_after_kill_9_gives_the_same_bits(ring: Dataset, small: Config,
     ]
 
 
-def test_resuming_with_other_settings_is_refused(ring: Dataset, small: Config, tmp_path: Path) -> None:
+def test_a_finished_run_is_returned_and_other_settings_are_refused(
+    ring: Dataset, small: Config, tmp_path: Path, whole: TrainedModel
+) -> None:
     train(ring, small, tmp_path)
-    with pytest.raises(UsageError, match="other settings"):
-        train(ring, small.replace(lr=1e-4), tmp_path, resume=True)
-
-
-def test_resuming_a_finished_run_returns_it(ring: Dataset, small: Config, tmp_path: Path) -> None:
-    first = train(ring, small, tmp_path)
-    again = train(ring, small, tmp_path, resume=True)
-    assert np.array_equal(first.model.weights["item_embedding"], again.model.weights["item_embedding"])
-    assert again.history == first.history
+    state = json.loads((tmp_path / "state.json").read_text())
+    state["identity"]["config"] = to_former(small.settings())  # as an earlier release wrote it
+    for text in (None, json.dumps(state)):
+        if text is not None:
+            (tmp_path / "state.json").write_text(text)
+        again = train(ring, small, tmp_path, resume=True)
+        assert np.array_equal(again.model.weights["item_embedding"], whole.model.weights["item_embedding"])
+        with pytest.raises(UsageError, match="other settings"):
+            train(ring, small.replace(lr=1e-4), tmp_path, resume=True)
 
 
 class FailsAt:

@@ -34,4 +34,4 @@ def test_training_comes_near_the_best_achievable_ranking(tmp_path: Path, setting
         for ranker in (Popularity, OwnFrequent)
     ]
     assert reached > max(simple) + 5
-    assert 0.8 * best < reached < best + 1.5  # above it only by the luck of the draw
+    assert 0.8 * best < reached < best + 1.5  # above it only by chance

@@ -1,4 +1,4 @@
-"""Whole trainings with a session memory: phases, resuming, the bundle, and what is refused."""
+"""Whole trainings with a session memory: phases, resuming, the bundle, and errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PHASES = ["slice", "ranker", "search", "slice-refit", "ranker-refit", "refit"]
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainedModel, Path]:
-    """A training that nothing interrupted, and its folder."""
+    """A training without an interruption, and its folder."""
     from tests.support.training.ring import memory_config, ring_dataset
 
     folder = tmp_path_factory.mktemp("whole")

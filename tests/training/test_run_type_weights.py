@@ -1,4 +1,4 @@
-"""Targets that count by their type act as targets so often repeated; where all count 1, nothing changes."""
+"""Weights by type act as repeated targets; with weights of 1 nothing changes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def typed_ring(ring: Dataset) -> Dataset:
 
 
 def repeated(batch: Batch, times: np.ndarray) -> Batch:
-    """The batch with its samples so often."""
+    """The batch with repeated samples."""
     rows = torch.from_numpy(np.repeat(np.arange(len(batch.rows)), times))
     return replace(batch, rows=batch.rows[rows], targets=batch.targets[rows], weights=None, mass=float(len(rows)))
 
@@ -69,7 +69,7 @@ def test_a_step_equals_that_of_repeated_samples(small: Config) -> None:
     for value, model in zip(values[1:], models[1:], strict=True):
         assert value == pytest.approx(values[0], rel=1e-5)
         for (name, ours), theirs in zip(model.named_parameters(), models[0].parameters(), strict=True):
-            # A step of Adam divides by the gradient's size, which blows up its rounding where it is near 0.
+            # A step of Adam divides by the gradient's size, which amplifies its rounding near 0.
             far = (ours - theirs).abs() > 1e-3 * config.optimizer.lr
             assert far.float().mean() < 0.02, name
 
@@ -161,7 +161,7 @@ def test_weight_one_everywhere_is_no_weights_to_the_bit(
         assert np.array_equal(array, ones.model.weights[name])
     assert not np.array_equal(none.model.weights["item_embedding"], some.model.weights["item_embedding"])
     assert none.metrics == ones.metrics
-    if kind == "small":  # with a memory the ring is no riddle
+    if kind == "small":  # with a memory the ring is too easy
         assert none.metrics != some.metrics
     assert "targets count by type: view=1,cart=3,purchase=0" in some.record()["protocol"]
     if none.model.ranker_net is not None:
@@ -208,7 +208,7 @@ def test_types_that_only_validation_has_leave_nothing_to_learn_from(
     weights = by_code(config.loss.type_weights, data.type_names, "here")
     known = data.train.split_last(config.optimizer.validation_fraction)[0]
     watch = Stopwatch(torch.device("cpu"), 1)
-    with pytest.raises(TrainingError, match="nothing to learn from: setting type_weights"):  # as the plan meets it
+    with pytest.raises(TrainingError, match="nothing to learn from: setting type_weights"):  # raised by the plan
         encoder_times(config, known, data.n_items, 1, torch.device("cpu"), weights, ("full",), watch)
 
 

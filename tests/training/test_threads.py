@@ -47,7 +47,7 @@ def test_auto_takes_what_this_process_may(
 ) -> None:
     limit(monkeypatch, tmp_path, affinity, quota)
     assert Threads.of() == current_threads() == Threads(expected, 1)
-    assert Threads.of(9, 3) == Threads(9, 3)  # what is asked for counts
+    assert Threads.of(9, 3) == Threads(9, 3)  # explicit numbers are kept
 
 
 @pytest.mark.parametrize("asked", [(0, 1), (-1, 1), (1, 0)])

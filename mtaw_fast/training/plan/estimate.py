@@ -7,6 +7,7 @@ Axes: N items, d, U neighboring pairs of clicks, S samples of a step.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -73,38 +74,32 @@ def plan_training(
     work = _Work.of(dataset, config)
     logits = work.samples_of(len(dataset.train)) * dataset.n_items
     phases = phases_of(config, refit)
-    if logits < TIMED_FROM:
-        softmax, why = chosen_softmax(
-            config, logits_an_epoch=logits, device=device.type, full_seconds=None, budget_minutes=budget_minutes
-        )
-        return Plan(softmax, why, tuple(work.phase(name, softmax, None, None) for name in phases))
-    asked: tuple[Softmax, ...] = ("full", "sampled")
     encoders = [name for name in phases if name != "validate" and not name.startswith("ranker")]
     full_bytes = max((work.phase(name, "full", None, None).peak_bytes for name in encoders), default=0)
     free_bytes = available_memory()
+    choose = partial(
+        chosen_softmax, config, logits_an_epoch=logits, device=device.type, budget_minutes=budget_minutes,
+        full_bytes=full_bytes, free_bytes=free_bytes,
+    )  # fmt: skip
+    if logits < TIMED_FROM:
+        softmax, why = choose(full_seconds=None)
+        return Plan(softmax, why, tuple(work.phase(name, softmax, None, None) for name in phases))
+    measured: tuple[Softmax, ...] = ("full", "sampled")
     costs = asks_for_costs(config, logits_an_epoch=logits, device=device.type)
     if not costs or (free_bytes is not None and full_bytes > free_bytes):
-        softmax, _ = chosen_softmax(
-            config, logits_an_epoch=logits, device=device.type, full_seconds=None, budget_minutes=budget_minutes,
-            full_bytes=full_bytes, free_bytes=free_bytes,
-        )  # fmt: skip
-        asked = (softmax,)
-    fitted = dataset.train.split_last(config.optimizer.validation_fraction)[0].without_times()
+        measured = (choose(full_seconds=None)[0],)
     weights = by_code(config.loss.type_weights, dataset.type_names, "setting type_weights")
-    typed = fitted if weights is None else dataset.train.split_last(config.optimizer.validation_fraction)[0]
+    fitted = dataset.train.split_last(config.optimizer.validation_fraction)[0]
+    fitted = fitted.without_times() if weights is None else fitted
     watch = Stopwatch(device, current_threads().pieces)
-    encoder = encoder_times(config, typed, dataset.n_items, dataset.min_prefix, device, weights, asked, watch)
+    encoder = encoder_times(config, fitted, dataset.n_items, dataset.min_prefix, device, weights, measured, watch)
     ranker = None
     if config.memory.enabled:
         ranker = ranker_times(config, dataset.train, dataset.n_items, dataset.min_prefix, watch, folder)
-    made = {softmax: tuple(work.phase(name, softmax, encoder, ranker) for name in phases) for softmax in asked}
-    seconds = {softmax: sum(phase.seconds or 0.0 for phase in planned) for softmax, planned in made.items()}
-    softmax, why = chosen_softmax(
-        config, logits_an_epoch=logits, device=device.type, full_seconds=seconds.get("full"),
-        sampled_seconds=seconds.get("sampled"), budget_minutes=budget_minutes, full_bytes=full_bytes,
-        free_bytes=free_bytes,
-    )  # fmt: skip
-    return Plan(softmax, why, made[softmax], watch.slowdown)
+    plans = {softmax: tuple(work.phase(name, softmax, encoder, ranker) for name in phases) for softmax in measured}
+    seconds = {softmax: sum(phase.seconds or 0.0 for phase in plan) for softmax, plan in plans.items()}
+    softmax, why = choose(full_seconds=seconds.get("full"), sampled_seconds=seconds.get("sampled"))
+    return Plan(softmax, why, plans[softmax], watch.slowdown)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

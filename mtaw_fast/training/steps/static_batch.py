@@ -103,7 +103,7 @@ class StaticInputs:
         self.weights[:rows] = 1 if batch.weights is None else batch.weights
         self.weights[rows:] = 0
         self.seed[0], self.mass[0] = seed, batch.mass
-        plan = Tiles.of(self.offsets.numpy(), "cpu", least_tiles=budget.tiles)
+        plan = Tiles.of(self.offsets.numpy(), "cpu", min_tiles=budget.tiles)
         for name in ("slot_click", "slot_begin", "tile_range"):
             getattr(self.tiles, name).copy_(getattr(plan, name))
 

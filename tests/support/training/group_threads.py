@@ -90,7 +90,7 @@ def in_threads(
 
 
 def shard_stepper(config: Config, start: MTAW, process_group: ProcessGroup) -> GroupStepper:
-    """A process's stepper, at the weights of a whole model."""
+    """A process's stepper, with the weights of a whole model."""
     n_items = len(start.item_embedding)
     shards = Shards(n_items, process_group.world)
     rows = shards.rows(process_group.rank)

@@ -14,7 +14,7 @@ SESSIONS = ring_sessions(60, seed=4)
 
 
 def still_config(**changes: object) -> Config:
-    """No dropout, float32, clipping that bites."""
+    """No dropout, float32, and clipping that takes effect."""
     return small_config().replace(dropout=0.0, compute_dtype="float32", clip_norm=0.2, weight_decay=0.01, **changes)
 
 

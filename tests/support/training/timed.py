@@ -1,4 +1,4 @@
-"""A small log with times on which what is clicked changes from hour to hour."""
+"""A small log with times whose clicked items change from hour to hour."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ A_SHIFT = 8  # items that are clicked in one hour and in no other
 
 
 def shifting_sessions(count: int, seed: int, hours: int = 8, first: float = 0.0) -> Sessions:
-    """Sessions in order of their ends; a click goes to the next of the hour's items, round and round."""
+    """Sessions in order of their ends; each click goes to the next of the hour's items, in a circle."""
     rng = np.random.default_rng(seed)
     begins = np.sort(rng.random(count) * (hours - first) + first) * HOUR
     lists, times = [], []

@@ -22,7 +22,7 @@ OPTIONS = {
     "ranker_fraction": 0.3,
     "compute_dtype": "float32",
 }  # fmt: skip
-_LOOK = 0.002  # seconds between two looks at a run's state
+_PAUSE = 0.002  # seconds between two reads of a run's state
 
 
 class Started:
@@ -34,7 +34,7 @@ class Started:
             sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}",
             f"--max-restarts={restarts}", "-m", "mtaw_fast", *arguments(dataset, bundle, preset),
         ]  # fmt: skip
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # without it torchrun warns of what it sets
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # without it torchrun prints a warning
         self._process = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT, env=environment)
 
     @property
@@ -47,24 +47,24 @@ class Started:
         return json.loads(path.read_text()) if path.exists() else None
 
     def wait_for(self, phase: str, epoch: int) -> None:
-        """Until so many epochs of a phase are kept."""
+        """Wait until `epoch` epochs of a phase are saved."""
         while self.running:
             state = self.state()
             if state is not None and (state["phase"], state["epoch"]) == (phase, epoch):
                 return
-            time.sleep(_LOOK)
+            time.sleep(_PAUSE)
         raise AssertionError(f"it ended before {phase} epoch {epoch}: {self.end()}")
 
     def wait_until_printed(self, text: str) -> None:
         while self.running:
             if text in Path(self._log.name).read_text():
                 return
-            time.sleep(_LOOK)
+            time.sleep(_PAUSE)
         raise AssertionError(f"it ended before {text!r}: {self.end()}")
 
     def copy_run(self, bundle: Path) -> None:
-        """Copy the run's folder, as it is after a whole epoch, to where another bundle's run is."""
-        for _ in range(100):  # a file may go while it is copied
+        """Copy the run's folder after a whole epoch to the run folder of another bundle."""
+        for _ in range(100):  # a file may disappear during the copy
             shutil.rmtree(run_folder_of(bundle), ignore_errors=True)
             before = self.state()
             try:
@@ -76,7 +76,7 @@ class Started:
         raise AssertionError("the run changes faster than it can be copied")
 
     def kill(self, rank: int) -> None:
-        """Kill one of its processes: no handler of it runs."""
+        """Kill one of its processes with SIGKILL."""
         own = [folder for folder in Path("/proc").iterdir() if _parent(folder) == self._process.pid]
         for folder in own:
             if f"RANK={rank}".encode() in (folder / "environ").read_bytes().split(b"\0"):
@@ -98,7 +98,7 @@ class Started:
 
 
 def arguments(dataset: Path, bundle: Path, preset: str) -> list[str]:
-    """Of mtaw-fast."""
+    """Return the arguments of mtaw-fast."""
     settings = [part for name, value in OPTIONS.items() for part in ("--set", f"{name}={value}")]
     return ["train", str(dataset), str(bundle), "--preset", preset, "--threads", "1", "--no-refit", *settings]
 
@@ -112,7 +112,7 @@ def losses_of(bundle: Path) -> list[float]:
 
 
 def _parent(folder: Path) -> int | None:
-    try:  # other files of /proc are no processes
+    try:  # not every file of /proc is a process
         return int((folder / "stat").read_text().rpartition(")")[2].split()[1])
     except (OSError, ValueError, IndexError):
         return None

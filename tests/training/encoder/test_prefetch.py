@@ -33,7 +33,7 @@ def test_no_more_are_made_than_may_lie_ready() -> None:
     for taken in range(1, 6):
         next(pairs)
         time.sleep(0.02)
-        assert len(made) <= taken + 2 + 1  # those that lie ready, and the one that waits for room
+        assert len(made) <= taken + 2 + 1  # those that are ready, and the one that waits
     pairs.close()
     assert not threads()
     assert len(made) <= 8

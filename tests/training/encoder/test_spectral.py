@@ -1,4 +1,4 @@
-"""The spectral start: neighbors in sessions become neighbors in space."""
+"""Spectral vectors: neighbors in sessions become neighbors in space."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mtaw_fast.training.encoder.spectral import _ppmi, spectral_embedding
 
 
 def clusters(seed: int = 0) -> Sessions:
-    """Sessions within clusters of ten items: 0..9, 10..19, 20..29; items 30 and 31 stand alone."""
+    """Sessions within clusters of ten items: 0..9, 10..19, 20..29; items 30 and 31 have no neighbors."""
     rng = np.random.default_rng(seed)
     sessions = [rng.integers(0, 10, rng.integers(2, 7)) + 10 * rng.integers(0, 3) for _ in range(400)]
     return Sessions.from_lists([*sessions, [30], [31, 31]])

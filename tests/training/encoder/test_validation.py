@@ -1,4 +1,4 @@
-"""One pass over whole sessions trains as the prefix-augmented batch does."""
+"""One pass over whole sessions gives the losses and ranks of all prefixes as separate sessions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def double_model(n_items: int, d: int = 12, recent: float = 0.0) -> MTAW:
 
 
 def augmented_loss(model: MTAW, samples: Samples) -> torch.Tensor:
-    """Every sample a session of its own; the query after its last click alone counts."""
+    """Every sample is a session of its own; only the query after its last click is used."""
     prefixes = samples.prefixes
     queries = model(torch.from_numpy(prefixes.items.astype(np.int64)), torch.from_numpy(prefixes.offsets))
     return aw_loss(

@@ -1,4 +1,4 @@
-"""Processes of a group killed at any moment, again and again: by hand, `python -m tests.training.group.kills`.
+"""Processes of a group killed at random moments, repeatedly; run by hand, `python -m tests.training.group.kills`.
 
 Each run trains the preset `full` on a small log by a group whose processes are killed now and then, rank 0 while it
 fits the ranker included. torchrun starts the group again, and what it ends with must be, to the bit, what an

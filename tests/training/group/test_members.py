@@ -1,4 +1,4 @@
-"""A group of one, in this process: what its commands print, and every way it is refused."""
+"""A group of one, in this process: what its commands print, and all errors."""
 
 from __future__ import annotations
 

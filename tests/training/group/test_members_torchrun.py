@@ -1,4 +1,4 @@
-"""Groups by torchrun: the same training for every number of processes, and none of it lost when one is killed."""
+"""Groups by torchrun: the same training for every number of processes, and nothing is lost when one is killed."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_every_number_of_processes_trains_the_same(runs: Runs, name: str) -> Non
 
 def test_a_killed_process_costs_no_bit(runs: Runs) -> None:
     assert [runs.printed_when_killed.count(f"search epoch {epoch}:") for epoch in (1, 2)] == [1, 1]
-    assert runs.printed_when_killed.count("1 of 1: search") == 2  # it was begun again
+    assert runs.printed_when_killed.count("1 of 1: search") == 2  # it was restarted
     assert losses_of(runs.killed) == losses_of(runs.two)
     expected, got = weights_of(runs.two), weights_of(runs.killed)
     assert all(np.array_equal(got[name], array) for name, array in expected.items())

@@ -1,4 +1,4 @@
-"""Who holds what, and what a share of a batch knows of the others."""
+"""The rows of each process, and its share of a batch."""
 
 from __future__ import annotations
 

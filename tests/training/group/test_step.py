@@ -24,7 +24,7 @@ from tests.support.training.steps import batches, new_model, still_config
 
 # Of losses and moments, relative: sums of some hundred float32 numbers in another order, through 5 steps.
 TOLERANCE = 2e-5
-# Of weights, in learning rates: where a gradient is hardly more than rounding, Adam moves by its sign all the same.
+# Of weights, in learning rates: for a gradient that is mostly rounding, Adam still moves by its sign.
 OF_A_STEP = 1e-3
 COUNTS = np.array([0.0, 1.0, 3.0], dtype=np.float32)
 
@@ -44,7 +44,7 @@ def trained(steps: list[Batch], stepper: Stepper | GroupStepper) -> dict[str, np
 
 
 def together(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """One process's view of what all hold; small weights must have the same bits in all of them."""
+    """Combine the shards of all processes; small weights must have the same bits in all of them."""
     whole = dict(parts[0])
     for name, array in whole.items():
         if name.endswith("item_embedding") and array.ndim == 2:

@@ -1,4 +1,4 @@
-"""The plan of a training: which softmax by the rule, said before it starts, kept when it is resumed."""
+"""The plan of a training: the softmax by the rule, reported before the start, kept on resuming."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_what_is_never_sampled_by_the_rule() -> None:
 def test_what_would_not_fit_the_memory_is_sampled_and_never_tried(
     ring: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The full softmax's weights, gradient and moments would be made for its first steps."""
+    """The first steps of the full softmax would allocate weights, gradient and moments."""
     monkeypatch.setattr(planning, "available_memory", lambda: 1 << 20)
     tried: list[object] = []
     times = planning.encoder_times

@@ -1,4 +1,4 @@
-"""What features are worth: by the path that serves, and by brute force."""
+"""Feature importance: by the path that serves, and by brute force."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.training.ring import N_ITEMS, memory_config, ring_dataset
 
 
 def wanderers(count: int, seed: int) -> Sessions:
-    """Walks around the ring whose next step is a guess: on, over the next one, or back to the start."""
+    """Sessions around the ring with a random next step: one on, two on, or back to the start."""
     rng, found = np.random.default_rng(seed), []
     for _ in range(count):
         clicks = [int(rng.integers(N_ITEMS))]
@@ -43,7 +43,7 @@ def test_the_whole_is_what_serves(trained: TrainedModel) -> None:
     assert found["samples"] == len(SAMPLES)
     served = served_metrics(trained.model, SAMPLES)
     for name, value in found["metrics"].items():
-        assert value == pytest.approx(served[name], abs=100 / len(SAMPLES))  # rounding may turn a tie
+        assert value == pytest.approx(served[name], abs=100 / len(SAMPLES))  # rounding may change a tie
 
 
 def test_a_feature_without_a_weight_is_worth_nothing_and_some_are_worth_something(trained: TrainedModel) -> None:

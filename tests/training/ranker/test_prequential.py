@@ -109,7 +109,7 @@ def reference(last: Sessions, chunks: list[np.ndarray]) -> list[tuple[int, list[
 
 
 def without(sessions: Sessions, asking: np.ndarray) -> Sessions:
-    """All but the latest session with the clicks of the one that asks, if there is one."""
+    """All but the latest session with the clicks of the current one, if any."""
     held = list(sessions)
     twins = [place for place, clicks in enumerate(held) if np.array_equal(clicks, asking)]
     return Sessions.from_lists([clicks for place, clicks in enumerate(held) if place not in twins[-1:]])
@@ -249,11 +249,11 @@ def test_no_query_is_an_error_and_nothing_stays_in_the_folder(tmp_path: Path) ->
 
 
 def test_a_fit_that_reads_only_what_it_draws_has_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtaw_fast.training.ranker.dataset._MAPPED", 5000)  # pages are given back on the way
+    monkeypatch.setattr("mtaw_fast.training.ranker.dataset._MAPPED", 5000)  # so that pages are given back
     dataset = dataset_of(drawn(2, 120), tmp_path)
 
     class Whole:
-        """The same dataset, of which whole batches are made."""
+        """The same dataset, but only with whole batches."""
 
         features, left_out, batch = dataset.features, dataset.left_out, dataset.batch
 

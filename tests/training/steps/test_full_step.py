@@ -1,4 +1,4 @@
-"""The optimization step against the same step written plainly."""
+"""The optimization step, compared with the same step in plain PyTorch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.training.ring import N_ITEMS, ring_sessions
 
 @pytest.mark.parametrize(("clip_norm", "negatives"), [(0.0, False), (1e-3, False), (0.0, True)])
 def test_a_step_is_autograd_s_with_both_of_the_items_gradients(clip_norm: float, negatives: bool) -> None:
-    """Items that were clicked, once or often, that are targets, both or neither: all get the whole gradient."""
+    """Items that are clicked, once or often, are targets, both or neither: all get the whole gradient."""
     config = Config.of(
         embedding_dim=12,
         dropout=0.0,

@@ -1,4 +1,4 @@
-"""The loss over a sample of the catalog: an unbiased partition sum, and the full softmax where all is drawn."""
+"""The loss over a sample of the catalog: an unbiased partition sum, and the full softmax if all items are drawn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps over samples of the catalog: Adam's moments made up row by row, and whole trainings."""
+"""Steps over samples of the catalog: Adam's missed steps row by row, and whole trainings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ROWS, D = 40, 6
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_rows_go_the_way_of_adamw_over_the_whole_matrix(weight_decay: float) -> None:
-    """Touched now and then, for long not at all, or never, and through a checkpoint on the way."""
+    """Rows touched sometimes, rarely or never, with a checkpoint in between."""
     torch.manual_seed(0)
     start = torch.randn(ROWS, D)
     mine, plain = start.clone(), torch.nn.Parameter(start.clone())
@@ -39,7 +39,7 @@ def test_rows_go_the_way_of_adamw_over_the_whole_matrix(weight_decay: float) -> 
     for step in range(1200):
         touched = torch.from_numpy(rng.choice(ROWS - 1, 3, replace=False) if step % 700 < 100 else np.array([0, 1]))
         taken = rows.take(touched)
-        # A tenth of one step, of hundreds made up at once: eps counts where a gradient is next to nothing.
+        # A tenth of one step, of hundreds applied at once: eps matters for a gradient near 0.
         torch.testing.assert_close(taken[0], plain.detach()[touched], rtol=0, atol=4e-4)
         gradient = torch.randn(len(touched), D) * 1e-3
         plain.grad = torch.zeros(ROWS, D)

@@ -1,4 +1,4 @@
-"""The step over static buffers is the eager step: padding, losses, weights, moments, and what happens to NaN."""
+"""The step over static buffers is the eager step: padding, losses, weights, moments, and NaN."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def test_the_clicks_gradient_makes_no_array_of_the_catalogs_size() -> None:
 
 
 class NoCapture(GraphStep):
-    """A graph step on a machine, or in a state, in which nothing can be captured."""
+    """A graph step whose capture fails."""
 
     def _capture(self, static: StaticBatch) -> torch.cuda.CUDAGraph:
         self._work(static.inputs)  # as a warm-up does
