@@ -12,7 +12,7 @@ class PerTile:
     """What a trip of a kernel's main loop is to do on tensor cores, by the formulas of its op's README.
 
     entries: exponentials. multiply_adds: of its matrix products. steps: its products' depths over 16, which is how many
-    instructions a tile of at most 256 columns takes where one instruction does a whole block's. copied: bytes of the
+    instructions a tile of at most 256 columns takes if one instruction does a whole block's. copied: bytes of the
     tiles that it loads, all of which travel 16 bytes at a time. bulk: instructions that copy by a tensor map, instead.
     chunk: what a trip of an inner loop is to do where vectors go in chunks and that is the loop with the products; a
     compiler that unrolls it leaves one loop, whose trip does all.

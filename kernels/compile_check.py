@@ -1,10 +1,10 @@
-"""Compiles every Triton kernel in its default configuration without a GPU.
+"""Compile every Triton kernel in its default configuration without a GPU.
 
 Run as `python -m mtaw_fast.kernels.compile_check`.
 Prints shared memory, registers and spills of every kernel, dtype and target, and for NVIDIA's GPUs what a trip of its
 main loop does. Exits 1 where a kernel spills on a target that must not, takes more shared memory than a block can have
-there, has an atomic operation or a 64-bit multiplication in its main loop, or does other work in a tile than its op's
-README says.
+there, has an atomic operation or a 64-bit multiplication in its main loop, or does other work in a tile than by the
+formulas of its op's README.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def cases_of(op: str, backend: str) -> list[CompileCase]:
 
 
 def build(case: CompileCase, target: Target) -> Any:
-    """Triton's compiled kernel of a case, as launched on the target; its `asm` holds every stage's text."""
+    """Return Triton's compiled kernel of a case, as launched on the target; its `asm` has every stage's text."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -138,7 +138,7 @@ def measure(case: CompileCase, target: Target) -> Compiled:
 
 
 def _of_ptx(compiled: Any, target: Target) -> tuple[int, int]:
-    """Registers and spilled bytes a thread, from the assembler's own report (the cubin does not tell spills)."""
+    """Registers and spilled bytes a thread, from the assembler's own report (the cubin does not show spills)."""
     from triton.backends.nvidia import compiler
 
     with tempfile.TemporaryDirectory() as folder:
@@ -177,16 +177,33 @@ def is_for(case: CompileCase, target: Target, with_rare: bool) -> bool:
 
 
 def measure_all(ops: Iterable[str], targets: Iterable[Target], jobs: int, with_rare: bool) -> list[Compiled]:
-    """Every case of every op on every target, in `jobs` processes."""
-    work = [
-        (op, number, target)
-        for op in ops
-        for target in targets
-        for number, case in enumerate(cases_of(op, target.backend))
-        if is_for(case, target, with_rare)
-    ]
+    """Measure every case of every op on every target, in `jobs` processes.
+
+    Cases that compile the same kernel from the same arguments and options are compiled once.
+    """
+    cases: list[tuple[CompileCase, tuple[object, ...]]] = []
+    work: dict[tuple[object, ...], tuple[str, int, Target]] = {}
+    for op in ops:
+        for target in targets:
+            for number, case in enumerate(cases_of(op, target.backend)):
+                if is_for(case, target, with_rare):
+                    key = (target, *_compiled_from(case))
+                    work.setdefault(key, (op, number, target))
+                    cases.append((case, key))
+    if not work:
+        return []
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        return list(pool.map(_measure_numbered, *zip(*work, strict=True))) if work else []
+        rows = dict(zip(work, pool.map(_measure_numbered, *zip(*work.values(), strict=True)), strict=True))
+    return [
+        dataclasses.replace(rows[key], dtype=case.dtype, per_tile=case.per_tile, gathers=case.gathers)
+        for case, key in cases
+    ]
+
+
+def _compiled_from(case: CompileCase) -> tuple[object, ...]:
+    """Return what decides a case's code on a target."""
+    arguments = (tuple(case.signature.items()), tuple(case.constants.items()))
+    return (case.op, case.kernel.__name__, *arguments, case.num_warps, case.num_stages)
 
 
 def main(argv: list[str] | None = None) -> int:

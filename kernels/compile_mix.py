@@ -31,9 +31,9 @@ class Mix:
     """What one trip of the main loop does.
 
     family: of the products' instructions: 'mma', 'wgmma', 'tcgen05', or ''. products: how many the text has.
-    multiply_adds: of a whole block; 0 for tcgen05, whose text does not tell. exponentials: a thread's. copies: bytes of
-    each asynchronous copy of a thread, ascending. wide_multiplies: 64-bit ones; only those of a loop count. atomics: in
-    the whole kernel. bulk: copies by a tensor map. loops: whether there is a loop at all.
+    multiply_adds: of a whole block; 0 for tcgen05, whose text does not show it. exponentials: a thread's. copies: bytes
+    of each asynchronous copy of a thread, ascending. wide_multiplies: 64-bit ones; only those of a loop count. atomics:
+    in the whole kernel. bulk: copies by a tensor map. loops: whether there is a loop at all.
     """
 
     family: str
@@ -84,7 +84,7 @@ def mix_faults(mix: Mix, per_tile: PerTile, family: str, threads: int) -> list[s
     """Where the instructions are not those of the formulas; empty where they are. family: the target's."""
     if per_tile.chunk is not None:
         faults = mix_faults(mix, per_tile.chunk, family, threads)
-        # Where the chunks are unrolled, copies ahead of a tile stand in the loop too, and they are not counted.
+        # Where the chunks are unrolled, copies ahead of a tile are in the loop too, and they are not counted.
         whole = dataclasses.replace(per_tile, chunk=None, copied=16 * threads * mix.copies.count(16))
         return mix_faults(mix, whole, family, threads) and faults
     done = [
@@ -101,7 +101,7 @@ def mix_faults(mix: Mix, per_tile: PerTile, family: str, threads: int) -> list[s
 
 
 def _innermost_loops(ptx: str) -> Iterator[str]:
-    """Texts from a label to the last branch back to it that hold no other such text."""
+    """Texts from a label to the last branch back to it that contain no other such text."""
     labels = {match[1]: match.start() for match in _LABEL.finditer(ptx)}
     ends: dict[int, int] = {}
     for match in _BRANCH.finditer(ptx):

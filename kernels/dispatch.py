@@ -1,4 +1,4 @@
-"""Choosing an op's backend: the first that has no reason to refuse, or the one asked for."""
+"""Choose an op's backend: the requested one, or the first that has no reason to refuse."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def choose_backend(op: str, backends: Mapping[str, Backend[Request]], request: R
     """Name of the backend that takes the request, the fastest first; the choice is logged once.
 
     backend: 'auto' or a name of `backends`. Raises UsageError on an unknown name, UnsupportedError with every
-    backend's reasons where none takes the request.
+    backend's reasons if none takes the request.
     """
     if backend != "auto" and backend not in backends:
         raise UsageError(f"{op}: there is no backend {backend!r}; choose auto, {', '.join(backends)}")

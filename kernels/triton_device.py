@@ -1,4 +1,4 @@
-"""Where Triton kernels can run; imports Triton only once it is known to be there."""
+"""Check where Triton kernels can run, without importing Triton."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from mtaw_fast.errors.install_command import install_packages
+from mtaw_fast.errors.install import install_packages
 
 _LEAST_CAPABILITY = (8, 0)  # bf16 matrix products and asynchronous copies
 
 
 def not_supported_reasons(*tensors: Tensor) -> list[str]:
-    """Why Triton kernels cannot take these tensors; empty where they can."""
+    """Return why Triton kernels cannot take these tensors; empty if they can."""
     if not installed():
         return [f"the package 'triton' is not installed: {install_packages('triton>=3.6')}"]
     devices = {tensor.device for tensor in tensors}
@@ -35,10 +35,10 @@ def not_supported_reasons(*tensors: Tensor) -> list[str]:
 
 @cache
 def installed() -> bool:
-    """Whether Triton can be imported."""
+    """Return whether Triton can be imported."""
     return find_spec("triton") is not None
 
 
 def interpreting() -> bool:
-    """Whether Triton runs kernels in its interpreter; settled by the environment before Triton's import."""
+    """Return whether Triton runs kernels in its interpreter; the environment decides it before Triton's import."""
     return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")

@@ -1,4 +1,4 @@
-"""AdamW with global clipping whose every input lies on the device."""
+"""AdamW with global clipping whose every input is on the device."""
 
 from mtaw_fast.kernels.adam.interface import adam_step, choose_backend
 from mtaw_fast.kernels.adam.request import AdamGroup, AdamRequest, AdamSettings

@@ -1,7 +1,7 @@
 """AdamW with global clipping in three Triton kernels; the update passes over every array once.
 
 Squares are summed by fixed blocks (`square_sums_kernel`), one program adds the partial sums in a fixed order and
-computes what is common to all weights (`scalars_kernel`), and `adam_kernel` updates. README.md says why the update
+computes what is common to all weights (`scalars_kernel`), and `adam_kernel` updates. README.md explains why the update
 is not part of the loss's backward.
 """
 
@@ -20,7 +20,7 @@ _SCALARS = 5
 
 
 def not_supported_reasons(request: AdamRequest) -> list[str]:
-    """Why this backend cannot take the request; empty where it can."""
+    """Return why this backend cannot take the request; empty if it can."""
     reasons = triton_device.not_supported_reasons(*(group.weights for group in request.groups))
     if request.groups[0].weights.dtype != torch.float32:
         reasons.append("weights must be float32")

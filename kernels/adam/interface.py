@@ -36,7 +36,7 @@ def adam_step(
     step : float32[]
         Steps taken so far, counted up in place.
     learning_rate : float32[] or float64[]
-        Of this step; 'triton' takes float32 alone.
+        Of this step; 'triton' takes only float32.
     apply : bool[]
         Where it is false nothing changes, `step` included.
     settings : AdamSettings

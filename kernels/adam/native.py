@@ -14,7 +14,7 @@ from mtaw_fast.kernels.native import adam as native_adam
 
 
 def not_supported_reasons(request: AdamRequest) -> list[str]:
-    """Why this backend cannot take the request; empty where it can."""
+    """Return why this backend cannot take the request; empty if it can."""
     reasons = []
     weights = request.groups[0].weights
     if weights.device.type != "cpu":

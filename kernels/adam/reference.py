@@ -1,4 +1,4 @@
-"""AdamW with global clipping in plain PyTorch: the reference that the fused backend is held against."""
+"""AdamW with global clipping in plain PyTorch: the reference for the fused backends."""
 
 from __future__ import annotations
 

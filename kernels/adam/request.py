@@ -1,4 +1,4 @@
-"""What is asked of an Adam backend."""
+"""The request that an Adam backend gets."""
 
 from __future__ import annotations
 

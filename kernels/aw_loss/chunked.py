@@ -1,4 +1,4 @@
-"""The AW loss in eager PyTorch without B x N in float32: row chunks, one exponential an entry, matrix products.
+"""The AW loss in plain PyTorch without B x N in float32: row chunks, one exponential an entry, matrix products.
 
 With exps P = exp(z) (the fixed bound |z| <= scale makes a running maximum needless), S their row sum and
 c = (2 - 2p)^gamma - 2 gamma p (2 - 2p)^(gamma - 1) log p, the gradient of a row's loss is
@@ -19,7 +19,7 @@ from mtaw_fast.kernels.aw_loss.request import LossRequest
 from mtaw_fast.kernels.scatter import add_rows
 
 # A 256 x 40k bf16 tile is 20 MB: under the 32 MB at which glibc returns memory to the system and every
-# tile would be paged in anew (measured: 2x on the whole step at 512 rows).
+# tile would need fresh pages (measured: 2x on the whole step at 512 rows).
 CHUNK_ROWS = 256
 # Exps no larger than this are kept for the backward pass (3 matrix products instead of 4), never in float32.
 KEEP_BYTES = 128 << 20
@@ -28,7 +28,7 @@ _SMALLEST_NORM = 1e-12  # torch.nn.functional.normalize's
 
 
 def not_supported_reasons(request: LossRequest) -> list[str]:
-    """Why this backend cannot take the request; empty where it can."""
+    """Return why this backend cannot take the request; empty if it can."""
     reasons = []
     if request.negatives:
         reasons.append("it has no negatives=True")

@@ -1,7 +1,7 @@
-"""`catalog_sums` and `loss_of_sums` in eager PyTorch: what a slice of the catalog adds to the loss, on any device.
+"""`catalog_sums` and `loss_of_sums` in plain PyTorch: what a slice of the catalog adds to the loss, on any device.
 
 What each number is, and why two a row are enough, is in README.md ("The Triton form"). Tiles of ROWS x ITEMS logits
-are made one after the other and let go of: beside its results it takes the memory of a tile and of ITEMS vectors,
+are made and freed one after the other: in addition to its results it takes the memory of a tile and of ITEMS vectors,
 whatever the slice. Every sum has one order, so the same bits come out on every run; sums over tiles are float64.
 """
 
@@ -18,7 +18,7 @@ from mtaw_fast.kernels.aw_loss.reference import SMALLEST_BASE
 from mtaw_fast.kernels.aw_loss.request import LossRequest
 from mtaw_fast.kernels.scatter import add_rows
 
-# Of a tile. In float32 that is 8 MB, which malloc keeps: tiles of 32,768 items are paged in anew each time and take
+# Of a tile. In float32 that is 8 MB, which malloc keeps: tiles of 32,768 items need fresh pages each time and take
 # 1.7 times the processor time in bfloat16, 1.2 times in float32 (B = 1,024, n = 20,363, d = 100, Zen 5).
 ROWS = 256
 ITEMS = 1 << 13
@@ -27,7 +27,7 @@ _SMALLEST_NORM = 1e-12  # torch.nn.functional.normalize's
 
 
 def not_supported_reasons(request: LossRequest) -> list[str]:
-    """Why this form cannot take the request; empty where it can."""
+    """Return why this form cannot take the request; empty if it can."""
     reasons = []
     queries, items = request.queries, request.items
     if queries.dtype != items.dtype or queries.dtype not in _DTYPES:
@@ -98,7 +98,7 @@ class _CatalogSums(torch.autograd.Function):
             by_queries = _through_norm(d_units, unit_queries, query_norms)
         if ctx.needs_input_grad[1]:
             scaled = (scale * unit_queries).to(dtype)
-            # The rows' scalars go into the small operand. They may be far below what bfloat16's neighbors hold, but
+            # The rows' scalars go into the small operand. They may be far below the range of bfloat16's neighbors, but
             # not below its exponent, which is float32's.
             weighted = ((scale * d_others)[:, None] * unit_queries).to(dtype)
             at_targets = unit_queries * d_cosines[:, None]
@@ -162,7 +162,7 @@ def _sum_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def _targets_here(targets: Tensor, first_item: int, count: int) -> tuple[Tensor, Tensor]:
-    """bool[B] and int64[B]: whether a row's target is in the slice, and its place there (0 where it is not)."""
+    """bool[B] and int64[B]: whether a row's target is in the slice, and its place there (0 if it is not)."""
     places = targets - first_item
     here = (places >= 0) & (places < count)
     return here, torch.where(here, places, 0)

@@ -63,7 +63,7 @@ def _of_rows() -> list[CompileCase]:
 
 
 def _passes(given: str, products: str, d: int, backend: str) -> list[CompileCase]:
-    """The passes over the catalog alone."""
+    """Return only the passes over the catalog."""
     launches, label = configs.knobs(d, products, backend), _label(given, products, d)
     return [
         _queries_pass(label, products, d, launches.queries, vectors=True),
@@ -101,7 +101,7 @@ def _of_dtypes(given: str, products: str, d: int, backend: str) -> list[CompileC
 
 
 def _negatives(given: str, products: str, d: int, backend: str, plain: bool) -> list[CompileCase]:
-    """The passes of negatives=True, and what lies between them. plain: gamma = 0."""
+    """Return the passes of negatives=True, and the kernels between them. plain: gamma = 0."""
     knobs, width = configs.knobs(d, products, backend), configs.width(d)
     label, kind = _label(given, products, d) + " gamma=0" * plain, _kind(products)
     first, second, third = knobs.queries, knobs.negatives, knobs.negative_items

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 # Programs that the passes split by the catalog should have in flight: about four for each multiprocessor of the
-# largest parts (132 to 152), so that the last wave is short. It follows the shapes alone, never the device: the
+# largest parts (132 to 152), so that the last wave is short. It follows only the shapes, never the device: the
 # number of splits decides the order of the sums, and with it the bits of the result.
 PROGRAMS = 512
 # A row's partial sums are added up in one tile of at most this many.
@@ -93,12 +93,12 @@ class Tile:
 
 
 # Tiles of whole vectors on NVIDIA's GPUs in bf16 and fp16, by 'rows x items x warps' of each pass. All are compiled and
-# held to the same bounds by compile_check; `python -m bench.gpu --only tiles` times them. 64 rows are one tensor-core
-# instruction's on sm_90, and the other side is the instruction's n. A pass reads its other side from L2 once a program:
-# tiles of 128 halve that, and hold one block of eight warps a multiprocessor where the small ones hold two or three of
-# four. In pieces d = 100 takes 64 + 32 + 16 = 112 columns instead of 128: an eighth of the multiply-adds less, for more
-# and narrower instructions. A tensor map takes addresses and masks out of the loop; persistent programs start once.
-# No line has been measured on a GPU.
+# checked against the same bounds by compile_check; `python -m bench.gpu --only tiles` times them. 64 rows are one
+# tensor-core instruction's on sm_90, and the other side is the instruction's n. A pass reads its other side from L2
+# once a program: tiles of 128 halve that, and hold one block of eight warps a multiprocessor where the small ones hold
+# two or three of four. In pieces d = 100 takes 64 + 32 + 16 = 112 columns instead of 128: an eighth of the
+# multiply-adds less, for more and narrower instructions. A tensor map takes addresses and masks out of the loop;
+# persistent programs start once. No line has been measured on a GPU.
 QUERIES_TILES = {
     "64x64x4": Tile(64, 64, 4),
     "64x128x4": Tile(64, 128, 4),
@@ -142,14 +142,14 @@ def knobs(d: int, dtype: str, backend: str, tiles: tuple[str, str] | None = None
             negative_items=Launch(16, 32, depth, columns, warps=4, stages=2),
         )
     if dtype == "tf32x3":
-        # On tensor cores, each operand in two parts, whose registers leave room for 16 vectors at once: with 32 it
+        # On tensor cores, each operand in two parts, whose registers suffice for 16 vectors at once: with 32 it
         # spills 64 bytes on sm_80, and eight warps on 64 rows do a tile's work twice.
         depth, columns = min(columns, 32), min(columns, 128)
         queries = Launch(64, 16, depth, columns, 4, 2, precision=dtype)
         items = replace(queries, rows=16, items=64)
         return Knobs(queries, items, negatives=replace(queries, columns=min(columns, 64)), negative_items=items)
     if columns > 128:
-        # In chunks both operands of the cosines are loaded anew, which takes registers from the tiles.
+        # In chunks both operands of the cosines are loaded again, which takes registers from the tiles.
         stages = STAGES if backend == "cuda" else 2
         queries = Launch(64, 32, 64, 128, 4, stages)
         items = replace(queries, rows=32, items=64)
@@ -172,8 +172,8 @@ def splits(n_rows: int, n_items: int, launch: Launch) -> tuple[int, int]:
     """(splits of the catalog, tiles a split) for a pass over rows x items; every split has a tile."""
     row_blocks = -(-n_rows // launch.rows)
     tiles = -(-n_items // launch.items)
-    wanted = min(max(PROGRAMS // row_blocks, 1), MAX_SPLITS, tiles)
-    tiles_a_split = -(-tiles // wanted)
+    n_splits = min(max(PROGRAMS // row_blocks, 1), MAX_SPLITS, tiles)
+    tiles_a_split = -(-tiles // n_splits)
     return -(-tiles // tiles_a_split), tiles_a_split
 
 

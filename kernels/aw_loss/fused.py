@@ -23,7 +23,7 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def not_supported_reasons(request: LossRequest) -> list[str]:
-    """Why this backend cannot take the request; empty where it can."""
+    """Return why this backend cannot take the request; empty if it can."""
     reasons = triton_device.not_supported_reasons(request.queries, request.items, request.targets)
     if request.queries.dtype not in _DTYPES or request.items.dtype not in _DTYPES:
         reasons.append("queries and items must be float32, bfloat16 or float16")
@@ -89,7 +89,7 @@ def loss_of_sums(others: Tensor, target_cosines: Tensor, *, scale: float, gamma:
 
 
 def _asks_for_gradient(queries: Tensor) -> bool:
-    """Whether a backward pass can ask for the queries' gradient, whose sums the forward pass makes."""
+    """Return whether a backward pass can need the queries' gradient, whose sums the forward pass makes."""
     return torch.is_grad_enabled() and queries.requires_grad
 
 
@@ -182,7 +182,7 @@ class _NegativeLosses(torch.autograd.Function):
             unit_queries, unit_items, targets, queries.shape[1], scale, gamma, rows, with_vectors, precision
         )
         ctx.save_for_backward(queries, items, targets, unit_queries, unit_items, query_norms, item_norms)
-        # Made here and handed out to nobody: no graph can be broken by holding them.
+        # Made here and used nowhere else: keeping them cannot break a graph.
         ctx.rows, ctx.slopes, ctx.sums, ctx.scale, ctx.gamma = rows, slopes, sums, scale, gamma
         return losses
 
@@ -208,5 +208,5 @@ class _NegativeLosses(torch.autograd.Function):
 
 
 def _rows_of_one_piece(matrix: Tensor) -> Tensor:
-    """The matrix itself where a row's entries lie side by side (rows may be any distance apart), else a copy."""
+    """Return the matrix itself if a row's entries are contiguous (rows may be any distance apart), else a copy."""
     return matrix if matrix.stride(1) == 1 or matrix.shape[1] == 1 else matrix.contiguous()

@@ -37,7 +37,7 @@ def aw_loss(
 ) -> Tensor:
     """Adaptive-weight loss of the next click over the whole catalog (MTAW, SIGIR 2023).
 
-    L = -(2 - 2p)^gamma log p with p = softmax(scale * cos(q, e))_target; `README.md` beside this file has the maths.
+    L = -(2 - 2p)^gamma log p with p = softmax(scale * cos(q, e))_target; `README.md` has the formulas.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ _LABELS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Where the items of a call stand in the catalog: the first one's number, and how many the whole catalog has."""
+    """The slice of a call's items: the first one's number in the catalog, and how many items the catalog has."""
 
     first_item: int
     catalog_size: int
@@ -46,7 +46,7 @@ class Sums:
     """What a pass over the catalog leaves of every row.
 
     others: float32[B], sum of exp(z - scale / 2) over the items but the target. target_cosines: float32[B].
-    vectors: float32[splits, B, width], the items' unit vectors summed with those weights; None where not asked for.
+    vectors: float32[splits, B, width], the items' unit vectors summed with those weights; None if not requested.
     """
 
     others: Tensor
@@ -65,7 +65,7 @@ def catalog_sums(
     vectors: bool,
     precision: str,
 ) -> Sums:
-    """The forward pass. vectors: whether the queries' gradient will be asked for; `others` has the same bits anyhow.
+    """The forward pass. vectors: whether the queries' gradient will be needed; `others` has the same bits either way.
 
     precision: of `float32_precision`.
     """
@@ -196,7 +196,7 @@ def knobs_of(unit_items: Tensor, d: int, precision: str) -> configs.Knobs:
 
 
 def blocks(n: int, size: int) -> int:
-    """How many blocks of `size` hold n."""
+    """Return how many blocks of `size` n needs."""
     return -(-n // size)
 
 
@@ -206,7 +206,7 @@ def options(launch: configs.Launch) -> dict[str, int | bool]:
 
 
 def _programs(grid: tuple[int, ...], launch: configs.Launch, on: Tensor) -> tuple[int, ...]:
-    """The grid, or what of it the device holds at once: the bits of the results are the same for any number."""
+    """Return the grid, or as much of it as the device runs at once: results have the same bits for any number."""
     if not launch.persistent:
         return grid
     held = 2  # of the interpreter: fewer than there is work, so that programs take several blocks

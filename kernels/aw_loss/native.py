@@ -20,7 +20,7 @@ _KEPT_FROM = 1 << 20  # bytes; smaller ones malloc keeps by itself
 
 
 def not_supported_reasons(request: LossRequest) -> list[str]:
-    """Why this backend cannot take the request; empty where it can."""
+    """Return why this backend cannot take the request; empty if it can."""
     reasons = []
     if request.negatives and request.gamma > native_loss.MOST_GAMMA:
         reasons.append(f"gamma must be at most {native_loss.MOST_GAMMA:g} with negatives=True")
@@ -81,19 +81,19 @@ class _WeightedSum(torch.autograd.Function):
 
 
 def _empty_like(tensor: Tensor) -> Tensor:
-    """Room for a gradient; a large one where the last one lay, since paging it in costs as much as a product."""
+    """Return memory for a gradient; a large one where the last one was, since fresh pages cost as much as a product."""
     if tensor.nbytes < _KEPT_FROM:
         return tensor.new_empty(tensor.shape)
     return torch.from_numpy(native_loss.kept_matrix(*tensor.shape))
 
 
 def _run(
-    queries: Tensor, items: Tensor, row_weights: Tensor, request: LossRequest, wanted: tuple[bool, ...]
+    queries: Tensor, items: Tensor, row_weights: Tensor, request: LossRequest, needed: tuple[bool, ...]
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Row losses and the wanted gradients of their weighted sum."""
+    """Return row losses and the needed gradients of their weighted sum."""
     losses = queries.new_empty(len(queries))
     d_queries, d_items = (
-        _empty_like(tensor) if is_wanted else None for tensor, is_wanted in zip((queries, items), wanted, strict=True)
+        _empty_like(tensor) if is_needed else None for tensor, is_needed in zip((queries, items), needed, strict=True)
     )
     arrays = [t.detach().contiguous().numpy() for t in (queries, items, request.targets, row_weights.float())]
     native_loss.aw_loss(

@@ -14,7 +14,7 @@ from mtaw_fast.kernels.aw_loss.reference import SMALLEST_BASE
 from mtaw_fast.kernels.aw_loss.triton_kernels import gradients, negative_rows, negatives
 
 ROWS = 256  # a program of the kernel with one loss a row: with 1024 it spills 4 bytes on sm_100
-LIFT = 2.0**15  # t is at most 1: its largest entries lie just below what fp16 holds
+LIFT = 2.0**15  # t is at most 1: its largest entries are just below the largest fp16
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Lifted:
 class Rows:
     """What the first pass leaves of every row, float32[B] each but for `largest`.
 
-    largest: int32[B], the item with the largest exp(z - scale / 2) but the target, -1 where there is none. peaks: that
+    largest: int32[B], the item with the largest exp(z - scale / 2) but the target, -1 if there is none. peaks: that
     exponential. rests: sum of all the others'. shifts, rhos: see triton_kernels/negatives.py.
     """
 

@@ -1,4 +1,4 @@
-"""What is asked of an AW-loss backend."""
+"""The request that an AW-loss backend gets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class LossRequest:
     negatives: bool
     compute_dtype: torch.dtype | None
     threads: int | None = None
-    item_weights: Tensor | None = None  # float32[N], of 'native' alone: how often an item counts where it is no target
+    item_weights: Tensor | None = None  # float32[N], 'native' only: how often an item counts if it is no target
 
     def describe(self) -> str:
         """Shapes and dtypes on one line, for error messages."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mtaw_fast.errors.install_command import install_command
+from mtaw_fast.errors.install import install_command
 
 try:
     from mtaw_fast.kernels.native import _native
@@ -24,7 +24,7 @@ def rerank_topk(
 
     Returns (ids int32[B, k], scores float32[B, k]), best first, padded with -1 / -inf. The score is
     float32(scale * sum of q_i * e_i), accumulated in float64 in ascending dimension order. Ties go to
-    the lower id; NaN scores come after every number. `reference.py` says the same in numpy.
+    the lower id; NaN scores come after every number. `reference.py` does the same in numpy.
 
     Raises ValueError on a wrong type or shape or k < 1, IndexError on a candidate outside -1..N-1.
     Releases the GIL.

@@ -24,10 +24,10 @@ def adam_step(
     threads: int = 1,
     isa: str | None = None,
 ) -> float:
-    """Update weights and moments in place; returns the norm of the whole gradient before clipping.
+    """Update weights and moments in place; return the norm of the whole gradient before clipping.
 
     groups: (weights, gradients, first moments, second moments) each, float32[n], C-contiguous. step: its number, the
-    first is 1; with 0 nothing changes and only the norm is returned. kernels/adam/README.md has the maths.
+    first is 1; with 0 nothing changes and only the norm is returned. kernels/adam/README.md has the formulas.
 
     The same bits for every number of threads and on every run; with FMA (AVX2 and up) those of torch.optim.AdamW with
     fused=True, given the same factor of the gradient. The norm is summed in float64, the same on every instruction set.

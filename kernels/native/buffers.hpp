@@ -21,7 +21,7 @@ const T* checked_data(const pybind11::array& array, int rank, const char* name, 
         throw pybind11::value_error(wanted() + ", not " + pybind11::cast<std::string>(pybind11::str(array.dtype())));
     }
     if ((array.flags() & pybind11::array::c_style) == 0) throw pybind11::value_error(wanted());
-    // An empty one may lie anywhere: nothing of it is read.
+    // An empty one may be anywhere: nothing of it is read.
     if (array.size() > 0 && (array.flags() & pybind11::detail::npy_api::NPY_ARRAY_ALIGNED_) == 0) {
         throw pybind11::value_error(wanted() + ", aligned to its items in memory");
     }

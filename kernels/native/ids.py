@@ -6,12 +6,12 @@
     table.lookup(list of any objects)           int32[n] internal ids, -1 where unknown
     table.known(list of any objects)            int32[..] the distinct internal ids of the known ones, ascending
     table.external(int32[n])                    list of int or str
-    table.grown(places, items)                  the table with more ids: a dict of plain ids to internal ones, which
+    table.extended(places, items)               the table with more ids: a dict of plain ids to internal ones, which
                                                 come before the table's own, and the tuple of the ids of N, N + 1, ..;
-                                                both are kept, and must not be changed any more
+                                                both are kept, and must not change afterwards
 
-What the arrays hold: `mtaw_fast.data.item_ids.ItemIds`. ValueError on arrays that do not fit together or a text that
-occurs twice, IndexError on an internal id outside 0..N-1. The arrays are kept alive. Thread-safe; holds the GIL,
+The arrays are those of `mtaw_fast.data.item_ids.ItemIds`. ValueError on arrays that do not fit together or a text that
+occurs twice, IndexError on an internal id outside 0..N-1. The table keeps the arrays. Thread-safe; keeps the GIL,
 since it works on Python's objects.
 """
 

@@ -8,25 +8,25 @@ from mtaw_fast.kernels.native import _native
 
 __all__ = ["MOST_GAMMA", "aw_loss", "kept_matrix", "multiplies_bfloat16", "release_kept_blocks"]
 
-MOST_GAMMA = 64.0  # with negatives: (2p)^gamma of a p above 1/2 is to stay a float32
+MOST_GAMMA = 64.0  # with negatives: (2p)^gamma of a p above 1/2 stays a float32
 
 
 def multiplies_bfloat16(isa: str | None = None) -> bool:
-    """Whether `isa` (None: the one in use) has products of bfloat16."""
+    """Return whether `isa` (None: the one in use) has products of bfloat16."""
     return (isa or _native.active_isa()) in ("bf16", "amx")
 
 
 def kept_matrix(rows: int, d: int) -> np.ndarray:
-    """float32[rows, d], uninitialized, in memory that the process keeps when the array is let go of.
+    """Return float32[rows, d], uninitialized, in memory that the process keeps when the array is freed.
 
-    The next call finds it again, so that a training's gradient is not paged in anew at every step. The two largest
-    blocks of memory are kept, the scratch of `aw_loss` among them.
+    The next call uses it again, so a training's gradient needs no fresh pages at every step. The two largest blocks of
+    memory are kept, including the scratch of `aw_loss`.
     """
     return _native.kept_matrix(rows, d)
 
 
 def release_kept_blocks() -> None:
-    """Give what `kept_matrix` and `aw_loss` keep back to the system, as where a training has no next step."""
+    """Free the memory that `kept_matrix` and `aw_loss` keep, as after the last step of a training."""
     _native.release_kept_blocks()
 
 
@@ -47,22 +47,22 @@ def aw_loss(
     negatives: bool = False,
     item_weights: np.ndarray | None = None,
 ) -> None:
-    """Write loss and gradients of B rows over N items; kernels/aw_loss/README.md has the maths and the plan.
+    """Write loss and gradients of B rows over N items; kernels/aw_loss/README.md has the formulas and the plan.
 
     queries: float32[B, d]; items: float32[N, d]; normalized inside. targets: int64[B] in 0..N-1.
     row_weights: float32[B]; the gradients are those of sum_b row_weights[b] * loss[b].
-    loss: float32[B], out, unweighted. d_queries: float32[B, d], d_items: float32[N, d], out, or None where not
-    wanted. All arrays C-contiguous. compute: 'float32' or 'bfloat16', of the matrix products, which accumulate in
+    loss: float32[B], out, unweighted. d_queries: float32[B, d], d_items: float32[N, d], out, or None if not
+    needed. All arrays C-contiguous. compute: 'float32' or 'bfloat16', of the matrix products, which accumulate in
     float32. isa: instruction set, None for the one in use. negatives: whether to add the term over the other items.
-    item_weights: float32[N], how often an item counts in the softmax's sum (once where None); a row's target counts
-    once whatever it says. Not with negatives.
+    item_weights: float32[N], how often an item counts in the softmax's sum (once if None); a row's target always
+    counts once. Not with negatives.
 
-    The same bits for every number of threads and on every run. A vector that is not finite makes the losses NaN that
-    it enters, of an item all of them. Beside the results it takes O(B d), 4 bytes an item, and 128 MiB or 512 bytes an
-    item, whichever is more, for exponentials; the next call finds them again.
+    The same bits for every number of threads and on every run. A vector that is not finite makes its losses NaN, an
+    item's vector all losses. In addition to the results it takes O(B d), 4 bytes an item, and 128 MiB or 512 bytes an
+    item, whichever is more, for exponentials; the next call uses them again.
 
-    Raises ValueError on a wrong type or shape, where `isa` has no such products, and on a gamma above MOST_GAMMA or
-    item weights with negatives; IndexError on a target outside the catalog. Releases the GIL.
+    Raises ValueError on a wrong type or shape, on an `isa` without such products, on a gamma above MOST_GAMMA
+    or item weights with negatives; IndexError on a target outside the catalog. Releases the GIL.
     """
     _native.aw_loss(
         queries, items, targets, row_weights, scale, gamma, loss, d_queries, d_items, compute, threads, isa, negatives,

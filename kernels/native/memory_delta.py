@@ -1,8 +1,8 @@
-"""What has been clicked since the session memory's tables were made, beside them.
+"""The delta of the session memory: the sessions since its tables were made.
 
     delta = MemoryDelta(tables.arrays(), window=10, span=40, recency=1000.0, max_neighbors=512, max_postings=500)
     memory = SessionMemory(tables.arrays(), 1000.0, delta.n_catalog, delta=delta)
-    delta.click(handles, items)             # in order: the very next query of any thread knows of them
+    delta.click(handles, items)             # in order; the next query of any thread sees them
 
 Queries read tables and delta together, as if the tables had been built from the sessions of both, ordered by their last
 clicks. Axes: N items of the tables, S sessions of the tables, E events.
@@ -20,11 +20,11 @@ __all__ = ["MemoryDelta"]
 
 
 class MemoryDelta:
-    """Sessions that grow click by click, and what they say of pairs and items. Thread-safe.
+    """Sessions that grow click by click, and their statistics of items and pairs. Thread-safe.
 
-    The state and the bits of every query depend on the order of the events alone: not on how they were portioned into
-    calls, nor on the instruction set. Queries share the delta, an event excludes them (at most 32 events at a time).
-    Whoever holds it frees it: its memory goes with the last reference.
+    The state and the bits of every query depend only on the order of the events, not on how they were batched into
+    calls or on the instruction set. Queries run at the same time; they wait while events are applied, at most 32 at
+    once.
 
     Parameters
     ----------
@@ -37,8 +37,8 @@ class MemoryDelta:
     max_neighbors, max_postings : int
         Of an item. The rows of the delta are cut after `max_neighbors` when they grow far beyond.
     capacity : int, default 65536
-        Room for items that the tables do not know: ids N .. N + capacity - 1.
-    most_clicks : int, default 512
+        Number of items that may come after those of the tables: ids N .. N + capacity - 1.
+    max_clicks : int, default 512
         Of a session; its later clicks are ignored, and counted in `n_ignored`.
 
     Raises
@@ -57,14 +57,14 @@ class MemoryDelta:
         max_neighbors: int,
         max_postings: int,
         capacity: int = 65536,
-        most_clicks: int = 512,
+        max_clicks: int = 512,
     ) -> None:
         self.native = _native.MemoryDelta(
-            dict(tables), capacity, most_clicks, window, span, recency, max_neighbors, max_postings
+            dict(tables), capacity, max_clicks, window, span, recency, max_neighbors, max_postings
         )
 
     def click(self, handles: np.ndarray, items: np.ndarray) -> None:
-        """Take clicks in, in their order.
+        """Add clicks, in order.
 
         Parameters
         ----------
@@ -78,40 +78,40 @@ class MemoryDelta:
         ValueError
             On a wrong type or shape.
         IndexError
-            On an item out of range; nothing is taken in then.
+            On an item out of range; then no click is added.
         """
         self.native.click(handles, items)
 
     def resume(self, handle: int, base_session: int) -> None:
-        """Let a session of the tables go on: its clicks move into the delta, as its latest session.
+        """Continue a session of the tables: its clicks move into the delta, as the latest session.
 
         Parameters
         ----------
         handle : int
-            By which its next clicks come.
+            The handle of its next clicks.
         base_session : int
             Its place in the tables, 0 .. S - 1.
 
         Raises
         ------
         ValueError
-            Where the handle is known already.
+            The handle is known already.
         IndexError
-            Where there is no such session, or it was forgotten or resumed.
+            There is no such session, or it was forgotten or resumed.
         """
         self.native.resume(handle, base_session)
 
     def forget(self, handle: int) -> bool:
-        """Take a session out again. Returns whether there was one."""
+        """Remove a session; return whether there was one."""
         return self.native.forget(handle)
 
     def forget_base(self, base_session: int) -> bool:
-        """Take a session out of what the tables say.
+        """Remove a session from the tables' statistics.
 
         Returns
         -------
         bool
-            False where it was forgotten or resumed before.
+            False if it was forgotten or resumed before.
 
         Raises
         ------
@@ -120,29 +120,29 @@ class MemoryDelta:
         """
         return self.native.forget_base(base_session)
 
-    def seed(self, item: int, neighbor: int, values: np.ndarray) -> None:
-        """Add evidence that no session holds to what is said of the ordered pair (item, neighbor).
+    def add_prior(self, item: int, neighbor: int, values: np.ndarray) -> None:
+        """Add to the statistics of the ordered pair (item, neighbor): a cold-start prior, evidence without a session.
 
-        It stays until the delta goes, and does not age before the item's latest session does.
+        It does not age before the item's latest session does.
 
         Parameters
         ----------
         item, neighbor : int
-            Two items in 0 .. n_catalog - 1; the other direction is a call of its own.
+            Two items in 0 .. n_catalog - 1; the other direction needs another call.
         values : float64[6]
             As PAIR_KINDS has them, finite and not negative.
 
         Raises
         ------
         ValueError
-            On values that are not so, or an item as its own neighbor.
+            On other values, or an item as its own neighbor.
         IndexError
             On an item out of range.
         """
-        self.native.seed(item, neighbor, values)
+        self.native.add_prior(item, neighbor, values)
 
     def ordered(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """All sessions by their last clicks, the latest last.
+        """Return all sessions, ordered by their last clicks, the latest last.
 
         Returns
         -------
@@ -153,7 +153,7 @@ class MemoryDelta:
         return self.native.ordered()
 
     def row(self, item: int) -> tuple[np.ndarray, np.ndarray]:
-        """What the delta alone says of an item's pairs.
+        """Return the delta's own statistics of an item's pairs.
 
         Returns
         -------
@@ -164,7 +164,7 @@ class MemoryDelta:
         return self.native.row(item)
 
     def counts(self, item: int) -> np.ndarray:
-        """What the delta alone has counted of an item.
+        """Return the delta's own counts of an item.
 
         Returns
         -------
@@ -190,7 +190,7 @@ class MemoryDelta:
 
     @property
     def n_rows(self) -> int:
-        """Items that the delta has met."""
+        """Items with a click or a pair in the delta."""
         return self.native.n_rows
 
     @property
@@ -200,7 +200,7 @@ class MemoryDelta:
 
     @property
     def n_ignored(self) -> int:
-        """Clicks past `most_clicks` of their session."""
+        """Clicks past `max_clicks` of their session."""
         return self.native.n_ignored
 
     @property
@@ -210,5 +210,5 @@ class MemoryDelta:
 
     @property
     def n_bytes(self) -> int:
-        """Memory of the delta, beside the tables."""
+        """Memory of the delta in bytes, without the tables."""
         return self.native.n_bytes

@@ -1,11 +1,11 @@
-"""Candidates, features and rankings from the session memory: past sessions in tables, without the GIL.
+"""Query the session memory for candidates, features and rankings, without the GIL.
 
     features_of_list = feature_names()
     memory = SessionMemory(tables, recency, n_catalog)
     ids, features = memory.features(items, begins, ends, threads=2)     # for training
     ids, scores = memory.rank(ranker, items, begins, ends, k)           # for serving
 
-Axes: Q prefixes of packed sessions, C candidates of one at most, F features, N items, d, D dense items.
+Axes: Q prefixes of packed sessions, at most C candidates of each, F features, N items, d, D dense items.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class QuerySettings:
     own : int, default 60
         Of the session's latest distinct items, at most 64.
     others : int, default 80
-        Of the items that past sessions hold together with them.
+        Of the items that occur in past sessions together with them.
     sessions : int, default 200
-        Similar sessions that are looked at.
+        Similar sessions to read.
     dense : int, default 50
         Of the dense list.
     trends : int, default 0
-        By decayed sums, and 50 popular ones with them, where a call gives a moment; 0 for none.
+        By decayed sums, plus 50 popular ones, if a call gives a moment; 0 for none.
     """
 
     own: int = 60
@@ -49,16 +49,16 @@ class QuerySettings:
 
 
 def feature_names(trends: bool = False) -> tuple[str, ...]:
-    """The F features by name, in the order of every array of them; `memory/features.hpp` has the formulas.
+    """Return the F features' names in their order; `memory/features.hpp` has the formulas.
 
-    trends: with those of trends behind them (`trends/features.hpp`).
+    trends: followed by the trends' features (`trends/features.hpp`).
     """
     return _native.memory_feature_names(trends)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Moment:
-    """When Q prefixes are asked about.
+    """The time of a query of Q prefixes.
 
     trends: for at least as many items as the memory's n_catalog. now: int64[Q], the moments of the requests, ms since
     1970. times: int64[T], of the clicks, -1 where unknown; None: of no click.
@@ -71,7 +71,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dense:
-    """What the neural part says of Q prefixes.
+    """The neural part of a query of Q prefixes.
 
     queries: float32[Q, d]. ids: int32[Q, D], the best items by each query, padded with -1; logits: float32[Q, D],
     theirs. catalog: float32[N, d], the rows of the items, and scale: a logit is float32(scale * dot), as everywhere.
@@ -99,9 +99,9 @@ class SessionMemory:
     """Queries over the tables of past sessions, which are kept by reference; thread-safe.
 
     tables: the arrays of `mtaw_fast.memory.MemoryTables` by name, checked by it. recency: its settings' number of
-    sessions. n_catalog: ids of clicks and dense items lie in 0..n_catalog-1; items past those of the tables have no
-    past. settings: how many candidates a query takes. isa: the instruction set, the process's own where None; every one
-    gives the same bits. delta: made from these very tables, for at most n_catalog items; queries read both together.
+    sessions. n_catalog: ids of clicks and dense items are in 0..n_catalog-1; items after those of the tables have no
+    past. settings: how many candidates a query takes. isa: the instruction set, by default the process's own; all give
+    the same bits. delta: made from these tables, for at most n_catalog items; queries read both together.
 
     Raises ValueError on arrays that do not fit together or a setting out of range.
     """
@@ -124,9 +124,9 @@ class SessionMemory:
         self.dense = few.dense
 
     @property
-    def most_candidates(self) -> int:
-        """C = own + others + dense, and trends + 50 where there are any."""
-        return self.native.most_candidates
+    def max_candidates(self) -> int:
+        """C = own + others + dense, and trends + 50 if there are any."""
+        return self.native.max_candidates
 
     def features(
         self,
@@ -137,10 +137,10 @@ class SessionMemory:
         threads: int = 1,
         moment: Moment | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The candidates of Q prefixes and their features: (ids int32[Q, C] padded with -1, float32[Q, C, F]).
+        """Return the candidates of Q prefixes and their features: (ids int32[Q, C] padded with -1, float32[Q, C, F]).
 
         items: int32[T] clicks; prefix q is items[begins[q]:ends[q]] (int64[Q]), not empty; its last 512 clicks count.
-        A row of features depends on its prefix and the tables alone, to the bit. Padding is 0. moment: adds candidates
+        A row of features depends only on its prefix and the tables, to the bit. Padding is 0. moment: adds candidates
         and the features of trends.
 
         Raises ValueError on a wrong type or shape, IndexError on an id outside the catalog.
@@ -162,12 +162,11 @@ class SessionMemory:
         threads: int = 1,
         moment: Moment | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The k best items of each prefix: (ids int32[Q, k], scores float32[Q, k]), padded with -1 / -inf.
+        """Return the k best items of each prefix: (ids int32[Q, k], scores float32[Q, k]), padded with -1 / -inf.
 
-        The candidates by the ranker's score, ties by the lower id, then what is left of `dense` in its order, with
-        scores that go on from the lowest candidate's. allowed, excluded, excluded_offsets: as `Scanner.search`; the
-        dense list must keep to them too. moment: where the ranker is for the features of trends. Arguments and errors
-        else as `features`.
+        The candidates by the ranker's score, ties by the lower id, then the rest of `dense` in its order, with
+        scores that continue from the lowest candidate's. allowed, excluded, excluded_offsets: as `Scanner.search`; the
+        dense list must satisfy them too. moment: if the ranker has features of trends. All else as `features`.
         """
         added = None if dense is None else dense.added
         return self.native.rank(

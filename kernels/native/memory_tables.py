@@ -1,7 +1,7 @@
 """The tables of the session memory: built from packed sessions, updated, checked.
 
-Axes: N items, S sessions (oldest first), T clicks in them, P kept pairs. `kernels/native/memory/tables.hpp` says what
-each number is.
+Axes: N items, S sessions (oldest first), T clicks in them, P kept pairs. `kernels/native/memory/tables.hpp` has
+the formulas.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ def build_tables(
     first: int = 0,
     last: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """The arrays of TABLES from packed sessions, oldest first.
+    """Build the arrays of TABLES from packed sessions, oldest first.
 
     items: int32[T]; offsets: int64[S + 1], from 0 to T; both C-contiguous, and both are in the result, not copied.
     window, span: clicks, recency: sessions; max_neighbors and max_postings: of an item, 0 for all. first, last: the
     rows of items first .. last - 1 are made; those of the others are empty, and their totals and counts not written.
     Such a row needs only the sessions with its item: any other may be empty, so long as it keeps its number.
 
-    The same bits for every number of threads. Beside the result it takes 9 bytes a click, 4 a session, 41 an item and,
-    for every thread, 4 bytes an item and up to 152 for every neighbor of the item with the most.
+    The same bits for every number of threads. In addition to the result it takes 9 bytes a click, 4 a session, 41 an
+    item and, for every thread, 4 bytes an item and up to 152 for every neighbor of the item with the most.
 
     Raises ValueError on a wrong type or shape, offsets that descend, more than 2^31 - 1 clicks or sessions, or a
     setting out of range; IndexError on an item outside 0..N-1. Releases the GIL.
@@ -78,13 +78,13 @@ def update_tables(
     max_postings: int,
     threads: int = 1,
 ) -> dict[str, np.ndarray]:
-    """What `build_tables` gives, bit for bit, for the sessions of `tables` but the `expire` oldest and then the new.
+    """Return the tables, bit for bit, of the sessions of `tables` without the `expire` oldest, followed by new ones.
 
-    tables: arrays that `build_tables` made with these very settings (`check_tables` lets no others harm, but their
-    rows are taken over as they are). items: int32[T'], offsets: int64[S' + 1]: the new sessions. Only rows of items
-    in sessions that come or go are made anew.
+    tables: arrays that `build_tables` made with these settings (any that `check_tables` accepts are safe, but their
+    rows are copied as they are). items: int32[T'], offsets: int64[S' + 1]: the new sessions. Only rows of items in
+    added or expired sessions are built.
 
-    Raises as `build_tables` does, and ValueError where there are fewer than `expire` sessions. Releases the GIL.
+    Raises as `build_tables` does, and ValueError if there are fewer than `expire` sessions. Releases the GIL.
     """
     return _native.memory_update(
         dict(tables), items, offsets, expire, window, span, recency, max_neighbors, max_postings, threads
@@ -92,10 +92,10 @@ def update_tables(
 
 
 def check_tables(tables: Mapping[str, np.ndarray], max_neighbors: int, max_postings: int) -> None:
-    """Raise ValueError, naming array and place, unless every reader can follow these tables blindly.
+    """Raise ValueError, naming array and place, unless the tables are safe to read.
 
-    All arrays of TABLES are there with their types and shapes; offsets run from 0 to the ends of their arrays; what is
-    an item lies in 0..N-1, what is a session in 0..S-1; rows and postings are no longer than the settings allow,
+    All arrays of TABLES are there with their types and shapes; offsets run from 0 to the ends of their arrays; items
+    are in 0..N-1, sessions in 0..S-1; rows and postings are no longer than the settings allow,
     postings ascend; counts fit each other; values and totals are finite and not negative. Reads all arrays once and
     releases the GIL.
     """

@@ -13,7 +13,7 @@ namespace mtaw {
 
 constexpr pybind11::ssize_t kAny = -1;
 
-// The array of that name, of this shape; kAny stands for any extent of an axis.
+// The array of that name, of this shape; kAny = any extent of an axis.
 template <typename T>
 const T* named(const pybind11::dict& arrays, const char* name, const char* type,
                std::initializer_list<pybind11::ssize_t> shape) {

@@ -1,4 +1,4 @@
-"""The native kernels in plain Python and numpy: what the tests hold them against."""
+"""The native kernels in plain Python and numpy: what the tests compare them with."""
 
 from __future__ import annotations
 

@@ -98,17 +98,17 @@ def check_quantized(quantized: Mapping[str, np.ndarray], n_items: int, d: int) -
     for name, (dtype, shape) in quantized_shapes(n_items, d, "half_blocks" in quantized).items():
         array = quantized.get(name)
         if array is None:
-            raise ValueError(f"the array '{name}' of the quantized catalog is missing; quantize it anew")
+            raise ValueError(f"the array '{name}' of the quantized catalog is missing; quantize it again")
         if array.dtype != dtype or array.shape != shape:
             raise ValueError(
                 f"'{name}' of the quantized catalog must be {dtype}{list(shape)}, "
-                f"not {array.dtype}{list(array.shape)}; quantize it anew"
+                f"not {array.dtype}{list(array.shape)}; quantize it again"
             )
     stated = quantized["summary"][:3].tolist()
     if stated != [LAYOUT, n_items, d]:
         raise ValueError(
             f"the quantized catalog states layout, items and dimensions {stated}, not {[LAYOUT, n_items, d]}; "
-            "quantize it anew"
+            "quantize it again"
         )
 
 
@@ -116,8 +116,8 @@ class Scanner:
     """Exact top-K over a catalog and its codes. Immutable; any number of threads may search at once.
 
     catalog: float32[N, d], finite; quantized: what `quantize` made of it. All are kept, not copied: memory maps
-    are shared between processes. isa: the instruction set (`isa.hpp`), the process's own where None; every one
-    gives the same bits.
+    are shared between processes. isa: the instruction set (`isa.hpp`), by default the process's own; all give the same
+    bits.
 
     Raises ValueError on arrays that do not fit each other, or codes that are not this catalog's.
     """
@@ -126,7 +126,7 @@ class Scanner:
         check_quantized(quantized, *catalog.shape)
         exponent, largest_norm, largest_residual = quantized["summary"][3:6].tolist()
         if not (exponent.is_integer() and abs(exponent) < _LARGEST_EXPONENT):
-            raise ValueError(f"the quantized catalog has the exponent {exponent}; quantize it anew")
+            raise ValueError(f"the quantized catalog has the exponent {exponent}; quantize it again")
         half_blocks = quantized.get("half_blocks")
         self.native = _native.Scanner(
             catalog, quantized["blocks"], half_blocks, int(exponent), largest_norm, largest_residual, isa
@@ -141,7 +141,7 @@ class Scanner:
         excluded: np.ndarray | None = None,
         excluded_offsets: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The k best items of each query, on the calling thread; releases the GIL.
+        """Return the k best items of each query, on the calling thread; releases the GIL.
 
         queries: float32[B, d], finite. allowed: uint8[ceil(N / 8)], item i in bit i % 8 of byte i / 8 (as
         `Filter.packed`): only these items. excluded, excluded_offsets: int32[..] and int64[B + 1]; query b does not
@@ -155,7 +155,7 @@ class Scanner:
 
 
 def read_bytes(array: np.ndarray, isa: str | None = None) -> int:
-    """Read a C-contiguous array once, front to back, as fast as one core can: the floor of any scan over it.
+    """Read a C-contiguous array once, front to back, as fast as one core can: the lower bound of a scan's time.
 
     Returns the sum, modulo 2^64, of its whole 8-byte words. Releases the GIL.
     """

@@ -1,4 +1,4 @@
-"""Trends: what wall-clock time says of items and pairs, in exponentially decayed sums, without the GIL.
+"""Trends: exponentially time-decayed sums of items and pairs, built and queried without the GIL.
 
     arrays = build_trends(items, offsets, times, n_items, half_lives=HALF_LIVES, window=10, max_neighbors=256)
     trends = Trends(arrays, half_lives=HALF_LIVES, window=10, max_neighbors=256, capacity=n_items + 65536)
@@ -7,7 +7,7 @@
     values = trends.features(items, begins, ends, now, ids)
 
 Axes: N items of the tables, P kept pairs, L = 7 half-lives (ascending; pairs have the last five), E clicks, Q prefixes,
-C candidates, F features. `kernels/native/trends/tables.hpp` says what each number is. Times are int64 ms since 1970.
+C candidates, F features. `kernels/native/trends/tables.hpp` has the formulas. Times are int64 ms since 1970.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ TRENDS: dict[str, tuple[type, tuple[str | int, ...]]] = {
 
 
 def feature_names() -> tuple[str, ...]:
-    """The F features by name, those of a query first; `kernels/native/trends/features.hpp` has the formulas."""
+    """Return the F features' names, those of a query first; `kernels/native/trends/features.hpp` has the formulas."""
     return _native.trend_feature_names()
 
 
@@ -98,7 +98,7 @@ def build_trends(
 def check_trends(
     arrays: Mapping[str, np.ndarray], *, half_lives: Sequence[int], window: int, max_neighbors: int
 ) -> None:
-    """Check that every reader can follow these arrays blindly; reads each once and releases the GIL.
+    """Check that the arrays are safe to read; read each once, without the GIL.
 
     Parameters
     ----------
@@ -110,19 +110,19 @@ def check_trends(
     Raises
     ------
     ValueError
-        Naming array and place, where they do not.
+        They are not; the message names array and place.
     """
     _native.trends_check(dict(arrays), list(half_lives), window, max_neighbors)
 
 
 @dataclass(frozen=True, slots=True)
 class TrendCounters:
-    """What came since the tables.
+    """Counters of the clicks since the tables were built.
 
-    clicks: that are counted now (those of forgotten sessions are not). clamped: whose time lay further ahead of their
-    arrival than allowed, or before 1970. late: that came after a later one of their session. cut: pairs dropped from
-    rows that had become too long. moves: of a half-life's t0. sessions: that can be forgotten. bytes: memory, about.
-    newest: the latest click's time, in ms.
+    clicks: counted now, without those of forgotten sessions. clamped: clicks whose time was further ahead of their
+    arrival than allowed, or before 1970. late: clicks that came after a later one of their session. cut: pairs dropped
+    from rows that had become too long. moves: of a half-life's t0. sessions: that can be forgotten. bytes: memory,
+    about. newest: the latest click's time, in ms.
     """
 
     clicks: int
@@ -136,7 +136,7 @@ class TrendCounters:
 
 
 class Trends:
-    """Tables of decayed sums and what came since; thread-safe: readers share, and wait for at most 64 clicks at a time.
+    """Tables of decayed sums plus the clicks since. Thread-safe; readers wait for at most 64 clicks at a time.
 
     The same calls in the same order give the same bits, whatever batches the clicks come in.
 
@@ -147,14 +147,14 @@ class Trends:
     half_lives, window, max_neighbors
         Those that they were built with.
     capacity : int
-        Ids of clicks and candidates lie in 0..capacity-1; at least N.
+        Ids of clicks and candidates are in 0..capacity-1; at least N.
     ahead : int, default 300000
         Ms that a click's time may be later than its arrival; one that is further ahead takes the latest time allowed.
     row_neighbors : int, default 512
-        Of an item, in what came since: a row that has more is cut to the strongest half of them. So reading stays
-        cheap; what was cut comes back when tables are built from the sessions.
+        Of an item, since the tables: a longer row is cut to the strongest half of them, to stay cheap to read. Tables
+        built from the sessions have all of them again.
     isa : str or None, default None
-        The instruction set, the process's own where None; every one gives the same bits.
+        The instruction set, by default the process's own; all give the same bits.
 
     Raises
     ------
@@ -182,10 +182,10 @@ class Trends:
     def click(
         self, handles: np.ndarray, items: np.ndarray, times: np.ndarray, arrivals: np.ndarray | None = None
     ) -> None:
-        """Take clicks in, one after the other; a new handle starts a session.
+        """Add clicks, in order; a new handle starts a session.
 
-        A click that is earlier than its session's last one goes in where its time puts it, at most 512 clicks before
-        the session's end; there is no bound on its age otherwise, since old weights only become small.
+        A click that is earlier than its session's last one is inserted by its time, at most 512 clicks before the
+        session's end. Its age has no other bound, since old weights only become small.
 
         Parameters
         ----------
@@ -194,32 +194,32 @@ class Trends:
         items : int32[E]
         times : int64[E]
         arrivals : int64[E] or None, default None
-            When the log took each; None trusts the times.
+            When the log received each; None trusts the times.
 
         Raises
         ------
         IndexError
-            On an item outside 0..capacity-1; then no click is taken.
+            On an item outside 0..capacity-1; then no click is added.
         """
         self.native.click(handles, items, times, arrivals)
 
     def resume(self, handle: int, items: np.ndarray, times: np.ndarray) -> bool:
-        """Let a session of the tables go on (or be forgotten): its clicks so far, which are counted already.
+        """Register a session of the tables, to continue or forget it: its clicks so far, which are counted already.
 
         Returns
         -------
         bool
-            False, and nothing changes, where the handle has clicks.
+            False, and nothing changes, if the handle has clicks.
         """
         return self.native.resume(handle, items, times)
 
     def forget(self, handle: int) -> bool:
-        """Take a session's clicks out of all sums; items keep their first and last click until tables are built again.
+        """Remove a session's clicks from all sums; items keep their first and last click until the tables are rebuilt.
 
         Returns
         -------
         bool
-            False where there is no such session.
+            False if there is no such session.
         """
         return self.native.forget(handle)
 
@@ -267,12 +267,12 @@ class Trends:
         Returns
         -------
         float32[Q, C, F]
-            In the order of `feature_names`; 0 where a candidate is -1.
+            In the order of `feature_names`; 0 if a candidate is -1.
         """
         return self.native.features(items, begins, ends, now, candidates, times)
 
     def rising(self, now: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """List what is clicked most now and more than over the last day.
+        """List the items that are clicked most now, compared with the last day.
 
         Of the 256 items that were most popular when the list was last made: at the first click 10 s (by the clicks'
         clock) after the one before.
@@ -280,7 +280,7 @@ class Trends:
         Returns
         -------
         (int32[k], float32[k])
-            Items and scores, best first; fewer where there are not so many. k is at most 256.
+            Items and scores, best first; fewer if there are not so many. k is at most 256.
         """
         return self.native.rising(now, k)
 
@@ -304,5 +304,5 @@ class Trends:
 
     @property
     def counters(self) -> TrendCounters:
-        """What came since the tables."""
+        """Counters of the clicks since the tables were built."""
         return TrendCounters(**self.native.counters())

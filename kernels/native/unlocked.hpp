@@ -47,7 +47,7 @@ class Unlocked {
 #endif
     }
 
-    bool ends_it_;  // asked while the lock is held
+    bool ends_it_;  // read while the lock is held
     PyThreadState* state_;
 };
 

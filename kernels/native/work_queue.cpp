@@ -17,46 +17,46 @@ namespace {
 
 class WorkQueue {
   public:
-    void share(int seats, const std::function<void(int)>& work) {
-        Job job{work, seats};
+    void run(int workers, const std::function<void(int)>& work) {
+        Job job{work, workers};
         {
             const std::lock_guard lock(mutex_);
-            hire(seats - 1);
-            open_.push_back(&job);
+            start_helpers(workers - 1);
+            open_jobs_.push_back(&job);
         }
-        there_is_work_.notify_all();
-        job.take(0);
+        job_added_.notify_all();
+        job.run(0);
         std::unique_lock lock(mutex_);
         close(job);
-        someone_left_.wait(lock, [&] { return job.inside == 0; });
+        job_left_.wait(lock, [&] { return job.active_helpers == 0; });
         if (job.failure) std::rethrow_exception(job.failure);
     }
 
   private:
     struct Job {
         const std::function<void(int)>& work;
-        int seats;
-        int next_seat = 1;
-        int inside = 0;  // helpers; the job lives as long as there is one
+        int workers;
+        int next_worker = 1;
+        int active_helpers = 0;  // the job must outlive them
         std::atomic<bool> failed = false;
         std::exception_ptr failure = nullptr;
 
-        Job(const std::function<void(int)>& given, int count) : work(given), seats(count) {}
+        Job(const std::function<void(int)>& given, int count) : work(given), workers(count) {}
 
-        void take(int seat) {
+        void run(int worker) {
             try {
-                work(seat);
+                work(worker);
             } catch (...) {
                 if (!failed.exchange(true)) failure = std::current_exception();
             }
         }
     };
 
-    void close(const Job& job) { open_.erase(std::remove(open_.begin(), open_.end(), &job), open_.end()); }
+    void close(const Job& job) { open_jobs_.erase(std::remove(open_jobs_.begin(), open_jobs_.end(), &job), open_jobs_.end()); }
 
-    // Up to `wanted` helpers in all; where the system has no thread left to give, fewer do.
-    void hire(int wanted) {
-        // Signals are for the threads that the program knows of.
+    // Starts helpers until there are `wanted`; fewer, if the system has no more threads.
+    void start_helpers(int wanted) {
+        // Signals are for the program's own threads.
         sigset_t all, before;
         sigfillset(&all);
         if (helpers_ >= wanted) return;
@@ -71,28 +71,28 @@ class WorkQueue {
     [[noreturn]] void help() {
         std::unique_lock lock(mutex_);
         while (true) {
-            there_is_work_.wait(lock, [&] { return !open_.empty(); });
-            Job& job = *open_.front();
-            const int seat = job.next_seat++;
-            if (job.next_seat == job.seats) close(job);
-            ++job.inside;
+            job_added_.wait(lock, [&] { return !open_jobs_.empty(); });
+            Job& job = *open_jobs_.front();
+            const int worker = job.next_worker++;
+            if (job.next_worker == job.workers) close(job);
+            ++job.active_helpers;
             lock.unlock();
-            job.take(seat);
+            job.run(worker);
             lock.lock();
-            if (--job.inside == 0) someone_left_.notify_all();
+            if (--job.active_helpers == 0) job_left_.notify_all();
         }
     }
 
     std::mutex mutex_;
-    std::condition_variable there_is_work_, someone_left_;
-    std::vector<Job*> open_;  // with a seat left
+    std::condition_variable job_added_, job_left_;
+    std::vector<Job*> open_jobs_;  // that can take another helper
     int helpers_ = 0;
 };
 
 std::atomic<WorkQueue*> work_queue_of_process = nullptr;
 
 WorkQueue& work_queue() {
-    // A child of a fork has none of its parent's threads, and must not ask for its locks either.
+    // A child of a fork has none of its parent's threads, and its locks may be taken forever.
     [[maybe_unused]] static const int registered =
         pthread_atfork(nullptr, nullptr, [] { work_queue_of_process.store(nullptr); });
     WorkQueue* found = work_queue_of_process.load();
@@ -106,12 +106,12 @@ WorkQueue& work_queue() {
 
 }  // namespace
 
-void share_work(int seats, const std::function<void(int)>& work) {
-    if (seats <= 1) {
+void share_work(int workers, const std::function<void(int)>& work) {
+    if (workers <= 1) {
         work(0);
         return;
     }
-    work_queue().share(seats, work);
+    work_queue().run(workers, work);
 }
 
 }  // namespace mtaw

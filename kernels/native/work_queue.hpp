@@ -1,17 +1,17 @@
-// Work in pieces for whoever is there: the caller, and helper threads that the process keeps. For training code;
-// serving code runs on its caller's thread.
+// A queue of parallel jobs, for training code: the caller and the process's helper threads work on them. Serving code
+// runs on its caller's thread.
 #pragma once
 
 #include <functional>
 
 namespace mtaw {
 
-// Calls work(0) on the caller's thread and work(1), work(2), .. on at most seats - 1 helpers, as they come, each seat
-// once. Returns when all that came are done, and waits for no other: on a busy machine a helper may get a processor
-// long after the caller has finished everything. So `work` takes its pieces from a counter that all seats share, and
-// what comes out must not depend on who took which.
+// Calls work(0) on the caller's thread, and work(1), work(2), .. on up to workers - 1 helper threads as they become
+// free, each number at most once. Returns when every call that started has ended. It does not wait for a helper that
+// has not started: on a busy host that can take longer than all the work. So `work` takes its pieces from a counter
+// that all workers share, and the result must not depend on which worker took which piece.
 //
-// Rethrows the first exception that any of them threw. May be called from several threads at once and after a fork.
-void share_work(int seats, const std::function<void(int)>& work);
+// Rethrows the first exception of any worker. May be called from several threads at once, and after a fork.
+void share_work(int workers, const std::function<void(int)>& work);
 
 }  // namespace mtaw

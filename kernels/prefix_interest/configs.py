@@ -13,7 +13,7 @@ import torch
 MAX_D = 128  # a tile's rows and sums are held in registers whole
 TILE_CLICKS = (16, 32, 64)  # a matrix product takes at least 16 rows; at 64 the backward kernel has no register left
 
-# Of Tmall's and RetailRocket's training sessions 99.4% and 99.3% have at most 32 clicks and lie whole in one tile. With
+# Of Tmall's and RetailRocket's training sessions 99.4% and 99.3% have at most 32 clicks and fit into one tile. With
 # 64 a batch of 512 clicks makes 8 programs instead of 16, for more than 100 multiprocessors, and twice the
 # attention outside the diagonal blocks; with 16, 26% of Tmall's clicks belong to longer sessions.
 DEFAULT_TILE_CLICKS = 32

@@ -1,6 +1,6 @@
 """The Triton backend: two kernels forward, six backward, no host synchronization, no atomics.
 
-`README.md` says what is kept and what is computed anew; `configs.py` holds the launch settings.
+`README.md` lists what is kept and what is computed again; `configs.py` has the launch settings.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LINEAR_LAYERS = ("itl_query", "ffn_in", "ffn_out", "iel_query")  # the order of
 
 
 class _Dropout(NamedTuple):
-    """Philox seed int64[1] (any tensor where nothing is dropped) and the two probabilities."""
+    """Philox seed int64[1] (any tensor if nothing is dropped) and the two probabilities."""
 
     seed: Tensor
     click: float
@@ -31,11 +31,11 @@ class _Dropout(NamedTuple):
 
 
 def not_supported_reasons(request: InterestRequest) -> list[str]:
-    """Why this backend cannot take the request; empty where it can."""
+    """Return why this backend cannot take the request; empty if it can."""
     clicks, tiles = request.clicks, request.tiles
     reasons = triton_device.not_supported_reasons(clicks, *request.weights)
     if clicks.shape[1] > configs.MAX_D:
-        reasons.append(f"d = {clicks.shape[1]} is over {configs.MAX_D}, what a tile in registers can hold")
+        reasons.append(f"d = {clicks.shape[1]} is over {configs.MAX_D}, the largest for a tile in registers")
     if clicks.shape[1] == 0:
         reasons.append("d = 0")
     for what, dtype in (("clicks", clicks.dtype), ("compute_dtype", request.compute_dtype)):

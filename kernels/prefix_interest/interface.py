@@ -27,7 +27,7 @@ def prefix_interest(
     compute_dtype: torch.dtype | None = None,
     backend: str = "auto",
 ) -> Tensor:
-    """Interest o_t after every click, from clicks 1..t of its session alone (MTAW, SIGIR 2023, ITL and IEL).
+    """Interest o_t after every click, from only clicks 1..t of its session (MTAW, SIGIR 2023, ITL and IEL).
 
         q_t = ReLU(W_q x_t + b_q),  l'_t = softmax(q_t X_{1..t}^T / sqrt(d)) X_{1..t}
         l_t = LayerNorm(l'_t + mask_t * FFN(l'_t)),  FFN(v) = W_out ReLU(W_in v + b_in) + b_out
@@ -49,7 +49,7 @@ def prefix_interest(
         With the shape it fixes both masks (`dropout.dropout_mask`), on every backend and device. Needed with either
         dropout.
     ffn_dropout_mask : float[T, d], optional
-        Multiplies the FFN's output in place of ffn_dropout (reference alone).
+        Multiplies the FFN's output in place of ffn_dropout (reference only).
     compute_dtype : torch.dtype, optional
         Of the products' operands and of what is kept for the backward pass (sums are float32); that of the clicks by
         default.
@@ -98,9 +98,9 @@ def _check(request: InterestRequest) -> None:
         raise UsageError(f"prefix_interest: offsets must be int64[B + 1], not {offsets.dtype}{list(offsets.shape)}")
     d = clicks.shape[1]
     for name, weight in request.weights._asdict().items():
-        wanted = [d, d] if name.endswith("_weight") and not name.startswith("norm") else [d]
-        if list(weight.shape) != wanted:
-            raise UsageError(f"prefix_interest: {name} must be {wanted} for d = {d}, not {list(weight.shape)}")
+        expected = [d, d] if name.endswith("_weight") and not name.startswith("norm") else [d]
+        if list(weight.shape) != expected:
+            raise UsageError(f"prefix_interest: {name} must be {expected} for d = {d}, not {list(weight.shape)}")
     if tiles is not None and tiles.n_clicks != len(clicks):
         raise UsageError(f"prefix_interest: tiles are the plan of {tiles.n_clicks} clicks, not of {len(clicks)}")
     mask = request.ffn_dropout_mask

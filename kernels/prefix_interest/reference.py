@@ -1,4 +1,4 @@
-"""ITL and IEL in plain PyTorch: the reference that every faster backend is held against.
+"""ITL and IEL in plain PyTorch: the reference for every faster backend.
 
 Axes: T clicks, B sessions, L clicks of the longest session of a group, d.
 """

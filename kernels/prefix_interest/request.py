@@ -1,4 +1,4 @@
-"""What is asked of a prefix-interest backend."""
+"""The request that a prefix-interest backend gets."""
 
 from __future__ import annotations
 

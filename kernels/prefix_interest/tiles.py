@@ -17,7 +17,7 @@ from mtaw_fast.kernels.prefix_interest.configs import DEFAULT_TILE_CLICKS
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tiles:
-    """Which click lies where (`kernels/native/pack.py`).
+    """The click of every slot (`kernels/native/pack.py`).
 
     slot_click: int32[slots], -1 in an empty slot. slot_begin: int32[slots], the slot where the slot's session
     begins. tile_range: int32[tiles, 2], first and last tile of the session that runs over a tile's edges.
@@ -37,14 +37,14 @@ class Tiles:
         device: torch.device | str,
         *,
         capacity: int = DEFAULT_TILE_CLICKS,
-        least_tiles: int = 0,
+        min_tiles: int = 0,
     ) -> Tiles:
         """Pack B sessions, `offsets` int64[B + 1] on the host; the plan goes to the device in one copy.
 
-        Empty tiles are added up to `least_tiles`: launches of one size can be replayed as a CUDA graph.
+        Empty tiles are added up to `min_tiles`: launches of one size can be replayed as a CUDA graph.
         Raises ValueError on malformed offsets.
         """
-        plan = pack_tiles(np.ascontiguousarray(offsets, dtype=np.int64), capacity, least_tiles)
+        plan = pack_tiles(np.ascontiguousarray(offsets, dtype=np.int64), capacity, min_tiles)
         whole = torch.from_numpy(np.concatenate([array.ravel() for array in plan]))
         if torch.device(device).type == "cuda":
             whole = whole.pin_memory()  # else the copy would wait for the GPU

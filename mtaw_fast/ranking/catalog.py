@@ -39,7 +39,7 @@ class CatalogIds:
     def __init__(self, base: ItemIds, added: tuple[Any, ...] = (), places: dict[Any, int] | None = None) -> None:
         self._base, self._added = base, added
         self._places = {} if places is None else places
-        self.table = base.table.grown(self._places, added)
+        self.table = base.table.extended(self._places, added)
 
     def with_ids(self, ids: Sequence[Any]) -> CatalogIds:
         """Return the table with more ids, for each of which `is_id_of` is true."""

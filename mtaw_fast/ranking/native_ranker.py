@@ -65,7 +65,7 @@ class NativeRanker:
         k, conditions, repeats, _ = options
         if not isinstance(state, EncodedClicks) or state.encoder is not self._encoder:
             state = EncodedClicks(self._encoder)
-        ranked = self.engine.recommend_live(
+        ranked = self.engine.recommend_growing(
             state.session.native, clicks, len(clicks) - state.count, k,
             conditions.excluded, conditions.bits, conditions.exclude_seen, repeats,
         )  # fmt: skip
@@ -111,7 +111,7 @@ class NativeEngine:
         here = np.packbits(~catalog.gone, bitorder="little") if catalog.n_items < catalog.size else None
         engine = engine_of(
             catalog.ids.table, encoder.encoder, index.scanner, catalog.scale, memory, ranker_net,
-            side=None if segment is None else segment.scanner, here=here,
+            side=None if segment is None else segment.scanner, present=here,
         )  # fmt: skip
         return cls(engine, segment, memory, ranker_net, capacity)
 

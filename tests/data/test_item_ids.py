@@ -116,7 +116,7 @@ def test_a_table_can_be_pickled_and_copied() -> None:
 def test_internal_ids_outside_the_table() -> None:
     for ids in ([3, 1], ["b", "a"]):
         for bad in (-1, 2):
-            with pytest.raises(IndexError, match=f"internal id {bad} lies outside 0..1"):
+            with pytest.raises(IndexError, match=f"internal id {bad} is outside 0..1"):
                 ItemIds.from_list(ids).external(np.array([0, bad]))
 
 

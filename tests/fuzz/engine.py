@@ -15,14 +15,14 @@ import tempfile
 from pathlib import Path
 from random import Random
 
-from tests.native.builds import ROOT, SERVING, CannotBuildError, build
+from tests.native.builds import CLANG, ROOT, SERVING, CannotBuildError, build, sanitized
 
 # By name: the program, and the parts of the native sources that it uses.
 TARGETS: dict[str, tuple[Path, tuple[str, ...]]] = {
     "engine": (ROOT / "tests" / "fuzz" / "engine_fuzz.cpp", SERVING),
     "memory": (ROOT / "tests" / "fuzz" / "memory_fuzz.cpp", ("memory", "trends")),
 }
-FLAGS = ("-O1", "-g", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all")
+FLAGS = sanitized("fuzzer,address,undefined")
 _INPUT_SECONDS, _MEGABYTES, _LONGEST = 20, 2048, 2048
 _SEEDS = 200
 
@@ -49,14 +49,14 @@ def main() -> int:
     parser.add_argument("--target", choices=TARGETS, default="engine")
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--compiler", default="clang++-14")
+    parser.add_argument("--compiler", default=CLANG)
     parser.add_argument("--input", type=Path, help="run this file alone")
     options = parser.parse_args()
     program, parts = TARGETS[options.target]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         try:
-            target = build(folder, options.compiler, program, FLAGS, parts=parts)
+            target = build(options.compiler, program, FLAGS, parts=parts)
         except CannotBuildError as reason:
             print(reason)
             return 2

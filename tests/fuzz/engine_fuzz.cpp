@@ -88,7 +88,7 @@ struct Model {
     }
 };
 
-// What a caller asks for: mostly sensible, at times anything.
+// A caller's request: mostly sensible, at times anything.
 struct Request {
     std::int64_t k;
     Ids clicks, excluded;
@@ -180,11 +180,11 @@ void ask(const Shop& shop, const Request& request) {
     Ids ids(static_cast<std::size_t>(sessions.count * request.k));
     Floats scores(ids.size());
     shop.engine.rank(sessions, request.k, conditions, ids.data(), scores.data(), shop.scratch);
-    for (const std::int32_t id : ids) require(id >= -1 && id < shop.catalog.n_items, "an answer lies in the catalog");
+    for (const std::int32_t id : ids) require(id >= -1 && id < shop.catalog.n_items, "an answer is in the catalog");
     if (shop.catalog.honest) check_brute_force(shop.catalog, shop.encoder, shop.scale, request, ids, scores);
 }
 
-// The clicks of the first session, in portions; `fresh` is at times a lie.
+// The clicks of the first session, in batches; `fresh` is wrong at times.
 void visit(const Shop& shop, const Request& request, Bytes& bytes) {
     const mtaw::Conditions conditions = request.conditions(shop.catalog.n_items);
     mtaw::SessionState state(shop.encoder);
@@ -192,12 +192,12 @@ void visit(const Shop& shop, const Request& request, Bytes& bytes) {
     Ids ids(static_cast<std::size_t>(k));
     Floats scores(ids.size());
     const auto all = static_cast<std::int64_t>(request.clicks.size());
-    for (std::int64_t held = 0; held < all;) {
-        const std::int64_t portion = std::min<std::int64_t>(1 + bytes.below(5), all - held);
+    for (std::int64_t sent = 0; sent < all;) {
+        const std::int64_t portion = std::min<std::int64_t>(1 + bytes.below(5), all - sent);
         const std::int64_t fresh = bytes.chance(30) ? bytes.take<std::int64_t>() : portion;
-        held += portion;
-        mtaw::check_live(held, fresh);
-        shop.engine.rank_live(state, request.clicks.data(), held, fresh, k, conditions, ids.data(),
+        sent += portion;
+        mtaw::check_growing(sent, fresh);
+        shop.engine.rank_growing(state, request.clicks.data(), sent, fresh, k, conditions, ids.data(),
                               scores.data(), shop.scratch);
     }
 }
@@ -226,7 +226,7 @@ void look_up(Bytes& bytes) {
         const std::string_view text = table.text_of(i);
         std::int32_t found = 0;
         table.find(&text, 1, &found);
-        require(found >= -1 && found < n_items, "an id lies in the table");
+        require(found >= -1 && found < n_items, "an id is in the table");
         require(lying || found == i, "an id leads back to its item");
     }
     std::vector<std::int64_t> values(static_cast<std::size_t>(n_items)), sorted;
@@ -239,7 +239,7 @@ void look_up(Bytes& bytes) {
     for (const std::int64_t value : {bytes.take<std::int64_t>(), n_items > 0 ? values[0] : 0}) {
         std::int32_t found = 0;
         numbers.find(&value, 1, &found);
-        require(found >= -1 && found < n_items, "an id lies in the table of numbers");
+        require(found >= -1 && found < n_items, "an id is in the table of numbers");
     }
 }
 

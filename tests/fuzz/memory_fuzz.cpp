@@ -238,7 +238,7 @@ void check_list(const Answer& answer, const Request& request) {
     const auto end = std::find(answer.ids.begin(), answer.ids.end(), -1);
     require(std::all_of(end, answer.ids.end(), [](std::int32_t item) { return item == -1; }), "nothing after the end");
     const auto known = [&](std::int32_t item) { return item >= 0 && item < request.n_catalog; };
-    require(std::all_of(answer.ids.begin(), end, known), "an answer lies in the catalog");
+    require(std::all_of(answer.ids.begin(), end, known), "an answer is in the catalog");
     if (!request.honest) return;
     const std::set<std::int32_t> found(answer.ids.begin(), end);
     require(candidates.size() == answer.candidates.size(), "a candidate is one once");

@@ -8,15 +8,9 @@ import torch
 from mtaw_fast.errors import UnsupportedError, UsageError
 from mtaw_fast.kernels.adam import AdamGroup, AdamSettings, adam_step
 from mtaw_fast.kernels.triton_device import interpreting
-from tests.kernels.adam_problem import by_op, by_torch, rounds
+from tests.support.kernels.adam import RATES, SETTINGS, by_op, by_torch, rounds
 
 CPU = torch.device("cpu")
-SETTINGS = [
-    AdamSettings(),
-    AdamSettings(clip_norm=2.0),
-    AdamSettings(beta1=0.0, beta2=0.5, eps=1e-3, weight_decay=0.1, clip_norm=0.5),
-]
-RATES = [1e-3, 5e-3, 0.0, 2e-3]
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)

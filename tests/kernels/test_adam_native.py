@@ -10,9 +10,8 @@ from mtaw_fast.errors import UnsupportedError
 from mtaw_fast.kernels.adam import AdamGroup, AdamSettings, adam_step
 from mtaw_fast.kernels.native import _native
 from mtaw_fast.kernels.native import adam as native_adam
-from tests.kernels.adam_problem import by_op, by_torch, rounds
-from tests.kernels.test_adam import RATES, SETTINGS
-from tests.kernels.test_aw_loss_native import has
+from tests.support.kernels.adam import RATES, SETTINGS, by_op, by_torch, rounds
+from tests.support.kernels.native_loss import has
 
 CPU = torch.device("cpu")
 # Around a vector's 16 floats, the norm's 32 sums and a piece's 32,768 floats.

@@ -15,6 +15,7 @@ from mtaw_fast.errors import UnsupportedError, UsageError
 from mtaw_fast.kernels.aw_loss import aw_loss, chunked
 from mtaw_fast.kernels.aw_loss.interface import BACKENDS
 from mtaw_fast.kernels.native.loss import multiplies_bfloat16
+from tests.support.kernels.aw_loss import problem, worst
 
 SHAPES = [(1, 1, 1), (1, 7, 3), (5, 2, 100), (37, 501, 20), (300, 129, 64), (3, 40727, 100)]
 DTYPES = [torch.float32, torch.bfloat16]
@@ -25,18 +26,6 @@ ON_CPU = sorted(set(BACKENDS) - {"triton"})  # Triton's backend has tests of its
 def skip_unsupported(backend: str, compute: torch.dtype) -> None:
     if backend == "native" and compute == torch.bfloat16 and not multiplies_bfloat16():
         pytest.skip("this CPU has no bfloat16 instructions, or MTAW_ISA hides them")
-
-
-def problem(rows: int, items: int, d: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """float64 queries, items, targets and weights with some zeros."""
-    generator = torch.Generator().manual_seed(seed)
-    queries = torch.randn(rows, d, generator=generator, dtype=torch.float64)
-    catalog = torch.randn(items, d, generator=generator, dtype=torch.float64)
-    targets = torch.randint(0, items, (rows,), generator=generator)
-    weights = (torch.rand(rows, generator=generator, dtype=torch.float64) + 0.5) * (
-        torch.rand(rows, generator=generator) > 0.3
-    )
-    return queries, catalog, targets, weights
 
 
 def loss_and_gradients(
@@ -54,10 +43,6 @@ def loss_and_gradients(
     assert q.grad is not None
     assert e.grad is not None
     return [tensor.detach().double() for tensor in (loss, q.grad, e.grad)]
-
-
-def worst(a: Tensor, b: Tensor) -> float:
-    return (a - b).abs().max().item()
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 6.0])
@@ -176,7 +161,7 @@ def test_any_shape(backend: str, rows: int, items: int, d: int, gamma: float, se
     exact = loss_and_gradients("reference", torch.float64, None, inputs, gamma)
     eager = loss_and_gradients("reference", torch.float32, None, inputs, gamma)
     ours = loss_and_gradients(backend, torch.float32, None, inputs, gamma)
-    # A gradient has up to 2^gamma * scale / |v| before what lies along v is taken out; eps is relative to that.
+    # A gradient has up to 2^gamma * scale / |v| before the part along v is taken out; eps is relative to that.
     shortest = min(inputs[0].norm(dim=1).min().item(), inputs[1].norm(dim=1).min().item())
     slack = 4 * torch.finfo(torch.float32).eps * 2**gamma * 16 / min(shortest, 1.0)
     for truth, peer, got in zip(exact, eager, ours, strict=True):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,38 +16,7 @@ from torch.nn import functional
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.kernels.native import _native
 from mtaw_fast.kernels.native import loss as native_loss
-
-PATHS = [
-    ("portable", "float32"), ("avx2", "float32"), ("avx512", "float32"),
-    ("bf16", "bfloat16"), ("amx", "bfloat16"), ("neon", "float32"),
-]  # fmt: skip
-# Around the tile's 192 items, a part's 3,072, a register tile's 6, a block's 64 rows, a group's 512 and the products'
-# 128.
-SHAPES = [
-    (1, 1, 1), (1, 7, 3), (2, 193, 1), (5, 2, 100), (31, 192, 33), (37, 501, 20), (64, 6, 17), (65, 385, 15),
-    (129, 191, 100), (300, 129, 64), (70, 400, 128), (33, 200, 257), (530, 60, 12), (40, 6300, 9),
-]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Problem:
-    queries: np.ndarray
-    items: np.ndarray
-    targets: np.ndarray
-    row_weights: np.ndarray
-    gamma: float = 2.0
-    scale: float = 16.0
-
-
-def problem(rows: int, items: int, d: int, seed: int = 0, gamma: float = 2.0) -> Problem:
-    rng = np.random.default_rng(seed)
-    return Problem(
-        queries=rng.standard_normal((rows, d)).astype(np.float32),
-        items=rng.standard_normal((items, d)).astype(np.float32),
-        targets=rng.integers(0, items, rows),
-        row_weights=((rng.random(rows) + 0.5) * (rng.random(rows) > 0.2)).astype(np.float32),
-        gamma=gamma,
-    )
+from tests.support.kernels.native_loss import SHAPES, Problem, on_every_path, problem
 
 
 def run(
@@ -86,28 +54,10 @@ def reference(p: Problem, dtype: torch.dtype, compute: str | None) -> dict[str, 
     return {name: tensor.double().numpy() for name, tensor in tensors.items()}
 
 
-def has(isa: str) -> bool:
-    levels = ["portable", "avx2", "avx512", "vnni", "bf16", "amx"]
-    best = _native.cpu_isa()
-    if "neon" in (isa, best):
-        return isa in (best, "portable")
-    return levels.index(isa) <= levels.index(best)
-
-
-def on_every_path(test: Callable[..., None]) -> Callable[..., None]:
-    parameters = [
-        pytest.param(
-            *path, marks=pytest.mark.skipif(not has(path[0]), reason=f"this CPU has no {path[0]}"), id="-".join(path)
-        )
-        for path in PATHS
-    ]
-    return pytest.mark.parametrize(("isa", "compute"), parameters)(test)
-
-
 def sizes(p: Problem) -> dict[str, tuple[float, float]]:
     """What the outputs' errors are relative to: (their own rounding's, that of a relative error in the exponentials).
 
-    A gradient counts before what lies along v is taken out; the loss moves by its slope along the logits.
+    A gradient counts before the part along v is taken out; the loss moves by its slope along the logits.
     """
     q, e = (torch.tensor(array).double() for array in (p.queries, p.items))
     unit_q, unit_e = (functional.normalize(v, dim=1).requires_grad_() for v in (q, e))
@@ -188,9 +138,9 @@ def test_the_bits_depend_on_neither_threads_nor_run_nor_what_else_is_asked(
     for threads in (1, 2, 3, 7):
         for name, again in run(p, isa, compute, threads).items():
             assert again.tobytes() == first[name].tobytes(), (name, threads)
-    for asked in ("", "q", "e"):
-        for name, again in run(p, isa, compute, threads=2, gradients=asked).items():
-            assert again.tobytes() == first[name].tobytes(), (name, asked)
+    for gradients in ("", "q", "e"):
+        for name, again in run(p, isa, compute, threads=2, gradients=gradients).items():
+            assert again.tobytes() == first[name].tobytes(), (name, gradients)
 
 
 @on_every_path
@@ -273,7 +223,7 @@ def test_what_is_kept_is_found_again_and_given_back() -> None:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
     if not Path("/proc/self/statm").exists():
-        pytest.skip("this system does not tell what memory is resident")
+        pytest.skip("this system does not show resident memory")
     native_loss.release_kept_blocks()
     before = resident()
     matrix = native_loss.kept_matrix(500_000, 100)
@@ -284,7 +234,7 @@ def test_what_is_kept_is_found_again_and_given_back() -> None:
     assert native_loss.kept_matrix(500_000, 100).ctypes.data == place
     native_loss.release_kept_blocks()
     assert resident() < before + 50e6
-    p = problem(8, 50, 16)  # what comes after has memory anew
+    p = problem(8, 50, 16)  # what comes after gets fresh memory
     assert np.array_equal(run(p)["loss"], run(p)["loss"])
 
 
@@ -343,7 +293,7 @@ def test_a_row_s_target_counts_once_and_weights_of_one_change_no_bit(isa: str, c
     [
         ({"item_weights": np.ones(4, np.float32)}, "there are 5 items but 4 item_weights"),
         ({"item_weights": np.ones(5)}, "item_weights must be a C-contiguous float32 vector"),
-        ({"item_weights": np.ones(5, np.float32), "negatives": True}, "item_weights cannot be had with negatives"),
+        ({"item_weights": np.ones(5, np.float32), "negatives": True}, "item_weights and negatives exclude each other"),
         ({"queries": np.ones((4, 3))}, "queries must be a C-contiguous float32 matrix, not float64"),
         ({"items": np.ones((3, 5), np.float32).T}, "items must be a C-contiguous float32 matrix"),
         ({"items": np.ones((5, 2), np.float32)}, "queries have 3 dimensions, the items 2"),
@@ -354,7 +304,7 @@ def test_a_row_s_target_counts_once_and_weights_of_one_change_no_bit(isa: str, c
         ({"scale": 41.0}, "scale must be in"),
         ({"gamma": -0.5}, "gamma must be at least 0"),
         ({"compute": "float16"}, "compute must be 'float32' or 'bfloat16', not 'float16'"),
-        ({"compute": "bfloat16", "isa": "portable"}, "'portable' multiplies no bfloat16"),
+        ({"compute": "bfloat16", "isa": "portable"}, "'portable' has no bfloat16 products"),
         ({"isa": "sse9"}, "there is no instruction set 'sse9'"),
     ],
     ids=lambda value: str(list(value)) if isinstance(value, dict) else "",

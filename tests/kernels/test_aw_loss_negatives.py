@@ -16,7 +16,7 @@ from torch.nn import functional
 from mtaw_fast.errors import UnsupportedError
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.kernels.native import loss as native_loss
-from tests.kernels.test_aw_loss_native import SHAPES, Problem, on_every_path, problem
+from tests.support.kernels.native_loss import SHAPES, Problem, on_every_path, problem
 
 GAMMAS = [0.0, 0.5, 2.0, 6.0, 10.0]
 
@@ -174,9 +174,9 @@ def test_the_bits_depend_on_neither_threads_nor_run_nor_what_else_is_asked(
     for threads in (1, 2, 3, 7):
         for name, again in run(p, isa, compute, threads).items():
             assert again.tobytes() == first[name].tobytes(), (name, threads)
-    for asked in ("", "q", "e"):
-        for name, again in run(p, isa, compute, threads=2, gradients=asked).items():
-            assert again.tobytes() == first[name].tobytes(), (name, asked)
+    for gradients in ("", "q", "e"):
+        for name, again in run(p, isa, compute, threads=2, gradients=gradients).items():
+            assert again.tobytes() == first[name].tobytes(), (name, gradients)
 
 
 @on_every_path

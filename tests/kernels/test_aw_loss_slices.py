@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mtaw_fast.errors import UnsupportedError, UsageError
 from mtaw_fast.kernels.aw_loss import aw_loss, catalog_sums, chunked_sums, loss_of_sums
-from tests.kernels.test_aw_loss import problem, worst
+from tests.support.kernels.aw_loss import problem, worst
 
 GAMMAS = [0.0, 0.5, 2.0, 6.0]
 

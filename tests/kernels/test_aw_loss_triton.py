@@ -1,4 +1,4 @@
-"""What can be told of the Triton backend of aw_loss without running it: imports, refusals, and its compiled form."""
+"""The Triton backend of aw_loss without a GPU: imports, refusals, and its compiled form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mtaw_fast.errors import UnsupportedError
-from mtaw_fast.errors.install_command import install_packages
+from mtaw_fast.errors.install import install_packages
 from mtaw_fast.kernels import triton_device
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.kernels.compile_check import TARGETS, build
@@ -72,12 +72,12 @@ def test_no_kernel_has_atomics_and_tiles_have_64_bit_offsets() -> None:
 def test_float32_products_are_cut_to_tf32_only_where_asked_for_and_in_three() -> None:
     from mtaw_fast.kernels.aw_loss.compile_cases import compile_cases
 
-    asked: dict[bool, list[str]] = {False: [], True: []}
+    requested: dict[bool, list[str]] = {False: [], True: []}
     for case in compile_cases("cuda"):
         if case.dtype.startswith("fp32") and not case.rare:
             lines = build(case, SM_90).asm["ttir"].splitlines()
-            asked["tf32x3" in case.dtype] += [line for line in lines if "tt.dot" in line]
-    assert asked[False]
-    assert asked[True]
-    assert not any("tf32" in line for line in asked[False])
-    assert all("inputPrecision = tf32x3" in line for line in asked[True])
+            requested["tf32x3" in case.dtype] += [line for line in lines if "tt.dot" in line]
+    assert requested[False]
+    assert requested[True]
+    assert not any("tf32" in line for line in requested[False])
+    assert all("inputPrecision = tf32x3" in line for line in requested[True])

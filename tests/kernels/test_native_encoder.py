@@ -321,25 +321,25 @@ def test_other_added_items_by_the_same_encoder(isa: str) -> None:
 
 
 def test_a_session_with_clicks_that_only_another_encoder_knows() -> None:
-    """An engine over more items may take a session further than its own encoder can go: said, not read astray."""
+    """A session that an engine over more items advanced past its own encoder is refused."""
     bundle = bundle_parts(n_items=N, embedding_dim=8, text=False)
     weights = bundle["weights"]
     encoder = SessionEncoder(weights, 9)
     added = np.ones((2, 8), dtype=np.float32)
     rows, more = normalized(weights["item_embedding"]), normalized(added)
     scanner, side = Scanner(rows, quantize(rows)), Scanner(more, quantize(more))
-    ids = bundle["ids"].table.grown({5: N, 6: N + 1}, (5, 6))
+    ids = bundle["ids"].table.extended({5: N, 6: N + 1}, (5, 6))
     engine = engine_of(ids, encoder.extended(added), scanner, 16.0, side=side)
     session = encoder.session()
     clicks = np.array([1, N + 1, 2], dtype=np.int32)
-    engine.recommend_live(session.native, clicks[:1], 1, 3)
+    engine.recommend_growing(session.native, clicks[:1], 1, 3)
     session.query()
-    live = engine.recommend_live(session.native, clicks, 2, 3)
-    assert live[1].tobytes() == engine.rank(clicks, np.array([0, 3]), 3)[1].tobytes()
+    advanced = engine.recommend_growing(session.native, clicks, 2, 3)
+    assert advanced[1].tobytes() == engine.rank(clicks, np.array([0, 3]), 3)[1].tobytes()
     for call in (session.query, lambda: session.append(1), lambda: session.extend(clicks[:1])):
         with pytest.raises(ValueError, match="the session has clicks that its own encoder does not know"):
             call()
-    assert engine.recommend_live(session.native, clicks, 0, 3)[1].tobytes() == live[1].tobytes()
+    assert engine.recommend_growing(session.native, clicks, 0, 3)[1].tobytes() == advanced[1].tobytes()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="guards a page with Linux's mprotect")

@@ -1,22 +1,43 @@
-"""Runs every file of tests/kernels/on_triton under Triton's interpreter, each in a process of its own.
+"""Run every file of tests/kernels/on_triton under Triton's interpreter, each in its own process.
 
-What is marked `slow` there is left to `make slow`: the widths and sessions of a training, which take the interpreter
+Cases marked `slow` there are left to `make slow`: the widths and sessions of a training, which take the interpreter
 minutes. The same kernels run here on smaller ones, and `test_triton_compiles.py` compiles them for the larger.
 """
 
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
 
 from mtaw_fast.kernels import triton_device
+from mtaw_fast.kernels.native import _native
+from tests.support.cache import ROOT, cached, digest, digest_of_tree
 
 FILES = sorted(path.name for path in (Path(__file__).parent / "on_triton").glob("test_*.py"))
+PACKAGES = ("torch", "triton", "numpy", "pytest", "hypothesis")
+
+
+@cache
+def everything() -> str:
+    """Return the hash of all that these tests can depend on.
+
+    The Python files of mtaw_fast, kernels, tests/kernels and tests/support, the native module, the CPU's instruction
+    set, and the versions of Python and of the packages that the tests use.
+    """
+    folders = ("mtaw_fast", "kernels", "tests/kernels", "tests/support")
+    sources = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    versions = [version(package) for package in PACKAGES]
+    return digest(
+        digest_of_tree(sources), Path(_native.__file__), _native.active_isa(), platform.machine(), sys.version, versions
+    )
 
 
 @pytest.mark.slow
@@ -24,12 +45,14 @@ FILES = sorted(path.name for path in (Path(__file__).parent / "on_triton").glob(
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: on_triton runs on it, in this process")
 @pytest.mark.skipif(triton_device.interpreting(), reason="TRITON_INTERPRET=1: on_triton runs in this process")
 @pytest.mark.parametrize("file", FILES)
-def test_under_the_interpreter(file: str, pytestconfig: pytest.Config) -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not slow", f"tests/kernels/on_triton/{file}"],
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-        cwd=pytestconfig.rootpath,
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
+def test_under_the_interpreter(file: str) -> None:
+    """Pass at once if the same file has passed with equal inputs: see `everything`."""
+
+    def run(passed: Path) -> None:
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not slow", f"tests/kernels/on_triton/{file}"]
+        environment = os.environ | {"TRITON_INTERPRET": "1"}
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        passed.touch()
+
+    cached("passed", digest(file, everything()), run)

@@ -77,8 +77,8 @@ def test_every_click_is_placed_once_and_short_sessions_stay_whole(lengths: list[
         else:
             assert places[0] % capacity == 0
             assert (plan.tile_range[tiles] == [tiles[0], tiles[-1]]).all()
-    # Best fit opens a tile for a short session only where no other has room: of tiles that hold none of a long
-    # one, two are never both half empty.
+    # Best fit opens a tile for a short session only if no other has enough free slots: of the tiles without a long
+    # session, two are never both half empty.
     short = plan.tile_range[:, 0] == plan.tile_range[:, 1]
     fill = (plan.slot_click.reshape(-1, capacity) >= 0).sum(axis=1)
     assert (2 * fill[short] <= capacity).sum() <= 1
@@ -92,17 +92,17 @@ def test_the_plan_does_not_depend_on_the_run() -> None:
 
 def test_no_sessions_and_tiles_on_demand() -> None:
     assert [array.shape for array in pack_tiles(np.zeros(1, dtype=np.int64), 16)] == [(0,), (0,), (0, 2)]
-    plan = pack_tiles(offsets_of([3]), 4, least_tiles=3)
+    plan = pack_tiles(offsets_of([3]), 4, min_tiles=3)
     assert plan.slot_click.tolist() == [0, 1, 2, *[-1] * 9]
     assert plan.slot_begin.tolist() == [0, 0, 0, *range(3, 12)]
     assert plan.tile_range.tolist() == [[0, 0], [1, 1], [2, 2]]
-    assert len(pack_tiles(offsets_of([3, 4, 4]), 4, least_tiles=2).tile_range) == 3
+    assert len(pack_tiles(offsets_of([3, 4, 4]), 4, min_tiles=2).tile_range) == 3
 
 
 @pytest.mark.parametrize(
     ("offsets", "capacity", "message"),
     [
-        (np.array([], dtype=np.int64), 16, "offsets must hold at least the 0"),
+        (np.array([], dtype=np.int64), 16, "offsets must have at least one entry, 0"),
         (np.array([0, 3], dtype=np.int32), 16, "offsets must be a C-contiguous int64 vector, not int32"),
         (np.array([[0, 3]]), 16, "not one of 2 dimensions"),
         (np.array([1, 3]), 16, "offsets must begin with 0, not 1"),
@@ -119,4 +119,4 @@ def test_malformed_arguments_are_refused(offsets: np.ndarray, capacity: int, mes
 
 def test_more_tiles_on_demand_than_can_be_numbered_are_refused() -> None:
     with pytest.raises(ValueError, match="tiles of 65536 slots are more than int32 can number"):
-        pack_tiles(offsets_of([3]), 65536, least_tiles=2**48)
+        pack_tiles(offsets_of([3]), 65536, min_tiles=2**48)

@@ -60,9 +60,9 @@ def check(
     lists = () if excluded is None else packed(excluded)
     found = scanner.search(queries, k, scale, bits, *lists)
     expected = brute_force(queries, catalog, k, scale, mask, excluded)
-    for got, want in zip(found, expected, strict=True):
-        assert got.dtype == want.dtype
-        assert got.tobytes() == want.tobytes()
+    for got, wanted in zip(found, expected, strict=True):
+        assert got.dtype == wanted.dtype
+        assert got.tobytes() == wanted.tobytes()
 
 
 def packed(lists: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -206,7 +206,7 @@ def test_codes_are_within_their_residuals(name: str, d: int) -> None:
 
 @pytest.mark.parametrize("n_queries", [1, 2, 3])
 def test_few_queries_with_filters_that_fill_up_apart(isa: str, n_queries: int) -> None:
-    """A lane that is full stops the pass for all of them; each goes on where it was."""
+    """A lane that is full stops the pass for all of them; each continues where it was."""
     direction = normal(1, 32)
     catalog = (direction * np.linspace(0.5, 1, 6001)[:, None]).astype(np.float32)
     queries = np.concatenate([direction, normal(1, 32, seed=2), -direction])[:n_queries]
@@ -236,7 +236,7 @@ def changed(catalog: np.ndarray) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("kind", list(changed(normal(333, 10))))
 def test_requantized(kind: str) -> None:
-    """Only what changed is quantized, and no answer tells."""
+    """Only what changed is quantized, and the answers are equal."""
     before = normal(333, 10)
     old = quantize(before)
     kept = {name: array.copy() for name, array in old.items()}
@@ -368,21 +368,21 @@ def test_codes_that_do_not_fit_are_refused() -> None:
     for place, value in ((0, 2), (3, 0.5), (3, np.nan), (3, 1e9), (4, np.nan), (4, -1), (4, 1e30), (5, np.inf)):
         summary = quantized["summary"].copy()
         summary[place] = value
-        with pytest.raises(ValueError, match="anew"):
+        with pytest.raises(ValueError, match="quantize it again"):
             Scanner(catalog, {**quantized, "summary": summary})
     with pytest.raises(ValueError, match=r"'half_blocks' .* must be uint8\[3, 2, 64\], not uint8\[3, 3, 64\]"):
         Scanner(catalog, {**quantized, "half_blocks": quantized["blocks"]})
-    with pytest.raises(ValueError, match="the catalog's codes are of other vectors than its rows"):
+    with pytest.raises(ValueError, match="the catalog's codes belong to other vectors than its rows"):
         Scanner(catalog, {**quantized, "half_blocks": quantize(catalog[::-1].copy(), halves=True)["half_blocks"]})
     for other in (normal(40, 6, seed=1), catalog * np.float32(1.5), catalog[::-1].copy()):
-        with pytest.raises(ValueError, match="the catalog's codes are of other vectors than its rows"):
+        with pytest.raises(ValueError, match="the catalog's codes belong to other vectors than its rows"):
             Scanner(other, quantized)
     both = quantize(catalog, halves=True)
     Scanner(catalog, both)
     for name in ("blocks", "half_blocks"):
         endless = both[name].copy()
         endless[-1, -1] = endless[0, -1]  # the places past the last item look like items
-        with pytest.raises(ValueError, match="the catalog's codes are of other vectors than its rows"):
+        with pytest.raises(ValueError, match="the catalog's codes belong to other vectors than its rows"):
             Scanner(catalog, {**both, name: endless})
 
 
@@ -456,7 +456,7 @@ def test_exponents_that_make_no_sense_are_refused(exponent: float) -> None:
     catalog = normal(40, 12)
     codes = quantize(catalog)
     codes["summary"][3] = exponent
-    with pytest.raises(ValueError, match=r"the quantized catalog has the exponent .*; quantize it anew"):
+    with pytest.raises(ValueError, match=r"the quantized catalog has the exponent .*; quantize it again"):
         Scanner(catalog, codes)
 
 

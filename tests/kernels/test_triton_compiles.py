@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,24 +18,42 @@ from mtaw_fast.kernels import triton_device
 from mtaw_fast.kernels.compile_case import PerTile
 from mtaw_fast.kernels.compile_check import OPS, TARGETS, Compiled, op_name
 from mtaw_fast.kernels.compile_mix import Mix, mix_faults, mix_of
+from tests.support.cache import ROOT, cached, digest, digest_of_tree
 
+KERNELS = ROOT / "kernels"
 # Ends the name of a variant of NVIDIA's alone: a tile that is not chosen, and the products of its tensor cores.
 OTHER_TILE = re.compile(r"( \d+x\d+x\d+( pieces| tma| persistent)?|>tf32x3( sums)?)$")
 
 pytestmark = pytest.mark.skipif(not triton_device.installed(), reason="the package 'triton' is not installed")
 
 
+def compiled_rows(op: str) -> list[dict[str, Any]]:
+    """Return what `compile_check` prints of an op, from the test cache if nothing changed.
+
+    The key covers every Python file of kernels/ but the native kernels', so all kernels, configurations, cases and the
+    check itself, and the versions of Python, Triton (with its assemblers and LLVM) and PyTorch. Only rows without a
+    fault are stored.
+    """
+    sources = [path for path in KERNELS.rglob("*.py") if "native" not in path.relative_to(KERNELS).parts]
+    versions = (sys.version, version("triton"), version("torch"), platform.machine())
+
+    def compile_all(file: Path) -> None:
+        environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+        command = [sys.executable, "-m", "mtaw_fast.kernels.compile_check", "--op", op, "--json", str(file)]
+        run = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert run.returncode == 0, run.stdout + run.stderr
+
+    rows: list[dict[str, Any]] = json.loads(
+        cached("compiled", digest(op, digest_of_tree(sources), versions), compile_all).read_text()
+    )
+    return rows
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("op", [op_name(module) for module in OPS])
-def test_every_kernel_compiles_within_the_limits(op: str, tmp_path: Path) -> None:
-    """One op a test: a cold compilation of its variants for all targets is a minute or two of two cores."""
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    file = tmp_path / "rows.json"
-    command = [sys.executable, "-m", "mtaw_fast.kernels.compile_check", "--op", op, "--json", str(file)]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True)
-    print(run.stdout)
-    assert run.returncode == 0, run.stdout + run.stderr
-    rows = json.loads(file.read_text())
+def test_every_kernel_compiles_within_the_limits(op: str) -> None:
+    """One op a test: without the cache, its variants for all targets take two cores a minute or two."""
+    rows = compiled_rows(op)
     variants: dict[str, set[tuple[str, str]]] = {}  # by backend: NVIDIA's has tiles that the other has not
     for target in TARGETS:
         here = [row for row in rows if row["target"] == target.name]

@@ -250,7 +250,7 @@ def test_any_operations_leave_what_plain_python_says(
     old: Sessions, chosen: MemorySettings, operations: list[tuple[str, int, int]], most: int
 ) -> None:
     base = MemoryTables.build(old, 7, chosen)
-    delta, tracker = delta_of(base, capacity=2, most_clicks=most), SessionModel.of(old, most)
+    delta, tracker = delta_of(base, capacity=2, max_clicks=most), SessionModel.of(old, most)
     for operation in operations:
         apply(delta, tracker, operation)
     assert_rows(delta, tracker, base.settings, 9)
@@ -339,8 +339,8 @@ def test_seeds_add_to_a_pair_and_bring_an_unknown_item() -> None:
     base = MemoryTables.build(Sessions.from_lists([[0, 1], [0, 1], [1, 2]]), 3, MemorySettings())
     delta = delta_of(base, capacity=1)
     values = np.array([2.0, 3.0, 0.0, 3.0, 3.0, 3.0])
-    delta.seed(0, 3, values)
-    delta.seed(3, 0, values)
+    delta.add_prior(0, 3, values)
+    delta.add_prior(3, 0, values)
     neighbors, found = delta.row(0)
     assert neighbors.tolist() == [3]
     np.testing.assert_allclose(found[0], values)
@@ -348,10 +348,10 @@ def test_seeds_add_to_a_pair_and_bring_an_unknown_item() -> None:
     assert 3 in ids[0].tolist()
     assert {0, 1} <= set(ids[1].tolist())  # and what lies behind the neighbor
     for bad in (-values, values * np.nan, np.full(6, 1e39)):
-        with pytest.raises(ValueError, match=r"values must be in 0\.\.1e30"):
-            delta.seed(0, 1, bad)
+        with pytest.raises(ValueError, match=r"a prior must be in 0\.\.1e30"):
+            delta.add_prior(0, 1, bad)
     with pytest.raises(ValueError, match="no neighbor of its own"):
-        delta.seed(1, 1, values)
+        delta.add_prior(1, 1, values)
 
 
 def test_what_does_not_fit_is_refused_and_changes_nothing() -> None:
@@ -364,8 +364,8 @@ def test_what_does_not_fit_is_refused_and_changes_nothing() -> None:
         delta.click(np.array([1]), np.array([0, 1], np.int32))
     with pytest.raises(IndexError, match=r"session 1 \w+ outside 0\.\.0"):
         delta.resume(5, 1)
-    with pytest.raises(ValueError, match="most_clicks must be at least 1"):
-        delta_of(base, most_clicks=0)
+    with pytest.raises(ValueError, match="max_clicks must be at least 1"):
+        delta_of(base, max_clicks=0)
     with pytest.raises(ValueError, match="capacity"):
         delta_of(base, capacity=-1)
     other = MemoryTables.build(Sessions.from_lists([[0, 1]]), 2, MemorySettings())

@@ -193,11 +193,11 @@ def test_dense_misuse(changes: dict[str, np.ndarray], reason: str) -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"settings": QuerySettings(own=0)}, r"setting own must lie in 1\.\.64, not be 0"),
-        ({"settings": QuerySettings(own=65)}, r"setting own must lie in 1\.\.64, not be 65"),
-        ({"settings": QuerySettings(others=0)}, "setting others must lie in"),
-        ({"settings": QuerySettings(sessions=0)}, "setting sessions must lie in"),
-        ({"settings": QuerySettings(dense=-1)}, "setting dense must lie in"),
+        ({"settings": QuerySettings(own=0)}, r"setting own must be in 1\.\.64, not 0"),
+        ({"settings": QuerySettings(own=65)}, r"setting own must be in 1\.\.64, not 65"),
+        ({"settings": QuerySettings(others=0)}, "setting others must be in"),
+        ({"settings": QuerySettings(sessions=0)}, "setting sessions must be in"),
+        ({"settings": QuerySettings(dense=-1)}, "setting dense must be in"),
         ({"n_catalog": 8}, "the memory is for 9 items, the catalog has 8"),
         ({"isa": "abacus"}, "there is no instruction set 'abacus'"),
     ],

@@ -111,7 +111,7 @@ def test_trends_bring_candidates(setup: Setup) -> None:
         assert set(before[before >= 0].tolist()) | {i for i in fresh.tolist() if i >= 0} == set(kept)
         gained += len(kept) - int((before >= 0).sum())
     assert gained > 100
-    assert setup.memory.most_candidates == ids.shape[1] == 10 + 10 + 6 + N_TRENDS + 50
+    assert setup.memory.max_candidates == ids.shape[1] == 10 + 10 + 6 + N_TRENDS + 50
     assert not values[ids < 0].any()
 
 
@@ -204,7 +204,7 @@ def test_rankers_are_for_what_is_asked(setup: Setup) -> None:
     small: Trends = TrendTables.build(Sessions.from_lists([]), np.zeros(0, np.int64), 3).live(9)
     with pytest.raises(ValueError, match=r"the trends have \w+ for 9 items.*130"):
         setup.memory.features(*setup.ranges, moment=Moment(small, setup.now))
-    with pytest.raises(ValueError, match="one moment"):
+    with pytest.raises(ValueError, match="now must have one entry"):
         setup.memory.features(*setup.ranges, moment=Moment(setup.trends, setup.now[1:]))
     with pytest.raises(DataError, match="the order differs"):
         replace(net, features=net.features[:-2] + net.features[:-3:-1])

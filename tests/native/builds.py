@@ -1,22 +1,33 @@
-"""Programs of the native sources without Python, in builds that Python could not load: sanitizers, fuzzing."""
+"""Programs of the native sources without Python, in builds that Python could not load: sanitizers, fuzzing.
+
+Objects and programs are kept in the test cache (`tests.support.cache`), so that tests with the same flags share objects
+and a second run compiles nothing. A cached object is used again only if all of these are equal: the source file; every
+header that it includes with quotes, directly or not; every file that a flag names; the flags; the compiler's path and
+its `--version`, which names the distribution's package; the target; the version of the C library. A cached program's
+key is made of its objects' keys and the flags.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from mtaw_fast.kernels.native import _native
+from tests.support.cache import ROOT, cache_folder, cached, digest
 
-ROOT = Path(__file__).resolve().parents[2]
 NATIVE = ROOT / "kernels" / "native"
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")
 SERVING = ("encode", "engine", "ids", "memory", "scan", "trends")  # the parts of the native sources that answer
+SANITIZERS = ("thread", "address,undefined")
+CLANG = "clang++-14"
 _AVX2 = ("-mavx2", "-mfma")
 _AVX512 = (*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl")
 # As CMakeLists.txt has them.
@@ -31,104 +42,180 @@ LEVELS = {
     "aarch64": {"neon": ("-march=armv8.2-a+dotprod",)},
 }
 _SUFFIXES = {level for levels in LEVELS.values() for level in levels}
+_INCLUDE = re.compile(r'^#include "([^"]+)"', re.MULTILINE)
 
 
 class CannotBuildError(Exception):
-    """This machine lacks what the build needs; the message says what."""
+    """The host lacks what the build needs; the message says what."""
 
 
-def native_sources(parts: Sequence[str] = ("*",)) -> list[Path]:
-    """The native sources that do not need Python: those of the folders `parts`, and what all of them share."""
+def sanitized(sanitizers: str) -> tuple[str, ...]:
+    """Return the flags of a build with these sanitizers: the first report ends the program."""
+    return ("-O1", "-g1", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all")
+
+
+def native_sources(parts: Sequence[str]) -> list[Path]:
+    """Return the native sources that do not need Python: those of the folders `parts`, and what all of them share."""
     found = {*NATIVE.glob("*.cpp"), *(path for part in ("score", *parts) for path in NATIVE.glob(f"{part}/*.cpp"))}
     return sorted(path for path in found if not path.stem.startswith(("bind_", "python_", "module")))
 
 
+def included_by(file: Path) -> list[Path]:
+    """Return the headers that a file includes with quotes."""
+    names = _INCLUDE.findall(file.read_text())
+    places = [(file.parent / name, NATIVE / name) for name in names]
+    return [next(place for place in pair if place.is_file()) for pair in places]
+
+
 def build(
-    folder: Path,
     compiler: str,
     program: Path,
     flags: Sequence[str],
     *,
-    parts: Sequence[str] = ("*",),
-    machine: str | None = None,
+    parts: Sequence[str],
+    target: str | None = None,
     level_flags: Mapping[str, Sequence[str]] | None = None,
 ) -> Path:
-    """Compile `program` and `native_sources(parts)` into `folder`, warnings as errors; returns the executable.
+    """Compile `program` and `native_sources(parts)`, warnings as errors, and return the executable.
 
-    flags: for compiling and linking alike. machine: what the compiler compiles for; this one where None. level_flags:
-    more flags for the files of an instruction set. Raises CannotBuildError where the compiler, or a runtime that the
-    flags ask for, is not installed.
+    Parameters
+    ----------
+    compiler : str
+        GCC or Clang, as the shell finds it.
+    program : Path
+        The source file with `main`.
+    flags : sequence of str
+        For compiling and linking.
+    parts : sequence of str
+        Folders of the native sources.
+    target : str, optional
+        The processor that the compiler compiles for; this host's by default.
+    level_flags : mapping, optional
+        More flags for the files of an instruction set.
+
+    Raises
+    ------
+    CannotBuildError
+        The compiler, or a runtime that the flags need, is not installed.
+    RuntimeError
+        A source does not compile; the message is the compiler's.
     """
-    if shutil.which(compiler) is None:
-        raise CannotBuildError(f"there is no {compiler}")
-    _check_runtime(folder, compiler, flags)
-    levels = LEVELS.get(machine or platform.machine(), {})
-    objects, jobs = [], []
+    target = target or platform.machine()
+    compiled_by = (_compiler_version(compiler), target)
+    _check_runtime(compiler, compiled_by, flags)
+    levels = LEVELS.get(target, {})
+    jobs: dict[Path, tuple[str, list[str]]] = {}
     for source in [program, *native_sources(parts)]:
         level = source.stem.rpartition("_")[2]
         if level in _SUFFIXES and level not in levels:
             continue
-        objects.append(folder / f"{source.parent.name}-{source.stem}.o")
-        command = [compiler, "-std=c++20", "-ffp-contract=off", *WARNINGS, *flags, *levels.get(level, ())]
-        command += (level_flags or {}).get(level, ())
-        jobs.append((*command, f"-I{NATIVE}", "-c", str(source), "-o", str(objects[-1])))
-    _run_all(jobs)
-    executable = folder / program.stem
-    _run_all([(compiler, *flags, "-pthread", *map(str, objects), "-o", str(executable))])
-    return executable
+        options = ["-std=c++20", "-ffp-contract=off", *WARNINGS, *flags, *levels.get(level, ())]
+        options += (level_flags or {}).get(level, ())
+        key = digest(compiled_by, options, *_inputs(source), *(Path(one) for one in options if Path(one).is_file()))
+        jobs[source] = key, [compiler, *options, f"-I{NATIVE}", "-c", str(source), "-o"]
+    key = digest([key for key, _ in jobs.values()], flags)
+
+    def link(executable: Path) -> None:
+        objects = _compile(list(jobs.values()))
+        command = [compiler, *flags, "-pthread", *map(str, objects), "-o"]
+        _run_all([([*command, f"{executable}.linked"], executable)])
+
+    return cached("programs", key, link)
 
 
 def build_or_skip(
-    folder: Path,
     compiler: str,
     program: Path,
     flags: Sequence[str],
     parts: Sequence[str],
-    machine: str = "x86_64",
+    target: str = "x86_64",
     level_flags: Mapping[str, Sequence[str]] | None = None,
 ) -> Path:
-    """`build` for `machine`; skips the test that asks where this machine cannot."""
-    if machine == "x86_64" and platform.machine() != machine:
+    """Call `build` for `target`; skip the test if this host cannot."""
+    if target == "x86_64" and platform.machine() != target:
         pytest.skip("the sanitizers' builds are for x86-64")
     try:
-        return build(folder, compiler, program, flags, parts=parts, machine=machine, level_flags=level_flags)
+        return build(compiler, program, flags, parts=parts, target=target, level_flags=level_flags)
     except CannotBuildError as reason:
         pytest.skip(str(reason))
 
 
 def command_of(executable: Path, *arguments: str | Path) -> list[str]:
-    """The command that runs a build: with a fixed address space, which older ThreadSanitizers need, where that can be
-    had."""
+    """Return the command that runs a build, with a fixed address space if possible: older ThreadSanitizers need it."""
     fixed = ["setarch", platform.machine(), "-R"]
     usable = shutil.which("setarch") and subprocess.run([*fixed, "true"], capture_output=True, check=False)
     return [*(fixed if usable and usable.returncode == 0 else []), str(executable), *map(str, arguments)]
 
 
 def instruction_sets() -> list[str]:
-    """Those with kernels of their own that this CPU has, the least first."""
+    """Return those with kernels of their own that this CPU has, the least first."""
     order = ["portable", *LEVELS.get(platform.machine(), {})]
     return order[: order.index(_native.cpu_isa()) + 1]
 
 
-def _run_all(commands: Sequence[Sequence[str]]) -> None:
-    """Run the commands, as many at once as there are CPUs; RuntimeError with what the first failing one said."""
+@cache
+def _compiler_version(compiler: str) -> tuple[str, ...]:
+    path = shutil.which(compiler)
+    if path is None:
+        raise CannotBuildError(f"there is no {compiler}")
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, check=True)
+    return (os.path.realpath(path), done.stdout, " ".join(platform.libc_ver()))
+
+
+def _inputs(source: Path) -> list[Path]:
+    """Return the source and every header that it includes with quotes, directly or not."""
+    found, waiting = set(), [source]
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            waiting += included_by(path)
+    return sorted(found)
+
+
+def _compile(jobs: Sequence[tuple[str, list[str]]]) -> list[Path]:
+    """Compile what the cache lacks, several files at once; return the objects."""
+    folder = cache_folder() / "objects"
+    folder.mkdir(exist_ok=True)
+    objects = [folder / f"{key}.o" for key, _ in jobs]
+    _run_all([([*command, f"{path}.{os.getpid()}"], path) for path, (_, command) in zip(objects, jobs, strict=True)
+              if not path.exists()])  # fmt: skip
+    for path in objects:
+        os.utime(path)
+    return objects
+
+
+def _run_all(commands: Sequence[tuple[Sequence[str], Path]]) -> None:
+    """Run commands, as many at once as there are CPUs, and rename the last argument of each to its path.
+
+    Raises RuntimeError with the output of the first command that fails.
+    """
     waiting, running = list(commands), []
     while waiting or running:
         while waiting and len(running) < (os.cpu_count() or 1):
-            running.append(subprocess.Popen(waiting.pop(0), stderr=subprocess.PIPE, text=True))
-        said = (job := running.pop(0)).communicate()[1]
+            command, path = waiting.pop(0)
+            running.append((subprocess.Popen(command, stderr=subprocess.PIPE, text=True), command[-1], path))
+        job, written, path = running.pop(0)
+        errors = job.communicate()[1]
         if job.returncode != 0:
-            for other in running:
+            for other, _, _ in running:
                 other.kill()
                 other.communicate()
-            raise RuntimeError(said)
+            raise RuntimeError(errors)
+        Path(written).replace(path)
 
 
-def _check_runtime(folder: Path, compiler: str, flags: Sequence[str]) -> None:
-    probe = folder / "probe.cpp"
+def _check_runtime(compiler: str, compiled_by: object, flags: Sequence[str]) -> None:
+    """Link an empty program, to find out whether the flags' runtimes are installed."""
     fuzzed = any("fuzzer" in flag for flag in flags)
-    probe.write_text('extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) { return 0; }\n'
-                     if fuzzed else "int main() {}\n")  # fmt: skip
-    done = subprocess.run([compiler, *flags, str(probe), "-o", str(folder / "probe")], capture_output=True, check=False)
-    if done.returncode != 0:
-        raise CannotBuildError(f"{compiler} cannot build with {' '.join(flags)} here")
+    empty = (
+        'extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) { return 0; }' if fuzzed else "int main() {}"
+    )
+
+    def link(executable: Path) -> None:
+        command = [compiler, *flags, "-x", "c++", "-", "-o", str(executable)]
+        done = subprocess.run(command, input=f"{empty}\n", capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise CannotBuildError(f"{compiler} cannot build with {' '.join(flags)} here")
+
+    cached("probes", digest(compiled_by, flags, empty), link)

@@ -1,6 +1,6 @@
 // Many threads on one engine over a mapped bundle: every answer must be, to the bit, the one that a single thread gave
 // beforehand. Meant for builds under ThreadSanitizer and AddressSanitizer. Of a bundle with a session memory, the
-// memory and its ranker are shared too, behind the engine and asked by themselves.
+// memory and its ranker are shared too, by the engine and by direct queries.
 //
 //     engine_stress BUNDLE ISA MAX_LEN SCALE THREADS CALLS    CALLS a thread; prints "ok", or what differs and exits 1
 //     engine_stress BUNDLE ISA MAX_LEN SCALE THREADS CALLS learn    one thread clicks CALLS times onto a delta meanwhile
@@ -33,7 +33,7 @@ using Random = std::mt19937_64;
 using Ids = std::vector<std::int32_t>;
 
 constexpr std::size_t kJobs = 400;
-constexpr std::int64_t kMostSessions = 6;
+constexpr std::int64_t kMaxSessions = 6;
 constexpr std::int64_t kUsualK = 30;
 constexpr std::int64_t kShareEvery = 50;  // calls between clicks on the session that all threads share
 
@@ -54,7 +54,7 @@ struct Answer {
     }
 };
 
-enum class Kind { single, batch, live, encode, lookup, composed, updated, grown };
+enum class Kind { single, batch, growing, encode, lookup, composed, updated, changing };
 constexpr std::uint64_t kKinds = 8;
 constexpr mtaw::MemoryQuerySettings kQuery{60, 150, 200, 100};  // the ones that are served
 
@@ -69,7 +69,7 @@ struct Job {
 
     Job(Random& random, std::int64_t n_items, std::int64_t max_len)
         : kind(static_cast<Kind>(random() % kKinds)), offsets{0}, exclude_seen(random() % 3 == 0) {
-        const std::int64_t sessions = kind == Kind::batch ? 1 + up_to(random, kMostSessions - 1) : 1;
+        const std::int64_t sessions = kind == Kind::batch ? 1 + up_to(random, kMaxSessions - 1) : 1;
         for (std::int64_t b = 0; b < sessions; ++b) {
             // Mostly short ones; the window of the longest slides.
             const std::int64_t most = random() % 4 == 0 ? max_len + 4 : 8;
@@ -155,7 +155,7 @@ class Shop {
                                  mtaw::CatalogUpdate{&updated_->side.scanner, nullptr});
     }
 
-    // Threads pass different `random`: how a live session's clicks are portioned must not matter.
+    // Threads pass different `random`: how a growing session's clicks are batched must not matter.
     Answer answer(const Job& job, Scratch& scratch, Random& random) const {
         const auto m = static_cast<std::int64_t>(job.clicks.size());
         mtaw::Conditions conditions{job.allowed.empty() ? nullptr : job.allowed.data(), job.excluded.data(),
@@ -176,20 +176,20 @@ class Shop {
         answer.values.resize(answer.ids.size());
         if (job.kind == Kind::composed) {
             compose(job, conditions, answer, scratch);
-        } else if (job.kind == Kind::live || job.kind == Kind::grown) {
-            // Of a grown one the catalog changes between its clicks.
+        } else if (job.kind == Kind::growing || job.kind == Kind::changing) {
+            // Of a changing one the catalog changes between its clicks.
             const auto engine_now = [&]() -> const mtaw::Engine& {
-                return job.kind == Kind::grown && random() % 2 == 0 ? *updated_->engine : *engine_;
+                return job.kind == Kind::changing && random() % 2 == 0 ? *updated_->engine : *engine_;
             };
             mtaw::SessionState state(encoder_);
-            for (std::int64_t held = 0; held < m;) {
-                const std::int64_t fresh = 1 + up_to(random, m - held - 1);
-                held += fresh;
-                mtaw::check_live(held, fresh);
-                engine_now().rank_live(state, job.clicks.data(), held, fresh, job.k, conditions, answer.ids.data(),
+            for (std::int64_t sent = 0; sent < m;) {
+                const std::int64_t fresh = 1 + up_to(random, m - sent - 1);
+                sent += fresh;
+                mtaw::check_growing(sent, fresh);
+                engine_now().rank_growing(state, job.clicks.data(), sent, fresh, job.k, conditions, answer.ids.data(),
                                   answer.values.data(), scratch.engine);
             }
-            engine_now().rank_live(state, job.clicks.data(), m, 0, job.k, conditions, answer.ids.data(),
+            engine_now().rank_growing(state, job.clicks.data(), m, 0, job.k, conditions, answer.ids.data(),
                               answer.values.data(), scratch.engine);
         } else {
             const Ids clicks = job.kind == Kind::single ? looked_up(job.clicks) : job.clicks;
@@ -326,7 +326,7 @@ int run(int argc, char** argv) {
         Job alone = jobs.back();
         // Whose answer they must give.
         if (alone.kind == Kind::composed || alone.kind == Kind::updated) alone.kind = Kind::single;
-        if (alone.kind == Kind::grown) alone.kind = Kind::live;
+        if (alone.kind == Kind::changing) alone.kind = Kind::growing;
         answers.push_back(shop.answer(alone, scratch, random));
     }
     mtaw::SessionState visit(shop.encoder());

@@ -1,5 +1,5 @@
-// A delta that one thread writes to while many ask: what it holds at the end must be, to the bit, what the same events
-// leave behind when nobody asks meanwhile.
+// A delta that one thread writes to while many query it: its final state must be, to the bit, what the same events
+// leave without queries.
 #pragma once
 
 #include <algorithm>
@@ -75,11 +75,11 @@ struct LearnedAnswer {
 
 inline LearnedAnswer ask(const LearningShop& shop, const SessionMemory& memory, LearningRandom& random, MemoryScratch& scratch) {
     std::vector<std::int32_t> clicks;
-    if (random() % 8 == 0) {  // as a session asks that the delta holds
-        const MemoryDelta::Ordered held = memory.delta()->ordered();
-        const auto count = static_cast<std::int64_t>(held.handles.size());
+    if (random() % 8 == 0) {  // the query of a session in the delta
+        const MemoryDelta::Ordered sent = memory.delta()->ordered();
+        const auto count = static_cast<std::int64_t>(sessions.handles.size());
         if (const auto s = static_cast<std::size_t>(one_of(random, std::max<std::int64_t>(count, 1))); count > 0) {
-            clicks.assign(held.items.begin() + held.offsets[s], held.items.begin() + held.offsets[s + 1]);
+            clicks.assign(sessions.items.begin() + sessions.offsets[s], sessions.items.begin() + sessions.offsets[s + 1]);
         }
     }
     for (std::int64_t m = clicks.empty() ? 1 + one_of(random, 12) : 0; m > 0; --m) {
@@ -129,7 +129,7 @@ inline bool learn_while_asked(const LearningShop& shop, std::int64_t n_threads, 
     MemoryScratch scratch;
     for (int q = 0; q < 100; ++q) {
         if (ask(shop, memory, random, scratch) == ask(shop, quiet, again, scratch)) continue;
-        std::printf("query %d: the delta that was asked meanwhile is not the one that was left alone\n", q);
+        std::printf("query %d: the delta with queries meanwhile is not the one without\n", q);
         fine = false;
     }
     return fine;

@@ -1,5 +1,5 @@
 // Queries of the memory without Python, for the sanitizers: every instruction set gives the same bits, one working
-// memory serves memories of all sizes, and damaged tables that pass the check are safe to ask. Prints one line a
+// memory serves memories of all sizes, and damaged tables that pass the check are safe to query. Prints one line a
 // failure; exits 0 or 1.
 //
 //     memory_query_check ISA...
@@ -100,8 +100,8 @@ Answer answer(const mtaw::SessionMemory& memory, const mtaw::RankerNet& ranker, 
     out.ids.resize(static_cast<std::size_t>(k));
     out.scores.resize(static_cast<std::size_t>(k));
     memory.rank(request, &vectors, ranker, k, out.ids.data(), out.scores.data(), scratch);
-    out.candidates.resize(static_cast<std::size_t>(memory.most_candidates()));
-    out.features.resize(static_cast<std::size_t>(memory.most_candidates() * mtaw::kFeatures));
+    out.candidates.resize(static_cast<std::size_t>(memory.max_candidates()));
+    out.features.resize(static_cast<std::size_t>(memory.max_candidates() * mtaw::kFeatures));
     const std::int64_t count =
         memory.features(request, &vectors, out.candidates.data(), out.features.data(), scratch);
     out.candidates.resize(static_cast<std::size_t>(count));

@@ -16,19 +16,23 @@ import time
 from pathlib import Path
 
 from mtaw_fast.kernels.native.scan import quantize
-from tests.native.builds import ROOT, SERVING, CannotBuildError, build, command_of, instruction_sets
+from tests.native.builds import (
+    CLANG,
+    ROOT,
+    SANITIZERS,
+    SERVING,
+    CannotBuildError,
+    build,
+    command_of,
+    instruction_sets,
+    sanitized,
+)  # fmt: skip
 from tests.support.random_bundle import bundle_parts, memory_parts, replace_part, save_parts
 
-SANITIZERS = ("thread", "address,undefined")
 PROGRAM = ROOT / "tests" / "native" / "engine_stress.cpp"
 # No multiples of 16 or 8: more items than a scan takes before its first threshold, and, for half-wide codes, more than
 # it takes before it turns to them. The window slides.
 N_ITEMS, N_ITEMS_IN_HALVES, D, MAX_LEN = 1501, 5003, 20, 12
-
-
-def flags_of(sanitizer: str) -> tuple[str, ...]:
-    """How to build under `sanitizer`."""
-    return ("-O1", "-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all")
 
 
 def run_stress(
@@ -42,10 +46,10 @@ def run_stress(
     memory: bool = False,
     learn: bool = False,
 ) -> str:
-    """Run it over a bundle made in `folder`: what it printed, "ok" where no sanitizer complained and all agreed.
+    """Run it over a bundle made in `folder`; return its output, "ok" if no sanitizer reported and all answers agreed.
 
-    halves: with the half-wide codes of large catalogs. memory: with a session memory and a random ranker. learn: and
-    one thread clicks `calls` times onto a delta beside it.
+    halves: with the half-wide codes of large catalogs. memory: with a session memory and a random ranker. learn: one
+    thread clicks `calls` times into a delta of it.
     """
     n_items = N_ITEMS_IN_HALVES if halves else N_ITEMS
     parts = bundle_parts(n_items=n_items, embedding_dim=D, max_session_length=MAX_LEN) | (
@@ -60,7 +64,7 @@ def run_stress(
     arguments = [bundle.folder, isa, str(MAX_LEN), str(bundle.config.model.scale), str(threads), str(calls)]
     if learn:
         arguments.append("learn")
-    # The first report ends the run: without this ThreadSanitizer goes on and buries it under thousands.
+    # The first report ends the run: without this ThreadSanitizer continues and hides it under thousands.
     environment = {**os.environ, "TSAN_OPTIONS": "halt_on_error=1"}
     done = subprocess.run(
         command_of(program, *arguments), capture_output=True, text=True, timeout=timeout, check=False, env=environment
@@ -72,11 +76,11 @@ def main() -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sanitizer", action="append", help=f"may be repeated; else {' and '.join(SANITIZERS)}")
-    parser.add_argument("--compiler", default="clang++-14")
+    parser.add_argument("--compiler", default=CLANG)
     parser.add_argument("--isa", default=instruction_sets()[-1], help="instruction set (%(default)s)")
     parser.add_argument("--halves", action="store_true", help="with the half-wide codes of large catalogs")
     parser.add_argument("--memory", action="store_true", help="with a session memory")
-    parser.add_argument("--learn", action="store_true", help="one thread clicks --calls times while the others ask")
+    parser.add_argument("--learn", action="store_true", help="one thread clicks --calls times while the others query")
     parser.add_argument("--threads", type=int, default=16)
     parser.add_argument("--calls", type=int, default=100_000, help="a thread (%(default)s)")
     parser.add_argument("--seconds", type=float, default=3600, help="give up after so many (%(default)s)")
@@ -86,13 +90,13 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             try:
-                program = build(folder, options.compiler, PROGRAM, flags_of(sanitizer), parts=SERVING)
+                program = build(options.compiler, PROGRAM, sanitized(sanitizer), parts=SERVING)
             except CannotBuildError as reason:
                 print(f"{sanitizer}: {reason}")
                 worst = 2
                 continue
             start = time.monotonic()
-            said = run_stress(
+            printed = run_stress(
                 program, folder, options.isa, options.threads, options.calls, options.seconds, options.halves,
                 options.memory, options.learn,
             )  # fmt: skip
@@ -101,8 +105,8 @@ def main() -> int:
         )
         of = f"{options.isa}, {kind}"
         what = f"{options.threads} threads x {options.calls} calls, {of}, {time.monotonic() - start:.0f} s"
-        print(f"{sanitizer}: {what}: {said}", flush=True)
-        worst = max(worst, int(said != "ok"))
+        print(f"{sanitizer}: {what}: {printed}", flush=True)
+        worst = max(worst, int(printed != "ok"))
     return worst
 
 

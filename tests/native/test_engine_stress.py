@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.native.builds import SERVING, build_or_skip, instruction_sets
-from tests.native.stress import PROGRAM, SANITIZERS, flags_of, run_stress
+from tests.native.builds import CLANG, SANITIZERS, SERVING, build_or_skip, instruction_sets, sanitized
+from tests.native.stress import PROGRAM, run_stress
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sanitizer", SANITIZERS)
 def test_threads_agree_and_no_sanitizer_reports(tmp_path: Path, sanitizer: str) -> None:
-    program = build_or_skip(tmp_path, "clang++-14", PROGRAM, flags_of(sanitizer), SERVING)
+    program = build_or_skip(CLANG, PROGRAM, sanitized(sanitizer), SERVING)
     for isa in instruction_sets():
         for halves in (False, True):
             folder = tmp_path / f"{isa}-{halves}"

@@ -1,4 +1,4 @@
-// What `work_queue.hpp` promises, without a clock: each check would wait for ever, and be stopped by the test, if it were broken.
+// Checks of `work_queue.hpp` without a clock: a broken queue would make a check wait forever, until the test stops it.
 #include <unistd.h>
 #include <sys/wait.h>
 
@@ -21,42 +21,42 @@ void expect(bool holds, const char* what) {
 }
 
 // Runs `count` pieces by a common counter; counts how often each was done.
-std::vector<int> pieces_done(int seats, int count) {
+std::vector<int> pieces_done(int workers, int count) {
     std::vector<int> done(static_cast<std::size_t>(count));
     std::atomic<int> next{0};
-    mtaw::share_work(seats, [&](int) {
+    mtaw::share_work(workers, [&](int) {
         for (int piece = next++; piece < count; piece = next++) ++done[static_cast<std::size_t>(piece)];
     });
     return done;
 }
 
-bool all_once(int seats, int count) { return pieces_done(seats, count) == std::vector<int>(static_cast<std::size_t>(count), 1); }
+bool all_once(int workers, int count) { return pieces_done(workers, count) == std::vector<int>(static_cast<std::size_t>(count), 1); }
 
-// A helper that sticks in its piece leaves all others to the caller.
+// A helper that is stuck in its piece leaves all others to the caller.
 void a_stuck_helper_holds_one_piece() {
     constexpr int kPieces = 20;
     std::atomic<int> next{0}, done{0};
     std::latch helper_came{1};
-    mtaw::share_work(2, [&](int seat) {
-        if (seat == 0) helper_came.wait();
+    mtaw::share_work(2, [&](int worker) {
+        if (worker == 0) helper_came.wait();
         for (int piece = next++; piece < kPieces; piece = next++) {
-            if (seat == 1) {
+            if (worker == 1) {
                 helper_came.count_down();
                 while (done < kPieces - 1) std::this_thread::yield();
             }
             ++done;
-            if (seat == 1) return;
+            if (worker == 1) return;
         }
     });
     expect(done == kPieces, "all pieces");
 }
 
-// While the only helper is held by another caller, a caller does everything alone and does not wait for it.
+// While the only helper works for another caller, a caller does everything itself and does not wait.
 void a_helper_that_does_not_come_is_not_waited_for() {
     std::latch helper_came{1}, second_done{1};
     std::thread first([&] {
-        mtaw::share_work(2, [&](int seat) {
-            if (seat != 1) return helper_came.wait();
+        mtaw::share_work(2, [&](int worker) {
+            if (worker != 1) return helper_came.wait();
             helper_came.count_down();
             second_done.wait();
         });
@@ -70,9 +70,9 @@ void a_helper_that_does_not_come_is_not_waited_for() {
 void seats_are_distinct() {
     for (int round = 0; round < 200; ++round) {
         std::vector<std::atomic<int>> taken(4);
-        mtaw::share_work(4, [&](int seat) { ++taken[static_cast<std::size_t>(seat)]; });
-        expect(taken[0] == 1, "the caller has a seat");
-        for (const std::atomic<int>& seat : taken) expect(seat <= 1, "a seat is given once");
+        mtaw::share_work(4, [&](int worker) { ++taken[static_cast<std::size_t>(worker)]; });
+        expect(taken[0] == 1, "the caller is a worker");
+        for (const std::atomic<int>& worker : taken) expect(worker <= 1, "a number is given once");
     }
 }
 
@@ -84,7 +84,7 @@ void an_exception_comes_back() {
         caught = true;
     }
     expect(caught, "an exception comes back");
-    expect(all_once(3, 30), "and the helpers go on");
+    expect(all_once(3, 30), "and the helpers continue");
 }
 
 void several_callers() {
@@ -102,7 +102,7 @@ void several_callers() {
     const pid_t child = fork();
     if (child == 0) {
         std::latch helper_came{1};
-        mtaw::share_work(2, [&](int seat) { seat == 0 ? helper_came.wait() : helper_came.count_down(); });
+        mtaw::share_work(2, [&](int worker) { worker == 0 ? helper_came.wait() : helper_came.count_down(); });
         _exit(all_once(3, 30) ? 0 : 1);
     }
     int status = 1;
@@ -114,7 +114,7 @@ void several_callers() {
 
 int main() {
     a_helper_that_does_not_come_is_not_waited_for();  // first: there is one helper in all
-// The sanitizers' own locks, of allocation and of threads, may be held by a helper at the fork.
+// The sanitizers' own locks, of allocation and of threads, may be taken by a helper at the fork.
 #if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
     a_child_has_helpers_of_its_own();  // while the only threads are helpers
 #endif

@@ -182,8 +182,8 @@ def test_a_growing_session_recovers_from_a_failed_call(native: Recommender) -> N
     visit.click(*clicks[2:])
 
     class Failing:
-        def recommend_live(self, *arguments: Any) -> Any:
-            native._pipeline.ranker.engine.recommend_live(*arguments)
+        def recommend_growing(self, *arguments: Any) -> Any:
+            native._pipeline.ranker.engine.recommend_growing(*arguments)
             raise MemoryError
 
     broken = object.__new__(NativeRanker)
@@ -340,7 +340,7 @@ class TestEngine:
         state = native.encoder.session().native  # type: ignore[attr-defined]
         for call in (
             lambda: engine.recommend(named(native, [1]), **options),
-            lambda: engine.recommend_live(state, np.array([1], np.int32), 1, **options),
+            lambda: engine.recommend_growing(state, np.array([1], np.int32), 1, **options),
             lambda: engine.rank(np.array([1], np.int32), np.array([0, 1]), **options),
         ):
             with pytest.raises(ValueError, match=reason):
@@ -356,14 +356,14 @@ class TestEngine:
                 engine.rank(one, np.array(offsets, np.int64), 3)
         for fresh in (-1, 2):
             with pytest.raises(ValueError, match="session needs"):
-                engine.recommend_live(state, one, fresh, 3)
+                engine.recommend_growing(state, one, fresh, 3)
         with pytest.raises(ValueError, match="session needs"):
-            engine.recommend_live(state, one[:0], 0, 3)
+            engine.recommend_growing(state, one[:0], 0, 3)
         for bad in (-1, N):
             with pytest.raises(IndexError):
                 engine.rank(np.array([bad], np.int32), np.array([0, 1]), 3)
             with pytest.raises(IndexError):
-                engine.recommend_live(state, np.array([bad], np.int32), 1, 3)
+                engine.recommend_growing(state, np.array([bad], np.int32), 1, 3)
 
     def test_parts_of_different_catalogs(self, native: Recommender, tmp_path: Path) -> None:
         save_parts(tmp_path / "other", **bundle_parts(n_items=9, embedding_dim=20))

@@ -1,4 +1,5 @@
-// One AdamW step over groups of weights, clipped by the norm of the whole gradient. The maths: kernels/adam/README.md.
+// One AdamW step over groups of weights, clipped by the norm of the whole gradient. The mathematics:
+// kernels/adam/README.md.
 #pragma once
 
 #include <cstdint>

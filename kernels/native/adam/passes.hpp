@@ -1,7 +1,7 @@
 // The two passes, written once over the floats of an instruction set.
 //
-// Included by one file an instruction set. Floats bring Vec, kLanes and load, store, set, add, sub, mul, multiply_add, divide,
-// square_root.
+// Included by one file an instruction set. Floats bring Vec, kLanes and load, store, set, add, sub, mul, multiply_add,
+// divide, square_root.
 #pragma once
 
 #include <cstdint>

@@ -29,16 +29,16 @@ EncodeScratch& thread_scratch() {
 }
 
 // An encoder together with the arrays it reads on.
-struct HeldEncoder {
+struct EncoderObject {
     py::object item_embedding, added_embedding;
     Encoder encoder;
 };
 
 // A session together with the encoder it belongs to.
-struct HeldSession {
-    explicit HeldSession(std::shared_ptr<const HeldEncoder> held) : owner(std::move(held)), state(owner->encoder) {}
+struct SessionObject {
+    explicit SessionObject(std::shared_ptr<const EncoderObject> encoder) : owner(std::move(encoder)), state(owner->encoder) {}
 
-    std::shared_ptr<const HeldEncoder> owner;
+    std::shared_ptr<const EncoderObject> owner;
     SessionState state;
 };
 
@@ -70,7 +70,7 @@ const float* vector_of(const py::dict& weights, const char* name, std::int64_t s
     return data;
 }
 
-std::shared_ptr<HeldEncoder> make_encoder(const py::dict& weights, std::int64_t max_len,
+std::shared_ptr<EncoderObject> make_encoder(const py::dict& weights, std::int64_t max_len,
                                           const std::optional<std::string>& isa, double recent,
                                           double recent_decay) {
     const py::array items = array_of(weights, "item_embedding");
@@ -103,22 +103,22 @@ std::shared_ptr<HeldEncoder> make_encoder(const py::dict& weights, std::int64_t 
         .recent = recent,
         .recent_decay = recent_decay,
     };
-    return std::shared_ptr<HeldEncoder>(
-        new HeldEncoder{items, added, Encoder(model, isa ? isa_named(isa->c_str()) : active_isa())});
+    return std::shared_ptr<EncoderObject>(
+        new EncoderObject{items, added, Encoder(model, isa ? isa_named(isa->c_str()) : active_isa())});
 }
 
 // The same encoder with M other items behind the bundle's: float32[M, d].
-std::shared_ptr<HeldEncoder> extended(const HeldEncoder& self, const py::array& added) {
+std::shared_ptr<EncoderObject> extended(const EncoderObject& self, const py::array& added) {
     const float* data = matrix<float>(added, "added", "float32");
     if (added.shape(1) != self.encoder.d()) {
         throw py::value_error("added must be [.., " + std::to_string(self.encoder.d()) + "], not [" +
                               std::to_string(added.shape(0)) + ", " + std::to_string(added.shape(1)) + "]");
     }
-    return std::shared_ptr<HeldEncoder>(
-        new HeldEncoder{self.item_embedding, added, self.encoder.with_added(data, added.shape(0))});
+    return std::shared_ptr<EncoderObject>(
+        new EncoderObject{self.item_embedding, added, self.encoder.with_added(data, added.shape(0))});
 }
 
-py::array_t<float> encode(const HeldEncoder& self, const py::array& items, const py::array& offsets) {
+py::array_t<float> encode(const EncoderObject& self, const py::array& items, const py::array& offsets) {
     const std::int32_t* clicks = checked_data<std::int32_t>(items, 1, "items", "int32");
     const std::int64_t* bounds = checked_data<std::int64_t>(offsets, 1, "offsets", "int64");
     const std::int64_t n_sessions = offsets.shape(0) - 1, d = self.encoder.d();
@@ -140,7 +140,7 @@ py::array_t<float> encode(const HeldEncoder& self, const py::array& items, const
     return vectors;
 }
 
-py::array_t<float> append(HeldSession& self, const py::array& items) {
+py::array_t<float> append(SessionObject& self, const py::array& items) {
     const std::int32_t* clicks = checked_data<std::int32_t>(items, 1, "items", "int32");
     py::array_t<float> query(self.owner->encoder.d());
     float* out = query.mutable_data();
@@ -151,7 +151,7 @@ py::array_t<float> append(HeldSession& self, const py::array& items) {
     return query;
 }
 
-py::array_t<float> append_one(HeldSession& self, std::int32_t item) {
+py::array_t<float> append_one(SessionObject& self, std::int32_t item) {
     py::array_t<float> query(self.owner->encoder.d());
     float* out = query.mutable_data();
     {
@@ -161,7 +161,7 @@ py::array_t<float> append_one(HeldSession& self, std::int32_t item) {
     return query;
 }
 
-py::array_t<float> query(HeldSession& self) {
+py::array_t<float> query(SessionObject& self) {
     py::array_t<float> vector(self.owner->encoder.d());
     float* out = vector.mutable_data();
     {
@@ -171,7 +171,7 @@ py::array_t<float> query(HeldSession& self) {
     return vector;
 }
 
-py::array_t<std::int32_t> clicks(const HeldSession& self) {
+py::array_t<std::int32_t> clicks(const SessionObject& self) {
     const std::vector<std::int32_t> window = self.state.clicks();
     return py::array_t<std::int32_t>(static_cast<py::ssize_t>(window.size()), window.data());
 }
@@ -188,23 +188,23 @@ py::array_t<float> encoder_exp2(const py::array& values, const std::string& isa)
 
 }  // namespace
 
-const Encoder& encoder_of(py::handle object) { return py::cast<const HeldEncoder&>(object).encoder; }
+const Encoder& encoder_of(py::handle object) { return py::cast<const EncoderObject&>(object).encoder; }
 
-SessionState& session_state_of(py::handle object) { return py::cast<HeldSession&>(object).state; }
+SessionState& session_state_of(py::handle object) { return py::cast<SessionObject&>(object).state; }
 
 void bind_encode(py::module_& module) {
-    py::class_<HeldSession>(module, "SessionState", "See mtaw_fast.kernels.native.encoder.SessionState.")
+    py::class_<SessionObject>(module, "SessionState", "See mtaw_fast.kernels.native.encoder.SessionState.")
         .def("append", &append, py::arg("items"))
         .def("append_one", &append_one, py::arg("item"))
         .def("query", &query)
         .def_property_readonly("clicks", &clicks)
-        .def_property_readonly("n_bytes", [](const HeldSession& self) { return self.state.n_bytes(); });
-    py::class_<HeldEncoder, std::shared_ptr<HeldEncoder>>(module, "Encoder", "See mtaw_fast.kernels.native.encoder.")
+        .def_property_readonly("n_bytes", [](const SessionObject& self) { return self.state.n_bytes(); });
+    py::class_<EncoderObject, std::shared_ptr<EncoderObject>>(module, "Encoder", "See mtaw_fast.kernels.native.encoder.")
         .def(py::init(&make_encoder), py::arg("weights"), py::arg("max_len"), py::arg("isa") = py::none(),
              py::arg("recent") = 0.0, py::arg("recent_decay") = 0.0)
         .def("encode", &encode, py::arg("items"), py::arg("offsets"))
         .def("extended", &extended, py::arg("added"))
-        .def("session", [](const std::shared_ptr<HeldEncoder>& self) { return std::make_unique<HeldSession>(self); });
+        .def("session", [](const std::shared_ptr<EncoderObject>& self) { return std::make_unique<SessionObject>(self); });
     module.def("encoder_exp2", &encoder_exp2, py::arg("values"), py::arg("isa"));
 }
 

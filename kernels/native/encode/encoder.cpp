@@ -58,7 +58,7 @@ class Packer {
     const EncodeKernel& kernel_;
 };
 
-constexpr double kMostRecent = 1000;
+constexpr double kMaxRecent = 1000;
 
 std::uint64_t next_number() {
     static std::atomic<std::uint64_t> last{0};
@@ -89,7 +89,7 @@ Encoder::Encoder(const EncoderWeights& weights, Isa isa) : kernel_(&encode_kerne
     check_size("d", weights.d);
     check_size("n_positions", weights.n_positions);
     check_size("max_len", weights.max_len);
-    if (!(weights.recent >= 0 && weights.recent <= kMostRecent)) {
+    if (!(weights.recent >= 0 && weights.recent <= kMaxRecent)) {
         throw std::invalid_argument("the encoder's recent must be in 0..1000, not " + std::to_string(weights.recent));
     }
     if (!(weights.recent_decay >= 0 && weights.recent_decay < 1)) {
@@ -162,7 +162,7 @@ void Encoder::encode(const std::int32_t* clicks, std::int64_t m, float* out, Enc
     const std::int64_t used = std::min(m, max_len_);
     clicks += m - used;
     const std::int64_t kept = used * model_.width;
-    float* const interests = scratch.room(kept + encode_work(model_.width, used));
+    float* const interests = scratch.reserve(kept + encode_work(model_.width, used));
     kernel_->track(model_, clicks, 0, used, interests, interests + kept);
     kernel_->enhance(model_, clicks, interests, used, out, interests + kept);
 }

@@ -36,8 +36,8 @@ struct EncoderWeights {
     // Items behind those of item_embedding, with ids from n_items on.
     std::int64_t n_added = 0;
     const float* added_embedding = nullptr;
-    // The query is o_m + recent * r_m, where r_m = sqrt(d) * sum_k recent_decay^k u_(m-k) / sum_k recent_decay^k over the
-    // last kRecentClicks clicks and u is the direction of a click's item.
+    // The query is o_m + recent * r_m, where r_m = sqrt(d) * sum_k recent_decay^k u_(m-k) / sum_k recent_decay^k over
+    // the last kRecentClicks clicks and u is the direction of a click's item.
     double recent = 0;
     double recent_decay = 0;
 };
@@ -52,7 +52,7 @@ class EncodeScratch {
     friend class SessionState;
 
     // At least `size` floats, uninitialized; what was there before is lost.
-    float* room(std::int64_t size) {
+    float* reserve(std::int64_t size) {
         if (buffer_.size() < size) buffer_ = AlignedFloats(size);
         return buffer_.data();
     }
@@ -69,12 +69,12 @@ class Encoder {
     // Throws std::invalid_argument on a size below 1.
     explicit Encoder(const EncoderWeights& weights, Isa isa = active_isa());
 
-    // The same model with these items behind those of item_embedding, in the place of the ones that it has: float32[n, d],
-    // kept by pointer. Shares the packed weights, so it costs nothing.
+    // The same model with these items behind those of item_embedding, in the place of the ones that it has: float32[n,
+    // d], kept by pointer. Shares the packed weights, so it costs nothing.
     Encoder with_added(const float* added, std::int64_t n) const;
 
-    // clicks int32[m], oldest first. Writes the query float32[d] at length 1, or zeros where it is zero. Throws
-    // std::invalid_argument where m < 1, std::out_of_range on a click outside 0..n_items()-1.
+    // clicks int32[m], oldest first. Writes the query float32[d] at length 1, or zeros if it is zero. Throws
+    // std::invalid_argument if m < 1, std::out_of_range on a click outside 0..n_items()-1.
     void encode(const std::int32_t* clicks, std::int64_t m, float* out, EncodeScratch& scratch) const;
 
     // Those of the bundle and the added ones.
@@ -82,13 +82,13 @@ class Encoder {
     std::int64_t d() const { return model_.d; }
     std::int64_t max_len() const { return max_len_; }
 
-    // Throws std::out_of_range unless all clicks lie in 0..n_items-1.
+    // Throws std::out_of_range unless all clicks are in 0..n_items-1.
     void check(const std::int32_t* clicks, std::int64_t m) const;
 
    private:
     friend class SessionState;
 
-    // What an interest depends on beside its clicks. Numbers, for an address may come again.
+    // What an interest depends on next to its clicks. Numbers, for an address may come again.
     struct Key {
         std::uint64_t weights = 0;
         std::uint64_t added = 0;  // 0: none

@@ -47,7 +47,7 @@ struct Avx2 {
         half = _mm_max_ps(half, _mm_movehl_ps(half, half));
         return _mm_cvtss_f32(_mm_max_ss(half, _mm_movehdup_ps(half)));
     }
-    // The sums of the lanes of four vectors, side by side.
+    // The sums of the lanes of four vectors, next to each other.
     static void store_sums(float* out, Reg a, Reg b, Reg c, Reg d) {
         const Reg all = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
         _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1)));

@@ -49,7 +49,7 @@ struct Avx512 {
         return _mm_cvtss_f32(_mm_add_ss(quarter, _mm_movehdup_ps(quarter)));
     }
     static float maximum(Reg v) { return _mm512_reduce_max_ps(v); }
-    // The sums of the lanes of four vectors, side by side.
+    // The sums of the lanes of four vectors, next to each other.
     static void store_sums(float* out, Reg a, Reg b, Reg c, Reg d) {
         const Reg ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
         const Reg cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));

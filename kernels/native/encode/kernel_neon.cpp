@@ -37,7 +37,7 @@ struct Neon {
     static double root(double value) { return __builtin_sqrt(value); }
     static float sum(Reg v) { return vaddvq_f32(v); }
     static float maximum(Reg v) { return vmaxvq_f32(v); }
-    // The sums of the lanes of four vectors, side by side.
+    // The sums of the lanes of four vectors, next to each other.
     static void store_sums(float* out, Reg a, Reg b, Reg c, Reg d) {
         vst1q_f32(out, vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)));
     }

@@ -52,7 +52,7 @@ struct Portable {
         for (int lane = 1; lane < kLanes; ++lane) top = v[lane] > top ? v[lane] : top;
         return top;
     }
-    // The sums of the lanes of four vectors, side by side.
+    // The sums of the lanes of four vectors, next to each other.
     static void store_sums(float* out, Reg a, Reg b, Reg c, Reg d) { store(out, Reg{sum(a), sum(b), sum(c), sum(d)}); }
 };
 

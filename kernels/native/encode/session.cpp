@@ -40,7 +40,7 @@ void SessionState::extend(const Encoder& encoder, const std::int32_t* clicks, st
     const std::int64_t kept = std::min(all, encoder.max_len_);
     // All that can throw comes first, so that a failure leaves the session as it was.
     reserve(kept, encoder);
-    float* const work = scratch.room(encode_work(model.width, kept));
+    float* const work = scratch.reserve(encode_work(model.width, kept));
     if (window != nullptr) window->reserve(static_cast<std::size_t>(kept));
     amid_ = true;
     if (all > kept) {
@@ -61,7 +61,7 @@ void SessionState::extend(const Encoder& encoder, const std::int32_t* clicks, st
 void SessionState::mend(EncodeScratch& scratch) {
     if (!amid_) return;
     encoder_->check(clicks_.data(), size());
-    float* const work = scratch.room(encode_work(encoder_->model_.width, size()));
+    float* const work = scratch.reserve(encode_work(encoder_->model_.width, size()));
     encoder_->kernel_->track(encoder_->model_, clicks_.data(), 0, size(), interests_.data(), work);
     made_by_ = encoder_->key_;
     amid_ = false;
@@ -76,14 +76,14 @@ void SessionState::query(float* out, EncodeScratch& scratch) {
 
 void SessionState::check_own() const {
     if (size() > 0 && !encoder_->agrees(made_by_, clicks_.data(), size())) {
-        throw std::invalid_argument("the session has clicks that its own encoder does not know; go on with the other one");
+        throw std::invalid_argument("the session has clicks that its own encoder does not know; continue with the newer encoder");
     }
 }
 
 void SessionState::ask(const Encoder& encoder, float* out, EncodeScratch& scratch) const {
     if (clicks_.empty()) throw std::invalid_argument("the session has no clicks yet; append one first");
     const EncodeModel& model = encoder.model_;
-    float* const work = scratch.room(encode_work(model.width, size()));
+    float* const work = scratch.reserve(encode_work(model.width, size()));
     encoder.kernel_->enhance(model, clicks_.data(), interests_.data(), size(), out, work);
 }
 
@@ -100,12 +100,12 @@ std::int64_t SessionState::n_bytes() const {
 
 void SessionState::reserve(std::int64_t n, const Encoder& encoder) {
     const std::int64_t width = encoder.model_.width;
-    const std::int64_t room = std::min(n + n / 10, encoder.max_len_);
+    const std::int64_t capacity = std::min(n + n / 10, encoder.max_len_);
     if (interests_.size() >= n * width) return;
-    clicks_.reserve(static_cast<std::size_t>(room));
-    AlignedFloats grown(room * width);
-    std::copy_n(interests_.data(), size() * width, grown.data());
-    interests_ = std::move(grown);
+    clicks_.reserve(static_cast<std::size_t>(capacity));
+    AlignedFloats larger(capacity * width);
+    std::copy_n(interests_.data(), size() * width, larger.data());
+    interests_ = std::move(larger);
 }
 
 }  // namespace mtaw

@@ -12,9 +12,9 @@
 
 namespace mtaw {
 
-// An interest l_t is final once made, so a click costs one row of each layer. What is kept of a click is its id and
-// its l_t: 452 bytes at d = 100, and at most 1/10 of that as room to grow into. Past max_len clicks the window slides
-// and every position with it, so the window is encoded anew.
+// An interest l_t is final once made, so a click costs one row of each layer. What is kept of a click is its id and its
+// l_t: 452 bytes at d = 100, and at most 1/10 of that as spare capacity. Past max_len clicks the window and all
+// positions slide, so the window is encoded again.
 //
 // Every query equals, to the bit, Encoder::encode of the clicks so far. All members may be called by any number of
 // threads at once; calls on one session wait for each other. The encoder must outlive the state.
@@ -23,15 +23,15 @@ class SessionState {
     explicit SessionState(const Encoder& encoder) : encoder_(&encoder) {}
 
     // Appends n clicks and writes the query after the last one, float32[d]. Where `window` is given, it receives the
-    // clicks the query was made from. Throws std::invalid_argument where n < 1, or where `advance` has brought clicks that
+    // clicks the query was made from. Throws std::invalid_argument if n < 1, or where `advance` has brought clicks that
     // the session's own encoder does not know, and std::out_of_range on a click outside the catalog; the state then
     // stays as it was.
     void append(const std::int32_t* clicks, std::int64_t n, float* out, EncodeScratch& scratch,
                 std::vector<std::int32_t>* window = nullptr);
 
     // The query after all m clicks of the session by `encoder`, of which the last `fresh` are new to it: what `append`
-    // and `query` give, but by an encoder that may know other items than the one before. Where it sees the clicks so
-    // far differently, they are encoded anew. The encoder need not outlive the call. Throws as `append`.
+    // and `query` give, but by an encoder that may know other items than the one before. If it has other vectors for
+    // the clicks so far, they are encoded again. The encoder need not outlive the call. Throws as `append`.
     void advance(const Encoder& encoder, const std::int32_t* clicks, std::int64_t m, std::int64_t fresh, float* out,
                  EncodeScratch& scratch);
 
@@ -51,7 +51,7 @@ class SessionState {
     void reserve(std::int64_t n, const Encoder& encoder);
     void extend(const Encoder& encoder, const std::int32_t* clicks, std::int64_t n, float* out,
                 EncodeScratch& scratch, std::vector<std::int32_t>* window);
-    // Encodes the clicks anew where a fork came amid a change. Throws as Encoder::check.
+    // Encodes the clicks again if a fork interrupted a change. Throws as Encoder::check.
     void mend(EncodeScratch& scratch);
     void check_own() const;
     void ask(const Encoder& encoder, float* out, EncodeScratch& scratch) const;

@@ -35,7 +35,7 @@ struct Product {
     std::int64_t out_stride;
 };
 
-// The half vector at the end of a tile's rows, where there is one (H).
+// The half vector at the end of a tile's rows, if there is one (H).
 template <typename V, int R, bool H>
 struct HalfSums {
     MTAW_INLINE void start(const float*) {}

@@ -46,7 +46,7 @@ Clicks clicks_of(const BoundIds& ids, const py::object& session) {
     if (!PyList_Check(listed) && !PyTuple_Check(listed)) throw py::type_error("a session must be a list or a tuple");
     Clicks clicks{find_objects(ids, listed), py::list()};
     for (std::size_t place = 0; place < clicks.known.size(); ++place) {
-        // The size is asked for again: an odd id that runs Python code may have cut the list.
+        // The size is read again: an unusual id that runs Python code may have cut the list.
         const bool there = static_cast<Py_ssize_t>(place) < PySequence_Fast_GET_SIZE(listed);
         if (clicks.known[place] == kUnknownId && there) {
             clicks.unknown.append(py::reinterpret_borrow<py::object>(
@@ -60,19 +60,19 @@ Clicks clicks_of(const BoundIds& ids, const py::object& session) {
 class EngineObject {
  public:
     EngineObject(const py::object& ids, const py::object& encoder, const py::object& scanner, double scale,
-                 const py::object& memory, const py::object& ranker, const py::object& side, const MaybeArray& here)
-        : held_(py::make_tuple(ids, encoder, scanner, memory, ranker, side, here)),
+                 const py::object& memory, const py::object& ranker, const py::object& side, const MaybeArray& present)
+        : owners_(py::make_tuple(ids, encoder, scanner, memory, ranker, side, present)),
           ids_(bound_ids_of(ids)),
           engine_(encoder_of(encoder), scanner_of(scanner), scale,
                   {memory.is_none() ? nullptr : &session_memory_of(memory),
                    ranker.is_none() ? nullptr : &ranker_of(ranker)},
-                  {side.is_none() ? nullptr : &scanner_of(side), bits_of(here)}) {
+                  {side.is_none() ? nullptr : &scanner_of(side), bits_of(present)}) {
         if (ids_.size() != engine_.n_items()) {
             throw py::value_error("there are " + std::to_string(ids_.size()) + " ids for " +
                                   std::to_string(engine_.n_items()) + " items");
         }
-        if (here && here->size() != (engine_.n_items() + 7) / 8) {
-            throw py::value_error("here has " + std::to_string(here->size()) + " bytes, not one bit for " +
+        if (present && present->size() != (engine_.n_items() + 7) / 8) {
+            throw py::value_error("present has " + std::to_string(present->size()) + " bytes, not one bit for " +
                                   std::to_string(engine_.n_items()) + " items");
         }
     }
@@ -94,19 +94,19 @@ class EngineObject {
         return assembled(answer, clicks.known, clicks.unknown, lookup, repeats);
     }
 
-    py::tuple recommend_live(const py::object& state, const py::array& clicks, std::int64_t fresh, std::int64_t k,
+    py::tuple recommend_growing(const py::object& state, const py::array& clicks, std::int64_t fresh, std::int64_t k,
                              const MaybeArray& excluded, const MaybeArray& allowed, bool exclude_seen,
                              bool repeats) const {
         const Conditions conditions = checked(k, excluded, allowed, exclude_seen);
         SessionState& session = session_state_of(state);
         const std::int32_t* data = checked_data<std::int32_t>(clicks, 1, "clicks", "int32");
         const std::vector<std::int32_t> known(data, data + clicks.size());
-        check_live(clicks.size(), fresh);
+        check_growing(clicks.size(), fresh);
         Answer answer(k);
         {
             const Unlocked unlocked;
             answer.stages =
-                engine_.rank_live(session, known.data(), static_cast<std::int64_t>(known.size()), fresh, k,
+                engine_.rank_growing(session, known.data(), static_cast<std::int64_t>(known.size()), fresh, k,
                                   conditions, answer.ids.data(), answer.score_data, thread_scratch());
         }
         return assembled(answer, known, py::none(), 0, repeats);
@@ -142,8 +142,8 @@ class EngineObject {
         Stages stages;
     };
 
-    static const std::uint8_t* bits_of(const MaybeArray& here) {
-        return here ? checked_data<std::uint8_t>(*here, 1, "here", "uint8") : nullptr;
+    static const std::uint8_t* bits_of(const MaybeArray& present) {
+        return present ? checked_data<std::uint8_t>(*present, 1, "present", "uint8") : nullptr;
     }
 
     Conditions checked(std::int64_t k, const MaybeArray& excluded, const MaybeArray& allowed,
@@ -164,7 +164,7 @@ class EngineObject {
         return conditions;
     }
 
-    // Microseconds: (lookup, encode, retrieve, memory or None where there is none).
+    // Microseconds: (lookup, encode, retrieve, memory or None if there is none).
     py::tuple times_of(const Stages& stages, double lookup) const {
         const auto microseconds_of = [](std::int64_t ns) { return static_cast<double>(ns) / 1e3; };
         py::object memory = py::none();
@@ -192,7 +192,7 @@ class EngineObject {
                               times_of(answer.stages, lookup));
     }
 
-    py::tuple held_;  // kept alive
+    py::tuple owners_;  // kept alive
     const BoundIds& ids_;
     Engine engine_;
 };
@@ -204,10 +204,10 @@ void bind_engine(py::module_& module) {
         .def(py::init<const py::object&, const py::object&, const py::object&, double, const py::object&,
                       const py::object&, const py::object&, const MaybeArray&>(),
              py::arg("ids"), py::arg("encoder"), py::arg("scanner"), py::arg("scale"), py::arg("memory") = py::none(),
-             py::arg("ranker") = py::none(), py::arg("side") = py::none(), py::arg("here") = py::none())
+             py::arg("ranker") = py::none(), py::arg("side") = py::none(), py::arg("present") = py::none())
         .def("recommend", &EngineObject::recommend, py::arg("session"), py::arg("k"), py::arg("excluded") = py::none(),
              py::arg("allowed") = py::none(), py::arg("exclude_seen") = false, py::arg("repeats") = false)
-        .def("recommend_live", &EngineObject::recommend_live, py::arg("state"), py::arg("clicks"), py::arg("fresh"),
+        .def("recommend_growing", &EngineObject::recommend_growing, py::arg("state"), py::arg("clicks"), py::arg("fresh"),
              py::arg("k"), py::arg("excluded") = py::none(), py::arg("allowed") = py::none(),
              py::arg("exclude_seen") = false, py::arg("repeats") = false)
         .def("rank", &EngineObject::rank, py::arg("items"), py::arg("offsets"), py::arg("k"),

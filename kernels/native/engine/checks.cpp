@@ -25,9 +25,9 @@ void check_sessions(const PackedSessions& sessions, std::int64_t n_clicks) {
     }
 }
 
-void check_live(std::int64_t m, std::int64_t fresh) {
+void check_growing(std::int64_t m, std::int64_t fresh) {
     if (m < 1 || fresh < 0 || fresh > m) {
-        throw std::invalid_argument("a live session needs clicks, and at most all of them are fresh");
+        throw std::invalid_argument("a growing session needs at least one click, and 0..all of its clicks can be new");
     }
 }
 

@@ -1,5 +1,5 @@
-// What a caller hands over, checked before the engine trusts it. The bindings make these checks, and so does whoever
-// calls the engine without Python. All throw std::invalid_argument.
+// Checks of a caller's arguments before the engine uses them. The bindings call these checks, as
+// must every other caller. All throw std::invalid_argument.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ void check_conditions(const Conditions& conditions, std::optional<std::int64_t> 
 // The offsets of `sessions` rise from 0 to n_clicks, with no empty session.
 void check_sessions(const PackedSessions& sessions, std::int64_t n_clicks);
 
-// Of a live session's m clicks, at least one, the last `fresh` are new.
-void check_live(std::int64_t m, std::int64_t fresh);
+// Checks that a growing session has m >= 1 clicks, of which the last `fresh` are new.
+void check_growing(std::int64_t m, std::int64_t fresh);
 
 }  // namespace mtaw

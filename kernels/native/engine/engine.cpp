@@ -45,7 +45,7 @@ Engine::Engine(const Encoder& encoder, const Scanner& scanner, double scale, con
         throw std::invalid_argument("a session memory needs a ranker, and a ranker needs a memory; give both or neither");
     }
     if (memory.memory != nullptr && memory.memory->n_catalog() < segments_.n_items()) {
-        throw std::invalid_argument("the memory has room for " + std::to_string(memory.memory->n_catalog()) +
+        throw std::invalid_argument("the memory has capacity for " + std::to_string(memory.memory->n_catalog()) +
                                     " items, the scanner has " + std::to_string(segments_.n_items()) +
                                     "; make both from one bundle");
     }
@@ -68,7 +68,7 @@ Stages Engine::rank(const PackedSessions& sessions, std::int64_t k, const Condit
     return stages;
 }
 
-Stages Engine::rank_live(SessionState& state, const std::int32_t* clicks, std::int64_t m, std::int64_t fresh,
+Stages Engine::rank_growing(SessionState& state, const std::int32_t* clicks, std::int64_t m, std::int64_t fresh,
                          std::int64_t k, const Conditions& conditions, std::int32_t* ids, float* scores,
                          EngineScratch& scratch) const {
     const Clock::time_point start = Clock::now();

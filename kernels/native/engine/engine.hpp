@@ -1,4 +1,4 @@
-// Sessions in, ranked items out: encode, scan, top-K, and the session memory where there is one, on the calling thread
+// Sessions in, ranked items out: encode, scan, top-K, and the session memory if there is one, on the calling thread
 // and without Python.
 #pragma once
 
@@ -35,7 +35,7 @@ struct Stages {
     std::int64_t memory_ns = 0;  // candidates, features and ranker; 0 without a memory
 };
 
-// One thread's working memory: made once, grown to what the largest call needed.
+// One thread's working memory: made once, enlarged as calls need it.
 struct EngineScratch {
     EncodeScratch encode;
     SegmentScratch segments;
@@ -61,7 +61,7 @@ struct MemoryParts {
 class Engine {
  public:
     // scale: the factor on the cosine that makes a logit. With an update the encoder knows the added items too, and the
-    // memory has room for them. Throws std::invalid_argument where encoder, scanner, update and memory differ in catalog
+    // memory has room for them. Throws std::invalid_argument if encoder, scanner, update and memory differ in catalog
     // or dimensions, or scale is not positive.
     Engine(const Encoder& encoder, const Scanner& scanner, double scale, const MemoryParts& memory = {},
            const CatalogUpdate& update = {});
@@ -71,7 +71,7 @@ class Engine {
 
     // The one session whose encoder state is kept, by this or another engine of the same weights. clicks int32[m]: all
     // of it, m >= 1; the last `fresh` of them are appended to the state first.
-    Stages rank_live(SessionState& state, const std::int32_t* clicks, std::int64_t m, std::int64_t fresh,
+    Stages rank_growing(SessionState& state, const std::int32_t* clicks, std::int64_t m, std::int64_t fresh,
                      std::int64_t k, const Conditions& conditions, std::int32_t* ids, float* scores,
                      EngineScratch& scratch) const;
 

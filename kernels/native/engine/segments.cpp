@@ -8,8 +8,8 @@
 namespace mtaw {
 namespace {
 
-// The row of `found` and one of the side's, both best first, into the k best of both. Equal scores: found's first, whose
-// ids are the lower ones.
+// The row of `found` and one of the side's, both best first, into the k best of both. Equal scores: found's first,
+// whose ids are the lower ones.
 void merge(std::int64_t k, std::int32_t* ids, float* scores, const std::int32_t* side_ids, const float* side_scores,
            std::int64_t side_k, std::int64_t n_base, std::vector<Scored>& merged) {
     merged.clear();
@@ -34,7 +34,7 @@ void merge(std::int64_t k, std::int32_t* ids, float* scores, const std::int32_t*
 }  // namespace
 
 Segments::Segments(const Scanner& base, const CatalogUpdate& update)
-    : base_(&base), side_(update.side), here_(update.here), n_base_(base.catalog().n_items), n_items_(n_base_) {
+    : base_(&base), side_(update.side), present_(update.present), n_base_(base.catalog().n_items), n_items_(n_base_) {
     if (side_ == nullptr) return;
     const ScanCatalog& added = side_->catalog();
     if (added.d != base.catalog().d) {
@@ -54,16 +54,16 @@ ItemVectors Segments::vectors(double scale) const {
 }
 
 const std::uint8_t* Segments::left(const std::uint8_t* allowed, SegmentScratch& scratch) const {
-    if (allowed == nullptr || here_ == nullptr) return allowed == nullptr ? here_ : allowed;
+    if (allowed == nullptr || present_ == nullptr) return allowed == nullptr ? present_ : allowed;
     const auto size = static_cast<std::size_t>((n_items_ + 7) / 8);
     scratch.left.resize(size);
     std::uint8_t* const bits = scratch.left.data();
-    for (std::size_t i = 0; i < size; ++i) bits[i] = static_cast<std::uint8_t>(allowed[i] & here_[i]);
+    for (std::size_t i = 0; i < size; ++i) bits[i] = static_cast<std::uint8_t>(allowed[i] & present_[i]);
     return bits;
 }
 
 void Segments::search(const ScanRequest& request, std::int32_t* ids, float* scores, SegmentScratch& scratch) const {
-    // What base does not know it does not find: bits and excluded ids past its last item say nothing to it.
+    // The base finds only its own items: bits and excluded ids past its last item are ignored.
     base_->search(request, ids, scores, scratch.scan);
     if (n_items_ == n_base_) return;
     search_side(request, scratch);

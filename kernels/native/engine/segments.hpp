@@ -1,4 +1,4 @@
-// The catalog as the engine searches it: a bundle's N items, M added ones behind them, and those that were taken out.
+// The catalog as the engine searches it: a bundle's N items, M added ones behind them, minus the removed ones.
 #pragma once
 
 #include <cstdint>
@@ -10,16 +10,16 @@
 namespace mtaw {
 
 // What came after the bundle: the added items' scanner, whose item i has the id N + i, or null; and the items that are
-// still there, bit i % 8 of byte i / 8, ceil((N + M) / 8) bytes, or null where all are.
+// still there, bit i % 8 of byte i / 8, ceil((N + M) / 8) bytes, or null if all are.
 struct CatalogUpdate {
     const Scanner* side = nullptr;
-    const std::uint8_t* here = nullptr;
+    const std::uint8_t* present = nullptr;
 };
 
 // One thread's working memory.
 struct SegmentScratch {
     ScanScratch scan;
-    std::vector<std::uint8_t> left;  // what a call's own conditions leave of the items that are here
+    std::vector<std::uint8_t> left;  // what a call's own conditions leave of the items that are present
     std::vector<std::uint8_t> side_allowed;
     std::vector<std::int32_t> side_excluded;
     std::vector<std::int64_t> side_offsets;
@@ -31,7 +31,7 @@ struct SegmentScratch {
 // Immutable: any number of threads may search at once, each with a scratch of its own. The scanners outlive it.
 class Segments {
  public:
-    // Throws std::invalid_argument where the two scanners differ in dimensions.
+    // Throws std::invalid_argument if the two scanners differ in dimensions.
     explicit Segments(const Scanner& base, const CatalogUpdate& update = {});
 
     // N + M.
@@ -39,8 +39,8 @@ class Segments {
     std::int64_t d() const { return base_->catalog().d; }
     ItemVectors vectors(double scale) const;
 
-    // The items that `allowed` leaves of those that are here, in its form; null stands for all. Lies in `scratch` where
-    // it has to be made.
+    // The allowed items that are still present, as a bitmap like `allowed`; null = all. Stored in `scratch` if it has
+    // to be made.
     const std::uint8_t* left(const std::uint8_t* allowed, SegmentScratch& scratch) const;
 
     // Scanner::search of all N + M items; request.allowed is what `left` gave.
@@ -53,7 +53,7 @@ class Segments {
 
     const Scanner* base_;
     const Scanner* side_;
-    const std::uint8_t* here_;
+    const std::uint8_t* present_;
     std::int64_t n_base_;
     std::int64_t n_items_;
 };

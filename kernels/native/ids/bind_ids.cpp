@@ -1,4 +1,4 @@
-// The id table for Python: made over numpy arrays, asked with lists of any objects.
+// Python bindings of the id table: made over numpy arrays, queried with lists of any objects.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -75,19 +75,19 @@ py::array_t<std::uint64_t> slots_of(const py::array& blob, const py::array& offs
 }
 
 // A list or tuple as it is, anything else copied into a list.
-py::object listed_of(const py::sequence& asked) {
-    auto listed = py::reinterpret_steal<py::object>(PySequence_Fast(asked.ptr(), "ids must be a sequence"));
+py::object listed_of(const py::sequence& given) {
+    auto listed = py::reinterpret_steal<py::object>(PySequence_Fast(given.ptr(), "ids must be a sequence"));
     if (!listed) throw py::error_already_set();
     return listed;
 }
 
-py::array_t<std::int32_t> lookup(const BoundIds& ids, const py::sequence& asked) {
-    const std::vector<std::int32_t> found = find_objects(ids, listed_of(asked).ptr());
+py::array_t<std::int32_t> lookup(const BoundIds& ids, const py::sequence& given) {
+    const std::vector<std::int32_t> found = find_objects(ids, listed_of(given).ptr());
     return py::array_t<std::int32_t>(static_cast<py::ssize_t>(found.size()), found.data());
 }
 
-py::array_t<std::int32_t> known(const BoundIds& ids, const py::sequence& asked) {
-    std::vector<std::int32_t> found = find_objects(ids, listed_of(asked).ptr());
+py::array_t<std::int32_t> known(const BoundIds& ids, const py::sequence& given) {
+    std::vector<std::int32_t> found = find_objects(ids, listed_of(given).ptr());
     std::erase(found, kUnknownId);
     std::sort(found.begin(), found.end());
     found.erase(std::unique(found.begin(), found.end()), found.end());
@@ -98,14 +98,14 @@ py::list external(const BoundIds& ids, const py::array& internal) {
     const auto* data = checked_data<std::int32_t>(internal, 1, "internal", "int32");
     for (py::ssize_t place = 0; place < internal.size(); ++place) {
         if (data[place] < 0 || data[place] >= ids.size()) {
-            throw py::index_error("internal id " + std::to_string(data[place]) + " lies outside 0.." +
+            throw py::index_error("internal id " + std::to_string(data[place]) + " is outside 0.." +
                                   std::to_string(ids.size() - 1));
         }
     }
     return external_list(ids, data, internal.size());
 }
 
-BoundIds grown(const BoundIds& ids, const py::dict& places, const py::tuple& items) {
+BoundIds extended(const BoundIds& ids, const py::dict& places, const py::tuple& items) {
     if (places.size() > items.size()) throw py::value_error("each of the places must be that of one of the items");
     return {ids.table, ids.arrays, AddedIds{places, items}};
 }
@@ -119,8 +119,8 @@ void bind_ids(py::module_& module) {
         .def_static("of_ints", &ids_of_ints, py::arg("values"), py::arg("sorted"), py::arg("order"))
         .def_static("of_texts", &ids_of_texts, py::arg("blob"), py::arg("offsets"), py::arg("slots"))
         .def_static("slots_of", &slots_of, py::arg("blob"), py::arg("offsets"))
-        .def("grown", &grown, py::arg("places"), py::arg("items"),
-             "The same table with other ids behind its own: a dict and a tuple that nobody changes any more.")
+        .def("extended", &extended, py::arg("places"), py::arg("items"),
+             "The same table with other ids behind its own: a dict and a tuple that must not change afterwards.")
         .def("__len__", [](const BoundIds& ids) { return ids.size(); })
         .def("lookup", &lookup, py::arg("ids"), "int32[n]: internal ids of external ones, -1 where unknown.")
         .def("known", &known, py::arg("ids"), "int32[..]: the distinct internal ids of known external ones, ascending.")

@@ -10,8 +10,9 @@
 
 namespace mtaw {
 
-// External ids behind those of a table, as Python's own objects, which nobody changes any more: a dict of str or int to
-// internal ids, and a tuple with the id of internal id N + i at i. An id that the table knows too means the added item.
+// External ids behind those of a table, as Python's own objects, which must not change afterwards: a dict of str or int
+// to internal ids, and a tuple with the id of internal id N + i at i. An id that the table knows too means the added
+// item.
 struct AddedIds {
     pybind11::dict places;
     pybind11::tuple items;

@@ -23,7 +23,7 @@ std::string_view text_at(const char* blob, const std::int64_t* offsets, std::int
     return {blob + offsets[place], static_cast<std::size_t>(offsets[place + 1] - offsets[place])};
 }
 
-// The internal id of `text` and the slot where it stands, or kUnknownId and the first free slot of its run (n_slots
+// The internal id of `text` and its slot, or kUnknownId and the first free slot of its run (n_slots
 // where a damaged table has none).
 struct Place {
     std::int32_t internal;

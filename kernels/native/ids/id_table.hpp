@@ -22,7 +22,7 @@ std::size_t slot_count(std::int64_t n_items);
 
 // Fills slots uint64[n_slots], all zero before: the text with internal id i goes to the first free slot from
 // text_hash mod n_slots on, as (hash's upper 32 bits) << 32 | (i + 1). The texts are blob[offsets[i]..offsets[i + 1]].
-// Returns the internal id of a text that stands in the table already, or kUnknownId where all are distinct.
+// Returns the internal id of a text that is in the table already, or kUnknownId if all are distinct.
 std::int32_t fill_slots(const char* blob, const std::int64_t* offsets, std::int64_t n_items, std::uint64_t* slots,
                         std::size_t n_slots);
 
@@ -52,7 +52,7 @@ public:
     std::int64_t number_of(std::int64_t internal) const { return values_[internal]; }
     std::string_view text_of(std::int64_t internal) const;
 
-    // Asks the memory for what the two above will read.
+    // Prefetches what the two above will read.
     void prefetch(std::int64_t internal) const;
 
 private:

@@ -12,7 +12,7 @@ namespace py = pybind11;
 namespace mtaw {
 namespace {
 
-// numpy.integer, kept for good: a type object that outlives every table.
+// numpy.integer, never released: a type object that outlives every table.
 PyObject* numpy_integer() {
     PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<py::object> type;
     return type.call_once_and_store_result([] { return py::module_::import("numpy").attr("integer"); })
@@ -20,7 +20,7 @@ PyObject* numpy_integer() {
         .ptr();
 }
 
-// Whether `id` is a whole number within int64, and which. A numpy integer is asked for its __index__.
+// Whether `id` is a whole number within int64, and which. Of a numpy integer its __index__ counts.
 bool number_in(PyObject* id, std::int64_t& number) {
     if (!PyLong_Check(id)) {
         if (PyObject_IsInstance(id, numpy_integer()) != 1) {
@@ -111,7 +111,7 @@ py::object external_object(const IdTable& table, std::int32_t internal) {
         if (made == nullptr && PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
             PyErr_Clear();
             throw py::value_error("the external id of item " + std::to_string(internal) +
-                                  " is no UTF-8: the id table is damaged; restore it or make it anew");
+                                  " is no UTF-8: the id table is damaged; restore it or build it again");
         }
     } else {
         made = PyLong_FromLongLong(table.number_of(internal));

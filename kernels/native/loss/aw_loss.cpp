@@ -31,8 +31,8 @@ void LossPass::run() {
     }
 }
 
-// Normalizes and converts a tile of items into the thread's own scratch: read anew for every group of rows, it costs less
-// than a converted catalog's way to memory and back. One piece a tile keeps the norms for later.
+// Normalizes and converts a tile of items into the thread's own scratch: repeating it for every group of rows costs
+// less than writing and reading a converted catalog. One piece a tile keeps the norms for later.
 void LossPass::pack_tile(std::int64_t tile, bool keeps_norms, const LossScratch& own) const {
     const std::int64_t first = tile * plan_.tile_items, valid = tile_items(tile);
     const bool wanted = kernels_.pair == 2 && in_.d_queries != nullptr;

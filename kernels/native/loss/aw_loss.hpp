@@ -1,6 +1,6 @@
 // The AW loss over the whole catalog, forward and backward, over tiles: B x N never whole.
 //
-// The maths, the floor and the choice of tiles: kernels/aw_loss/README.md.
+// The mathematics, the floor and the choice of tiles: kernels/aw_loss/README.md.
 #pragma once
 
 #include <cstdint>
@@ -23,18 +23,18 @@ struct LossArguments {
     const float* item_weights;    // [N]: how often an item counts in the softmax's sum, or null: once; a row's target
                                   // counts once whatever it says. Not with negatives
     double scale;                 // 0 < scale <= 40
-    double gamma;                 // >= 0; with negatives at most kMostGamma
+    double gamma;                 // >= 0; with negatives at most kMaxGamma
     bool negatives;               // whether to add the term over the items that are no targets
     float* loss;                  // [B], out: unweighted
-    float* d_queries;             // [B, d], out, or null where not asked for
-    float* d_items;               // [N, d], out, or null where not asked for
+    float* d_queries;             // [B, d], out, or null if not needed
+    float* d_items;               // [N, d], out, or null if not needed
 };
 
-constexpr double kMostGamma = 64.0;  // (2p)^gamma of a p above 1/2 stays a float32
+constexpr double kMaxGamma = 64.0;  // (2p)^gamma of a p above 1/2 stays a float32
 
 // Computes loss and gradients with matrix products in `format`, accumulated in float32. `isa` must be one the CPU has.
 // The same bits for every number of threads and on every run. Throws std::out_of_range on a target outside 0..N-1,
-// std::invalid_argument where `isa` has no products in `format`.
+// std::invalid_argument if `isa` has no products in `format`.
 void aw_loss(const LossArguments& arguments, LossFormat format, Isa isa, int threads);
 
 // 2^x as the loss computes it, |x| <= 64: relative error at most 2e-7 in float32's path, 3e-6 in bfloat16's. For tests.

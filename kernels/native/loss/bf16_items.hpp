@@ -8,13 +8,13 @@ namespace {
 
 inline __m512i integers(__m512bh x) { return reinterpret_cast<__m512i>(x); }
 
-// Words k of two vectors side by side, for k = 0..15 and for k = 16..31; the second vector's words count from 32.
+// Words k of two vectors next to each other, for k = 0..15 and for k = 16..31; the second vector's words count from 32.
 alignas(64) constexpr std::uint16_t kFront[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
                                                   8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
 alignas(64) constexpr std::uint16_t kBack[32] = {16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55,
                                                  24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63};
 
-// M items of exponentials, rounded to nearest even: a row of `kept` each, and pairs of items side by side.
+// M items of exponentials, rounded to nearest even: a row of `kept` each, and pairs of items next to each other.
 template <int M, int V>
 inline void store_bf16_exps(const __m512 (&exps)[M][V], const ExpTile& tile, std::int64_t item) {
     if (tile.kept == nullptr) return;
@@ -60,7 +60,8 @@ inline __mmask16 first_lanes(std::int64_t count) {
     return count >= 16 ? static_cast<__mmask16>(0xFFFF) : static_cast<__mmask16>((1U << count) - 1U);
 }
 
-// Items `item` and `item + 1` as rows of by_item; what they are in dims k.. comes back side by side, pair by pair.
+// Items `item` and `item + 1` as rows of by_item; what they are in dims k.. comes back next to each other, pair by
+// pair.
 class PairOfItems {
   public:
     template <typename Floats>

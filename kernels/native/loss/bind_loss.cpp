@@ -29,13 +29,13 @@ LossFormat format_named(const std::string& name) {
 
 Isa isa_or_active(const std::optional<std::string>& name) { return name ? isa_named(name->c_str()) : active_isa(); }
 
-// The array's data to write to, after checks; null where there is no array.
+// The array's data to write to, after checks; null if there is no array.
 float* out_data(const std::optional<py::array>& array, int rank, const char* name, std::int64_t rows, std::int64_t d) {
     if (!array) return nullptr;
     const float* data = checked_data<float>(*array, rank, name, "float32");
     if (!array->writeable()) throw py::value_error(std::string(name) + " must be writeable");
     if (array->shape(0) != rows || (rank == 2 && array->shape(1) != d)) {
-        throw py::value_error(std::string(name) + " must have the shape of what it is the result for");
+        throw py::value_error(std::string(name) + " must have the shape of its input");
     }
     return const_cast<float*>(data);
 }
@@ -63,7 +63,7 @@ void loss(const py::array& queries, const py::array& items, const py::array& tar
                               std::to_string(row_weights.shape(0)) + " row_weights");
     }
     if (item_weights) {
-        if (negatives) throw py::value_error("item_weights cannot be had with negatives");
+        if (negatives) throw py::value_error("item_weights and negatives exclude each other");
         arguments.item_weights = checked_data<float>(*item_weights, 1, "item_weights", "float32");
         if (item_weights->shape(0) != arguments.n_items) {
             throw py::value_error("there are " + std::to_string(arguments.n_items) + " items but " +
@@ -73,8 +73,8 @@ void loss(const py::array& queries, const py::array& items, const py::array& tar
     if (!(scale > 0.0 && scale <= 40.0)) throw py::value_error("scale must be in (0, 40]");
     if (!(gamma >= 0.0)) throw py::value_error("gamma must be at least 0");
     arguments.scale = scale;
-    if (negatives && gamma > kMostGamma) {
-        throw py::value_error("gamma must be at most " + std::to_string(static_cast<int>(kMostGamma)) +
+    if (negatives && gamma > kMaxGamma) {
+        throw py::value_error("gamma must be at most " + std::to_string(static_cast<int>(kMaxGamma)) +
                               " with negatives");
     }
     arguments.gamma = gamma;
@@ -88,8 +88,8 @@ void loss(const py::array& queries, const py::array& items, const py::array& tar
     aw_loss(arguments, format, chosen, threads);
 }
 
-// An uninitialized matrix in memory that the process keeps: letting go of one and asking for the next, as a training
-// does with its gradient, pages nothing in.
+// An uninitialized matrix in memory that the process keeps. Freeing one and getting the next, as each training step
+// does for its gradient, needs no fresh pages.
 py::array_t<float> kept_matrix(std::int64_t rows, std::int64_t d) {
     if (rows < 0 || d < 0) throw py::value_error("a matrix cannot have a negative number of rows or columns");
     auto block = std::make_unique<Block>(static_cast<std::size_t>(rows * d) * sizeof(float));

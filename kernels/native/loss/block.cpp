@@ -20,13 +20,13 @@ struct Kept {
     std::size_t size = 0;
 };
 
-PerProcess<std::mutex>& kept_mutex = *new PerProcess<std::mutex>;  // for good: threads outlive statics
+PerProcess<std::mutex>& kept_mutex = *new PerProcess<std::mutex>;  // never deleted: threads outlive statics
 Kept kept[2];
 
 std::byte* allocate(std::size_t size) {
     auto* data = static_cast<std::byte*>(::operator new(size, std::align_val_t{kAlignment}));
 #if defined(__linux__)
-    madvise(data, size, MADV_HUGEPAGE);  // advice: where it is not taken, small pages do
+    madvise(data, size, MADV_HUGEPAGE);  // only advice: small pages work too
 #endif
     return data;
 }

@@ -1,13 +1,13 @@
-// Memory that outlives a call: a training step wants the same hundred megabytes again, and having the system page them
-// in anew costs about as much as a matrix product.
+// Memory that outlives a call. A training step needs the same hundred megabytes again, and getting fresh pages from the
+// system costs about as much as a matrix product.
 #pragma once
 
 #include <cstddef>
 
 namespace mtaw {
 
-// `bytes` of uninitialized memory, aligned to 2 MiB. The two largest blocks let go of are kept for later calls (a call's
-// scratch and the gradient it gives away); calls at the same time have blocks of their own.
+// `bytes` of uninitialized memory, aligned to 2 MiB. The two largest blocks let go of are kept for later calls (a
+// call's scratch and the gradient it gives away); calls at the same time have blocks of their own.
 class Block {
   public:
     explicit Block(std::size_t bytes);

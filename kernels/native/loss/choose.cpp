@@ -12,7 +12,7 @@ const LossKernels& loss_kernels(LossFormat format, Isa isa) {
         if (isa == Isa::amx) return kLossAmx;
 #endif
         throw std::invalid_argument(std::string("aw_loss: instruction set '") + isa_name(isa) +
-                                    "' multiplies no bfloat16; compute in float32");
+                                    "' has no bfloat16 products; compute in float32");
     }
     switch (isa) {
 #if defined(__x86_64__)

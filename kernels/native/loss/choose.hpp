@@ -5,7 +5,7 @@
 
 namespace mtaw {
 
-// The inner loops for products in `format`. Throws std::invalid_argument where `isa` has none.
+// The inner loops for products in `format`. Throws std::invalid_argument if `isa` has none.
 const LossKernels& loss_kernels(LossFormat format, Isa isa);
 
 }  // namespace mtaw

@@ -27,7 +27,7 @@ struct PackItems {
     std::int64_t padded_d;      // elements of the d axis of by_dim, see LossKernels
     float* inverse_norms;       // [valid], out
     void* by_item;              // [padded, width], out: operand of the logits
-    void* by_dim;               // [padded * padded_d], out, in the set's own order, or null where not asked for:
+    void* by_dim;               // [padded * padded_d], out, in the set's own order, or null if not needed:
                                 // operand of the queries' gradient
 };
 
@@ -91,14 +91,14 @@ struct FinishItems {
 // keeps its precision as a difference; the dominant one's is a sum, and its part is made by the row.
 constexpr float kDominant = 0.75F;
 
-// What `negatives` asks of a block of rows and a tile of items once the rows' sums are known.
+// The work of `negatives` on a block of rows and a tile of items, once the rows' sums are known.
 struct NegativeTile {
     void* kept;  // [padded, block_rows] elements: exponentials, 0 for targets and padding
     std::int64_t padded;
     int block_rows;
     float gamma;
     int whole_gamma;             // gamma where it is a small whole number, else -1
-    const float* inverse_sums;   // [block_rows]: 1 / S; 0 where there is no row
+    const float* inverse_sums;   // [block_rows]: 1 / S; 0 if there is no row
     std::int64_t first_item;     // of the tile
     std::int64_t* dominant;      // negative_sums: [block_rows], the dominant item where it is in the tile
     float* sums;                 // negative_sums: [3, block_rows], out, over the others: p, f and g (negative_tiles.hpp)

@@ -9,7 +9,7 @@ namespace {
 constexpr int kTileRows = 16;
 constexpr int kTileDepth = 32;        // bfloat16 of a tile's row
 constexpr int kTwo = 2 * kTileRows;   // items, dims or rows of a step: two tiles of each factor, four of sums
-constexpr int kMostBlockRows = 64;
+constexpr int kMaxBlockRows = 64;
 
 struct Amx : Avx512Floats {
     using Element = std::uint16_t;
@@ -23,7 +23,7 @@ struct Amx : Avx512Floats {
     }
 };
 
-// Constant data and not a local: the compiler's intrinsic tells it of the first eight bytes alone, and it would drop
+// Constant data and not a local: the intrinsic declares only the first eight bytes as read, so the compiler would drop
 // stores to the others.
 struct TileConfig {
     std::uint8_t palette = 1;
@@ -56,7 +56,7 @@ struct Factor {
 };
 
 // out[32, 32] of rows `stride` floats apart = left[32, depth] x right[depth, 32], accumulating over `blocks` pieces of
-// depth; where a half is absent its part of `out` is not touched. left's rows lie row_bytes apart; right's rows are
+// depth; where a half is absent its part of `out` is not touched. left's rows are row_bytes apart; right's rows are
 // pairs of depth.
 class Product {
   public:
@@ -120,7 +120,7 @@ void exponentials_of(const ExpTile& tile) {
     for (int v = 0; v < V; ++v) sums[v] = Amx::zero();
     std::int64_t hit = 0;
     for (std::int64_t item = 0; item < tile.padded; item += kTwo) {
-        alignas(64) float cosines[kTwo * kMostBlockRows];
+        alignas(64) float cosines[kTwo * kMaxBlockRows];
         for (int row = 0; row < kRows; row += kTwo) {
             const Product product(true, true);
             product.add({items + item * tile.width, tile.width * 2, kTileDepth * 2},
@@ -139,7 +139,7 @@ void exponentials_of(const ExpTile& tile) {
 }
 
 void amx_exponentials(const ExpTile& tile) {
-    if (tile.block_rows == kMostBlockRows) return exponentials_of<4>(tile);
+    if (tile.block_rows == kMaxBlockRows) return exponentials_of<4>(tile);
     exponentials_of<2>(tile);
 }
 
@@ -227,7 +227,7 @@ void pack_items(const PackItems& pack) {
 
 }  // namespace
 
-const LossKernels kLossAmx = {2, 16, kMostBlockRows, kTwo, kTwo, kTileDepth, kTileRows, pack_items,
+const LossKernels kLossAmx = {2, 16, kMaxBlockRows, kTwo, kTwo, kTileDepth, kTileRows, pack_items,
                               amx_exponentials, amx_accumulate_queries, amx_accumulate_items,
                               finish_items<Amx>, exp2_all<Amx>, negative_sums<Amx>, negative_slopes<Amx>};
 

@@ -1,6 +1,6 @@
 // The inner loops of `negatives`, the term over the items that are no targets, written once over a Format.
 //
-// Beside what tiles.hpp lists a Format brings
+// In addition to what tiles.hpp lists a Format brings
 //   subtract, divide                 of floats
 //   at_least                         the larger of each lane and a number
 //   above, without_above             whether any lane is above a number; the lanes that are not, 0 in place of the others
@@ -85,7 +85,7 @@ struct NegativeTerms {
     }
 };
 
-// p of row vector v of an item; 0 where it is above kDominant.
+// p of row vector v of an item; 0 if it is above kDominant.
 template <typename F, int V>
 inline typename F::Vec small_shares(const NegativeTile& tile, std::int64_t item, int v, typename F::Vec inverse_sums) {
     using Element = typename F::Element;

@@ -8,15 +8,15 @@ namespace mtaw {
 namespace {
 
 constexpr int kKinds = 3;                // of a row's sums: p, f and g
-constexpr double kMostWholeGamma = 16.0;  // by multiplications, in place of a logarithm and an exponential an entry
+constexpr double kMaxWholeGamma = 16.0;  // by multiplications, in place of a logarithm and an exponential an entry
 
 int whole(double gamma) {
-    return gamma <= kMostWholeGamma && gamma == std::floor(gamma) ? static_cast<int>(gamma) : -1;
+    return gamma <= kMaxWholeGamma && gamma == std::floor(gamma) ? static_cast<int>(gamma) : -1;
 }
 
 }  // namespace
 
-// Two passes over the exponentials, the second only where a gradient is asked for: the sums of the terms and of their
+// Two passes over the exponentials, the second only if a gradient is needed: the sums of the terms and of their
 // slopes, then the entries' slopes in place of the exponentials, with the queries' products.
 void LossPass::take_negatives(const Chunk& chunk) {
     const auto rows = static_cast<std::size_t>(plan_.chunk_blocks * plan_.block_rows);

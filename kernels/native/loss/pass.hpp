@@ -99,8 +99,8 @@ class LossPass {
         return {kernels_, plan_, at_.scratch + at_.scratch_bytes * static_cast<std::size_t>(thread)};
     }
 
-    // Pieces 0..count-1 go to whichever thread is free: what comes out does not depend on it, and a thread that lost its
-    // processor in the midst of one holds up the others by little.
+    // Pieces 0..count-1 go to whichever thread is free: what comes out does not depend on it, and a thread that lost
+    // its processor in the midst of one holds up the others by little.
     template <typename Work>
     void for_each_piece(std::int64_t count, const Work& work) const {
         std::atomic<std::int64_t> next{0};
@@ -131,8 +131,8 @@ class LossPass {
 
 constexpr std::int64_t kGroupRows = 512;  // rows whose sums stay in the L2 cache while the catalog passes by
 
-// A piece is a group of rows against a part of the catalog: several groups each read the whole of it, several parts have
-// sums to be added.
+// A piece is a group of rows against a part of the catalog: several groups each read the whole of it, several parts
+// have sums to be added.
 template <typename Part>
 void LossPass::for_each_part(const Chunk& chunk, const Part& pass_part) const {
     const std::int64_t blocks = blocks_of(chunk);

@@ -5,7 +5,7 @@
 namespace mtaw {
 namespace {
 
-// A tile's operands and exponentials stay in a 1 MiB L2 cache beside a group of rows' sums.
+// A tile's operands and exponentials stay in a 1 MiB L2 cache next to a group of rows' sums.
 constexpr std::int64_t kTileItems = 192;
 // Exponentials kept at once. What they cost in memory traffic, an element out and in, is a tenth of the product that
 // computing them again would take; fewer rows at once would read the items' gradient and operands more often. Of a
@@ -13,16 +13,16 @@ constexpr std::int64_t kTileItems = 192;
 constexpr std::int64_t kKeepBytes = std::int64_t{128} << 20U;
 constexpr std::int64_t kKeepBytesAnItem = 512;
 constexpr std::int64_t kRowStep = 128;
-constexpr std::int64_t kMostChunkRows = 2048;
+constexpr std::int64_t kMaxChunkRows = 2048;
 // Of a part of the catalog, which takes 2 ms with a group of rows; of a large one the parts are fewer, since each has
 // sums of its own.
 constexpr std::int64_t kPartTiles = 16;
-constexpr std::int64_t kMostParts = 16;
+constexpr std::int64_t kMaxParts = 16;
 constexpr double kFlopsAThread = 4e6;  // starting a thread takes as long as a tenth of this
 
 std::int64_t up_to(std::int64_t count, std::int64_t step) { return (count + step - 1) / step * step; }
 
-// Hands out room from `base`, or only counts where that is null.
+// Allocates from `base`, or only counts if that is null.
 class Shelf {
   public:
     Shelf(std::byte* base, std::size_t& used) : base_(base), used_(used) {}
@@ -53,12 +53,12 @@ LossPlan::LossPlan(const LossArguments& arguments, const LossKernels& kernels, i
     tile_items = up_to(kTileItems, kernels.item_step);
     n_tiles = (n_items + tile_items - 1) / tile_items;
     padded_items = up_to(n_items, kernels.item_step);
-    part_tiles = std::max(kPartTiles, (n_tiles + kMostParts - 1) / kMostParts);
+    part_tiles = std::max(kPartTiles, (n_tiles + kMaxParts - 1) / kMaxParts);
     parts = (n_tiles + part_tiles - 1) / part_tiles;
 
     const std::int64_t kept_bytes = std::max(kKeepBytes, padded_items * kKeepBytesAnItem);
     const std::int64_t fitting = kept_bytes / (padded_items * element_bytes) / kRowStep * kRowStep;
-    const std::int64_t chunks = (n_rows + std::min(fitting, kMostChunkRows) - 1) / std::min(fitting, kMostChunkRows);
+    const std::int64_t chunks = (n_rows + std::min(fitting, kMaxChunkRows) - 1) / std::min(fitting, kMaxChunkRows);
     chunk_rows = std::min(up_to((n_rows + chunks - 1) / chunks, kRowStep), n_rows);
     // Blocks of about equal size: one of a single vector of rows would be bound by its loads.
     row_step = kernels.row_step;

@@ -34,13 +34,13 @@ struct LossPlan {
     bool keeps;  // the exponentials
 };
 
-// Where everything lies in one block of memory. Elements are floats or bfloat16: element_bytes.
+// Where everything is in one block of memory. Elements are floats or bfloat16: element_bytes.
 struct LossBuffers {
     LossBuffers(const LossArguments& arguments, const LossKernels& kernels, const LossPlan& plan, std::byte* base);
 
     std::size_t bytes = 0;  // of the block; the same with base = nullptr
     float* inverse_norms;   // [N]
-    std::byte* kept;        // [chunk_blocks][padded_items, rows of the block] elements; null where none are
+    std::byte* kept;        // [chunk_blocks][padded_items, rows of the block] elements; null if none are
                             // kept
     std::byte* queries;     // [chunk_blocks][width / pair, block_rows, pair] elements
     std::byte* weighted;    // [chunk_blocks * block_rows / pair, tile_width, pair] elements

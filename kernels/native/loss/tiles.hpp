@@ -229,7 +229,7 @@ inline float dot_floats(const float* a, const float* b, std::int64_t count) {
     return total;
 }
 
-// 1 / |v|, with |v| at least 1e-12 as torch.nn.functional.normalize has it; NaN where |v| is not finite.
+// 1 / |v|, with |v| at least 1e-12 as torch.nn.functional.normalize has it; NaN if |v| is not finite.
 template <typename F>
 inline float inverse_norm(const float* vector, std::int64_t d) {
     constexpr float kSmallest = 1e-12F;

@@ -98,7 +98,7 @@ void BaseRows::sum_anew(std::int32_t item, const std::vector<std::int32_t>& sess
 bool BaseRows::sum_pair(std::int32_t item, std::int32_t other, std::int64_t most, double* sums) const {
     const auto sessions_of = [&](std::int32_t one) { return view_.post_offsets[one + 1] - view_.post_offsets[one]; };
     const std::int32_t rarer = sessions_of(item) <= sessions_of(other) ? item : other;
-    // Patched rows have lost more than a sum of what is left would tell.
+    // Patched rows have lost more than the sum of what is left shows.
     if (sessions_of(rarer) > most || view_.counts[rarer * kCountKinds + kSessions] != sessions_of(rarer)) return false;
     if (patch_of(item) != nullptr || patch_of(other) != nullptr) return false;
     PairSums pair{};

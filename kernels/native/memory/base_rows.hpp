@@ -1,4 +1,4 @@
-// The tables of past sessions of which some may be gone again.
+// The base tables without the sessions that were dropped from them.
 #pragma once
 
 #include <cstdint>
@@ -52,8 +52,8 @@ class BaseRows {
     }
     [[nodiscard]] std::int64_t n_sessions() const { return view_.n_sessions - n_dropped_; }
 
-    // The sums of a pair as they were before they were rounded, or cut off, from the sessions with the rarer of the two;
-    // rec as of the item's newest. False where these are more than `most`, or not all among its postings.
+    // The sums of a pair as they were before they were rounded, or cut off, from the sessions with the rarer of the
+    // two; rec as of the item's newest. False if these are more than `most`, or not all among its postings.
     bool sum_pair(std::int32_t item, std::int32_t other, std::int64_t most, double* sums) const;
     // Whether neighbors of the item may be missing from its row.
     [[nodiscard]] bool is_cut(const RowView& row) const {

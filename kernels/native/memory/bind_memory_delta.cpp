@@ -1,4 +1,4 @@
-// The delta beside the session memory's tables, for Python.
+// Python bindings of the session memory's delta.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -26,11 +26,11 @@ py::array_t<T> array_of(const std::vector<T>& values) {
 
 class DeltaObject {
   public:
-    DeltaObject(const py::dict& tables, std::int64_t capacity, std::int64_t most_clicks, std::int64_t window,
+    DeltaObject(const py::dict& tables, std::int64_t capacity, std::int64_t max_clicks, std::int64_t window,
                 std::int64_t span, double recency, std::int64_t max_neighbors, std::int64_t max_postings)
-        : held_(tables.attr("copy")()),
-          delta_({bound_tables(held_).view, recency}, {window, span, recency, max_neighbors, max_postings},
-                 bound_tables(held_).view.n_items + capacity, most_clicks) {}
+        : owners_(tables.attr("copy")()),
+          delta_({bound_tables(owners_).view, recency}, {window, span, recency, max_neighbors, max_postings},
+                 bound_tables(owners_).view.n_items + capacity, max_clicks) {}
 
     const MemoryDelta& delta() const { return delta_; }
 
@@ -61,14 +61,14 @@ class DeltaObject {
         return delta_.forget_base(base_session);
     }
 
-    void seed(std::int32_t item, std::int32_t neighbor, const py::array& values) {
+    void add_prior(std::int32_t item, std::int32_t neighbor, const py::array& values) {
         const auto* data = checked_data<double>(values, 1, "values", "float64");
         if (values.size() != kPairKinds) {
             throw py::value_error("values must be the " + std::to_string(int{kPairKinds}) + " of a pair, not " +
                                   std::to_string(values.size()));
         }
         const Unlocked unlocked;
-        delta_.seed(item, neighbor, data);
+        delta_.add_prior(item, neighbor, data);
     }
 
     py::tuple ordered() const {
@@ -106,7 +106,7 @@ class DeltaObject {
     }
 
   private:
-    py::dict held_;  // kept alive
+    py::dict owners_;  // kept alive
     MemoryDelta delta_;
 };
 
@@ -124,13 +124,13 @@ void bind_memory_delta(py::module_& module) {
     py::class_<DeltaObject>(module, "MemoryDelta", "See mtaw_fast.kernels.native.memory_delta.")
         .def(py::init<const py::dict&, std::int64_t, std::int64_t, std::int64_t, std::int64_t, double, std::int64_t,
                       std::int64_t>(),
-             py::arg("tables"), py::arg("capacity"), py::arg("most_clicks"), py::arg("window"), py::arg("span"),
+             py::arg("tables"), py::arg("capacity"), py::arg("max_clicks"), py::arg("window"), py::arg("span"),
              py::arg("recency"), py::arg("max_neighbors"), py::arg("max_postings"))
         .def("click", &DeltaObject::click, py::arg("handles"), py::arg("items"))
         .def("resume", &DeltaObject::resume, py::arg("handle"), py::arg("base_session"))
         .def("forget", &DeltaObject::forget, py::arg("handle"))
         .def("forget_base", &DeltaObject::forget_base, py::arg("base_session"))
-        .def("seed", &DeltaObject::seed, py::arg("item"), py::arg("neighbor"), py::arg("values"))
+        .def("add_prior", &DeltaObject::add_prior, py::arg("item"), py::arg("neighbor"), py::arg("values"))
         .def("ordered", &DeltaObject::ordered)
         .def("row", &DeltaObject::row, py::arg("item"))
         .def("counts", &DeltaObject::counts, py::arg("item"))

@@ -27,8 +27,8 @@ constexpr std::int64_t kPiece = 8;  // queries that a thread takes at once
 
 using MaybeArray = std::optional<py::array>;
 
-// The named array of `arrays`, of the shape [rows, columns], or [rows] where columns is 0; any number of rows where that
-// is negative.
+// The named array of `arrays`, of the shape [rows, columns], or [rows] where columns is 0; any number of rows where
+// that is negative.
 template <typename T>
 const T* named(const py::dict& arrays, const char* name, const char* type, std::int64_t rows, std::int64_t columns) {
     if (!arrays.contains(name)) throw py::value_error(std::string("the array '") + name + "' is missing");
@@ -83,7 +83,7 @@ class RankerObject {
     RankerNet ranker_;
 };
 
-// The arguments of a call, checked: prefixes of packed sessions, and what the neural part says of each.
+// The arguments of a call, checked: prefixes of packed sessions, and the neural part of each.
 struct Batch {
     const std::int32_t* items;
     const std::int64_t* begins;
@@ -145,7 +145,7 @@ Batch batch_of(const SessionMemory& memory, const py::array& items, const py::ar
     batch.n_items = memory.n_catalog();
     if (!neural.queries) return batch;
     if (!neural.dense || !neural.logits || !neural.catalog) {
-        throw py::value_error("with queries come dense, logits and catalog: give all four or none");
+        throw py::value_error("queries, dense, logits and catalog go together: pass all four or none");
     }
     batch.queries = matrix<float>(*neural.queries, "queries", "float32");
     batch.dense = matrix<std::int32_t>(*neural.dense, "dense", "int32");
@@ -167,7 +167,7 @@ Batch batch_of(const SessionMemory& memory, const py::array& items, const py::ar
         (neural.added && neural.added->shape(1) != batch.vectors.d)) {
         throw py::value_error("queries [Q, d], dense and logits [Q, D], catalog and added [.., d] do not fit together");
     }
-    // A delta has room for items that are not there yet.
+    // A delta has capacity for items that do not exist yet.
     if (memory.delta() == nullptr ? n != memory.n_catalog() : n > memory.n_catalog()) {
         throw py::value_error("there are vectors of " + std::to_string(n) + " items, not of " +
                               std::to_string(memory.n_catalog()));
@@ -175,25 +175,25 @@ Batch batch_of(const SessionMemory& memory, const py::array& items, const py::ar
     batch.n_items = n;
     const std::int32_t* const end = batch.dense + batch.count * batch.n_dense;
     if (std::any_of(batch.dense, end, [n](std::int32_t id) { return id < -1 || id >= n; })) {
-        throw py::index_error("a dense item lies outside -1.." + std::to_string(n - 1));
+        throw py::index_error("a dense item is outside -1.." + std::to_string(n - 1));
     }
     return batch;
 }
 
-// The part of a call that says what time it is.
+// The arguments of a call that give the time.
 void add_trends(Batch& batch, const py::array& items, const py::object& trends, const MaybeArray& now,
                 const MaybeArray& times) {
     if (trends.is_none()) {
-        if (now || times) throw py::value_error("now and times say something of trends: give these too");
+        if (now || times) throw py::value_error("now and times need trends: pass trends too");
         return;
     }
-    if (!now) throw py::value_error("with trends comes now, a moment for each prefix");
+    if (!now) throw py::value_error("trends need now: one moment for each prefix");
     batch.trends = &trends_of(trends);
     batch.now = checked_data<std::int64_t>(*now, 1, "now", "int64");
-    if (now->size() != batch.count) throw py::value_error("now must have one moment a prefix");
+    if (now->size() != batch.count) throw py::value_error("now must have one entry for each prefix");
     if (!times) return;
     batch.times = checked_data<std::int64_t>(*times, 1, "times", "int64");
-    if (times->size() != items.size()) throw py::value_error("there must be one time a click");
+    if (times->size() != items.size()) throw py::value_error("times must have one entry for each click");
 }
 
 class MemoryObject {
@@ -201,9 +201,9 @@ class MemoryObject {
     MemoryObject(const py::dict& tables, double recency, std::int64_t n_catalog, std::int64_t own, std::int64_t others,
                  std::int64_t sessions, std::int64_t dense, const std::optional<std::string>& isa, const py::object& delta,
                  std::int64_t trends)
-        : held_(tables.attr("copy")()),
+        : owners_(tables.attr("copy")()),
           delta_(delta),
-          memory_(view_of(held_, recency), {own, others, sessions, dense, trends}, n_catalog,
+          memory_(view_of(owners_, recency), {own, others, sessions, dense, trends}, n_catalog,
                   isa ? isa_named(isa->c_str()) : active_isa(), delta.is_none() ? nullptr : &memory_delta_of(delta)) {}
 
     const SessionMemory& memory() const { return memory_; }
@@ -213,7 +213,7 @@ class MemoryObject {
                        const py::object& trends, const MaybeArray& now, const MaybeArray& times) const {
         Batch batch = batch_of(memory_, items, begins, ends, {queries, dense, logits, catalog, {}, scale});
         add_trends(batch, items, trends, now, times);
-        const std::int64_t width = memory_.most_candidates();
+        const std::int64_t width = memory_.max_candidates();
         const std::int64_t n_features = kFeatures + (batch.trends == nullptr ? 0 : kTrendFeatures);
         py::array_t<std::int32_t> ids({batch.count, width});
         py::array_t<float> features({batch.count, width, n_features});
@@ -284,7 +284,7 @@ class MemoryObject {
         });
     }
 
-    py::dict held_;  // kept alive
+    py::dict owners_;  // kept alive
     py::object delta_;
     SessionMemory memory_;
 };
@@ -313,7 +313,7 @@ void bind_memory_query(py::module_& module) {
                       const std::optional<std::string>&, const py::object&, std::int64_t>(),
              py::arg("tables"), py::arg("recency"), py::arg("n_catalog"), py::arg("own"), py::arg("others"),
              py::arg("sessions"), py::arg("dense"), py::arg("isa") = py::none(), py::arg("delta") = py::none(), py::arg("trends") = 0)
-        .def_property_readonly("most_candidates", [](const MemoryObject& self) { return self.memory().most_candidates(); })
+        .def_property_readonly("max_candidates", [](const MemoryObject& self) { return self.memory().max_candidates(); })
         .def("features", &MemoryObject::features, py::arg("items"), py::arg("begins"), py::arg("ends"),
              py::arg("queries") = py::none(), py::arg("dense") = py::none(), py::arg("logits") = py::none(),
              py::arg("catalog") = py::none(), py::arg("scale") = 0.0, py::arg("threads") = 1,

@@ -33,7 +33,7 @@ PastSessions packed(const py::array& items, const py::array& offsets, std::int64
     }
     const std::int32_t* clicks = checked_data<std::int32_t>(items, 1, "items", "int32");
     const std::int64_t* bounds = checked_data<std::int64_t>(offsets, 1, "offsets", "int64");
-    if (offsets.shape(0) < 1) throw py::value_error("offsets must hold at least the 0 that they begin with");
+    if (offsets.shape(0) < 1) throw py::value_error("offsets must have at least one entry, 0");
     const std::int64_t count = offsets.shape(0) - 1;
     if (bounds[0] != 0 || bounds[count] != items.shape(0)) {
         throw py::value_error("offsets must run from 0 to " + std::to_string(items.shape(0)) +

@@ -15,7 +15,7 @@ namespace mtaw {
 namespace {
 
 constexpr std::int64_t kBlock = 64;  // items that a thread takes at a time
-constexpr std::int64_t kMostClicks = std::numeric_limits<std::int32_t>::max();
+constexpr std::int64_t kMaxWindow = std::numeric_limits<std::int32_t>::max();
 
 std::int64_t at_most(std::int64_t count, std::int64_t limit) { return limit == 0 ? count : std::min(count, limit); }
 
@@ -28,8 +28,8 @@ void accumulate(std::vector<std::int64_t>& offsets) {
 void check_settings(const MemorySettings& settings) {
     if (settings.window < 1) throw std::invalid_argument("window must be at least 1 click");
     if (settings.span < 1) throw std::invalid_argument("span must be at least 1 click");
-    if (std::max(settings.window, settings.span) > kMostClicks) {
-        throw std::invalid_argument("window and span must be at most " + std::to_string(kMostClicks) + " clicks");
+    if (std::max(settings.window, settings.span) > kMaxWindow) {
+        throw std::invalid_argument("window and span must be at most " + std::to_string(kMaxWindow) + " clicks");
     }
     if (!(settings.recency > 0 && std::isfinite(settings.recency))) {
         throw std::invalid_argument("recency must be a positive number of sessions");
@@ -104,7 +104,7 @@ std::vector<std::uint8_t> TableBuild::kept_rows() const {
     return kept;
 }
 
-// The same row with the sessions numbered anew.
+// The same row with renumbered sessions.
 void TableBuild::copy_row(std::int64_t item, const TablesOut& out) const {
     const TablesView& from = older_->tables;
     const auto expired = static_cast<std::int32_t>(older_->expired);

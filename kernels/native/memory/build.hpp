@@ -1,4 +1,4 @@
-// Builds the tables, anew or from older ones: first their sizes, then, into arrays of the caller's, what is in them.
+// Builds the tables, from scratch or from older ones: first the sizes, then the contents, into the caller's arrays.
 #pragma once
 
 #include <cstdint>
@@ -19,16 +19,16 @@ struct OlderTables {
     std::int64_t expired;
 };
 
-// Items whose rows are made; what stands in the others' places is not written.
+// The items whose rows are built; the other items' places are not written.
 struct ItemRange {
     std::int64_t begin, end;
 };
 
-// Every row is made by one thread from the sessions in their order, so the number of threads changes no bit; and rows
-// taken over are those that no session holds which came or went, so an update changes none either.
+// Every row is built by one thread from the sessions in order, so the number of threads changes no bit. A row is copied
+// only if no added or removed session contains its item, so an update gives the same bits too.
 class TableBuild {
   public:
-    // Keeps `sessions` and `older` (null: all is made anew), which must outlive it. Throws what index_clicks throws,
+    // Keeps references to `sessions` and `older` (null: everything is built). Throws what index_clicks throws,
     // std::invalid_argument on settings out of range, or items outside 0..N.
     TableBuild(const PastSessions& sessions, const MemorySettings& settings, int threads, const OlderTables* older,
                ItemRange items);
@@ -51,7 +51,7 @@ class TableBuild {
     const OlderTables* older_;
     const ItemRange items_;
     ClickIndex index_;
-    std::vector<std::uint8_t> kept_;         // [N] whether the item's row is taken over
+    std::vector<std::uint8_t> kept_;         // [N] whether the item's row is copied
     std::vector<std::int64_t> row_offsets_;  // [N + 1]
     std::vector<std::int64_t> post_offsets_;
 };

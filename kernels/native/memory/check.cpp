@@ -47,14 +47,14 @@ void check_values(const std::uint16_t* values, std::int64_t count) {
     for (std::int64_t i = 0; i < count; ++i) largest = std::max(largest, values[i]);
     if (largest < kInfinity) return;
     for (std::int64_t i = 0; i < count; ++i) {
-        if (values[i] >= kInfinity) refuse("values", i / kPairKinds, "holds a negative number or none");
+        if (values[i] >= kInfinity) refuse("values", i / kPairKinds, "has a value that is negative or not finite");
     }
 }
 
 void check_totals(const float* totals, std::int64_t n_items) {
     for (std::int64_t i = 0; i < n_items * kPairKinds; ++i) {
         if (!(totals[i] >= 0 && std::isfinite(totals[i]))) {
-            refuse("totals", i / kPairKinds, "holds a negative number or none");
+            refuse("totals", i / kPairKinds, "has a value that is negative or not finite");
         }
     }
 }

@@ -1,4 +1,4 @@
-// Whether tables, read from a file, are ones that a reader can follow blindly.
+// Checks that tables read from a file are ones that a reader can use without further checks.
 #pragma once
 
 #include "memory/tables.hpp"

@@ -20,7 +20,7 @@ void check_offsets(const PastSessions& sessions) {
     if (sessions.offsets[sessions.count] > kMost || sessions.count > kMost) {
         throw std::invalid_argument(std::to_string(sessions.offsets[sessions.count]) + " clicks in " +
                                     std::to_string(sessions.count) +
-                                    " sessions are more than int32 can number: leave out the oldest");
+                                    " sessions are more than int32 can number: remove the oldest sessions");
     }
 }
 

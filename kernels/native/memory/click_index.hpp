@@ -21,7 +21,7 @@ struct ClickIndex {
     std::vector<std::int32_t> sessions;  // [N] that hold the item
 };
 
-// The offsets run from 0 to T. Throws std::invalid_argument where they descend in between or there are more than
+// The offsets run from 0 to T. Throws std::invalid_argument if they descend in between or there are more than
 // 2^31 - 1 clicks or sessions, std::out_of_range on an item outside 0..N-1.
 ClickIndex index_clicks(const PastSessions& sessions);
 

@@ -1,4 +1,4 @@
-// Events, and what they change.
+// The events of a delta, and what each changes.
 #include "memory/delta.hpp"
 
 #include <algorithm>
@@ -15,12 +15,12 @@
 namespace mtaw {
 namespace {
 
-constexpr std::int64_t kPortion = 32;  // events that queries wait for at most
-constexpr double kMostSeed = 1e30;     // what is made of it is still a float32
+constexpr std::int64_t kPortion = 32;  // events applied under one lock, which queries wait for
+constexpr double kMaxPrior = 1e30;     // its sums stay within float32
 
 }  // namespace
 
-// Queries that come while a writer waits let it go first: a mutex that prefers readers would starve it.
+// Readers let a waiting writer go first: a mutex that prefers readers would starve it.
 class MemoryDelta::WriteLock {
   public:
     explicit WriteLock(MemoryDelta& delta) : gate_(delta.gate_.get()) {
@@ -45,14 +45,14 @@ MemoryDelta::ReadLock MemoryDelta::read() const {
 }
 
 MemoryDelta::MemoryDelta(const MemoryView& base, const MemorySettings& settings, std::int64_t n_catalog,
-                         std::int64_t most_clicks)
-    : base_(base, settings), aging_(settings.recency), most_clicks_(most_clicks) {
+                         std::int64_t max_clicks)
+    : base_(base, settings), aging_(settings.recency), max_clicks_(max_clicks) {
     check_settings(settings);
     if (n_catalog < base.n_items || n_catalog > std::numeric_limits<std::int32_t>::max()) {
-        throw std::invalid_argument("a delta over " + std::to_string(base.n_items) + " items cannot have room for " +
+        throw std::invalid_argument("a delta over " + std::to_string(base.n_items) + " items cannot have capacity for " +
                                     std::to_string(n_catalog) + ": give a capacity of 0 or more, 2147483647 items in all");
     }
-    if (most_clicks < 1) throw std::invalid_argument("most_clicks must be at least 1, not " + std::to_string(most_clicks));
+    if (max_clicks < 1) throw std::invalid_argument("max_clicks must be at least 1, not " + std::to_string(max_clicks));
     by_item_.assign(static_cast<std::size_t>(n_catalog), {0.0F, 0});
     for (std::int64_t i = 0; i < base.n_items; ++i) by_item_[static_cast<std::size_t>(i)].ses = base.totals[i * kPairKinds + kSes];
     touched_.assign(static_cast<std::size_t>(n_catalog >> 6) + 1, 0);
@@ -66,7 +66,7 @@ void MemoryDelta::click(const std::int64_t* handles, const std::int32_t* items, 
         for (std::int64_t e = begin; e < std::min(begin + kPortion, n_events); ++e) {
             std::int32_t slot = sessions_.find(handles[e]);
             if (slot < 0) slot = sessions_.add(handles[e]);
-            if (static_cast<std::int64_t>(sessions_.at(slot).clicks.size()) >= most_clicks_) {
+            if (static_cast<std::int64_t>(sessions_.at(slot).clicks.size()) >= max_clicks_) {
                 ++ignored_;
             } else {
                 append(slot, items[e]);
@@ -107,21 +107,21 @@ bool MemoryDelta::forget_base(std::int64_t base_session) {
     return true;
 }
 
-void MemoryDelta::seed(std::int32_t item, std::int32_t neighbor, const double* values) {
+void MemoryDelta::add_prior(std::int32_t item, std::int32_t neighbor, const double* values) {
     check_item(item);
     check_item(neighbor);
     if (item == neighbor) throw std::invalid_argument("item " + std::to_string(item) + " is no neighbor of its own");
     for (int kind = 0; kind < kPairKinds; ++kind) {
-        if (!(values[kind] >= 0 && values[kind] <= kMostSeed)) {
-            throw std::invalid_argument("a seed's values must be in 0..1e30");
+        if (!(values[kind] >= 0 && values[kind] <= kMaxPrior)) {
+            throw std::invalid_argument("the values of a prior must be in 0..1e30");
         }
     }
     const WriteLock lock(*this);
     DeltaRow& row = row_at(item);
-    DeltaSeed seed{neighbor, {}};
-    std::copy_n(values, kPairKinds, seed.values);
-    row.seeds.push_back(seed);
-    row.add_seed(row.pair_with(neighbor, base_), values);
+    DeltaPrior prior{neighbor, {}};
+    std::copy_n(values, kPairKinds, prior.values);
+    row.priors.push_back(prior);
+    row.add_prior(row.pair_with(neighbor, base_), values);
     touch(row);
 }
 
@@ -243,9 +243,9 @@ void MemoryDelta::take_out(DeltaRow& row, std::int32_t slot) {
     for (const DeltaTerm& term : row.terms) {
         if (term.session != slot) kept.push_back({row.pairs[static_cast<std::size_t>(term.pair)].neighbor, term});
     }
-    // Summed once more from what is left, so that no rounding stays behind.
+    // Sums the remaining terms again, so that no rounding error is left.
     row.clear_pairs();
-    for (const DeltaSeed& seed : row.seeds) row.add_seed(row.pair_with(seed.neighbor, base_), seed.values);
+    for (const DeltaPrior& prior : row.priors) row.add_prior(row.pair_with(prior.neighbor, base_), prior.values);
     for (Kept& one : kept) {
         one.term.pair = row.pair_with(one.neighbor, base_);
         row.add_term(one.term);
@@ -268,13 +268,13 @@ void MemoryDelta::drop_base(std::int64_t session) {
 
 void MemoryDelta::check_item(std::int32_t item) const {
     if (item >= 0 && item < n_catalog()) return;
-    throw std::out_of_range("item " + std::to_string(item) + " lies outside 0.." + std::to_string(n_catalog() - 1) +
-                            ", the items that this delta has room for");
+    throw std::out_of_range("item " + std::to_string(item) + " is outside 0.." + std::to_string(n_catalog() - 1) +
+                            ", the items that this delta has capacity for");
 }
 
 void MemoryDelta::check_base_session(std::int64_t session) const {
     if (session >= 0 && session < base_.tables().n_sessions) return;
-    throw std::out_of_range("session " + std::to_string(session) + " lies outside 0.." +
+    throw std::out_of_range("session " + std::to_string(session) + " is outside 0.." +
                             std::to_string(base_.tables().n_sessions - 1) + ", those of the tables");
 }
 

@@ -1,10 +1,10 @@
-// What has been clicked since the tables were made: sessions that grow, beside the mapped base.
+// The sessions since the tables were made. They grow click by click, next to the mapped base tables.
 //
 //     MemoryDelta delta(view, settings, n_items + 65536, 512);
 //     delta.click(handles, items, n_events);            // in order; queries of other threads wait meanwhile
 //     const SessionMemory memory(view, settings, delta.n_catalog(), isa, &delta);
 //
-// Its state and every query's bits depend on the order of events alone: not on how they were portioned into calls, nor
+// Its state and every query's bits depend only on the order of the events, not on how they were batched into calls or
 // on the instruction set.
 #pragma once
 
@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "memory/aging.hpp"
-#include "memory/asking.hpp"
+#include "memory/current_session.hpp"
 #include "memory/base_rows.hpp"
 #include "memory/blocks.hpp"
 #include "memory/delta_row.hpp"
@@ -42,22 +42,22 @@ class MemoryDelta {
   public:
     using ReadLock = std::shared_lock<std::shared_mutex>;
 
-    // Keeps the arrays of `base`. n_catalog: items lie in 0..n_catalog-1, those from base.n_items on are the delta's
-    // alone. most_clicks: of a session; later ones are ignored. Throws std::invalid_argument on numbers out of range.
-    MemoryDelta(const MemoryView& base, const MemorySettings& settings, std::int64_t n_catalog, std::int64_t most_clicks);
+    // Keeps the arrays of `base`. n_catalog: items are in 0..n_catalog-1, those from base.n_items on are the delta's
+    // alone. max_clicks: of a session; later ones are ignored. Throws std::invalid_argument on numbers out of range.
+    MemoryDelta(const MemoryView& base, const MemorySettings& settings, std::int64_t n_catalog, std::int64_t max_clicks);
 
     // Clicks in their order; a handle that is not known starts a session. Throws std::out_of_range, before anything is
     // changed, on an item outside the catalog.
     void click(const std::int64_t* handles, const std::int32_t* items, std::int64_t n_events);
-    // The base's session goes on under `handle`: its clicks come again here, as its last. Throws std::invalid_argument
-    // where the handle is known, std::out_of_range where there is no such session or it is gone.
+    // Continues a session of the base under `handle`: its clicks move here, as the newest session. Throws
+    // std::invalid_argument where the handle is known, std::out_of_range if there is no such session or it is gone.
     void resume(std::int64_t handle, std::int64_t base_session);
-    // Whether there was such a session; nothing of it is left.
+    // Removes a session without a trace; false if there is no such session.
     bool forget(std::int64_t handle);
     bool forget_base(std::int64_t base_session);
-    // Evidence without a session: adds to what is said of (item, neighbor). Throws std::out_of_range,
+    // Cold-start prior: adds to the values of the pair (item, neighbor), without a session. Throws std::out_of_range,
     // std::invalid_argument on values that are negative or no numbers.
-    void seed(std::int32_t item, std::int32_t neighbor, const double* values);
+    void add_prior(std::int32_t item, std::int32_t neighbor, const double* values);
 
     struct Ordered {
         std::vector<std::int64_t> handles;
@@ -81,11 +81,11 @@ class MemoryDelta {
     [[nodiscard]] Sizes sizes() const;
     [[nodiscard]] std::int64_t n_catalog() const { return static_cast<std::int64_t>(by_item_.size()); }
 
-    // What follows is for those that hold this.
+    // Everything below needs this lock.
     [[nodiscard]] ReadLock read() const;
     [[nodiscard]] const BaseRows& base() const { return base_; }
     [[nodiscard]] const DeltaSessions& sessions() const { return sessions_; }
-    // Null where the delta says nothing of the item.
+    // Null if the delta has no row for the item.
     [[nodiscard]] const DeltaRow* find(std::int64_t item) const {
         return has(item) ? &rows_[static_cast<std::size_t>(by_item_[static_cast<std::size_t>(item)].place) - 1] : nullptr;
     }
@@ -93,7 +93,7 @@ class MemoryDelta {
         const std::int32_t place = by_item_[static_cast<std::size_t>(item)].place;
         return place == 0 ? nullptr : &counts_[static_cast<std::size_t>(place) - 1];
     }
-    // What every candidate is asked for, on one cache line.
+    // What is read for every candidate, on one cache line.
     struct OfItem {
         float ses;           // total of base and delta
         std::int32_t place;  // 1 + that of its row, 0 = none
@@ -103,18 +103,18 @@ class MemoryDelta {
         return (touched_[static_cast<std::size_t>(item >> 6)] >> (item & 63) & 1) != 0;
     }
     [[nodiscard]] std::int64_t n_sessions() const { return base_.n_sessions() + sessions_.count(); }
-    // A session with exactly these clicks is the one that asks, or says the same as it: nothing of what comes next.
-    [[nodiscard]] AskingSession asking(const std::int32_t* clicks, std::int64_t m) const;
-    // The number of the latest session with the item, without the one that asks; -1 = none.
-    [[nodiscard]] std::int64_t newest(std::int64_t item, const DeltaCounts& counts, const AskingSession& asking = {}) const;
-    // taught: what is left out, where a session that holds the row's item asks.
-    void materialize(const DeltaRow& row, FreshRow& out, const AskingSession& asking = {},
-                     const TaughtRow* taught = nullptr) const;
+    // The session with exactly these clicks. It is the current one, or one that is equal: neither knows the next click.
+    [[nodiscard]] CurrentSession current(const std::int32_t* clicks, std::int64_t m) const;
+    // The number of the latest session with the item, the current one excepted; -1 = none.
+    [[nodiscard]] std::int64_t newest(std::int64_t item, const DeltaCounts& counts, const CurrentSession& current = {}) const;
+    // own_evidence: what is left out, if the current session contains the row's item.
+    void materialize(const DeltaRow& row, FreshRow& out, const CurrentSession& current = {},
+                     const OwnEvidence* own_evidence = nullptr) const;
     // Of that only aa, rec, last, totals and base_aging.
-    void sum_row(const DeltaRow& row, FreshRow& out, const AskingSession& asking = {}, const TaughtRow* taught = nullptr) const;
+    void sum_row(const DeltaRow& row, FreshRow& out, const CurrentSession& current = {}, const OwnEvidence* own_evidence = nullptr) const;
     // The strongest neighbors by what a rebuilt row would be ordered by, in no order.
     void find_strong(const DeltaRow& row, std::vector<StrongPair>& out, FreshRow& fresh) const;
-    // Sizes that no query meets more of.
+    // Upper bounds of what a query can meet.
     [[nodiscard]] std::int64_t longest_row() const { return longest_row_; }
     [[nodiscard]] std::int64_t longest_postings() const { return longest_postings_; }
 
@@ -137,22 +137,22 @@ class MemoryDelta {
     void sort_postings(DeltaRow& row);
     void drop_base(std::int64_t session);
     void sum_terms(const DeltaRow& row, std::int64_t begin, std::int64_t end, std::int64_t newest, FreshRow& out,
-                   const AskingSession& asking = {}) const;
+                   const CurrentSession& current = {}) const;
     [[nodiscard]] static double strength(const DeltaPair& pair, double rec, const FreshRow& row);
     void check_item(std::int32_t item) const;
     void check_base_session(std::int64_t session) const;
 
     BaseRows base_;
     const Aging aging_;
-    const std::int64_t most_clicks_;
+    const std::int64_t max_clicks_;
     DeltaSessions sessions_;
     std::deque<DeltaRow> rows_;           // stay where they are
     Blocks<DeltaCounts> counts_;          // likewise
     std::vector<OfItem> by_item_;
-    std::vector<std::uint64_t> touched_;  // a bit an item with a row: few cache lines, that most items are ruled out by
+    std::vector<std::uint64_t> touched_;  // a bit an item with a row: few cache lines, which rule out most items
     std::int64_t longest_row_ = 0, longest_postings_ = 0, ignored_ = 0;
     FreshRow fresh_;                      // the writers' working memory
-    std::vector<std::int32_t> stale_;     // items whose strongest neighbors wait to be found
+    std::vector<std::int32_t> stale_;     // items whose strongest neighbors are not found yet
     std::int64_t n_events_ = 0;
     std::vector<std::int32_t> met_;       // the other items of an event
 

@@ -1,4 +1,4 @@
-// How a row of the delta is kept short to read: folded terms, the strongest neighbors, the latest postings.
+// Keeps rows of the delta short to read: folded terms, strongest neighbors, latest postings.
 #include <algorithm>
 #include <cstddef>
 #include <limits>
@@ -11,9 +11,9 @@ namespace mtaw {
 namespace {
 
 // A row's terms are summed by every query that holds its item, 5 ns each, until there are so many that they are folded:
-// kFewTerms, or one in kTermShare of all, so that folding costs a term at most kTermShare times its own sum.
-// What is folded no longer follows its session: of one that goes on, aa and rec stay as they were until all is folded
-// again. So the sessions clicked last, which are likeliest to, are left out: kUnsettled, or a share of `recency`.
+// kFewTerms, or one in kTermShare of all, so that folding costs a term at most kTermShare times its own sum. Folded
+// terms no longer follow their session: if it continues, their aa and rec stay as they were until everything is folded
+// again. So the sessions clicked last, the likeliest to continue, are left out: kUnsettled, or a share of `recency`.
 constexpr std::int64_t kFewTerms = 512, kTermShare = 32, kUnsettled = 256;
 constexpr double kUnsettledShare = 1.0 / 32;
 constexpr double kRankGrowth = 1 + 1.0 / 64;      // of the totals, after which the strongest are found again in any case

@@ -1,4 +1,4 @@
-// What the delta says at a moment; callers hold a lock.
+// Reads from the delta; callers hold its lock.
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -15,8 +15,8 @@ constexpr double kNothing = 1e-9;  // what differences of equal sums can come to
 
 }  // namespace
 
-AskingSession MemoryDelta::asking(const std::int32_t* clicks, std::int64_t m) const {
-    AskingSession found;
+CurrentSession MemoryDelta::current(const std::int32_t* clicks, std::int64_t m) const {
+    CurrentSession found;
     found.slot = sessions_.find_clicks(clicks, m);
     if (!found.found()) return found;
     found.stamp = sessions_.stamp(found.slot);
@@ -25,45 +25,45 @@ AskingSession MemoryDelta::asking(const std::int32_t* clicks, std::int64_t m) co
     return found;
 }
 
-std::int64_t MemoryDelta::newest(std::int64_t item, const DeltaCounts& counts, const AskingSession& asking) const {
-    const std::int32_t stamp = counts.newest == asking.stamp ? counts.before_newest : counts.newest;
-    if (stamp >= 0) return asking.number_without(base_.n_sessions() + sessions_.place_of_stamp(stamp));
+std::int64_t MemoryDelta::newest(std::int64_t item, const DeltaCounts& counts, const CurrentSession& current) const {
+    const std::int32_t stamp = counts.newest == current.stamp ? counts.before_newest : counts.newest;
+    if (stamp >= 0) return current.number_without(base_.n_sessions() + sessions_.place_of_stamp(stamp));
     return item < base_.tables().n_items ? base_.number(base_.counts(item)[kNewest]) : -1;
 }
 
 // Onto aa, rec (as of the session numbered `newest`) and last of `out`.
 void MemoryDelta::sum_terms(const DeltaRow& row, std::int64_t begin, std::int64_t end, std::int64_t newest,
-                            FreshRow& out, const AskingSession& asking) const {
+                            FreshRow& out, const CurrentSession& current) const {
     const std::int64_t age_of_first = newest - base_.n_sessions();
     for (std::int64_t i = begin; i < end; ++i) {
         const DeltaTerm& term = row.terms[static_cast<std::size_t>(i)];
-        if (term.session == asking.slot) continue;
+        if (term.session == current.slot) continue;
         const auto p = static_cast<std::size_t>(term.pair);
-        const std::int64_t place = asking.place_without(sessions_.place(term.session));
+        const std::int64_t place = current.place_without(sessions_.place(term.session));
         if (term.distance != 0) out.rec[p] += aging_(age_of_first - place) / static_cast<double>(std::abs(term.distance));
         if (term.same != 0) out.aa[p] += 1.0 / std::max(sessions_.distinct(term.session) - 1, 1);
         out.last[p] = std::max(out.last[p], place);
     }
 }
 
-void MemoryDelta::sum_row(const DeltaRow& row, FreshRow& out, const AskingSession& asking, const TaughtRow* taught) const {
+void MemoryDelta::sum_row(const DeltaRow& row, FreshRow& out, const CurrentSession& current, const OwnEvidence* own_evidence) const {
     const std::size_t n_pairs = row.pairs.size();
-    const std::int64_t known = this->newest(row.item, *row.counts, asking);
-    const std::int64_t newest = known < 0 ? n_sessions() - (asking.found() ? 2 : 1) : known;
+    const std::int64_t known = this->newest(row.item, *row.counts, current);
+    const std::int64_t newest = known < 0 ? n_sessions() - (current.found() ? 2 : 1) : known;
     out.aa.resize(n_pairs);
     out.rec.resize(n_pairs);
     out.last.resize(n_pairs);
     double fold_aging = 0;
     if (row.folded > 0) {
-        fold_aging = aging_(newest - asking.number_without(base_.n_sessions() + sessions_.before(row.fold_mark) - 1));
+        fold_aging = aging_(newest - current.number_without(base_.n_sessions() + sessions_.before(row.fold_mark) - 1));
     }
     for (std::size_t p = 0; p < n_pairs; ++p) {
         const DeltaPair& pair = row.pairs[p];
         out.aa[p] = pair.folded_aa + pair.seeded_aa;
         out.rec[p] = pair.folded_rec * fold_aging + pair.seeded_rec;
-        out.last[p] = pair.folded_latest < 0 ? -1 : asking.place_without(sessions_.place(pair.folded_latest));
+        out.last[p] = pair.folded_latest < 0 ? -1 : current.place_without(sessions_.place(pair.folded_latest));
     }
-    sum_terms(row, row.folded, static_cast<std::int64_t>(row.terms.size()), newest, out, asking);
+    sum_terms(row, row.folded, static_cast<std::int64_t>(row.terms.size()), newest, out, current);
     double aa = 0, rec = 0;
     for (std::size_t p = 0; p < n_pairs; ++p) {
         aa += out.aa[p];
@@ -74,15 +74,15 @@ void MemoryDelta::sum_row(const DeltaRow& row, FreshRow& out, const AskingSessio
     if (base.count > 0) aging = aging_(newest - base_.number(base_.counts(row.item)[kNewest]));
     const auto total = [&](int kind) { return base.totals == nullptr ? 0.0 : static_cast<double>(base.totals[kind]); };
     for (int kind = 0; kind < kFixedKinds; ++kind) {
-        out.totals[kind] = static_cast<float>(total(kind) + row.totals[kind] - (taught == nullptr ? 0.0 : taught->totals[kind]));
+        out.totals[kind] = static_cast<float>(total(kind) + row.totals[kind] - (own_evidence == nullptr ? 0.0 : own_evidence->totals[kind]));
     }
     out.totals[kAa] = static_cast<float>(total(kAa) + aa);
     out.totals[kRec] = static_cast<float>(total(kRec) * aging + rec);
     out.base_aging = static_cast<float>(aging);
 }
 
-void MemoryDelta::materialize(const DeltaRow& row, FreshRow& out, const AskingSession& asking, const TaughtRow* taught) const {
-    sum_row(row, out, asking, taught);
+void MemoryDelta::materialize(const DeltaRow& row, FreshRow& out, const CurrentSession& current, const OwnEvidence* own_evidence) const {
+    sum_row(row, out, current, own_evidence);
     const std::size_t n_pairs = row.pairs.size();
     out.count = row.read_count();
     out.neighbors.resize(static_cast<std::size_t>(out.count));
@@ -105,7 +105,7 @@ void MemoryDelta::materialize(const DeltaRow& row, FreshRow& out, const AskingSe
         if (!pair.in_base && least > 0 && strength(pair, out.rec[p], out) < least) continue;
         float* const values = out.values.data() + to * 8;
         std::copy_n(pair.fresh, kFixedKinds, values);
-        if (const TaughtRow::Pair* const own = taught == nullptr ? nullptr : taught->find(pair.neighbor)) {
+        if (const OwnEvidence::Pair* const own = own_evidence == nullptr ? nullptr : own_evidence->find(pair.neighbor)) {
             double left = 0;
             for (int kind = 0; kind < kFixedKinds; ++kind) {
                 const float before = from_bfloat16(pair.base[kind]);

@@ -80,11 +80,11 @@ void DeltaRow::add_term(const DeltaTerm& term) {
     if (term.same != 0) add(kSes, 1.0);
     round(pair);
     terms.push_back(term);
-    risen = risen || (pair.strong_place < 0 && most_strength(pair) > strong_least * kMargin);
+    risen = risen || (pair.strong_place < 0 && max_strength(pair) > strong_least * kMargin);
 }
 
 // Never less than its strength, whose `rec` takes summing: that is at most what fwd and bwd are.
-double DeltaRow::most_strength(const DeltaPair& pair) const {
+double DeltaRow::max_strength(const DeltaPair& pair) const {
     double most = 0;
     for (const int kind : {kFwd, kBwd, kSes}) {
         most += (pair.whole(kind) + pair.sums[kind]) / (base_totals[kind] + totals[kind] + 1.0);
@@ -93,7 +93,7 @@ double DeltaRow::most_strength(const DeltaPair& pair) const {
     return most + std::min(rec / (ranked_totals[kRec] + 1.0), 1.0);
 }
 
-void DeltaRow::add_seed(std::int32_t place, const double* values) {
+void DeltaRow::add_prior(std::int32_t place, const double* values) {
     DeltaPair& pair = pairs[static_cast<std::size_t>(place)];
     for (int kind = 0; kind < kFixedKinds; ++kind) {
         pair.sums[kind] += values[kind];
@@ -149,7 +149,7 @@ std::int64_t DeltaRow::n_bytes() const {
         return static_cast<std::int64_t>(array.capacity() * sizeof(*array.data()));
     };
     return static_cast<std::int64_t>(sizeof(DeltaRow)) + bytes(pairs) + bytes(terms) + bytes(index) + bytes(postings) +
-           bytes(strong) + bytes(seeds);
+           bytes(strong) + bytes(priors);
 }
 
 }  // namespace mtaw

@@ -1,4 +1,4 @@
-// What the sessions of a delta say of one item.
+// A row of the delta: what its sessions tell about one item.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +21,8 @@ struct DeltaTerm {
     std::int32_t same;      // whether both are first clicks, near enough for ses
 };
 
-// Evidence that no session holds.
-struct DeltaSeed {
+// A cold-start prior: evidence that belongs to no session.
+struct DeltaPrior {
     std::int32_t neighbor;
     double values[kPairKinds];
 };
@@ -36,7 +36,7 @@ struct DeltaPair {
     std::int32_t strong_place;     // in DeltaRow::strong, -1 = not there
     std::int32_t folded_latest;    // the slot of the latest session that was folded, -1 = none
     std::uint16_t base[kPairKinds];
-    float rest[kPairKinds];        // what rounding, or the cut, took from the base's value; 0 where it is not known
+    float rest[kPairKinds];        // what rounding, or the cut, took from the base's value; 0 if it is not known
     bool in_base;
 
     // The base's value as it was summed; rec as of the base's newest session.
@@ -54,7 +54,7 @@ struct StrongPair {
 
 constexpr std::int64_t kStrong = 20;  // strongest neighbors that a step to second ones takes
 
-// What a query asks of many items, kept apart from the rows, of which it reads few.
+// What a query reads for many items; it reads only few rows, so this is stored separately.
 struct DeltaCounts {
     std::int32_t clicks = 0, sessions = 0, repeated_later = 0, repeated_at_once = 0;
     // The stamps of the two sessions with the item that were clicked last, on whatever item; -1 = none.
@@ -70,7 +70,7 @@ struct DeltaCounts {
 struct DeltaRow {
     std::int32_t item;
     DeltaCounts* counts;  // the row's
-    float* ses;           // total of base and delta, where all of them lie by item
+    float* ses;           // total of base and delta, where all of them are by item
     std::int32_t fold_mark = 0;
     std::int32_t kept = 0, fresh_from = 0;  // pairs that a query reads: 0 .. kept - 1 and from fresh_from on
     std::int64_t folded = 0;                // terms, the first ones
@@ -87,17 +87,17 @@ struct DeltaRow {
     std::vector<std::int32_t> index;        // a hash table of 1 + pair by neighbor, empty while there are few
     std::vector<std::int32_t> postings;     // slots
     std::vector<StrongPair> strong;         // the strongest; empty while they are the base's, or all there are
-    std::vector<DeltaSeed> seeds;
+    std::vector<DeltaPrior> priors;
 
     DeltaRow(std::int32_t of, DeltaCounts* counted, float* ses_of) : item(of), counts(counted), ses(ses_of) {}
 
     // -1 = none.
     [[nodiscard]] std::int32_t find(std::int32_t neighbor) const;
-    // The pair with a neighbor, made where there is none; `base` has the row under this one.
+    // The pair with a neighbor, made if there is none; `base` has the row under this one.
     std::int32_t pair_with(std::int32_t neighbor, const BaseRows& base);
     void add_term(const DeltaTerm& term);
-    [[nodiscard]] double most_strength(const DeltaPair& pair) const;
-    void add_seed(std::int32_t pair, const double* values);
+    [[nodiscard]] double max_strength(const DeltaPair& pair) const;
+    void add_prior(std::int32_t pair, const double* values);
     void link(DeltaPair& pair, const BaseRows& base);
     void round(DeltaPair& pair);
     // Forgets all pairs and terms, to be added again.

@@ -1,4 +1,4 @@
-// The sessions of a delta, in the order of their last clicks.
+// The sessions of a delta, ordered by their last clicks.
 #pragma once
 
 #include <cstdint>
@@ -50,7 +50,7 @@ class DeltaSessions {
         MTAW_PREFETCH(sessions_.data() + slot);
         MTAW_PREFETCH(facts_.data() + slot);
     }
-    // How many of the sessions that were there at `mark` have not been clicked since; and a mark of now.
+    // How many of the sessions that existed at `mark` have not been clicked since; and a mark of now.
     [[nodiscard]] std::int64_t before(std::int32_t mark) const;
     [[nodiscard]] std::int32_t mark_before(std::int32_t slot) const { return stamp(slot); }
     [[nodiscard]] std::int32_t mark() const { return static_cast<std::int32_t>(holders_.size()); }
@@ -62,7 +62,7 @@ class DeltaSessions {
     // All slots in order.
     [[nodiscard]] std::vector<std::int32_t> ordered() const;
     [[nodiscard]] std::int64_t n_bytes() const;
-    // Gives up the stamps that no session holds any longer, where they are most; marks are renewed by `marks`.
+    // Drops the stamps that no session has any longer, if they are the majority; `marks` renews marks.
     template <typename Marks>
     void compress(const Marks& marks);
     [[nodiscard]] bool is_sparse() const { return mark() > 4 * count_ + kSpareStamps; }

@@ -1,6 +1,6 @@
 #include "memory/features.hpp"
 
-#include "memory/live.hpp"
+#include "memory/merged_tables.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -76,7 +76,7 @@ std::int64_t fill_tile(const FeatureSource& source, const std::int32_t* slots, s
             std::copy_n(source.own.counts[padded[i]], kCountKinds, of);
         } else {
             source.memory.counts(source.pool.items[padded[i]], of);
-            of[kNewest] = static_cast<std::int32_t>(source.asking.number_without(of[kNewest]));
+            of[kNewest] = static_cast<std::int32_t>(source.current.number_without(of[kNewest]));
         }
         for (const int kind : {kClicks, kSessions, kNewest}) counts[kind * kTile + i] = static_cast<float>(of[kind]);
         n_own += padded[i] < source.own.count ? 1 : 0;

@@ -1,7 +1,7 @@
-// Every feature of a candidate: its name and its formula. This is the one list of them; the ranker's weights follow its
-// order (query, candidate, own). bench/memory_reference/features.py says the same in numpy.
+// The features of a candidate: names and formulas. This is the only list of them; the ranker's weights follow its order
+// (query, candidate, own). bench/memory_reference/features.py has the same formulas in numpy.
 //
-// F(name, transform, shift, x): the feature is log(x + shift) for Log, x for Plain. In x stand
+// F(name, transform, shift, x): the feature is log(x + shift) for Log, x for Plain. x may use
 //   query     what the query knows: QueryFacts
 //   sum       the candidate's SumLane values, the cosine lanes already times its own root
 //   more      its MoreLane values
@@ -72,8 +72,8 @@
 
 namespace mtaw {
 
-class LiveTables;
-struct AskingSession;
+class MergedTables;
+struct CurrentSession;
 
 // The features that are the same for all candidates of a query, those of every candidate, and those of own items.
 #define MTAW_COUNT(...) +1
@@ -96,9 +96,9 @@ struct QueryFacts {
     float after;          // S + 1
     float per_session;    // 1 / (S + 1)
     float largest[kMoreLanes];  // of the kKnn lanes, over all that was met
-    float inverse[kMoreLanes];  // 1 / largest, 0 where that is no normal number
+    float inverse[kMoreLanes];  // 1 / largest, 0 if that is no normal number
     float best_logit;     // of the dense list
-    float outside;        // the length of the dense list; 0 where there is none
+    float outside;        // the length of the dense list; 0 if there is none
 };
 
 // What decides which other items become candidates.
@@ -109,9 +109,9 @@ static inline float pre_score(const float* sum, const float* more, const QueryFa
 
 // What the features of a query's candidates are made from.
 struct FeatureSource {
-    const LiveTables& memory;
+    const MergedTables& memory;
     const OwnItems& own;
-    const AskingSession& asking;
+    const CurrentSession& current;
     const Pool& pool;
     const QueryFacts& facts;
 };

@@ -2,7 +2,8 @@
 // unnamed namespace: so no two of them share an instantiation.
 //
 // V gives: Reg, kLanes, kRows and kUnits (vectors of candidates and units of a tile of sums), Sixteen and its load,
-// add_values, add_floats, turn (16 rows of 16 floats into columns kTile apart), load, store, broadcast, add, sub, mul, div, root, fma, max, mantissa, power_of_two, count_at_least.
+// add_values, add_floats, turn (16 rows of 16 floats into columns kTile apart), load, store, broadcast, add, sub, mul,
+// div, root, fma, max, mantissa, power_of_two, count_at_least.
 #pragma once
 
 #include <cstdint>
@@ -319,7 +320,8 @@ void forward(const ForwardPass& pass, std::int64_t count) {
 
 template <typename V>
 constexpr MemoryKernels memory_kernels_of() {
-    return {add_row<V>, add_fresh<V>, add_session<V>, V::count_at_least, exp_all<V>, log_all<V>, inverse_root_all<V>, add_scaled<V>, fill<V>, transform<V>, forward<V>};
+    return {{V::count_at_least, exp_all<V>, log_all<V>, inverse_root_all<V>, add_scaled<V>, transform<V>},
+            add_row<V>, add_fresh<V>, add_session<V>, fill<V>, forward<V>};
 }
 
 }  // namespace mtaw

@@ -125,4 +125,6 @@ const MemoryKernels& memory_kernels(Isa isa) {
     return memory_kernels_portable();
 }
 
+const ColumnKernels& column_kernels(Isa isa) { return memory_kernels(isa); }
+
 }  // namespace mtaw

@@ -23,7 +23,7 @@ constexpr Powers kDecay = powers_of(0.8);
 constexpr Powers kSessionDecay = powers_of(0.85);
 constexpr std::int64_t kNear = 3;
 
-// The own item of a click, or null where it is too long ago to be one.
+// The own item of a click, or null if it is too long ago to be one.
 OwnItem* own_of(OwnItems& own, const Pool& pool, std::int32_t item) {
     const std::int32_t place = pool.place[item];
     return place == 0 ? nullptr : own.list + place - 1;

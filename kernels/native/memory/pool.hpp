@@ -1,4 +1,4 @@
-// The items that a query has met so far, and what was summed up about each.
+// The pool of a query: the items met so far, and the sums of each.
 //
 // The functions here are static: each build for an instruction set keeps copies of its own.
 #pragma once
@@ -31,11 +31,11 @@ alignas(64) constexpr std::int32_t kLaneValues[kSumLanes] = {
 enum MoreLane : int {
     kSecond,  // by two steps from the latest item
     kKnn, kKnnFresh, kKnnNear, kKnnAfter, kKnnNext,  // from similar sessions
-    kDenseLead,  // how far ahead of the end of the dense list it stands in it, 0 = outside
+    kDenseLead,  // places from its place in the dense list to the end of the list, 0 = not in the list
     kLogit,
     kRoot,  // 1 / sqrt(its total of ses + 1)
     kPre,   // its pre-score
-    kTrending,  // 1 = trends have it for a candidate
+    kTrending,  // 1 = a candidate of the trends
     kNear = 12,  // 1 / (1 + clicks back) of the latest own item whose row holds it, 0 = none
     kLatest,     // 1 + the latest session that holds it together with an own item, 0 = none
     kMoreLanes = 16
@@ -71,7 +71,7 @@ static MTAW_INLINE std::int32_t slot_of(Pool& pool, std::int32_t item) {
     return slot;
 }
 
-// slot_of for an item that has a past; asks for what the pre-score will want of it.
+// slot_of for an item with a past; prefetches what its pre-score reads.
 static MTAW_INLINE std::int32_t slot_of_known(Pool& pool, std::int32_t item) {
     const std::int64_t of_tables = item < pool.n_known ? item : 0;
     MTAW_PREFETCH(pool.ses + of_tables * pool.ses_stride);

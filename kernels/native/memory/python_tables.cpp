@@ -12,8 +12,8 @@ BoundTables bound_tables(const py::dict& arrays) {
     view.session_offsets = named<std::int64_t>(arrays, "session_offsets", "int64", {kAny});
     view.n_items = length(arrays, "row_offsets") - 1;
     view.n_sessions = length(arrays, "session_offsets") - 1;
-    if (view.n_items < 0) throw py::value_error("row_offsets must hold at least the 0 that they begin with");
-    if (view.n_sessions < 0) throw py::value_error("session_offsets must hold at least the 0 that they begin with");
+    if (view.n_items < 0) throw py::value_error("row_offsets must have at least one entry, 0");
+    if (view.n_sessions < 0) throw py::value_error("session_offsets must have at least one entry, 0");
     view.neighbors = named<std::int32_t>(arrays, "neighbors", "int32", {kAny});
     bound.n_pairs = length(arrays, "neighbors");
     view.latest = named<std::int32_t>(arrays, "latest", "int32", {bound.n_pairs});

@@ -5,7 +5,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "memory/prefetch.hpp"
+#include "prefetch.hpp"
 
 namespace mtaw {
 namespace {
@@ -19,21 +19,21 @@ std::int64_t longest_run(const std::int64_t* offsets, std::int64_t count) {
 }
 
 // Candidates that trends bring.
-std::int64_t most_trending(const MemoryQuerySettings& settings) {
+std::int64_t max_trending(const MemoryQuerySettings& settings) {
     return settings.trends == 0 ? 0 : settings.trends + kTrendRising;
 }
 
-// A length with room to grow.
-std::int64_t grown(std::int64_t length) {
-    std::int64_t room = 64;
-    while (room < length) room *= 2;
-    return room;
+// The least power of two, at least 64, that holds `length`.
+std::int64_t rounded_capacity(std::int64_t length) {
+    std::int64_t capacity = 64;
+    while (capacity < length) capacity *= 2;
+    return capacity;
 }
 
 void check_setting(const char* name, std::int64_t value, std::int64_t least, std::int64_t most) {
     if (value < least || value > most) {
-        throw std::invalid_argument(std::string("the memory's setting ") + name + " must lie in " +
-                                    std::to_string(least) + ".." + std::to_string(most) + ", not be " +
+        throw std::invalid_argument(std::string("the memory's setting ") + name + " must be in " +
+                                    std::to_string(least) + ".." + std::to_string(most) + ", not " +
                                     std::to_string(value));
     }
 }
@@ -44,7 +44,7 @@ SessionMemory::SessionMemory(const MemoryView& memory, const MemoryQuerySettings
                              Isa isa, const MemoryDelta* delta)
     : memory_(memory),
       delta_(delta),
-      live_(memory_, delta),
+      merged_(memory_, delta),
       settings_(settings),
       isa_(isa),
       kernels_(&memory_kernels(isa)) {
@@ -70,7 +70,7 @@ SessionMemory::SessionMemory(const MemoryView& memory, const MemoryQuerySettings
         .touched = longest_run(memory.post_offsets, memory.n_items),
         .longest = longest_run(memory.session_offsets, memory.n_sessions),
         .similar = settings.sessions,
-        .candidates = settings.own + settings.others + settings.dense + most_trending(settings),
+        .candidates = settings.own + settings.others + settings.dense + max_trending(settings),
     };
 }
 
@@ -81,13 +81,13 @@ MemoryBounds SessionMemory::bounds() const {
         // Rounded up, so that working memory does not grow with every session.
         constexpr std::int64_t kStep = 1 << 14;
         bounds.sessions += (delta_->sessions().slots() + kStep) / kStep * kStep;
-        bounds.longest = std::max(bounds.longest, grown(delta_->sessions().longest()));
-        bounds.touched += grown(delta_->longest_postings());
-        longest_row += grown(delta_->longest_row());
+        bounds.longest = std::max(bounds.longest, rounded_capacity(delta_->sessions().longest()));
+        bounds.touched += rounded_capacity(delta_->longest_postings());
+        longest_row += rounded_capacity(delta_->longest_row());
     }
     bounds.touched = std::min(bounds.sessions, settings_.own * bounds.touched);
     const std::int64_t met = settings_.own * (1 + longest_row) + kStrong * kStrong +
-                             settings_.sessions * bounds.longest + settings_.dense + most_trending(settings_);
+                             settings_.sessions * bounds.longest + settings_.dense + max_trending(settings_);
     bounds.slots = std::min(bounds.catalog, met);
     return bounds;
 }
@@ -102,8 +102,8 @@ void SessionMemory::release(MemoryScratch& scratch) {
 
 std::int64_t SessionMemory::features(const MemoryRequest& request, const ItemVectors* vectors, std::int32_t* ids,
                                      float* features, MemoryScratch& scratch) const {
-    const MemoryDelta::ReadLock lock = hold();
-    const TrendsLock trends_lock = hold(request.trends);
+    const MemoryDelta::ReadLock delta_lock = lock();
+    const TrendsLock trends_lock = lock(request.trends);
     gather(request, vectors, scratch);
     const auto count = static_cast<std::int64_t>(scratch.candidates_.size());
     const float* const columns = scratch.columns_.data() + kTrendColumns * kTile;
@@ -130,11 +130,11 @@ std::int64_t SessionMemory::features(const MemoryRequest& request, const ItemVec
 void SessionMemory::rank(const MemoryRequest& request, const ItemVectors* vectors, const RankerNet& ranker,
                          std::int64_t k, std::int32_t* ids, float* scores, MemoryScratch& scratch) const {
     if (ranker.has_trends() != (request.trends != nullptr)) {
-        throw std::invalid_argument(ranker.has_trends() ? "the ranker knows trends, but the request comes without them"
+        throw std::invalid_argument(ranker.has_trends() ? "the ranker has features of trends, but the request has no trends"
                                                         : "the request comes with trends, which the ranker does not know");
     }
-    const MemoryDelta::ReadLock lock = hold();
-    const TrendsLock trends_lock = hold(request.trends);
+    const MemoryDelta::ReadLock delta_lock = lock();
+    const TrendsLock trends_lock = lock(request.trends);
     gather(request, vectors, scratch);
     const auto count = static_cast<std::int64_t>(scratch.candidates_.size());
     const ItemVectors* const neural = is_neural(request) ? vectors : nullptr;
@@ -167,18 +167,18 @@ void SessionMemory::rank(const MemoryRequest& request, const ItemVectors* vector
 void SessionMemory::gather(const MemoryRequest& request, const ItemVectors* vectors, MemoryScratch& scratch) const {
     check(request);
     scratch.fit(bounds());
-    const LiveTables::SesTotals ses = live_.ses_totals();
+    const MergedTables::SesTotals ses = merged_.ses_totals();
     scratch.pool_ = {scratch.place_.data(), scratch.items_.get(), scratch.sums_.data(), scratch.more_.data(), 0,
                      ses.first, ses.stride, ses.count};
     const std::int64_t used = std::min(request.m, kMaxClicks);
     list_own(request.clicks + request.m - used, used, settings_.own, scratch.own_, scratch.pool_);
-    find_asking(request, scratch);
+    find_current_session(request, scratch);
     add_neighbors(scratch);
     std::int32_t* const touched = scratch.touched_.get();
-    const std::int64_t room = scratch.bounds_.touched + kPadding;
-    SimilarScratch similar{scratch.weights_.data(),   touched,              touched + room,       touched + 2 * room,
+    const std::int64_t capacity = scratch.bounds_.touched + kPadding;
+    SimilarScratch similar{scratch.weights_.data(),   touched,              touched + capacity,       touched + 2 * capacity,
                            scratch.similar_.get(), scratch.fresh_.data(), scratch.kept_.data(), scratch.slots_.get()};
-    add_similar_sessions(live_, scratch.own_, scratch.asking_, settings_.sessions, *kernels_, similar, scratch.pool_,
+    add_similar_sessions(merged_, scratch.own_, scratch.current_, settings_.sessions, *kernels_, similar, scratch.pool_,
                          scratch.facts_.largest);
     add_second(scratch);
     add_dense(request, scratch);
@@ -197,12 +197,12 @@ std::int64_t SessionMemory::tile(std::int64_t begin, const MemoryRequest& reques
                                  MemoryScratch& scratch) const {
     const std::int64_t count = std::min(kTile, static_cast<std::int64_t>(scratch.candidates_.size()) - begin);
     const std::int32_t* const slots = scratch.candidates_.data() + begin;
-    for (std::int64_t i = 0; delta_ != nullptr && i < count; ++i) live_.prefetch_newest(scratch.pool_.items[slots[i]]);
+    for (std::int64_t i = 0; delta_ != nullptr && i < count; ++i) merged_.prefetch_newest(scratch.pool_.items[slots[i]]);
     if (is_neural(request)) add_logits(slots, count, request.query, *vectors, scratch);
-    if (live_.has_gaps()) {
+    if (merged_.has_gaps()) {
         for (std::int64_t i = 0; i < count; ++i) {
             float& latest = more_of(scratch.pool_, slots[i])[kLatest];
-            if (latest > 0) latest = static_cast<float>(live_.number_of_raw(static_cast<std::int64_t>(latest) - 1) + 1);
+            if (latest > 0) latest = static_cast<float>(merged_.number_of_raw(static_cast<std::int64_t>(latest) - 1) + 1);
         }
     }
     const std::int64_t depth =
@@ -228,8 +228,8 @@ RowsAhead SessionMemory::ahead(std::int64_t begin, const ItemVectors* vectors, c
 void SessionMemory::check(const MemoryRequest& request) const {
     if (request.m < 1) throw std::invalid_argument("a session to rank has no clicks; leave it out");
     if (request.trends != nullptr && request.trends->capacity() < bounds_.catalog) {
-        throw std::invalid_argument("the trends have room for " + std::to_string(request.trends->capacity()) +
-                                    " items, the catalog has for " + std::to_string(bounds_.catalog));
+        throw std::invalid_argument("the trends have capacity for " + std::to_string(request.trends->capacity()) +
+                                    " items, the catalog for " + std::to_string(bounds_.catalog));
     }
     for (std::int64_t t = 0; t < request.m; ++t) {
         if (request.clicks[t] < 0 || request.clicks[t] >= bounds_.catalog) {

@@ -1,4 +1,4 @@
-// Which items of the pool become candidates, and the order that their scores give.
+// Chooses the candidates from the pool, and orders them by score.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -7,7 +7,7 @@
 
 #include "compiler.hpp"
 #include "memory/query.hpp"
-#include "memory/select.hpp"
+#include "kth_largest.hpp"
 
 namespace mtaw {
 namespace {
@@ -21,10 +21,10 @@ void SessionMemory::weigh(const MemoryRequest& request, MemoryScratch& scratch) 
     const Pool& pool = scratch.pool_;
     float* const roots = scratch.roots_.data();
     for (std::int32_t slot = 0; slot < pool.count; ++slot) {
-        roots[slot] = live_.ses(pool.items[slot]);
+        roots[slot] = merged_.ses(pool.items[slot]);
     }
-    for (std::int64_t u = 0; scratch.asking_.found() && u < scratch.own_.count; ++u) {
-        roots[u] = total_without(roots[u], kSes, taught_of(scratch, u));
+    for (std::int64_t u = 0; scratch.current_.found() && u < scratch.own_.count; ++u) {
+        roots[u] = total_without(roots[u], kSes, own_evidence_of(scratch, u));
     }
     std::fill(roots + pool.count, roots + pool.count + kPadding, 0.0F);
     kernels_->inverse_root(roots, pool.count);
@@ -58,7 +58,7 @@ void SessionMemory::choose(const MemoryRequest& request, MemoryScratch& scratch)
     constexpr std::int64_t kOver = 0x7F800001;  // than the bits of any number
     std::int32_t least = 0, least_turned = -static_cast<std::int32_t>(bounds_.catalog);
     if (kernels_->count_at_least(keys + n_own, n_others, 0) > settings_.others) {
-        least = cut_of(*kernels_, keys + n_own, n_others, settings_.others, 0, kOver);
+        least = kth_largest(*kernels_, keys + n_own, n_others, settings_.others, 0, kOver);
         const std::int64_t better = kernels_->count_at_least(keys + n_own, n_others, least + 1);
         std::vector<std::int32_t>& ties = scratch.candidates_;
         ties.clear();
@@ -69,14 +69,14 @@ void SessionMemory::choose(const MemoryRequest& request, MemoryScratch& scratch)
         if (better + n_ties > settings_.others) {
             // The lower id is the better one: ids count downwards.
             for (std::int32_t& item : ties) item = -item;
-            least_turned = cut_of(*kernels_, ties.data(), n_ties, settings_.others - better, -bounds_.catalog, 1);
+            least_turned = kth_largest(*kernels_, ties.data(), n_ties, settings_.others - better, -bounds_.catalog, 1);
         }
     }
     std::vector<std::int32_t>& chosen = scratch.candidates_;
     chosen.clear();
     const auto take = [&](std::int32_t slot) {
         chosen.push_back(slot);
-        live_.prefetch_counts(pool.items[slot]);
+        merged_.prefetch_counts(pool.items[slot]);
     };
     for (std::int32_t slot = 0; slot < n_own; ++slot) {
         if (keys[slot] >= 0) take(slot);
@@ -106,7 +106,7 @@ void SessionMemory::place(std::int64_t k, std::int32_t* ids, float* scores, Memo
             scratch.score_keys_[static_cast<std::size_t>(i)] = std::isnan(score) ? Limits::min() : ordered;
         }
         const std::int32_t* const keys = scratch.score_keys_.get();
-        const std::int32_t least = cut_of(*kernels_, keys, count, k, Limits::min(), std::int64_t{Limits::max()} + 1);
+        const std::int32_t least = kth_largest(*kernels_, keys, count, k, Limits::min(), std::int64_t{Limits::max()} + 1);
         std::size_t kept = 0;
         for (std::int64_t i = 0; i < count; ++i) {
             scored[kept] = scored[static_cast<std::size_t>(i)];

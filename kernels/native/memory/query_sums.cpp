@@ -1,10 +1,10 @@
-// What the tables say of a query's items, summed up in the pool.
+// Sums what the tables have on a query's items into the pool.
 #include <algorithm>
 #include <cstdint>
 #include <limits>
 
 #include "compiler.hpp"
-#include "memory/prefetch.hpp"
+#include "prefetch.hpp"
 #include "memory/query.hpp"
 
 namespace mtaw {
@@ -41,11 +41,11 @@ RowFactors row_factors(const float* totals, std::int64_t place, float decayed, f
 
 }  // namespace
 
-// Everything lies far apart in memory: what all own items will need is on its way before the first is looked at.
+// Everything is far apart in memory: prefetches what all own items need before the first is read.
 void SessionMemory::prefetch_own(const OwnItems& own) const {
     for (std::int64_t u = 0; u < own.count; ++u) {
         const std::int64_t item = own.list[u].item;
-        if (const DeltaRow* const fresh = live_.fresh(item)) {
+        if (const DeltaRow* const fresh = merged_.fresh(item)) {
             prefetch(fresh, 1);
             prefetch(fresh->pairs.data(), static_cast<std::int64_t>(fresh->pairs.size()));
             prefetch(fresh->terms.data() + fresh->folded, static_cast<std::int64_t>(fresh->terms.size()) - fresh->folded);
@@ -53,7 +53,7 @@ void SessionMemory::prefetch_own(const OwnItems& own) const {
         if (item >= memory_.n_items) continue;
         MTAW_PREFETCH(memory_.totals + item * kPairKinds);
         MTAW_PREFETCH(memory_.counts + item * kCountKinds);
-        const RowView row = live_.row(item);
+        const RowView row = merged_.row(item);
         prefetch(row.neighbors, row.count);
         prefetch(row.latest, row.count);
         prefetch(row.values, row.count * kPairKinds);
@@ -62,33 +62,33 @@ void SessionMemory::prefetch_own(const OwnItems& own) const {
     }
 }
 
-void SessionMemory::find_asking(const MemoryRequest& request, MemoryScratch& scratch) const {
+void SessionMemory::find_current_session(const MemoryRequest& request, MemoryScratch& scratch) const {
     OwnItems& own = scratch.own_;
     prefetch_own(own);
-    scratch.asking_ = delta_ == nullptr ? AskingSession{} : delta_->asking(request.clicks, request.m);
-    for (std::int64_t u = 0; u < own.count; ++u) live_.counts(own.list[u].item, own.counts[u]);
-    const AskingSession& asking = scratch.asking_;
-    if (!asking.found()) return;
+    scratch.current_ = delta_ == nullptr ? CurrentSession{} : delta_->current(request.clicks, request.m);
+    for (std::int64_t u = 0; u < own.count; ++u) merged_.counts(own.list[u].item, own.counts[u]);
+    const CurrentSession& current = scratch.current_;
+    if (!current.found()) return;
     const std::int32_t* const clicks = request.clicks;
     for (std::int64_t u = 0; u < own.count; ++u) {
         std::int32_t* const counts = own.counts[u];
         const std::int32_t item = own.list[u].item;
-        const auto taught = static_cast<std::int32_t>(std::count(clicks, clicks + request.m, item));
-        counts[kClicks] -= taught;
+        const auto own_evidence = static_cast<std::int32_t>(std::count(clicks, clicks + request.m, item));
+        counts[kClicks] -= own_evidence;
         counts[kSessions] -= 1;
-        counts[kRepeatedLater] -= taught - 1;
+        counts[kRepeatedLater] -= own_evidence - 1;
         for (std::int64_t t = 1; t < request.m; ++t) {
             counts[kRepeatedAtOnce] -= clicks[t] == item && clicks[t - 1] == item ? 1 : 0;
         }
-        counts[kNewest] = static_cast<std::int32_t>(delta_->newest(item, *delta_->find_counts(item), asking));
+        counts[kNewest] = static_cast<std::int32_t>(delta_->newest(item, *delta_->find_counts(item), current));
     }
-    list_taught(clicks, request.m, own, delta_->base().settings(), scratch.taught_);
+    list_own_evidence(clicks, request.m, own, delta_->base().settings(), scratch.own_evidence_);
 }
 
 void SessionMemory::add_neighbors(MemoryScratch& scratch) const {
     const OwnItems& own = scratch.own_;
     const auto known = [&](std::int64_t u) {
-        return own.list[u].item < memory_.n_items || live_.fresh(own.list[u].item) != nullptr;
+        return own.list[u].item < memory_.n_items || merged_.fresh(own.list[u].item) != nullptr;
     };
     float ages[kMaxOwn + kPadding], roots[kMaxOwn + kPadding];
     for (std::int64_t u = 0; u < own.count; ++u) {
@@ -96,10 +96,10 @@ void SessionMemory::add_neighbors(MemoryScratch& scratch) const {
         if (!known(u)) continue;
         const std::int64_t item = own.list[u].item;
         const std::int32_t newest = own.counts[u][kNewest];
-        // What was never clicked can have neighbors from seeds, which are as of now.
-        const std::int64_t age = newest < 0 && live_.fresh(item) != nullptr ? 0 : n_sessions(scratch) - 1 - newest;
+        // An item without a click can have neighbors from priors, which count as of now.
+        const std::int64_t age = newest < 0 && merged_.fresh(item) != nullptr ? 0 : n_sessions(scratch) - 1 - newest;
         ages[u] = static_cast<float>(-static_cast<double>(age) / memory_.recency);
-        roots[u] = total_without(live_.ses(item), kSes, taught_of(scratch, u));
+        roots[u] = total_without(merged_.ses(item), kSes, own_evidence_of(scratch, u));
     }
     std::fill(ages + own.count, ages + own.count + kPadding, 0.0F);
     std::fill(roots + own.count, roots + own.count + kPadding, 0.0F);
@@ -111,10 +111,10 @@ void SessionMemory::add_neighbors(MemoryScratch& scratch) const {
         if (!known(u)) continue;
         const std::int64_t item = own.list[u].item;
         const float near = 1.0F / (1.0F + static_cast<float>(own.list[u].back));
-        const RowView row = live_.row(item);
-        const DeltaRow* const delta = live_.fresh(item);
+        const RowView row = merged_.row(item);
+        const DeltaRow* const delta = merged_.fresh(item);
         FreshRow& fresh = scratch.fresh_row_;
-        if (delta != nullptr) delta_->materialize(*delta, fresh, scratch.asking_, taught_of(scratch, u));
+        if (delta != nullptr) delta_->materialize(*delta, fresh, scratch.current_, own_evidence_of(scratch, u));
         RowFactors factors = row_factors(delta == nullptr ? row.totals : fresh.totals, u, own.list[u].decayed, even, ages[u], roots[u]);
         if (delta != nullptr) {
             kernels_->add_fresh(fresh.view(), factors.lanes, near, scratch.pool_);
@@ -124,7 +124,7 @@ void SessionMemory::add_neighbors(MemoryScratch& scratch) const {
         if (u == 0) {
             strong = this->strong(item, scratch);
             for (std::int64_t i = 0; i < strong.count; ++i) {
-                if (const DeltaRow* const middle = live_.fresh(strong.neighbors[i])) prefetch(middle, 1);
+                if (const DeltaRow* const middle = merged_.fresh(strong.neighbors[i])) prefetch(middle, 1);
                 if (strong.neighbors[i] >= memory_.n_items) continue;
                 MTAW_PREFETCH(memory_.row_offsets + strong.neighbors[i]);
                 MTAW_PREFETCH(memory_.totals + std::int64_t{strong.neighbors[i]} * kPairKinds);
@@ -137,10 +137,10 @@ void SessionMemory::add_neighbors(MemoryScratch& scratch) const {
 void SessionMemory::fetch_second(const StrongNeighbors& strong) const {
     for (std::int64_t i = 0; i < strong.count; ++i) {
         const std::int64_t middle = strong.neighbors[i];
-        if (const DeltaRow* const fresh = live_.fresh(middle)) {
+        if (const DeltaRow* const fresh = merged_.fresh(middle)) {
             prefetch(fresh->strong.data(), static_cast<std::int64_t>(fresh->strong.size()));
         }
-        const RowView row = live_.row(middle);
+        const RowView row = merged_.row(middle);
         const std::int64_t length = std::min(row.count, kStrong);
         prefetch(row.neighbors, length);
         prefetch(row.values, length * kPairKinds);
@@ -148,14 +148,14 @@ void SessionMemory::fetch_second(const StrongNeighbors& strong) const {
 }
 
 StrongNeighbors SessionMemory::strong(std::int64_t item, const MemoryScratch& scratch) const {
-    StrongNeighbors found = live_.strong(item);
-    if (!scratch.asking_.found()) return found;
+    StrongNeighbors found = merged_.strong(item);
+    if (!scratch.current_.found()) return found;
     const std::int32_t place = scratch.pool_.place[item];
     if (place == 0 || place > scratch.own_.count) return found;
-    const TaughtRow& taught = *taught_of(scratch, place - 1);
-    found.total = total_without(found.total, kFwd, &taught);
-    for (const TaughtRow::Pair& pair : taught.pairs) {
-        // Where tables and delta stand apart, the delta's part is the later one.
+    const OwnEvidence& own_evidence = *own_evidence_of(scratch, place - 1);
+    found.total = total_without(found.total, kFwd, &own_evidence);
+    for (const OwnEvidence::Pair& pair : own_evidence.pairs) {
+        // If tables and delta have separate entries, the delta's is the later one.
         for (std::int64_t i = found.count - 1; i >= 0; --i) {
             if (found.neighbors[i] != pair.neighbor) continue;
             found.fwd[i] = std::max(found.fwd[i] - static_cast<float>(pair.sums[kFwd]), 0.0F);

@@ -1,4 +1,4 @@
-// What trends add to a query: candidates, and what is said of all of them.
+// The trends' part of a query: their candidates, and features of all candidates.
 #include <algorithm>
 
 #include "memory/query.hpp"
@@ -8,19 +8,19 @@ namespace mtaw {
 void SessionMemory::add_trending(const MemoryRequest& request, MemoryScratch& scratch) const {
     const OwnItems& own = scratch.own_;
     std::int32_t items[kTrendOwn];
-    TrendsRequest asked{items, std::min(own.count, kTrendOwn), request.now};
-    for (std::int64_t u = 0; u < asked.n_own; ++u) items[u] = own.list[u].item;
-    if (request.times != nullptr) state_times(request.times, request.m, asked);
-    asked.catalog = std::min(bounds_.catalog, request.n_items);  // trends may know new_items that it does not
-    asked.allowed = request.allowed;
-    asked.excluded = request.excluded;
-    asked.n_excluded = request.n_excluded;
-    request.trends->start(asked, *kernels_, scratch.trends_);
+    TrendsRequest trends_request{items, std::min(own.count, kTrendOwn), request.now};
+    for (std::int64_t u = 0; u < trends_request.n_own; ++u) items[u] = own.list[u].item;
+    if (request.times != nullptr) state_times(request.times, request.m, trends_request);
+    trends_request.catalog = std::min(bounds_.catalog, request.n_items);  // the trends may know new items that the memory does not
+    trends_request.allowed = request.allowed;
+    trends_request.excluded = request.excluded;
+    trends_request.n_excluded = request.n_excluded;
+    request.trends->start(trends_request, *kernels_, scratch.trends_);
     std::copy_n(scratch.trends_.query_features(), kTrendQueryFeatures, scratch.query_features_ + kQueryFeatures);
     if (settings_.trends == 0) return;
     scratch.trending_.resize(static_cast<std::size_t>(settings_.trends + kTrendRising));
     std::int32_t* const ids = scratch.trending_.data();
-    const std::int64_t count = request.trends->choose(asked, settings_.trends, ids, *kernels_, scratch.trends_);
+    const std::int64_t count = request.trends->choose(trends_request, settings_.trends, ids, *kernels_, scratch.trends_);
     for (std::int64_t i = 0; i < count; ++i) more_of(scratch.pool_, slot_of(scratch.pool_, ids[i]))[kTrending] = 1;
 }
 

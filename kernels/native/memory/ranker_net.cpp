@@ -11,10 +11,10 @@ namespace {
 std::int64_t whole_vectors(std::int64_t count) { return (count + kPadding - 1) / kPadding * kPadding; }
 
 void check_units(const char* layer, std::int64_t count) {
-    if (count < kPanel || count > kMostUnits || count % kPanel != 0) {
+    if (count < kPanel || count > kMaxUnits || count % kPanel != 0) {
         throw std::invalid_argument(std::string("the ranker's ") + layer + " hidden layer has " +
                                     std::to_string(count) + " units; it takes a multiple of " +
-                                    std::to_string(kPanel) + " up to " + std::to_string(kMostUnits));
+                                    std::to_string(kPanel) + " up to " + std::to_string(kMaxUnits));
     }
 }
 
@@ -34,7 +34,7 @@ RankerNet::RankerNet(const RankerWeights& weights)
     if (weights.n_features != kFeatures && weights.n_features != kFeatures + kTrendFeatures) {
         throw std::invalid_argument("the ranker is for " + std::to_string(weights.n_features) +
                                     " features, this release has " + std::to_string(kFeatures) + " and " +
-                                    std::to_string(kTrendFeatures) + " of trends; train it anew");
+                                    std::to_string(kTrendFeatures) + " of trends; retrain it");
     }
     const bool trends = weights.n_features > kFeatures;
     n_query_ = kQueryFeatures + (trends ? kTrendQueryFeatures : 0);

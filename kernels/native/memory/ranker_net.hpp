@@ -15,7 +15,7 @@ namespace mtaw {
 // score = x . linear + bias + relu(relu(x w1 + b1) w2 + b2) . w3.
 struct RankerWeights {
     std::int64_t n_features;  // F: kFeatures, or kFeatures + kTrendFeatures
-    std::int64_t n1, n2;      // hidden units, multiples of kPanel, at most kMostUnits
+    std::int64_t n1, n2;      // hidden units, multiples of kPanel, at most kMaxUnits
     const float* mean;        // [F]
     const float* scale;       // [F]
     const float* linear;      // [F]
@@ -27,12 +27,12 @@ struct RankerWeights {
     float bias;
 };
 
-constexpr std::int64_t kMostUnits = 256;
+constexpr std::int64_t kMaxUnits = 256;
 
 // One thread's working memory for rankers of any size.
 struct RankerScratch {
-    AlignedFloats start{kMostUnits + kPadding};
-    AlignedFloats hidden{kMostUnits * kTile};
+    AlignedFloats start{kMaxUnits + kPadding};
+    AlignedFloats hidden{kMaxUnits * kTile};
 };
 
 // Immutable: any number of threads may call it at once. Copies what it is made from.
@@ -41,7 +41,7 @@ class RankerNet {
     // Throws std::invalid_argument on sizes that do not fit the list of features or the kernels.
     explicit RankerNet(const RankerWeights& weights);
 
-    // Whether it is for the features of trends too, which stand behind the others in its weights.
+    // Whether it has weights for the trends' features, which follow those of the others.
     bool has_trends() const { return n_query_ > kQueryFeatures; }
 
     // The part that is the same for all candidates, into scratch.start: from float32[kQueryFeatures], and
@@ -49,8 +49,8 @@ class RankerNet {
     void start(const float* query_features, const MemoryKernels& kernels, RankerScratch& scratch) const;
 
     // The scores of a tile of `count` candidates: columns as fill_tile gives them, behind kTrendColumns where it has
-    // trends, and `depth` of all; scores float32[kTile]. The rows ahead
-    // are asked for meanwhile.
+    // trends, and `depth` of all; scores float32[kTile]. Prefetches the
+    // rows ahead meanwhile.
     void score(const float* columns, std::int64_t depth, std::int64_t count, const RowsAhead& ahead,
                const MemoryKernels& kernels, RankerScratch& scratch, float* scores) const;
 

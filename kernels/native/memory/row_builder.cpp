@@ -34,8 +34,8 @@ std::int64_t RowBuilder::count_neighbors(std::int32_t item) {
     return static_cast<std::int64_t>(met_.size());
 }
 
-// Clicks on an item lie all over the log: what a later one needs is asked for while earlier ones are summed. The clicks
-// after an item's last are the next items', so this reads ahead across rows too.
+// Clicks on an item are spread over the log: what a later one needs is prefetched while earlier ones are summed. The
+// clicks after an item's last are the next items', so this prefetches across rows too.
 void RowBuilder::prefetch(const ItemClick* click) const {
     if (click >= index_.clicks.data() + index_.clicks.size()) return;
     const auto session = static_cast<std::size_t>(click->session);

@@ -1,25 +1,25 @@
-// Rows and sessions as the kernels read them, wherever they lie. No functions: the builds for instruction sets share
-// this file.
+// Rows and sessions as the kernels read them, wherever they are stored. No functions: the builds for instruction sets
+// share this file.
 #pragma once
 
 #include <cstdint>
 
 namespace mtaw {
 
-// A row of the tables, or one that stands in for it.
+// A row of the tables, or its replacement.
 struct RowView {
     const std::int32_t* neighbors;
     const std::int32_t* latest;
     const std::uint16_t* values;  // [count, kPairKinds]
     std::int64_t count;
-    const float* totals;  // [kPairKinds]; null where there is no row
+    const float* totals;  // [kPairKinds]; null if there is no row
 };
 
 // What comes to a row of the tables.
 struct FreshView {
     const std::int32_t* neighbors;
     const std::int32_t* latest;  // 1 + the latest session, 0 = none
-    const float* values;         // [count, 8]: what comes to each value; 1 where the tables lack the pair; 0
+    const float* values;         // [count, 8]: what comes to each value; 1 if the tables lack the pair; 0
     std::int64_t count;
 };
 

@@ -20,8 +20,8 @@ void MemoryScratch::fit(const MemoryBounds& wanted) {
     if (wanted.slots > bounds.slots) {
         bounds.slots = wanted.slots;
         items_ = integers(bounds.slots);
-        sums_ = ZeroedFloats(bounds.slots * kSumLanes);
-        more_ = ZeroedFloats(bounds.slots * kMoreLanes);
+        sums_ = ZeroFloats(bounds.slots * kSumLanes);
+        more_ = ZeroFloats(bounds.slots * kMoreLanes);
         roots_ = AlignedFloats(bounds.slots + kPadding);
         keys_ = integers(bounds.slots);
         candidates_.reserve(size(bounds.slots));

@@ -5,16 +5,16 @@
 #include <cstddef>
 
 #include "compiler.hpp"
-#include "memory/select.hpp"
+#include "kth_largest.hpp"
 
 namespace mtaw {
 namespace {
 
-constexpr float kLeastWeight = 1e-30F;  // far from underflow: a session with a weight never looks untouched
+constexpr float kMinWeight = 1e-30F;  // far from underflow: a session with a weight never looks untouched
 constexpr std::int64_t kInfinityBits = 0x7F800000;
 constexpr std::int64_t kAhead = 8;
 
-std::int64_t weigh_sessions(const LiveTables& memory, const OwnItems& own, const AskingSession& asking,
+std::int64_t weigh_sessions(const MergedTables& memory, const OwnItems& own, const CurrentSession& current,
                             std::int64_t n_sessions, const MemoryKernels& kernels, SimilarScratch& scratch) {
     float rarity[kMaxOwn + kPadding];
     for (std::int64_t u = 0; u < own.count; ++u) {
@@ -26,7 +26,7 @@ std::int64_t weigh_sessions(const LiveTables& memory, const OwnItems& own, const
     for (std::int64_t u = 0; u < own.count; ++u) {
         const std::int32_t item = own.list[u].item;
         const float weight = session_decay(own.list[u].back) * rarity[u];
-        if (!(weight >= kLeastWeight)) continue;
+        if (!(weight >= kMinWeight)) continue;
         const Postings postings = memory.postings(item);
         const auto touch = [&](std::int32_t session) {
             float& sum = scratch.weights[session];
@@ -43,14 +43,14 @@ std::int64_t weigh_sessions(const LiveTables& memory, const OwnItems& own, const
         }
         const auto behind = static_cast<std::int32_t>(memory.tables().n_sessions);
         for (std::int64_t p = 0; p < postings.n_fresh; ++p) {
-            if (postings.fresh[p] != asking.slot) touch(behind + postings.fresh[p]);
+            if (postings.fresh[p] != current.slot) touch(behind + postings.fresh[p]);
         }
     }
     return touched;
 }
 
 // The heaviest sessions into `chosen` and `kept`, in the order in which they were touched; how many.
-std::int64_t choose_sessions(const LiveTables& memory, std::int64_t most, std::int64_t touched,
+std::int64_t choose_sessions(const MergedTables& memory, std::int64_t most, std::int64_t touched,
                              const MemoryKernels& kernels, SimilarScratch& scratch) {
     for (std::int64_t i = 0; i < touched; ++i) {
         float& weight = scratch.weights[scratch.touched[i]];
@@ -59,7 +59,7 @@ std::int64_t choose_sessions(const LiveTables& memory, std::int64_t most, std::i
     }
     std::int32_t least = 0, earliest = 0;
     if (touched > most) {
-        least = cut_of(kernels, scratch.keys, touched, most, 0, kInfinityBits + 1);
+        least = kth_largest(kernels, scratch.keys, touched, most, 0, kInfinityBits + 1);
         std::int64_t heavier = 0, ties = 0;
         for (std::int64_t i = 0; i < touched; ++i) {
             scratch.ties[ties] = scratch.touched[i];
@@ -68,7 +68,7 @@ std::int64_t choose_sessions(const LiveTables& memory, std::int64_t most, std::i
         }
         if (heavier + ties > most) {
             for (std::int64_t i = 0; i < ties; ++i) scratch.ties[i] = static_cast<std::int32_t>(memory.number(scratch.ties[i]));
-            earliest = cut_of(kernels, scratch.ties, ties, most - heavier, 0, memory.n_sessions());
+            earliest = kth_largest(kernels, scratch.ties, ties, most - heavier, 0, memory.n_sessions());
         }
     }
     std::int64_t count = 0;
@@ -83,15 +83,15 @@ std::int64_t choose_sessions(const LiveTables& memory, std::int64_t most, std::i
 
 }  // namespace
 
-void add_similar_sessions(const LiveTables& memory, const OwnItems& own, const AskingSession& asking, std::int64_t most,
+void add_similar_sessions(const MergedTables& memory, const OwnItems& own, const CurrentSession& current, std::int64_t most,
                           const MemoryKernels& kernels, SimilarScratch& scratch, Pool& pool, float* largest) {
-    const std::int64_t n_sessions = memory.n_sessions() - (asking.found() ? 1 : 0);
-    const std::int64_t touched = weigh_sessions(memory, own, asking, n_sessions, kernels, scratch);
+    const std::int64_t n_sessions = memory.n_sessions() - (current.found() ? 1 : 0);
+    const std::int64_t touched = weigh_sessions(memory, own, current, n_sessions, kernels, scratch);
     const std::int64_t count = choose_sessions(memory, most, touched, kernels, scratch);
     const float span = 0.02F * static_cast<float>(n_sessions);
     for (std::int64_t i = 0; i < count; ++i) memory.prefetch_session(scratch.chosen[i]);
     for (std::int64_t i = 0; i < count; ++i) {
-        const std::int64_t number = asking.number_without(memory.number(scratch.chosen[i]));
+        const std::int64_t number = current.number_without(memory.number(scratch.chosen[i]));
         scratch.fresh[i] = -static_cast<float>(n_sessions - 1 - number) / span;
     }
     std::fill(scratch.fresh + count, scratch.fresh + count + kPadding, 0.0F);

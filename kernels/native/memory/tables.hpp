@@ -1,4 +1,4 @@
-// What past sessions say of item pairs: the tables of the session memory.
+// The tables of the session memory: what past sessions tell about pairs of items.
 //
 // Axes: N items, S sessions (oldest first), T clicks in them, P kept pairs.
 #pragma once
@@ -14,7 +14,7 @@ namespace mtaw {
 //   aa    ses, where a session weighs 1/(its distinct items - 1)
 //   rec   the terms of fwd and bwd, each times exp(-(newest - session)/recency); newest: the latest session with a
 // `rec` ages with the reader: at S sessions it is the stored one times exp(-(S - 1 - newest)/recency). So a row depends
-// on nothing but the sessions that hold its item.
+// only on the sessions that contain its item.
 enum PairKind : int { kNext, kFwd, kBwd, kSes, kAa, kRec, kPairKinds };
 
 // Of an item: clicks; sessions with it; clicks that the same session repeats later, and as its very next click; the
@@ -37,7 +37,7 @@ struct PastSessions {
     std::int64_t n_items;         // N
 };
 
-// Where the tables' arrays lie. Row a is [row_offsets[a], row_offsets[a + 1]): its neighbors by falling strength, the
+// Where the tables' arrays are. Row a is [row_offsets[a], row_offsets[a + 1]): its neighbors by falling strength, the
 // sum over fwd, bwd, ses, rec of value / (total + 1) before rounding, ties by rising id, cut after max_neighbors.
 template <template <typename> class Pointer>
 struct BasicTables {

@@ -17,7 +17,7 @@ namespace py = pybind11;
 namespace mtaw {
 namespace {
 
-constexpr std::int64_t kMostCapacity = 65536;
+constexpr std::int64_t kMaxCapacity = 65536;
 
 py::array_t<std::int32_t> copied(const std::vector<std::int32_t>& values) {
     py::array_t<std::int32_t> array(static_cast<py::ssize_t>(values.size()));
@@ -25,17 +25,17 @@ py::array_t<std::int32_t> copied(const std::vector<std::int32_t>& values) {
     return array;
 }
 
-py::tuple pack(const py::array& offsets, std::int64_t capacity, std::int64_t least_tiles) {
+py::tuple pack(const py::array& offsets, std::int64_t capacity, std::int64_t min_tiles) {
     const std::int64_t* data = checked_data<std::int64_t>(offsets, 1, "offsets", "int64");
-    if (offsets.shape(0) < 1) throw py::value_error("offsets must hold at least the 0 that they begin with");
-    if (capacity < 1 || capacity > kMostCapacity) {
-        throw py::value_error("capacity must be in 1.." + std::to_string(kMostCapacity) + ", not " +
+    if (offsets.shape(0) < 1) throw py::value_error("offsets must have at least one entry, 0");
+    if (capacity < 1 || capacity > kMaxCapacity) {
+        throw py::value_error("capacity must be in 1.." + std::to_string(kMaxCapacity) + ", not " +
                               std::to_string(capacity));
     }
     TilePlan plan;
     {
         const Unlocked unlocked;
-        plan = pack_tiles(data, offsets.shape(0) - 1, capacity, least_tiles);
+        plan = pack_tiles(data, offsets.shape(0) - 1, capacity, min_tiles);
     }
     return py::make_tuple(copied(plan.slot_click), copied(plan.slot_begin),
                           copied(plan.tile_range).reshape({py::ssize_t{-1}, py::ssize_t{2}}));
@@ -44,7 +44,7 @@ py::tuple pack(const py::array& offsets, std::int64_t capacity, std::int64_t lea
 }  // namespace
 
 void bind_pack(py::module_& module) {
-    module.def("pack_tiles", &pack, py::arg("offsets"), py::arg("capacity"), py::arg("least_tiles"),
+    module.def("pack_tiles", &pack, py::arg("offsets"), py::arg("capacity"), py::arg("min_tiles"),
                "Packs whole sessions into tiles; see mtaw_fast.kernels.native.pack.pack_tiles.");
 }
 

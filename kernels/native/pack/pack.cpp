@@ -13,7 +13,7 @@
 namespace mtaw {
 namespace {
 
-constexpr std::int64_t kMostSlots = std::numeric_limits<std::int32_t>::max();
+constexpr std::int64_t kMaxSlots = std::numeric_limits<std::int32_t>::max();
 
 void check_offsets(const std::int64_t* offsets, std::int64_t n_sessions) {
     if (offsets[0] != 0) throw std::invalid_argument("offsets must begin with 0, not " + std::to_string(offsets[0]));
@@ -23,28 +23,29 @@ void check_offsets(const std::int64_t* offsets, std::int64_t n_sessions) {
                                         std::to_string(offsets[b]) + " .. " + std::to_string(offsets[b + 1]));
         }
     }
-    if (offsets[n_sessions] > kMostSlots) {
+    if (offsets[n_sessions] > kMaxSlots) {
         throw std::invalid_argument(std::to_string(offsets[n_sessions]) +
                                     " clicks are more than int32 can number: pack fewer sessions at once");
     }
 }
 
-// Tiles that have room, by how much; of several with the same room the lowest comes first.
+// Tiles with free slots, by how many are free; equally free tiles come by rising number.
 class Rooms {
 public:
     explicit Rooms(std::int64_t capacity) : tiles_(static_cast<std::size_t>(capacity) + 1) {}
 
-    void put(std::int64_t tile, std::int64_t room) {
-        if (room > 0) tiles_[static_cast<std::size_t>(room)].push(tile);
+    void put(std::int64_t tile, std::int64_t free) {
+        if (free > 0) tiles_[static_cast<std::size_t>(free)].push(tile);
     }
 
-    // The tile with the least room of at least `length` and that room, taken out; {-1, 0} where there is none.
+    // Removes and returns the tile with the fewest free slots, at least `length`, and their number; {-1, 0} if there is
+    // none.
     std::pair<std::int64_t, std::int64_t> take(std::int64_t length) {
-        for (std::size_t room = static_cast<std::size_t>(length); room < tiles_.size(); ++room) {
-            if (tiles_[room].empty()) continue;
-            const std::int64_t tile = tiles_[room].top();
-            tiles_[room].pop();
-            return {tile, static_cast<std::int64_t>(room)};
+        for (std::size_t free = static_cast<std::size_t>(length); free < tiles_.size(); ++free) {
+            if (tiles_[free].empty()) continue;
+            const std::int64_t tile = tiles_[free].top();
+            tiles_[free].pop();
+            return {tile, static_cast<std::int64_t>(free)};
         }
         return {-1, 0};
     }
@@ -56,14 +57,14 @@ private:
 
 class Packer {
 public:
-    explicit Packer(std::int64_t capacity) : capacity_(capacity), rooms_(capacity) {}
+    explicit Packer(std::int64_t capacity) : capacity_(capacity), open_tiles_(capacity) {}
 
     void place(std::int64_t first_click, std::int64_t length) {
         if (length <= capacity_) {
-            const auto [tile, room] = rooms_.take(length);
+            const auto [tile, free] = open_tiles_.take(length);
             if (tile >= 0) {
-                fill((tile + 1) * capacity_ - room, first_click, length);
-                rooms_.put(tile, room - length);
+                fill((tile + 1) * capacity_ - free, first_click, length);
+                open_tiles_.put(tile, free - length);
                 return;
             }
         }
@@ -72,12 +73,12 @@ public:
         add_tiles(added);
         fill(first * capacity_, first_click, length);
         if (added > 1) span(first, first + added - 1);
-        rooms_.put(first + added - 1, added * capacity_ - length);
+        open_tiles_.put(first + added - 1, added * capacity_ - length);
     }
 
     void add_tiles(std::int64_t count) {
         const std::int64_t first_slot = n_tiles() * capacity_;
-        if (count > (kMostSlots - first_slot) / capacity_) {
+        if (count > (kMaxSlots - first_slot) / capacity_) {
             throw std::invalid_argument(std::to_string(n_tiles() + count) + " tiles of " + std::to_string(capacity_) +
                                         " slots are more than int32 can number: pack fewer sessions at once");
         }
@@ -108,14 +109,14 @@ private:
     }
 
     std::int64_t capacity_;
-    Rooms rooms_;
+    Rooms open_tiles_;
     TilePlan plan_;
 };
 
 }  // namespace
 
 TilePlan pack_tiles(const std::int64_t* offsets, std::int64_t n_sessions, std::int64_t capacity,
-                    std::int64_t least_tiles) {
+                    std::int64_t min_tiles) {
     check_offsets(offsets, n_sessions);
     const auto length = [&](std::int64_t b) { return offsets[b + 1] - offsets[b]; };
     std::vector<std::int64_t> order(static_cast<std::size_t>(n_sessions));
@@ -127,7 +128,7 @@ TilePlan pack_tiles(const std::int64_t* offsets, std::int64_t n_sessions, std::i
         if (length(b) == 0) break;  // the rest is empty too
         packer.place(offsets[b], length(b));
     }
-    if (packer.n_tiles() < least_tiles) packer.add_tiles(least_tiles - packer.n_tiles());
+    if (packer.n_tiles() < min_tiles) packer.add_tiles(min_tiles - packer.n_tiles());
     return packer.finish();
 }
 

@@ -21,11 +21,11 @@ struct TilePlan {
 //
 // Sessions are placed from the longest to the shortest, those of one length in their order. One longer than a tile
 // takes new tiles, one after the other, and leaves the rest of its last tile to others. Any other goes whole into the
-// tile with the least room that holds it, the lowest of several, or into a new one. The clicks of a session lie in
-// consecutive slots, in their order. Empty tiles are added up to `least_tiles`.
+// tile with the fewest free slots that suffice, the lowest of several, or into a new one. The clicks of a session are
+// in consecutive slots, in their order. Empty tiles are added up to `min_tiles`.
 //
-// Throws std::invalid_argument where offsets are no such offsets or there are more slots than int32 can number.
+// Throws std::invalid_argument if offsets are no such offsets or there are more slots than int32 can number.
 TilePlan pack_tiles(const std::int64_t* offsets, std::int64_t n_sessions, std::int64_t capacity,
-                    std::int64_t least_tiles);
+                    std::int64_t min_tiles);
 
 }  // namespace mtaw

@@ -37,7 +37,7 @@ const std::uint8_t* block_data(const py::array& blocks, const char* name, std::i
     const std::uint8_t* data = checked_data<std::uint8_t>(blocks, 3, name, "uint8");
     if (blocks.shape(0) != n_blocks || blocks.shape(1) != lines || blocks.shape(2) != kLineBytes) {
         throw py::value_error(std::string(name) + " must be uint8[" + std::to_string(n_blocks) + ", " +
-                              std::to_string(lines) + ", 64] for this catalog; quantize it anew");
+                              std::to_string(lines) + ", 64] for this catalog; quantize it again");
     }
     return data;
 }

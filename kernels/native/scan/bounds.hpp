@@ -7,7 +7,7 @@
 //
 //     x_i = a.e'_i + p.e'_i / t = s_i D_i + a.r_i + p.e'_i / t,
 //
-// so by Cauchy-Schwarz x_i lies within alpha rho_i + P of s_i D_i, where alpha >= |a| and P >= |p| M' / t.
+// so by Cauchy-Schwarz x_i is within alpha rho_i + P of s_i D_i, where alpha >= |a| and P >= |p| M' / t.
 //
 // Rounding of the pass. It computes upper_i and lower_i = s_i D_i +- alpha rho_i in float32: D_i to float32, alpha
 // rho_i, the product by s_i and the sum round once each (or the last two together, where there is a fused
@@ -48,12 +48,12 @@ namespace mtaw {
 struct CodedQuery {
     std::int32_t code_sum = 0;  // sum of a
     float spread = 0;           // alpha: |a|, rounded up
-    double width = 0;           // 2 (E + P) + G: how far under L an upper bound must lie to be dropped
+    double width = 0;           // 2 (E + P) + G: how far under L an upper bound must be to be dropped
     double lift = 0;            // P - G / 2: from an exact score in units of t to its `lower`
     double unit = 0;            // 2^(h - c) / (w t): from an exact score to units of t
 };
 
-// Codes query float32[d] into codes int8[4 * code_lines(d)] (zeros past d). Returns false where it is not finite.
+// Codes query float32[d] into codes int8[4 * code_lines(d)] (zeros past d). Returns false if it is not finite.
 bool code_query(const float* query, std::int64_t d, double scale, const ScanSummary& summary, std::int8_t* codes,
                 CodedQuery* coded);
 

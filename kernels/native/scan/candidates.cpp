@@ -13,18 +13,18 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr std::int64_t kFirstLook = 1024;  // entries before the first threshold
 constexpr std::int64_t kMoreRoom = 64;       // new entries before the next
 constexpr std::int64_t kMoreWideRoom = 128;  // with wide bounds, where each is scored
-constexpr std::int64_t kMostEntries = 4096;
-constexpr std::int64_t kMostFetched = 128;
+constexpr std::int64_t kMaxEntries = 4096;
+constexpr std::int64_t kMaxFetched = 128;
 constexpr std::int64_t kPairFloats = 32;  // two cache lines: hardware fetches the other one of a pair
 constexpr double kNear = 1.0 / 32;  // of the width of a bound: a floor this near to the best one is as good
 
 }  // namespace
 
-std::int64_t SearchPlan::most_entries() const { return std::max(kMostEntries, 4 * k); }
+std::int64_t SearchPlan::max_entries() const { return std::max(kMaxEntries, 4 * k); }
 
 std::int64_t SearchPlan::capacity() const {
     const std::int64_t padded = block_count(catalog->n_items) * kBlockItems;
-    return std::min(most_entries(), padded) + kAppendSlack;
+    return std::min(max_entries(), padded) + kAppendSlack;
 }
 
 void Candidates::start(const SearchPlan& plan) {
@@ -83,7 +83,7 @@ void Candidates::tighten(const SearchPlan& plan) {
     raise_cut();
     plan.select.drop_under_cut(lane);
     // Entries that the bounds cannot tell apart, such as many equal items: their exact scores can.
-    if (lane.count > plan.most_entries() / 2) keep_best(plan);
+    if (lane.count > plan.max_entries() / 2) keep_best(plan);
     dropped += before - lane.count;
     make_room(plan, kMoreRoom);
 }
@@ -99,8 +99,8 @@ void Candidates::settle(const SearchPlan& plan) {
 
 void Candidates::make_room(const SearchPlan& plan, std::int64_t least) {
     checked = lane.count;
-    const std::int64_t room = std::max({least, plan.k / 2, lane.count / 2});
-    lane.limit = std::min(lane.count + room, plan.most_entries());
+    const std::int64_t free_places = std::max({least, plan.k / 2, lane.count / 2});
+    lane.limit = std::min(lane.count + free_places, plan.max_entries());
 }
 
 void Candidates::add_unbounded(std::int32_t id) {
@@ -132,7 +132,7 @@ void Candidates::keep_best(const SearchPlan& plan) {
 
 void Candidates::fetch_rows(const SearchPlan& plan) const {
     const std::int64_t d = plan.catalog->d;
-    std::int64_t left = kMostFetched;
+    std::int64_t left = kMaxFetched;
     for (std::int64_t i = 0; i < lane.count && left > 0; ++i) {
         // The exact scores will lift the floor by about half the width of a bound: what the middle of its bounds puts
         // under the floor now will then be dropped unscored.

@@ -23,7 +23,7 @@ struct SearchPlan {
     std::vector<Scored>* scored;  // working memory
 
     // A buffer half this full whose bounds do not thin it out is scored exactly and cut down to its best k.
-    std::int64_t most_entries() const;
+    std::int64_t max_entries() const;
     // The length of a lane's arrays.
     std::int64_t capacity() const;
 };
@@ -40,15 +40,15 @@ struct Candidates {
 
     // Empty, with the lane's arrays and codes set by the caller.
     void start(const SearchPlan& plan);
-    // Raises the lane's cut to what its entries allow, drops the entries under it, and makes room for more.
+    // Raises the lane's cut to what its entries allow, drops the entries under it, and raises the limit for more.
     void tighten(const SearchPlan& plan);
     // Scores every entry exactly and keeps the best k: for entries whose bounds are wide.
     void settle(const SearchPlan& plan);
-    // Adds an item whose bounds are not known; the lane must have room for it.
+    // Adds an item whose bounds are not known; the lane must have a free place.
     void add_unbounded(std::int32_t id);
     // How many items have ever been entries.
     std::int64_t let_through() const { return dropped + lane.count; }
-    // Asks the memory for the rows of the entries, which `finish` will want.
+    // Prefetches the rows of the entries, which `finish` reads.
     void fetch_rows(const SearchPlan& plan) const;
     // Writes the k best in order; what is missing to k stays as it is.
     void finish(const SearchPlan& plan, std::int32_t* ids, float* scores);

@@ -10,14 +10,14 @@ namespace mtaw {
 // What a kernel may write past `limit` in a lane's three arrays before it stops.
 constexpr std::int64_t kAppendSlack = 32;
 
-constexpr std::int64_t kMostLanes = 32;  // of a kernel
+constexpr std::int64_t kMaxLanes = 32;  // of a kernel
 
 // One query on its way through the catalog.
 struct ScanLane {
     const std::int8_t* codes;   // 4 * lines of them
     const std::int16_t* pairs;  // 4 * lines: of each four codes the first and third, then the second and fourth
     std::int32_t code_sum;
-    float spread;   // times an item's residual: how far its bounds lie from step * (integer dot)
+    float spread;   // times an item's residual: how far its bounds are from step * (integer dot)
     float cut;      // only items with an upper bound over it are appended
     float* upper;   // the appended items' bounds
     float* lower;
@@ -47,7 +47,7 @@ using ScanKernel = std::int64_t (*)(const ScanBlocks& blocks, std::int64_t begin
 constexpr std::int64_t kFewLanes = 3;
 
 // Passes for 1 .. kFewLanes lanes, at [lanes - 1], the same over the half-wide codes, a pass for `width` lanes and, on
-// some CPUs, one for more, whose lanes' codes lie at equal distances.
+// some CPUs, one for more, whose lanes' codes are at equal distances.
 struct ScanKernels {
     ScanKernel few[kFewLanes];
     ScanKernel few_half[kFewLanes];

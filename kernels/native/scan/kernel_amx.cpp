@@ -5,7 +5,7 @@
 namespace mtaw {
 namespace {
 
-// 32 queries at once, in two groups of 16. A block's lines are the rows of a tile as they lie in memory, 16 lines a
+// 32 queries at once, in two groups of 16. A block's lines are the rows of a tile as it is in memory, 16 lines a
 // tile; the last tile has the 1..16 lines that are left. Tiles 0, 1: the sums of both groups. 2: lines of the block,
 // 3: its last ones. 4, 5: the groups' codes for tile 2, 6, 7: for tile 3.
 constexpr int kGroup = 16;

@@ -153,7 +153,7 @@ MTAW_INLINE bool half_step(const ScanBlocks& catalog, std::int64_t block, std::u
         Vector::load_halves(address + line * kLineBytes, low_codes, high_codes);
         for (int q = 0; q < kLanes; ++q) {
             Vector::add_products(low[q][0], low_codes, Vector::load_words(lanes[q], 2 * line));
-            // The last line's upper halves may lie past the lane's codes.
+            // The last line's upper halves may be past the lane's codes.
             if (line < whole) Vector::add_products(high[q][0], high_codes, Vector::load_words(lanes[q], 2 * line + 1));
         }
     }

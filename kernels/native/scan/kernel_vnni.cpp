@@ -28,7 +28,8 @@ struct Vnni : Avx512Bounds {
 };
 
 // A pass for one lane over catalogs of kLines lines, few enough that the lane's words stay in registers: from memory
-// each would take a load of its own beside that of the codes. What passes the threshold is rare enough for a branch here.
+// each would take a load of its own next to that of the codes. What passes the threshold is rare enough for a branch
+// here.
 template <int kLines, bool kAll>
 MTAW_INLINE std::int64_t scan_held(const ScanBlocks& catalog, std::int64_t begin, std::int64_t end,
                                    const AllowedBits& allowed, ScanLane* lanes) {
@@ -37,7 +38,7 @@ MTAW_INLINE std::int64_t scan_held(const ScanBlocks& catalog, std::int64_t begin
     __m512i words[kLines];
     for (int line = 0; line < kLines; ++line) {
         words[line] = Vnni::load_words(own, line);
-        asm("" : "+v"(words[line]));  // where it came from is forgotten, so that it is not loaded again
+        asm("" : "+v"(words[line]));  // hides where it came from, so that the compiler does not load it again
     }
     std::int64_t block = begin;
     for (bool full = false; block < end && !full; ++block) {

@@ -1,4 +1,4 @@
-// How the scanner's int8 codes lie in memory: one layout for every instruction set, so a bundle stores it once.
+// The memory layout of the scanner's int8 codes: one layout for every instruction set, so a bundle stores it once.
 //
 // 16 items make a block of lines of 64 bytes. Line j < ceil(d / 4) holds dimensions 4j .. 4j+3 of the 16 items, item
 // after item, as unsigned bytes code + 128 with codes in -127..127 (128, a zero, pads the dimensions). It is one

@@ -98,7 +98,7 @@ Scanner::Scanner(const ScanCatalog& catalog, Isa isa) : catalog_(catalog), isa_(
                            summary.largest_residual < 2 && summary.exponent > -256 && summary.exponent < 256;
     const auto fits = [&](bool half) { return ends_well(catalog, half) && sample_agrees(catalog, half); };
     if (!plausible || !fits(false) || (catalog.half_blocks != nullptr && !fits(true))) {
-        throw std::invalid_argument("the catalog's codes are of other vectors than its rows; make them anew");
+        throw std::invalid_argument("the catalog's codes belong to other vectors than its rows; quantize the catalog again");
     }
 }
 

@@ -55,7 +55,7 @@ class ScanScratch {
 class Scanner {
  public:
     // `isa` picks the kernels; one without a path of its own uses the next lower one's.
-    // Throws std::invalid_argument where the catalog's sizes make no sense, or a sample of the rows is not what the
+    // Throws std::invalid_argument if the catalog's sizes make no sense, or a sample of the rows is not what the
     // codes say (the codes of another catalog).
     explicit Scanner(const ScanCatalog& catalog, Isa isa = active_isa());
 

@@ -79,7 +79,7 @@ class Search {
         const auto fit = [](auto& vector, std::size_t size) {
             if (vector.size() < size) vector.resize(size);
         };
-        fit(memory_.codes, (count + kMostLanes) * static_cast<std::size_t>(wide));
+        fit(memory_.codes, (count + kMaxLanes) * static_cast<std::size_t>(wide));
         fit(memory_.pairs, count * static_cast<std::size_t>(wide));
         fit(memory_.upper, count * static_cast<std::size_t>(capacity));
         fit(memory_.lower, count * static_cast<std::size_t>(capacity));
@@ -157,7 +157,8 @@ class Search {
             pass_by_halves(first, count, begin, n_blocks);
             return;
         }
-        // Most of what is left shortly before the end stays: its rows come while the pass goes on.
+        // Most entries that are left shortly before the end stay: their rows are prefetched during the rest of the
+        // pass.
         const std::int64_t late = n_blocks - n_blocks / kLate;
         pass_whole(0, late);
         for (std::int64_t q = first; q < first + count; ++q) {
@@ -203,7 +204,7 @@ class Search {
         ScanLane* lanes = memory_.lanes.data();
         for (std::int64_t l = 0; l < width; ++l) {
             lanes[l] = candidates(first + std::min(l, count - 1)).lane;
-            // A lane that is left over runs with the rest, on whatever codes lie there, and lets nothing through.
+            // A lane that is left over runs with the rest, on whatever codes are there, and lets nothing through.
             lanes[l].codes = memory_.codes.data() + (first + l) * lane_codes(plan_.catalog->d);
             if (l >= count) lanes[l].cut = std::numeric_limits<float>::infinity();
         }

@@ -37,7 +37,7 @@ std::int64_t count_at_least(const float* values, std::int64_t count, float least
     return found;
 }
 
-// Packs in registers and stores whole: what a store writes past the kept ones lies in what was read already, or in
+// Packs in registers and stores whole: what a store writes past the kept ones is in what was read already, or in
 // the slack at the end.
 void drop_under_cut(ScanLane& lane) {
     const __m512 cut = _mm512_set1_ps(lane.cut);

@@ -17,7 +17,7 @@ void check_candidates(const RerankShape& shape, const std::int32_t* candidates) 
     for (std::int64_t place = 0; place < count; ++place) {
         if (candidates[place] < -1 || candidates[place] >= shape.n_items) {
             throw std::out_of_range("candidate " + std::to_string(candidates[place]) + " of query " +
-                                    std::to_string(place / shape.n_candidates) + " lies outside -1.." +
+                                    std::to_string(place / shape.n_candidates) + " is outside -1.." +
                                     std::to_string(shape.n_items - 1));
         }
     }

@@ -14,7 +14,7 @@ namespace {
 constexpr std::int64_t kTile = 8;
 constexpr std::int64_t kGroup = 32;       // of rows of 400 bytes: two groups fit in a core's first cache
 constexpr std::int64_t kCounted = 64;      // items whose places are counted one by one
-constexpr std::int64_t kMostCounted = 256;  // and eight at a time
+constexpr std::int64_t kMaxCounted = 256;  // and eight at a time
 constexpr std::int64_t kLineFloats = 16;  // a cache line
 
 void score_tile(const float* query, const float* catalog, std::int64_t d, double scale, Scored* items,
@@ -32,7 +32,7 @@ void score_tile(const float* query, const float* catalog, std::int64_t d, double
     for (std::int64_t lane = 0; lane < filled; ++lane) items[lane].score = static_cast<float>(scale * sums[lane]);
 }
 
-// The rows lie all over the catalog: all of a group are on their way from memory before the first is used.
+// The rows are all over the catalog: all of a group are on their way from memory before the first is used.
 void fetch_rows(const float* catalog, std::int64_t d, const Scored* items, std::int64_t count) {
     for (std::int64_t i = 0; i < count; ++i) {
         const float* row = catalog + items[i].id * d;
@@ -76,8 +76,8 @@ void score_items(const float* query, const float* catalog, std::int64_t d, doubl
 namespace {
 
 void place_counted(const Scored* items, std::int64_t count, std::int64_t kept, std::int32_t* ids, float* scores) {
-    alignas(64) std::uint64_t keys[kMostCounted];
-    std::int64_t places[kMostCounted];
+    alignas(64) std::uint64_t keys[kMaxCounted];
+    std::int64_t places[kMaxCounted];
     const std::int64_t whole = (count + 7) / 8 * 8;
     for (std::int64_t i = 0; i < count; ++i) keys[i] = key_of(items[i]);
     std::fill(keys + count, keys + whole, 0);
@@ -95,7 +95,7 @@ void place_counted(const Scored* items, std::int64_t count, std::int64_t kept, s
 
 void place_best(Scored* items, std::int64_t count, std::int64_t kept, std::int32_t* ids, float* scores) {
 #if defined(__x86_64__)
-    if (count > kCounted && count <= kMostCounted && active_isa() >= Isa::avx512) {
+    if (count > kCounted && count <= kMaxCounted && active_isa() >= Isa::avx512) {
         return place_counted(items, count, kept, ids, scores);
     }
 #endif

@@ -1,4 +1,4 @@
-// Trends: built, checked, fed and asked from Python.
+// Python bindings of the trends: build, check, update, query.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -43,7 +43,7 @@ py::dict trends_build(const py::array& items, const py::array& offsets, const py
     if (offsets.shape(0) < 1 || bounds[0] != 0 || bounds[sessions.count] != items.shape(0)) {
         throw py::value_error("offsets must run from 0 to " + std::to_string(items.shape(0)) + ", the number of clicks");
     }
-    if (times.shape(0) != items.shape(0)) throw py::value_error("there must be one time a click");
+    if (times.shape(0) != items.shape(0)) throw py::value_error("times must have one entry for each click");
     const TrendSettings settings = trend_settings(half_lives, window, max_neighbors);
     std::unique_ptr<TrendsBuild> build;
     {
@@ -75,7 +75,7 @@ void trends_check(const py::dict& arrays, const std::vector<std::int64_t>& half_
     check_trends(view, settings);
 }
 
-// Prefixes of packed clicks, their times where known, and the moments that are asked about.
+// Prefixes of packed clicks, their times where known, and the moment of each query.
 struct Prefixes {
     const std::int32_t* items;
     const std::int64_t* begins;
@@ -96,9 +96,9 @@ class TrendsObject {
     TrendsObject(const py::dict& arrays, const std::vector<std::int64_t>& half_lives, std::int64_t window,
                  std::int64_t max_neighbors, std::int64_t capacity, std::int64_t ahead, std::int64_t row_neighbors,
                  const std::optional<std::string>& isa)
-        : held_(arrays.attr("copy")()),
-          kernels_(&memory_kernels(isa ? isa_named(isa->c_str()) : active_isa())),
-          trends_(bound_trends(held_), trend_settings(half_lives, window, max_neighbors),
+        : owners_(arrays.attr("copy")()),
+          kernels_(&column_kernels(isa ? isa_named(isa->c_str()) : active_isa())),
+          trends_(bound_trends(owners_), trend_settings(half_lives, window, max_neighbors),
                   {capacity, ahead, row_neighbors}) {}
 
     Trends& trends() { return trends_; }
@@ -120,7 +120,7 @@ class TrendsObject {
     bool resume(std::int64_t handle, const py::array& items, const py::array& times) {
         const std::int32_t* const clicks = checked_data<std::int32_t>(items, 1, "items", "int32");
         const std::int64_t* const when = checked_data<std::int64_t>(times, 1, "times", "int64");
-        if (items.size() != times.size()) throw py::value_error("there must be one time a click");
+        if (items.size() != times.size()) throw py::value_error("times must have one entry for each click");
         const Unlocked unlocked;
         return trends_.resume(handle, clicks, when, items.size());
     }
@@ -148,7 +148,7 @@ class TrendsObject {
                                 const py::array& now, const py::array& candidates, const MaybeArray& times) const {
         const Prefixes prefixes = prefixes_of(items, begins, ends, now, times);
         const std::int32_t* const ids = matrix<std::int32_t>(candidates, "candidates", "int32");
-        if (candidates.shape(0) != prefixes.count) throw py::value_error("candidates must have one row a prefix");
+        if (candidates.shape(0) != prefixes.count) throw py::value_error("candidates must have one row for each prefix");
         const std::int64_t width = candidates.shape(1);
         for (std::int64_t i = 0; i < candidates.size(); ++i) check_item("candidates", i, ids[i], -1);
         py::array_t<float> out({prefixes.count, width, kTrendFeatures});
@@ -292,7 +292,7 @@ class TrendsObject {
                      checked_data<std::int64_t>(now, 1, "now", "int64"), nullptr, begins.size()};
         if (times) {
             out.times = checked_data<std::int64_t>(*times, 1, "times", "int64");
-            if (times->size() != items.size()) throw py::value_error("there must be one time a click");
+            if (times->size() != items.size()) throw py::value_error("times must have one entry for each click");
         }
         bool fits = ends.size() == out.count && now.size() == out.count;
         for (std::int64_t q = 0; fits && q < out.count; ++q) {
@@ -317,8 +317,8 @@ class TrendsObject {
         }
     }
 
-    py::dict held_;  // kept alive
-    const MemoryKernels* kernels_;
+    py::dict owners_;  // kept alive
+    const ColumnKernels* kernels_;
     Trends trends_;
 };
 

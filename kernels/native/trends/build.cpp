@@ -22,8 +22,8 @@ std::uint16_t to_bfloat16(float value) {
     return static_cast<std::uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
 }
 
-// For tables: see kLeastFloat.
-float rounded(double sum) { return sum < static_cast<double>(kLeastFloat) ? 0.0F : static_cast<float>(sum); }
+// For tables: see kMinFloat.
+float rounded(double sum) { return sum < static_cast<double>(kMinFloat) ? 0.0F : static_cast<float>(sum); }
 
 struct Term {
     std::int64_t time;  // of the later click
@@ -42,8 +42,8 @@ struct Term {
 void check_trend_settings(const TrendSettings& settings) {
     std::int64_t before = 0;
     for (const std::int64_t ms : settings.half_lives.ms) {
-        if (ms <= before || ms > kMostHalfLife) {
-            throw std::invalid_argument("half-lives must rise within 1.." + std::to_string(kMostHalfLife) +
+        if (ms <= before || ms > kMaxHalfLife) {
+            throw std::invalid_argument("half-lives must rise within 1.." + std::to_string(kMaxHalfLife) +
                                         " ms; one is " + std::to_string(ms));
         }
         before = ms;
@@ -195,9 +195,9 @@ TrendsBuild::TrendsBuild(const TimedSessions& sessions, const TrendSettings& set
             throw std::out_of_range("items[" + std::to_string(t) + "] is " + std::to_string(sessions.items[t]) +
                                     ", outside 0.." + std::to_string(sessions.n_items - 1));
         }
-        if (sessions.times[t] < 0 || sessions.times[t] > kMostTime) {
+        if (sessions.times[t] < 0 || sessions.times[t] > kMaxTime) {
             throw std::out_of_range("times[" + std::to_string(t) + "] is " + std::to_string(sessions.times[t]) +
-                                    ", outside 0.." + std::to_string(kMostTime) + " ms");
+                                    ", outside 0.." + std::to_string(kMaxTime) + " ms");
         }
         newest = std::max(newest, sessions.times[t]);
     }
@@ -218,7 +218,7 @@ TrendsBuild::TrendsBuild(const TimedSessions& sessions, const TrendSettings& set
     for (const Block& block : blocks_) n_pairs_ += static_cast<std::int64_t>(block.neighbors.size());
 }
 
-// Clicks that came late stand where their time puts them, ties as given.
+// Sorts each session's clicks by time; ties keep their order.
 void TrendsBuild::order_sessions() {
     const std::int64_t n = sessions_.offsets[sessions_.count];
     starts_.resize(at(n));

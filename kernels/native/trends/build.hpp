@@ -65,7 +65,8 @@ class TrendsBuild {
     std::int64_t n_pairs_ = 0;
 };
 
-// Throws std::invalid_argument on half-lives that do not rise within 1 .. kMostHalfLife, or another setting out of range.
+// Throws std::invalid_argument on half-lives that do not rise within 1 .. kMaxHalfLife, or another setting out of
+// range.
 void check_trend_settings(const TrendSettings& settings);
 
 }  // namespace mtaw

@@ -40,7 +40,7 @@ void check_rows(const TrendsView& tables, std::int64_t longest) {
 template <typename T>
 void check_sums(const char* name, const T* values, std::int64_t rows, std::int64_t columns) {
     for (std::int64_t i = 0; i < rows * columns; ++i) {
-        if (!(values[i] >= 0 && std::isfinite(values[i]))) refuse(name, i / columns, "holds a negative number or none");
+        if (!(values[i] >= 0 && std::isfinite(values[i]))) refuse(name, i / columns, "has a value that is negative or not finite");
     }
 }
 
@@ -50,13 +50,13 @@ void check_trends(const TrendsView& tables, const TrendSettings& settings) {
     check_trend_settings(settings);
     check_rows(tables, settings.max_neighbors);
     for (std::int64_t i = 0; i < tables.n_pairs * kPairSums; ++i) {
-        if (tables.values[i] >= kInfinity) refuse("values", i / kPairSums, "holds a negative number or none");
+        if (tables.values[i] >= kInfinity) refuse("values", i / kPairSums, "has a value that is negative or not finite");
     }
     check_sums("totals", tables.totals, tables.n_items, kPairSums);
     check_sums("counts", tables.counts, tables.n_items, kItemSums);
     check_sums("sums", tables.sums, 1, kItemSums);
     const std::int64_t newest = tables.clock[kItemLanes];
-    if (newest < 0 || newest > kMostTime) refuse("clock", kItemLanes, "is no time");
+    if (newest < 0 || newest > kMaxTime) refuse("clock", kItemLanes, "is not a valid time");
     for (int lane = 0; lane < kItemLanes; ++lane) {
         if (tables.clock[lane] != floor_div(newest, settings.half_lives.ms[lane])) {
             refuse("clock", lane, "is not the newest click's");

@@ -12,8 +12,8 @@ namespace mtaw {
 constexpr int kItemLanes = 7;      // half-lives, ascending
 constexpr int kPairLanes = 5;      // the longest of them: pairs are too few for the short ones
 constexpr int kFirstPairLane = kItemLanes - kPairLanes;
-constexpr std::int64_t kMostTime = std::int64_t{1} << 52;  // ms; times lie in 0 .. kMostTime
-constexpr std::int64_t kMostHalfLife = std::int64_t{1} << 42;
+constexpr std::int64_t kMaxTime = std::int64_t{1} << 52;  // ms; times are in 0 .. kMaxTime
+constexpr std::int64_t kMaxHalfLife = std::int64_t{1} << 42;
 
 struct HalfLives {
     std::int64_t ms[kItemLanes];
@@ -38,8 +38,8 @@ static inline std::int64_t floor_div(std::int64_t a, std::int64_t b) {
 
 // What is less counts as nothing: numbers next to the end of a type's range are slow to compute with, and say nothing.
 constexpr int kFarHalfLives = 600;
-constexpr double kLeastSum = 0x1p-600;
-constexpr float kLeastFloat = 0x1p-50F;  // of sums in tables, and of what they are multiplied by
+constexpr double kMinSum = 0x1p-600;
+constexpr float kMinFloat = 0x1p-50F;  // of sums in tables, and of what they are multiplied by
 
 static inline float to_float(double sum) { return std::abs(sum) < 0x1p-100 ? 0.0F : static_cast<float>(sum); }
 

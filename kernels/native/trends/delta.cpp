@@ -7,7 +7,7 @@ namespace mtaw {
 namespace {
 
 // Half-lives that the newest click may be past t0: its weight and the sums stay far from float64's ends.
-constexpr std::int64_t kMostPast = 256;
+constexpr std::int64_t kMaxPast = 256;
 
 std::size_t at(std::int64_t place) { return static_cast<std::size_t>(place); }
 
@@ -32,7 +32,7 @@ TrendsDelta::TrendsDelta(const TrendSettings& settings, const TrendLimits& limit
 }
 
 void TrendsDelta::click(std::int64_t handle, std::int32_t item, std::int64_t time, std::int64_t arrival) {
-    const std::int64_t latest = std::min(arrival, kMostTime - limits_.ahead) + limits_.ahead;
+    const std::int64_t latest = std::min(arrival, kMaxTime - limits_.ahead) + limits_.ahead;
     if (time > latest || time < 0) {
         time = std::clamp<std::int64_t>(time, 0, std::max<std::int64_t>(latest, 0));
         ++counters_.clamped;
@@ -162,12 +162,12 @@ void TrendsDelta::advance(std::int64_t time) {
     clock_[kItemLanes] = std::max(clock_[kItemLanes], time);
     for (int lane = 0; lane < kItemLanes; ++lane) {
         const std::int64_t epoch = floor_div(time, settings_.half_lives.ms[lane]), moved = epoch - clock_[lane];
-        if (moved <= kMostPast) continue;
+        if (moved <= kMaxPast) continue;
         clock_[lane] = epoch;
         ++counters_.moves;
         const auto shift = [moved](double& value) {
             value = std::ldexp(value, -static_cast<int>(std::min<std::int64_t>(moved, 4000)));
-            if (std::abs(value) < kLeastSum) value = 0;
+            if (std::abs(value) < kMinSum) value = 0;
         };
         const auto shift_pairs = [&](double* values) {
             shift(values[lane - kFirstPairLane]);
@@ -224,7 +224,7 @@ void TrendsDelta::add_term(std::int32_t item, std::int32_t neighbor, int first_l
     }
 }
 
-// Leaves the strongest half of a row.
+// Keeps the strongest half of a row.
 void TrendsDelta::cut(ItemDelta& row) {
     double to_now[kPairLanes];
     for (int lane = 0; lane < kPairLanes; ++lane) {

@@ -1,7 +1,7 @@
-// What came after the tables were built: the same sums, fed click by click.
+// The clicks since the tables were built: the same sums, updated click by click.
 //
-// Values are float64 and may be negative: a session that the tables hold can be taken out again, and what is left is the
-// sum of both. The same calls give the same bits whatever batches they come in. Not locked: trends.hpp is.
+// Values are float64 and may be negative: a session of the tables can be removed, and the result is the sum of both.
+// The same calls give the same bits however they are batched. Not locked: the lock is in trends.hpp.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +21,7 @@ struct TrendLimits {
     std::int64_t row_neighbors;  // of an item; a row that has more is cut to the strongest half of them, even
 };
 
-// What is known of one item since.
+// The sums of one item's new clicks.
 struct ItemDelta {
     std::int32_t item;
     bool active = false;  // in TrendsDelta::active
@@ -34,7 +34,7 @@ struct ItemDelta {
 
 struct TrendCounters {
     std::int64_t clicks = 0;   // that are counted
-    std::int64_t clamped = 0;  // whose time lay too far ahead
+    std::int64_t clamped = 0;  // whose time was too far ahead
     std::int64_t late = 0;     // that came after a later one of their session
     std::int64_t cut = 0;      // pairs that no longer fitted their row
     std::int64_t moves = 0;    // of a lane's t0
@@ -42,17 +42,17 @@ struct TrendCounters {
 
 class TrendsDelta {
  public:
-    // The clock goes on from that of the tables.
+    // The clock continues from that of the tables.
     TrendsDelta(const TrendSettings& settings, const TrendLimits& limits, const std::int64_t* clock);
 
-    // A click of the session `handle`; arrival: when the log took it. The item must lie under the capacity.
+    // A click of the session `handle`; arrival: when the log took it. The item must be under the capacity.
     void click(std::int64_t handle, std::int32_t item, std::int64_t time, std::int64_t arrival);
-    // Clicks at the beginning of a session that the tables hold already. False where the session is there.
+    // Registers the first clicks of a session that the tables contain already. False if the session is known.
     bool resume(std::int64_t handle, const std::int32_t* items, const std::int64_t* times, std::int64_t count);
-    // Takes all clicks of the session out again; first and last clicks of items stay. False where there is none.
+    // Removes all clicks of the session; the items' first and last click times stay. False if there is no such session.
     bool forget(std::int64_t handle);
 
-    // Null where nothing came of the item.
+    // Null if the item has no new click.
     const ItemDelta* find(std::int64_t item) const {
         if (item >= static_cast<std::int64_t>(slots_.size())) return nullptr;
         const std::int32_t slot = slots_[static_cast<std::size_t>(item)];

@@ -18,7 +18,7 @@ constexpr ColumnRule kColumnRules[] = {MTAW_TREND_CANDIDATE_FEATURES(MTAW_RULE)}
 const char* const kTrendFeatureNames[] = {MTAW_TREND_QUERY_FEATURES(MTAW_NAME) MTAW_TREND_CANDIDATE_FEATURES(MTAW_NAME)};
 #undef MTAW_NAME
 
-void trend_query_features(const TrendFacts& query, const MemoryKernels& kernels, float* out) {
+void trend_query_features(const TrendFacts& query, const ColumnKernels& kernels, float* out) {
     float values[kTrendQueryFeatures + kPadding];
     std::fill(values, values + kTrendQueryFeatures + kPadding, 1.0F);
     std::int64_t k = 0;
@@ -53,7 +53,7 @@ void fill_trend_column(const TrendFacts& query, const TrendSums& sums, const Tre
 #undef MTAW_FILL
 }
 
-void transform_trends(float* columns, std::int64_t count, const MemoryKernels& kernels) {
+void transform_trends(float* columns, std::int64_t count, const ColumnKernels& kernels) {
     kernels.transform(columns, kColumnRules, kTrendColumns, count);
 }
 

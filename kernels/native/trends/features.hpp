@@ -1,20 +1,20 @@
-// Every feature that comes of wall-clock time: its name and its formula. The one list of them;
-// bench/memory_reference/trends.py says the same in Python. A number at a name's end is a lane: item lanes 0 .. 6 are
-// the half-lives in their order, pair lanes 0 .. 4 the last five of them.
+// The features made from wall-clock time: names and formulas. This is the only list of them;
+// bench/memory_reference/trends.py has the same formulas in Python. A number at a name's end is a lane: item lanes 0 ..
+// 6 are the half-lives in their order, pair lanes 0 .. 4 the last five of them.
 //
-// F(name, transform, shift, x): log(x + shift) for Log, x for Plain. In x stand
+// F(name, transform, shift, x): log(x + shift) for Log, x for Plain. x may use
 //   query  what is the same for all candidates: TrendFacts
 //   all, later    decayed counts of the candidate's clicks, and of those that are not their session's first
 //   fwd, bwd      decayed sums of its pairs with the last own item
 //   fwd_own, bwd_own  the same with all own items, item u of them (the latest is 0) weighing 0.75^u
 //   pre           the pre-score that chooses candidates
 //   first, last   seconds since its first and its last click
-// A share is smoothed by what the lane says of all items, so that nothing is 0 and what has no past is neutral.
+// A share is smoothed by the lane's mean over all items, so that nothing is 0 and an item without a past is neutral.
 #pragma once
 
 #include <cstdint>
 
-#include "memory/kernels.hpp"
+#include "column_kernels.hpp"
 #include "trends/tables.hpp"
 
 #define MTAW_TREND_QUERY_FEATURES(F)                       \
@@ -35,7 +35,7 @@
 #define MTAW_TREND_BWD(F, lane) F(t_bwd_last_##lane, Log, 0.0F, (bwd[lane] + prior[lane]) * query.per_bwd[lane])
 #define MTAW_TREND_FWD_OWN(F, lane) F(t_fwd_##lane, Log, 0.0F, (fwd_own[lane] + prior[lane]) * query.per_fwd_own[lane])
 #define MTAW_TREND_BWD_OWN(F, lane) F(t_bwd_##lane, Log, 0.0F, (bwd_own[lane] + prior[lane]) * query.per_bwd_own[lane])
-// The half-lives that a ranker of a news log gained by; more of them say the same again.
+// The half-lives that improved a ranker of a news log; more of them add nothing.
 #define MTAW_TREND_ITEM_LANES(M, F) M(F, 1) M(F, 2) M(F, 3) M(F, 4) M(F, 5)
 #define MTAW_TREND_LAST_LANES(M, F) M(F, 0) M(F, 1) M(F, 2) M(F, 3)
 #define MTAW_TREND_OWN_LANES(M, F) M(F, 1) M(F, 3)
@@ -64,7 +64,7 @@ extern const char* const kTrendFeatureNames[];
 
 // Seconds, and decayed sums at the query's `now`.
 struct TrendFacts {
-    float gap, span;     // between its last two clicks, and its first and its last; 0 where unknown
+    float gap, span;     // between its last two clicks, and its first and its last; 0 if unknown
     float last_first;    // since the last item's first click
     float last_later;    // its share of clicks in lane 3
     float last_pairs;    // its total of fwd in pair lane 1
@@ -77,7 +77,7 @@ struct TrendFacts {
     float prior_scale[kPairLanes];  // 3 / (the total of later clicks + 10)
 };
 
-// What is summed up of one candidate before its features are made.
+// The sums of one candidate, from which its features are made.
 struct TrendSums {
     float last[kPairSums];  // of the last own item's row
     float own[kPairSums];   // of all own items' rows, weighed
@@ -85,7 +85,7 @@ struct TrendSums {
 };
 
 // query_out: float32[kTrendQueryFeatures], with room for kPadding more.
-void trend_query_features(const TrendFacts& query, const MemoryKernels& kernels, float* query_out);
+void trend_query_features(const TrendFacts& query, const ColumnKernels& kernels, float* query_out);
 
 // Decayed counts and times of one candidate.
 struct TrendItem {
@@ -95,6 +95,6 @@ struct TrendItem {
 
 // A candidate's raw features, kTile apart; transform_trends makes the logarithms of a whole tile.
 void fill_trend_column(const TrendFacts& query, const TrendSums& sums, const TrendItem& item, float* column);
-void transform_trends(float* columns, std::int64_t count, const MemoryKernels& kernels);
+void transform_trends(float* columns, std::int64_t count, const ColumnKernels& kernels);
 
 }  // namespace mtaw

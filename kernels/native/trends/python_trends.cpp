@@ -13,7 +13,7 @@ TrendsView bound_trends(const py::dict& arrays) {
     TrendsView view{};
     view.row_offsets = named<std::int64_t>(arrays, "row_offsets", "int64", {kAny});
     view.n_items = length(arrays, "row_offsets") - 1;
-    if (view.n_items < 0) throw py::value_error("row_offsets must hold at least the 0 that they begin with");
+    if (view.n_items < 0) throw py::value_error("row_offsets must have at least one entry, 0");
     view.neighbors = named<std::int32_t>(arrays, "neighbors", "int32", {kAny});
     view.n_pairs = length(arrays, "neighbors");
     view.values = named<std::uint16_t>(arrays, "values", "uint16", {view.n_pairs, kPairSums});

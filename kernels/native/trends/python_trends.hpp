@@ -8,8 +8,8 @@
 
 namespace mtaw {
 
-// What a mapping of the tables' names to arrays holds, where its lengths agree; throws ValueError naming one that is
-// missing or of the wrong type or shape. The view lives as long as the arrays.
+// A view of the arrays in a mapping by name. Throws ValueError naming an array that is missing or has the wrong type or
+// shape. The view is valid as long as the arrays.
 TrendsView bound_trends(const pybind11::dict& arrays);
 
 // Settings from [window, max_neighbors, half-lives ..].

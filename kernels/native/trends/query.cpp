@@ -4,8 +4,8 @@
 #include <limits>
 
 #include "compiler.hpp"
-#include "memory/prefetch.hpp"
-#include "memory/select.hpp"
+#include "kth_largest.hpp"
+#include "prefetch.hpp"
 #include "trends/trends.hpp"
 
 namespace mtaw {
@@ -17,7 +17,7 @@ float from_bfloat16(std::uint16_t value) { return std::bit_cast<float>(std::uint
 constexpr float kPreLanes[kPairLanes] = {0.6F, 1.0F, 0.0F, 0.4F, 0.0F};
 constexpr int kHour = 3, kDay = 5, kQuarter = 2;  // item lanes
 
-// The part of a pre-score that a pair makes: kPreLanes of fwd, then of bwd.
+// A pair's part of a pre-score: kPreLanes of fwd, then of bwd.
 template <typename T>
 MTAW_INLINE T pre_of(const T* value, const T* by) {
     return (value[0] * by[0] + value[1] * by[1] + value[3] * by[3]) +
@@ -67,9 +67,9 @@ void TrendsScratch::fit(std::int64_t capacity, std::int64_t count) {
     if (count > static_cast<std::int64_t>(sums_.size())) sums_.resize(static_cast<std::size_t>(count));
 }
 
-void Trends::start(const TrendsRequest& request, const MemoryKernels& kernels, TrendsScratch& scratch) const {
+void Trends::start(const TrendsRequest& request, const ColumnKernels& kernels, TrendsScratch& scratch) const {
     scratch.fit(capacity(), 0);
-    scratch.now_ = std::clamp(request.now, delta_.newest(), std::max(kMostTime, delta_.newest()));
+    scratch.now_ = std::clamp(request.now, delta_.newest(), std::max(kMaxTime, delta_.newest()));
     scratch.factors_ = factors_at(scratch.now_);
     state_rows(request, scratch);
     state_facts(request, scratch);
@@ -125,7 +125,7 @@ void Trends::state_rows(const TrendsRequest& request, TrendsScratch& scratch) co
             const float pre = weight * kPreLanes[lane] / (fwd + 0.5F * bwd + 2.0F);
             const int of = kFirstPairLane + lane;
             const float base = pre * scratch.factors_.base[of];
-            row.base_pre[lane] = base < kLeastFloat ? 0.0F : base;
+            row.base_pre[lane] = base < kMinFloat ? 0.0F : base;
             row.base_pre[kPairLanes + lane] = 0.5F * row.base_pre[lane];
             row.delta_pre[lane] = static_cast<double>(pre) * scratch.factors_.delta[of];
             row.delta_pre[kPairLanes + lane] = 0.5 * row.delta_pre[lane];
@@ -172,7 +172,7 @@ void Trends::state_facts(const TrendsRequest& request, TrendsScratch& scratch) c
     facts.hour_cos = -facts.hour_cos;
 }
 
-std::int64_t Trends::choose(const TrendsRequest& request, std::int64_t n, std::int32_t* ids, const MemoryKernels& kernels,
+std::int64_t Trends::choose(const TrendsRequest& request, std::int64_t n, std::int32_t* ids, const ColumnKernels& kernels,
                             TrendsScratch& scratch) const {
     std::int32_t* const place = scratch.place_.data();
     std::vector<std::int32_t>& items = scratch.items_;
@@ -237,13 +237,13 @@ std::int64_t Trends::choose(const TrendsRequest& request, std::int64_t n, std::i
         const std::int32_t item = request.excluded[i];
         if (item >= 0 && item < capacity() && place[item] != 0) keys[place[item] - 1] = kBanned;
     }
-    std::int32_t least = 1;  // what scores 0 has nothing to say for it
+    std::int32_t least = 1;  // an item that scores 0 is no candidate
     std::int64_t ties = std::numeric_limits<std::int64_t>::max();
     std::int32_t last_tie = std::numeric_limits<std::int32_t>::max();
     if (n == 0) {
         least = std::numeric_limits<std::int32_t>::max();
     } else if (kernels.count_at_least(keys, count, 1) > n) {
-        least = cut_of(kernels, keys, count, n, 1, 0x7F800001);
+        least = kth_largest(kernels, keys, count, n, 1, 0x7F800001);
         ties = n - kernels.count_at_least(keys, count, least + 1);
         scratch.ties_.clear();
         for (std::int32_t slot = 0; slot < count; ++slot) {
@@ -327,7 +327,7 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
     }
 }
 
-void Trends::fill(std::int64_t begin, std::int64_t count, float* columns, const MemoryKernels& kernels,
+void Trends::fill(std::int64_t begin, std::int64_t count, float* columns, const ColumnKernels& kernels,
                   TrendsScratch& scratch) const {
     const TrendFacts& facts = scratch.facts_;
     for (std::int64_t i = 0; i < kTile; ++i) {
@@ -335,7 +335,7 @@ void Trends::fill(std::int64_t begin, std::int64_t count, float* columns, const 
         if (i < count) {
             const TrendItem item = item_at(scratch.measured_[at], scratch.found_[at], scratch.now_, scratch.factors_);
             TrendSums sums = scratch.sums_[at];
-            // What was taken out again may leave less than nothing.
+            // Removing a session may leave a small negative sum.
             for (int k = 0; k < kPairSums; ++k) {
                 sums.last[k] = std::max(sums.last[k], 0.0F);
                 sums.own[k] = std::max(sums.own[k], 0.0F);

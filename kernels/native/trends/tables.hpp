@@ -1,4 +1,4 @@
-// What wall-clock time says of past clicks: decayed sums of items and of pairs of items, as arrays.
+// The tables of the trends: time-decayed sums of items and of pairs of items, as arrays.
 #pragma once
 
 #include <cstdint>
@@ -17,9 +17,9 @@ struct TrendSettings {
     std::int64_t max_neighbors;  // of an item, the strongest; 0 = all
 };
 
-// Of the ordered pair (a, b), a != b: fwd, 1/distance for every click on b after one on a, at most `window` clicks apart
-// in their session, decayed from the time of the later click; bwd, the same with b before a. A session's clicks come in
-// the order of their times. Every sum is one of weights relative to its lane's t0 = epochs[lane] * half-life.
+// Of the ordered pair (a, b), a != b: fwd, 1/distance for every click on b after one on a, at most `window` clicks
+// apart in their session, decayed from the time of the later click; bwd, the same with b before a. A session's clicks
+// come in the order of their times. Every sum is one of weights relative to its lane's t0 = epochs[lane] * half-life.
 struct TrendsView {
     const std::int64_t* row_offsets;  // [N + 1]
     const std::int32_t* neighbors;   // [P], a row's strongest first

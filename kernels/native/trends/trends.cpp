@@ -10,7 +10,7 @@
 namespace mtaw {
 namespace {
 
-constexpr std::int64_t kRun = 64;  // clicks that readers wait for at most
+constexpr std::int64_t kRun = 64;  // clicks added under one lock, which readers wait for
 constexpr std::size_t kFewActive = 1024;
 constexpr int kShort = 2, kLong = 3, kDaily = 5;  // item lanes by which items are popular
 
@@ -23,7 +23,7 @@ Trends::Trends(const TrendsView& base, const TrendSettings& settings, const Tren
                                     std::to_string(limits.capacity));
     }
     if (limits.row_neighbors < 2) throw std::invalid_argument("row_neighbors must be at least 2");
-    if (limits.ahead < 0 || limits.ahead > kMostTime) throw std::invalid_argument("ahead must be in 0..2^52 ms");
+    if (limits.ahead < 0 || limits.ahead > kMaxTime) throw std::invalid_argument("ahead must be in 0..2^52 ms");
     list_base();
     list_rising();
 }
@@ -47,8 +47,8 @@ void Trends::click(const TrendClicks& clicks) {
 
 bool Trends::resume(std::int64_t handle, const std::int32_t* items, const std::int64_t* times, std::int64_t count) {
     for (std::int64_t i = 0; i < count; ++i) {
-        if (items[i] < 0 || items[i] >= capacity() || times[i] < 0 || times[i] > kMostTime) {
-            throw std::out_of_range("the click " + std::to_string(i) + " of a resumed session lies outside the items or times");
+        if (items[i] < 0 || items[i] >= capacity() || times[i] < 0 || times[i] > kMaxTime) {
+            throw std::out_of_range("the click " + std::to_string(i) + " of a resumed session is outside the items or times");
         }
     }
     const std::unique_lock locked(mutex_.get());
@@ -61,12 +61,12 @@ bool Trends::forget(std::int64_t handle) {
 }
 
 TrendFactors Trends::factors_at(std::int64_t now) const {
-    now = std::clamp(now, delta_.newest(), std::max(kMostTime, delta_.newest()));
+    now = std::clamp(now, delta_.newest(), std::max(kMaxTime, delta_.newest()));
     TrendFactors factors;
     for (int lane = 0; lane < kItemLanes; ++lane) {
         const std::int64_t h = delta_.settings().half_lives.ms[lane];
         const auto base = static_cast<float>(decay_power(base_.clock[lane] * h - now, h));
-        factors.base[lane] = factors.base[kItemLanes + lane] = base < kLeastFloat ? 0.0F : base;
+        factors.base[lane] = factors.base[kItemLanes + lane] = base < kMinFloat ? 0.0F : base;
         factors.delta[lane] = factors.delta[kItemLanes + lane] = decay_power(delta_.epochs()[lane] * h - now, h);
     }
     return factors;
@@ -74,7 +74,7 @@ TrendFactors Trends::factors_at(std::int64_t now) const {
 
 TrendItem Trends::item_at(std::int64_t item, const ItemDelta* delta, std::int64_t now,
                           const TrendFactors& factors) const {
-    constexpr float kNeverAge = 60 * 24 * 3600;  // s; nothing is taken to be older
+    constexpr float kNeverAge = 60 * 24 * 3600;  // s; ages are capped here
     TrendItem out;
     float sums[kItemSums] = {};
     std::int64_t first = kNever, last = kNever;
@@ -150,7 +150,7 @@ std::int64_t Trends::rising(std::int64_t now, std::int64_t k, std::int32_t* ids,
     scored.reserve(rising_.size());
     for (const Rising& one : rising_) {
         const TrendItem item = item_at(one.item, delta_.find(one.item), now, factors);
-        // How fast it is clicked now (where little is clicked at all, the day tells more), and how much faster than over
+        // How fast it is clicked now (with few clicks, the day is more reliable), and how much faster than over
         // a day. Of the first clicks of a news log's sessions (4% of a day's), 81% are in the first 20.
         const float fast = item.all[kShort] + 0.25F * item.all[kLong] + 0.02F * item.all[kDaily];
         const auto hours = [&](int lane) { return static_cast<float>(delta_.settings().half_lives.ms[lane]); };

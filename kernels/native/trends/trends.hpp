@@ -1,8 +1,8 @@
-// What wall-clock time says: mapped tables and what came since, fed and read by many threads.
+// Trends: mapped tables plus the clicks that came since, used by many threads at once.
 //
 //     Trends trends(view, settings, limits);
-//     trends.click(clicks);                                  // one thread at a time goes on
-//     const auto locked = trends.reading();                  // others wait until it is gone
+//     trends.click(clicks);                                  // one thread at a time
+//     const auto locked = trends.reading();                  // writers wait until it is destroyed
 //     trends.start(request, scratch);
 //     trends.choose(request, n, ids, kernels, scratch);      // candidates
 //     trends.measure(ids, count, scratch);                   // any items
@@ -33,7 +33,7 @@ struct TrendsRequest {
     std::int64_t n_own;       // 1 .. kTrendOwn
     std::int64_t now;
     std::int64_t first_click = kNever, before_click = kNever, last_click = kNever;  // times, where known
-    std::int64_t catalog = std::numeric_limits<std::int64_t>::max();  // candidates lie under it, and in `allowed`
+    std::int64_t catalog = std::numeric_limits<std::int64_t>::max();  // candidates are under it, and in `allowed`
     const std::uint8_t* allowed = nullptr;   // as MemoryRequest
     const std::int32_t* excluded = nullptr;
     std::int64_t n_excluded = 0;
@@ -92,8 +92,8 @@ class TrendsScratch {
 
 class Trends {
  public:
-    // The arrays of the view, which check_trends has passed, stay where they are. Throws std::invalid_argument on limits
-    // out of range.
+    // The arrays of the view, which check_trends has passed, stay where they are. Throws std::invalid_argument on
+    // limits out of range.
     Trends(const TrendsView& base, const TrendSettings& settings, const TrendLimits& limits);
 
     // Throws std::out_of_range on an item outside 0..capacity-1, before any click is taken.
@@ -106,15 +106,15 @@ class Trends {
     TrendsLock reading() const { return TrendsLock(mutex_.get()); }
 
     // The rest only under `reading`. A `now` before the newest click counts as that one's time.
-    void start(const TrendsRequest& request, const MemoryKernels& kernels, TrendsScratch& scratch) const;
-    // The best n by pre-score, ties by the lower id, and the kTrendRising most popular: ids int32[n + kTrendRising], none
-    // of them twice or an own one. Returns how many.
-    std::int64_t choose(const TrendsRequest& request, std::int64_t n, std::int32_t* ids, const MemoryKernels& kernels,
+    void start(const TrendsRequest& request, const ColumnKernels& kernels, TrendsScratch& scratch) const;
+    // The best n by pre-score, ties by the lower id, and the kTrendRising most popular: ids int32[n + kTrendRising],
+    // none of them twice or an own one. Returns how many.
+    std::int64_t choose(const TrendsRequest& request, std::int64_t n, std::int32_t* ids, const ColumnKernels& kernels,
                         TrendsScratch& scratch) const;
     // Sums of `count` items for `fill`.
     void measure(const std::int32_t* ids, std::int64_t count, TrendsScratch& scratch) const;
     // Columns [kTrendColumns, kTile] of the measured items from `begin` on, count <= kTile.
-    void fill(std::int64_t begin, std::int64_t count, float* columns, const MemoryKernels& kernels,
+    void fill(std::int64_t begin, std::int64_t count, float* columns, const ColumnKernels& kernels,
               TrendsScratch& scratch) const;
     // The k <= kTrendMostRising items that rise most at `now`, best first; returns how many there are.
     std::int64_t rising(std::int64_t now, std::int64_t k, std::int32_t* ids, float* scores) const;
@@ -143,7 +143,7 @@ class Trends {
 
     TrendsView base_;
     TrendsDelta delta_;
-    std::vector<std::int32_t> base_popular_;  // that may be so again by what the tables say
+    std::vector<std::int32_t> base_popular_;  // that may become popular again, by the tables
     std::vector<Rising> rising_;              // best first
     std::int64_t listed_ = kNever;            // the clicks' time of the list
     PerProcess<std::shared_mutex> mutex_;

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from mtaw_fast.kernels.adam import AdamGroup, AdamRequest, AdamSettings, fused
 from mtaw_fast.kernels.adam.configs import AdamLaunch
-from tests.kernels.adam_problem import by_op, by_torch, rounds
-from tests.kernels.test_adam import RATES, SETTINGS
+from tests.support.kernels.adam import RATES, SETTINGS, by_op, by_torch, rounds
 
 SIZES = [[1], [1024], [1025, 7], [4096 + 3, 1, 100 * 100 + 100]]
 

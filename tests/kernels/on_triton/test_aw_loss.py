@@ -15,31 +15,11 @@ from torch.nn import functional
 
 from mtaw_fast.errors import UnsupportedError, UsageError
 from mtaw_fast.kernels.aw_loss import aw_loss, catalog_sums, configs, loss_of_sums
-from mtaw_fast.kernels.triton_device import interpreting
-
-# (rows, items, d): whole vectors, vectors in chunks (d > 128, and d > 32 in float32), one of everything.
-SHAPES = [(1, 1, 1), (1, 7, 3), (5, 2, 100), (37, 501, 7), (40, 70, 128), (3, 40, 300)]
-# (dtype of queries and items, dtype of the matrix products)
-DTYPES = [
-    (torch.float32, None),
-    (torch.float32, torch.bfloat16),
-    (torch.float32, torch.float16),
-    (torch.bfloat16, None),
-    (torch.float16, None),
-]
-DEVICE = torch.device("cpu" if interpreting() else "cuda")
-
-
-def problem(rows: int, items: int, d: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """float64 queries, items, targets and weights with some zeros."""
-    generator = torch.Generator().manual_seed(seed)
-    queries = torch.randn(rows, d, generator=generator, dtype=torch.float64)
-    catalog = torch.randn(items, d, generator=generator, dtype=torch.float64)
-    targets = torch.randint(0, items, (rows,), generator=generator)
-    weights = (torch.rand(rows, generator=generator, dtype=torch.float64) + 0.5) * (
-        torch.rand(rows, generator=generator) > 0.3
-    )
-    return queries.to(DEVICE), catalog.to(DEVICE), targets.to(DEVICE), weights.to(DEVICE)
+from tests.support.kernels.aw_loss import TRITON_DEVICE as DEVICE
+from tests.support.kernels.aw_loss import TRITON_DTYPES as DTYPES
+from tests.support.kernels.aw_loss import TRITON_SHAPES as SHAPES
+from tests.support.kernels.aw_loss import triton_problem as problem
+from tests.support.kernels.aw_loss import worst
 
 
 def loss_and_gradients(
@@ -59,10 +39,6 @@ def loss_and_gradients(
     assert e.grad is not None
     assert q.grad.dtype == e.grad.dtype == dtype
     return [tensor.detach().double() for tensor in (loss, q.grad, e.grad)]
-
-
-def worst(a: Tensor, b: Tensor) -> float:
-    return (a - b).abs().max().item()
 
 
 def assert_as_close_as_eager(
@@ -326,12 +302,12 @@ def test_queries_gradient_is_a_sum_of_the_forward_pass() -> None:
 def test_vectors_are_summed_only_for_queries_that_want_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     from mtaw_fast.kernels.aw_loss import launchers
 
-    asked = []
+    requested = []
     forward = launchers.catalog_sums
 
     def watched(*arguments: Any) -> launchers.Sums:
         sums = forward(*arguments)
-        asked.append(sums.vectors is not None)
+        requested.append(sums.vectors is not None)
         return sums
 
     monkeypatch.setattr(launchers, "catalog_sums", watched)
@@ -340,7 +316,7 @@ def test_vectors_are_summed_only_for_queries_that_want_a_gradient(monkeypatch: p
     losses = [aw_loss(a, e, targets, scale=16, gamma=2, backend="triton") for a in (q, q.detach())]
     with torch.no_grad():
         losses.append(aw_loss(q, e, targets, scale=16, gamma=2, backend="triton"))
-    assert asked == [True, False, False]
+    assert requested == [True, False, False]
     assert torch.equal(losses[0], losses[1])
     assert torch.equal(losses[0], losses[2])
 

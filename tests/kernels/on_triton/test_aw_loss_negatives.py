@@ -10,7 +10,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from mtaw_fast.kernels.aw_loss import aw_loss
-from tests.kernels.on_triton.test_aw_loss import DEVICE, DTYPES, SHAPES, problem, worst
+from tests.support.kernels.aw_loss import TRITON_DEVICE as DEVICE
+from tests.support.kernels.aw_loss import TRITON_DTYPES as DTYPES
+from tests.support.kernels.aw_loss import TRITON_SHAPES as SHAPES
+from tests.support.kernels.aw_loss import triton_problem as problem
+from tests.support.kernels.aw_loss import worst
 
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
 

@@ -14,21 +14,21 @@ from mtaw_fast.kernels.adam import AdamSettings
 from mtaw_fast.kernels.aw_loss import aw_loss, catalog_sums, configs, loss_of_sums
 from mtaw_fast.kernels.compile_check import OPS, cases_of
 from mtaw_fast.kernels.triton_device import interpreting
-from tests.kernels.adam_problem import by_op, rounds
-from tests.kernels.on_triton.test_aw_loss import problem
-from tests.kernels.on_triton.test_prefix_interest import draw, forward_and_gradients
+from tests.support.kernels.adam import by_op, rounds
+from tests.support.kernels.aw_loss import triton_problem as problem
+from tests.support.kernels.prefix_interest import draw, forward_and_gradients
 
 if not interpreting():
     pytest.skip("a GPU draws the order of programs itself and has no margins", allow_module_level=True)
 
-from tests.kernels.on_triton.launches import hostile_launches
+from tests.support.kernels.launches import hostile_launches
 
 CPU = torch.device("cpu")
 Run = Callable[[], list[Tensor]]
 
 
 def loss(compute: torch.dtype | None, shape: tuple[int, int, int], negatives: bool = False) -> list[Tensor]:
-    """Row losses and both gradients, of rows and items that lie apart and begin late in their storages."""
+    """Row losses and both gradients, of rows and items with strides and offsets in their storages."""
     queries, catalog, targets, _ = problem(*shape, seed=7)
     d = shape[2]
     leaves = []

@@ -1,4 +1,4 @@
-"""The Triton backend of prefix_interest against float64, held to what eager PyTorch reaches in the same dtype.
+"""The Triton backend of prefix_interest against float64, compared with eager PyTorch in the same dtype.
 
 bf16 under the interpreter: its `tl.dot` takes the bits of bf16 for integers, and its casts truncate.
 `triton_kernels/arithmetic.py` multiplies in float32 there (exact for bf16 operands) and rounds to nearest even,
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import triton
@@ -23,8 +22,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mtaw_fast.kernels.prefix_interest import PrefixInterestWeights, Tiles, prefix_interest
 from mtaw_fast.kernels.prefix_interest.dropout import dropout_mask, keep_factor, threshold
 from mtaw_fast.kernels.prefix_interest.triton_kernels.tile import dropout_factors
+from tests.support.kernels.prefix_interest import SEED, draw, forward_and_gradients, offsets_of
 
-SEED = 8_589_934_592_123  # over 32 bits: both words of the key count
 NAMES = ("o", "clicks", *PrefixInterestWeights._fields)
 DRAWS = 6  # of fewer the ratio of two errors is luck: over 12 it is 0.6 to 1.1 for every gradient in float32
 DTYPES = [
@@ -35,46 +34,6 @@ DTYPES = [
 ]
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
-
-
-def offsets_of(lengths: list[int]) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-
-
-def draw(n_clicks: int, d: int, seed: int = 0) -> list[Tensor]:
-    """float64 clicks, the ten weights and a gradient from above.
-
-    The biases lie far from 0, so that most ReLUs are firmly on or off: near 0 rounding decides which gradient is
-    right, in eager PyTorch as here, and a comparison of errors would compare luck.
-    """
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int, deviation: float = 1.0) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=torch.float64) * deviation
-
-    matrices = [normal(d, d, deviation=d**-0.5) for _ in range(4)]
-    biases = [4 * normal(d).sign() + normal(d, deviation=d**-0.5) for _ in range(4)]
-    norm = [1 + normal(d, deviation=0.2), normal(d, deviation=0.2)]
-    linear = [tensor for pair in zip(matrices, biases, strict=True) for tensor in pair]
-    return [normal(n_clicks, d), *linear[:6], *norm, *linear[6:], normal(n_clicks, d)]
-
-
-def forward_and_gradients(
-    backend: str, inputs: list[Tensor], lengths: list[int], given: torch.dtype, compute: torch.dtype,
-    device: torch.device, *, capacity: int = 16, least_tiles: int = 0, dropout: tuple[float, float] = (0.0, 0.0),
-) -> list[Tensor]:  # fmt: skip
-    """o and the gradients of the clicks and of the ten weights, in float64 on the CPU."""
-    *leaves, upstream = (tensor.to(device, given, copy=True) for tensor in inputs)
-    for leaf in leaves:
-        leaf.requires_grad_()
-    offsets = offsets_of(lengths)
-    o = prefix_interest(
-        leaves[0], torch.from_numpy(offsets).to(device), PrefixInterestWeights(*leaves[1:]),
-        tiles=Tiles.of(offsets, device, capacity=capacity, least_tiles=least_tiles),
-        click_dropout=dropout[0], ffn_dropout=dropout[1], seed=SEED, compute_dtype=compute, backend=backend,
-    )  # fmt: skip
-    gradients = torch.autograd.grad(o, leaves, upstream)
-    return [tensor.detach().cpu().double() for tensor in (o, *gradients)]
 
 
 def check_against_eager(
@@ -171,9 +130,9 @@ def test_the_same_bits_on_every_run_and_with_more_tiles(dropout: tuple[float, fl
     first, *others = (
         forward_and_gradients(
             "triton", draw(25, 20), [20, 3, 2], torch.float32, torch.bfloat16, device, dropout=dropout,
-            least_tiles=least_tiles,
+            min_tiles=min_tiles,
         )
-        for least_tiles in (0, 0, 4)
+        for min_tiles in (0, 0, 4)
     )  # fmt: skip
     for other in others:
         assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))

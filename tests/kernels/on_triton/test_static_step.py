@@ -14,8 +14,8 @@ from mtaw_fast.kernels.prefix_interest import fused as fused_interest
 from mtaw_fast.training.group.process_group import ProcessGroup
 from mtaw_fast.training.steps.full_step import encoder_dtype
 from mtaw_fast.training.steps.static_step import StaticStep
-from tests.training.group.worlds import in_threads, shard_stepper
-from tests.training.steps import CPU, batches, new_model, still_config
+from tests.support.training.group_threads import in_threads, shard_stepper
+from tests.support.training.steps import CPU, batches, new_model, still_config
 
 
 def test_it_takes_the_steps_of_the_references(device: torch.device) -> None:

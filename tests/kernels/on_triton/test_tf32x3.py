@@ -1,7 +1,7 @@
 """float32 products in three of TF32: what `torch.set_float32_matmul_precision("high")` allows, and its error.
 
 An operand is cut to TF32's 10 bits of mantissa, a = high + low + rest with |low| <= 2^-10 |a|, |rest| <= 2^-20 |a|, and
-low * low is left out. So a product of two is off by at most 3 x 2^-20 |a| |b|, beside float32's own sums. The
+low * low is left out. So a product of two is off by at most 3 x 2^-20 |a| |b|, in addition to float32's own sums. The
 interpreter multiplies in float32: `arithmetic.dot` makes the three products there, in the order of the compiled code,
 whose PTX `compile_check` counts (three times the multiply-adds of one product, on tensor cores).
 """
@@ -18,7 +18,9 @@ from torch import Tensor
 
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.kernels.triton_kernels.arithmetic import dot
-from tests.kernels.on_triton.test_aw_loss import DEVICE, problem, worst
+from tests.support.kernels.aw_loss import TRITON_DEVICE as DEVICE
+from tests.support.kernels.aw_loss import triton_problem as problem
+from tests.support.kernels.aw_loss import worst
 
 CUT = 3 * 2.0**-20
 

@@ -11,14 +11,14 @@ from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.memory import MemoryTables
 
 
-def delta_of(tables: MemoryTables, capacity: int = 0, most_clicks: int = 512) -> MemoryDelta:
+def delta_of(tables: MemoryTables, capacity: int = 0, max_clicks: int = 512) -> MemoryDelta:
     """Return an empty delta over the tables."""
     chosen = tables.settings
     assert chosen.recency is not None
     return MemoryDelta(
         tables.arrays(), window=chosen.window, span=chosen.span, recency=chosen.recency,
         max_neighbors=chosen.max_neighbors, max_postings=chosen.max_postings, capacity=capacity,
-        most_clicks=most_clicks,
+        max_clicks=max_clicks,
     )  # fmt: skip
 
 
@@ -30,18 +30,18 @@ class SessionModel:
     """
 
     base: list[list[int] | None]
-    most_clicks: int = 512
+    max_clicks: int = 512
     updated: dict[int, list[int]] = field(default_factory=dict)
     ignored: int = 0
 
     @classmethod
-    def of(cls, sessions: Sessions, most_clicks: int = 512) -> SessionModel:
+    def of(cls, sessions: Sessions, max_clicks: int = 512) -> SessionModel:
         """Return the sessions of the tables alone."""
-        return cls([one.tolist() for one in sessions], most_clicks)
+        return cls([one.tolist() for one in sessions], max_clicks)
 
     def click(self, handle: int, item: int) -> None:
         """Add a click."""
-        if len(self.updated.get(handle, ())) >= self.most_clicks:
+        if len(self.updated.get(handle, ())) >= self.max_clicks:
             self.ignored += 1
             return
         self.updated[handle] = [*self.updated.pop(handle, []), item]

@@ -1,8 +1,8 @@
 """What a test does to every launch in Triton's interpreter: programs in a random order, poisoned margins.
 
-Each program runs once, in an order drawn anew for every launch. Every tensor is handed to the kernel as a copy with
-margins on both sides; margins, and what lies between a view's strides, are NaN in floats and a large number in
-integers. Whatever a kernel loads or stores must lie in an argument's own elements; afterwards the poison must be as it
+Each program runs once, in an order drawn for every launch. Every tensor is passed to the kernel as a copy with
+margins on both sides; margins, and the gaps between a view's strides, are NaN in floats and a large number in
+integers. Whatever a kernel loads or stores must be in an argument's own elements; afterwards the poison must be as it
 was, and the copies' elements go back to the tensors. A launch outside of a device guard is an error too.
 """
 
@@ -67,7 +67,7 @@ class Memory:
         """Check the poison, and copy the elements back."""
         for key, copy in self._copies.items():
             elements, original = self._elements[key], self._originals[key]
-            assert (copy[~elements] == self._poison[key]).all(), "a kernel wrote beside its tensor"
+            assert (copy[~elements] == self._poison[key]).all(), "a kernel wrote outside its tensor"
             inside = elements[MARGIN : MARGIN + len(original)]
             original[inside] = copy[MARGIN : MARGIN + len(original)][inside]
 

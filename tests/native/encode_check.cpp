@@ -2,7 +2,7 @@
 //
 //     encode_check ISA     prints "ok", or what differs, and exits with 0 or 1
 //
-// Every width is held against the formulas in float64; appends from several threads must have the bits of encode.
+// Every width is compared with the formulas in float64; appends from several threads must have the bits of encode.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Tables of past sessions and what was clicked since, as a query reads them together.
+// The tables of past sessions and the delta on top of them, read as one.
 #pragma once
 
 #include <algorithm>
@@ -27,10 +27,10 @@ struct StrongNeighbors {
 
 // A session's id in a query is its place in the tables or, behind these, its slot in the delta.
 //
-// Without a delta everything is as the tables have it. With one its lock must be held.
-class LiveTables {
+// With a delta, its lock must be taken. Without one, the results are those of the tables.
+class MergedTables {
   public:
-    explicit LiveTables(const MemoryView& tables, const MemoryDelta* delta = nullptr) : tables_(tables), delta_(delta) {}
+    explicit MergedTables(const MemoryView& tables, const MemoryDelta* delta = nullptr) : tables_(tables), delta_(delta) {}
 
     [[nodiscard]] const MemoryView& tables() const { return tables_; }
     [[nodiscard]] const MemoryDelta* delta() const { return delta_; }
@@ -42,7 +42,8 @@ class LiveTables {
 
     // S
     [[nodiscard]] std::int64_t n_sessions() const { return delta_ == nullptr ? tables_.n_sessions : delta_->n_sessions(); }
-    // What numbers of the tables and, behind them, places in the delta become when those that are gone leave no gaps.
+    // The session's number among those that are not dropped. raw: its place in the tables or, after these, in the
+    // delta.
     [[nodiscard]] std::int64_t number_of_raw(std::int64_t raw) const {
         if (delta_ == nullptr || delta_->base().n_dropped() == 0) return raw;
         const BaseRows& base = delta_->base();
@@ -90,7 +91,7 @@ class LiveTables {
         if (item < tables_.n_items) MTAW_PREFETCH(tables_.counts + item * kCountKinds);
         if (const DeltaCounts* const more = delta_ == nullptr ? nullptr : delta_->find_counts(item)) MTAW_PREFETCH(more);
     }
-    // What the numbers in `counts` are told from.
+    // Prefetches what `counts` needs for the newest session.
     void prefetch_newest(std::int64_t item) const {
         const DeltaCounts* const more = delta_ == nullptr ? nullptr : delta_->find_counts(item);
         if (more != nullptr && more->newest >= 0) delta_->sessions().prefetch_stamp(more->newest);
@@ -102,7 +103,7 @@ class LiveTables {
             delta_->sessions().prefetch(slot_of_session(session));
         }
     }
-    // Where `ses` finds its answers: of item i at .first[i * stride], for items under `count`.
+    // Where `ses` reads: for item i < count at first[i * stride].
     struct SesTotals {
         const float* first;
         std::int64_t stride, count;
@@ -120,7 +121,7 @@ class LiveTables {
         const float of_base = base.totals == nullptr ? 0.0F : base.totals[kind];
         return more == nullptr ? of_base : static_cast<float>(static_cast<double>(of_base) + more->totals[kind]);
     }
-    // At most as many as tables are made with, the latest.
+    // The latest ones, at most max_postings.
     [[nodiscard]] Postings postings(std::int64_t item) const {
         Postings found{nullptr, 0, nullptr, 0};
         if (item < tables_.n_items) {
@@ -135,12 +136,12 @@ class LiveTables {
         if (most > 0) found.n_fresh = std::min(found.n_fresh, most);
         found.fresh = more->postings.data() + more->postings.size() - static_cast<std::size_t>(found.n_fresh);
         if (most == 0) return found;
-        // As many of the others as are missing.
-        std::int64_t begin = found.n_base, room = most - found.n_fresh;
+        // Fills up with sessions of the tables.
+        std::int64_t begin = found.n_base, missing = most - found.n_fresh;
         if (!has_gaps()) {
-            begin = std::max<std::int64_t>(begin - room, 0);
+            begin = std::max<std::int64_t>(begin - missing, 0);
         } else {
-            while (begin > 0 && room > 0) room -= is_gone(found.base[--begin]) ? 0 : 1;
+            while (begin > 0 && missing > 0) missing -= is_gone(found.base[--begin]) ? 0 : 1;
         }
         found.base += begin;
         found.n_base -= begin;
@@ -158,14 +159,14 @@ class LiveTables {
     const MemoryDelta* delta_;
 };
 
-inline StrongNeighbors LiveTables::strong(std::int64_t item) const {
+inline StrongNeighbors MergedTables::strong(std::int64_t item) const {
     StrongNeighbors out;
     const RowView base = row(item);
     const DeltaRow* const more = fresh(item);
     out.total = total(item, kFwd);
     if (more != nullptr && base.count + static_cast<std::int64_t>(more->pairs.size()) <= kStrong) {
         out.count = 0;
-        // Of a pair of both the parts stand apart: whoever asks adds up.
+        // A pair of both tables gets two entries; the caller adds them.
         const auto add = [&](std::int32_t neighbor, float fwd) {
             out.neighbors[out.count] = neighbor;
             out.fwd[out.count++] = fwd;

@@ -14,7 +14,7 @@ namespace {
 
 constexpr double kUp = 1 + 0x1p-30;     // covers the roundings of a sum of squares of 2^14 terms and its root
 constexpr double kRounder = 0x1.8p52;   // adding and subtracting it rounds a small float64 to an integer
-constexpr double kMostScaled = 1.5;     // norm of a row: bounds.hpp allows up to 2
+constexpr double kMaxScaled = 1.5;     // norm of a row: bounds.hpp allows up to 2
 constexpr double kSmallest = 0x1p-100;  // steps and residuals stay far from float32's denormals
 
 // The least bfloat16 >= value, as its 16 bits. value is 0 or in [2^-100, 2].
@@ -69,7 +69,7 @@ std::uint32_t quantize_row_half(const double* values, std::int64_t d, double lar
     const double per_pair = 0.5 / step;
     double square = 0;
     for (std::int64_t j = 0; j < d; ++j) {
-        // -15, -13 .. 15 is 2 * (0 .. 15) - 15; each stands for what is within a step of it, up to 16 steps.
+        // -15, -13 .. 15 is 2 * (0 .. 15) - 15; each code covers the values within a step of it, up to 16 steps.
         const double place = std::clamp((values[j] * per_pair + 7.5 + kRounder) - kRounder, 0.0, 15.0);
         const double residual = values[j] - (2 * place - 15) * step;
         square += residual * residual;
@@ -101,7 +101,7 @@ double largest_square_norm(const float* rows, std::int64_t begin, std::int64_t e
         const double square = square_norm(rows + i * d, d);
         if (!std::isfinite(square)) {
             throw std::invalid_argument("item " + std::to_string(i) +
-                                        " of the catalog has a value that is not finite; train the bundle anew");
+                                        " of the catalog has a value that is not finite; retrain the bundle");
         }
         largest = std::max(largest, square);
     }
@@ -171,7 +171,7 @@ ScanSummary requantize_catalog(const float* rows, std::int64_t n_items, std::int
             continue;
         }
         const double norm = scaled_norm(largest_square_norm(rows, first, first + count, d), summary.exponent);
-        if (!(norm < kMostScaled)) return quantize_catalog(rows, n_items, d, blocks);
+        if (!(norm < kMaxScaled)) return quantize_catalog(rows, n_items, d, blocks);
         summary.largest_norm = std::max(summary.largest_norm, norm);
         taken.take(rows + first * d, count, d, down);
         quantize_whole(taken, count, d, block, &summary);

@@ -1,7 +1,7 @@
-// The session that asks, where the delta holds it: what it taught itself is left out of what it is told.
+// The session being ranked, if the delta contains it: its own clicks never count as evidence for it.
 //
-// Else a session that is learned while it grows would find its own clicks among the evidence, as no session did that
-// the ranker was fitted on.
+// Without this, a session that is learned while it grows would find its own clicks in the tables. The ranker was
+// trained without that.
 #pragma once
 
 #include <algorithm>
@@ -14,20 +14,20 @@
 
 namespace mtaw {
 
-struct AskingSession {
-    std::int32_t slot = -1;  // -1 = the delta does not hold it
+struct CurrentSession {
+    std::int32_t slot = -1;  // -1 = not in the delta
     std::int32_t stamp = -2;  // no session's
     std::int64_t place = std::numeric_limits<std::int64_t>::max();   // in the delta's order
     std::int64_t number = std::numeric_limits<std::int64_t>::max();  // behind the sessions of the tables
 
     [[nodiscard]] bool found() const { return slot >= 0; }
-    // What another session's place or number is without this one.
+    // Another session's place or number once this one is taken out.
     [[nodiscard]] std::int64_t place_without(std::int64_t other) const { return other - (other > place ? 1 : 0); }
     [[nodiscard]] std::int64_t number_without(std::int64_t other) const { return other - (other > number ? 1 : 0); }
 };
 
-// What it taught of one of its items: the part of the item's row that is its own.
-struct TaughtRow {
+// The current session's part of the row of one of its items.
+struct OwnEvidence {
     struct Pair {
         std::int32_t neighbor;
         double sums[kFixedKinds];
@@ -35,7 +35,7 @@ struct TaughtRow {
     std::vector<Pair> pairs;
     double totals[kFixedKinds] = {};
 
-    // Null where it taught nothing of them together.
+    // Null if the session adds nothing to the pair.
     [[nodiscard]] const Pair* find(std::int32_t neighbor) const {
         for (const Pair& pair : pairs) {
             if (pair.neighbor == neighbor) return &pair;
@@ -44,13 +44,13 @@ struct TaughtRow {
     }
 };
 
-// A row's total of one kind, without what the session that asks taught.
-inline float total_without(float total, int kind, const TaughtRow* taught) {
-    return taught == nullptr ? total : std::max(total - static_cast<float>(taught->totals[kind]), 0.0F);
+// A row's total of one kind, without the current session's part.
+inline float total_without(float total, int kind, const OwnEvidence* own_evidence) {
+    return own_evidence == nullptr ? total : std::max(total - static_cast<float>(own_evidence->totals[kind]), 0.0F);
 }
 
-// Of every own item u of clicks[m], into rows[u].
-void list_taught(const std::int32_t* clicks, std::int64_t m, const OwnItems& own, const MemorySettings& settings,
-                 std::vector<TaughtRow>& rows);
+// Computes it for every own item u of clicks[m], into rows[u].
+void list_own_evidence(const std::int32_t* clicks, std::int64_t m, const OwnItems& own, const MemorySettings& settings,
+                 std::vector<OwnEvidence>& rows);
 
 }  // namespace mtaw

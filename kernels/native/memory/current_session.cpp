@@ -1,4 +1,4 @@
-#include "memory/asking.hpp"
+#include "memory/current_session.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -9,8 +9,8 @@
 namespace mtaw {
 namespace {
 
-double* sums_with(TaughtRow& row, std::int32_t neighbor) {
-    for (TaughtRow::Pair& pair : row.pairs) {
+double* sums_with(OwnEvidence& row, std::int32_t neighbor) {
+    for (OwnEvidence::Pair& pair : row.pairs) {
         if (pair.neighbor == neighbor) return pair.sums;
     }
     row.pairs.push_back({neighbor, {}});
@@ -19,12 +19,12 @@ double* sums_with(TaughtRow& row, std::int32_t neighbor) {
 
 }  // namespace
 
-void list_taught(const std::int32_t* clicks, std::int64_t m, const OwnItems& own, const MemorySettings& settings,
-                 std::vector<TaughtRow>& rows) {
+void list_own_evidence(const std::int32_t* clicks, std::int64_t m, const OwnItems& own, const MemorySettings& settings,
+                 std::vector<OwnEvidence>& rows) {
     const std::vector<std::uint8_t> first = first_clicks(clicks, m);
     if (rows.size() < static_cast<std::size_t>(own.count)) rows.resize(static_cast<std::size_t>(own.count));
     for (std::int64_t u = 0; u < own.count; ++u) {
-        TaughtRow& row = rows[static_cast<std::size_t>(u)];
+        OwnEvidence& row = rows[static_cast<std::size_t>(u)];
         row.pairs.clear();
         std::fill_n(row.totals, kFixedKinds, 0.0);
         const auto add = [&](std::int32_t other, int kind, double value) {

@@ -8,6 +8,12 @@ from torch import Tensor
 from mtaw_fast.kernels.adam import AdamGroup, AdamSettings, adam_step
 
 STEPS = 4
+SETTINGS = [
+    AdamSettings(),
+    AdamSettings(clip_norm=2.0),
+    AdamSettings(beta1=0.0, beta2=0.5, eps=1e-3, weight_decay=0.1, clip_norm=0.5),
+]
+RATES = [1e-3, 5e-3, 0.0, 2e-3]
 
 
 def rounds(sizes: list[int], dtype: torch.dtype, device: torch.device, seed: int = 0) -> list[list[Tensor]]:

@@ -1,4 +1,4 @@
-// Asks for memory ahead of its use.
+// Prefetches memory before it is used.
 #pragma once
 
 #include <algorithm>
@@ -8,7 +8,7 @@
 
 namespace mtaw {
 
-constexpr std::int64_t kWarm = 8;  // cache lines of a row that are asked for
+constexpr std::int64_t kWarm = 8;  // cache lines that are prefetched, of a row
 constexpr std::int64_t kLineBytes = 64;
 
 // The first kWarm lines of begin[count].

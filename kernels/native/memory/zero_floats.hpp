@@ -1,4 +1,4 @@
-// Many floats that are zero, at a cache line's boundary, of which only those that are written take memory.
+// An array of zeros on a cache line's boundary. Only pages that are written take memory.
 #pragma once
 
 #include <cstddef>
@@ -9,18 +9,18 @@
 
 namespace mtaw {
 
-class ZeroedFloats {
+class ZeroFloats {
  public:
-    ZeroedFloats() = default;
+    ZeroFloats() = default;
 
     // Throws std::bad_alloc.
-    explicit ZeroedFloats(std::int64_t size) {
-        std::size_t room = static_cast<std::size_t>(size) * sizeof(float) + kLine;
-        // From calloc, not from an allocation that is then filled: its large blocks are fresh pages of the system's.
-        memory_.reset(std::calloc(1, room));
+    explicit ZeroFloats(std::int64_t size) {
+        std::size_t bytes = static_cast<std::size_t>(size) * sizeof(float) + kLine;
+        // calloc, because its large blocks are fresh zero pages of the system, which need no filling.
+        memory_.reset(std::calloc(1, bytes));
         if (memory_ == nullptr) throw std::bad_alloc();
         void* begin = memory_.get();
-        data_ = static_cast<float*>(std::align(kLine, room - kLine, begin, room));
+        data_ = static_cast<float*>(std::align(kLine, bytes - kLine, begin, bytes));
     }
 
     float* data() { return data_; }

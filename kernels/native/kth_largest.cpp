@@ -1,8 +1,8 @@
-#include "memory/select.hpp"
+#include "kth_largest.hpp"
 
 namespace mtaw {
 
-std::int32_t cut_of(const MemoryKernels& kernels, const std::int32_t* keys, std::int64_t count, std::int64_t wanted,
+std::int32_t kth_largest(const ColumnKernels& kernels, const std::int32_t* keys, std::int64_t count, std::int64_t wanted,
                     std::int64_t low, std::int64_t high) {
     while (high - low > 1) {
         const std::int64_t middle = low + (high - low) / 2;

@@ -1,0 +1,35 @@
+// Arithmetic on columns of floats and integers that the session memory and the trends share, one set of functions for
+// each instruction set. All sets give the same bits: see memory/kernels.hpp.
+#pragma once
+
+#include <cstdint>
+
+#include "isa.hpp"
+
+namespace mtaw {
+
+constexpr std::int64_t kTile = 48;  // candidates whose features and hidden units fit the L1 cache together
+constexpr std::int64_t kPadding = 16;  // floats: arrays are read and written in whole vectors
+
+struct ColumnRule {
+    bool log;     // log(x + shift), else x
+    float shift;
+};
+
+struct ColumnKernels {
+    // How many of the keys are at least `least`.
+    std::int64_t (*count_at_least)(const std::int32_t* keys, std::int64_t count, std::int32_t least);
+    // x = exp(x) for x <= 0 and x = log(x) for normal x > 0; may write up to whole vectors.
+    void (*exp)(float* x, std::int64_t count);
+    void (*log)(float* x, std::int64_t count);
+    // x = 1 / sqrt(x + 1) for x >= 0; may write up to whole vectors.
+    void (*inverse_root)(float* x, std::int64_t count);
+    // out += factor * x, `count` a multiple of kPadding.
+    void (*add_scaled)(float* out, const float* x, float factor, std::int64_t count);
+    // Applies the rules to columns [n_columns, kTile], for the first `count` candidates.
+    void (*transform)(float* columns, const ColumnRule* rules, std::int64_t n_columns, std::int64_t count);
+};
+
+const ColumnKernels& column_kernels(Isa isa);
+
+}  // namespace mtaw

@@ -1,0 +1,105 @@
+"""The test programs of the native sources (*_check.cpp): under sanitizers, and for aarch64 in an emulator."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtaw_fast.kernels.native.scan import read_bytes
+from tests.native.builds import (
+    CLANG,
+    ROOT,
+    SANITIZERS,
+    CannotBuildError,
+    build,
+    build_or_skip,
+    command_of,
+    instruction_sets,
+    sanitized,
+)  # fmt: skip
+
+FOLDER = ROOT / "tests" / "native"
+PARTS = {"work_queue": (), "memory_tables": ("memory", "trends"), "memory_query": ("memory", "trends"),
+         "encode": ("encode",)}  # fmt: skip
+THREAD, ADDRESS = SANITIZERS
+ISAS = [isa for isa in instruction_sets() if isa in ("portable", "avx2", "avx512")]
+
+
+def run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
+    return done.stdout
+
+
+def sanitized_program(name: str, sanitizers: str) -> Path:
+    """Build with Clang, whose objects the engine's stress test uses too; without it, with GCC.
+
+    The work queue's check, which forks, is always built with GCC: Clang's ThreadSanitizer refuses threads after a fork.
+    """
+    program, flags = FOLDER / f"{name}_check.cpp", sanitized(sanitizers)
+    if name != "work_queue":
+        try:
+            return build(CLANG, program, flags, parts=PARTS[name], target="x86_64")
+        except CannotBuildError:
+            pass
+    return build_or_skip("g++", program, flags, PARTS[name])
+
+
+def test_work_is_shared_by_all_threads() -> None:
+    program = build_or_skip("g++", FOLDER / "work_queue_check.cpp", ["-O1"], PARTS["work_queue"])
+    assert run(command_of(program)) == "0 failures\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "sanitizers", "isas"),
+    [
+        ("work_queue", ADDRESS, None),
+        ("work_queue", THREAD, None),
+        ("memory_tables", ADDRESS, None),
+        ("memory_tables", THREAD, None),
+        ("memory_query", ADDRESS, ISAS),
+        ("encode", ADDRESS, ISAS),
+        ("encode", THREAD, ISAS),
+    ],
+)
+def test_no_sanitizer_reports(name: str, sanitizers: str, isas: list[str] | None) -> None:
+    program = sanitized_program(name, sanitizers)
+    if name == "encode":
+        assert all(run(command_of(program, isa)) == "ok\n" for isa in isas or [])
+    else:
+        assert run(command_of(program, *(isas or []))) == "0 failures\n"
+
+
+@pytest.mark.slow
+def test_scan_has_no_undefined_behavior_and_amx_on_emulated_tiles() -> None:
+    try:
+        read_bytes(np.zeros(1, dtype=np.uint8), "vnni")
+    except ValueError as error:
+        pytest.skip(f"{error}: the kernel for AMX needs it, though its tiles are emulated")
+    flags = ["-DMTAW_EMULATED_TILES", *sanitized(ADDRESS)]
+    tiles = {"amx": ["-include", str(FOLDER / "emulated_tiles.hpp")]}
+    program = build_or_skip("g++", FOLDER / "scan_check.cpp", flags, ["scan"], level_flags=tiles)
+    assert "portable avx2 avx512 vnni amx; 0 failures" in run([str(program)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "arguments", "printed"),
+    [
+        ("scan", [], "instruction sets: portable neon; 0 failures"),
+        ("encode", ["portable"], "ok\n"),
+        ("encode", ["neon"], "ok\n"),
+    ],
+)
+def test_aarch64(name: str, arguments: list[str], printed: str) -> None:
+    if shutil.which("qemu-aarch64-static") is None:
+        pytest.skip("there is no qemu-aarch64-static: apt-get install qemu-user-static")
+    program = build_or_skip(
+        "aarch64-linux-gnu-g++", FOLDER / f"{name}_check.cpp", ["-O2", "-static"], [name], target="aarch64"
+    )
+    assert printed in run(["qemu-aarch64-static", str(program), *arguments])
