@@ -68,7 +68,7 @@ class RankerNet:
         return len(self.features) > len(memory_query.feature_names())
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays by name."""
+        """Return the arrays by name."""
         return {one.name: getattr(self, one.name) for one in fields(self) if one.name != _NAMES}
 
     def scores(self, features: np.ndarray) -> np.ndarray:

@@ -204,7 +204,7 @@ class MemoryTables:
         files.write_tables(path, self.arrays(), self.settings)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays by name."""
+        """Return the arrays by name."""
         return {name: getattr(self, name) for name in TABLES}
 
     def queries(

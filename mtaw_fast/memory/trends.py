@@ -173,7 +173,7 @@ class TrendTables:
         return Trends(self.arrays(), **self.settings.native, capacity=capacity, **options)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays by name."""
+        """Return the arrays by name."""
         return {name: getattr(self, name) for name in TRENDS}
 
     @property

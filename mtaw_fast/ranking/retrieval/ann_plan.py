@@ -57,7 +57,7 @@ class SearchPlans:
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """What export measured, without filters, on queries that were not used to choose the plans.
+    """The recall that export measured, without filters, on queries that were not used to choose the plans.
 
     target: the least recall@20 that was requested. sessions, items: recall@20 of session vectors, and of item
     vectors (similar_items), each by the plan of its kind. sessions_at_100: recall@100 of session vectors. queries:

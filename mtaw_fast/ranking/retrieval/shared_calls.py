@@ -12,7 +12,7 @@ Found = tuple[np.ndarray, np.ndarray]
 
 
 class _Request:
-    """What one caller waits for. Before `ready` is set it gets `found`, an `error`, or the `lead`."""
+    """The request of one caller. Before `ready` is set it gets `found`, an `error`, or the `lead`."""
 
     __slots__ = ("error", "fetch", "found", "lead", "queries", "ready")
 
