@@ -156,10 +156,6 @@ class Tasks:
             self._ray.cancel(one, force=True)
         self._ray.wait(running, num_returns=len(running), timeout=_END)
 
-    def shared(self, value: Any) -> Any:
-        """Put `value` into the object store once, to be passed to `run`."""
-        return self._ray.put(value)
-
 
 def find_ray(address: str = HERE) -> ModuleType:
     """Check that the address answers, then import Ray as `cluster` uses it. Call it before any other work.
