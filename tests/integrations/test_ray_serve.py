@@ -152,9 +152,7 @@ def test_a_machine_with_another_bundle_is_told(
     before = service.version
     shutil.copytree(bundles[1], tmp_path / "bundle")
     monkeypatch.setattr(ray_serve, "current_version", lambda _: "0" * 16)
-    with pytest.raises(
-        ReplicaError, match=r"holds bundle [0-9a-f]{16}, not 0{16}"
-    ) as caught:
+    with pytest.raises(ReplicaError, match=r"holds bundle [0-9a-f]{16}, not 0{16}") as caught:
         service.roll(tmp_path / "bundle")
     assert "\n" not in str(caught.value)
     assert "the old ones continue (2)" in str(caught.value)

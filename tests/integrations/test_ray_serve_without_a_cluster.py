@@ -302,9 +302,7 @@ def stopping_after(deployments: int) -> Callable[..., str]:
     return deploy
 
 
-def test_a_stop_while_it_deploys_is_no_error_of_a_service(
-    stopped: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stop_while_it_deploys_is_no_error_of_a_service(stopped: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(Path("shop.bundle"), reload_interval=0.001)
     monkeypatch.setattr(replica_command, "deploy", stopping_after(0))
     replica_command.serve_replicas(settings, Scaling(), HERE)
