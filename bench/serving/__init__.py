@@ -1,1 +1,1 @@
-"""Benches of the HTTP service: under load, under faults, against other ASGI stacks, and behind Ray Serve."""
+"""Benches of the HTTP service: under load, under faults, and behind Ray Serve."""

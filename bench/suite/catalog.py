@@ -74,8 +74,6 @@ BENCHES = (
     Bench("serving", "the HTTP service under an open-loop load: latency from the due time",
           ("--quick", "--items", "10000", "--rates", "200", "--seconds", "5", "--ramp", "1"),
           ("--curve",), ("uvicorn", "psutil")),
-    Bench("serving.stacks", "ASGI stacks for the service: frameworks and servers with one endpoint",
-          ("--quick", "--apps", "plain", "--servers", "uvicorn"), needs=("uvicorn", "granian", "psutil", "fastapi")),
     Bench("live", "learning while serving: what it adds to a ranking, what an event costs, that none is lost",
           ("--quick", "--cases", "event", "--events", "5000"), needs=("uvicorn", "psutil", "rich", "threadpoolctl")),
     Bench("prepare.export", "the exported ONNX graphs: sizes and latencies against the native path and PyTorch",

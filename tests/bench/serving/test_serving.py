@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -164,17 +162,3 @@ def test_an_approximate_index_is_built_once_and_states_its_recall(tmp_path, monk
     assert bundle.manifest["index"]["recall"]["sessions"] >= 0.9
     assert "etude" in bundle.manifest["index"]["recall"]["source"]
     assert Bundle.load(plain).manifest.get("index") is None
-
-
-@pytest.mark.slow
-def test_the_stacks_are_compared(tmp_path):
-    options = ["--apps", "plain", "--servers", "uvicorn", "--items", "500", "--rate", "200", "--rounds", "1"]
-    # Long enough that the service's CPU time, which the kernel counts in hundredths of a second, is not none.
-    command = [sys.executable, "-m", "bench.serving.stacks", *options, "--seconds", "1", "--json", tmp_path / "out"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert "plain on uvicorn" in done.stdout
-    (row,) = json.loads((tmp_path / "out").read_text())["results"]
-    assert row["throughput"] > 0
-    assert 0 < row["p50_s"] <= row["p99_s"]
-    assert row["cpu_s"] > 0
