@@ -202,7 +202,7 @@ def test_types_that_only_validation_has_leave_nothing_to_learn_from(
     types[fitted.n_clicks :] = 2
     data = replace(typed_ring(ring), train=replace(ring.train, types=types))
     with pytest.raises(
-        TrainingError, match="nothing to learn from: setting type_weights counts no type that they have"
+        TrainingError, match="nothing to learn from: setting type_weights gives their types the weight 0"
     ):
         train(data, config, tmp_path / "run")
     weights = by_code(config.loss.type_weights, data.type_names, "here")
