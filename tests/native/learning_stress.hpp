@@ -76,7 +76,7 @@ struct LearnedAnswer {
 inline LearnedAnswer ask(const LearningShop& shop, const SessionMemory& memory, LearningRandom& random, MemoryScratch& scratch) {
     std::vector<std::int32_t> clicks;
     if (random() % 8 == 0) {  // the query of a session in the delta
-        const MemoryDelta::Ordered sent = memory.delta()->ordered();
+        const MemoryDelta::Ordered sessions = memory.delta()->ordered();
         const auto count = static_cast<std::int64_t>(sessions.handles.size());
         if (const auto s = static_cast<std::size_t>(one_of(random, std::max<std::int64_t>(count, 1))); count > 0) {
             clicks.assign(sessions.items.begin() + sessions.offsets[s], sessions.items.begin() + sessions.offsets[s + 1]);
