@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,7 @@ def toy(monkeypatch):
     monkeypatch.setattr(training, "_QUICK_LOSS", tiny)
     monkeypatch.setattr(training, "SHAPES", (SHAPE, replace(SHAPE, gamma=0.0)))
     monkeypatch.setattr(training, "QUICK_SHAPES", (SHAPE,))
+    import_module("torch._inductor.config")  # reads CXX once, when it is imported
     monkeypatch.setenv("CXX", "no-such-compiler")
 
     def run_here(prepare: Callable[..., Callable[[], None]], shape: LossShape, peer: Peer | None, *rest) -> PeakMemory:
