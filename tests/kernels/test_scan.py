@@ -368,7 +368,7 @@ def test_codes_that_do_not_fit_are_refused() -> None:
     for place, value in ((0, 2), (3, 0.5), (3, np.nan), (3, 1e9), (4, np.nan), (4, -1), (4, 1e30), (5, np.inf)):
         summary = quantized["summary"].copy()
         summary[place] = value
-        with pytest.raises(ValueError, match="quantize (it|the catalog) again"):
+        with pytest.raises(ValueError, match=r"quantize (it|the catalog) again"):
             Scanner(catalog, {**quantized, "summary": summary})
     with pytest.raises(ValueError, match=r"'half_blocks' .* must be uint8\[3, 2, 64\], not uint8\[3, 3, 64\]"):
         Scanner(catalog, {**quantized, "half_blocks": quantized["blocks"]})
