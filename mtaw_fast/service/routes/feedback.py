@@ -46,14 +46,14 @@ async def feedback(request: StrictRequest, data: Annotated[FeedbackRequest, Body
     reported: dict[str, list[Any]] = {}
     kind = service.reloader.snapshot.recommender.ids.kind
     for name in _KINDS:
-        items = list(dict.fromkeys(getattr(data, name)))
+        items = getattr(data, name)
         if len(items) > service.settings.limits.k:
             raise invalid(
                 "k_too_large", f"`{name}` has {len(items)} items, a ranking has at most "
                 f"{service.settings.limits.k}; report one ranking at a time",
             )  # fmt: skip
         refuse_other_type(kind, items, f"`{name}`")
-        reported[name] = items
+        reported[name] = list(dict.fromkeys(items))
     version = version_in(data.recommendation)
     line = _Line(time=time.time_ns() // 1_000_000, recommendation=data.recommendation, version=version, **reported)
     try:

@@ -12,6 +12,7 @@ from litestar import Response, get, post
 from litestar.params import Body, Parameter
 
 from mtaw_fast.errors import DataError, LearnError, UsageError
+from mtaw_fast.online.log.events import MAX_TEXT_LENGTH
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.service.background import in_background
 from mtaw_fast.service.errors import ServiceError, invalid, unavailable
@@ -33,6 +34,7 @@ from mtaw_fast.service.snapshot import Snapshot
 from mtaw_fast.service.state import service_of
 
 _DIGITS = "0123456789"
+_INT64 = 2**63
 By = Literal["vectors", "sessions"]
 
 
@@ -47,7 +49,7 @@ class SimilarQuery:
 
     @classmethod
     def of(cls, query: bytes) -> SimilarQuery:
-        """Read a query string. Raises ServiceError if it is not UTF-8 or repeats a field."""
+        """Read a query string. Raises ServiceError as `query_values` does, or if a field is repeated."""
         values = query_values(query)
         return cls(
             one_of(values, "item"), values.get("exclude", []), values.get("allow"),
@@ -56,13 +58,21 @@ class SimilarQuery:
 
 
 def query_values(query: bytes) -> dict[str, list[str]]:
-    """Return the values of a query string by name. Raises ServiceError if it is not UTF-8."""
+    """Return the values of a query string by name. Raises ServiceError if it is not UTF-8, or a value is too long."""
     try:
-        return parse_qs(query.decode(), keep_blank_values=True, errors="strict")
+        values = parse_qs(query.decode(), keep_blank_values=True, errors="strict")
     except UnicodeDecodeError:
         raise invalid("invalid_item", "the query is not UTF-8; percent-encode the item's UTF-8 bytes") from None
     except ValueError:
         raise invalid("invalid_request", "the query has too many fields; send fewer") from None
+    for name, texts in values.items():
+        longest = max(map(len, texts))
+        if longest > MAX_TEXT_LENGTH:
+            raise invalid(
+                "invalid_request",
+                f"`{name[:40]}` in the query has {longest} characters, the most is {MAX_TEXT_LENGTH}",
+            )
+    return values
 
 
 def one_of(values: dict[str, list[str]], name: str) -> str:
@@ -105,9 +115,10 @@ def typed_id(snapshot: Snapshot, text: str) -> int | str:
     if snapshot.recommender.ids.kind == "str":
         return text
     digits = text.removeprefix("-")
-    if not digits or digits.strip(_DIGITS) or len(digits) > 20:  # int64 has 19
-        raise invalid("invalid_item", "the item ids of this bundle are integers; give the digits of one")
-    return int(text)
+    number = int(text) if digits and not digits.strip(_DIGITS) and len(digits) < 20 else _INT64  # int64 has 19 digits
+    if not -_INT64 <= number < _INT64:
+        raise invalid("invalid_item", "the item ids of this bundle are integers of 64 bits; give the digits of one")
+    return number
 
 
 @get("/v1/similar", responses=errors(400, 404, 503), operation_class=operation("similar"))

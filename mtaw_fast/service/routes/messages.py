@@ -41,11 +41,14 @@ def version_in(recommendation: str) -> str:
     return recommendation[:_VERSION_DIGITS]
 
 
-Item = Annotated[int | str, Meta(description="An item's external id, of the type that the bundle uses.")]
+# Ids are bounded while they are decoded. Python hashes an integer modulo 2**61 - 1: without the bound, a client could
+# make a set or a dict of ids take quadratic time.
+WholeNumber = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Item = WholeNumber | Annotated[str, Meta(max_length=MAX_TEXT_LENGTH)]  # of the type that the bundle uses
 Items = list[Item]
 MOST_EVENTS = 10_000  # of a request
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT_LENGTH)]
-NewItem = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | Name
+NewItem = WholeNumber | Name
 K = Annotated[int, Meta(description="The most results to return.", examples=[20], ge=1)]
 Recommendation = Annotated[
     str, Meta(description="The ranking's id, for feedback on it.", examples=[EXAMPLE], pattern=PATTERN)

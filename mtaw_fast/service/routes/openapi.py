@@ -165,16 +165,16 @@ def _version_header() -> OpenAPIHeader:
     )
 
 
-_BOUNDS = {
-    "string": {"minLength": 1, "maxLength": MAX_TEXT_LENGTH},
-    "integer": {"minimum": -(2**63), "maximum": 2**63 - 1},
-}  # of an item id that may be new
+_ID_BOUNDS = {"integer": {"minimum": -(2**63), "maximum": 2**63 - 1}, "string": {"maxLength": MAX_TEXT_LENGTH}}
+_BOUNDS = {**_ID_BOUNDS, "string": {"minLength": 1, "maxLength": MAX_TEXT_LENGTH}}  # of an item id that may be new
+_QUERY_IDS = ("item", "exclude", "allow", "session_id", "search")
 _REQUESTS = ("RecommendRequest", "BatchRequest", "ClickRequest")
 
 
 def state_limits(document: dict[str, Any], limits: Limits) -> None:
     """Add to the document what requests may contain: no unknown fields, and no more than `limits`."""
     schemas = document["components"]["schemas"]
+    _state_id_limits(schemas)
     for name in _REQUESTS:
         if name not in schemas:
             continue
@@ -205,6 +205,21 @@ def state_limits(document: dict[str, Any], limits: Limits) -> None:
         for parameter in document["paths"][path]["get"]["parameters"]:
             if parameter["name"] == "k":
                 parameter["schema"]["maximum"] = limits.k
+            if parameter["name"] in _QUERY_IDS:
+                schema = parameter["schema"]
+                for one in schema.get("oneOf", [schema]):
+                    if one["type"] != "null":
+                        one.get("items", one).update(_ID_BOUNDS["string"])
+
+
+def _state_id_limits(node: Any) -> None:
+    """Add the limits of ids to all schemas in a part of the document that allow both types of ids."""
+    if isinstance(node, dict) and [one.get("type") for one in node.get("oneOf", ())] == list(_ID_BOUNDS):
+        for one in node["oneOf"]:
+            one.update(_ID_BOUNDS[one["type"]])
+        return
+    for one in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        _state_id_limits(one)
 
 
 def _state_event_limits(schemas: dict[str, Any]) -> None:

@@ -58,13 +58,15 @@ def check_reasons(wanted: RankingOptions, sessions: Sequence[Sequence[Any]]) -> 
     """Raise ServiceError if a request asks for reasons that would take too long."""
     if not wanted.reasons:
         return
-    pairs = wanted.k * sum(len(set(clicks)) for clicks in sessions)
-    if pairs > _REASON_PAIRS:
-        raise invalid(
-            "too_many_reasons",
-            f"the reasons for k={wanted.k} results compare {pairs} pairs of click and result, the most is "
-            f"{_REASON_PAIRS}; ask for fewer results, or send fewer clicks",
-        )
+    pairs = 0
+    for clicks in sessions:
+        pairs += wanted.k * len(set(clicks))
+        if pairs > _REASON_PAIRS:  # the other sessions are not looked at
+            raise invalid(
+                "too_many_reasons",
+                f"the reasons for k={wanted.k} results compare more than {_REASON_PAIRS} pairs of click and result; "
+                "ask for fewer results, or send fewer clicks",
+            )
 
 
 @dataclass(frozen=True, slots=True)

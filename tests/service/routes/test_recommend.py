@@ -99,9 +99,9 @@ def test_any_character_may_be_in_an_id(text_service: Running, rec: Recommender) 
 
 
 def test_integers_stay_integers(int_service: Running, int_rec: Recommender) -> None:
-    answer = good(int_service.ask("POST", "/v1/recommend", {"session": [*INT_IDS, str(BIG), 2**70], "k": 60}))
-    same(answer, int_rec.recommend([*INT_IDS, str(BIG), 2**70], 60))
-    assert answer["unknown"] == [str(BIG), 2**70]
+    answer = good(int_service.ask("POST", "/v1/recommend", {"session": [*INT_IDS, str(BIG), BIG - 1], "k": 60}))
+    same(answer, int_rec.recommend([*INT_IDS, str(BIG), BIG - 1], 60))
+    assert answer["unknown"] == [str(BIG), BIG - 1]
     for item in INT_IDS:
         same(good(int_service.ask("GET", f"/v1/similar?item={item}")), int_rec.similar_items(item))
 

@@ -1,0 +1,112 @@
+"""Ids in requests: their limits on every route, so that no set or dict of them takes quadratic time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from mtaw_fast.service.errors import ServiceError
+from mtaw_fast.service.routes.messages import EXAMPLE, RankingOptions
+from mtaw_fast.service.routes.ranking import check_reasons
+from tests.support.service.running import WITH_TOKEN, Running, refused, running
+
+LONGEST = "x" * 512
+MODULUS = 2**61 - 1  # Python hashes integers modulo this
+COLLIDING = [MODULUS * factor for factor in range(1, 42_001)]
+TOO_LARGE: list[Any] = [LONGEST + "x", 2**63, -(2**63) - 1, MODULUS * 2**40]
+
+
+@pytest.fixture(scope="module")
+def service(memory_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A service with every route."""
+    folder = tmp_path_factory.mktemp("messages")
+    flags = ("--sessions", "memory", "--feedback", f"{folder}/kept/", "--learn", str(folder / "learned"))
+    with running(memory_bundle, *flags, environment={"MTAW_ADMIN_TOKEN": "s3cret"}) as service:
+        yield service
+        service.assert_no_error()
+
+
+def bodies(item: Any) -> list[tuple[str, Any]]:
+    """Return a request of every route and field that takes an item id, with this one."""
+    return [
+        ("/v1/recommend", {"session": [item, "sku-11"]}),
+        ("/v1/recommend", {"session": ["sku-11"], "exclude": [item]}),
+        ("/v1/recommend", {"session": ["sku-11"], "allow": [item]}),
+        ("/v1/recommend/batch", {"sessions": [["sku-11"], [item, "sku-11"]]}),
+        ("/v1/sessions/a/click", {"items": [item, "sku-11"]}),
+        ("/v1/feedback", {"recommendation": EXAMPLE, "shown": [item, "sku-11"]}),
+        ("/v1/feedback", {"recommendation": EXAMPLE, "clicked": [item, "sku-11"]}),
+        ("/v1/feedback", {"recommendation": EXAMPLE, "bought": [item, "sku-11"]}),
+        ("/v1/events", {"events": [{"session": "s", "item": item}]}),
+        ("/admin/items/add", {"items": [item], "neighbors": [["sku-11"]]}),
+        ("/admin/items/add", {"items": ["new"], "neighbors": [[item, "sku-11"]]}),
+        ("/admin/items/remove", {"items": [item]}),
+    ]
+
+
+@pytest.mark.parametrize("number", range(len(bodies(""))))
+def test_every_field_bounds_its_ids(service: Running, number: int) -> None:
+    for item in TOO_LARGE:
+        path, body = bodies(item)[number]
+        message = refused(service.ask("POST", path, body, WITH_TOKEN), 400, "invalid_request")
+        assert "$." in message, message  # refused while it was decoded
+    for item in (LONGEST, 2**63 - 1, -(2**63)):
+        path, body = bodies(item)[number]
+        if path in ("/v1/recommend", "/v1/recommend/batch", "/v1/sessions/a/click"):
+            assert service.ask("POST", path, body).status == 200
+
+
+@pytest.mark.parametrize("name", ["item", "exclude", "allow", "session_id", "search"])
+def test_every_query_parameter_bounds_its_ids(service: Running, int_service: Running, name: str) -> None:
+    path = "/v1/items" if name == "search" else "/v1/similar"
+    asked = {} if name in ("search", "item") else {"item": "sku-11"}
+    query = urlencode({**asked, name: LONGEST + "x"})
+    refused(service.ask("GET", f"{path}?{query}"), 400, "invalid_request")
+    assert service.ask("GET", f"{path}?{urlencode({**asked, name: LONGEST})}").status in (200, 404)
+    if name in ("item", "exclude", "allow"):
+        for number in (2**63, -(2**63) - 1, MODULUS * 7):
+            query = urlencode({"item": 7, name: number})
+            refused(int_service.ask("GET", f"{path}?{query}"), 400, "invalid_item")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/feedback", {"recommendation": EXAMPLE, "shown": COLLIDING}),
+        ("/v1/feedback", {"recommendation": EXAMPLE, "bought": [*range(2, 60_000), "sku-11"]}),
+        ("/v1/recommend", {"session": ["sku-11"], "exclude": COLLIDING}),
+        ("/v1/recommend/batch", {"sessions": [COLLIDING[at : at + 900] for at in range(0, 42_000, 900)], "k": 1,
+                                 "reasons": True}),
+        ("/v1/sessions/b/click", {"items": COLLIDING}),
+    ],
+)  # fmt: skip
+def test_ids_that_collide_stop_no_worker(service: Running, path: str, body: Any) -> None:
+    began = time.monotonic()
+    reply = service.ask("POST", path, body)
+    seconds = time.monotonic() - began
+    assert reply.status == 400
+    assert seconds < 1.5  # with a set of 42,000 colliding numbers: 7 s and more
+
+
+def test_feedback_is_measured_before_its_items_are_counted_once(service: Running) -> None:
+    twice = {"recommendation": EXAMPLE, "shown": ["sku-11"] * 501}
+    refused(service.ask("POST", "/v1/feedback", twice), 400, "k_too_large")
+
+
+def test_too_many_reasons_are_refused_at_the_first_click_too_many() -> None:
+    looked_at = []
+
+    class Clicks(list[int]):
+        def __iter__(self) -> Iterator[int]:
+            looked_at.append(len(self))
+            return super().__iter__()
+
+    sessions = [Clicks(range(100)) for _ in range(200)]
+    with pytest.raises(ServiceError, match="more than 10000 pairs"):
+        check_reasons(RankingOptions(k=50, reasons=True), sessions)
+    assert len(looked_at) == 3
