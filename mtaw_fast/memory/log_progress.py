@@ -49,7 +49,7 @@ class LogProgress:
     last : int64[L]
         Unix milliseconds of their last clicks.
     seen : uint64[E]
-        Ids of the latest events, oldest first: an event that comes again is not counted.
+        Keys of the latest event ids (`event_key` there), oldest first: an event that comes again is not counted.
     untrained : int32[..]
         Items that no training of the encoder has seen: their vectors follow the items clicked together with them.
     removed, hidden : int32[..]

@@ -16,8 +16,13 @@ _LATE_IN_A_ROW = 64  # late events in excess of timely ones after which the cloc
 
 
 def key_of(text: str) -> int:
-    """Return a 64-bit hash of a session or event id, stored where the id itself is not needed."""
+    """Return a 64-bit hash of a session id, stored where the id itself is not needed."""
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+def event_key(session: str, identity: str) -> int:
+    """Return a 64-bit hash of an event id within its session: a client that guesses ids silences no other session."""
+    return key_of(f"{len(session)}:{session}{identity}")
 
 
 class FloodGuard:
@@ -79,11 +84,12 @@ class SessionTracker:
     """
 
     def __init__(self, limits: LearningLimits, clock: int = 0, seen: Sequence[int] = ()) -> None:
-        """clock: Unix milliseconds of the newest event so far. seen: `key_of` of the event ids so far."""
+        """clock: Unix milliseconds of the newest event so far. seen: the property `seen` of the tracker before."""
         self._limits = limits
         self._open: OrderedDict[str, _OpenSession] = OrderedDict()
         self._keys: dict[int, list[int]] = {}
         self._seen: OrderedDict[int, None] = OrderedDict.fromkeys(seen)
+        self._former = frozenset(seen)  # earlier releases stored `key_of` of the event id alone
         self._flood = FloodGuard(limits)
         self._next = 0
         self._late = 0
@@ -141,8 +147,8 @@ class SessionTracker:
     def _admit(self, click: Click, batch: UpdateBatch) -> str | None:
         limits = self._limits
         if click.id is not None:
-            identity = key_of(click.id)
-            if identity in self._seen:
+            identity = event_key(click.session, click.id)
+            if identity in self._seen or (self._former and key_of(click.id) in self._former):
                 return "duplicate"
             self._seen[identity] = None
             if len(self._seen) > REMEMBERED_IDS:
@@ -203,7 +209,7 @@ class SessionTracker:
 
     @property
     def seen(self) -> list[int]:
-        """`key_of` of the event ids that count as seen, oldest first."""
+        """`event_key` of the events that count as seen, oldest first."""
         return list(self._seen)
 
     @property

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mtaw_fast.errors import UsageError
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.settings import LearningLimits
-from mtaw_fast.online.state.session_tracker import SessionTracker, UpdateBatch
+from mtaw_fast.online.state.session_tracker import SessionTracker, UpdateBatch, event_key, key_of
 
 HOUR = 3_600_000
 NOON = 1_764_150_000_000
@@ -46,7 +46,25 @@ def test_an_event_that_comes_twice_counts_once() -> None:
     assert batch.items == [1, 2, 2]
     assert tracker.refused == {"duplicate": 1}
     after = SessionTracker(LearningLimits(), clock=tracker.clock, seen=tracker.seen)
-    assert after.admit([Click("t", 1, NOON, id="e")]).items == []
+    assert after.admit([Click("s", 1, NOON, id="e")]).items == []
+
+
+def test_an_event_id_of_one_session_silences_no_other_session() -> None:
+    guesses = [Click("attacker", 1, NOON, id=f"order-{n}") for n in range(20)]
+    honest = [Click(f"visitor-{n}", 2, NOON, id=f"order-{n}") for n in range(20)]
+    batch, tracker = taken(*guesses, *honest)
+    assert batch.items == [1] * 20 + [2] * 20
+    assert tracker.refused == {}
+    batch, _ = taken(Click("a", 1, NOON, id="bc"), Click("ab", 2, NOON, id="c"))
+    assert batch.items == [1, 2], "two pairs of ids that join to one text are two events"
+
+
+def test_event_ids_of_a_bundle_of_an_earlier_release_are_recognized() -> None:
+    tracker = SessionTracker(LearningLimits(), clock=NOON, seen=[key_of("e")])
+    batch = tracker.admit([Click("s", 1, NOON, id="e"), Click("s", 2, NOON, id="f")])
+    assert batch.items == [2]
+    assert tracker.refused == {"duplicate": 1}
+    assert tracker.seen == [key_of("e"), event_key("s", "f")]
 
 
 def test_late_events_are_learned_up_to_the_bound() -> None:
