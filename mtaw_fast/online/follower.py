@@ -20,6 +20,7 @@ PUBLISH_SECONDS = 0.3  # between two catalogs
 PUBLISH_SHARE = 0.1  # of the time, at most, is spent on catalogs that differ in popularity alone
 MAX_PUBLISH_SECONDS = 60.0  # a measured cost may be hours, if the process was stopped meanwhile
 _READ_EVENTS = 2_000
+_YIELD_SECONDS = 0.001
 _LOG = logging.getLogger("mtaw_fast.online")
 
 
@@ -48,6 +49,8 @@ class LogFollower:
         self._published, self._cost = 0.0, 0.0
         self._position = state.event_processor.position  # of what was published
         self._half_applied = False
+        self._waiting = 0  # calls of `catch_up`
+        self._at_end = time.monotonic()  # when everything in the log was learned
         self.failure: str | None = None
         self._thread = threading.Thread(target=self._follow, name="mtaw-follower", daemon=True)
 
@@ -81,14 +84,19 @@ class LogFollower:
             self._read_ahead()
 
     def _read_ahead(self) -> None:
-        while self._learn_next():
+        end = self._log.end()  # events that come meanwhile may never end
+        while self.state.event_processor.position < end and self._learn_next():
             pass
 
     def catch_up(self) -> None:
         """Learn up to the log's end and publish."""
-        self.read_ahead()
-        with self._lock:
-            self._publish_all()
+        self._waiting += 1
+        try:
+            with self._lock:
+                self._read_ahead()
+                self._publish_all()
+        finally:
+            self._waiting -= 1
 
     def wake(self) -> None:
         """Read the log now instead of at the next poll."""
@@ -110,6 +118,16 @@ class LogFollower:
         """The log's position up to which rankings know every event, new items included."""
         return self._position
 
+    @property
+    def lag(self) -> int:
+        """About how many events of the log are not learned yet."""
+        return self._log.lag(self.state.event_processor.position)
+
+    @property
+    def lag_seconds(self) -> float:
+        """Seconds since everything in the log was learned; 0 if nothing is left to learn."""
+        return time.monotonic() - self._at_end if self.lag else 0.0
+
     def _follow(self) -> None:
         pause = RETRY_SECONDS
         while not self._stopped.is_set():
@@ -117,6 +135,8 @@ class LogFollower:
             self._wake.clear()
             try:
                 self._step()
+                if self._waiting:  # let it have the lock
+                    self._stopped.wait(_YIELD_SECONDS)
                 self.failure, pause = None, RETRY_SECONDS
             except Exception as error:  # any error: if the thread ended, learning would end without a word
                 if self._stopped.is_set():
@@ -138,7 +158,7 @@ class LogFollower:
                     self._publish_all()
                 elif not self.state.changed:
                     self._position = self.state.event_processor.position
-                if count < _READ_EVENTS:
+                if count < _READ_EVENTS or self._waiting:
                     return
 
     def _pause(self) -> float:
@@ -155,6 +175,8 @@ class LogFollower:
         self._half_applied = True
         self.state.apply(events)
         self._half_applied = False
+        if len(events) < _READ_EVENTS:
+            self._at_end = time.monotonic()
         return len(events)
 
     def _rebuild(self) -> None:

@@ -86,6 +86,9 @@ class LearningSettings:
         Days that learned sessions and the log are kept.
     max_log_bytes : int, default 2 GiB
         Size of the log above which the oldest segments that are in the compacted bundle are deleted.
+    max_backlog : int, default 10_000
+        Events of the log that a service has not learned yet, above which it refuses more: about what it learns in half a
+        second.
     compact : bool, default True
         Whether this process starts compactions by itself.
     compact_clicks : int, default 200_000
@@ -106,13 +109,14 @@ class LearningSettings:
     fsync: bool = False
     retention_days: float = 30.0
     max_log_bytes: int = 2 << 30
+    max_backlog: int = 10_000
     compact: bool = True
     compact_clicks: int = 200_000
     compact_seconds: float = 3600.0
     limits: LearningLimits = field(default_factory=LearningLimits)
 
     def __post_init__(self) -> None:
-        for name in ("retention_days", "max_log_bytes", "compact_clicks", "compact_seconds"):
+        for name in ("retention_days", "max_log_bytes", "max_backlog", "compact_clicks", "compact_seconds"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"learning setting {name}={getattr(self, name)} must be positive")
 

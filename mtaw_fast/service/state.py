@@ -24,6 +24,7 @@ class Service:
     """The parts of one worker.
 
     stopping: whether it shuts down. partial_bodies: bytes of the request bodies that have not arrived completely.
+    appending: events that threads are writing to the log.
     """
 
     settings: Settings
@@ -34,6 +35,7 @@ class Service:
     feedback: FeedbackStore | None = None
     stopping: bool = False
     partial_bodies: int = 0
+    appending: int = 0
 
     @property
     def learns(self) -> bool:
@@ -78,6 +80,8 @@ class Service:
         self.metrics.set("mtaw_delta_bytes", delta.n_bytes)
         self.metrics.set("mtaw_new_items", len(event_processor.new_items))
         self.metrics.set("mtaw_damaged_records", learner.log.damaged)
+        self.metrics.set("mtaw_learning_lag_events", learner.follower.lag)
+        self.metrics.set("mtaw_learning_lag_seconds", round(1000 * learner.follower.lag_seconds))
         self.metrics.set("mtaw_learning_stopped", int(learner.follower.failure is not None))
         for reason in REFUSALS:
             count = event_processor.refused[reason] + event_processor.tracker.refused[reason]

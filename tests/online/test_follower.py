@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from mtaw_fast import Recommender
 from mtaw_fast.errors import LearnError
 from mtaw_fast.online import follower, learner
 from mtaw_fast.online.compaction.compactor import compact_folder
-from mtaw_fast.online.log.event_log import START
+from mtaw_fast.online.log.event_log import START, LogEntry
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningLimits
@@ -355,3 +356,21 @@ def test_an_interrupt_while_a_state_is_published_loses_no_item(learning: Make) -
             one._publish_all()
     until_learned(rec, position)
     assert "newest" in rec.ids
+
+
+def test_catching_up_ends_although_events_keep_coming(learning: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    rec = learning()
+    monkeypatch.setattr(follower, "_READ_EVENTS", 2)
+    real = FileLog.read
+
+    def read(log: FileLog, after: str, limit: int = 10_000) -> list[LogEntry]:
+        log.append([Click("other", f"sku-{n}", NOON) for n in range(3)])  # more than is read
+        return real(log, after, limit)
+
+    monkeypatch.setattr(FileLog, "read", read)
+    caught_up = threading.Thread(target=rec.learner.catch_up, daemon=True)
+    caught_up.start()
+    caught_up.join(10)
+    ended = not caught_up.is_alive()
+    monkeypatch.undo()
+    assert ended, "catching up waits for events that came after it began"

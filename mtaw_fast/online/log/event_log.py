@@ -45,6 +45,14 @@ class EventLog(Protocol):
         """
         ...
 
+    def end(self) -> str:
+        """Return a position that no event in the log now comes after. Raises LearnError as `read` does."""
+        ...
+
+    def lag(self, after: str) -> int:
+        """Return about how many events follow a position, without reading them."""
+        ...
+
     def redact(self, forgotten: Mapping[str, str]) -> int:
         """Remove the clicks of sessions before a position each, by session id; return how many records there were.
 

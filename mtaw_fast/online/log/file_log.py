@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from mtaw_fast.errors import LearnError, MtawError
-from mtaw_fast.online.log.event_log import LogEntry
+from mtaw_fast.online.log.event_log import START, LogEntry
 from mtaw_fast.online.log.events import Event
 from mtaw_fast.online.log.flusher import Flusher
 from mtaw_fast.online.log.segment import FRAME_BYTES, parse_record, record_of, redact_clicks
@@ -35,6 +35,7 @@ _ABOUT = "log.json"
 _LOCK = ".append.lock"
 _SEGMENT = re.compile(r"events-([0-9]{10,})\.log")
 _READ_BYTES = 1 << 20
+_RECORD_BYTES = 100.0  # of a record, before any was read
 _LOG = logging.getLogger("mtaw_fast.online")
 
 
@@ -61,6 +62,7 @@ class FileLog:
         self.damaged = 0
         self._last_damage = (-1, 0)  # (segment, offset) of the last damaged record that was logged
         self._empty: tuple[object, object] = (None, None)  # a place, and the log's end then: no event between them
+        self._record_bytes = _RECORD_BYTES  # the mean of the records that were read last
         self._lock = ForkLock()
         self._closed = False
         self._process = os.getpid()
@@ -246,7 +248,7 @@ class FileLog:
                 self._report_damage(number, offset, "a record without an end")
                 return offset + len(data), True
             return offset, False
-        begin = 0
+        begin, before = 0, len(found)
         while begin < end:
             stop = data.index(b"\n", begin)
             if stop > begin:
@@ -257,7 +259,25 @@ class FileLog:
             begin = stop + 1
             if limit == 0:
                 break
+        if len(found) > before:
+            self._record_bytes = max(1.0, begin / (len(found) - before))
         return offset + begin, True
+
+    def end(self) -> str:
+        """Return the position of the log's end; see `EventLog.end`."""
+        with self._as_learn_error("read"):
+            newest = self._segments()[-1:]
+            return _position(newest[0], self._path(newest[0]).stat().st_size) if newest else START
+
+    def lag(self, after: str) -> int:
+        """Return about how many events follow a position: the bytes there by the mean size of the last records read."""
+        number, offset = parsed_position(after) if after else (0, 0)
+        ahead, size = -offset, self._segment_bytes
+        with contextlib.suppress(OSError):  # the newest segment has no successor; `read` reports real errors
+            while size >= self._segment_bytes:
+                size = self._path(number).stat().st_size
+                ahead, number = ahead + size, number + 1
+        return max(0, round(ahead / self._record_bytes))
 
     def _lines(self, number: int, offset: int) -> tuple[bytes, bool]:
         """Return the bytes from `offset` on, up to at least one newline if there is one within the length of a record.

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from mtaw_fast.errors import LearnError, UsageError, require
-from mtaw_fast.online.log.event_log import LogEntry
+from mtaw_fast.online.log.event_log import START, LogEntry
 from mtaw_fast.online.log.events import Click, Event, parse
 from mtaw_fast.online.log.file_log import checked_line
 
@@ -61,6 +61,7 @@ class RedisLog:
         self.damaged = 0
         self._last_damage = ""  # position of the last damaged entry that was logged
         self._empty = ("", "")  # two positions with no event between them
+        self._length = self._read_length = 0  # of the stream: at the last append, and up to where it was read
         self._call("ping")
 
     def append(self, events: Sequence[Event]) -> str:
@@ -70,7 +71,9 @@ class RedisLog:
             pipeline = self._redis.pipeline(transaction=True)
             for line in lines:
                 pipeline.xadd(self._name, {_FIELD: line})
-            return _position(pipeline.execute()[-1])
+            pipeline.xlen(self._name)
+            *_, last, self._length = pipeline.execute()
+            return _position(last)
         except self._error as error:
             raise LearnError(f"Redis at {self._where} did not keep the events: {error}; send them again") from None
 
@@ -92,7 +95,20 @@ class RedisLog:
                 break
         if not found:
             self._empty = start, after
+        if len(found) == limit:
+            self._read_length += limit
+        elif found:
+            self._read_length = self._call("xlen", self._name)
         return found
+
+    def end(self) -> str:
+        """See `EventLog.end`."""
+        newest = self._call("xrevrange", self._name, count=1)
+        return _position(newest[0][0]) if newest else START
+
+    def lag(self, after: str) -> int:  # noqa: ARG002
+        """See `EventLog.lag`: counted from what this object last read, up to what it last appended."""
+        return max(0, self._length - self._read_length)
 
     def _event(self, identity: str, values: Any) -> Event | None:
         try:

@@ -40,7 +40,7 @@ class Family:
     """One metric.
 
     labels: name and values of each label. bounds: upper bounds of a histogram in seconds; its cells are one for each
-    bound, one for larger values, and the sum in nanoseconds.
+    bound, one for larger values, and the sum in nanoseconds. per_unit: what a cell holds for a value of 1.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Family:
     help: str
     labels: tuple[tuple[str, tuple[str, ...]], ...] = ()
     bounds: tuple[float, ...] = ()
+    per_unit: int = 1
 
     @property
     def series(self) -> list[tuple[str, ...]]:
@@ -60,7 +61,17 @@ class Family:
         return len(self.bounds) + 2 if self.bounds else 1
 
 
-REFUSALS = ("duplicate", "late", "session_full", "bot", "flood", "catalog_full", "wrong_type", "trained")
+REFUSALS = (
+    "duplicate",
+    "late",
+    "session_full",
+    "bot",
+    "flood",
+    "catalog_full",
+    "wrong_type",
+    "trained",
+    "wrong_vector",
+)
 _ROUTE = ("route", ROUTES)
 FAMILIES = (
     Family(
@@ -96,6 +107,11 @@ FAMILIES = (
     Family("mtaw_delta_bytes", "gauge", "Memory of those clicks in each worker."),
     Family("mtaw_new_items", "gauge", "Items added since the bundle was trained."),
     Family("mtaw_damaged_records", "gauge", "Damaged records of the log that were skipped."),
+    Family("mtaw_learning_lag_events", "gauge", "Events of the log that are not learned yet, about."),
+    Family(
+        "mtaw_learning_lag_seconds", "gauge", "Seconds since everything in the log was learned; 0: it is.",
+        per_unit=1000,
+    ),
     Family("mtaw_learning_stopped", "gauge", "1 while the log cannot be read."),
 )  # fmt: skip
 
@@ -207,7 +223,8 @@ def _lines(family: Family, sums: list[int]) -> Iterator[str]:
         if not family.bounds:
             # Without the statuses that a route never gave: they would be most of the text.
             if counts[0] or not labels:
-                yield f"{family.name}{_braced(labels)} {counts[0]}"
+                value = counts[0] if family.per_unit == 1 else counts[0] / family.per_unit
+                yield f"{family.name}{_braced(labels)} {value}"
             continue
         total = 0
         for bound, count in zip((*map(_plain, family.bounds), "+Inf"), counts, strict=False):

@@ -2,44 +2,72 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 from litestar import Response, delete, post
+from litestar.connection import ASGIConnection
 from litestar.params import Body, Parameter
 
 from mtaw_fast.errors import DataError, LearnError
-from mtaw_fast.online.learner import OnlineLearner
 from mtaw_fast.online.log.events import Event, Forget, checked_click, now_ms
 from mtaw_fast.service.background import in_background
 from mtaw_fast.service.errors import invalid, unavailable
 from mtaw_fast.service.http.access import check_request_origin
 from mtaw_fast.service.http.decoding import StrictRequest
 from mtaw_fast.service.http.responses import json_response
-from mtaw_fast.service.routes.messages import EventsAnswer, EventsRequest, ForgetAnswer
+from mtaw_fast.service.routes.messages import EventRequest, EventsAnswer, EventsRequest, ForgetAnswer
 from mtaw_fast.service.routes.openapi import errors, operation
 from mtaw_fast.service.state import Service, service_of
 
+_ON_LOOP = 200  # events that are written on the event loop: about a millisecond
 SESSION_ID = r"[A-Za-z0-9._~-]{1,128}"
 
 
-@post("/v1/events", status_code=200, responses=errors(400, 403, 408, 413, 503), operation_class=operation("events"))
+def _within_backlog(request: ASGIConnection[Any, Any, Any, Any], _: Any) -> None:
+    """Refuse events while too many are not learned yet. A Litestar guard: it runs before the body is read."""
+    _check_backlog(service_of(request))
+
+
+@post(
+    "/v1/events", status_code=200, responses=errors(400, 403, 408, 413, 503), operation_class=operation("events"),
+    guards=[_within_backlog],
+)  # fmt: skip
 async def events(request: StrictRequest, data: Annotated[EventsRequest, Body()]) -> Response[EventsAnswer]:
     """Learn from clicks. Once this answers they are in the log; within a second every ranking knows them."""
     service = service_of(request)
     check_request_origin(request, service.settings)
+    _check_backlog(service)  # again: other requests came while the body did
+    count = len(data.events)
+    position = await _kept(service, lambda: _clicks(data.events), count)
+    version = service.take(request).version
+    return json_response(EventsAnswer(version=version, accepted=count, log_position=position))
+
+
+def _check_backlog(service: Service) -> None:
+    """Raise ServiceError (503) if more events wait to be learned than the setting `max_backlog` allows."""
+    learner = service.reloader.snapshot.recommender.learner
+    assert learner is not None
+    waiting, most = learner.follower.lag + service.appending, learner.settings.max_backlog
+    if waiting > most:
+        service.metrics.add("mtaw_rejected_total", "overloaded")
+        raise unavailable(
+            "overloaded", f"about {waiting} events are not learned yet, and the limit is {most}; send these again later"
+        )
+
+
+def _clicks(events: Sequence[EventRequest]) -> list[Event]:
+    """Return events as clicks. Raises ServiceError (400) if one is invalid."""
     now = now_ms()
     try:
-        clicks: list[Event] = [
+        return [
             checked_click(
                 one.session, one.item, now if one.time is None else one.time, one.type, one.id, where=f"event {place}"
             )
-            for place, one in enumerate(data.events)
+            for place, one in enumerate(events)
         ]
     except DataError as error:
         raise invalid("invalid_event", str(error)) from None
-    position = await keep(service, clicks)
-    version = service.take(request).version
-    return json_response(EventsAnswer(version=version, accepted=len(clicks), log_position=position))
 
 
 @delete(
@@ -78,19 +106,27 @@ async def learn_clicks(service: Service, session: str, items: list[int | str]) -
 
 async def keep(service: Service, some: list[Event]) -> str:
     """Append events to the log; return the position after them. Raises ServiceError (503) if that fails."""
+    return await _kept(service, lambda: some, len(some))
+
+
+async def _kept(service: Service, make: Callable[[], list[Event]], count: int) -> str:
+    """Append the `count` events that `make` returns; see `keep`. Raises also what `make` raises.
+
+    A few events are made and written on the event loop, in microseconds. Many get a thread, as do fsync and Redis.
+    """
     learner = service.reloader.snapshot.recommender.learner
     assert learner is not None
     try:
-        position = await _appended(learner, some)
+        if count <= _ON_LOOP and not learner.settings.fsync and learner.settings.stream is None:
+            position = learner.append(make())
+        else:
+            service.appending += count
+            try:
+                position = await in_background(lambda: learner.append(make()))
+            finally:
+                service.appending -= count
     except LearnError as error:
-        service.metrics.add("mtaw_events_refused_total", by=len(some))
+        service.metrics.add("mtaw_events_refused_total", by=count)
         raise unavailable("not_kept", str(error)) from None
-    service.metrics.add("mtaw_events_total", by=len(some))
+    service.metrics.add("mtaw_events_total", by=count)
     return position
-
-
-async def _appended(learner: OnlineLearner, some: list[Event]) -> str:
-    """Append on the event loop if that is one write(2) of microseconds; fsync and Redis get a thread."""
-    if learner.settings.fsync or learner.settings.stream is not None:
-        return await in_background(lambda: learner.append(some))
-    return learner.append(some)

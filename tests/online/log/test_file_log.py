@@ -199,6 +199,19 @@ def test_expiring_deletes_whole_old_segments(tmp_path: Path) -> None:
     assert log.expire(everything[-1].position, most_bytes=10**9) == 0
 
 
+def test_the_lag_is_about_the_number_of_events_after_a_position(tmp_path: Path) -> None:
+    log = FileLog(tmp_path, segment_bytes=3000)
+    assert log.lag(START) == 0
+    for number in range(200):
+        log.append([click(number)])
+    everything = log.read(START)
+    for place in (0, 7, 99, 150, 198):
+        assert log.lag(everything[place].position) == pytest.approx(199 - place, rel=0.1, abs=1)
+    assert log.lag(everything[-1].position) == 0
+    assert log.lag(START) == pytest.approx(200, rel=0.1)
+    assert log.end() == everything[-1].position
+
+
 def test_redaction_removes_every_click_of_a_session(tmp_path: Path) -> None:
     log = FileLog(tmp_path, segment_bytes=300)
     events = [click(number, "secret" if number % 3 else "other") for number in range(12)]

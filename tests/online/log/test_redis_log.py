@@ -50,6 +50,18 @@ def clicks(count: int, session: str = "s") -> list[Event]:
     return [Click(f"{session}{i}", f"sku-{i % N}", NOON + i, id=f"{session}-{i}") for i in range(count)]
 
 
+def test_the_lag_is_the_number_of_events_that_are_not_read(log: RedisLog) -> None:
+    assert (log.lag(START), log.end()) == (0, START)
+    log.append(clicks(30))
+    assert log.lag(START) == 30
+    middle = log.read(START, 10)[-1].position
+    assert log.lag(middle) == 20
+    end = log.read(middle)[-1].position
+    assert log.lag(end) == 0
+    assert log.append(clicks(5)) == log.end()
+    assert log.lag(end) == 5
+
+
 def test_events_come_back_in_one_order_for_all(log: RedisLog, url: str) -> None:
     sent = clicks(40)
     middle = log.append(sent[:15])
