@@ -77,7 +77,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-#	$(BIN)/python .ci/prose.py
+	$(BIN)/python .ci/prose.py
 
 prose: setup  ## spelling, phrases to avoid and invented words, in texts and in code
 	$(BIN)/python .ci/prose.py

@@ -11,12 +11,12 @@ _RENAMED = {
     "max_len": "max_session_length",
     "negatives": "negative_term",
     "catalog_samples": "negative_samples",
-    "catalog_neighbours": "cooccurrence_negatives",
+    "catalog_neighbours": "cooccurrence_negatives",  # prose: ignore
     "step": "train_step",
     "validation": "validation_fraction",
     "recent": "recent_weight",
     "memory": "enabled",
-    "max_neighbours": "max_neighbors",
+    "max_neighbours": "max_neighbors",  # prose: ignore
     "near_candidates": "cooccurrence_candidates",
     "ranker_slice": "ranker_fraction",
     "lesson_clicks": "prequential_chunk",
@@ -25,10 +25,11 @@ _RENAMED = {
 }
 _ORDER = (
     "d", "positions", "max_len", "scale", "dropout", "init", "gamma", "negatives", "loss_backend", "softmax",
-    "catalog_samples", "catalog_neighbours", "compute_dtype", "step", "lr", "weight_decay", "schedule",
+    "catalog_samples", "catalog_neighbours", "compute_dtype", "step", "lr", "weight_decay", "schedule",  # prose: ignore
     "warmup_epochs", "batch_prefixes", "clip_norm", "epochs", "patience", "validation", "seed", "targets",
     "type_weights", "spectral_share", "itl_gain", "iel_gain", "recent", "recent_decay", "memory", "window",
-    "span", "recency", "max_neighbours", "max_postings", "near_candidates", "dense_candidates", "ranker_slice",
+    "span", "recency", "max_neighbours", "max_postings", "near_candidates", "dense_candidates",  # prose: ignore
+    "ranker_slice",
     "ranker_epochs", "ranker_lr", "trends", "half_lives", "trend_candidates", "prequential", "lesson_clicks",
     "lesson_seconds", "ranker_samples", "leave_out",
 )  # fmt: skip

@@ -367,7 +367,7 @@ def test_bundles_of_format_1_are_read(tmp_path: Path, text: bool) -> None:
 
 
 def test_bundles_of_format_2_are_read(tmp_path: Path) -> None:
-    """Flat settings and the array `neighbours`, with their former names."""
+    """Flat settings and the array `neighbours`, with their former names."""  # prose: ignore
     new = save_parts(tmp_path, **bundle_parts(recent_weight=1.5, train_step="cuda-graph", window=7), **memory_parts())
     flat = {name: value for group in new.config.as_dict().values() for name, value in group.items()}
     former = to_former(flat)
@@ -376,7 +376,7 @@ def test_bundles_of_format_2_are_read(tmp_path: Path) -> None:
     path = new.file("memory")
     assert path is not None
     arrays = map_tensors(path)
-    replace_part(tmp_path, "memory", {"neighbours": arrays.pop("neighbors"), **arrays})
+    replace_part(tmp_path, "memory", {"neighbours": arrays.pop("neighbors"), **arrays})  # prose: ignore
     old = Bundle.load(tmp_path)
     assert old.config == new.config
     assert old.memory is not None

@@ -72,9 +72,7 @@ def test_ranker_numbers_that_are_not_finite(tmp_path: Path, name: str) -> None:
     assert f"ranker: {name} has a value that is not finite" in refused(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("part", "message"), [("catalog", "another model than"), ("scan", "other vectors")]
-)
+@pytest.mark.parametrize(("part", "message"), [("catalog", "another model than"), ("scan", "other vectors")])
 @pytest.mark.parametrize("n_items", [60, 5000])
 def test_parts_of_another_bundle(tmp_path: Path, part: str, message: str, n_items: int) -> None:
     save_random(tmp_path / "one", n_items=n_items, max_session_length=6)

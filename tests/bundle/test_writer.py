@@ -116,7 +116,7 @@ def test_files_that_cannot_be_opened_after_the_manifest_took_its_place_cost_no_b
     found = Bundle.load(folder).model.weights
     assert all((found[name] == weights[name]).all() for name in weights)
     save_parts(folder, **bundle_parts(seed=3), overwrite=True)
-    assert len(contents(folder)) == 6, "files of the bundle before stay for good"
+    assert len(contents(folder)) == 6, "files of the bundle before stay"
 
 
 def test_a_manifest_of_which_nobody_can_tell_keeps_the_new_files(

@@ -18,7 +18,7 @@ GAMMAS = [0.0, 0.5, 2.0, 6.0]
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Beside other work PyTorch's threads wait for one another longer than they compute."""
+    """Next to other work, PyTorch's threads wait for one another longer than they compute."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

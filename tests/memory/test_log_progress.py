@@ -40,7 +40,7 @@ def test_a_file_is_read_as_it_was_written(progress: LogProgress, saved: Path) ->
 
 def test_the_former_name_of_an_array_is_read(progress: LogProgress, saved: Path) -> None:
     arrays = map_tensors(saved)
-    write_tensors(saved, {"seed_neighbours": arrays.pop("seed_neighbors"), **arrays})
+    write_tensors(saved, {"seed_neighbours": arrays.pop("seed_neighbors"), **arrays})  # prose: ignore
     assert LogProgress.load(saved).seed_neighbors.tolist() == progress.seed_neighbors.tolist()
 
 

@@ -49,7 +49,7 @@ def test_a_file_is_mapped_and_holds_everything(tables: TrendTables, saved: Path)
 
 def test_the_former_name_of_an_array_is_read(tables: TrendTables, saved: Path) -> None:
     arrays = map_tensors(saved)
-    write_tensors(saved, {"neighbours": arrays.pop("neighbors"), **arrays})
+    write_tensors(saved, {"neighbours": arrays.pop("neighbors"), **arrays})  # prose: ignore
     np.testing.assert_array_equal(TrendTables.load(saved).neighbors, tables.neighbors)
 
 

@@ -2,7 +2,7 @@
 
 A program takes one tile, as queries (its rows' attention over the tiles up to its own) and as keys (its rows seen
 by the tiles of its session that follow). Nothing is added up in memory. Probabilities, hidden layer and norm are
-computed anew. Gradients of weights are sums over all rows: `weight_gradients.py`.
+recomputed. Gradients of weights are sums over all rows: `weight_gradients.py`.
 """
 
 import triton
