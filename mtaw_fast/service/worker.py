@@ -72,7 +72,7 @@ async def _serve(settings: Settings, listener: socket.socket, metrics: Metrics, 
     first, *others = [_reloader(settings, metrics, place) for place in range(len(settings.served))]
     service = make_service(settings, first, metrics, others)
     TimedProtocol.read_timeout = limits.read_timeout
-    TimedProtocol.open_connections = OpenConnections()
+    TimedProtocol.open_connections = OpenConnections(limits.deadline)
     server = _Server(service, supervisor)
     tasks = [asyncio.create_task(_tick(service, server))]
     tasks += [asyncio.create_task(one.watch()) for one in service.bundles]
@@ -144,9 +144,9 @@ class _Server(uvicorn.Server):
         while (state.connections or state.tasks) and loop.time() < ends_all + _LAST_ANSWERS:
             await asyncio.sleep(_STOP_INTERVAL)
             now = loop.time()
-            for connection in list(open_connections.idle) if now >= ends_idle else ():
+            for connection in open_connections.idle if now >= ends_idle else ():
                 connection.end()
-            for connection in list(open_connections.idle) if now >= ends_idle + _TO_CLOSE else ():
+            for connection in open_connections.idle if now >= ends_idle + _TO_CLOSE else ():
                 connection.transport.close()
             if now >= ends_all and not cancelled:
                 cancelled = True

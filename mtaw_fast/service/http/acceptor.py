@@ -15,7 +15,7 @@ from mtaw_fast.service.observability.counters import CONNECTIONS, Counters
 
 _SLACK = 2  # connections that a worker may have above the smallest number of another before it yields
 _YIELD, _LONGEST_YIELD = 0.002, 0.02  # seconds that it leaves to the others for each connection above; at most
-_FULL = 0.02  # seconds until the next try while every connection is being answered
+_FULL = 0.02  # seconds until the next try while the service works on a request of every connection
 _NO_DESCRIPTORS = 0.5  # seconds until the next try at the file limit, if no connection can be closed
 
 
@@ -38,7 +38,7 @@ class Acceptor:
     most : int
         Connections that the worker may have.
     make_room : callable
-        Closes a connection that is not being answered; returns whether there was one.
+        Closes the connection without progress for longest; returns whether there was one. It gets the loop's time.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Acceptor:
         open_connections: Collection[object],
         counters: Counters,
         most: int,
-        make_room: Callable[[], bool],
+        make_room: Callable[[float], bool],
     ) -> None:
         self._listener, self._make_protocol = listener, make_protocol
         self._connections, self._counters = open_connections, counters
@@ -80,7 +80,7 @@ class Acceptor:
             self._pause(min(_YIELD * above, _LONGEST_YIELD))
             return
         self._yielded = False
-        if self._count() >= self._most and not self._make_room():
+        if self._count() >= self._most and not self._make_room(self._loop.time()):
             self._pause(_FULL)
             return
         try:
@@ -88,7 +88,7 @@ class Acceptor:
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return  # another worker accepted it, or the client has gone
         except OSError:  # the file limit of the process, or of the system
-            self._pause(_FULL if self._make_room() else _NO_DESCRIPTORS)
+            self._pause(_FULL if self._make_room(self._loop.time()) else _NO_DESCRIPTORS)
             return
         connection.setblocking(False)
         task = self._loop.create_task(self._connect(connection))

@@ -19,33 +19,54 @@ _HEAD = 32 << 10  # bytes of a request line and its headers
 _UNFRAMED = 8 << 10  # bytes of a chunked body that are not content: a size line, or the trailers
 _GRACE = 1.0  # seconds for the app to answer 408, after a body timed out
 _IDLE_SECONDS = 75.0  # that a connection may wait for its next request
+_WAIT_SECONDS = 0.1  # without progress until a connection can be closed for a new one: many that reconnect spare others
+_WORK_SECONDS = 1.0  # of work until it can be closed
 
 
 class OpenConnections:
-    """A worker's connections that wait for their client.
+    """A worker's connections, each in one of two lists that begin with the longest without progress.
 
-    idle: those without a request, longest idle first. sending: those with an incomplete request, earliest first.
-    stopping: whether each response from now on is the last one of its connection.
+    waiting: those that wait for their client. It is idle, sends a request, or does not read its answer. working: those
+    whose request the service works on. stopping: whether each response from now on is the last one of its connection.
+
+    Parameters
+    ----------
+    deadline : float
+        Seconds that a request may take before its connection can be closed for a new one; at least 1.
     """
 
-    def __init__(self) -> None:
-        self.idle: OrderedDict[TimedProtocol, None] = OrderedDict()
-        self.sending: OrderedDict[TimedProtocol, None] = OrderedDict()
+    def __init__(self, deadline: float = _WORK_SECONDS) -> None:
+        self.waiting: OrderedDict[TimedProtocol, None] = OrderedDict()
+        self.working: OrderedDict[TimedProtocol, None] = OrderedDict()
         self.stopping = False
+        self._work_seconds = max(_WORK_SECONDS, deadline)
 
-    def make_room(self) -> bool:
-        """Close an idle connection, or one with an incomplete request; return whether there was one."""
-        for waiting in (self.idle, self.sending):
-            if waiting:
-                connection, _ = waiting.popitem(last=False)
-                connection.drop()
+    @property
+    def idle(self) -> list[TimedProtocol]:
+        """The connections without a request and without an answer in work."""
+        return [one for one in self.waiting if one.is_idle]
+
+    def place(self, connection: TimedProtocol, working: bool) -> None:
+        """Put a connection that has made progress at the end of its list."""
+        self.forget(connection)
+        (self.working if working else self.waiting)[connection] = None
+
+    def make_room(self, now: float) -> bool:
+        """Close the connection that has waited for its client for longest; return whether one was closed.
+
+        If none has waited for long enough, close the one with the longest work, unless that began within the deadline.
+        """
+        for some, seconds in ((self.waiting, _WAIT_SECONDS), (self.working, self._work_seconds)):
+            longest = next(iter(some), None)
+            if longest is not None and now - longest.since >= seconds:
+                longest.drop()
                 return True
         return False
 
     def forget(self, connection: TimedProtocol) -> None:
-        """Remove a closed connection."""
-        self.idle.pop(connection, None)
-        self.sending.pop(connection, None)
+        """Remove a connection from its list."""
+        self.waiting.pop(connection, None)
+        self.working.pop(connection, None)
 
 
 class TimedProtocol(HttpToolsProtocol):
@@ -66,7 +87,9 @@ class TimedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._reading_until: float | None = None  # the client must have sent something by then
         self._writing_until: float | None = None  # the client must have read something by then
-        self._idle_since = 0.0
+        self.since = 0.0  # when the connection made its last progress, see `_settle`
+        self._working = False  # whether the service works on a request
+        self._gone = False  # whether the connection is closed, or is being closed for a new one
         self._in_message = self._in_head = False
         self._upgrading = False  # the parser takes the head for the end of HTTP on this connection
         self._ended = False  # the client gets nothing more
@@ -81,10 +104,11 @@ class TimedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline)
         self._reading_until = self.loop.time() + self.read_timeout
-        self._wait_idle()
+        self._settle(progress=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Mark all unanswered requests as disconnected; uvicorn itself marks only the newest one."""
+        self._gone = True
         self.open_connections.forget(self)
         self._disconnect()
         super().connection_lost(exc)
@@ -108,6 +132,7 @@ class TimedProtocol(HttpToolsProtocol):
             self._unframed += len(data)
             if self._unframed > _UNFRAMED:
                 self.send_400_response("The trailers or the size of a chunk are too long.")
+        self._settle(progress=self._begun > 0)
 
     def _feed(self, data: bytes) -> None:
         while True:
@@ -146,9 +171,6 @@ class TimedProtocol(HttpToolsProtocol):
         self._begun += 1
         self._head = 0
         self._reading_until = self.loop.time() + self.read_timeout
-        self.open_connections.idle.pop(self, None)
-        if self.cycle is None or self.cycle.response_complete:  # otherwise the service still answers an earlier request
-            self.open_connections.sending[self] = None
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; drop a trailer."""
@@ -170,8 +192,6 @@ class TimedProtocol(HttpToolsProtocol):
         self._unframed = 0
         self._reading_until = self.loop.time() + self.read_timeout
         before, self.cycle = self.cycle, self._cycle()
-        while self._unanswered and self._unanswered[0].response_complete:
-            self._unanswered.popleft()
         self._unanswered.append(self.cycle)
         if before is None or before.response_complete:
             self._start_asgi_task(self.cycle, self.app)
@@ -218,36 +238,50 @@ class TimedProtocol(HttpToolsProtocol):
             return
         self._reading_until = None
         self._in_message = False
-        self.open_connections.sending.pop(self, None)
         super().on_message_complete()
-        if self.cycle.response_complete:  # the response came before the request was complete
-            self._wait_idle()
 
     def on_response_complete(self) -> None:
         """Start the next queued request, or wait for one."""
         self.server_state.total_requests += 1
-        if self.transport.is_closing():
-            return
-        self.flow.resume_reading()
-        if self.pipeline:
-            cycle, app = self.pipeline.pop()
-            self._start_asgi_task(cycle, app)
-        elif not self._in_message:
-            self._wait_idle()
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            if self.pipeline:
+                cycle, app = self.pipeline.pop()
+                self._start_asgi_task(cycle, app)
+        self._settle()
 
-    def _wait_idle(self) -> None:
-        self._idle_since = self.loop.time()
-        self.open_connections.idle[self] = None
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is neither a part of a request nor a request without an answer."""
+        return not self._in_message and not self._unanswered
+
+    def _settle(self, progress: bool = False) -> None:
+        """Put the connection into the list that it belongs to, after something has happened.
+
+        It makes progress when its client begins a request, and when the turn passes between the service and the client.
+        """
+        if self._gone:
+            return
+        unanswered = self._unanswered
+        while unanswered and unanswered[0].response_complete:
+            unanswered.popleft()
+        working = bool(unanswered) and not unanswered[0].more_body and not self.flow.write_paused
+        if working != self._working or (progress and not working):
+            self._working = working
+            self.since = self.loop.time()
+            self.open_connections.place(self, working)
 
     def pause_writing(self) -> None:
         """Wait for the client to read."""
         super().pause_writing()
         self._writing_until = self.loop.time() + self.read_timeout
+        self._settle()
 
     def resume_writing(self) -> None:
         """Note that the client has read."""
         super().resume_writing()
         self._writing_until = None
+        self._settle(progress=True)
 
     def expire(self, now: float) -> None:
         """Close the connection if its client is past a time limit."""
@@ -260,16 +294,24 @@ class TimedProtocol(HttpToolsProtocol):
         elif late or (self._writing_until is not None and self._writing_until < now):
             self._disconnect()  # at once, because a response may be in progress
             self.transport.abort()
-        elif self in self.open_connections.idle and now - self._idle_since > _IDLE_SECONDS:
+        elif self.is_idle and now - self.since > self.read_timeout and self._unread():
+            self.transport.abort()
+        elif self.is_idle and now - self.since > _IDLE_SECONDS:
             self.transport.close()
 
     def drop(self) -> None:
-        """Close this connection, which waits for its client."""
-        if self._in_message:
-            self._disconnect()
+        """Close this connection at once, whatever it does."""
+        self._gone = True
+        self.open_connections.forget(self)
+        self._disconnect()
+        if not self.is_idle or self._unread():
             self.transport.abort()
         else:
             self.transport.close()
+
+    def _unread(self) -> bool:
+        """Return whether a part of an answer waits for the client to read."""
+        return self.transport.get_write_buffer_size() > 0
 
     def end(self) -> None:
         """Half-close an idle connection, so that its client closes it.

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Iterator
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mtaw_fast.service.http.connection import OpenConnections, TimedProtocol
 from tests.support.service.running import Running, running
 
 PING = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -69,6 +74,144 @@ def test_unfinished_requests_block_no_request(service: Running) -> None:
             stack.enter_context(service.raw()).sendall(part)
         for _ in range(5):
             assert service.ask("GET", "/healthz", timeout=5).status == 200
+
+
+CLICK = (
+    b"POST /v1/sessions/a/click HTTP/1.1\r\nHost: localhost\r\nContent-Length: 21\r\n\r\n" + b'{"items": ["sku-11"]}'
+)
+
+
+@contextlib.contextmanager
+def besieged(service: Running, attack: Callable[[socket.socket], Any], threads: int = 4) -> Iterator[None]:
+    """Keep 80 connections in the state that `attack` brings them into, and open new ones for those that are closed."""
+    over = threading.Event()
+
+    def besiege() -> None:
+        links: list[socket.socket] = []
+        with contextlib.ExitStack() as stack:
+            while not over.is_set():
+                if len(links) < 4 * MOST // threads:
+                    with contextlib.suppress(OSError):
+                        links.append(stack.enter_context(service.raw()))
+                        attack(links[-1])
+                    continue
+                time.sleep(0.01)
+                links = [one for one in links if not gone(one)]
+
+    def gone(link: socket.socket) -> bool:
+        link.settimeout(0)
+        try:
+            return link.recv(1, socket.MSG_PEEK) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    running_threads = [threading.Thread(target=besiege) for _ in range(threads)]
+    for one in running_threads:
+        one.start()
+    time.sleep(1)
+    try:
+        yield
+    finally:
+        over.set()
+        for one in running_threads:
+            one.join()
+
+
+def whole_and_half(link: socket.socket) -> None:
+    link.sendall(PING + PING[:-4])
+
+
+def half(link: socket.socket) -> None:
+    link.sendall(PING[:-4])
+
+
+def unread(link: socket.socket) -> None:
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    link.settimeout(0.05)
+    link.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 300)
+
+
+@pytest.mark.parametrize("attack", [whole_and_half, half, unread])
+def test_clients_are_answered_whatever_state_others_leave_their_connections_in(
+    service: Running, attack: Callable[[socket.socket], Any]
+) -> None:
+    with besieged(service, attack):
+        until, answers = time.monotonic() + 3, 0
+        while time.monotonic() < until:
+            assert service.ask("GET", "/healthz", timeout=3).status == 200
+            answers += 1
+        assert answers >= 5
+
+
+def test_a_client_in_use_is_not_closed_for_stalled_ones(service: Running) -> None:
+    with besieged(service, whole_and_half, threads=1), service.raw() as kept:
+        for _ in range(100):
+            assert ping(kept)
+            time.sleep(0.01)
+
+
+def test_connections_with_endless_work_are_closed_for_new_ones(text_bundle: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # a Redis that does not answer: each click takes a second
+        address = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        with (
+            running(text_bundle, "--max-connections", str(MOST), "--sessions", address) as service,
+            contextlib.ExitStack() as stack,
+        ):
+            for _ in range(MOST):
+                stack.enter_context(service.raw()).sendall(CLICK * 30)
+            time.sleep(0.2)
+            for _ in range(3):
+                assert service.ask("GET", "/healthz", timeout=5).status == 200
+
+
+def test_work_that_has_just_begun_is_not_closed() -> None:
+    closed = []
+
+    class Connection:
+        is_idle = False
+
+        def __init__(self, since: float) -> None:
+            self.since = since
+
+        def drop(self) -> None:
+            closed.append(self)
+            some.forget(self)  # type: ignore[arg-type]
+
+    some = OpenConnections(deadline=0.1)
+    works, later, waits, sends = (Connection(since) for since in (5.0, 7.0, 6.0, 7.0))
+    for one in (works, later):
+        some.place(one, True)  # type: ignore[arg-type]
+    for one in (waits, sends):
+        some.place(one, False)  # type: ignore[arg-type]
+    assert [some.make_room(7.5) for _ in range(4)] == [True, True, True, False]
+    assert closed == [waits, sends, works]
+    assert some.make_room(8.0)
+
+
+def test_an_answer_that_nobody_reads_closes_its_connection_in_time() -> None:
+    class Transport:
+        aborted = False
+        unread = 0
+
+        def abort(self) -> None:
+            self.aborted = True
+
+        def get_write_buffer_size(self) -> int:
+            return self.unread
+
+    connection, transport = TimedProtocol.__new__(TimedProtocol), Transport()
+    connection.transport, connection.pipeline = transport, deque()  # type: ignore[assignment]
+    connection._reading_until = connection._writing_until = None
+    connection._in_message, connection._unanswered, connection.since = False, deque(), 100.0
+    connection.expire(100.0 + TimedProtocol.read_timeout + 1)
+    assert not transport.aborted
+    transport.unread = 1  # less than makes the transport pause
+    connection.expire(100.0 + TimedProtocol.read_timeout - 1)
+    assert not transport.aborted
+    connection.expire(100.0 + TimedProtocol.read_timeout + 1)
+    assert transport.aborted
 
 
 def test_a_low_file_limit_is_raised_and_respected(text_bundle: Path) -> None:

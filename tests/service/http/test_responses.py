@@ -109,10 +109,10 @@ def test_similar_limits_k(text_service: Running) -> None:
 def test_similar_to_an_unknown_item(text_service: Running, int_service: Running) -> None:
     refused(text_service.ask("GET", "/v1/similar?item=nobody"), 404, "unknown_item")
     refused(int_service.ask("GET", "/v1/similar?item=424242"), 404, "unknown_item")
-    refused(int_service.ask("GET", f"/v1/similar?item={2**64}"), 404, "unknown_item")
+    refused(int_service.ask("GET", f"/v1/similar?item={2**63 - 2}"), 404, "unknown_item")
 
 
-@pytest.mark.parametrize("item", ["", "-", "x", "1.0", "1e3", "+7", " 7", "0x7", "7_000", "\u0667", "9" * 5000])
+@pytest.mark.parametrize("item", ["", "-", "x", "1.0", "1e3", "+7", " 7", "0x7", "7_000", "\u0667", "9" * 500, f"{2**63}"])
 def test_similar_takes_digits_where_ids_are_integers(int_service: Running, item: str) -> None:
     refused(int_service.ask("GET", f"/v1/similar?item={quote(item)}"), 400, "invalid_item")
 
