@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -147,24 +146,6 @@ def test_misuse_is_refused(dataset: Dataset, asked: list[Asked]) -> None:
     with pytest.raises(TrainingError, match="no trial finished its training"):
         tune(dataset, SMALL.replace(gamma=5.9), trials=1)
     assert len(asked) == 1
-
-
-def test_the_command_tunes_and_its_answer_trains(
-    dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Two real trials, then the printed command word for word."""
-    dataset.save(tmp_path / "a set")
-    settings = [part for name in ("embedding_dim=8", "epochs=1", "validation_fraction=0.1") for part in ("--set", name)]
-    assert main(["tune", f"{tmp_path}/a set", "--preset", "paper", *settings, "--trials", "2"]) == 0
-    captured = capsys.readouterr()
-    assert [line.split(":")[0] for line in captured.err.splitlines()] == ["trial 0", "trial 1"]
-    best, command = captured.out.splitlines()
-    words = shlex.split(command.replace("BUNDLE", f"'{tmp_path}/bundle'"))
-    assert words[:2] == ["mtaw-fast", "train"]
-    assert main([*words[1:], "--json"]) == 0
-    value = json.loads(capsys.readouterr().out)["validation"][BY]
-    assert f"{BY} {value:.2f}" in best.partition("(")[0]
-    assert not list(tmp_path.glob("*tune*"))
 
 
 def test_the_command_prints_all_as_json(

@@ -23,7 +23,7 @@ from mtaw_fast.errors import DataError, DataWarning, UsageError
 from mtaw_fast.evaluation.seen import may_know, seen_targets
 from mtaw_fast.report.examples import examples_of
 from mtaw_fast.training.plan.estimate import plan_training
-from tests.cli.test_cli import TINY, write_log
+from tests.support.cli import TINY, write_log
 from tests.support.random_bundle import contents
 
 CONFIG = preset("full").override([text for text in TINY if "=" in text]).override(["epochs=1"])

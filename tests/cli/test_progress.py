@@ -1,17 +1,13 @@
-"""The progress line of a training, by a clock that the test moves; the steps of `prepare` in parts."""
+"""The progress line of a training, by a clock that the test moves."""
 
 from __future__ import annotations
 
 import io
-import sys
 
 import pytest
 from rich.console import Console
 
-from mtaw_fast.cli.common import progress_bar
-from mtaw_fast.cli.prepare import _steps
 from mtaw_fast.cli.progress import TimeLeft, TrainingProgress, duration
-from mtaw_fast.errors import UsageError
 
 
 class Clock:
@@ -83,37 +79,3 @@ def test_a_piece_that_was_resumed_counts_from_where_it_began() -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
-
-
-def test_the_step_of_prepare_in_parts_is_wiped_where_it_fails(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-
-    def fail() -> None:
-        with _steps(True) as report:
-            report("scatter", 0, 2)
-            raise UsageError("no")
-
-    with pytest.raises(UsageError):
-        fail()
-    assert capsys.readouterr().err == "\rscatter (1 of 2)\033[K\r\033[K"
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_a_bar_is_shown_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = Terminal()
-    for wanted, stream in ((False, terminal), (True, io.StringIO())):
-        monkeypatch.setattr(sys, "stderr", stream)
-        with progress_bar(wanted) as bar:
-            assert bar is None
-    monkeypatch.setattr(sys, "stderr", terminal)
-    with progress_bar(True) as bar:
-        assert bar is not None
-        bar("score", 3, 10)
-    assert "score" in terminal.getvalue()
-    assert "3/10" in terminal.getvalue()

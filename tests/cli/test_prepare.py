@@ -1,0 +1,130 @@
+"""`mtaw-fast prepare`: what it refuses, what it reports about a log, the defaults in its help."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import pytest
+
+from mtaw_fast.cli import main, prepare
+from mtaw_fast.cli.prepare import _steps
+from mtaw_fast.data.readers import FORMATS, ClickOptions
+from mtaw_fast.errors import UsageError
+from tests.support.cli import failure, options, write_log
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_data_set_unmade(work: Path, tmp_path: Path) -> None:
+    limited = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "from mtaw_fast.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    command = ["prepare", "clicks", f"{work}/clicks.csv", f"{tmp_path}/d"]
+    done = subprocess.run([sys.executable, "-c", limited, *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("mtaw-fast: cannot write")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_prepare_refuses_an_existing_data_set(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = failure(["prepare", "clicks", f"{work}/clicks.csv", f"{work}/dataset"], 2, capsys)
+    assert "already holds a data set" in error
+
+
+@pytest.mark.parametrize("parted", [False, True])
+@pytest.mark.parametrize("option", ["--name", "--item", "--types", "SOURCE", "DATASET"])
+def test_a_text_that_is_no_utf8_is_one_line(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, parted: bool
+) -> None:
+    """Such as a path of an older system hands over; a manifest holds none. Other signs that do not print may stand."""
+    given = {"SOURCE": f"{work}/clicks.csv", "DATASET": f"{tmp_path}/set", "--name": "n\u200bé\x07"}
+    given[option] = "caf\udce9" if option != "DATASET" else f"{tmp_path}/caf\udce9"
+
+    def command() -> list[str]:
+        options = [part for name, text in given.items() if name.startswith("--") for part in (name, text)]
+        return ["prepare", "clicks", given["SOURCE"], given["DATASET"], *options, *(["--partitions", "2"] * parted)]
+
+    error = failure(command(), 2, capsys)
+    assert f"{option} {given[option]!r} is not UTF-8 text; give another name" in error
+    assert not list(tmp_path.iterdir())
+    if option == "--name":
+        given[option] = "n\u200bé\x07"
+        assert main(command()) == 0
+        assert json.loads((tmp_path / "set/manifest.json").read_text())["name"] == "n\u200bé\x07"
+
+
+def test_the_defaults_that_prepare_tells_are_those_of_the_options() -> None:
+    defaults = {field.name: field.default for field in dataclasses.fields(ClickOptions)}
+    for name, _, action in options():
+        if name == "prepare" and action.dest in defaults and isinstance(defaults[action.dest], (int, float, str)):
+            value = defaults[action.dest]
+            assert f"(default: {value if isinstance(value, str) else f'{value:g}'})" in str(action.help), action.dest
+        if name == "prepare" and action.choices:
+            assert tuple(action.choices) == get_args(get_type_hints(ClickOptions)[action.dest])
+    assert set(prepare._FORMATS) == set(FORMATS)
+
+
+def test_prepare_tells_the_truth_about_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every event twice, a bot, a bad row, rows in 2099: counted, drawn, warned of, and kept."""
+    write_log(tmp_path / "clicks.csv")
+    head, *rows = (tmp_path / "clicks.csv").read_text().splitlines()
+    rows = [row for row in rows for _ in range(2)]
+    rows += [f"bot,sku-{k % 40}é,{1_700_000_000 + k}" for k in range(1500)]
+    rows += ["late,sku-1é,4070908800", "late,sku-2é,4070908860", "broken,,soon"]
+    (tmp_path / "odd.csv").write_text("\n".join([head, *rows]) + "\n")
+    asked = ["prepare", "clicks", f"{tmp_path}/odd.csv", f"{tmp_path}/set", "--test-days", "2"]
+    assert "--bad-rows skip" in failure(asked, 1, capsys)
+    assert main([*asked, "--bad-rows", "skip"]) == 0
+    out = capsys.readouterr().out
+    assert f"rows         {len(rows):,}, 1 bad; {len(rows) - 1:,} clicks\n" in out
+    assert "1 too long; the longest has 1,500 clicks" in out
+    assert "% on items that training never saw" in out
+    bars = [line for line in out.splitlines() if "█" in line]
+    assert [line.split()[0] for line in bars][:2] == ["2023-11-14", "2023-11-15"]
+    assert ".. 27,4" in out
+    assert "  2099-01-01 ▏ 2\n" in out
+    warned = [line for line in out.splitlines() if line.startswith("warning: ")]
+    for part in (
+        "in the future",
+        "after all others",
+        "of more than 500 clicks",
+        "logged twice",
+        "too few: a useful model",
+    ):
+        assert any(part in line for line in warned), part
+    assert main(["info", f"{tmp_path}/set"]) == 0
+    printed = capsys.readouterr().out
+    assert all(line in printed for line in [*bars, *warned])
+    assert main(["info", f"{tmp_path}/set", "--json"]) == 0
+    log = json.loads(capsys.readouterr().out)["log"]
+    assert json.loads((tmp_path / "set/manifest.json").read_text())["preparation"]["log"] == log
+    assert (log["rows"], log["bad_rows"], log["long_sessions"]) == (len(rows), 1, 1)
+    assert [f"warning: {text}" for text in log["warnings"]] == warned
+    assert main([*asked, "--bad-rows", "skip", "--dedupe", "1", "--overwrite", "--json", "--max-session", "none"]) == 0
+    log = json.loads(capsys.readouterr().out)["log"]
+    assert log["dropped_repeats"] == (len(rows) - 1503) // 2
+    assert not any("logged twice" in text for text in log["warnings"])
+    assert any("a bot?" in text for text in log["warnings"])
+
+
+def test_the_step_of_prepare_in_parts_is_wiped_where_it_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+
+    def fail() -> None:
+        with _steps(True) as report:
+            report("scatter", 0, 2)
+            raise UsageError("no")
+
+    with pytest.raises(UsageError):
+        fail()
+    assert capsys.readouterr().err == "\rscatter (1 of 2)\033[K\r\033[K"

@@ -1,0 +1,67 @@
+"""`mtaw-fast recommend`: its answers, and ids, times and bundles that it refuses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mtaw_fast.cli import main
+from tests.support.cli import failure
+from tests.support.random_bundle import save_random
+
+
+def test_recommend_speaks_of_unknown_items_and_fallback(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recommend", f"{work}/bundle", "nothing", "-k", "3"]) == 0
+    out = capsys.readouterr().out
+    assert "not in the catalog: nothing" in out
+    assert "items that are rising" in out
+    assert len(out.splitlines()) == 5
+
+
+def test_the_bundle_serves_alike_in_another_process(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["recommend", f"{work}/bundle", "sku-7é", "--json", "--at", "2026-11-26T12:00"]
+    capsys.readouterr()
+    assert main(command) == 0
+    here = capsys.readouterr().out
+    there = subprocess.run([sys.executable, "-m", "mtaw_fast", *command], capture_output=True, text=True, check=True)
+    assert there.stdout == here
+
+
+def test_a_flipped_byte_in_a_bundle_is_refused(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    subprocess.run(["cp", "-r", f"{work}/bundle", f"{tmp_path}/bundle"], check=True)
+    weights = next((tmp_path / "bundle").glob("weights-*"))
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert weights.name in failure(["recommend", f"{tmp_path}/bundle", "sku-1é"], 1, capsys)
+
+
+@pytest.mark.parametrize("text", ["²", "--5", "5.0", "", "9" * 5000])
+def test_a_typed_id_that_is_no_integer_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    save_random(tmp_path / "bundle", text=False)
+    error = failure(["recommend", f"{tmp_path}/bundle", "--", "5", text], 2, capsys)
+    assert "this bundle's item ids are integers" in error
+    assert repr(text)[:60] in error
+
+
+@pytest.mark.parametrize("text", ["²²²²²²²²²²", "99999999999999999999", "9" * 5000])
+def test_a_moment_of_odd_digits_is_one_line(work: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+    error = failure(["recommend", f"{work}/bundle", "sku-1é", "--at", text], 2, capsys)
+    assert f"--at {text!r} is not a time; write 2017-10-15" in error
+
+
+def test_a_closed_pipe_is_no_failure(work: Path) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run(
+        [sys.executable, "-m", "mtaw_fast", "recommend", f"{work}/bundle", "sku-1é"],
+        stdout=write_end, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (0, "")
