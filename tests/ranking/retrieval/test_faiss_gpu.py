@@ -5,13 +5,11 @@ The stand-in raises the errors that faiss-gpu raises without a card (`tests.supp
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,20 +21,13 @@ from mtaw_fast.ranking import retrieval
 from mtaw_fast.ranking.retrieval import NumpyIndex, make_index
 from mtaw_fast.recommender import Recommender
 from tests.support.random_bundle import save_random
-from tests.support.ranking.gpu_refusals import NO_GPUS, invalid_device, out_of_memory
+from tests.support.ranking.gpu_card import GB, Card, D, N, catalog
+from tests.support.ranking.gpu_refusals import NO_GPUS, out_of_memory
 
 faiss = pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
 
 from mtaw_fast.ranking.retrieval import faiss_gpu as gpu  # noqa: E402
 from mtaw_fast.ranking.retrieval import gpu_memory as gpu_device  # noqa: E402
-
-N, D = 4000, 21
-GB = 10**9
-
-
-@cache
-def catalog() -> np.ndarray:
-    return normalized(np.random.default_rng(0).standard_normal((N, D)).astype(np.float32))
 
 
 @cache
@@ -46,67 +37,6 @@ def queries() -> np.ndarray:
 
 def same(one: tuple[np.ndarray, ...], other: tuple[np.ndarray, ...]) -> bool:
     return all(a.dtype == b.dtype and a.tobytes() == b.tobytes() for a, b in zip(one, other, strict=True))
-
-
-class Card:
-    """Two GPUs as FAISS shows them; what was asked of them; the error that the next call meets."""
-
-    def __init__(self) -> None:
-        self.gpus = 2
-        self.memory: tuple[int, int] | None = (60 * GB, 80 * GB)
-        self.asked: dict[str, Any] = {}
-        self.calls: list[int] = []
-        self.add_error = self.search_error = ""
-        self.inside = 0
-
-    def put_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        card = self
-
-        class Resources:
-            def setTempMemory(self, size: int) -> None:  # noqa: N802
-                card.asked["temporary"] = size
-
-            def setPinnedMemory(self, size: int) -> None:  # noqa: N802
-                card.asked["pinned"] = size
-
-        class Config:
-            device, use_cuvs, useFloat16 = 0, True, False  # noqa: N815
-
-        class Index:
-            def __init__(self, resources: Resources, d: int, config: Config) -> None:
-                if config.device >= card.gpus:
-                    raise RuntimeError(invalid_device(config.device))
-                card.asked.update(device=config.device, use_cuvs=config.use_cuvs)
-                self.index = faiss.IndexFlatIP(d)
-
-            def add(self, rows: np.ndarray) -> None:
-                if card.add_error:
-                    raise RuntimeError(card.add_error)
-                self.index.add(rows)
-
-            def search(self, rows: np.ndarray, k: int) -> Any:
-                card.inside += 1
-                assert card.inside == 1, "two threads on one of FAISS's GPU resources"
-                card.calls.append(len(rows))
-                try:
-                    if card.search_error:
-                        raise RuntimeError(card.search_error)
-                    return self.index.search(rows, k)
-                finally:
-                    card.inside -= 1
-
-        monkeypatch.setattr(faiss, "StandardGpuResources", Resources, raising=False)
-        monkeypatch.setattr(faiss, "GpuIndexFlatConfig", Config, raising=False)
-        monkeypatch.setattr(faiss, "GpuIndexFlatIP", Index, raising=False)
-        monkeypatch.setattr(faiss, "get_num_gpus", lambda: card.gpus, raising=False)
-        monkeypatch.setattr(gpu_device, "free_bytes", lambda device: card.memory)
-
-
-@pytest.fixture
-def card(monkeypatch: pytest.MonkeyPatch) -> Card:
-    card = Card()
-    card.put_in(monkeypatch)
-    return card
 
 
 @pytest.mark.parametrize("k", [1, 20, 21, 300, 2036, 2037, N + 3])
@@ -192,22 +122,6 @@ def test_a_device_that_faiss_cannot_use(card: Card, monkeypatch: pytest.MonkeyPa
     assert str(caught.value) == "index 'faiss-gpu': FAISS cannot use GPU 2 (Invalid GPU device 2); use index 'native'"
 
 
-def test_too_little_memory(card: Card) -> None:
-    card.memory = (3 * 10**8, 16 * GB)
-    with pytest.raises(gpu_device.TooLittleMemoryError) as caught:
-        make_index("faiss-gpu:1", catalog())
-    assert str(caught.value) == (
-        "index 'faiss-gpu:1': 4,000 items need 0.4 GB on GPU 1 and 0.3 of 16.0 GB are free; free some, name another "
-        "GPU, or use index 'native'"
-    )
-    assert card.asked == {}  # nothing was allocated
-    # The free memory is used up before the allocation, or CUDA's runtime does not report it.
-    for card.memory, free in (((60 * GB, 80 * GB), "60.0 of 80.0 GB are free"), (None, "less is free")):
-        card.add_error = out_of_memory(4 * N * D)
-        with pytest.raises(gpu_device.TooLittleMemoryError, match=f"0.4 GB on GPU 0 and {free}; free some"):
-            make_index("faiss-gpu", catalog())
-
-
 def test_auto(card: Card, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     assert make_index("auto", catalog()).name == "native"
     monkeypatch.setattr(retrieval, "EXACT_ITEMS", N - 1)
@@ -254,33 +168,6 @@ def test_a_forked_process_is_refused(card: Card, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(os, "getpid", lambda: process + 1)
     with pytest.raises(UsageError, match="index 'faiss-gpu' was loaded before this process was forked; load it"):
         index.search(queries(), 20)
-
-
-def test_memory_that_cuda_reports(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Runtime:
-        on, ready = 0, True
-
-        def cudaGetDevice(self, device: Any) -> int:  # noqa: N802
-            ctypes.cast(device, ctypes.POINTER(ctypes.c_int))[0] = self.on
-            return 0 if self.ready else 35  # "CUDA driver version is insufficient for CUDA runtime version"
-
-        def cudaSetDevice(self, device: int) -> int:  # noqa: N802
-            self.on = device
-            return 0
-
-        def cudaMemGetInfo(self, free: Any, total: Any) -> int:  # noqa: N802
-            ctypes.cast(free, ctypes.POINTER(ctypes.c_size_t))[0] = 5 * GB * self.on
-            ctypes.cast(total, ctypes.POINTER(ctypes.c_size_t))[0] = 80 * GB
-            return 0
-
-    runtime = Runtime()
-    monkeypatch.setattr(gpu_device, "_cuda_runtime", lambda: runtime)
-    assert gpu_device.free_bytes(3) == (15 * GB, 80 * GB)
-    assert runtime.on == 0
-    runtime.ready = False
-    assert gpu_device.free_bytes(3) is None
-    monkeypatch.setattr(gpu_device, "_cuda_runtime", lambda: None)
-    assert gpu_device.free_bytes(0) is None
 
 
 def test_a_recommender_names_its_device(card: Card, tmp_path: Path) -> None:
