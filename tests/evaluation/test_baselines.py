@@ -1,3 +1,5 @@
+"""None"""
+
 from __future__ import annotations
 
 import os
@@ -9,16 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtaw_fast.data.ranked_lists import merge, top_k
 from mtaw_fast.data.sessions import Samples, Sessions
-from mtaw_fast.errors import UsageError
 from mtaw_fast.evaluation import Evaluated, evaluate, ranks_of
 from mtaw_fast.evaluation.baselines import OwnFrequent, OwnRecent, Popularity, fit_baselines, tune_co_occurrence
-from mtaw_fast.evaluation.cooccurrence import CoOccurrence, CoOccurrenceSettings
+from mtaw_fast.evaluation.cooccurrence import CoOccurrence
 from mtaw_fast.evaluation.metrics import gains_of, means_of
-
-N = 12
-session_lists = st.lists(st.lists(st.integers(0, N - 1), min_size=0, max_size=9), min_size=0, max_size=8)
+from tests.support.evaluation.lists import N, best_first, session_lists
 
 
 def listed(ranker: Evaluated, session: list[int], k: int) -> list[int]:
@@ -29,10 +27,6 @@ def listed(ranker: Evaluated, session: list[int], k: int) -> list[int]:
     assert np.array_equal(ids < 0, np.isneginf(scores))
     assert np.all(scores[:, 1:] <= scores[:, :-1])
     return [item for item in ids[0].tolist() if item >= 0]
-
-
-def best_first(scores: dict[int, float], k: int) -> list[int]:
-    return sorted(scores, key=lambda item: (-np.float32(scores[item]), item))[:k]
 
 
 @given(session_lists, st.integers(1, 15))
@@ -51,59 +45,6 @@ def test_own_items(session: list[int], k: int) -> None:
     nothing = Sessions.from_lists([])
     assert listed(OwnRecent.fit(nothing, N), session, k) == recent[:k]
     assert listed(OwnFrequent.fit(nothing, N), session, k) == frequent[:k]
-
-
-def brute_force_near(sessions: list[list[int]], s: CoOccurrenceSettings) -> np.ndarray:
-    counts = np.zeros((N, N))
-    for session in sessions:
-        for i, a in enumerate(session):
-            for j in range(i + 1, min(i + s.window, len(session) - 1) + 1):
-                if session[j] != a:
-                    counts[a, session[j]] += 1 / (j - i)
-                    counts[session[j], a] += s.backward / (j - i)
-    clicks = np.bincount([item for session in sessions for item in session], minlength=N)
-    return counts / (counts.sum(axis=1, keepdims=True) + 1) / (clicks + 1.0) ** s.popularity
-
-
-@given(
-    session_lists,
-    st.lists(st.integers(0, N - 1), max_size=12),
-    st.integers(1, 15),
-    st.builds(
-        CoOccurrenceSettings,
-        window=st.integers(1, 12),
-        backward=st.sampled_from([0.0, 0.5, 1.0]),
-        popularity=st.sampled_from([0.0, 0.5]),
-        decay=st.sampled_from([0.5, 0.9]),
-        bonus=st.sampled_from([0.0, 0.01, 1.0]),
-        own_decay=st.sampled_from([0.7, 1.0]),
-    ),
-)
-@settings(max_examples=150, deadline=None)
-def test_co_occurrence_equals_brute_force(
-    sessions: list[list[int]], prefix: list[int], k: int, chosen: CoOccurrenceSettings
-) -> None:
-    near = brute_force_near(sessions, chosen)
-    scores = np.zeros(N)
-    reached = set(prefix)
-    for age, click in enumerate(reversed(prefix)):
-        scores += chosen.decay**age * near[click]
-        scores[click] += chosen.bonus * chosen.own_decay**age
-        reached |= {item for s in sessions for i, a in enumerate(s) if a == click
-                    for j, item in enumerate(s) if 0 < abs(i - j) <= chosen.window and item != click}  # fmt: skip
-    for click in set(prefix):
-        scores[click] += chosen.bonus
-    ids, got = CoOccurrence.fit(Sessions.from_lists(sessions), N, chosen).rank(Sessions.from_lists([prefix]), k)
-    n_listed = min(k, len(reached))
-    assert set(ids[0, :n_listed].tolist()) <= reached
-    # Sums in another order differ in their last bits, so items are compared through their scores.
-    assert got[0, :n_listed] == pytest.approx(scores[ids[0, :n_listed]], rel=1e-6, abs=1e-9)
-    assert got[0, :n_listed] == pytest.approx(np.sort(scores[list(reached)])[::-1][:k], rel=1e-6, abs=1e-9)
-    clicks = Counter(item for session in sessions for item in session)
-    rest = best_first({item: clicks[item] for item in range(N) if item not in reached}, N)
-    assert ids[0, n_listed : min(k, N)].tolist() == rest[: min(k, N) - n_listed]
-    assert np.all(got[0, n_listed : min(k, N)] < 0)
-    assert np.all(ids[0, N:] == -1)
 
 
 @pytest.fixture(scope="module")
@@ -178,39 +119,6 @@ def test_baselines_are_fitted_on_the_sessions_asked_for(log: Sessions) -> None:
     tuned = tune_co_occurrence(train, Samples.from_sessions(validation, 1), 60).settings
     assert pairs.settings == tuned
     assert np.array_equal(pairs.weights, CoOccurrence.fit(log, 60, tuned).weights)
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [{"window": 0}, {"backward": -1.0}, {"popularity": -0.1}, {"decay": 0.0}, {"bonus": -1.0}, {"own_decay": 2.0}],
-)
-def test_settings_out_of_range_are_refused(bad: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match=next(iter(bad))):
-        CoOccurrenceSettings(**bad)  # type: ignore[arg-type]
-
-
-finite = st.floats(-(2.0**100), 2.0**100, width=32) | st.sampled_from([0.0, -0.0, 1.0, -np.inf, np.inf])
-
-
-@given(st.dictionaries(st.tuples(st.integers(0, 4), st.integers(0, 9)), finite, max_size=40), st.integers(1, 12))
-@settings(max_examples=150, deadline=None)
-def test_top_k_sorts_each_row(candidates: dict[tuple[int, int], float], k: int) -> None:
-    entries = sorted((row, item, score) for (row, item), score in candidates.items())
-    columns = [np.array(column) for column in zip(*entries, strict=True)] or [np.empty(0, np.int64)] * 3
-    ids, scores = top_k(columns[0].astype(np.int64), columns[1].astype(np.int64), columns[2].astype(np.float64), 5, k)
-    for row in range(5):
-        own = {item: score for r, item, score in entries if r == row}
-        expected = best_first(own, k)
-        assert ids[row].tolist() == expected + [-1] * (k - len(expected))
-        assert scores[row].tolist() == [own[item] for item in expected] + [-np.inf] * (k - len(expected))
-
-
-def test_merge_adds_in_the_order_of_the_entries() -> None:
-    rows = np.array([1, 0, 1, 1, 0])
-    rows, items, scores = merge(rows, np.array([2, 5, 2, 1, 5]), np.array([1e17, 1.0, 1.0, 4.0, 2.0]), 6)
-    assert rows.tolist() == [0, 1, 1]
-    assert items.tolist() == [5, 1, 2]
-    assert scores.tolist() == [3.0, 4.0, 1e17 + 1.0]
 
 
 def _real(name: str) -> tuple[Sessions, Samples, int, int]:
