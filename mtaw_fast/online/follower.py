@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from mtaw_fast.errors import LearnError
 from mtaw_fast.online.log.event_log import EventLog
+from mtaw_fast.online.log.events import now_ms
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.system.fork_lock import ForkEvent, ForkLock
@@ -125,8 +126,12 @@ class LogFollower:
 
     @property
     def lag_seconds(self) -> float:
-        """Seconds since everything in the log was learned; 0 if nothing is left to learn."""
-        return time.monotonic() - self._at_end if self.lag else 0.0
+        """Seconds for which the oldest event that is not learned has waited, about; 0 if all are learned."""
+        if not self.lag:
+            return 0.0
+        waited = time.monotonic() - self._at_end
+        arrival = self.state.event_processor.tracker.arrival
+        return min(waited, max(0.0, (now_ms() - arrival) / 1000)) if arrival else waited
 
     def _follow(self) -> None:
         pause = RETRY_SECONDS

@@ -41,6 +41,7 @@ from mtaw_fast.online.log.event_log import EventLog
 from mtaw_fast.online.log.events import (
     MAX_TEXT_LENGTH,
     AddItems,
+    Click,
     Event,
     RemoveItems,
     checked_click,
@@ -218,12 +219,12 @@ class OnlineLearner:
     def append(self, events: Sequence[Event], wait: bool = False) -> str:
         """Append events to the log; return the position after them. wait: return only when they are learned here.
 
-        An event whose time is in the future gets the current time.
+        An event whose time is in the future gets the current time. Clicks get it as the time of their arrival.
         """
         if not events:
             return self.position
         now = now_ms()
-        position = self.log.append([_not_after(event, now) for event in events])
+        position = self.log.append([_stamped(event, now) for event in events])
         if wait:
             self.catch_up()
         else:
@@ -406,6 +407,8 @@ def _training_of(manifest: Mapping[str, Any]) -> str:
     return str(manifest.get("grown_from") or model_hash(manifest))
 
 
-def _not_after(event: Event, now: int) -> Event:
-    """Return the event with a time of at most `now`."""
+def _stamped(event: Event, now: int) -> Event:
+    """Return the event with a time of at most `now`; a click arrives now."""
+    if isinstance(event, Click):
+        return Click(event.session, event.item, min(event.time, now), event.type, event.id, now)
     return replace(event, time=now) if event.time > now else event

@@ -16,7 +16,9 @@ DAY_MS = 86_400_000
 class LearningLimits:
     """Limits on how much is learned from whom.
 
-    Every rule reads the log alone and never the host's clock, so that every reader of a log decides the same.
+    Every rule reads the log alone and never the host's clock, so that every reader of a log decides the same. The
+    windows of bots and floods go by the times at which clicks arrived: a client cannot choose them. Without those, as
+    in a log file, they go by the clicks' own times.
 
     Attributes
     ----------
@@ -87,8 +89,8 @@ class LearningSettings:
     max_log_bytes : int, default 2 GiB
         Size of the log above which the oldest segments that are in the compacted bundle are deleted.
     max_backlog : int, default 10_000
-        Events of the log that a service has not learned yet, above which it refuses more: about what it learns in half a
-        second.
+        Events of the log that a service has not learned yet, above which it refuses more: about what it learns in
+        half a second.
     compact : bool, default True
         Whether this process starts compactions by itself.
     compact_clicks : int, default 200_000

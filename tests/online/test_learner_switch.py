@@ -33,18 +33,17 @@ def is_switching() -> bool:
 
 def fails_to_read(rec: Recommender, patch: pytest.MonkeyPatch, hits: list[str]) -> None:
     """Fail once, when the log was read to its end and the new state is about to serve."""
-    real, ends = rec.learner.log.read, list[str]()
+    real, ends = rec.learner.log.end, list[str]()
 
-    def read(after: str, limit: int = 10_000) -> Any:
-        if is_switching() and ends and not hits:
-            hits.append(after)
-            raise LearnError("Redis does not answer")
-        found = real(after, limit)
-        if is_switching() and not found:
-            ends.append(after)
-        return found
+    def end() -> str:
+        if is_switching():
+            if ends and not hits:
+                hits.append(ends[0])
+                raise LearnError("Redis does not answer")
+            ends.append(real())
+        return real()
 
-    patch.setattr(rec.learner.log, "read", read)
+    patch.setattr(rec.learner.log, "end", end)
 
 
 def fails_to_publish(rec: Recommender, patch: pytest.MonkeyPatch, hits: list[str]) -> None:

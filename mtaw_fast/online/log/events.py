@@ -1,6 +1,6 @@
 """The events of a log: clicks, sessions to forget, items added and removed. Each is one line of JSON.
 
-{"id": "e-1", "session": "s-1", "item": "sku-9", "time": 1764150000000, "type": "view"}
+{"id": "e-1", "session": "s-1", "item": "sku-9", "time": 1764150000000, "type": "view", "arrived": 1764150000007}
 {"forget": "s-1", "time": ..}
 {"add": ["sku-new"], "neighbors": [["sku-9", "sku-4"]], "time": ..}      or "vectors": [[..], ..]
 {"remove": ["sku-7"], "time": ..}
@@ -37,7 +37,10 @@ class Click:
     type : str | None
         The kind of event ("view", "cart", ..).
     id : str | None
-        The event's own id. Two events with one id count once.
+        The event's own id. Two events of a session with one id count once.
+    arrived : int | None
+        Unix milliseconds at which a service received it, by that host's clock. None in a log file, and in logs of
+        release 0.2 and earlier.
     """
 
     session: str
@@ -45,6 +48,7 @@ class Click:
     time: int
     type: str | None = None
     id: str | None = None
+    arrived: int | None = None
 
     def line(self) -> bytes:
         """Return the event as one line of JSON, without a newline."""
@@ -53,6 +57,8 @@ class Click:
             value["type"] = self.type
         if self.id is not None:
             value["id"] = self.id
+        if self.arrived is not None:
+            value["arrived"] = self.arrived
         return _encoded(value)
 
 
@@ -176,7 +182,10 @@ def parse(line: bytes) -> Event | None:
             _is_text(kind, "type")
         if identity is not None:
             _is_text(identity, "id")
-        return Click(session, item, time, kind, identity)
+        arrived = value.get("arrived")
+        if arrived is not None and (type(arrived) is not int or not EARLIEST <= arrived <= LATEST):
+            raise ValueError("its arrival is not a time")
+        return Click(session, item, time, kind, identity, arrived)
     if "forget" in value:
         return Forget(_is_text(value["forget"], "forget"), time)
     if "add" in value:

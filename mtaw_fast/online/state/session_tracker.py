@@ -12,7 +12,7 @@ from mtaw_fast.online.settings import LearningLimits
 
 REMEMBERED_IDS = 1_000_000  # event ids kept to recognize duplicates
 _MAX_STEP = 3_600_000  # ms that one event can advance the clock: one from the year 2099 must not make others late
-_LATE_IN_A_ROW = 64  # late events in excess of timely ones after which the clock itself must be wrong
+_LATE_IN_A_ROW = 64  # late events in excess of timely ones after which a clock itself must be wrong
 
 
 def key_of(text: str) -> int:
@@ -37,7 +37,7 @@ class FloodGuard:
     def admits(self, item: int | str, clock: int) -> bool:
         """Count a fresh click on an item; return whether it is learned.
 
-        clock: the tracker's, not the time of the click: a click from the year 2099 must not keep a window open.
+        clock: the tracker's, not the time of the click: a client must not open a window, or keep one open.
         """
         limits = self._limits
         window = clock // limits.item_window
@@ -81,6 +81,13 @@ class SessionTracker:
     """Numbers sessions as they appear and applies the limits. Not thread-safe: one reader owns it.
 
     Two trackers that are given the same events decide the same about every click.
+
+    Attributes
+    ----------
+    clock : int
+        Unix milliseconds of the newest click, by the clicks' own times.
+    arrival : int
+        Unix milliseconds of the newest arrival; 0 if no click had one. The guards against bots and floods go by it.
     """
 
     def __init__(self, limits: LearningLimits, clock: int = 0, seen: Sequence[int] = ()) -> None:
@@ -92,8 +99,9 @@ class SessionTracker:
         self._former = frozenset(seen)  # earlier releases stored `key_of` of the event id alone
         self._flood = FloodGuard(limits)
         self._next = 0
-        self._late = 0
-        self.clock = clock
+        self._late = self._behind = 0
+        self.clock = self._newest = clock
+        self.arrival = 0
         self.refused: Counter[str] = Counter()
 
     def admit(self, clicks: Iterable[Click]) -> UpdateBatch:
@@ -153,28 +161,63 @@ class SessionTracker:
             self._seen[identity] = None
             if len(self._seen) > REMEMBERED_IDS:
                 self._seen.popitem(last=False)
+        known_arrival = self.arrival
+        if click.arrived is not None:
+            self._arrive(click.arrived)
         if click.time < self.clock - limits.late:
-            self._late += 1
-            if self._late < _LATE_IN_A_ROW:
+            self._set_back(click)
+            if click.time < self.clock - limits.late:
                 return "late"
-            self.clock = click.time  # some host's clock was ahead and is right again
         self._late = max(self._late - 1, 0)
-        self.clock = max(self.clock, min(click.time, self.clock + _MAX_STEP) if self.clock else click.time)
+        self._advance(click.time, known_arrival)
         session = self._session(click)
         if session.bot:
             return "bot"
-        if self._bursts(session, click.time):
+        if self._bursts(session, click.time if click.arrived is None else click.arrived):
             session.bot = True
             batch.forgotten.append(session.handle)
             return "bot"
         if session.clicks >= limits.session_clicks:
             return "session_full"
-        if session.clicks < limits.fresh_clicks and not self._flood.admits(click.item, self.clock):
+        if session.clicks < limits.fresh_clicks and not self._flood.admits(
+            click.item, self.clock if click.arrived is None else self.arrival
+        ):
             return "flood"
         session.clicks += 1
         session.learned = max(session.learned, click.time)
         _add(batch, session.handle, click)
         return None
+
+    def _arrive(self, time: int) -> None:
+        """Move `arrival`: forward, or back if some host's clock was ahead and is right again."""
+        if time >= self.arrival - self._limits.session_gap:
+            self.arrival = max(self.arrival, time)
+            self._behind = max(self._behind - 1, 0)
+            return
+        self._behind += 1
+        if self._behind >= _LATE_IN_A_ROW:
+            self.arrival, self._behind = time, 0
+
+    def _set_back(self, click: Click) -> None:
+        """Count a late click; set the clock back after many, since it must have been ahead.
+
+        To the arrival of the click, which no client chooses. Without arrivals by `session_gap` at most, which has no
+        end in a log file.
+        """
+        self._late += 1
+        if self._late < _LATE_IN_A_ROW:
+            return
+        self._late = 0
+        if click.arrived is None:
+            self.clock = min(self.clock, max(click.time, self._newest - self._limits.session_gap))
+        elif click.arrived < self.clock:
+            self.clock = self._newest = click.arrived
+
+    def _advance(self, time: int, known_arrival: int) -> None:
+        """Move the clock forward to a click's time, by more than `_MAX_STEP` only if another click has arrived then."""
+        most = max(self.clock + _MAX_STEP, known_arrival)
+        self.clock = max(self.clock, min(time, most) if self.clock else time)
+        self._newest = max(self._newest, self.clock)
 
     def _session(self, click: Click) -> _OpenSession:
         session = self._open.get(click.session)

@@ -109,7 +109,7 @@ FAMILIES = (
     Family("mtaw_damaged_records", "gauge", "Damaged records of the log that were skipped."),
     Family("mtaw_learning_lag_events", "gauge", "Events of the log that are not learned yet, about."),
     Family(
-        "mtaw_learning_lag_seconds", "gauge", "Seconds since everything in the log was learned; 0: it is.",
+        "mtaw_learning_lag_seconds", "gauge", "Seconds for which the oldest of them has waited, about.",
         per_unit=1000,
     ),
     Family("mtaw_learning_stopped", "gauge", "1 while the log cannot be read."),

@@ -37,6 +37,7 @@ EVERY_KIND: list[Event] = [
     click(0),
     Click("s", -5, 7),
     Click("ß\n \u2028", 'quo"te\\', 8, type="cart"),
+    Click("s", "late", 8, arrived=1_764_150_000_000),
     Forget("s", 9),
     AddItems(("new",), (("a", "b"),), None, 10),
     AddItems((3, 4), None, ((0.5, -1e-9), (1.0, 2.0)), 11),

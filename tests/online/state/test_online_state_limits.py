@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,9 @@ Make = Callable[..., Recommender]
 
 
 def learn(rec: Recommender, events: list[Event]) -> None:
-    until_learned(rec, rec.learner.append(events))
+    """Learn events that arrived at their own times."""
+    arrived = [replace(one, arrived=one.time) if isinstance(one, Click) else one for one in events]
+    until_learned(rec, rec.learner.log.append(arrived))
 
 
 def flood(sessions: int, *items: str) -> list[Event]:
@@ -73,12 +76,32 @@ def test_a_bot_changes_nothing(learning: Make) -> None:
 def test_clicks_from_the_future_are_learned_as_of_now(learning: Make) -> None:
     rec = learning()
     begin = now_ms()
-    learn(rec, [Click(f"ahead{n}", "sku-1", begin + 10_000 * HOUR) for n in range(100)])
-    learn(rec, honest(40))
+    until_learned(rec, rec.learner.append([Click(f"ahead{n}", "sku-1", begin + 10_000 * HOUR) for n in range(100)]))
+    until_learned(rec, rec.learner.append(honest(40)))
     tracker = rec.learner.state.event_processor.tracker
     assert tracker.refused["late"] == 0, "clicks of now are no longer learned"
     assert begin <= tracker.clock <= now_ms()
     assert {one.event.time >= begin for one in rec.learner.log.read("", 100)} == {True}
+
+
+def test_old_times_switch_off_no_limit_and_a_rebuild_decides_the_same(learning: Make) -> None:
+    rec = learning()
+    learn(rec, honest(20))
+    last = rec.learner.append([Click(f"old{n}", "sku-1", 1_764_150_000 + n) for n in range(200)])  # in seconds
+    for step in range(3):  # times of many windows, to open a new one with each click
+        flood = [Click(f"f{step}-{n}", "sku-39", now_ms() - n * MINUTE) for n in range(700)]
+        last = rec.learner.append(flood)
+    last = rec.learner.append([Click("bot", f"sku-{n % N}", now_ms() - n * MINUTE // 4) for n in range(100)])
+    until_learned(rec, last)
+    tracker = rec.learner.state.event_processor.tracker
+    assert tracker.refused["late"] == 200
+    assert tracker.clock > now_ms() - HOUR
+    windows = 1 + (now_ms() - WINDOW) // MINUTE - 5
+    assert tracker.refused["flood"] >= 2100 - windows * (LearningLimits().item_floor + 20)
+    assert tracker.refused["bot"] == 100 - LearningLimits().burst_clicks
+    again = learning()
+    assert again.learner.state.event_processor.tracker.refused == tracker.refused
+    assert answers(again, QUESTIONS) == answers(rec, QUESTIONS)
 
 
 def test_an_item_is_recommended_from_its_clicks_on(learning: Make) -> None:

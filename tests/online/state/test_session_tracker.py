@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,11 @@ from mtaw_fast.online.state.session_tracker import SessionTracker, UpdateBatch, 
 
 HOUR = 3_600_000
 NOON = 1_764_150_000_000
+
+
+def arriving(click: Click) -> Click:
+    """Return a click that arrives at its own time."""
+    return replace(click, arrived=click.time)
 
 
 def taken(*clicks: Click, **limits: Any) -> tuple[UpdateBatch, SessionTracker]:
@@ -90,16 +96,50 @@ def test_a_long_silence_does_not_hold_the_clock_back() -> None:
 
 
 def test_a_clock_that_was_ahead_and_is_right_again_does_not_end_the_learning() -> None:
-    ahead = [Click(f"a{n}", n, NOON + 1000 * HOUR + n) for n in range(2000)]
-    right = [Click(f"b{n}", n, NOON + n) for n in range(200)]
+    ahead = [arriving(Click(f"a{n}", n, NOON + 1000 * HOUR + n)) for n in range(2000)]
+    right = [arriving(Click(f"b{n}", n, NOON + n)) for n in range(200)]
     batch, tracker = taken(Click("x", 1, NOON), *ahead, *right)
     assert tracker.refused == {"late": 63}
+    assert tracker.arrival == right[-1].time
     assert batch.times[-137:] == [click.time for click in right[63:]]
     assert tracker.clock == right[-1].time
     # A few late events among others stay late: the clock is right.
     mixed = [Click(f"c{n}", 1, NOON if n % 3 == 0 else NOON + 500 * HOUR) for n in range(900)]
     _, tracker = taken(Click("x", 1, NOON + 500 * HOUR), *mixed, item_floor=1000)
     assert tracker.refused == {"late": 300}
+
+
+@pytest.mark.parametrize("old", [NOON - 9000 * HOUR, NOON // 1000], ids=["a year ago", "seconds"])
+def test_old_times_set_no_clock_back(old: int) -> None:
+    events = [Click(f"a{n}", n, old + n, arrived=NOON + n) for n in range(500)]
+    spam = [Click(f"f{n}", "spam", NOON + 500, arrived=NOON + 500 + n) for n in range(2000)]
+    batch, tracker = taken(arriving(Click("x", 1, NOON)), *events, *spam)
+    assert tracker.refused["late"] == 500
+    assert NOON <= tracker.clock <= NOON + 3000
+    assert batch.items.count("spam") == LearningLimits().item_floor
+    # Without arrivals, by the session gap at most.
+    _, tracker = taken(Click("x", 1, NOON), *(Click(f"a{n}", n, old + n) for n in range(5000)), late=1000)
+    assert tracker.clock == NOON - LearningLimits().session_gap
+    # In a log file there is no gap, and the clock follows the file.
+    batch, _ = taken(Click("x", 1, NOON), *(Click(f"a{n}", n, old + n) for n in range(500)), session_gap=2**52)
+    assert len(batch.items) == 1 + 500 - 63
+
+
+def test_times_of_many_windows_open_none() -> None:
+    spam = [Click(f"f{n}", "spam", NOON - n * 60_000, arrived=NOON + n) for n in range(1000)]
+    batch, _ = taken(*spam)
+    assert len(batch.items) == LearningLimits().item_floor
+    spread = [Click("bot", n, NOON - n * 60_000, arrived=NOON + n) for n in range(25)]
+    batch, _ = taken(*spread, burst_clicks=20)
+    assert len(batch.forgotten) == 1, "times a minute apart hide a burst"
+
+
+def test_the_clock_leaves_old_times_with_the_second_click_of_now() -> None:
+    _, tracker = taken(
+        *(Click(f"s{n}", n, n, arrived=NOON) for n in range(10)),
+        *(arriving(Click(f"t{n}", n, NOON + n)) for n in range(2)),
+    )
+    assert tracker.clock == NOON + 1
 
 
 def test_one_event_from_the_future_opens_no_window_that_stays_open() -> None:
