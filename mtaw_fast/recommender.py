@@ -133,11 +133,9 @@ class Recommender:
         def prepare(bundle: Bundle) -> Callable[[Catalog], None]:
             at_first = bundle is recommender.bundle
             parts = recommender._served if at_first else _parts(bundle, encoder, index)
-            if parts[2].name != recommender.index.name:
-                _LOG.warning(
-                    "serving index %s instead of %s: a compacted bundle has no other",
-                    parts[2].name, recommender.index.name,
-                )  # fmt: skip
+            made, served = parts[2].name, recommender.index.name
+            if made != served:
+                _LOG.warning("serving index %s instead of %s: a compacted bundle has no other", made, served)
             return lambda catalog: recommender._switch_to(parts, catalog)
 
         recommender._folder, recommender._learns_by = Path(folder).absolute(), settings

@@ -20,7 +20,7 @@ from mtaw_fast.ranking import options as options_module
 from mtaw_fast.ranking import pipeline as pipeline_module
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.ranking.encoders import ENCODERS
-from mtaw_fast.ranking.retrieval import INDEXES
+from mtaw_fast.ranking.retrieval import EXACT_INDEXES
 from mtaw_fast.recommender import Recommender
 from tests.support.random_bundle import bundle_parts, save_parts, save_random
 
@@ -54,7 +54,7 @@ def sessions() -> list[list[int]]:
     return [rng.integers(0, N, length).tolist() for length in (3, 1, 0, 12, 1, 40, 3, 700, 2, 0)]
 
 
-@pytest.mark.parametrize("index", INDEXES)
+@pytest.mark.parametrize("index", EXACT_INDEXES)
 @pytest.mark.parametrize("encoder", ENCODERS)
 class TestEveryPair:
     """The contract of a Recommender with any backends."""

@@ -15,7 +15,8 @@ class Filter:
     """A set of allowed items. Thread-safe; derived forms are computed on first use and kept.
 
     mask: bool[N], True for an item that may be recommended; must not be changed afterwards.
-    base: the size of the catalog without items that are added while it learns; 0: the filter fits exactly N items.
+    base: the number of items in the bundle, if the filter may be extended to items that are added while learning;
+    0: it fits catalogs of N items only.
     later: whether items that are added after the filter was made are allowed.
     """
 
@@ -46,7 +47,8 @@ class Filter:
     def extended(self, n_items: int, base: int, first: int | None = None) -> Filter:
         """Return the filter for a catalog of `base` items that now has `n_items`: itself if it already fits.
 
-        first: the base before the catalog was compacted, if it was; filters of any base from there on fit.
+        first: the number of items in the trained bundle, if this one was compacted from it: a filter stays valid when
+        the bundle it was made for is compacted.
         """
         if len(self.mask) == n_items or not (first or base) <= self.base <= base or len(self.mask) > n_items:
             self.check(n_items)

@@ -16,7 +16,7 @@ from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.integrations.cluster import NAMESPACE, connected, one_line
 from mtaw_fast.integrations.shards import Shard, ShardSource
-from mtaw_fast.ranking.retrieval.certificate import checked_queries
+from mtaw_fast.ranking.retrieval.certificate import checked_norms
 from mtaw_fast.ranking.retrieval.merging import merged, ranges
 
 Late = Literal["error", "partial"]
@@ -182,7 +182,7 @@ class ShardedIndex:
         _check_terms(seconds, how)
         if not scale > 0:
             raise UsageError(f"scale must be positive, not {scale}")
-        checked_queries(queries, self.d, k, allowed, self.n_items)
+        checked_norms(queries, self.d, k, allowed, self.n_items)
         name, parts = (None, [None] * len(self._actors)) if allowed is None else self._parts(allowed)
         sent = self._ray.put(queries) if queries.nbytes > _INLINE else queries
         asked = {

@@ -61,7 +61,7 @@ class ComposedRanker:
         """Return what `rank` does, and the times of its stages in microseconds."""
         start = perf_counter_ns()
         queries = self._encoder.encode(sessions)
-        encoded = perf_counter_ns()
+        encoding_end = perf_counter_ns()
         excluded = _NOTHING if conditions.excluded is None else conditions.excluded
         dropped = None
         if conditions.exclude_seen:
@@ -71,12 +71,12 @@ class ComposedRanker:
         catalog, memory = self._catalog, self._memory
         width = k if memory is None else memory.width(k)
         ranked = retrieve(self._index, catalog.n_items, queries, width, conditions.allowed, dropped, catalog.scale)
-        found = perf_counter_ns()
-        times = (encoded - start) / 1000, (found - encoded) / 1000
+        search_end = perf_counter_ns()
+        times = (encoding_end - start) / 1000, (search_end - encoding_end) / 1000
         if memory is None:
             return ranked, (*times, None)
         ranked = memory.rank(sessions, k, queries, ranked, conditions.allowed, dropped, conditions.at)
-        return ranked, (*times, (perf_counter_ns() - found) / 1000)
+        return ranked, (*times, (perf_counter_ns() - search_end) / 1000)
 
 
 def retrieve(

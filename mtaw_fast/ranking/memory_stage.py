@@ -87,7 +87,7 @@ class MemoryStage:
         ids, logits = (np.ascontiguousarray(array) for array in found)
         added = catalog.vectors if catalog.added else None
         dense = Dense(np.ascontiguousarray(queries), ids, logits, catalog.model.item_vectors, catalog.scale, added)
-        bits, excluded, offsets = self._left(allowed), None, None
+        bits, excluded, offsets = self._bits(allowed), None, None
         if dropped is not None:
             offsets = offsets_of(np.array([len(one) for one in dropped], dtype=np.int64))
             excluded = np.concatenate([np.empty(0, np.int32), *dropped], dtype=np.int32)
@@ -98,7 +98,7 @@ class MemoryStage:
             moment=None if self._trends is None else moment_of(self._trends, sessions.times, ends, at),
         )  # fmt: skip
 
-    def _left(self, allowed: Filter | None) -> np.ndarray | None:
+    def _bits(self, allowed: Filter | None) -> np.ndarray | None:
         """Return the items of this state that `allowed` keeps, as bits; None if that is all."""
         if allowed is None or self._here is None:
             left = self._here if allowed is None else allowed

@@ -69,7 +69,7 @@ class Pipeline:
         """
         items, scores, unknown, repeats, times = self.ranker.recommend(session, options)
         if items is None:
-            return self._most_popular(unknown, options, log_position), None
+            return self._fallback(unknown, options, log_position), None
         answer = Recommendations(items, scores, unknown, False, None, repeats, None, log_position)
         return (self._explained(answer, self.catalog.clicks_of(session)[0]) if options.reasons else answer), times
 
@@ -81,12 +81,12 @@ class Pipeline:
         options: Options,
         log_position: str | None = None,
     ) -> tuple[Recommendations, Times | None, GrowingState | None]:
-        """Do the same for a growing session, and return its next state; see `Ranker.recommend_growing`.
+        """Return what `recommend` does for a growing session, and its next state; see `Ranker.recommend_growing`.
 
         clicks: int32[m], the internal ids of all known clicks so far. unknown: the other clicks.
         """
         if not len(clicks):
-            return self._most_popular(unknown, options, log_position), None, state
+            return self._fallback(unknown, options, log_position), None, state
         (items, scores, _, repeats, times), state = self.ranker.recommend_growing(clicks, state, options)
         answer = Recommendations(items, scores, unknown, False, None, repeats, None, log_position)
         return (self._explained(answer, clicks) if options.reasons else answer), times, state
@@ -135,8 +135,8 @@ class Pipeline:
             return most_popular(self.catalog, k, conditions)
         return rising(self.catalog, self.catalog.trends, k, conditions)
 
-    def _most_popular(self, unknown: list[Any], options: Options, log_position: str | None) -> Recommendations:
-        """Return the answer if no click is known. Raises ItemTypeError if all are of the wrong type."""
+    def _fallback(self, unknown: list[Any], options: Options, log_position: str | None) -> Recommendations:
+        """Return the popularity ranking, after unknown clicks. Raises ItemTypeError if all are of another type."""
         refuse_other_type(self.catalog.ids.kind, unknown)
         row = self._popular(options.k, options.conditions)
         return replace(assembled(self.catalog, row, _NO_CLICKS, unknown, options.repeats), log_position=log_position)

@@ -11,7 +11,7 @@ from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.encoder import SessionEncoder, SessionState
 from mtaw_fast.model.parameters import recent_of
-from mtaw_fast.ranking.encoders.numpy_encoder import checked_sessions
+from mtaw_fast.ranking.encoders.numpy_encoder import check_sessions
 
 
 class NativeEncoder:
@@ -44,7 +44,7 @@ class NativeEncoder:
             return self.encoder.encode(sessions.items, sessions.offsets)
         except (IndexError, ValueError):
             # The native checks cost nothing; these passes cost more than a session and only find the error message.
-            checked_sessions(sessions, self._n_items)
+            check_sessions(sessions, self._n_items)
             raise
 
     def session(self) -> SessionState:

@@ -1,4 +1,4 @@
-"""The numpy encoder: MTAW's formulas for the last click of a session; and the checks that all encoders share."""
+"""The numpy encoder: MTAW's formulas for the last click of a session. Other encoders share its checks."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class NumpyEncoder:
 
     def encode(self, sessions: Sessions) -> np.ndarray:
         """See `Encoder.encode`."""
-        checked_sessions(sessions, len(self._item) + len(self._added))
+        check_sessions(sessions, len(self._item) + len(self._added))
         vectors = np.empty((len(sessions), self._item.shape[1]), dtype=np.float32)
         # One session at a time: a shared matrix product would round by the batch's shape.
         for b, clicks in enumerate(sessions):
@@ -118,7 +118,7 @@ def _softmax(scores: np.ndarray) -> np.ndarray:
     return scores
 
 
-def checked_sessions(sessions: Sessions, n_items: int) -> None:
+def check_sessions(sessions: Sessions, n_items: int) -> None:
     """Raise DataError on an item outside 0..n_items-1, UsageError on a session without clicks."""
     sessions.check_ids(n_items, "sessions to encode")
     empty = np.flatnonzero(sessions.offsets[1:] == sessions.offsets[:-1])

@@ -15,7 +15,7 @@ from mtaw_fast.bundle.format import GRAPH_PARTS, model_hash
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError, MtawError, UsageError
-from mtaw_fast.ranking.encoders.numpy_encoder import checked_sessions
+from mtaw_fast.ranking.encoders.numpy_encoder import check_sessions
 from mtaw_fast.ranking.encoders.onnx_runtime import REMEDY, open_on_cpu, open_on_cuda
 
 # Numbers of the largest value of one run on a GPU, 32 MiB; about ten such values are alive at once.
@@ -77,10 +77,10 @@ class OnnxEncoder:
         n_items = len(self._item) + len(self._added)
         # As unsigned, a negative id is a large one: one pass. The check that finds the error message takes four.
         if np.maximum.reduce(sessions.items.view(np.uint32), initial=0) >= n_items:
-            checked_sessions(sessions, n_items)
+            check_sessions(sessions, n_items)
         lengths = np.diff(sessions.offsets)
         if len(lengths) and lengths.min() == 0:
-            checked_sessions(sessions, n_items)
+            check_sessions(sessions, n_items)
         lengths = np.minimum(lengths, self._max_len)
         if self._padded:
             return self._encode(sessions, lengths, padded_runs(lengths, self._config.model.embedding_dim))

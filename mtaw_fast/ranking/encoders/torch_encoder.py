@@ -10,7 +10,7 @@ import torch
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.ranking.encoders.numpy_encoder import checked_sessions, unit
+from mtaw_fast.ranking.encoders.numpy_encoder import check_sessions, unit
 
 
 class TorchEncoder:
@@ -39,7 +39,7 @@ class TorchEncoder:
 
     def encode(self, sessions: Sessions) -> np.ndarray:
         """See `Encoder.encode`."""
-        checked_sessions(sessions, self._n_items)
+        check_sessions(sessions, self._n_items)
         vectors = np.empty((len(sessions), self._d), dtype=np.float32)
         with torch.inference_mode():
             for b, clicks in enumerate(sessions):

@@ -5,7 +5,7 @@ recall that export measured is in the bundle's manifest and in `AnnIndex.recall`
 
 A search uses the exact index instead, and is then certified like any exact search, if
   - k is over LARGEST_K: the recall was measured for smaller lists;
-  - the filter allows fewer than 1 in LEAST_SHARE of the items: few of them would be in the lists that are read;
+  - the filter allows less than LEAST_SHARE of the items: few of them would be in the lists that are read;
   - fewer than k results were found although more items are allowed.
 """
 
@@ -21,7 +21,7 @@ from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import BundleError, DataError
 from mtaw_fast.kernels.native import rerank_topk
 from mtaw_fast.ranking.retrieval.ann_plan import REMEDY, Recall, SearchPlan, SearchPlans
-from mtaw_fast.ranking.retrieval.certificate import checked_queries
+from mtaw_fast.ranking.retrieval.certificate import checked_norms
 from mtaw_fast.ranking.retrieval.faiss_flat import one_thread
 from mtaw_fast.storage.sealed_file import SealedFile, open_sealed, path_of
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mtaw_fast.ranking.retrieval import Index
 
 LARGEST_K = 128
-LEAST_SHARE = 16
+LEAST_SHARE = 1 / 16
 
 _CLASSES = {"ivfpq": "IndexIVFPQFastScan", "hnsw": "IndexHNSWFlat"}
 
@@ -76,9 +76,9 @@ class AnnIndex:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Search as `Index.search` does; the approximate search may miss items."""
         n_items, d = self._catalog.shape
-        checked_queries(queries, d, k, allowed, n_items)
+        checked_norms(queries, d, k, allowed, n_items)
         count = n_items if allowed is None else allowed.count
-        if k > LARGEST_K or count * LEAST_SHARE < n_items:
+        if k > LARGEST_K or count < LEAST_SHARE * n_items:
             return self._exact.search(queries, k, allowed, scale=scale)
         parameters = self._unfiltered
         if allowed is not None:

@@ -1,4 +1,4 @@
-"""The proof that a float32 search misses no item: how far two rankings of the same vectors can differ."""
+"""The proof that a float32 search misses no item, and the checks of the arguments that all searches share."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def check_arguments(queries: np.ndarray, d: int, k: int, allowed: Filter | None,
         allowed.check(n_items)
 
 
-def checked_queries(queries: np.ndarray, d: int, k: int, allowed: Filter | None, n_items: int) -> np.ndarray:
-    """Return the norms float64[B] of the queries. Raises UsageError on arguments that no search can take."""
+def checked_norms(queries: np.ndarray, d: int, k: int, allowed: Filter | None, n_items: int) -> np.ndarray:
+    """Check the arguments of a search, and return the norms float64[B] of its queries. Raises UsageError."""
     check_arguments(queries, d, k, allowed, n_items)
     wide = queries.astype(np.float64)
     norms = np.sqrt(np.einsum("bd,bd->b", wide, wide))

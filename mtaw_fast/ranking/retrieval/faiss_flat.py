@@ -12,7 +12,7 @@ import numpy as np
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.data.ranked_lists import padded_lists
 from mtaw_fast.kernels.native import rerank_topk
-from mtaw_fast.ranking.retrieval.certificate import checked_queries, largest_norm, margins
+from mtaw_fast.ranking.retrieval.certificate import checked_norms, largest_norm, margins
 
 _EXTRA = 12  # results fetched beyond k at first: near-ties are rare, so one round nearly always does
 _WIDEN = 4
@@ -38,7 +38,7 @@ class FaissFlatIndex:
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `Index.search`."""
         n_items, d = self._catalog.shape
-        norms = checked_queries(queries, d, k, allowed, n_items)
+        norms = checked_norms(queries, d, k, allowed, n_items)
         margin = margins(d, norms, self._norm, scale)
         queries = np.ascontiguousarray(queries)
         ids, scores = padded_lists(len(queries), k)
@@ -57,13 +57,13 @@ class FaissFlatIndex:
                     dots, found = self._index.search(block, fetch, params=_parameters(allowed))
                     # An item that was not fetched has a dot of at most the last one fetched.
                     threshold = dots[:, min(k, fetch) - 1].astype(np.float64) - margin[rows]
-                    whole = (dots[:, -1] < threshold) if fetch < count else np.ones(len(rows), dtype=bool)
-                    left.append(rows[~whole])
-                    if whole.any():
+                    complete = (dots[:, -1] < threshold) if fetch < count else np.ones(len(rows), dtype=bool)
+                    left.append(rows[~complete])
+                    if complete.any():
                         near = dots >= threshold[:, None]
-                        candidates = np.where(near, found, -1).astype(np.int32)[whole]
-                        ids[rows[whole]], scores[rows[whole]] = rerank_topk(
-                            block[whole], self._catalog, candidates, k, scale
+                        candidates = np.where(near, found, -1).astype(np.int32)[complete]
+                        ids[rows[complete]], scores[rows[complete]] = rerank_topk(
+                            block[complete], self._catalog, candidates, k, scale
                         )
                 pending = np.concatenate(left)
                 fetch = min(fetch * _WIDEN, count)

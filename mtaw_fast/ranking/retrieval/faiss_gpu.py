@@ -14,7 +14,7 @@ import numpy as np
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.kernels.native import rerank_topk
-from mtaw_fast.ranking.retrieval.certificate import checked_queries, largest_norm, margins
+from mtaw_fast.ranking.retrieval.certificate import checked_norms, largest_norm, margins
 from mtaw_fast.ranking.retrieval.gpu_memory import (
     check_memory,
     device_of,
@@ -80,7 +80,7 @@ class FaissGpuIndex:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Search as `Index.search` does. Raises MtawError if the GPU fails during the search."""
         n_items, d = self._catalog.shape
-        norms = checked_queries(queries, d, k, allowed, n_items)
+        norms = checked_norms(queries, d, k, allowed, n_items)
         wanted = min(k + _EXTRA, n_items)
         if allowed is not None or wanted > _MOST or len(queries) == 0:
             return self._exact.search(queries, k, allowed, scale=scale)

@@ -6,11 +6,11 @@ import numpy as np
 
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.kernels.native import rerank_topk
-from mtaw_fast.ranking.retrieval.certificate import checked_queries, largest_norm, margins
+from mtaw_fast.ranking.retrieval.certificate import checked_norms, largest_norm, margins
 
 _CHUNK_SCORES = 1 << 24  # scores in memory at once: 64 MB of float32
-_GROUPS = 16  # items of a group; see `complete_candidates`
-_SUBSET = 8  # filters that allow less than 1/8 of the catalog scan a copy of those rows only
+_GROUP_SIZE = 16  # items; see `complete_candidates`
+_COPIED_SHARE = 1 / 8  # a filter that allows at most this share of the catalog scans a copy of its rows
 
 
 class NumpyIndex:
@@ -30,12 +30,12 @@ class NumpyIndex:
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `Index.search`."""
         n_items, d = self._catalog.shape
-        norms = checked_queries(queries, d, k, allowed, n_items)
+        norms = checked_norms(queries, d, k, allowed, n_items)
         margin = margins(d, norms, self._norm, scale)
         ids = np.empty((len(queries), k), dtype=np.int32)
         scores = np.empty((len(queries), k), dtype=np.float32)
         rows, row_ids, banned = self._catalog, None, None
-        if allowed is not None and allowed.count * _SUBSET <= n_items:
+        if allowed is not None and allowed.count <= _COPIED_SHARE * n_items:
             row_ids = allowed.ids
             rows = self._catalog[row_ids]
         elif allowed is not None:
@@ -59,15 +59,15 @@ class NumpyIndex:
 
 
 def complete_candidates(dots: np.ndarray, k: int, margin: float) -> np.ndarray:
-    """Return int32[C]: every place of dots float32[N] within `margin` of the k-th largest, without -inf.
+    """Return int32[C]: at least the places of dots float32[N] that are within `margin` of the k-th largest, no -inf.
 
-    The k-th largest of group maxima is a lower bound of the k-th largest dot (k different dots reach it) and takes a
-    sixteenth of the work. A threshold that is too low only lets more candidates through.
+    Few others are among them: the threshold may be a lower bound of the k-th largest dot. The k-th largest of group
+    maxima is one, as k different dots reach it, and takes a sixteenth of the work.
     """
-    n_groups = len(dots) // _GROUPS
+    n_groups = len(dots) // _GROUP_SIZE
     bound = -np.inf
     if n_groups >= 4 * k:
-        maxima = np.maximum.reduce(dots[: n_groups * _GROUPS].reshape(_GROUPS, n_groups), axis=0)
+        maxima = np.maximum.reduce(dots[: n_groups * _GROUP_SIZE].reshape(_GROUP_SIZE, n_groups), axis=0)
         bound = float(np.partition(maxima, n_groups - k)[n_groups - k])
     if bound == -np.inf and len(dots) > k:
         bound = float(np.partition(dots, len(dots) - k)[len(dots) - k])

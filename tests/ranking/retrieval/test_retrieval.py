@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,8 +17,7 @@ from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
 from mtaw_fast.errors.install import install_command
 from mtaw_fast.kernels.native.scan import quantize
 from mtaw_fast.model.item_vectors import normalized
-from mtaw_fast.ranking.retrieval import INDEXES, Index, make_index
-from mtaw_fast.ranking.retrieval import numpy_index as exact
+from mtaw_fast.ranking.retrieval import EXACT_INDEXES, Index, IndexName, make_index, numpy_index
 from tests.support.ranking.brute_force import brute_force
 
 NOTHING = np.empty(0, dtype=np.int32)
@@ -74,7 +74,7 @@ CATALOGS = {
 }
 
 
-@pytest.mark.parametrize("name", INDEXES)
+@pytest.mark.parametrize("name", EXACT_INDEXES)
 class TestEveryIndex:
     """The contract of every index."""
 
@@ -123,7 +123,7 @@ class TestEveryIndex:
         assert (ids.shape, scores.shape) == ((0, 5), (0, 5))
 
     def test_chunks_do_not_show(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(exact, "_CHUNK_SCORES", 4000)
+        monkeypatch.setattr(numpy_index, "_CHUNK_SCORES", 4000)
         if name == "faiss-flat":
             monkeypatch.setattr("mtaw_fast.ranking.retrieval.faiss_flat._CHUNK_RESULTS", 100)
         for catalog in (unit_rows(1501, 20), duplicates()):
@@ -173,9 +173,7 @@ def test_faiss_flat_restores_the_openmp_setting_of_the_thread() -> None:
 
 def test_choice_of_index(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     catalog = unit_rows(10, 4)
-    with pytest.raises(
-        UsageError, match="no index 'hnsw'; choose one of auto, native, numpy, faiss-flat, faiss-gpu, ann"
-    ):
+    with pytest.raises(UsageError, match=f"no index 'hnsw'; choose one of {', '.join(get_args(IndexName))}"):
         make_index("hnsw", catalog)
     with caplog.at_level(logging.INFO, logger="mtaw_fast"):
         assert make_index("auto", catalog, quantize(catalog)).name == "native"
