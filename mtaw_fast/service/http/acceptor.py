@@ -16,6 +16,7 @@ from mtaw_fast.service.observability.counters import CONNECTIONS, Counters
 _SLACK = 2  # connections that a worker may have above the smallest number of another before it yields
 _YIELD, _LONGEST_YIELD = 0.002, 0.02  # seconds that it leaves to the others for each connection above; at most
 _FULL = 0.02  # seconds until the next try while the service works on a request of every connection
+_UNREAD = 256 << 10  # bytes of answers that the kernel holds until the client reads them; it may take 4 MiB otherwise
 _NO_DESCRIPTORS = 0.5  # seconds until the next try at the file limit, if no connection can be closed
 
 
@@ -91,6 +92,8 @@ class Acceptor:
             self._pause(_FULL if self._make_room(self._loop.time()) else _NO_DESCRIPTORS)
             return
         connection.setblocking(False)
+        with contextlib.suppress(OSError):  # not a TCP connection, or the client has gone
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNREAD)
         task = self._loop.create_task(self._connect(connection))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

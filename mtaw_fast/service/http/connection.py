@@ -21,13 +21,15 @@ _GRACE = 1.0  # seconds for the app to answer 408, after a body timed out
 _IDLE_SECONDS = 75.0  # that a connection may wait for its next request
 _WAIT_SECONDS = 0.1  # without progress until a connection can be closed for a new one: many that reconnect spare others
 _WORK_SECONDS = 1.0  # of work until it can be closed
+_UNREAD = 64 << 20  # bytes of answers in a worker that wait for their clients to read
 
 
 class OpenConnections:
     """A worker's connections, each in one of two lists that begin with the longest without progress.
 
     waiting: those that wait for their client. It is idle, sends a request, or does not read its answer. working: those
-    whose request the service works on. stopping: whether each response from now on is the last one of its connection.
+    whose request the service works on. unread: the bytes that each client has not read, longest unread first.
+    stopping: whether each response from now on is the last one of its connection.
 
     Parameters
     ----------
@@ -38,6 +40,8 @@ class OpenConnections:
     def __init__(self, deadline: float = _WORK_SECONDS) -> None:
         self.waiting: OrderedDict[TimedProtocol, None] = OrderedDict()
         self.working: OrderedDict[TimedProtocol, None] = OrderedDict()
+        self.unread: OrderedDict[TimedProtocol, int] = OrderedDict()
+        self._unread_bytes = 0
         self.stopping = False
         self._work_seconds = max(_WORK_SECONDS, deadline)
 
@@ -48,7 +52,8 @@ class OpenConnections:
 
     def place(self, connection: TimedProtocol, working: bool) -> None:
         """Put a connection that has made progress at the end of its list."""
-        self.forget(connection)
+        self.waiting.pop(connection, None)
+        self.working.pop(connection, None)
         (self.working if working else self.waiting)[connection] = None
 
     def make_room(self, now: float) -> bool:
@@ -63,15 +68,29 @@ class OpenConnections:
                 return True
         return False
 
+    def hold_unread(self, connection: TimedProtocol, size: int) -> None:
+        """Count bytes that a client has not read; close those that do not read for longest if they are too many."""
+        self._unread_bytes += size - self.unread.pop(connection, 0)
+        self.unread[connection] = size
+        while self._unread_bytes > _UNREAD and len(self.unread) > 1:
+            next(iter(self.unread)).drop()
+
+    def release_unread(self, connection: TimedProtocol) -> None:
+        """Note that a client has read its answers."""
+        self._unread_bytes -= self.unread.pop(connection, 0)
+
     def forget(self, connection: TimedProtocol) -> None:
-        """Remove a connection from its list."""
+        """Remove a closed connection."""
         self.waiting.pop(connection, None)
         self.working.pop(connection, None)
+        self.release_unread(connection)
 
 
 class TimedProtocol(HttpToolsProtocol):
     """uvicorn's protocol, with more limits: on the time and size of headers, on chunk sizes and trailers, on unread
     responses, and on requests that a client sends before it is answered.
+
+    While a part of a response waits for the client to read, nothing more is read and no further request is begun.
 
     Trailers are dropped: they must not count as headers. Upgrades are not made, and their requests are answered as
     any other (RFC 9110, 7.8); uvicorn would take the body for the next request.
@@ -103,6 +122,7 @@ class TimedProtocol(HttpToolsProtocol):
         """Wait for the first request."""
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline)
+        transport.set_write_buffer_limits(high=0)  # `pause_writing` comes as soon as the kernel takes no more
         self._reading_until = self.loop.time() + self.read_timeout
         self._settle(progress=True)
 
@@ -193,7 +213,7 @@ class TimedProtocol(HttpToolsProtocol):
         self._reading_until = self.loop.time() + self.read_timeout
         before, self.cycle = self.cycle, self._cycle()
         self._unanswered.append(self.cycle)
-        if before is None or before.response_complete:
+        if (before is None or before.response_complete) and not self.flow.write_paused:
             self._start_asgi_task(self.cycle, self.app)
         else:
             self.flow.pause_reading()
@@ -244,11 +264,21 @@ class TimedProtocol(HttpToolsProtocol):
         """Start the next queued request, or wait for one."""
         self.server_state.total_requests += 1
         if not self.transport.is_closing():
-            self.flow.resume_reading()
-            if self.pipeline:
-                cycle, app = self.pipeline.pop()
-                self._start_asgi_task(cycle, app)
+            self._start_next()
         self._settle()
+
+    def _start_next(self) -> None:
+        """Read on; start the next queued request, unless one is in work or the client has an answer to read."""
+        self.flow.resume_reading()
+        if self.pipeline and self._current() is self.pipeline[-1][0] and not self.flow.write_paused:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+
+    def _current(self) -> RequestCycle | None:
+        """Return the oldest request without a complete response."""
+        while self._unanswered and self._unanswered[0].response_complete:
+            self._unanswered.popleft()
+        return self._unanswered[0] if self._unanswered else None
 
     @property
     def is_idle(self) -> bool:
@@ -262,10 +292,8 @@ class TimedProtocol(HttpToolsProtocol):
         """
         if self._gone:
             return
-        unanswered = self._unanswered
-        while unanswered and unanswered[0].response_complete:
-            unanswered.popleft()
-        working = bool(unanswered) and not unanswered[0].more_body and not self.flow.write_paused
+        current = self._current()
+        working = current is not None and not current.more_body and not self.flow.write_paused
         if working != self._working or (progress and not working):
             self._working = working
             self.since = self.loop.time()
@@ -274,13 +302,19 @@ class TimedProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Wait for the client to read."""
         super().pause_writing()
+        self.flow.pause_reading()
         self._writing_until = self.loop.time() + self.read_timeout
         self._settle()
+        if not self._gone:
+            self.open_connections.hold_unread(self, self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         """Note that the client has read."""
         super().resume_writing()
         self._writing_until = None
+        self.open_connections.release_unread(self)
+        if not self.transport.is_closing():
+            self._start_next()
         self._settle(progress=True)
 
     def expire(self, now: float) -> None:
@@ -334,7 +368,7 @@ class TimedProtocol(HttpToolsProtocol):
 
 
 class _Flow(FlowControl):
-    """uvicorn's flow control, but reading stays paused while requests are queued.
+    """uvicorn's flow control, but reading stays paused while requests are queued or answers are not read.
 
     uvicorn itself resumes reading after every response, and each time reads more requests than it answers.
     """
@@ -344,6 +378,6 @@ class _Flow(FlowControl):
         self._pipeline = pipeline
 
     def resume_reading(self) -> None:
-        """Resume reading unless requests are queued."""
-        if not self._pipeline:
+        """Resume reading unless requests are queued, or an answer is not read."""
+        if not self._pipeline and not self.write_paused:
             super().resume_reading()

@@ -178,7 +178,7 @@ class Answer(Struct, omit_defaults=True, kw_only=True):
     recommendation: Recommendation
     items: Items
     scores: Annotated[list[float], Meta(description="float32; click counts if `fallback`.")]
-    unknown: Annotated[Items, Meta(description="Clicks on unknown items.")]
+    unknown: Annotated[Items, Meta(description="Clicks on unknown items; of a kept session, those of the request.")]
     fallback: Annotated[bool, Meta(description="No click was known: the popularity ranking.")]
     repeats: list[bool] | None = None
     reasons: Annotated[list[ReasonAnswer] | None, Meta(description="One for each item; none if `fallback`.")] = None

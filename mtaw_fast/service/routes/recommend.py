@@ -101,7 +101,11 @@ async def click(
     await learn_clicks(service, session_id, data.items)
     clicks = await service.sessions.click(session_id, data.items)
     ranked = await _ranked(request.scope, service, data, clicks, service.bundles.of(session_id))
-    return json_response(ClickAnswer(clicks=len(clicks), **ranked.answer(data.timings)))
+    answer = ranked.answer(data.timings)
+    if ranked.out.unknown:  # only of this request: each one before it named its own
+        unknown = set(ranked.out.unknown)
+        answer["unknown"] = [item for item in data.items if item in unknown]
+    return json_response(ClickAnswer(clicks=len(clicks), **answer))
 
 
 @get("/v1/sessions/{session_id:str}", responses=errors(400, 403, 404, 503), operation_class=operation("session"))

@@ -14,6 +14,11 @@ _TEXT_BYTES = 80  # of a text without its characters
 _CLICK_BYTES = 8 + 16  # of a click without its id: the list entry, and the rounding of allocations
 
 
+def most_session_bytes(clicks: int) -> int:
+    """Return the bytes that a kept session of at most `clicks` clicks may take: an id is 512 characters at most."""
+    return max(64 << 10, 256 * clicks)
+
+
 class Usage(NamedTuple):
     """The sessions in this process, and the bytes of memory that they take."""
 
@@ -82,7 +87,7 @@ class MemorySessions:
         Limits of the sessions and of their memory. Beyond either, the session idle for longest is deleted. A session
         that alone takes more than `most_bytes` is not kept.
     clicks : int
-        Clicks of a session that are kept, the latest ones.
+        Clicks of a session that are kept, the latest ones. Fewer are kept if they take more than `most_session_bytes`.
     clock : callable
         Returns the time in seconds.
     """
@@ -91,6 +96,7 @@ class MemorySessions:
         self, ttl: float, most: int, most_bytes: int, clicks: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._ttl, self._most, self._most_bytes, self._clicks = ttl, most, most_bytes, clicks
+        self._session_bytes = most_session_bytes(clicks)
         self._clock = clock
         self._sessions: OrderedDict[str, _Session] = OrderedDict()  # by last click, oldest first
         self._bytes = 0
@@ -106,6 +112,11 @@ class MemorySessions:
         clicks = [*before.clicks, *items]
         dropped, clicks = clicks[: -self._clicks], clicks[-self._clicks :]
         taken = before.bytes + _clicks_bytes(items) - _clicks_bytes(dropped)
+        first = 0
+        while taken > self._session_bytes and first < len(clicks) - 1:
+            taken -= _clicks_bytes(clicks[first : first + 1])
+            first += 1
+        clicks = clicks[first:] if first else clicks
         if taken <= self._most_bytes:
             self._sessions[session] = _Session(self._clock() + self._ttl, clicks, taken)
             self._bytes += taken

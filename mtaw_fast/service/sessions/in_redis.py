@@ -12,7 +12,7 @@ from mtaw_fast.errors import UsageError, require
 from mtaw_fast.service.errors import ServiceError, unavailable
 from mtaw_fast.service.observability.service_log import log_event
 from mtaw_fast.service.redis_client import redis_client
-from mtaw_fast.service.sessions.in_memory import Usage
+from mtaw_fast.service.sessions.in_memory import Usage, most_session_bytes
 
 _PREFIX = "mtaw:session:"
 _LOG_INTERVAL = 1.0  # seconds between two log lines about a failing store
@@ -34,7 +34,7 @@ class RedisSessions:
             self._client = redis_client(url, timeout, password)
         except (ValueError, TypeError) as error:  # neither quotes the URL, which may hold a password
             raise UsageError(f"--sessions: not an address of Redis ({error}); give redis://host:6379/0") from None
-        self._ttl, self._clicks = ttl, clicks
+        self._ttl, self._clicks, self._session_bytes = ttl, clicks, most_session_bytes(clicks)
         self._logged_at, self._unlogged = -_LOG_INTERVAL, 0
 
     async def click(self, session: str, items: Sequence[int | str]) -> list[int | str]:
@@ -87,12 +87,20 @@ class RedisSessions:
             steps.pexpire(key, max(1, round(self._ttl * 1000)))
             steps.lrange(key, 0, -1)
             *_, kept = await steps.execute()
-        return self._checked(kept)
+        fitting = self._checked(kept)
+        if len(fitting) < len(kept):
+            await self._client.ltrim(key, -len(fitting), -1)  # a click since then makes it drop another old one
+        return fitting
 
     def _checked(self, kept: Any) -> list[bytes]:
+        """Return the latest clicks that fit into the bytes of a session."""
         if not isinstance(kept, list) or len(kept) > self._clicks:
             raise TypeError("not the list of clicks")
-        return kept
+        taken, first = sum(map(len, kept)), 0
+        while taken > self._session_bytes and first < len(kept) - 1:
+            taken -= len(kept[first])
+            first += 1
+        return kept[first:] if first else kept
 
     def _log(self, error: Exception) -> None:
         """Log the type of a failure and the code that Redis gives; its text may quote a session."""

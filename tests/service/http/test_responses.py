@@ -112,7 +112,9 @@ def test_similar_to_an_unknown_item(text_service: Running, int_service: Running)
     refused(int_service.ask("GET", f"/v1/similar?item={2**63 - 2}"), 404, "unknown_item")
 
 
-@pytest.mark.parametrize("item", ["", "-", "x", "1.0", "1e3", "+7", " 7", "0x7", "7_000", "\u0667", "9" * 500, f"{2**63}"])
+@pytest.mark.parametrize(
+    "item", ["", "-", "x", "1.0", "1e3", "+7", " 7", "0x7", "7_000", "\u0667", "9" * 500, f"{2**63}"]
+)
 def test_similar_takes_digits_where_ids_are_integers(int_service: Running, item: str) -> None:
     refused(int_service.ask("GET", f"/v1/similar?item={quote(item)}"), 400, "invalid_item")
 

@@ -84,6 +84,17 @@ def test_a_kept_session_can_be_read_and_deleted(text_service: Running) -> None:
     assert (text_service.ask("GET", path).status, text_service.ask("GET", path).code) == (404, "unknown_session")
 
 
+def test_unknown_clicks_are_named_once_and_not_again(memory_service: Running) -> None:
+    nobody = [f"{number:04}" + "x" * 500 for number in range(1000)]
+    answer = click(memory_service, "unknown", *nobody)
+    assert len(answer["unknown"]) > 400
+    assert click(memory_service, "unknown", "sku-3", "y", "sku-3", 5, "y")["unknown"] == ["y", 5, "y"]
+    reply = memory_service.ask("POST", "/v1/sessions/unknown/click", {"items": ["sku-11"]})
+    assert reply.json["unknown"] == []
+    assert len(reply.body) < 5000
+    assert len(memory_service.ask("GET", "/v1/sessions/unknown").body) < 300_000
+
+
 def test_reasons_for_a_long_session_are_refused_before_its_click_is_kept(memory_service: Running) -> None:
     click(memory_service, "reasons", *(f"sku-{number}" for number in range(400)), k=500)
     asked = {"items": ["sku-11"], "k": 30, "reasons": True}

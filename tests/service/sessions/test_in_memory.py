@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from mtaw_fast.errors import UsageError
 from mtaw_fast.service.sessions import open_sessions
-from mtaw_fast.service.sessions.in_memory import MemorySessions, session_bytes
+from mtaw_fast.service.sessions.in_memory import MemorySessions, most_session_bytes, session_bytes
 from mtaw_fast.service.settings import Settings
 
 PLENTY = 1 << 20  # bytes
@@ -144,6 +144,26 @@ def test_clicks_add_up_and_the_last_ones_are_kept() -> None:
         assert await store.click("a", ["y", 5]) == ["x", "y", 5]
         assert await store.click("a", ["z"]) == ["y", 5, "z"]
         assert await store.click("b", [8]) == [7, 8]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("character", ["x", "\x01", "日", "🙂"])
+def test_a_session_of_long_ids_keeps_fewer_clicks(character: str) -> None:
+    store = MemorySessions(ttl=10, most=9, most_bytes=1 << 30, clicks=1000)
+    sent = [f"{number:04}" + character * 508 for number in range(1000)]
+
+    async def main() -> None:
+        kept = await store.click("a", sent)
+        for number in range(40):
+            sent.append(f"{number:04}" + character * 508)
+            kept = await store.click("a", sent[-1:])
+        assert kept == sent[-len(kept) :]
+        assert kept == await store.clicks("a")
+        (limit, taken) = most_session_bytes(1000), session_bytes("a", kept)
+        assert limit - 5000 < taken <= limit
+        assert store.sweep() == (1, taken)
+        assert len(await store.click("b", [f"item-{number:020}" for number in range(1000)])) == 1000
 
     asyncio.run(main())
 

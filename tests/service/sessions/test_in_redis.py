@@ -13,6 +13,7 @@ import pytest
 from mtaw_fast.cli.serve import _secret
 from mtaw_fast.service.errors import ServiceError
 from mtaw_fast.service.sessions import open_sessions
+from mtaw_fast.service.sessions.in_memory import most_session_bytes
 from mtaw_fast.service.sessions.in_redis import RedisSessions
 from mtaw_fast.service.settings import Settings
 from tests.service.conftest import BIG
@@ -210,3 +211,26 @@ def test_reading_a_session_does_not_extend_its_time_to_live(redis: Redis) -> Non
         await store.close()
 
     asyncio.run(main())
+
+
+def test_a_session_of_long_ids_keeps_fewer_clicks(redis: Redis) -> None:
+    import redis as redis_py
+
+    sent: list[int | str] = [f"{number:04}" + "x" * 508 for number in range(1003)]
+
+    async def main() -> list[int | str]:
+        store = RedisSessions(redis.url, ttl=9, clicks=1000, timeout=5)
+        try:
+            await store.click("long", sent[:1000])
+            for item in sent[1000:]:
+                kept = await store.click("long", [item])
+            assert await store.clicks("long") == kept
+            return kept
+        finally:
+            await store.close()
+
+    kept = asyncio.run(main())
+    assert kept == sent[-len(kept) :]
+    lines = redis_py.Redis(port=redis.port).lrange("mtaw:session:long", 0, -1)
+    assert len(lines) == len(kept)
+    assert most_session_bytes(1000) - 600 < sum(map(len, lines)) <= most_session_bytes(1000)
