@@ -1,4 +1,4 @@
-"""Bundles: they load as they were saved, older formats load, and damage is refused."""
+"""Bundles: they load as they were saved, and saving refuses what does not fit."""
 
 from __future__ import annotations
 
@@ -12,36 +12,24 @@ import numpy as np
 import pytest
 
 from mtaw_fast.bundle import Bundle, bundle_lock, refuse_existing
-from mtaw_fast.bundle.format import MEMORY_PARTS, OPTIONAL_PARTS, PARTS
+from mtaw_fast.bundle.format import OPTIONAL_PARTS, PARTS
 from mtaw_fast.config import Config
-from mtaw_fast.config.former_names import to_former
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import BundleError, UsageError
 from mtaw_fast.model.item_vectors import normalized
-from mtaw_fast.model.model import most_clicked_first
 from mtaw_fast.model.parameters import parameter_shapes
-from mtaw_fast.recommender import Recommender
 from mtaw_fast.storage.tensor_file import map_tensors
+from tests.support.bundles import refused
 from tests.support.random_bundle import (
     bundle_parts,
     contents,
     edit_manifest,
     memory_parts,
-    replace_part,
-    save_as_format_1,
     save_parts,
     save_random,
 )
 
 ROOT = Path(__file__).parent.parent.parent
-
-
-def refused(folder: Path, verify: bool = True) -> str:
-    """Return the one-line message with which the folder is refused."""
-    with pytest.raises(BundleError) as caught:
-        Bundle.load(folder, verify=verify)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("text", [True, False])
@@ -118,20 +106,6 @@ def test_half_a_session_memory_or_another_catalog_s_is_refused(tmp_path: Path) -
     assert "a 'memory' without its 'ranker'" in refused(tmp_path / "bundle")
     edit_manifest(tmp_path / "bundle", lambda m: m["files"].update(ranker=m["files"]["memory"]))
     assert "is not an array of a ranker" in refused(tmp_path / "bundle") or "is missing" in refused(tmp_path / "bundle")
-
-
-def test_normalized_rows() -> None:
-    rows = np.random.default_rng(0).standard_normal((70_000, 3)).astype(np.float32)
-    rows[5] = 0
-    rows[6] = [1e-40, 0, 0]
-    rows[7] = [3e38, 3e38, 3e38]
-    wide = rows.astype(np.float64)
-    lengths = np.sqrt((wide * wide).sum(1))
-    expected = np.divide(wide, lengths[:, None], where=lengths[:, None] > 0, out=np.zeros_like(wide))
-    out = normalized(rows)
-    assert out.dtype == np.float32
-    np.testing.assert_allclose(out, expected, rtol=1e-7, atol=0)
-    assert out[5].tolist() == [0, 0, 0]
 
 
 def test_an_existing_bundle_needs_overwrite(tmp_path: Path) -> None:
@@ -224,171 +198,6 @@ def test_arrays_that_do_not_fit_are_not_saved(
     with pytest.raises(BundleError, match=message):
         save_parts(tmp_path / "bundle", **parts)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("part", [*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS])
-def test_one_flipped_byte_is_refused(tmp_path: Path, part: str) -> None:
-    folder = tmp_path / "bundle"
-    path = save_parts(folder, **(bundle_parts() | memory_parts())).file(part)
-    assert path is not None
-    data = bytearray(path.read_bytes())
-    data[-4 if part != "ranker" else len(data) // 2] ^= 1  # a ranker ends in names, which are always read
-    path.write_bytes(data)
-    assert f"{path} is damaged (its SHA-256 differs); restore it" in refused(folder)
-    Bundle.load(folder, verify=False)  # without checking the hashes
-
-
-@pytest.mark.parametrize("verify", [True, False])
-def test_missing_and_truncated_files_are_refused(tmp_path: Path, verify: bool) -> None:
-    folder = tmp_path / "bundle"
-    path = save_random(folder).file("catalog")
-    assert path is not None
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-9])
-    assert str(path) in refused(folder, verify)
-    path.unlink()
-    assert f"{path} is missing; restore it" in refused(folder, verify)
-
-
-def test_not_a_bundle(tmp_path: Path) -> None:
-    assert "is " in refused(tmp_path / "nowhere")
-    assert "does not exist" in refused(tmp_path)
-    for text in ("", "{", "[]", "null", '{"format": "other"}', "\xff"):
-        (tmp_path / "manifest.json").write_text(text, encoding="latin-1")
-        refused(tmp_path)
-    (tmp_path / "manifest.json").write_text("[" * 100_000)
-    refused(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda m: m.update(format_version=4), "has bundle format 4, this release reads 1, 2 and 3; upgrade mtaw-fast"),
-        (lambda m: m.update(format_version="1"), "has bundle format '1'"),
-        (lambda m: m.pop("files"), "is damaged"),
-        (lambda m: m.update(files=[]), "is damaged"),
-        (lambda m: m["files"].update(weights=None), "is damaged"),
-        (lambda m: m["files"]["weights"].pop("sha256"), "is damaged"),
-        (lambda m: m.pop("metrics"), "is damaged"),
-        (lambda m: m.update(config=3), "is damaged"),
-        (lambda m: m["files"].pop("catalog"), "names no 'catalog' file"),
-        (lambda m: m["config"].update(hologram=1), "there is no setting 'hologram'"),
-        (lambda m: m["config"].update(d="100"), "setting embedding_dim must be int"),
-        (lambda m: m["config"].update(d=13), "contradicts itself"),
-        (lambda m: m.update(n_items=0), "contradicts itself"),
-        (lambda m: m.update(n_items=61), r"'item_embedding' must be float32\[61, 12\]"),
-        (lambda m: m["files"]["items"].update(file="../x"), "is named by a path"),
-        (lambda m: m["files"]["items"].update(file="sub/x"), "is named by a path"),
-        (lambda m: m["files"]["items"].update(file="/etc/passwd"), "is named by a path"),
-        (lambda m: m["files"]["items"].update(file="a..b"), "is named by a path"),
-        (lambda m: m["files"]["items"].update(file=".hidden"), "is named by a path"),
-        (lambda m: m["files"]["items"].update(file="a\\b"), "is named by a path"),
-        (lambda m: m["files"]["items"].update(file="items\n"), "is named by a path"),
-        (lambda m: m["files"]["items"].update(file=["x"]), "is named by a path"),
-        (lambda m: m["files"].update(extra={"file": "../x", "sha256": ""}), "is named by a path"),
-        (lambda m: m["files"].update(extra={"file": "gone.onnx", "sha256": ""}), "gone.onnx is missing"),
-        (lambda m: m["files"]["items"].update(file="manifest.json"), "is damaged"),
-        (lambda m: m["files"]["items"].update(file="x" * 300), "cannot read .*: File name too long"),
-        (lambda m: m["files"].update({"a\nb": {"file": "../x", "sha256": ""}}), r"the 'a\\nb' file is named by a path"),
-        (lambda m: m["config"].update(schedule=[10**40] * 2000), r"schedule must be str, not \[10+, .*\.\.\.;"),
-    ],
-)
-def test_wrong_manifests_are_refused(tmp_path: Path, change: Callable[[dict[str, Any]], None], message: str) -> None:
-    save_random(tmp_path)
-    edit_manifest(tmp_path, change)
-    with pytest.raises(BundleError, match=message) as caught:
-        Bundle.load(tmp_path)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_number_too_long_to_read(tmp_path: Path) -> None:
-    save_random(tmp_path)
-    text = (tmp_path / "manifest.json").read_text().replace('"d": 12', '"d": ' + "9" * 5000, 1)
-    (tmp_path / "manifest.json").write_text(text)
-    assert "is not readable JSON" in refused(tmp_path)
-
-
-def test_wrong_parts_are_refused(tmp_path: Path) -> None:
-    bundle = save_random(tmp_path / "good")
-
-    def with_part(part: str, arrays: dict[str, np.ndarray]) -> Path:
-        folder = tmp_path / f"bad-{len(list(tmp_path.iterdir()))}"
-        save_random(folder)
-        replace_part(folder, part, arrays)
-        return folder
-
-    weights = {name: array.copy() for name, array in bundle.weights.items()}
-    weights["norm_bias"][3] = np.nan
-    spoilt = with_part("weights", weights)
-    assert "'norm_bias' has a value that is not finite" in refused(spoilt)
-    del weights["norm_bias"]
-    assert "is missing" in refused(with_part("weights", weights))
-    assert "'a\\nb' is not an array of this model" in refused(
-        with_part("weights", {**weights, "a\nb": weights["norm_weight"]})
-    )
-    assert "'catalog' must be float32[60, 12]" in refused(with_part("catalog", {"catalog": np.zeros((60, 12))}))
-    assert "'catalog' (float32[60, 12]) is missing" in refused(with_part("catalog", {"x": np.zeros(1)}))
-    infinite = np.full((60, 12), np.inf, dtype=np.float32)
-    assert "'catalog' has a value" in refused(with_part("catalog", {"catalog": infinite}))
-    assert "'popularity' must be int64[60]" in refused(with_part("popularity", {"popularity": np.zeros(60, np.int32)}))
-    clicks, order = bundle.popularity, bundle.most_clicked
-    for lie in (order[::-1].copy(), np.zeros_like(order), np.where(order == 5, 60, order), np.full_like(order, -1)):
-        lying = with_part("popularity", {"popularity": clicks, "most_clicked": lie.astype(np.int32)})
-        assert "'most_clicked' is not the order of 'popularity'" in refused(lying)
-    assert "'most_clicked' must be int32[60]" in refused(
-        with_part("popularity", {"popularity": clicks, "most_clicked": order[1:]})
-    )
-    assert bundle.scan is not None
-    few_blocks = {"blocks": bundle.scan["blocks"][1:], "summary": bundle.scan["summary"]}
-    assert "'blocks' of the quantized catalog must be uint8[4, 4, 64]" in refused(with_part("scan", few_blocks))
-    assert "not an item id table" in refused(with_part("items", {"x": np.zeros(1)}))
-    few = ItemIds.from_list(["a", "b"])
-    assert "has 2 item ids for 60 items" in refused(with_part("items", few.arrays))
-
-
-def test_a_catalog_that_cannot_be_scanned(tmp_path: Path) -> None:
-    """Without `verify` only the quantization at load finds values that are not finite."""
-    save_as_format_1(tmp_path)
-    replace_part(tmp_path, "catalog", {"catalog": np.full((60, 12), np.nan, np.float32)})
-    with pytest.raises(BundleError, match=r"the bundle's catalog cannot be quantized: .* not finite"):
-        Recommender.load(tmp_path, verify=False)
-
-
-@pytest.mark.parametrize("text", [True, False])
-def test_bundles_of_format_1_are_read(tmp_path: Path, text: bool) -> None:
-    """No scan part, no order of popularity, text ids by sorted BLAKE2b hashes."""
-    new = save_as_format_1(tmp_path, text=text)
-    old = Bundle.load(tmp_path)
-    assert old.scan is None
-    assert old.most_clicked.tolist() == new.most_clicked.tolist()
-    everything = np.arange(60)
-    assert old.ids.external(everything) == new.ids.external(everything)
-    assert old.ids.lookup(new.ids.external(everything)).tolist() == everything.tolist()
-
-
-def test_bundles_of_format_2_are_read(tmp_path: Path) -> None:
-    """Flat settings and the array `neighbours`, with their former names."""  # prose: ignore
-    new = save_parts(tmp_path, **bundle_parts(recent_weight=1.5, train_step="cuda-graph", window=7), **memory_parts())
-    flat = {name: value for group in new.config.as_dict().values() for name, value in group.items()}
-    former = to_former(flat)
-    assert (former["d"], former["recent"], former["step"]) == (12, 1.5, "graph")
-    edit_manifest(tmp_path, lambda m: m.update(format_version=2, config=former))
-    path = new.file("memory")
-    assert path is not None
-    arrays = map_tensors(path)
-    replace_part(tmp_path, "memory", {"neighbours": arrays.pop("neighbors"), **arrays})  # prose: ignore
-    old = Bundle.load(tmp_path)
-    assert old.config == new.config
-    assert old.memory is not None
-    assert new.memory is not None
-    assert [array.tobytes() for array in old.memory.arrays().values()] == [
-        array.tobytes() for array in new.memory.arrays().values()
-    ]
-
-
-def test_the_most_clicked_come_first() -> None:
-    clicks = np.array([3, 9, 0, 9, 3, 10**12])
-    assert most_clicked_first(clicks).tolist() == [5, 1, 3, 0, 4, 2]
 
 
 def test_files_are_plain_safetensors(tmp_path: Path) -> None:

@@ -15,12 +15,10 @@ from typing import Any
 import pytest
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle import reader as bundle_reader
 from mtaw_fast.bundle import writer as bundle_writer
 from mtaw_fast.errors import BundleError
 from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.storage import files
-from mtaw_fast.storage.files import write_bytes
 from tests.support.random_bundle import bundle_parts, contents, save_parts, save_random
 
 ROOT = Path(__file__).parent.parent
@@ -265,40 +263,3 @@ def test_readers_see_the_old_bundle_or_the_new_one(tmp_path: Path) -> None:
         loads += 1
     writer.join()
     Bundle.load(tmp_path / "bundle")
-
-
-def test_a_reader_tries_again_where_an_equal_bundle_took_the_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The manifest is equal, but the files of the first one are gone."""
-    save_random(tmp_path / "bundle")
-    real, calls = bundle_reader._read_model, 0
-
-    def read_model(*arguments: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls <= 2:
-            manifest = (tmp_path / "bundle" / "manifest.json").read_bytes()
-            write_bytes(tmp_path / "bundle" / "manifest.json", manifest)
-            raise BundleError("a file of the bundle before is gone")
-        return real(*arguments)
-
-    monkeypatch.setattr(bundle_reader, "_read_model", read_model)
-    Bundle.load(tmp_path / "bundle")
-    assert calls == 3
-
-
-def test_a_damaged_bundle_that_nobody_replaces_is_refused_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save_random(tmp_path / "bundle")
-    calls: list[int] = []
-
-    def read_model(*_: Any) -> Any:
-        calls.append(1)
-        raise BundleError("damaged")
-
-    monkeypatch.setattr(bundle_reader, "_read_model", read_model)
-    with pytest.raises(BundleError, match="damaged"):
-        Bundle.load(tmp_path / "bundle")
-    assert len(calls) == 1
