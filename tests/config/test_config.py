@@ -1,18 +1,11 @@
-"""Settings: groups, presets, overrides, former names, and errors that name the setting."""
+"""Settings: presets, overrides, and errors that name the setting."""
 
 from __future__ import annotations
-
-import dataclasses
-import re
 
 import pytest
 
 from mtaw_fast.config import PRESETS, Config, preset
-from mtaw_fast.config.former_names import FORMER_NAMES, to_former
-from mtaw_fast.config.groups import GROUPS
 from mtaw_fast.errors import UsageError
-
-NAMES = [(group, field.name) for group, kind in GROUPS.items() for field in dataclasses.fields(kind)]
 
 
 def test_overrides_are_typed_and_the_last_one_wins() -> None:
@@ -77,26 +70,10 @@ def test_what_no_training_can_use_is_refused_before_it_starts(values: dict, mess
     assert "\n" not in str(caught.value)
 
 
-def test_a_name_is_unique_over_all_groups() -> None:
-    assert len({name for _, name in NAMES}) == len(NAMES)
-
-
 def test_dict_round_trip() -> None:
     config = Config.of(gamma=6, embedding_dim=64, enabled=True)
     assert Config.from_dict(config.as_dict()) == config
     assert Config.from_dict(config.settings()) == config
-
-
-def test_the_flat_form_of_former_bundles_is_read() -> None:
-    config = Config.of(
-        embedding_dim=64, enabled=True, train_step="cuda-graph", max_neighbors=9, excluded_features="own"
-    )
-    former = to_former(config.settings())
-    assert list(former) == list(FORMER_NAMES)
-    assert (former["d"], former["memory"], former["step"]) == (64, True, "graph")
-    assert former["max_neighbours"] == 9  # prose: ignore
-    assert Config.from_dict(former) == config
-    assert Config.from_dict({"d": 64, "memory": False}) == Config.of(embedding_dim=64)
 
 
 @pytest.mark.parametrize(
@@ -124,11 +101,3 @@ def test_the_literal_preset_is_the_papers_recipe_and_nothing_else() -> None:
         "recent_weight": 0.0, "enabled": False, "negative_term": False, "targets": "all",
     }  # fmt: skip
     assert {name: found[name] for name in expected} == expected
-
-
-@pytest.mark.parametrize(("group", "name"), NAMES, ids=[name for _, name in NAMES])
-def test_every_setting_is_documented_with_its_default(group: str, name: str) -> None:
-    value = Config().settings()[name]
-    shown = {float: f"{value:g}" if isinstance(value, float) else "", str: repr(value) if value else "none"}
-    lines = re.findall(rf"^    {name} : .*, default (.*)$", GROUPS[group].__doc__ or "", re.MULTILINE)
-    assert lines == [shown.get(type(value), str(value))]

@@ -8,7 +8,6 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from mtaw_fast import evaluate, train
@@ -19,7 +18,6 @@ from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples
 from mtaw_fast.errors import MissingPackageError, UsageError
 from mtaw_fast.report import write_report
-from mtaw_fast.report.facts import day_bars
 from tests.support.html_page import Page
 from tests.support.training.ring import N_ITEMS, TYPE_NAMES, memory_config, ring_dataset, ring_sessions, typed
 
@@ -175,14 +173,3 @@ def test_a_bundle_with_few_facts_has_a_page_too(made: tuple[Path, Path], tmp_pat
         write_report(tmp_path / "bare", sessions=-2)
     with pytest.raises(UsageError, match="split=validation needs a data set"):
         write_report(tmp_path / "bare", split="validation")
-
-
-def test_days_without_a_click_count() -> None:
-    bars = day_bars({"2024-05-01": 900, "2024-05-03": 300})
-    assert [(bar["name"], bar["count"], bar["share"]) for bar in bars] == [
-        ("2024-05-01", "900", 100.0), ("2024-05-02", "0", 0.0), ("2024-05-03", "300", pytest.approx(100 / 3)),
-    ]  # fmt: skip
-    long = {str(np.datetime64("2024-01-01") + day): 10 for day in range(365)}
-    assert len(day_bars(long)) <= 40
-    assert {bar["count"] for bar in day_bars(long)} == {"10"}
-    assert day_bars({}) == []

@@ -1,10 +1,8 @@
-"""`mtaw-fast score` on one host: correct rows in order, the same bytes after a kill, errors in one line."""
+"""`mtaw-fast score` on one host: correct rows in order, the same bytes after a kill."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
-import os
 import signal
 import subprocess
 import sys
@@ -16,29 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mtaw_fast.cli import main
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.scoring.sessions import read_rows
 from tests.support.random_bundle import bundle_parts, contents, memory_parts, save_parts
+from tests.support.scoring.command import ROWS, one_line, score
 from tests.support.scoring.inputs import random_sessions, read_scores, write_sessions
-
-ROWS = random_sessions(300)
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("score") / "bundle"
-    save_parts(folder, **bundle_parts(), **memory_parts())
-    return folder
-
-
-@pytest.fixture(scope="module")
-def sessions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_sessions(tmp_path_factory.mktemp("score") / "sessions.parquet", ROWS, group=70)
-
-
-def score(*arguments: object) -> int:
-    return main(["score", *map(str, arguments), "--json"])
 
 
 @pytest.mark.parametrize("options", [[], ["-k", "7", "--exclude-seen", "--exclude", "sku-3"]])
@@ -74,16 +53,6 @@ def test_threads_and_row_groups_change_no_byte(bundle: Path, sessions: Path, tmp
     assert len(parts[0]) == 6
 
 
-@pytest.mark.parametrize("group", [1, 7, 50, 1000])
-def test_rows_are_read_in_exact_batches_wherever_groups_end(tmp_path: Path, group: int) -> None:
-    path = write_sessions(tmp_path / "s.parquet", ROWS, group=group)
-    for first, rows, most in [(0, 300, 64), (13, 100, 32), (299, 1, 64), (49, 51, 50)]:
-        batches = list(read_rows(path, first, rows, most))
-        assert [len(batch) for batch in batches[:-1]] == [most] * (len(batches) - 1)
-        names = [name for batch in batches for name in batch.column(0).to_pylist()]
-        assert names == [name for name, _ in ROWS[first : first + rows]]
-
-
 def test_a_folder_of_files_and_an_empty_one(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     write_sessions(tmp_path / "in" / "1.parquet", ROWS[:10])
@@ -110,46 +79,6 @@ def test_killed_at_any_point_it_ends_in_the_same_bytes(bundle: Path, tmp_path: P
     (tmp_path / "out" / ".part-000029.parquet.abc.tmp").write_bytes(b"torn")
     assert subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
-
-
-def test_a_damaged_part_is_written_again_and_a_whole_folder_left_alone(
-    bundle: Path, sessions: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    assert score(bundle, sessions, out, "--block-rows", 64) == 0
-    before = contents(out)
-    (out / "part-000001.parquet").write_bytes(b"PAR1")
-    times = {path: path.stat().st_mtime_ns for path in out.iterdir()}
-    assert score(bundle, sessions, out, "--block-rows", 64) == 0
-    assert contents(out) == before
-    changed = {path.name for path, at in times.items() if path.stat().st_mtime_ns != at}
-    assert changed == {"part-000001.parquet"}
-
-
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        (["-k", "5"], "another k: k 20 there, 5 now"),
-        (["--exclude-seen"], "exclude_seen"),
-        (["bundle"], "another bundle"),
-        (["sessions"], "other sessions"),
-        (["--block-rows", "64"], "block_rows"),
-    ],
-)
-def test_another_work_is_refused(
-    bundle: Path, sessions: Path, tmp_path: Path, capsys: pytest.CaptureFixture, change: list[str], named: str
-) -> None:
-    assert score(bundle, sessions, tmp_path / "out") == 0
-    before = contents(tmp_path / "out")
-    other, file = bundle, sessions
-    if change == ["bundle"]:
-        other, change = tmp_path / "other", []
-        save_parts(other, **bundle_parts(seed=3), **memory_parts())
-    if change == ["sessions"]:
-        file, change = write_sessions(tmp_path / "sessions.parquet", random_sessions(300, seed=5), group=70), []
-    assert score(other, file, tmp_path / "out", *change) == 2
-    assert one_line(capsys, named)
-    assert contents(tmp_path / "out") == before
 
 
 def test_a_full_disk_is_one_line_and_the_rest_stays(
@@ -196,38 +125,6 @@ def test_a_file_of_empty_lists_fits_ids_of_either_kind(tmp_path: Path) -> None:
         assert score(tmp_path / f"{text}", rows, tmp_path / f"{text}-out", "-k", 3) == 0
         answer = Recommender.load(tmp_path / f"{text}").recommend([], k=3)
         assert [row[:2] for row in read_scores(tmp_path / f"{text}-out")] == [("a", answer.items), ("b", answer.items)]
-
-
-def test_misuse_is_one_line(bundle: Path, sessions: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "notes").write_text("mine")
-    for arguments, named in (
-        ([tmp_path / "mine"], "has other files than scores"),
-        ([sessions], "is a file"),
-        ([tmp_path / "out", "--actors", 2], "--actors needs --ray"),
-        ([tmp_path / "out", "--at", "2020-01-01"], "was trained without times"),
-        ([tmp_path / "out", "--block-rows", 0], "--block-rows must be at least 1"),
-    ):
-        assert score(bundle, sessions, *arguments) == 2
-        assert one_line(capsys, named)
-    assert not (tmp_path / "out").exists()
-
-
-def test_two_runs_at_once_do_not_mix(
-    bundle: Path, sessions: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    (tmp_path / "out").mkdir()
-    held = os.open(tmp_path / "out", os.O_RDONLY)
-    fcntl.flock(held, fcntl.LOCK_EX)
-    assert score(bundle, sessions, tmp_path / "out") == 1
-    assert one_line(capsys, "is being written by another process")
-    os.close(held)
-    assert score(bundle, sessions, tmp_path / "out") == 0
-
-
-def one_line(capsys: pytest.CaptureFixture, named: str) -> bool:
-    error = capsys.readouterr().err
-    return error.count("\n") == 1 and named in error
 
 
 def _full_at(call: int) -> object:

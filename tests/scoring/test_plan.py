@@ -1,0 +1,65 @@
+"""The plan of a scoring: parts that are there, and folders of another one."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.random_bundle import bundle_parts, contents, memory_parts, save_parts
+from tests.support.scoring.command import one_line, score
+from tests.support.scoring.inputs import random_sessions, write_sessions
+
+
+def test_a_damaged_part_is_written_again_and_a_whole_folder_left_alone(
+    bundle: Path, sessions: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert score(bundle, sessions, out, "--block-rows", 64) == 0
+    before = contents(out)
+    (out / "part-000001.parquet").write_bytes(b"PAR1")
+    times = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert score(bundle, sessions, out, "--block-rows", 64) == 0
+    assert contents(out) == before
+    changed = {path.name for path, at in times.items() if path.stat().st_mtime_ns != at}
+    assert changed == {"part-000001.parquet"}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (["-k", "5"], "another k: k 20 there, 5 now"),
+        (["--exclude-seen"], "exclude_seen"),
+        (["bundle"], "another bundle"),
+        (["sessions"], "other sessions"),
+        (["--block-rows", "64"], "block_rows"),
+    ],
+)
+def test_another_work_is_refused(
+    bundle: Path, sessions: Path, tmp_path: Path, capsys: pytest.CaptureFixture, change: list[str], named: str
+) -> None:
+    assert score(bundle, sessions, tmp_path / "out") == 0
+    before = contents(tmp_path / "out")
+    other, file = bundle, sessions
+    if change == ["bundle"]:
+        other, change = tmp_path / "other", []
+        save_parts(other, **bundle_parts(seed=3), **memory_parts())
+    if change == ["sessions"]:
+        file, change = write_sessions(tmp_path / "sessions.parquet", random_sessions(300, seed=5), group=70), []
+    assert score(other, file, tmp_path / "out", *change) == 2
+    assert one_line(capsys, named)
+    assert contents(tmp_path / "out") == before
+
+
+def test_two_runs_at_once_do_not_mix(
+    bundle: Path, sessions: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "out").mkdir()
+    held = os.open(tmp_path / "out", os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    assert score(bundle, sessions, tmp_path / "out") == 1
+    assert one_line(capsys, "is being written by another process")
+    os.close(held)
+    assert score(bundle, sessions, tmp_path / "out") == 0
