@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from mtaw_fast.integrations import ray_serve
 from mtaw_fast.integrations.cluster import cluster
 from mtaw_fast.service.settings import Limits
 from tests.service.conftest import int_bundle, text_bundle
+from tests.support.integrations.fake_ray import Serve
 from tests.support.integrations.replicas import Replicas, free_port
 from tests.support.redis_server import Redis
 
@@ -66,3 +68,17 @@ def text_service(ray_here: Any, serve_port: int, redis_server: Redis, text_bundl
 def int_service(ray_here: Any, serve_port: int, int_bundle: Path) -> Replicas:
     """One replica over integer ids, below a prefix, without sessions."""
     return Replicas(int_bundle, serve_port, "int", "/numbers", replicas=1)
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
+    one = Serve()
+    monkeypatch.setattr(ray_serve, "connected", lambda: None)
+    monkeypatch.setattr(ray_serve, "require", lambda module, extra: one)
+    monkeypatch.setattr(ray_serve, "registry_of", lambda ray, name: None)
+    monkeypatch.setattr(ray_serve, "current_version", lambda bundle: "1" * 16)
+    for name in ("_check", "_check_address", "_application"):
+        monkeypatch.setattr(ray_serve, name, lambda *_: None)
+    yield one
+    one.looked.set()
+    one.never.set()

@@ -1,0 +1,87 @@
+"""The command that deploys replicas, and how it is stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mtaw_fast.integrations import replica_command
+from mtaw_fast.integrations.cluster import HERE
+from mtaw_fast.integrations.ray_serve import ReplicaError, Scaling, StoppedError, _Wait, _within, deploy
+from mtaw_fast.service.settings import Settings
+from tests.support.integrations.fake_ray import Serve
+
+
+def test_a_stop_ends_the_waiting_before_the_patience() -> None:
+    never, stop = threading.Event(), threading.Event()
+    threading.Timer(0.05, stop.set).start()
+    try:
+        with pytest.raises(TimeoutError, match="it was stopped"):
+            _within(_Wait(time.monotonic() + 60, "late", stop), never.wait)
+    finally:
+        never.set()
+
+
+@pytest.mark.parametrize("ending", ["late", "stopped"])
+def test_a_deployment_that_is_given_up_before_it_reaches_the_cluster_does_not_come_up(
+    serve: Serve, ending: str
+) -> None:
+    stop = threading.Event()
+    if ending == "stopped":
+        stop.set()
+    expected = StoppedError if ending == "stopped" else ReplicaError
+    with pytest.raises(ReplicaError, match=r"(stopped before|not) all replicas served") as caught:
+        deploy(Settings(Path("shop.bundle")), patience=60.0 if ending == "stopped" else 0.0, stop=stop)
+    assert type(caught.value) is expected
+    assert serve.running is not None
+    serve.never.set()
+    serve.running.join()
+    assert serve.applications == {}
+
+
+@pytest.fixture
+def stopped(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What `serve_replicas` logs, without a Ray."""
+    events: list[str] = []
+    monkeypatch.setattr(replica_command, "find_ray", lambda address: None)
+    monkeypatch.setattr(replica_command, "require", lambda module, extra: None)
+    monkeypatch.setattr(replica_command, "configure_logging", lambda: None)
+    monkeypatch.setattr(replica_command, "signature", lambda bundle: object())  # another bundle at every look
+    monkeypatch.setattr(replica_command, "cluster", lambda address, cpus: contextlib.nullcontext())
+    monkeypatch.setattr(replica_command, "undeploy", lambda: events.append("undeployed"))
+    monkeypatch.setattr(replica_command, "log_event", lambda event, **fields: events.append(event))
+    monkeypatch.setattr(logging, "captureWarnings", lambda capture: None)
+    return events
+
+
+def stopping_after(deployments: int) -> Callable[..., str]:
+    left = deployments
+
+    def deploy(settings: Settings, scaling: Scaling, *, stop: threading.Event) -> str:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            return "1" * 16
+        stop.set()
+        raise StoppedError("it was stopped")
+
+    return deploy
+
+
+def test_a_stop_while_it_deploys_is_no_error_of_a_service(stopped: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(Path("shop.bundle"), reload_interval=0.001)
+    monkeypatch.setattr(replica_command, "deploy", stopping_after(0))
+    replica_command.serve_replicas(settings, Scaling(), HERE)
+    assert stopped == ["stopped"]
+    with pytest.raises(StoppedError):
+        replica_command.serve_replicas(settings, Scaling(), "head:6379")
+    stopped.clear()
+    monkeypatch.setattr(replica_command, "deploy", stopping_after(2))
+    replica_command.serve_replicas(settings, Scaling(), HERE)
+    assert stopped == ["ready", "rolled", "roll_stopped", "undeployed", "stopped"]
