@@ -24,6 +24,7 @@ from mtaw_fast.online.compaction.current import COMPACTED, current_bundle, posit
 from mtaw_fast.online.compaction.redaction import redact_forgotten
 from mtaw_fast.online.log import open_log
 from mtaw_fast.online.log.event_log import EventLog, LogEntry
+from mtaw_fast.online.log.private_files import make_private
 from mtaw_fast.online.settings import LearningSettings, limits_of
 
 BUSY, CLEANUP_FAILED = 75, 76  # exit codes next to 0 and those of errors; 75 means "try again" in sysexits.h
@@ -51,7 +52,10 @@ def compact_folder(folder: str | os.PathLike[str], settings: LearningSettings, *
     MtawError
         If the bundle or the log cannot be read, or the compacted bundle cannot be written. The old one is unchanged.
     """
-    settings.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        make_private(settings.folder)
+    except OSError as error:
+        raise LearnError(f"cannot learn in {settings.folder}: {error.strerror or error}") from None
     with (settings.folder / _LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -82,6 +86,7 @@ def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: Ev
         overwrite=True,
         about={"grown_from": before.manifest.get("grown_from", model_hash(before.manifest))},
     )
+    make_private(settings.folder)  # the new bundle holds the clicks of open sessions
     assert model.log_progress is not None
     _clean_up(log, settings, model.log_progress.position)
     return compacted

@@ -25,6 +25,7 @@ from mtaw_fast.errors import LearnError, MtawError
 from mtaw_fast.online.log.event_log import START, LogEntry
 from mtaw_fast.online.log.events import Event
 from mtaw_fast.online.log.flusher import Flusher
+from mtaw_fast.online.log.private_files import FILE_MODE, make_private
 from mtaw_fast.online.log.segment import FRAME_BYTES, parse_record, record_of, redact_clicks
 from mtaw_fast.storage.files import read_json, write_json
 from mtaw_fast.system.fork_lock import ForkLock
@@ -34,6 +35,9 @@ MAX_RECORD_BYTES = 64 << 20  # bytes of an event's JSON: a reader holds so many 
 _ABOUT = "log.json"
 _LOCK = ".append.lock"
 _SEGMENT = re.compile(r"events-([0-9]{10,})\.log")
+_MAY_COUNT = (
+    "Some of these events may be learned all the same: send them again with their ids, so that each counts once"
+)
 _READ_BYTES = 1 << 20
 _RECORD_BYTES = 100.0  # of a record, before any was read
 _LOG = logging.getLogger("mtaw_fast.online")
@@ -67,7 +71,7 @@ class FileLog:
         self._closed = False
         self._process = os.getpid()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_private(folder)
             self._lock_file = self._open_lock_file()
             with contextlib.ExitStack() as on_failure:
                 on_failure.callback(os.close, self._lock_file)
@@ -95,7 +99,8 @@ class FileLog:
         ------
         LearnError
             If not all of them could be written (a full disk), the last flush failed, or one is larger than a reader
-            takes. None is acknowledged then.
+            takes. None is acknowledged then. After a full disk or a failed fsync some may be in the log all the same,
+            and readers learn these once: events that are sent again need the same ids.
         """
         data = b"\n" + b"".join(record_of(checked_line(event, f"the log in {self.folder}")) for event in events)
         with self._lock:
@@ -114,14 +119,14 @@ class FileLog:
                 if written != len(data):
                     raise LearnError(
                         f"the log in {self.folder} is full: {written} of {len(data)} bytes were written; free "
-                        "some space"
+                        f"some space. {_MAY_COUNT}"
                     )
                 if self._flusher is None:
                     os.fdatasync(self._file)
                 else:
                     self._flusher.written()
             except OSError as error:
-                raise LearnError(f"cannot append to the log in {self.folder}: {error.strerror}") from None
+                raise LearnError(f"cannot append to the log in {self.folder}: {error.strerror}. {_MAY_COUNT}") from None
             return _position(self._number, end)
 
     @contextlib.contextmanager
@@ -150,7 +155,7 @@ class FileLog:
             fcntl.flock(self._lock_file, fcntl.LOCK_UN)
 
     def _create_segment(self, number: int) -> int:
-        os.close(os.open(self._path(number), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+        os.close(os.open(self._path(number), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
         _sync_folder(self.folder)
         return number
 
@@ -174,7 +179,7 @@ class FileLog:
         return os.open(self._path(number), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
     def _open_lock_file(self) -> int:
-        return os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        return os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
 
     def _reopen_in_child(self) -> None:
         """In a child of a fork, open every file again and start a flusher.

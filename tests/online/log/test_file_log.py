@@ -18,6 +18,8 @@ from mtaw_fast.errors import DataError, LearnError
 from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import AddItems, Click, Event, Forget, RemoveItems, checked_click
 from mtaw_fast.online.log.file_log import FileLog
+from mtaw_fast.online.settings import LearningLimits
+from mtaw_fast.online.state.session_tracker import SessionTracker
 
 
 def click(number: int, session: str = "s") -> Click:
@@ -185,6 +187,72 @@ def test_a_full_disk_acknowledges_nothing_and_heals(tmp_path: Path, monkeypatch:
         monkeypatch.setattr(os, "write", whole)
     log.append([click(2)])
     assert events_of(log) == [click(0), click(2)]
+
+
+def mode_of(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def test_only_its_owner_reads_a_log(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "log"
+    log = FileLog(folder, segment_bytes=1)
+    for number in range(3):
+        log.append([click(number)])
+    assert mode_of(folder) == 0o700
+    assert [mode_of(path) for path in folder.glob("events-*.log")] == [0o600] * 3
+    log.close()
+    FileLog(folder).close()
+    assert {mode_of(path) for path in folder.iterdir()} == {0o600}
+
+
+def test_a_log_that_others_could_read_is_taken_from_them_when_it_is_opened(tmp_path: Path) -> None:
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    for folder in (alone, shared):
+        FileLog(folder).close()
+        (folder / "bundle").mkdir(mode=0o755)
+        for path in (folder, *folder.iterdir()):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+    other = shared / "notes.txt"
+    other.write_text("of somebody else")
+    other.chmod(0o644)
+    for folder in (alone, shared):
+        FileLog(folder).close()
+        assert mode_of(folder / "bundle") == 0o700
+        assert {mode_of(path) for path in folder.iterdir() if path.is_file() and path != other} == {0o600}
+    assert (mode_of(alone), mode_of(shared), mode_of(other)) == (0o700, 0o755, 0o644)
+
+
+def test_a_folder_of_another_user_is_used_with_a_log_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(path: Path, mode: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    tmp_path.chmod(0o755)
+    monkeypatch.setattr(Path, "chmod", refused)
+    log_json = tmp_path / "log.json"
+    log_json.write_text('{"version": 1, "log": "x"}')
+    FileLog(tmp_path).close()
+    assert [one for one in caplog.messages if "belongs to another user" in one]
+
+
+def test_a_failed_fsync_says_that_the_events_may_count_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = FileLog(tmp_path, fsync=True)
+    real = os.fdatasync
+
+    def failing(file: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", failing)
+    with pytest.raises(
+        LearnError, match=r"Input/output error.*may be learned all the same: send them again with their"
+    ):
+        log.append([click(1)])
+    monkeypatch.setattr(os, "fdatasync", real)
+    log.append([click(1), click(2)])
+    tracker = SessionTracker(LearningLimits())
+    batch = tracker.admit([event for event in events_of(log) if isinstance(event, Click)])
+    assert batch.items == ["item 1", "item 2"], "a refused event counts twice"
 
 
 def test_expiring_deletes_whole_old_segments(tmp_path: Path) -> None:

@@ -1,0 +1,43 @@
+"""Files and folders that only their owner reads: the log holds what visitors clicked."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+FILE_MODE, FOLDER_MODE = 0o600, 0o700
+_OURS = re.compile(
+    r"log\.json|events-[0-9]+\.log|bundle|redacted\.json|scrubbed\.json|\.(append|compact)\.lock|\..*\.tmp"
+)
+_LOG = logging.getLogger("mtaw_fast.online")
+
+
+def make_private(folder: Path) -> None:
+    """Create a learning folder that only its owner enters, or take the access of others from one that is there.
+
+    In a folder that holds other files too, only the files of learning are taken from others. If this user owns none of
+    them, they stay as they are, with a log line.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be made or listed.
+    """
+    folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    there = list(folder.iterdir())
+    ours = [path for path in there if _OURS.fullmatch(path.name)]
+    try:
+        for path in [folder, *ours] if len(ours) == len(there) else ours:
+            _take_from_others(path)
+    except PermissionError:
+        _LOG.warning("%s belongs to another user, so others may read the clicks in it; set its mode to 700", folder)
+
+
+def _take_from_others(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode & 0o7777
+        if mode & 0o077:
+            path.chmod(mode & ~0o077)
+    except FileNotFoundError:
+        pass  # another process removed it meanwhile
