@@ -78,7 +78,7 @@ def make_app(service: Service) -> Middleware:
         openapi_config=None,
         logging_config=None,
     )
-    return Middleware(app, service, recommend.DIRECT)
+    return Middleware(events.keep_encoded_slashes(app), service, recommend.DIRECT)
 
 
 def _options(*handlers: Any) -> Any:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 from litestar import Response, delete, post
 from litestar.connection import ASGIConnection
 from litestar.params import Body, Parameter
+from litestar.types import ASGIApp
 
 from mtaw_fast.errors import DataError, LearnError
-from mtaw_fast.online.log.events import Event, Forget, checked_click, now_ms
+from mtaw_fast.online.log.events import MAX_TEXT_LENGTH, Event, Forget, checked_click, forget_of, now_ms
 from mtaw_fast.service.background import in_background
 from mtaw_fast.service.errors import invalid, unavailable
 from mtaw_fast.service.http.access import check_request_origin
@@ -20,6 +22,7 @@ from mtaw_fast.service.routes.messages import EventRequest, EventsAnswer, Events
 from mtaw_fast.service.routes.openapi import errors, operation
 from mtaw_fast.service.state import Service, service_of
 
+_SESSIONS = b"/v1/sessions/"
 _ON_LOOP = 200  # events that are written on the event loop: about a millisecond
 SESSION_ID = r"[A-Za-z0-9._~-]{1,128}"
 
@@ -78,15 +81,42 @@ def _clicks(events: Sequence[EventRequest]) -> list[Event]:
 )
 async def forget(
     request: StrictRequest,
-    session_id: Annotated[str, Parameter(pattern=f"^{SESSION_ID}$", description="The id that its clicks used.")],
+    session_id: Annotated[  # noqa: ARG001 (`_session_in` reads it: Litestar's copy is decoded)
+        str,
+        Parameter(
+            description="The id that its clicks used, percent-encoded.",
+            schema_extra={"minLength": 1, "maxLength": MAX_TEXT_LENGTH},
+        ),
+    ],
 ) -> Response[ForgetAnswer]:
     """Delete a session: what every worker learned from it, and the copy that the service keeps."""
     service = service_of(request)
     check_request_origin(request, service.settings)
+    event = _session_in(request.scope["raw_path"])
     if service.sessions is not None:
-        await service.sessions.forget(session_id)
-    position = await keep(service, [Forget(session_id, now_ms())]) if service.learns else None
-    return json_response(ForgetAnswer(version=service.take(request, session_id).version, log_position=position))
+        await service.sessions.forget(event.session)
+    position = await keep(service, [event]) if service.learns else None
+    return json_response(ForgetAnswer(version=service.take(request, event.session).version, log_position=position))
+
+
+def _session_in(path: bytes) -> Forget:
+    """Return the request to forget the session at the end of a path. Raises ServiceError (400) on an invalid id."""
+    try:
+        return forget_of(unquote(path.rpartition(b"/")[2], errors="strict"), now_ms())
+    except (DataError, UnicodeDecodeError) as error:
+        raise invalid("invalid_request", f"the session's id in the path is not valid ({error}); send UTF-8") from None
+
+
+def keep_encoded_slashes(app: ASGIApp) -> ASGIApp:
+    """Return the app for paths in which an encoded slash is a part of a session's id and separates nothing."""
+
+    async def routed(scope: Any, receive: Any, send: Any) -> None:
+        raw = scope.get("raw_path", b"")
+        if b"%" in raw and raw.startswith(_SESSIONS):
+            scope["path"] = unquote(raw.replace(b"%2f", b"%2F").replace(b"%2F", b"%252F"))
+        await app(scope, receive, send)
+
+    return routed
 
 
 async def learn_clicks(service: Service, session: str, items: list[int | str]) -> None:

@@ -12,10 +12,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 
+from mtaw_fast.online.log.events import Forget
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.recommender import Recommender
 from tests.service.conftest import N_ITEMS
@@ -149,6 +151,30 @@ def test_a_session_that_is_deleted_leaves_no_trace(service: Running, two: TwoWor
         assert (again["items"], again["scores"]) == (of_all["items"], of_all["scores"]), (
             "deleted clicks are still counted"
         )
+
+
+ODD_IDS = [
+    "user@example.com", "a b", "x" * 200, "ß € 👤", "a/b", "a/click", "/", "..", "%2F", "100%", "tab\tnul\0", "y" * 512,
+    "\N{SNOWMAN}" * 512,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD_IDS)
+def test_a_session_with_any_id_that_events_take_can_be_deleted(service: Running, name: str) -> None:
+    teach(service, {"session": name, "item": "sku-3"})
+    gone = good(service.ask("DELETE", f"/v1/sessions/{quote(name, safe='').replace('.', '%2E')}"))
+    log = FileLog(folder_of(service))
+    (event,) = [one.event for one in log.read("", 100_000) if one.position == gone["log_position"]]
+    log.close()
+    assert isinstance(event, Forget)
+    assert event.session == name
+
+
+@pytest.mark.parametrize("name", ["y" * 513, "%FF", "%E2%98"])
+def test_deleting_a_session_with_an_invalid_id_is_refused(service: Running, name: str) -> None:
+    reply = service.ask("DELETE", f"/v1/sessions/{name}")
+    assert (reply.status, reply.code) == (400, "invalid_request"), reply.body
+    assert "session" in reply.json["error"]["message"]
 
 
 @pytest.mark.parametrize(
