@@ -9,8 +9,7 @@ import torch
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.kernels.aw_loss import aw_loss
-from mtaw_fast.model.mtaw import MTAW, recent_clicks
-from mtaw_fast.training.encoder.initial_weights import initialize
+from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.encoder.validation import validation_metrics
 from mtaw_fast.training.steps.batch import Batch, sample_counts
 
@@ -51,20 +50,6 @@ def test_loss_and_gradients_equal_those_of_the_augmented_batch(min_prefix: int, 
     torch.testing.assert_close(whole, augmented, rtol=1e-12, atol=1e-12)
     for (name, _), a, b in zip(model.named_parameters(), whole_gradients, gradients, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12, msg=name)
-
-
-@pytest.mark.parametrize("decay", [0.01, 0.4, 0.99])
-def test_recent_clicks_are_a_mean_of_the_last_directions(decay: float) -> None:
-    lengths = (1, 15, 16, 17, 40)
-    vectors = torch.randn(sum(lengths), 6, dtype=torch.float64)
-    vectors[3] = 0  # an item without a direction
-    place = torch.cat([torch.arange(length) for length in lengths])
-    got = recent_clicks(vectors, place, torch.tensor(decay, dtype=torch.float64))
-    for t, m in enumerate(place.tolist()):
-        late = [vectors[t - k] for k in range(min(m + 1, 16))]
-        shares = [decay**k for k in range(len(late))]
-        mixed = sum(share * v / max(float(v.norm()), 1e-12) for share, v in zip(shares, late, strict=True))
-        torch.testing.assert_close(got[t], 6**0.5 * mixed / sum(shares), rtol=1e-10, atol=1e-12)
 
 
 def test_a_batch_by_hand() -> None:
@@ -142,17 +127,3 @@ def test_equal_scores_and_nan_count_against_the_target() -> None:
     with torch.no_grad():
         model.item_embedding[:] = torch.nan
     assert validation_metrics(model, sessions, 1)["P@20"] == 0
-
-
-def test_the_structured_start_keeps_some_of_each_item_s_own_direction() -> None:
-    rng = np.random.default_rng(11)
-    sessions = Sessions.from_lists([rng.integers(0, 25, 5) for _ in range(60)])  # items 25..29 are never clicked
-    drawn = MTAW(Config.of(embedding_dim=12, init="uniform"), 30)
-    initialize(drawn, sessions)
-    spectral = MTAW(Config.of(embedding_dim=12, init="structured"), 30)
-    initialize(spectral, sessions)
-    cosine = torch.nn.functional.cosine_similarity(drawn.item_embedding, spectral.item_embedding)
-    assert 0.1 < cosine[:25].mean() < 0.7
-    torch.testing.assert_close(cosine[25:], torch.ones(5))
-    torch.testing.assert_close(spectral.item_embedding.norm(dim=1), torch.full((30,), 3**-0.5))
-    assert spectral.ffn_out_weight.norm() < 0.2 * drawn.ffn_out_weight.norm()

@@ -10,12 +10,10 @@ import pytest
 import torch
 
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.training.encoder.validation import validation_metrics
 from mtaw_fast.training.group import step as step_module
 from mtaw_fast.training.group.process_group import ProcessGroup
 from mtaw_fast.training.group.shards import Shards
 from mtaw_fast.training.group.step import GroupStepper
-from mtaw_fast.training.group.validation import group_metrics
 from mtaw_fast.training.steps.batch import Batch
 from mtaw_fast.training.steps.full_step import Stepper
 from tests.support.training.group_threads import CPU, in_threads, shard_stepper
@@ -26,6 +24,8 @@ from tests.support.training.steps import batches, new_model, still_config
 TOLERANCE = 2e-5
 # Of weights, in learning rates: for a gradient that is mostly rounding, Adam still moves by its sign.
 OF_A_STEP = 1e-3
+
+
 COUNTS = np.array([0.0, 1.0, 3.0], dtype=np.float32)
 
 
@@ -127,20 +127,3 @@ def test_a_loss_that_is_not_finite_moves_no_weight_in_any_process(monkeypatch: p
         assert math.isnan(loss)
         assert stepper.failed_step == 0
         assert torch.equal(stepper.model.item_embedding, start.item_embedding[Shards(N_ITEMS, 2).rows(rank)])
-
-
-@pytest.mark.parametrize("world", [1, 2, 4])
-def test_validation_is_that_of_one_process(world: int) -> None:
-    config, sessions = still_config(recent_weight=2.0), ring_sessions(50, seed=6)
-    types = np.random.default_rng(3).integers(0, 3, sessions.n_clicks).astype(np.uint8)
-    typed = Sessions(sessions.items, sessions.offsets, None, types)
-    model = new_model(config)
-    for weights in (None, COUNTS):
-        expected = validation_metrics(model, typed, 1, weights)
-
-        def work(process_group: ProcessGroup, weights: Any = weights) -> dict[str, float]:
-            stepper = shard_stepper(config, model, process_group)
-            return group_metrics(stepper.model, stepper.shards, process_group, typed, 1, weights)
-
-        for got in in_threads(world, work):
-            assert got == pytest.approx(expected, rel=1e-9)

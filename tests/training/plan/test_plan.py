@@ -6,24 +6,16 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from mtaw_fast.config import PRESETS, Config, preset
-from mtaw_fast.config.phases import phases_of
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import UsageError
-from mtaw_fast.memory.settings import memory_settings
 from mtaw_fast.training import train
 from mtaw_fast.training.encoder.runner import LocalRunner
-from mtaw_fast.training.memory_tables import TableMemory, training_table_memory
-from mtaw_fast.training.plan import estimate as planning
-from mtaw_fast.training.plan import first_steps
 from mtaw_fast.training.plan.estimate import plan_training
-from mtaw_fast.training.plan.first_steps import Stopwatch
 from mtaw_fast.training.plan.plan import ALWAYS_FULL, PhasePlan, Plan, asks_for_costs, chosen_softmax, minutes
 from mtaw_fast.training.reporting import Silent
 
@@ -70,27 +62,6 @@ def test_what_is_never_sampled_by_the_rule() -> None:
     assert softmax_of(Config.of(softmax="sampled"), 10, full=None) == "sampled"
 
 
-@pytest.mark.usefixtures("measuring")
-def test_what_would_not_fit_the_memory_is_sampled_and_never_tried(
-    ring: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first steps of the full softmax would allocate weights, gradient and moments."""
-    monkeypatch.setattr(planning, "available_memory", lambda: 1 << 20)
-    tried: list[object] = []
-    times = planning.encoder_times
-
-    def noted(*given: object) -> object:
-        tried.append(given[6])
-        return times(*given)
-
-    monkeypatch.setattr(planning, "encoder_times", noted)
-    made = plan_training(ring, preset("paper").override(["embedding_dim=8", "epochs=1"]))
-    assert made.softmax == "sampled"
-    assert "the full one would take about " in made.why
-    assert "and 1 MB are free; --set softmax=full overrides this" in made.why
-    assert tried == [("sampled",)]
-
-
 @pytest.mark.parametrize("budget", [-1.0, float("nan")])
 def test_a_budget_that_is_none_is_refused(ring: Dataset, budget: float) -> None:
     with pytest.raises(UsageError, match=r"budget_minutes=.*: it must be at least 0"):
@@ -129,53 +100,6 @@ def test_a_plan_s_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mtaw_fast.training.plan.plan.available_memory", lambda: None)
     assert "busy" not in replace(plan, slowdown=1.0).lines()[-1]
     assert len(plan.lines()) == 3
-
-
-@pytest.fixture
-def measuring(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure small logs too, which are then not always full; a sampled step takes half as long as a full one."""
-
-    def half(*asked: Any) -> Any:
-        found = first_steps.encoder_times(*asked)
-        steps = {softmax: found.step[next(iter(found.step))] / (1 + (softmax == "sampled")) for softmax in found.step}
-        return replace(found, step=steps)
-
-    monkeypatch.setattr(planning, "encoder_times", half)
-    monkeypatch.setattr(planning, "TIMED_FROM", 0)
-    monkeypatch.setattr("mtaw_fast.training.plan.plan.ALWAYS_FULL", 0)
-
-
-def test_tiny_logs_are_not_timed(ring: Dataset, remembering: Config) -> None:
-    plan = plan_training(ring, remembering)
-    assert plan.seconds is None
-    assert "too small to measure" in plan.lines()[-1]
-
-
-@pytest.mark.usefixtures("measuring")
-def test_every_phase_has_its_work_time_and_memory(ring: Dataset, remembering: Config) -> None:
-    plan = plan_training(ring, remembering, budget_minutes=60)
-    assert plan.softmax == "full"
-    assert tuple(phase.name for phase in plan.phases) == phases_of(remembering, True)
-    for phase in plan.phases:
-        assert phase.seconds is not None, phase
-        assert 0 < phase.seconds < 100, phase
-        assert 10**8 < phase.peak_bytes < 10**9, phase
-    fitted = ring.train.split_last(remembering.optimizer.validation_fraction)[0]
-    samples = int((fitted.split_last(remembering.ranker.ranker_fraction)[0].lengths - 1).sum())
-    assert plan.phases[0].work == f"2 epochs over {samples:,} samples"  # a ring's targets are all new
-    assert plan_training(ring, remembering, budget_minutes=0).softmax == "sampled"
-
-
-@pytest.mark.usefixtures("measuring")
-def test_measuring_changes_no_bit(
-    ring: Dataset, remembering: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    measured = train(ring, remembering, tmp_path / "measured", refit=False)
-    monkeypatch.undo()
-    plain = train(ring, remembering.replace(softmax="full"), tmp_path / "plain", refit=False)
-    for name, weights in plain.model.weights.items():
-        assert np.array_equal(weights, measured.model.weights[name]), name
-    assert plain.metrics == measured.metrics
 
 
 @pytest.mark.usefixtures("measuring")
@@ -240,41 +164,3 @@ def test_what_a_group_began_keeps_the_full_softmax(ring: Dataset, small: Config,
     assert events[0].lines()[0] == "plan: full softmax (as the run began)"
     assert trained.model.config.loss.softmax == "full"
     assert train(ring, small, tmp_path, overwrite=True, group=Alone()).model.config.loss.softmax == "full"
-
-
-@pytest.mark.usefixtures("measuring")
-def test_first_steps_leave_nothing_where_they_are_killed(
-    ring: Dataset, remembering: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[list[Path]] = []
-
-    def fit(*arguments: object, **settings: object) -> None:
-        seen.append(list(tmp_path.iterdir()))
-
-    monkeypatch.setattr(first_steps, "fit_ranker", fit)
-    plan_training(ring, remembering, folder=tmp_path)
-    assert seen == [[]]
-
-
-def test_a_stopwatch_counts_work_and_not_waiting() -> None:
-    watch = Stopwatch(torch.device("cpu"), 1)
-    matrix = torch.ones(400, 400)
-    worked = watch.seconds(lambda: [matrix @ matrix for _ in range(20)])
-    assert worked > 0
-    # What this thread waits for may be work of this process: it does not show the load of the machine.
-    assert watch.seconds(lambda: __import__("time").sleep(0.3)) < 0.3
-    assert watch.slowdown == 1
-    watch.seconds(lambda: __import__("time").sleep(0.1), busy=True)
-    assert watch.slowdown > 1
-
-
-def test_a_bound_on_the_tables_memory_is_in_the_plan(ring: Dataset, remembering: Config, tmp_path: Path) -> None:
-    def ranker_bytes(limit: int | None) -> int:
-        with training_table_memory(TableMemory(limit, tmp_path)):
-            plan = plan_training(ring, remembering)
-        return max(phase.peak_bytes for phase in plan.phases if phase.name.startswith("ranker"))
-
-    need = TableMemory(1 << 40, tmp_path).most(ring.train, ring.n_items, memory_settings(remembering))
-    free, bound = ranker_bytes(1 << 40), ranker_bytes(need // 2)
-    assert ranker_bytes(None) == free
-    assert 0 < free - bound <= need - need // 2

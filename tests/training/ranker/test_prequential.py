@@ -9,52 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtaw_fast.config import Config
 from mtaw_fast.data.filters import Filter
-from mtaw_fast.data.sessions import Sessions, offsets_of
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import TrainingError
 from mtaw_fast.kernels.native.memory_query import Dense, feature_names
 from mtaw_fast.memory import MemoryTables
 from mtaw_fast.memory.settings import query_settings
-from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.item_vectors import mean_norm, normalized
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.retrieval import NativeIndex
 from mtaw_fast.training.memory_tables import build_tables
 from mtaw_fast.training.ranker.dataset import RankerDataset
-from mtaw_fast.training.ranker.fitting import DrawnCandidates, RankerFit, fit_ranker
-from mtaw_fast.training.ranker.prequential import ReplayOrder, build_dataset, evenly
-from mtaw_fast.training.reporting import Silent
-from tests.support.random_bundle import random_weights
-
-N = 40
-CONFIG = Config.of(embedding_dim=8, enabled=True, dense_candidates=N, prequential_chunk=16, prequential_seconds=60.0)
-WEIGHTS = random_weights(CONFIG, N)
-
-
-def drawn(seed: int, count: int, items: int = N, timed: bool = False) -> Sessions:
-    rng = np.random.default_rng(seed)
-    lengths = rng.integers(2, 7, count)
-    sessions = Sessions(rng.integers(0, items, lengths.sum()).astype(np.int32), offsets_of(lengths))
-    if not timed:
-        return sessions
-    gaps = rng.integers(1, 40_000, len(sessions.items))
-    times = np.concatenate([
-        1_000_000 + 20_000 * b + np.cumsum(gaps[begin:end])
-        for b, (begin, end) in enumerate(zip(sessions.offsets, sessions.offsets[1:], strict=False))
-    ])  # fmt: skip
-    return Sessions(sessions.items, sessions.offsets, times.astype(np.int64))
-
-
-BEFORE = drawn(1, 60, items=N - 8)  # the last eight items are new in the last sessions
-
-
-def dataset_of(
-    last: Sessions, tmp_path: Path, config: Config = CONFIG, since: int | None = None, trends: bool = False
-) -> RankerDataset:
-    tables = build_tables(config, BEFORE, N)
-    past = TrendTables.build(BEFORE, 10_000 * np.arange(len(BEFORE.items)), N) if trends else None
-    return build_dataset(config, tables, last, 1, WEIGHTS, tmp_path, "ranker", Silent(), since, past)
+from mtaw_fast.training.ranker.prequential import ReplayOrder, evenly
+from tests.support.training.queries import BEFORE, CONFIG, WEIGHTS, N, dataset_of, drawn
 
 
 def rows_of(dataset: RankerDataset, count: int) -> list[tuple[list[int], np.ndarray]]:
@@ -246,35 +213,3 @@ def test_no_query_is_an_error_and_nothing_stays_in_the_folder(tmp_path: Path) ->
         dataset_of(Sessions.from_lists([[1], [2]]), tmp_path)
     dataset_of(drawn(2, 30), tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_fit_that_reads_only_what_it_draws_has_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtaw_fast.training.ranker.dataset._MAPPED", 5000)  # so that pages are given back
-    dataset = dataset_of(drawn(2, 120), tmp_path)
-
-    class Whole:
-        """The same dataset, but only with whole batches."""
-
-        features, left_out, batch = dataset.features, dataset.left_out, dataset.batch
-
-    settings = RankerFit(epochs=2, lr=1e-2, batch=32, negatives=7)
-    fitted = [
-        fit_ranker(candidates, dataset.targets, dataset.lengths, settings, 3, "ranker", Silent())
-        for candidates in (dataset, Whole())
-    ]
-    assert isinstance(dataset, DrawnCandidates)
-    assert not isinstance(Whole(), DrawnCandidates)
-    for name, array in fitted[0][0].arrays().items():
-        assert np.array_equal(array, fitted[1][0].arrays()[name]), name
-    losses = [[record["losses"] for record in history] for _, history in fitted]
-    assert losses[0] == losses[1]
-
-
-def test_some_of_the_queries_are_those_queries(tmp_path: Path) -> None:
-    dataset = dataset_of(drawn(2, 30), tmp_path)
-    chosen = np.array([1, 4, 5, 20])
-    some = dataset.some(chosen)
-    assert some.targets.tolist() == dataset.targets[chosen].tolist()
-    assert some.lengths.tolist() == dataset.lengths[chosen].tolist()
-    for got, expected in zip(some.batch(np.array([3, 0])), dataset.batch(chosen[[3, 0]]), strict=True):
-        assert np.array_equal(got, expected)

@@ -1,4 +1,4 @@
-"""The step over static buffers is the eager step: padding, losses, weights, moments, and NaN."""
+"""The step over static buffers is the eager step: losses, weights, moments, and NaN."""
 
 from __future__ import annotations
 
@@ -10,111 +10,27 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.errors import TrainingError, UnsupportedError, UsageError
+from mtaw_fast.errors import TrainingError, UnsupportedError
 from mtaw_fast.kernels.aw_loss import aw_loss
-from mtaw_fast.kernels.prefix_interest import Tiles
-from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training import train
 from mtaw_fast.training.encoder import runner
 from mtaw_fast.training.encoder.prefetch import made_ahead
 from mtaw_fast.training.reporting import Silent
 from mtaw_fast.training.steps import static_step as static_module
-from mtaw_fast.training.steps.batch import Batch
-from mtaw_fast.training.steps.choice import make_stepper
 from mtaw_fast.training.steps.cuda_graph_step import GraphStep
 from mtaw_fast.training.steps.full_step import Stepper
-from mtaw_fast.training.steps.static_batch import STAGED, Budget, StaticBatch
+from mtaw_fast.training.steps.static_batch import STAGED, StaticBatch
 from mtaw_fast.training.steps.static_step import StaticStep
 from mtaw_fast.training.steps.step_losses import LossAccumulator
-from tests.support.training.steps import CPU, batches, new_model, still_config
+from tests.support.training.steps import batches, new_model, still_config
 
 
 def use_static_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "make_stepper", lambda model, config, _: StaticStep(model, config, "reference"))
-
-
-def test_padding_by_hand() -> None:
-    static = StaticBatch(Budget(clicks=8, rows=4), CPU)
-    static.load(Batch.of(Sessions.from_lists([[9, 9, 9, 9, 9]]), 1, CPU), 1)  # to be overwritten
-    static.load(Batch.of(Sessions.from_lists([[1, 2, 3], [4, 5], [6, 7, 8, 9]]), 2, CPU), 77)
-    inputs = static.inputs
-    assert inputs.clicks.tolist() == [1, 2, 4, 6, 7, 8, 0, 0]
-    assert inputs.offsets.tolist() == [0, 2, 3, 6, 7, 8, 8, 8, 8]
-    assert inputs.rows.tolist() == [1, 4, 5, 0]
-    assert inputs.targets.tolist() == [3, 8, 9, 0]
-    assert inputs.weights.tolist() == [1, 1, 1, 0]
-    assert inputs.seed.tolist() == [77]
-    plan = Tiles.of(inputs.offsets.numpy(), "cpu")
-    used = len(plan.slot_click)
-    assert torch.equal(inputs.tiles.slot_click[:used], plan.slot_click)
-    assert torch.equal(inputs.tiles.tile_range[: plan.n_tiles], plan.tile_range)
-    assert (inputs.tiles.slot_click[used:] == -1).all()
-
-
-def test_a_batch_over_the_budget_is_refused() -> None:
-    batch = Batch.of(Sessions.from_lists([[1, 2, 3, 4]]), 1, CPU)
-    for budget in (Budget(clicks=2, rows=8), Budget(clicks=8, rows=2)):
-        with pytest.raises(UsageError, match="a batch of 3 clicks and 3 samples does not fit"):
-            StaticBatch(budget, CPU).load(batch, 0)
-
-
-@pytest.mark.parametrize(
-    ("clicks", "min_prefix", "budget"), [(1, 1, (16, 16)), (16, 1, (16, 16)), (17, 2, (32, 16)), (130, 1, (144, 144))]
-)
-def test_budgets_are_quarters_of_a_full_batch(clicks: int, min_prefix: int, budget: tuple[int, int]) -> None:
-    batch = Batch.of(Sessions.from_lists([np.arange(clicks + 1)]), min_prefix, CPU)
-    assert Budget.for_batch(batch, 61) == budget
-
-
-def test_a_batch_without_samples_has_a_budget() -> None:
-    batch = Batch.of(Sessions.from_lists([[1, 2]]), 2, CPU)
-    assert Budget.for_batch(batch, 64) == (16, 16)
-
-
-def test_few_budgets_serve_an_epoch() -> None:
-    config = still_config()
-    budgets = {Budget.for_batch(batch, config.optimizer.batch_prefixes) for batch in batches(config)}
-    assert 1 <= len(budgets) <= 4
-
-
-@given(
-    lengths=st.lists(st.integers(2, 140), min_size=1, max_size=40),
-    inert=st.integers(0, 70),
-)
-@settings(max_examples=60, deadline=None)
-def test_the_tiles_of_a_budget_are_always_enough(lengths: list[int], inert: int) -> None:
-    batch = Batch.of(Sessions.from_lists([np.zeros(length) for length in lengths]), 1, CPU)
-    budget = Budget(len(batch.clicks) + inert, len(batch.rows))
-    static = StaticBatch(budget, CPU)
-    static.load(batch, 0)
-    clicks = static.inputs.tiles.slot_click
-    assert sorted(clicks[clicks >= 0].tolist()) == list(range(budget.clicks))
-
-
-def test_padding_changes_neither_the_loss_nor_any_gradient() -> None:
-    config = still_config().replace(dropout=0.3, recent_weight=2.0)
-    model = new_model(config).double()
-    batch = batches(config)[0]
-    static = StaticBatch(Budget(len(batch.clicks) + 9, len(batch.rows) + 5), CPU)
-    static.load(batch, 5)
-    seed = torch.tensor([5])
-
-    def of(clicks: Any, offsets: Any, rows: Any, targets: Any, weights: Any) -> tuple[torch.Tensor, ...]:
-        queries = model(clicks, offsets, seed=seed)[rows]
-        loss = aw_loss(queries, model.item_embedding, targets, scale=16, gamma=2, weights=weights, backend="reference")
-        return loss, *torch.autograd.grad(loss, list(model.parameters()))
-
-    inputs = static.inputs
-    padded = of(inputs.clicks, inputs.offsets, inputs.rows, inputs.targets, inputs.weights)
-    for a, b in zip(padded, of(batch.clicks, batch.offsets, batch.rows, batch.targets, None), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize(("min_prefix", "recent"), [(1, 0.0), (2, 0.0), (1, 2.0)])
@@ -286,26 +202,6 @@ def test_losses_are_heard_of_at_the_first_step_and_at_intervals(monkeypatch: pyt
     assert losses_read == pytest.approx([true[0], true[0], true[0], true[2], true[2], true[2]], rel=1e-4)
 
 
-def test_the_tally_adds_up_and_can_be_suspended() -> None:
-    loss_accumulator = LossAccumulator(CPU)
-    loss_accumulator.add(torch.tensor(2.0), torch.tensor([3]))
-    before = loss_accumulator.suspend()
-    loss_accumulator.add(torch.tensor(7.0), torch.tensor([5]))
-    loss_accumulator.add(torch.tensor(math.nan), torch.tensor([5]))
-    loss_accumulator.resume(before)
-    loss_accumulator.add(torch.tensor(1.0), torch.tensor([4]))
-    assert loss_accumulator.arrived() is None
-    assert loss_accumulator.wait() == (10.0, 1.0, None, 2)
-    loss_accumulator.add(torch.tensor(math.inf), torch.tensor([1]))
-    loss_accumulator.add(torch.tensor(1.0), torch.tensor([1]))
-    loss_accumulator.request()
-    assert loss_accumulator.arrived() == (10.0, math.inf, 2, 4)
-    assert loss_accumulator.arrived() is None  # read once
-    loss_accumulator.reset()
-    assert loss_accumulator.wait() == (0.0, 0.0, None, 0)
-    assert loss_accumulator.healthy
-
-
 def test_a_whole_training_learns_and_resumes_with_the_same_bits(
     ring: Dataset, small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -354,17 +250,3 @@ def test_a_training_whose_loss_fails_names_the_step_and_keeps_the_last_epoch(
     state = {path.name for path in (tmp_path / "run").iterdir()}
     assert {"checkpoint-search-1.safetensors", "best-1.safetensors"} <= state
     assert "checkpoint-search-2.safetensors" not in state
-
-
-def test_the_stepper_is_chosen_by_device_and_logged(caplog: pytest.LogCaptureFixture) -> None:
-    config, sessions = still_config(), Sessions.from_lists([[1, 2]])
-    with caplog.at_level(logging.INFO, logger="mtaw_fast"):
-        assert isinstance(make_stepper(MTAW(config, 9), config, sessions), Stepper)
-    assert "training step: eager (the model is on cpu, and CUDA graphs need a GPU)" in caplog.text
-    assert isinstance(make_stepper(MTAW(config, 9), config.replace(train_step="eager"), sessions), Stepper)
-    with pytest.raises(
-        UsageError, match=r"train_step=cuda-graph does not work: the model is on cpu.*choose auto or eager"
-    ):
-        make_stepper(MTAW(config, 9), config.replace(train_step="cuda-graph"), sessions)
-    with pytest.raises(UsageError, match="train_step='fast' is not one of"):
-        config.replace(train_step="fast")

@@ -1,0 +1,51 @@
+"""Trainings that are watched, killed and resumed."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mtaw_fast.training.steps.full_step import Stepper
+
+
+def leftovers(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+CHILD = textwrap.dedent(
+    """
+    import os, signal, sys
+    from pathlib import Path
+    sys.path.insert(0, {root!r})
+    from tests.support.training.ring import ring_dataset, small_config
+    from mtaw_fast.training import TrainedModel, train
+    from mtaw_fast.training.reporting import Silent
+
+    class Killer(Silent):
+        steps = 0
+        def step_done(self, sessions, loss):
+            self.steps += 1
+            if self.steps == {kill_at}:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    train(ring_dataset(), small_config(), Path({folder!r}), reporter=Killer())
+    """
+)
+
+
+class FailsAt:
+    """Turns the loss into `value` from one step on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, step: int, value: float) -> None:
+        self.calls = 0
+        original = Stepper._loss
+
+        def faulty(stepper: Stepper, clicked: torch.Tensor, batch: Any) -> torch.Tensor:
+            self.calls += 1
+            return original(stepper, clicked, batch) * (value if self.calls >= step else 1.0)
+
+        monkeypatch.setattr(Stepper, "_loss", faulty)

@@ -1,0 +1,52 @@
+"""The state of a run: which folders are continued, and which are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtaw_fast.config import Config
+from mtaw_fast.config.former_names import to_former
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.errors import UsageError
+from mtaw_fast.storage.files import folder_lock
+from mtaw_fast.training import TrainedModel, train
+from tests.support.training.runs import leftovers
+
+
+def test_a_finished_run_is_returned_and_other_settings_are_refused(
+    ring: Dataset, small: Config, tmp_path: Path, whole: TrainedModel
+) -> None:
+    train(ring, small, tmp_path)
+    state = json.loads((tmp_path / "state.json").read_text())
+    state["identity"]["config"] = to_former(small.settings())  # as an earlier release wrote it
+    for text in (None, json.dumps(state)):
+        if text is not None:
+            (tmp_path / "state.json").write_text(text)
+        again = train(ring, small, tmp_path, resume=True)
+        assert np.array_equal(again.model.weights["item_embedding"], whole.model.weights["item_embedding"])
+        with pytest.raises(UsageError, match="other settings"):
+            train(ring, small.replace(lr=1e-4), tmp_path, resume=True)
+
+
+def test_two_trainings_cannot_share_a_folder(ring: Dataset, small: Config, tmp_path: Path) -> None:
+    with folder_lock(tmp_path, UsageError), pytest.raises(UsageError, match="being written by another process"):
+        train(ring, small, tmp_path)
+
+
+def test_a_folder_that_is_no_run_is_left_alone(ring: Dataset, small: Config, tmp_path: Path) -> None:
+    (tmp_path / "train-0123.safetensors").write_bytes(b"precious")
+    for overwrite in (False, True):
+        with pytest.raises(UsageError, match=r"has train-0123\.safetensors, which no training wrote"):
+            train(ring, small, tmp_path, overwrite=overwrite)
+    assert leftovers(tmp_path) == {"train-0123.safetensors"}
+
+
+def test_a_run_of_another_min_prefix_is_not_resumed(ring: Dataset, small: Config, tmp_path: Path) -> None:
+    train(ring, small, tmp_path)
+    with pytest.raises(UsageError, match="other settings"):
+        train(dataclasses.replace(ring, min_prefix=2), small, tmp_path, resume=True)
