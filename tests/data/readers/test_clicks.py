@@ -1,4 +1,4 @@
-"""The generic click log reader: against a plain-Python reference, every way to write times and ids, bad input."""
+"""The generic click log reader: against a plain-Python reference, every way to write times, bad input."""
 
 from __future__ import annotations
 
@@ -16,21 +16,10 @@ from hypothesis import strategies as st
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers import FORMATS, ClickOptions, read
 from mtaw_fast.data.readers.partitioned_prepare import prepare_in_partitions
-from mtaw_fast.errors import DataError, MtawError, UsageError
+from mtaw_fast.errors import DataError, UsageError
 from tests.support.data import reference_reader as reference
+from tests.support.data.click_files import DAY, FRAME, refused
 from tests.support.data.raw_logs import HEADER, LOOSE, click_log, write_text
-
-DAY = 86_400
-
-
-def refused(source: Path, options: ClickOptions = LOOSE, kind: type[MtawError] = DataError) -> str:
-    """The one-line message that reading `source` must raise."""
-    with pytest.raises(kind) as caught:
-        read("clicks", source, options=options)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
 
 click_rows = st.lists(
     st.tuples(st.integers(0, 12), st.integers(0, 7), st.integers(0, 40).map(lambda t: t * DAY * 250)), max_size=60
@@ -86,72 +75,6 @@ def test_equals_the_plain_reference(
         refused(path, options)
     else:
         assert reference.contents(read("clicks", path, options=options)) == expected
-
-
-@settings(max_examples=80, deadline=None)
-@given(
-    rows=st.lists(
-        st.tuples(st.integers(0, 5), st.integers(0, 6), st.integers(0, 900), st.sampled_from(["view", "view", "cart"])),
-        min_size=1,
-        max_size=60,
-    ),
-    gap=st.sampled_from([0.5, 20.0, 60.0]),
-)
-def test_inactivity_gap_equals_the_plain_reference(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, int, int, str]], gap: float
-) -> None:
-    path = click_log(tmp_path_factory.mktemp("log") / "log.csv", rows, "who,item_id,timestamp,kind\n")
-    options = dataclasses.replace(LOOSE, user="who", gap=gap, type="kind", types=("view",))
-    expected = reference.prepare(
-        reference.sessions_by_gap([(u, i, t * 1000, kind == "view") for u, i, t, kind in rows], round(gap * 1000)),
-        min_session=2,
-        max_session=None,
-        min_support=1,
-        until_stable=False,
-        test_ms=0,
-        drop_at_boundary=False,
-        min_prefix=1,
-    )
-    if expected is None:
-        refused(path, options)
-    else:
-        assert reference.contents(read("clicks", path, options=options)) == expected
-
-
-def test_once_and_until_stable_differ(tmp_path: Path) -> None:
-    """Worked by hand: c falls to the support of 2 only in the second round, when the session of b is gone."""
-    rows = [("1", "a", 1), ("1", "a", 2), ("2", "b", 3), ("2", "c", 4), ("3", "c", 5), ("3", "a", 6), ("3", "a", 7)]
-    path = click_log(tmp_path / "log.csv", rows)
-    once = read("clicks", path, options=dataclasses.replace(LOOSE, min_support=2))
-    stable = read("clicks", path, options=dataclasses.replace(LOOSE, min_support=2, support_rounds="until-stable"))
-    assert reference.contents(once)["train"] == [["a", "a"], ["c", "a", "a"]]
-    assert reference.contents(stable)["train"] == [["a", "a"], ["a", "a"]]
-    assert stable.ids.external(np.arange(1)) == ["a"]
-
-
-def test_end_is_the_last_click_before_filtering(tmp_path: Path) -> None:
-    """Session 2's last click is on a rare item, yet it decides that the session is test."""
-    rows = [("1", "a", 0), ("1", "b", 10), ("2", "a", 20), ("2", "b", 30), ("2", "rare", 90 * DAY), ("3", "a", 40)]
-    rows += [("3", "b", 50)]
-    options = dataclasses.replace(LOOSE, min_support=2, test_days=1)
-    found = reference.contents(read("clicks", click_log(tmp_path / "log.csv", rows), options=options))
-    assert found["train"] == [["a", "b"], ["a", "b"]]
-    assert found["test"] == [(0, ["a"], "b")]
-
-
-def test_boundary_session_is_training(tmp_path: Path) -> None:
-    rows = [("1", "a", 0), ("1", "b", 0), ("2", "a", DAY), ("2", "b", DAY)]
-    found = read("clicks", click_log(tmp_path / "log.csv", rows), options=dataclasses.replace(LOOSE, test_days=1))
-    assert (len(found.train), len(found.test)) == (1, 1)
-
-
-def test_items_unseen_in_training_leave_the_test(tmp_path: Path) -> None:
-    rows = [("1", "a", 0), ("1", "b", 1), ("2", "new", 9 * DAY), ("2", "a", 9 * DAY + 1), ("2", "b", 9 * DAY + 2)]
-    found = reference.contents(
-        read("clicks", click_log(tmp_path / "log.csv", rows), options=dataclasses.replace(LOOSE, test_days=1))
-    )
-    assert found["ids"] == ["a", "b"]
-    assert found["test"] == [(0, ["a"], "b")]
 
 
 @pytest.mark.parametrize(
@@ -215,110 +138,6 @@ def test_a_log_that_mixes_seconds_and_milliseconds_is_refused(tmp_path: Path, un
 def test_zero_is_the_same_in_both_units(tmp_path: Path) -> None:
     path = click_log(tmp_path / "log.csv", [("s", "a", 0), ("s", "b", 1_700_000_000_000)])
     assert reference.contents(read("clicks", path, options=LOOSE))["times"] == [0, 1_700_000_000_000]
-
-
-def test_rows_in_any_order_and_ties_in_file_order(tmp_path: Path) -> None:
-    rows = [("s", "c", 30), ("t", "x", 30), ("s", "a", 10), ("t", "y", 30), ("s", "b", 10), ("t", "x", 30)]
-    found = reference.contents(read("clicks", click_log(tmp_path / "log.csv", rows), options=LOOSE))
-    assert found["train"] == [["a", "b", "c"], ["x", "y", "x"]]
-    assert found["ids"] == ["a", "b", "c", "x", "y"]
-
-
-@pytest.mark.parametrize(
-    ("ids", "expected"),
-    [
-        (["7", "-3"], [7, -3]),
-        (["007", "7"], ["007", "7"]),
-        (["1.0", "2"], ["1.0", "2"]),
-        (["9223372036854775807", "1"], [2**63 - 1, 1]),
-        (["9223372036854775808", "1"], ["9223372036854775808", "1"]),
-        (["naïve ☕", "日本"], ["naïve ☕", "日本"]),
-        (['"a,""b"""', "c"], ['a,"b"', "c"]),
-    ],
-)
-def test_ids_stay_what_they_are(tmp_path: Path, ids: list[str], expected: list[Any]) -> None:
-    path = click_log(tmp_path / "log.csv", [("s", value, k) for k, value in enumerate(ids)])
-    dataset = read("clicks", path, options=LOOSE)
-    assert dataset.ids.external(np.arange(2)) == expected
-    assert dataset.ids.lookup(expected).tolist() == [0, 1]
-
-
-FRAME = pl.DataFrame({"session_id": [1, 1, 2, 2], "item_id": ["a", "b", "b", "a"], "timestamp": [1, 2, 3, 4]})
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"session_id": pl.col("session_id").cast(pl.UInt8)},
-        {"session_id": pl.col("session_id").cast(pl.String).cast(pl.Categorical)},
-        {"item_id": pl.col("item_id").cast(pl.Categorical)},
-        {"timestamp": pl.col("timestamp").cast(pl.Float64)},
-        {"timestamp": pl.from_epoch("timestamp", time_unit="s")},
-        {"timestamp": pl.from_epoch("timestamp", time_unit="s").dt.replace_time_zone("UTC")},
-        {"timestamp": pl.from_epoch("timestamp", time_unit="s").cast(pl.Datetime("ns"))},
-        {"timestamp": pl.from_epoch("timestamp", time_unit="s").dt.strftime("%Y-%m-%dT%H:%M:%S")},
-    ],
-)
-def test_parquet_types(tmp_path: Path, changes: dict[str, Any]) -> None:
-    FRAME.with_columns(**changes).write_parquet(tmp_path / "log.parquet")
-    found = reference.contents(read("clicks", tmp_path / "log.parquet", options=LOOSE))
-    assert found["train"] == [["a", "b"], ["b", "a"]]
-    assert found["times"] == [1000, 2000, 3000, 4000]
-    assert (found["ids"], found["test"]) == (["a", "b"], [])
-
-
-def test_parquet_keeps_numeric_texts_as_texts(tmp_path: Path) -> None:
-    FRAME.with_columns(item_id=pl.Series(["1", "2", "2", "1"])).write_parquet(tmp_path / "log.parquet")
-    assert read("clicks", tmp_path / "log.parquet", options=LOOSE).ids.kind == "str"
-
-
-@pytest.mark.parametrize(
-    ("changes", "name"),
-    [
-        ({"item_id": pl.lit(1.5)}, "item_id"),
-        ({"session_id": pl.lit(True)}, "session_id"),
-        ({"timestamp": pl.lit(True)}, "timestamp"),
-        ({"timestamp": pl.lit(float("nan"))}, "timestamp"),
-        ({"item_id": pl.lit(None, pl.String)}, "item_id"),
-    ],
-)
-def test_parquet_types_of_no_use_are_refused(tmp_path: Path, changes: dict[str, Any], name: str) -> None:
-    FRAME.with_columns(**changes).write_parquet(tmp_path / "log.parquet")
-    assert repr(name) in refused(tmp_path / "log.parquet")
-
-
-def test_parts_of_a_folder_read_as_one_log(tmp_path: Path) -> None:
-    """Parts by name, CSV with columns in another order, gzip and Parquet together; other files are ignored."""
-    folder = tmp_path / "parts"
-    folder.mkdir()
-    write_text(folder / "a.csv", "session_id,item_id,timestamp\n1,a,1\n2,b,5\n")
-    write_text(folder / "b.csv", "timestamp,extra,item_id,session_id\n2,,b,1\n")
-    with gzip.open(folder / "c.csv.gz", "wt") as stream:
-        stream.write("session_id,item_id,timestamp\n3,c,7\n3,a,8\n")
-    pl.DataFrame({"session_id": [2], "item_id": ["c"], "timestamp": [6]}).write_parquet(folder / "d.parquet")
-    write_text(folder / "e.tsv", "session_id\titem_id\ttimestamp\n4\tb\t9\n4\ta\t10\n")
-    write_text(folder / "_SUCCESS", "")
-    write_text(folder / "notes.md", "no log")
-    dataset = read("clicks", folder, options=LOOSE)
-    assert reference.contents(dataset)["train"] == [["a", "b"], ["b", "c"], ["c", "a"], ["b", "a"]]
-    assert dataset.name == "parts"
-    only_csv = read("clicks", folder / "*.csv", options=LOOSE)
-    assert reference.contents(only_csv)["train"] == [["a", "b"]]
-    assert only_csv.name == "parts"
-
-
-def test_ints_in_one_part_and_texts_in_another_are_texts(tmp_path: Path) -> None:
-    click_log(tmp_path / "a.csv", [("1", "5", 1), ("1", "6", 2)])
-    click_log(tmp_path / "b.csv", [("x", "6", 3), ("x", "k", 4)])
-    assert reference.contents(read("clicks", tmp_path, options=LOOSE))["ids"] == ["5", "6", "k"]
-
-
-def test_other_columns_and_separator(tmp_path: Path) -> None:
-    path = write_text(tmp_path / "log.txt", "when;s;what\n1;x;a\n2;x;b\n")
-    options = dataclasses.replace(LOOSE, session="s", item="what", time="when", separator=";")
-    assert reference.contents(read("clicks", path, options=options, name="mine"))["train"] == [["a", "b"]]
-    assert read("clicks", path, options=options, name="mine").name == "mine"
 
 
 def test_same_log_twice_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -420,15 +239,6 @@ def test_missing_sources_are_refused(tmp_path: Path) -> None:
     assert "does not exist" in refused(tmp_path / "no.csv")
     assert "no file matches" in refused(tmp_path / "*.csv")
     assert "has no log file" in refused(tmp_path)
-
-
-def test_periods_that_leave_nothing_are_refused(tmp_path: Path) -> None:
-    rows = [("1", "a", 0), ("1", "b", 1), ("2", "c", 2 * DAY), ("2", "d", 2 * DAY)]
-    path = click_log(tmp_path / "log.csv", rows)
-    assert "none is left to train on" in refused(path, dataclasses.replace(LOOSE, test_days=30))
-    assert "lengthen the test period" in refused(path, dataclasses.replace(LOOSE, test_days=1))
-    typed = click_log(tmp_path / "typed.csv", [("1", "a", 0, "cart")], "session_id,item_id,timestamp,kind\n")
-    assert "is never 'view'" in refused(typed, dataclasses.replace(LOOSE, type="kind", types=("view",)))
 
 
 def test_bots_do_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import functools
 import json
-import os
 import random
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -21,53 +16,11 @@ import pytest
 
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.dataset_files import read_stored
-from mtaw_fast.data.readers import clicks, partition_steps
+from mtaw_fast.data.readers import clicks
 from mtaw_fast.data.readers.clicks import ClickOptions
 from mtaw_fast.data.readers.partitioned_prepare import prepare_in_partitions
-from mtaw_fast.errors import DataError, MtawError, UsageError
-from mtaw_fast.storage.tensor_file import write_tensors
-
-DAY = 86_400_000
-PLAIN = ClickOptions(min_support=2, test_days=3)
-
-
-def log_frame(seed: int, rows: int = 900, text: bool = True) -> pl.DataFrame:
-    """Many equal times, repeats and types; sessions of one to dozens of clicks, interleaved."""
-    rng = np.random.default_rng(seed)
-    owner = rng.zipf(1.3, rows).clip(max=rows // 6)
-    item = rng.zipf(1.4, rows).clip(max=60)
-    times = (
-        1_700_000_000_000 + rng.integers(0, 20 * DAY // 7_200_000, rows) * 7_200_000 + rng.integers(0, 3, rows) * 900
-    )
-    frame = pl.DataFrame({"session_id": owner, "item_id": item, "timestamp": times})
-    kinds = pl.Series("kind", rng.choice(["view", "cart", "buy"], rows, p=[0.7, 0.2, 0.1]))
-    frame = frame.with_columns(kinds)
-    if text:
-        named = {"session_id": "ü-", "item_id": "sku-"}
-        frame = frame.with_columns(
-            (pl.lit(start) + pl.col(name).cast(pl.String)).alias(name) for name, start in named.items()
-        )
-    return frame
-
-
-def compare(source: Any, folder: Path, options: ClickOptions, partitions: int = 4) -> Dataset:
-    """Fail unless both ways make the same set."""
-    want = clicks.read(source, options)
-    want.save(folder / "one")
-    prepare_in_partitions(source, folder / "parts", options, partitions=partitions)
-    one, parts = (json.loads((folder / name / "manifest.json").read_text()) for name in ("one", "parts"))
-    files, cut = one.pop("files"), parts.pop("files")
-    assert (one.pop("format_version"), parts.pop("format_version")) == (3, 4)
-    assert one == parts
-    assert (files["test"], files["ids"]) == (cut["test"], cut["ids"])
-    assert (files["train"]["sha256"], files["train"]["bytes"]) == (cut["train"]["sha256"], cut["train"]["bytes"])
-    expected = {"manifest.json", cut["test"]["file"], cut["ids"]["file"], *(e["file"] for e in cut["train"]["parts"])}
-    assert {path.name for path in (folder / "parts").iterdir()} == expected
-    ours, theirs = Dataset.load(folder / "parts"), Dataset.load(folder / "one")
-    assert ours.fingerprint == theirs.fingerprint
-    ours.save(folder / "again")  # in one piece: the very file
-    assert json.loads((folder / "again" / "manifest.json").read_text())["files"] == files
-    return ours
+from mtaw_fast.errors import DataError, UsageError
+from tests.support.data.partitions import PLAIN, compare, log_frame
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -176,45 +129,6 @@ def test_a_sharded_set_that_is_damaged(tmp_path: Path) -> None:
         (folder / "manifest.json").write_text(json.dumps(changed))
         with pytest.raises(DataError, match=named):
             Dataset.load(folder)
-
-
-def test_a_set_that_is_there_stays_until_the_new_one_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log_frame(4).write_parquet(tmp_path / "log.parquet")
-    log_frame(5).write_parquet(tmp_path / "other.parquet")
-    folder = tmp_path / "set"
-    prepare_in_partitions(tmp_path / "log.parquet", folder, PLAIN, partitions=2)
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(UsageError, match="already holds a data set; pass --overwrite"):
-        prepare_in_partitions(tmp_path / "other.parquet", folder, PLAIN, partitions=2)
-
-    def full(failing: str, path: Path, arrays: Any) -> None:
-        if path.name.startswith(failing):
-            raise MtawError(f"cannot write {path}: {os.strerror(errno.ENOSPC)}; free some space")
-        write_tensors(path, arrays)
-
-    for failing in ("cut-1", "kept-0-1", "span-1", "test", "ids"):
-        monkeypatch.setattr(partition_steps, "write_tensors", functools.partial(full, failing))
-        with pytest.raises(MtawError, match="No space left on device; free some space"):
-            prepare_in_partitions(tmp_path / "other.parquet", folder, PLAIN, overwrite=True, partitions=2)
-        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    monkeypatch.undo()
-    prepare_in_partitions(tmp_path / "other.parquet", folder, PLAIN, overwrite=True, partitions=3)
-    assert {path.name for path in folder.iterdir()}.isdisjoint(before.keys() - {"manifest.json"})
-    compare(tmp_path / "other.parquet", tmp_path / "again", PLAIN, partitions=3)
-    again = Dataset.load(tmp_path / "again" / "one")
-    assert Dataset.load(folder).fingerprint == again.fingerprint
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_disk_that_is_full_while_rows_are_scattered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log_frame(4).write_parquet(tmp_path / "log.parquet")
-    (tmp_path / "full").symlink_to("/dev/full")
-    full = contextlib.nullcontext(tmp_path / "full")
-    monkeypatch.setattr(partition_steps, "_temporary", lambda _: full)
-    with pytest.raises(MtawError, match=r"cannot write .*No space left on device; free some space") as caught:
-        prepare_in_partitions(tmp_path / "log.parquet", tmp_path / "set", PLAIN, partitions=2)
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "set").exists()
 
 
 def test_a_killed_run_leaves_no_set_and_runs_again(tmp_path: Path) -> None:

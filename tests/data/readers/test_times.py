@@ -1,0 +1,120 @@
+"""Times of a log: their forms, zones and units."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import re
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from mtaw_fast.data.readers import ClickOptions, read
+from mtaw_fast.errors import DataError
+from tests.support.data.odd_logs import LOOSE, SKIP, csv
+
+
+def times_of(source: Any, options: ClickOptions = LOOSE) -> list[int]:
+    found = read("clicks", source, options=options).train.times
+    assert found is not None
+    return found.tolist()
+
+
+@pytest.mark.parametrize(
+    ("texts", "millis"),
+    [
+        (["2024-05-01 12:30:00 UTC", "2024-05-01 12:30:00.250 UTC"], [1_714_566_600_000, 1_714_566_600_250]),
+        (["2024-05-01T12:30:00 GMT", "2024-05-01T12:30:01Z"], [1_714_566_600_000, 1_714_566_601_000]),
+        (["2024-05-01 12:30 Europe/Berlin", "2024-05-01 13:30 UTC"], [1_714_559_400_000, 1_714_570_200_000]),
+        # The hour that comes twice is the first one.
+        (["2024-10-27 02:30:00 Europe/Berlin", "2024-10-27 03:30:00 Europe/Berlin"],
+         [1_729_989_000_000, 1_729_996_200_000]),
+        ([1_700_000_000_123_456, 1_700_000_000_999_999], [1_700_000_000_123, 1_700_000_000_999]),
+        ([1_700_000_000_123_456_789, 1_700_000_001_000_000_000], [1_700_000_000_123, 1_700_000_001_000]),
+        (["1700000000123456.5", 1_700_000_000_999_999], [1_700_000_000_123, 1_700_000_001_000]),
+    ],
+)  # fmt: skip
+def test_times(tmp_path: Path, texts: list[Any], millis: list[int]) -> None:
+    assert times_of(csv(tmp_path / "log.csv", texts)) == millis
+
+
+def test_zones_past_the_rows_that_are_sampled(tmp_path: Path) -> None:
+    texts = [f"2024-05-01T00:{k // 60 % 60:02}:{k % 60:02}Z" for k in range(2000)]
+    assert times_of(csv(tmp_path / "log.csv", [*texts, "2024-05-02 02:00:00 Europe/Berlin"]))[-1] == 1_714_608_000_000
+
+
+@pytest.mark.parametrize("text", ["2024-05-01 12:30:00 PST", "2024-03-31 02:30:00 Europe/Berlin", "12:30 PM"])
+def test_a_time_of_no_zone_is_named(tmp_path: Path, text: str) -> None:
+    """An unknown name, an hour that the clocks left out, no zone at all."""
+    with pytest.raises(DataError, match=re.escape(f"holds '{text}' in data row 2")):
+        read("clicks", csv(tmp_path / "log.csv", ["2024-05-01 12:30:00 UTC", text]), options=LOOSE)
+
+
+def test_each_unit_equals_the_datetimes(tmp_path: Path) -> None:
+    moments = [datetime.datetime(2024, 5, 1, 12, 30, k, 1000 * k, tzinfo=datetime.UTC) for k in range(5)]
+    expected = [round(moment.timestamp() * 1000) for moment in moments]
+    for per_second in (10**3, 10**6, 10**9):
+        numbers = [round(moment.timestamp() * 1000) * per_second // 1000 for moment in moments]
+        assert times_of(csv(tmp_path / "log.csv", numbers)) == expected
+    for unit in ("ms", "us", "ns"):
+        typed = pl.DataFrame({"session_id": ["s"] * 5, "item_id": list("abcde"), "timestamp": moments})
+        assert times_of(typed.with_columns(pl.col("timestamp").dt.cast_time_unit(unit))) == expected  # type: ignore[arg-type]
+
+
+def test_a_wrong_unit_is_refused(tmp_path: Path) -> None:
+    path = csv(tmp_path / "log.csv", [1_700_000_000_000_000, 1_700_000_000_000_001])
+    with pytest.raises(DataError, match="too large for milliseconds"):
+        read("clicks", path, options=dataclasses.replace(LOOSE, time_unit="ms"))
+    with pytest.raises(
+        DataError, match=r"1700000000000 in data row 2 is milliseconds.* 1700000000000000 in data row 1 micro"
+    ):
+        read("clicks", csv(path, [1_700_000_000_000_000, 1_700_000_000_000]), options=LOOSE)
+
+
+@pytest.mark.parametrize("huge", [2**63, 2**64 - 1, "1e25"])
+@pytest.mark.parametrize("others", [1_700_000_000, 1_700_000_000_000, 1_700_000_000_000_000_000])
+def test_a_time_too_large_for_any_unit(tmp_path: Path, huge: Any, others: int) -> None:
+    """Next to ordinary times, in a CSV and in a column of unsigned integers; and skipped with the bad rows."""
+    path = csv(tmp_path / "log.csv", [others, others + 1, huge])
+    expected = f"{re.escape(str(huge))} in data row 3 nanoseconds; write every time in one unit"
+    if others >= 10**17:
+        expected = r"column 'timestamp' reaches \d+, too large for nanoseconds since 1970"
+    with pytest.raises(DataError, match=expected) as caught:
+        read("clicks", path, options=LOOSE)
+    assert "\n" not in str(caught.value)
+    assert len(times_of(path, SKIP)) == 2
+    if isinstance(huge, int):
+        typed = pl.DataFrame(
+            {
+                "session_id": [1] * 3,
+                "item_id": [1] * 3,
+                "timestamp": pl.Series([others, others + 1, huge], dtype=pl.UInt64),
+            }
+        )
+        with pytest.raises(DataError, match=expected):
+            read("clicks", typed, options=LOOSE)
+        assert len(times_of(typed, SKIP)) == 2
+
+
+def test_the_unit_of_most_rows_counts_where_others_are_skipped(tmp_path: Path) -> None:
+    """The first thousand rows are of the other unit."""
+    path = csv(tmp_path / "log.csv", [*[1_700_000_000] * 1200, *range(1_700_000_000_000, 1_700_000_002_000)])
+    found = read("clicks", path, options=SKIP)
+    assert (found.train.n_clicks, found.preparation["log"]["bad_rows"]) == (2000, 1200)
+
+
+def test_a_unit_that_is_named_counts_whatever_most_rows_are_of(tmp_path: Path) -> None:
+    seconds, milliseconds = [1_700_000_000] * 1200, range(1_700_000_000_000, 1_700_000_001_000)
+    path = csv(tmp_path / "mixed.csv", [*seconds, *milliseconds])
+    found = read("clicks", path, options=dataclasses.replace(SKIP, time_unit="s"))
+    assert (found.train.n_clicks, found.preparation["log"]["bad_rows"]) == (1200, 1000)
+
+    since_the_start = [1 + 900_000 * day for day in range(100)]
+    path = csv(tmp_path / "relative.csv", [*since_the_start, 99_999_999_999_999_999_999])
+    for unit, last in (("ms", 89_100_001), ("us", 89_100)):
+        found = read("clicks", path, options=dataclasses.replace(SKIP, time_unit=unit))
+        assert found.train.times is not None
+        assert (found.train.n_clicks, found.preparation["log"]["bad_rows"]) == (100, 1)
+        assert found.train.times.max() == last
