@@ -243,19 +243,6 @@ def test_expiring_more_than_there_is_is_refused() -> None:
             tables.update(Sessions.from_lists([]), expire)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("window", 0), ("window", 2.0), ("span", 0), ("span", 2**31), ("recency_share", 0.0),
-        ("recency_share", math.nan), ("recency", 0.0), ("recency", math.inf), ("max_neighbors", -1),
-        ("max_postings", -1),
-    ],
-)  # fmt: skip
-def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
-    with pytest.raises(UsageError, match=f"memory: {name}={value} is out of range"):
-        MemorySettings(**{name: value})
-
-
 PLAIN = {"window": 1, "span": 1, "recency": 1.0, "max_neighbors": 0, "max_postings": 0, "threads": 1}
 ITEMS, OFFSETS = np.array([0, 1], np.int32), np.array([0, 2])
 

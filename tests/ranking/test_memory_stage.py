@@ -12,10 +12,10 @@ from bench.memory_reference.candidates import QuerySettings, query
 from bench.memory_reference.features import features
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UsageError
-from mtaw_fast.memory import MemorySettings, MemoryTables
-from mtaw_fast.memory.co_clicked import cosine, neighbors
+from mtaw_fast.memory import MemoryTables
 from mtaw_fast.ranking.answer import Reason, reasons_of
 from mtaw_fast.recommender import Recommender
+from tests.support.memory.together import TABLES, TOGETHER, A, B, C, E
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 
 N, D = 250, 12
@@ -92,38 +92,12 @@ def test_timings(rec: Recommender, tmp_path: Path) -> None:
     assert list(plain.timings) == [name for name in names if name != "memory"]
 
 
-A, B, C, E = range(4)
-# A and B are together in three sessions, A and C in one; E is alone.
-TABLES = MemoryTables.build(
-    Sessions.from_lists([[A, B], [B, A, A], [A, B], [A, C], [E]]), 4, MemorySettings(max_postings=3)
-)
-# Totals of ses: A 3 + 1, B 3, C 1, E 0.
-TOGETHER = {(A, B): 3 / np.sqrt(5 * 4), (A, C): 1 / np.sqrt(5 * 2)}
-
-
 class TestTogether:
     @pytest.fixture
     def small(self, tmp_path: Path) -> Recommender:
         parts = bundle_parts(n_items=4, embedding_dim=D) | memory_parts(4) | {"memory": TABLES}
         save_parts(tmp_path / "small", **parts)
         return Recommender.load(tmp_path / "small")
-
-    def test_cosines(self) -> None:
-        others, cosines = neighbors(TABLES, A)
-        assert dict(zip(others.tolist(), cosines.tolist(), strict=True)) == pytest.approx(
-            {B: TOGETHER[A, B], C: TOGETHER[A, C]}
-        )
-        for (one, other), value in TOGETHER.items():
-            assert cosine(TABLES, one, other) == pytest.approx(value)
-            assert cosine(TABLES, other, one) == pytest.approx(value)
-        assert cosine(TABLES, A, E) == cosine(TABLES, B, C) == cosine(TABLES, A, 99) == 0
-        assert len(neighbors(TABLES, 99)[0]) == 0
-
-    def test_cosine_of_a_pair_that_was_cut(self) -> None:
-        """A's row stores one neighbor, B; one of A's latest three sessions contains C."""
-        tables = MemoryTables.build(TABLES.sessions, 4, MemorySettings(max_neighbors=1, max_postings=3))
-        assert neighbors(tables, A)[0].tolist() == [B]
-        assert cosine(tables, A, C) == pytest.approx(TOGETHER[A, C])
 
     def test_similar_items(self, small: Recommender) -> None:
         a, b, c, e = named(small, [A, B, C, E])

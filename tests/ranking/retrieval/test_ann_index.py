@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,28 +17,13 @@ from mtaw_fast.kernels.native import reference
 from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.ranking import retrieval
 from mtaw_fast.ranking.retrieval import AnnFile, NumpyIndex, for_items, make_index
-from mtaw_fast.ranking.retrieval.ann_plan import KINDS, Recall, SearchPlan, SearchPlans, index_entry, read_entry
+from mtaw_fast.ranking.retrieval.ann_plan import KINDS, SearchPlan, index_entry
 from mtaw_fast.ranking.retrieval.segmented_index import SegmentedIndex
+from tests.support.ranking.ann_catalog import BOTH, PLANS, RECALL, D, N, ann_file, approximate, catalog
 
 faiss = pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
 
-from mtaw_fast.export.faiss_build import build, write_index  # noqa: E402
 from mtaw_fast.ranking.retrieval.ann_index import LARGEST_K, LEAST_SHARE, AnnIndex  # noqa: E402
-
-N, D = 4000, 21
-RECALL = Recall(0.99, 0.995, 0.996, 0.98, 1000, "a test")
-PLANS = {"ivfpq": SearchPlan("ivfpq", 24, 6), "hnsw": SearchPlan("hnsw", 96, 2)}
-BOTH = {kind: SearchPlans(plan, SearchPlan(kind, 2 * plan.effort, 3 * plan.k_factor)) for kind, plan in PLANS.items()}
-
-
-@cache
-def catalog() -> np.ndarray:
-    """Clusters, with some items twice and some of zeros."""
-    rng = np.random.default_rng(0)
-    rows = rng.standard_normal((80, D))[rng.integers(0, 80, N)] + 0.5 * rng.standard_normal((N, D))
-    rows[1000:1100] = rows[900:1000]
-    rows[7] = 0
-    return normalized(rows.astype(np.float32))
 
 
 @cache
@@ -48,11 +31,6 @@ def queries() -> np.ndarray:
     rng = np.random.default_rng(1)
     near = catalog()[rng.integers(0, N, 40)] + 0.1 * rng.standard_normal((40, D)).astype(np.float32)
     return np.concatenate([normalized(near.astype(np.float32)), np.zeros((1, D), np.float32)])
-
-
-@cache
-def approximate(kind: str) -> Any:
-    return build(kind, catalog(), 0, lambda _: None).index
 
 
 def ann_index(kind: str, plan: SearchPlan | None = None) -> AnnIndex:
@@ -226,57 +204,11 @@ class TestForItems:
             assert for_items(index) is index
 
 
-def ann_file(folder: Path, kind: str) -> AnnFile:
-    write_index(folder / "index.faiss", approximate(kind))
-    return AnnFile(folder / "index.faiss", index_entry(BOTH[kind], RECALL, {}))
-
-
 def test_a_selective_filter_widens_the_search() -> None:
     plan = SearchPlan("ivfpq", 10, 4)
     assert plan.widened(0.25, 1000).effort == 40
     assert plan.widened(0.25, 30).effort == 30
     assert plan.widened(1.0, 5).effort == 10
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda entry: entry.clear(),
-        lambda entry: entry.update(kind="faiss-flat"),
-        lambda entry: entry.update(kind="hnsw"),
-        lambda entry: entry.update(search=None),
-        lambda entry: entry["search"].update(nprobe="8"),
-        lambda entry: entry["search"].update(nprobe=True),
-        lambda entry: entry["search"].update(k_factor=0),
-        lambda entry: entry["search"].update(k_factor=2.5),
-        lambda entry: entry.update(search_items=None),
-        lambda entry: entry.update(search_items=[48, 18]),
-        lambda entry: entry.update(search_items={"efSearch": 96, "k_factor": 2}),
-        lambda entry: entry["search_items"].update(nprobe=0),
-        lambda entry: entry["search_items"].pop("k_factor"),
-        lambda entry: entry["recall"].pop("items"),
-        lambda entry: entry["recall"].update(more=1),
-    ],
-)
-def test_a_damaged_entry_is_refused(change: Callable[[dict[str, Any]], Any]) -> None:
-    entry = index_entry(BOTH["ivfpq"], RECALL, {"factory": "IVF"})
-    assert read_entry("here", entry) == (BOTH["ivfpq"], RECALL)
-    change(entry)
-    message = r"here: .*index.*; export the index again with 'mtaw-fast export --index'"
-    with pytest.raises(BundleError, match=message) as caught:
-        read_entry("here", entry)
-    assert "\n" not in str(caught.value)
-
-
-def test_an_entry_of_one_plan_has_it_for_both(tmp_path: Path) -> None:
-    """The first release of the format wrote entries with one plan."""
-    file = ann_file(tmp_path, "hnsw")
-    entry = {name: value for name, value in file.entry.items() if name != "search_items"}
-    assert read_entry("here", entry) == (SearchPlans(PLANS["hnsw"], PLANS["hnsw"]), RECALL)
-    index = make_index("ann", catalog(), None, AnnFile(file.path, entry))
-    assert isinstance(index, AnnIndex)
-    assert (index.plan, index.recall) == (PLANS["hnsw"], RECALL)
-    assert for_items(index) is index
 
 
 def test_auto_takes_ann_above_the_threshold(

@@ -13,14 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtaw_fast.data.filters import Filter
-from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
+from mtaw_fast.errors import MissingPackageError, UsageError
 from mtaw_fast.errors.install import install_command
 from mtaw_fast.kernels.native.scan import quantize
 from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.ranking.retrieval import EXACT_INDEXES, Index, IndexName, make_index, numpy_index
 from tests.support.ranking.brute_force import brute_force
-
-NOTHING = np.empty(0, dtype=np.int32)
+from tests.support.ranking.catalogs import unit_rows
 
 
 def check(index: Index, queries: np.ndarray, catalog: np.ndarray, k: int, mask: np.ndarray | None = None) -> None:
@@ -30,10 +29,6 @@ def check(index: Index, queries: np.ndarray, catalog: np.ndarray, k: int, mask: 
         assert got.dtype == want.dtype
         assert got.shape == want.shape
         assert got.tobytes() == want.tobytes()
-
-
-def unit_rows(n: int, d: int, seed: int = 0) -> np.ndarray:
-    return normalized(np.random.default_rng(seed).standard_normal((n, d)).astype(np.float32))
 
 
 def duplicates() -> np.ndarray:
@@ -160,17 +155,6 @@ class TestEveryIndex:
                 index.search(broken, 5)
 
 
-def test_faiss_flat_restores_the_openmp_setting_of_the_thread() -> None:
-    faiss = pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
-    before = faiss.omp_get_max_threads()
-    try:
-        faiss.omp_set_num_threads(2)
-        make_index("faiss-flat", unit_rows(50, 4)).search(unit_rows(2, 4), 3)
-        assert faiss.omp_get_max_threads() == 2
-    finally:
-        faiss.omp_set_num_threads(before)
-
-
 def test_choice_of_index(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     catalog = unit_rows(10, 4)
     with pytest.raises(UsageError, match=f"no index 'hnsw'; choose one of {', '.join(get_args(IndexName))}"):
@@ -182,32 +166,3 @@ def test_choice_of_index(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCapt
     monkeypatch.delitem(sys.modules, "mtaw_fast.ranking.retrieval.faiss_flat", raising=False)
     with pytest.raises(MissingPackageError, match=re.escape(install_command("cpu"))):
         make_index("faiss-flat", catalog)
-
-
-def test_a_catalog_without_codes_is_quantized_and_logged(caplog: pytest.LogCaptureFixture) -> None:
-    catalog = unit_rows(70, 4)
-    with caplog.at_level(logging.INFO, logger="mtaw_fast"):
-        made = make_index("native", catalog)
-    assert "the bundle has no quantized catalog; quantizing 70 items at load" in caplog.text
-    stored = make_index("native", catalog, quantize(catalog))
-    for one, other in zip(made.search(catalog[:9], 20), stored.search(catalog[:9], 20), strict=True):
-        assert one.tobytes() == other.tobytes()
-
-
-def test_codes_of_another_catalog_are_refused() -> None:
-    with pytest.raises(BundleError, match="the bundle's quantized catalog does not fit it"):
-        make_index("native", unit_rows(70, 4), quantize(unit_rows(71, 4)))
-    with pytest.raises(BundleError, match="the bundle's quantized catalog does not fit it"):
-        make_index("native", unit_rows(70, 4), quantize(-unit_rows(70, 4)))
-
-
-def test_filter() -> None:
-    everything = Filter.of(10, NOTHING, None)
-    assert everything.count == 10
-    some = Filter.of(10, np.array([3, 9]), np.array([1, 3, 5]))
-    assert some.ids.tolist() == [1, 5]
-    assert some.banned.tolist() == [i not in (1, 5) for i in range(10)]
-    assert np.unpackbits(some.packed, bitorder="little")[:10].tolist() == some.mask.tolist()
-    assert (Filter.of(10, np.array([1]), None) & some).ids.tolist() == [5]
-    with pytest.raises(UsageError, match="a catalog of 9 items"):
-        everything & Filter.of(9, NOTHING, None)
