@@ -1,10 +1,9 @@
-"""prepare, train and evaluate from Python: the same bits as the commands, and the warnings of an evaluation."""
+"""prepare, train and evaluate from Python: the same bits as the commands."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,29 +12,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mtaw_fast import Config, Dataset, Recommender, evaluate, prepare, train
-from mtaw_fast.bundle import Bundle
+from mtaw_fast import Config, Recommender, evaluate, prepare, train
 from mtaw_fast.cli import main
-from mtaw_fast.config import preset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.errors import DataError, DataWarning, UsageError
-from mtaw_fast.evaluation.seen import may_know, seen_targets
-from mtaw_fast.report.examples import examples_of
+from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.training.plan.estimate import plan_training
 from tests.support.cli import TINY, write_log
 from tests.support.random_bundle import contents
-
-CONFIG = preset("full").override([text for text in TINY if "=" in text]).override(["epochs=1"])
-FEW = pytest.warns(DataWarning, match="too few: a useful model")  # every set here
-
-
-@dataclasses.dataclass(frozen=True)
-class Made:
-    folder: Path
-    dataset: Dataset
-    bundle: Bundle
-    reported: list[tuple[str, int, int]]
+from tests.support.workflow import CONFIG, FEW, Made, recorded_in
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +35,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     assert main(["prepare", "clicks", f"{folder}/clicks.csv", f"{folder}/set2", "--test-days", "2"]) == 0
     assert main(["train", f"{folder}/set2", f"{folder}/bundle2", "--epochs", "1", *TINY, "--json"]) == 0
     return Made(folder, dataset, bundle, reported)
-
-
-def recorded_in(reported: list[tuple[str, int, int]]) -> Any:
-    return lambda what, done, total: reported.append((what, done, total))
 
 
 def manifest(folder: Path) -> dict[str, Any]:
@@ -192,80 +173,6 @@ def test_evaluate_equals_the_command(made: Made, capsys: pytest.CaptureFixture[s
     for one in (made.bundle, Recommender.load(made.folder / "bundle")):
         assert evaluate(one, made.dataset).metrics == found.metrics
     assert "0.0% of the test clicks are on items that training never saw" in str(found)
-
-
-def test_a_leak_is_reported(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A set with a longer test, whose test sessions the bundle was trained on."""
-    with FEW:
-        longer = prepare(made.folder / "clicks.csv", tmp_path / "longer", test_days=5)
-    with pytest.warns(DataWarning, match="not trained on the training part of clicks .* these metrics show a leak"):
-        found = evaluate(made.bundle, longer)
-    assert found.same_training_part is False
-    seen = seen_targets(made.bundle, longer, longer.test)
-    assert seen is not None
-    # Those that the bundle was not trained on are the last two days' sessions.
-    expected = len(longer.test) - len(made.dataset.test)
-    assert abs(seen - expected) <= 0.05 * expected
-    assert seen_targets(made.bundle, made.dataset, made.dataset.test) == 0
-    capsys.readouterr()
-    assert main(["evaluate", f"{made.folder}/bundle", f"{tmp_path}/longer", "--no-baselines", "--json"]) == 0
-    captured = capsys.readouterr()
-    assert captured.err.startswith("warning: this bundle was not trained on")
-    assert captured.err.count("\n") == 1
-    assert json.loads(captured.out)["same_training_part"] is False
-    text = examples_of(Recommender.load(made.folder / "bundle"), longer, 2)["text"]
-    assert text.startswith("Test sessions, which the bundle may have seen")
-
-
-def test_what_is_known_without_times_equals_brute_force(made: Made) -> None:
-    """Sessions around a ring repeat: one counts if training has all of it, with four clicks or more."""
-    data = made.dataset
-    test = dataclasses.replace(data.test, prefixes=data.test.prefixes.without_times(), target_times=None)
-    whole: dict[int, list[int]] = {}
-    for prefix, target, session in zip(test.prefixes, test.targets, test.session, strict=True):
-        whole[int(session)] = [*prefix.tolist(), int(target)]  # a session's last sample is its longest
-    trained = [session.tolist() for session in made.bundle.model.sessions]
-    met = {session for session, clicks in whole.items() if len(clicks) >= 4 and clicks in trained}
-    expected = sum(int(session) in met for session in test.session)
-    assert 0 < expected < len(test)
-    assert seen_targets(made.bundle, dataclasses.replace(data, test=test), test) == expected
-
-
-def test_a_test_of_the_same_training_part_may_differ(made: Made) -> None:
-    other = dataclasses.replace(made.dataset, fingerprint=made.dataset.fingerprint.replace("-", "-0", 1))
-    assert other.fingerprint != made.dataset.fingerprint
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert evaluate(made.bundle, other).same_training_part
-
-
-def test_logs_that_update_learned_are_reported(made: Made, tmp_path: Path) -> None:
-    shutil.copytree(made.folder / "bundle", tmp_path / "bundle")
-    assert main(["update", f"{tmp_path}/bundle", f"{made.folder}/clicks.csv", "--json"]) == 0
-    with pytest.warns(DataWarning, match="has learned .* sessions from logs since.* these metrics show a leak"):
-        found = evaluate(tmp_path / "bundle", made.dataset)
-    assert found.same_training_part
-    seen = seen_targets(Bundle.load(tmp_path / "bundle"), made.dataset, made.dataset.test)
-    assert seen == len(made.dataset.test)
-    recommender = Recommender.load(tmp_path / "bundle")
-    text = examples_of(recommender, made.dataset, 2)["text"]
-    assert text.startswith("Test sessions, which the bundle may have seen")
-    assert examples_of(recommender, None, 2)["text"].startswith("Sessions of the training and of logs since:")
-
-
-def test_a_bundle_that_was_refit_or_learned_other_sessions_does_not_know_the_test(made: Made, tmp_path: Path) -> None:
-    """It has seen the validation sessions and a later log; each has a warning, and neither is about the test."""
-    shutil.copytree(made.folder / "bundle", tmp_path / "bundle")
-    lines = (made.folder / "clicks.csv").read_text().splitlines()
-    last = max(int(line.rsplit(",", 1)[1]) for line in lines[1:])
-    items = [line.split(",")[1] for line in lines[1:5]]
-    later = [f"later,{item},{last + 60 * place}" for place, item in enumerate(items, 1)]
-    (tmp_path / "later.csv").write_text("\n".join([lines[0], *later, ""]))
-    assert main(["update", f"{tmp_path}/bundle", f"{tmp_path}/later.csv"]) == 0
-    for bundle in (made.folder / "bundle", tmp_path / "bundle"):
-        recommender = Recommender.load(bundle)
-        assert not may_know(recommender.bundle, made.dataset, made.dataset.test)
-        assert "which training has not seen" in examples_of(recommender, made.dataset, 2)["text"]
 
 
 def test_targets_that_training_never_saw_count_as_misses(made: Made) -> None:

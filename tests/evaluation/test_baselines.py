@@ -1,4 +1,4 @@
-"""None"""
+"""The baselines against brute force and published figures, and the search for their settings."""
 
 from __future__ import annotations
 

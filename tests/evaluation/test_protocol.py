@@ -1,4 +1,4 @@
-"""None"""
+"""The protocol of an evaluation: lists, reports, groups by type, and rankers that break their contract."""
 
 from __future__ import annotations
 
