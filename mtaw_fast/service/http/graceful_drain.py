@@ -55,7 +55,8 @@ def refusal(version: str) -> bytes:
     detail = ErrorDetail(code=problem.code, message=str(problem))
     body = msgspec.json.encode(ErrorAnswer(error=detail, version=version))
     head = [
-        "HTTP/1.1 503 Service Unavailable", "content-type: application/json", f"content-length: {len(body)}",
+        "HTTP/1.1 503 Service Unavailable", "content-type: application/json", "x-content-type-options: nosniff",
+        f"content-length: {len(body)}",
         *(f"{name.lower()}: {value}" for name, value in problem.headers.items()), f"x-bundle-version: {version}",
         "connection: close",
     ]  # fmt: skip

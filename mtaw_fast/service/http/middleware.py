@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 from typing import Any
 
-from mtaw_fast.service.errors import unavailable
+from mtaw_fast.service.errors import invalid, unavailable
 from mtaw_fast.service.http.access import Cors
 from mtaw_fast.service.http.decoding import read_body
 from mtaw_fast.service.http.responses import JSON, error_answer
@@ -17,7 +17,9 @@ from mtaw_fast.service.state import Service
 
 _TEMPLATES = {route.replace("{id}", "{session_id}"): route for route in ROUTES}
 _JSON = JSON.encode()
-
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+_DOTS = {b".", b".."}
+_ENCODED = b"/v1/sessions/"  # below it, a segment may be any id
 
 Direct = Callable[[Service, Any, bytes], Awaitable[bytes]]  # from the body of a POST to the JSON of its answer
 
@@ -44,7 +46,9 @@ class Middleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = [*message["headers"], (b"x-bundle-version", service.version_for(scope).encode())]
+                headers = [
+                    *message["headers"], _NO_SNIFFING, (b"x-bundle-version", service.version_for(scope).encode()),
+                ]  # fmt: skip
                 if self._cors is not None:
                     headers += self._cors.headers(scope)
                 if status in (408, 413):  # the rest of the body is not read
@@ -54,7 +58,9 @@ class Middleware:
 
         direct = self._direct.get(scope["path"]) if scope["method"] == "POST" else None
         try:
-            if self._cors is not None and (allowed := self._cors.preflight(scope)) is not None:
+            if not _is_canonical(scope["raw_path"]):
+                await _respond(send_marked, *error_answer(scope, _ODD_PATH, service))
+            elif self._cors is not None and (allowed := self._cors.preflight(scope)) is not None:
                 await send_marked({"type": "http.response.start", "status": 204, "headers": allowed})
                 await send_marked({"type": "http.response.body", "body": b""})
             elif direct is None:
@@ -86,6 +92,18 @@ class Middleware:
         except Exception as error:
             response = error_answer(scope, error, self._service)
         await _respond(send, *response)
+
+
+_ODD_PATH = invalid(
+    "invalid_request", "the path must have no % outside a session id, no empty or dot segment, and no slash at its end"
+)
+
+
+def _is_canonical(path: bytes) -> bool:
+    """Return whether a path is the only spelling of itself: the rules of a proxy then apply to what is routed here."""
+    if (b"%" in path and not path.startswith(_ENCODED)) or b"//" in path or (path.endswith(b"/") and path != b"/"):
+        return False
+    return b"/." not in path or _DOTS.isdisjoint(path.split(b"/"))
 
 
 async def _respond(send: Any, status: int, body: bytes, headers: Mapping[str, str]) -> None:

@@ -26,7 +26,6 @@ def _page(path: str, name: str) -> Any:
     content = (_PAGES / name).read_bytes()
     headers = {
         "content-security-policy": _POLICY,
-        "x-content-type-options": "nosniff",
         "referrer-policy": "no-referrer",
         "cache-control": "no-cache",
     }

@@ -120,7 +120,7 @@ def test_similar_takes_digits_where_ids_are_integers(int_service: Running, item:
 
 
 def test_no_such_route(text_service: Running, int_service: Running) -> None:
-    for path in ("/nope", "/v1", "/v1/recommend/x", "/v1/sessions/a/b/click", "/%ff"):
+    for path in ("/nope", "/v1", "/v1/recommend/x", "/v1/sessions/a/b/click"):
         reply = text_service.ask("GET", path)
         assert reply.status in (404, 405), path
     refused(text_service.ask("GET", "/nope"), 404, "not_found")
