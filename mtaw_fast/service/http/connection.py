@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from mtaw_fast.service.http.request_cycle import RequestCycle
 
@@ -22,6 +22,10 @@ _IDLE_SECONDS = 75.0  # that a connection may wait for its next request
 _WAIT_SECONDS = 0.1  # without progress until a connection can be closed for a new one: many that reconnect spare others
 _WORK_SECONDS = 1.0  # of work until it can be closed
 _UNREAD = 64 << 20  # bytes of answers in a worker that wait for their clients to read
+
+
+class _NotImplementedHereError(ValueError):
+    pass
 
 
 class OpenConnections:
@@ -116,6 +120,8 @@ class TimedProtocol(HttpToolsProtocol):
         self._head = 0  # bytes of incomplete headers, as far as they are known
         self._framed = False  # whether the bytes being parsed contain content, or begin a chunk
         self._unframed = 0  # bytes since the last content or chunk
+        self._hosts = 0  # Host fields of the headers
+        self._coding = b""  # the transfer codings of the body
         self._unanswered: deque[RequestCycle] = deque()  # requests, oldest first; `cycle` is the newest
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -160,8 +166,12 @@ class TimedProtocol(HttpToolsProtocol):
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
                 data = self._head_without_upgrade() + data[upgrade.args[0] :]
-            except httptools.HttpParserError:
-                self.send_400_response("Invalid HTTP request received.")
+            except httptools.HttpParserError as error:
+                reason = error.__context__
+                if isinstance(reason, _NotImplementedHereError):
+                    self._refuse(501, str(reason))
+                else:
+                    self.send_400_response("Invalid HTTP request received.")
                 return
             else:
                 return
@@ -177,17 +187,26 @@ class TimedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer invalid HTTP, unless that would mix with a response being sent; close the connection."""
+        self._refuse(400, msg)
+
+    def _refuse(self, status: int, message: str) -> None:
         if self.transport.is_closing():
             return
-        if any(cycle.response_started for cycle in self._unanswered):
-            self.transport.close()
-        else:
-            super().send_400_response(msg)
+        if not any(cycle.response_started for cycle in self._unanswered):
+            content = [STATUS_LINE[status]]
+            content += [b"%b: %b\r\n" % field for field in self.server_state.default_headers]
+            content.append(
+                b"content-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\n"
+                b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(message), message.encode("ascii"))
+            )
+            self.transport.write(b"".join(content))
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         """Begin a request; wait for its headers."""
         super().on_message_begin()
         self._in_message = self._in_head = True
+        self._hosts, self._coding = 0, b""
         self._begun += 1
         self._head = 0
         self._reading_until = self.loop.time() + self.read_timeout
@@ -195,7 +214,14 @@ class TimedProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; drop a trailer."""
         if self._in_head:
-            super().on_header(name, value)
+            name = name.lower()
+            if name == b"host":
+                self._hosts += 1
+            elif name == b"transfer-encoding":
+                self._coding += b"," + value if self._coding else value
+            elif name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
             return
         self._unframed += len(name) + len(value)
         if self._unframed > _UNFRAMED:
@@ -208,6 +234,7 @@ class TimedProtocol(HttpToolsProtocol):
                 raise ValueError("no tunnels")  # makes the parser fail
             self._upgrading = True
             return
+        self._check_head()
         self._in_head = False
         self._unframed = 0
         self._reading_until = self.loop.time() + self.read_timeout
@@ -218,6 +245,19 @@ class TimedProtocol(HttpToolsProtocol):
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
+
+    def _check_head(self) -> None:
+        """Make the parser fail on a head whose request a proxy may understand in another way (RFC 9112)."""
+        version = self.parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            raise ValueError("not HTTP/1.1")
+        if self._hosts > 1 or (not self._hosts and version == "1.1"):
+            raise ValueError("not one Host")
+        if self._coding:
+            if version == "1.0":
+                raise ValueError("HTTP/1.0 has no transfer codings")
+            if self._coding.strip().lower() != b"chunked":
+                raise _NotImplementedHereError("The only transfer coding here is chunked.")
 
     def _cycle(self) -> RequestCycle:
         """Return the cycle of the request whose head was parsed; the same as uvicorn's."""

@@ -114,3 +114,42 @@ def test_connect_is_refused(text_service: Running) -> None:
     with text_service.raw() as connection:
         connection.sendall(b"CONNECT elsewhere:80 HTTP/1.1\r\nHost: elsewhere\r\n\r\n" + LAST)
         assert statuses(connection) == [b"400"]
+
+
+GZIP = b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\n%b\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /healthz HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", b"400"),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: y\r\nhost: z\r\n\r\n", b"400"),
+        (b"GET /healthz HTTP/1.0\r\nHost: x\r\nHost: x\r\n\r\n", b"400"),
+        (b"GET /healthz\r\n\r\n", b"400"),
+        (b"GET /healthz HTTP/0.9\r\nHost: x\r\n\r\n", b"400"),
+        (b"GET /healthz HTTP/2.0\r\nHost: x\r\n\r\n", b"400"),
+        (GZIP % b"Transfer-Encoding: gzip, chunked\r\n", b"501"),
+        (GZIP % b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", b"501"),
+        (GZIP % b"Transfer-Encoding: chunked, gzip\r\n", b"400"),
+        (GZIP % b"Transfer-Encoding: chunked, chunked\r\n", b"400"),
+        (GZIP.replace(b"1.1", b"1.0") % b"Transfer-Encoding: chunked\r\n", b"400"),
+        (b"GET /healthz HTTP/1.0\r\n\r\n", b"200"),
+        (b"GET /healthz HTTP/1.0\r\nHost: x\r\n\r\n", b"200"),
+        (b"GET /healthz HTTP/1.1\r\nHost: \r\nConnection: close\r\n\r\n", b"200"),
+    ],
+)
+def test_heads_that_a_proxy_may_read_in_another_way_are_refused(
+    text_service: Running, sent: bytes, status: bytes
+) -> None:
+    with text_service.raw() as connection:
+        connection.sendall(sent)
+        answer = rest(connection)
+    assert re.findall(rb"HTTP/1\.1 (\d{3}) ", answer) == [status]
+    assert b"x-content-type-options: nosniff\r\n" in answer
+
+
+def test_a_refused_head_ends_the_connection(text_service: Running) -> None:
+    with text_service.raw() as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n" + LAST)
+        assert statuses(connection) == [b"400"]

@@ -86,7 +86,7 @@ def test_blocked_connections_do_not_begin_but_waiting_ones_are_accepted() -> Non
 def test_a_client_that_keeps_sending_gets_the_503() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = socket.create_connection(listener.getsockname())
-        client.sendall(b"POST / HTTP/1.1\r\nContent-Length: 300000\r\n\r\n")
+        client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n")
         drain = GracefulDrain(listener, refusal(VERSION))
         drain.turn(1)
         drain.turn(1)
@@ -106,7 +106,7 @@ def test_a_client_closed_for_another_in_the_turn_it_sends_in_is_no_error(monkeyp
         first = socket.create_connection(listener.getsockname())
         drain.turn(1)
         second = socket.create_connection(listener.getsockname())
-        first.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        first.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         for _ in range(20):
             drain.turn(0.01)
     drain.finish()

@@ -35,7 +35,7 @@ def judged(one: Case, reply: Reply) -> str | None:
         return f"neither an answer nor the end of the connection in {PATIENCE:g} s"
     if reply.status == 0:
         return "no answer to a whole request" if one.whole and not one.may_close else None
-    if reply.status >= 500 and reply.status != 503:
+    if reply.status >= 500 and reply.status != 503 and b"transfer coding" not in reply.body:
         return f"status {reply.status}: {reply.body[:200]!r}"
     if one.accepted and reply.status != 200:
         return f"status {reply.status} instead of 200: {reply.body[:200]!r}"
