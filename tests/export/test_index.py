@@ -2,58 +2,25 @@
 
 from __future__ import annotations
 
-import errno
 import json
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle.additions import replace_part
 from mtaw_fast.cli import main
-from mtaw_fast.data.sessions import Samples, Sessions
-from mtaw_fast.data.synthetic import generate
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError, UsageError
-from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.ranking import retrieval
-from mtaw_fast.ranking.retrieval import NumpyIndex
-from mtaw_fast.ranking.retrieval.ann_plan import SearchPlan, read_entry
 from mtaw_fast.recommender import Recommender
+from tests.support.export.indexes import N, contents, export
 from tests.support.random_bundle import bundle_parts, save_parts
 
 faiss = pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
 
-from mtaw_fast.export import faiss_build, index, recall_search  # noqa: E402
-from mtaw_fast.export.index import Exported, export_index  # noqa: E402
-from mtaw_fast.export.recall_search import HeldOut  # noqa: E402
-from mtaw_fast.export.trial import Fitted, Trial  # noqa: E402
-from mtaw_fast.ranking.retrieval.ann_index import AnnIndex  # noqa: E402
-
-N, D = 3000, 16
-
-
-def save(folder: Path, seed: int = 0, **changes: Any) -> Bundle:
-    return save_parts(
-        folder, **{**bundle_parts(n_items=N, embedding_dim=D, text=False, seed=seed), **changes}, overwrite=True
-    )
-
-
-def export(folder: Path, kind: str = "ivfpq", **options: Any) -> Exported:
-    return export_index(folder, kind, queries=200, **options)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    save(tmp_path / "bundle")
-    return tmp_path / "bundle"
+from mtaw_fast.export import index  # noqa: E402
+from mtaw_fast.export.index import export_index  # noqa: E402
 
 
 @pytest.mark.parametrize("kind", ["ivfpq", "hnsw"])
@@ -102,28 +69,6 @@ def test_a_recommender_takes_it_by_size(folder: Path, monkeypatch: pytest.Monkey
     assert len(rec.recommend([7], k=N + 10)) == N
 
 
-def test_recall_is_measured_on_validation_sessions(tmp_path: Path) -> None:
-    dataset = generate(N, 6000, seed=1)
-    save(tmp_path / "bundle", ids=dataset.ids)
-    exported = export(tmp_path / "bundle", dataset=dataset)
-    assert exported.entry is not None
-    held_out = dataset.train.split_last(Bundle.load(tmp_path / "bundle").config.optimizer.validation_fraction)[1]
-    count = min(400, len(Samples.from_sessions(held_out, dataset.min_prefix)))
-    assert count > 200
-    assert (
-        exported.entry["recall"]["source"] == f"{count} prefixes of the validation sessions of data set {dataset.name}"
-    )
-
-
-def test_sessions_of_another_catalog_are_refused(folder: Path) -> None:
-    dataset = generate(50, 6000, seed=1)  # its ids are numbers
-    save(folder, ids=bundle_parts(n_items=N, embedding_dim=D)["ids"])
-    before = contents(folder)
-    with pytest.raises(UsageError, match="validation prefixes of items that the bundle knows, a recall needs 100"):
-        export(folder, dataset=dataset)
-    assert contents(folder) == before
-
-
 def test_auto(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(folder)
     exported = export(folder, "auto")
@@ -141,135 +86,6 @@ def test_auto(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum("looking for parameters" in line for line in tried) == 2
 
 
-def test_auto_goes_on_where_the_first_kind_misses_the_recall(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "EXACT_ITEMS", N - 1)
-    monkeypatch.setitem(recall_search._K_FACTORS, "ivfpq", (1,))
-    lines: list[str] = []
-    exported = export(folder, "auto", say=lines.append).entry
-    assert exported is not None
-    assert exported["kind"] == "hnsw"
-    assert sum("does not reach it" in line for line in lines) == 1
-
-
-def test_a_recall_that_cannot_be_met_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = contents(folder)
-    monkeypatch.setitem(recall_search._K_FACTORS, "ivfpq", (1,))  # 4-bit codes alone never order the top 20 right
-    on = r"on session vectors \(the best: 0\.\d+\) and item vectors \(the best: 0\.\d+\)"
-    with pytest.raises(BundleError, match=rf"reaches recall@20 0.99: ivfpq misses it {on}; lower --recall") as caught:
-        export(folder)
-    assert "\n" not in str(caught.value)
-    assert contents(folder) == before
-    exported = export(folder, recall=0.3).entry
-    assert exported is not None
-    assert exported["recall"]["target"] == 0.3
-
-
-def test_plans_are_tried_up_to_twice_the_effort_that_surely_reaches_all() -> None:
-    rng = np.random.default_rng(0)
-    catalog = normalized(rng.standard_normal((N, D), np.float32))
-    exact = NumpyIndex(catalog)
-    held_out = [HeldOut.of(normalized(rng.standard_normal((100, D), np.float32)), exact, (20,)) for _ in range(2)]
-    approximate = faiss_build.build("ivfpq", catalog, 0, lambda _: None).index
-
-    def efforts(target: float) -> list[int]:
-        tried = recall_search.options("ivfpq", approximate, catalog, held_out, target)
-        assert [option.plan for option in tried[0]] == [option.plan for option in tried[1]]
-        surely = max(min(o.plan.effort for o in one if o.recall - 3 * o.error >= target) for one in tried)
-        found = sorted({option.plan.effort for option in tried[0]})
-        assert found == [one for one in recall_search._EFFORTS if one <= min(2 * surely, found[-1])]
-        assert found[-1] * 1.5 > 2 * surely or found[-1] == approximate.nlist
-        return found
-
-    assert efforts(0.5)[-1] < efforts(0.8)[-1] < approximate.nlist
-
-
-def test_a_plan_must_hold_on_queries_that_did_not_choose_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the check queries disagree, the choice is more cautious; if that never helps, nothing is chosen."""
-    plans = [recall_search.SearchPlan("hnsw", effort, 2) for effort in (40, 80, 160)]
-    tried = [
-        recall_search.Option(plan, recall, 0.001) for plan, recall in zip(plans, (0.9905, 0.9915, 0.9925), strict=True)
-    ]
-    monkeypatch.setattr(recall_search, "_fastest", lambda plans, *_: (plans[0], 1.0))
-
-    class Queries:
-        vectors = np.zeros((1, 4), np.float32)
-
-        def __init__(self, truly: dict[int, float]) -> None:
-            self.truly = truly
-
-        def recalls(self, effort: np.ndarray, k: int = 20) -> np.ndarray:
-            return np.array([self.truly[int(effort)]])
-
-    class FakeIndex:
-        def __init__(self, plan: recall_search.SearchPlan) -> None:
-            self.plan = plan
-
-        def search(self, *_: Any) -> tuple[None, int]:
-            return None, self.plan.effort
-
-    def chosen(truly: dict[int, float]) -> Any:
-        found = recall_search.choose(tried, 0.99, FakeIndex, Queries(truly))  # type: ignore[arg-type]
-        return found and found.plan.effort
-
-    assert chosen({40: 1.0, 80: 0.991, 160: 0.995}) == 80  # 40 is only half a standard error over the target
-    assert chosen({80: 0.9899, 160: 0.9901}) == 160
-    assert chosen({80: 0.9899, 160: 0.9899}) is None
-
-
-@pytest.mark.parametrize(("missing", "words"), [(0, "session vectors"), (1, "item vectors")], ids=["sessions", "items"])
-def test_the_kind_of_query_that_misses_is_named(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, missing: int, words: str
-) -> None:
-    """The true scores of one kind are made larger than any, so the recall is 0."""
-    before = contents(folder)
-    halves = 0
-
-    def beyond(vectors: np.ndarray, *arguments: Any) -> HeldOut:
-        nonlocal halves
-        held_out = HeldOut.of(vectors, *arguments)
-        halves += 1
-        if (halves - 1) % 2 != missing:
-            return held_out
-        return HeldOut(held_out.vectors, {k: scores + 2 for k, scores in held_out.kth.items()})
-
-    monkeypatch.setattr(recall_search, "HeldOut", SimpleNamespace(of=beyond))
-    lines: list[str] = []
-    with pytest.raises(BundleError, match=rf"0.99: ivfpq misses it on {words} \(the best: 0.0000\); lower") as caught:
-        export(folder, say=lines.append)
-    assert "\n" not in str(caught.value)
-    assert lines[-1].endswith(f" does not reach it on {words}")
-    assert contents(folder) == before
-
-
-@pytest.mark.parametrize("kind", ["ivfpq", "hnsw"])
-@pytest.mark.parametrize("hard_is", ["items", "sessions"])
-def test_each_kind_of_query_gets_a_plan_of_its_own(kind: str, hard_is: str) -> None:
-    """Queries in the middle of a cluster need one list; those between clusters need many."""
-    rng = np.random.default_rng(0)
-    middles = normalized(rng.standard_normal((60, D)).astype(np.float32))
-    catalog = normalized(middles[rng.integers(0, 60, N)] + np.float32(0.1) * rng.standard_normal((N, D), np.float32))
-    exact = NumpyIndex(catalog)
-    easy = normalized(middles[rng.integers(0, 60, 600)] + np.float32(0.02) * rng.standard_normal((600, D), np.float32))
-    hard = normalized(rng.standard_normal((600, D), np.float32))
-    sessions, items = (easy, hard) if hard_is == "items" else (hard, easy)
-    tune, check = (
-        (HeldOut.of(sessions[half::2], exact, (20, 100)), HeldOut.of(items[half::2], exact, (20, 100)))
-        for half in (0, 1)
-    )
-    fitted = Trial(catalog, exact, tune, check, "a test", 0.99, 0, lambda _: None).fit(kind)
-    assert isinstance(fitted, Fitted)
-    plans, recall = read_entry("here", fitted.entry)
-
-    def recall_of(plan: SearchPlan, queries: HeldOut) -> float:
-        found = AnnIndex(catalog, fitted.index, plan, exact).search(queries.vectors, 20)[1]
-        return float(queries.recalls(found).mean())
-
-    assert recall.sessions == round(recall_of(plans.sessions, check[0]), 5) >= 0.99
-    assert recall.items == round(recall_of(plans.items, check[1]), 5) >= 0.99
-    cheap, hard_queries = (plans.sessions, check[1]) if hard_is == "items" else (plans.items, check[0])
-    assert recall_of(cheap, hard_queries) < 0.99
-
-
 def test_wrong_arguments_are_refused(folder: Path, tmp_path: Path) -> None:
     for options, message in (
         ({"kind": "flat"}, "there is no index 'flat' to export; choose one of auto, ivfpq, hnsw, none"),
@@ -284,25 +100,6 @@ def test_wrong_arguments_are_refused(folder: Path, tmp_path: Path) -> None:
         export_index(tmp_path / "small", "hnsw")
     with pytest.raises(BundleError, match="does not exist"):
         export_index(tmp_path / "nowhere", "hnsw")
-
-
-def test_a_full_disk_is_reported_in_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = contents(folder)
-
-    class Full:
-        def __init__(self, _: Callable[[bytes], int]) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(faiss, "PyCallbackIOWriter", Full)
-    with pytest.raises(BundleError, match=r"cannot write .*index.*: No space left on device") as caught:
-        replace_part(
-            folder,
-            "index",
-            Bundle.load(folder).manifest,
-            ("faiss", lambda path: faiss_build.write_index(path, faiss.IndexFlatIP(4)), {}),
-        )
-    assert "\n" not in str(caught.value)
-    assert contents(folder) == before
 
 
 class TestCommand:

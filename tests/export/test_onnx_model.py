@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import GRAPH_PARTS, GRAPHS, VARIANTS, model_hash
-from mtaw_fast.cli import main
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
 from mtaw_fast.errors.install import install_command
-from mtaw_fast.model.model import Model
 from mtaw_fast.ranking.encoders import NumpyEncoder, make_encoder
 from mtaw_fast.recommender import Recommender
+from tests.support.export.graphs import MAX_LEN, SETTINGS, D, N, contents, graph
 from tests.support.random_bundle import bundle_parts, save_parts, save_random
 
 for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "cpu")):
@@ -29,44 +26,8 @@ for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "c
 import onnx  # noqa: E402
 import onnxruntime  # noqa: E402
 
-from mtaw_fast.export import onnx_build, parity  # noqa: E402
 from mtaw_fast.export.graph_ranker import open_graph, padded  # noqa: E402
-from mtaw_fast.export.onnx_graph import Graph  # noqa: E402
-from mtaw_fast.export.onnx_model import ExportedGraphs, export_onnx  # noqa: E402
-
-N, D, MAX_LEN = 400, 20, 24
-SETTINGS: dict[str, Any] = {"n_items": N, "embedding_dim": D, "max_positions": 9, "max_session_length": MAX_LEN}
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def graph(bundle: Bundle, name: str, variant: str = "float32") -> Path:
-    path = bundle.file(GRAPH_PARTS[name, variant])  # type: ignore[index]
-    assert path is not None
-    return path
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, ExportedGraphs]:
-    """With recent clicks in the query; ranking/encoders/test_encoders.py tests the graph without them."""
-    folder = tmp_path_factory.mktemp("onnx") / "bundle"
-    save_random(folder, **SETTINGS, recent_weight=2.0, recent_decay=0.7)
-    done = export_onnx(folder)
-    return Bundle.load(folder), done
-
-
-@pytest.fixture
-def bundle(exported: tuple[Bundle, ExportedGraphs]) -> Bundle:
-    return exported[0]
-
-
-@pytest.fixture
-def sessions() -> Sessions:
-    rng = np.random.default_rng(2)
-    lengths = [1, 3, 40, MAX_LEN, 2, MAX_LEN + 1, 9, 10, 1, MAX_LEN - 1]
-    return Sessions.from_lists([rng.integers(0, N, length) for length in lengths])
+from mtaw_fast.export.onnx_model import export_onnx  # noqa: E402
 
 
 class TestGraphs:
@@ -135,112 +96,6 @@ class TestGraphs:
     @staticmethod
     def large_types(path: Path) -> set[int]:
         return {tensor.data_type for tensor in onnx.load(path).graph.initializer if np.prod(tensor.dims) >= N * D}
-
-
-class TestParity:
-    def test_the_report(self, exported: tuple[Bundle, ExportedGraphs]) -> None:
-        bundle, done = exported
-        entry = bundle.manifest["onnx"]
-        assert done.entry == entry
-        assert list(entry["variants"]) == list(VARIANTS)
-        reports = {name: facts["parity"] for name, facts in entry["variants"].items()}
-        assert reports["float32"]["score_error"] < 2e-5
-        assert (reports["float32"]["misplaced"], reports["float32"]["overlap"]) == (0, 1)
-        assert reports["float32"]["places_equal"] > 0.999
-        assert reports["fp16"]["overlap"] > 0.97
-        assert 0.8 < reports["int8"]["overlap"] <= reports["fp16"]["overlap"]
-        assert len(done.lines()) == 4
-        assert "top-20 overlap with the Recommender 100.00%" in done.lines()[0]
-        assert "not measured on a data set" in done.lines()[3]
-        for name, facts in entry["variants"].items():
-            assert facts["bytes"] == {one: graph(bundle, one, name).stat().st_size for one in GRAPHS}
-
-    def test_the_sessions(self, bundle: Bundle) -> None:
-        sessions = parity.edge_sessions(bundle, seed=0)
-        lengths = sessions.lengths
-        assert {1, 2, MAX_LEN - 1, MAX_LEN, MAX_LEN + 1, MAX_LEN + 9} <= set(lengths.tolist())
-        uniform = [len(set(clicks.tolist())) == 1 for clicks in sessions]
-        assert np.count_nonzero(lengths[uniform] == MAX_LEN) == 2
-        assert len(np.unique(sessions.items)) > N / 2
-        assert len(parity.edge_sessions(save_like(bundle, max_session_length=1), seed=0)) == len(sessions) - 1
-
-    def test_it_finds_what_is_wrong(self, bundle: Bundle) -> None:
-        truth = parity.Truth.of(bundle, parity.edge_sessions(bundle, seed=0))
-        encoder, recommender = (open_graph(graph(bundle, name)) for name in GRAPHS)
-        assert parity.measure(truth, encoder, recommender).misplaced == 0
-
-        def late(feed: dict[str, np.ndarray]) -> list[np.ndarray]:
-            items, scores = recommender(feed)
-            return [np.roll(items, 1, axis=1), scores]
-
-        def louder(feed: dict[str, np.ndarray]) -> list[np.ndarray]:
-            items, scores = recommender(feed)
-            return [items, scores + np.float32(0.001)]
-
-        def silent(feed: dict[str, np.ndarray]) -> list[np.ndarray]:
-            return [encoder(feed)[0] * np.float32(np.nan)]
-
-        wrong = parity.measure(truth, encoder, late)
-        assert wrong.places_equal < 0.1
-        assert wrong.overlap == 1
-        assert parity.TOLERANCE < parity.measure(truth, encoder, louder).score_error < 0.00101
-        assert parity.measure(truth, encoder, louder).misplaced > 1000
-        assert parity.measure(truth, silent, recommender).query_error == np.inf
-        with pytest.raises(BundleError, match="the exported graph gives"):
-            parity.measure(truth, encoder, lambda feed: [one[:, :5] for one in recommender(feed)])
-
-    @pytest.mark.parametrize("layer", ["itl_query_bias", "norm_weight", "position_embedding"])
-    def test_a_graph_that_differs_is_not_exported(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layer: str, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        save_random(tmp_path / "bundle", **SETTINGS)
-        before = contents(tmp_path / "bundle")
-        make = onnx_build.whole_graph
-
-        def wrong(model: Model, *rest: Any) -> Graph:
-            changed = model.weights[layer].copy()
-            changed[..., 0] += 0.01
-            return make(replace(model, weights={**model.weights, layer: changed}), *rest)
-
-        monkeypatch.setattr(onnx_build, "whole_graph", wrong)
-        with pytest.raises(BundleError, match=r"the float32 graphs of .* differ from the product") as caught:
-            export_onnx(tmp_path / "bundle")
-        assert "\n" not in str(caught.value)
-        assert contents(tmp_path / "bundle") == before
-        assert main(["export", str(tmp_path / "bundle"), "--onnx"]) == 1
-        assert capsys.readouterr().err.splitlines()[-1].startswith("mtaw-fast: the float32 graphs of")
-        assert contents(tmp_path / "bundle") == before
-
-    def test_numbers_too_large_for_fp16_are_not_exported(self, tmp_path: Path) -> None:
-        parts = bundle_parts(**SETTINGS)
-        parts["weights"]["item_embedding"] *= np.float32(1e6)
-        save_parts(tmp_path / "bundle", **parts)
-        before = contents(tmp_path / "bundle")
-        with pytest.raises(BundleError, match=r"the fp16 graphs of .* leave fp16 out of --variants") as caught:
-            export_onnx(tmp_path / "bundle", ["fp16"])
-        assert "\n" not in str(caught.value)
-        assert contents(tmp_path / "bundle") == before
-
-    def test_a_graph_that_is_not_valid_is_not_exported(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        save_random(tmp_path / "bundle", **SETTINGS)
-        before = contents(tmp_path / "bundle")
-        make = onnx_build.encoder_graph
-
-        def wrong(*arguments: Any, **more: Any) -> Graph:
-            made = make(*arguments, **more)
-            made.model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = D + 1
-            return made
-
-        monkeypatch.setattr(onnx_build, "encoder_graph", wrong)
-        with pytest.raises(BundleError, match="the exported graph encoder is not valid ONNX") as caught:
-            export_onnx(tmp_path / "bundle", ["float32"])
-        assert "\n" not in str(caught.value)
-        assert contents(tmp_path / "bundle") == before
-
-
-def save_like(bundle: Bundle, **changes: Any) -> Bundle:
-    folder = bundle.folder.parent / "-".join(f"{name}{value}" for name, value in changes.items())
-    return save_random(folder, **{**SETTINGS, **changes})
 
 
 class TestInABundle:
@@ -355,51 +210,6 @@ class TestInABundle:
             MissingPackageError, match=re.escape(f"'{package}' is not installed: {install_command(extra)}")
         ):
             export_onnx(folder)
-
-
-class TestCommand:
-    def test_export_info_recommend(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        folder = tmp_path / "bundle"
-        save_random(folder, **SETTINGS)
-        assert main(["export", str(folder), "--onnx", "--variants", "float32,int8", "--json"]) == 0
-        found = json.loads(capsys.readouterr().out)
-        nothing = dict.fromkeys(("onnx", "recommender", "places_equal", "variants"))
-        assert found == {**nothing, "graphs": Bundle.load(folder).manifest["onnx"]}
-        assert main(["info", str(folder), "--json"]) == 0
-        facts = json.loads(capsys.readouterr().out)["onnx"]
-        assert list(facts) == ["encoder", "encoder_int8", "recommender", "recommender_int8"]
-        assert facts["encoder"]["overlap"] == 1
-        assert (folder / facts["recommender_int8"]["file"]).stat().st_size == facts["recommender_int8"]["bytes"]
-        assert main(["recommend", str(folder), "sku-7", "sku-9", "--encoder", "onnx", "-k", "5", "--json"]) == 0
-        got = json.loads(capsys.readouterr().out)
-        assert main(["recommend", str(folder), "sku-7", "sku-9", "-k", "5", "--json"]) == 0
-        want = json.loads(capsys.readouterr().out)
-        assert got["items"] == want["items"]
-        assert got["scores"] == pytest.approx(want["scores"], abs=1e-5)
-        assert main(["export", str(folder), "--onnx", "--variants", "none", "--index", "auto"]) == 0
-        first, second = capsys.readouterr().out.splitlines()
-        assert first == "onnx: the bundle has no graphs now"
-        assert second.startswith("index: 400 items need no index")
-
-    def test_misuse(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        folder = str(tmp_path / "bundle")
-        save_random(tmp_path / "bundle", **SETTINGS)
-        for arguments, words in (
-            ([], "nothing to export; give --onnx or --index auto"),
-            (["--variants", "int8", "--index", "auto"], "--variants needs --onnx"),
-            (["--onnx", "--variants", "int7"], "there is no variant 'int7'"),
-            (["--part", "encoder", "--index", "auto"], "--part needs --onnx"),
-            (["--triton-repository", folder, "--index", "auto"], "--triton-repository needs --onnx"),
-            (["--onnx", "--part", "encoder", "--triton-repository", folder], "needs the whole graph"),
-            (["--onnx", "--variants", "int8", "--triton-repository", folder], "needs the float32 graph"),
-        ):
-            assert main(["export", folder, *arguments]) == 2
-            assert words in capsys.readouterr().err
-        with pytest.raises(SystemExit):
-            main(["export", "--help"])
-        text = capsys.readouterr().out
-        assert "mtaw-fast export shop.bundle --onnx" in text
-        assert "ranks as the Recommender does" in " ".join(text.split())
 
 
 def test_it_ranks_as_the_recommender(bundle: Bundle, sessions: Sessions) -> None:
