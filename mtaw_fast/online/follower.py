@@ -86,7 +86,7 @@ class LogFollower:
 
     def _read_ahead(self) -> None:
         end = self._log.end()  # events that come meanwhile may never end
-        while self.state.event_processor.position < end and self._learn_next():
+        while self._learn_next() and self.state.event_processor.position < end:
             pass
 
     def catch_up(self) -> None:

@@ -20,6 +20,7 @@ MAX_TEXT_LENGTH = 512  # characters of an id
 _INT64 = 2**63
 _HUGE = 2.0**128  # a vector is stored as float32, which ends here
 EARLIEST, LATEST = 0, 4_102_444_800_000  # 1970 .. 2100: any other number is not a time in milliseconds
+_SECONDS = 1_000_000_000  # from here on (2001) a number of seconds; in milliseconds it is a day of January 1970
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,8 @@ def checked_click(
     at = now_ms() if at is None else at
     if isinstance(at, bool) or not isinstance(at, int) or not EARLIEST <= at <= LATEST:
         raise DataError(f"{where}: time {shown(at)} must be Unix milliseconds, an integer from 1970 to 2100")
+    if _SECONDS <= at <= LATEST // 1000:
+        raise DataError(f"{where}: time {at} looks like seconds; send milliseconds, {at}000")
     return Click(
         _text("session", session, where),
         item,

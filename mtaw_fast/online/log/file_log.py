@@ -65,6 +65,7 @@ class FileLog:
         self.folder, self._segment_bytes = folder, segment_bytes
         self.damaged = 0
         self._last_damage = (-1, 0)  # (segment, offset) of the last damaged record that was logged
+        self._last_gap = -1  # the last missing segment that was logged
         self._empty: tuple[object, object] = (None, None)  # a place, and the log's end then: no event between them
         self._record_bytes = _RECORD_BYTES  # the mean of the records that were read last
         self._lock = ForkLock()
@@ -135,7 +136,9 @@ class FileLog:
         while True:
             fcntl.flock(self._lock_file, fcntl.LOCK_SH)
             try:
-                if not self._path(self._number + 1).exists() and os.fstat(self._file).st_size < self._segment_bytes:
+                status = os.fstat(self._file)
+                self._check_in_place(status)
+                if not self._path(self._number + 1).exists() and status.st_size < self._segment_bytes:
                     yield
                     return
             finally:
@@ -145,6 +148,16 @@ class FileLog:
                 if self._path(newest).stat().st_size >= self._segment_bytes:
                     newest = self._create_segment(newest + 1)
             self._switch_segment(newest)
+
+    def _check_in_place(self, status: os.stat_result) -> None:
+        """Raise LearnError if the segment that is open for appending is not the one in the folder: nobody reads it."""
+        path = self._path(self._number)
+        try:
+            there = os.path.samestat(status, path.stat())
+        except FileNotFoundError:
+            there = False
+        if not there:
+            raise LearnError(f"{path} was removed or replaced while it was in use; restore the log, then start again")
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -218,29 +231,48 @@ class FileLog:
     def _read(self, number: int, offset: int, limit: int) -> list[LogEntry]:
         found: list[LogEntry] = []
         segments = self._segments()
-        if segments and number < segments[0]:
-            number, offset = segments[0], 0  # the segments before have expired
+        if not segments or number > segments[-1]:
+            raise LearnError(
+                f"the log in {self.folder} ends before position {_position(number, offset)}: segments were removed, or "
+                f"an older copy was restored; restore the newest one, or move {self.folder / 'bundle'} away"
+            )
+        if number not in segments:
+            number, offset = self._after_gap(number, offset, segments), 0
         here = (number, offset), [(one, self._path(one).stat().st_size) for one in segments[-1:]]
         if here == self._empty:
             return found  # otherwise each poll reads many MB of half a record or of damage again
-        while number in segments and len(found) < limit:
-            sealed = number + 1 in segments  # before reading: a sealed segment does not grow
+        while len(found) < limit:
+            sealed = number < segments[-1]  # before reading: a sealed segment does not grow
             try:
                 offset, more = self._read_segment(number, offset, sealed, limit - len(found), found)
             except FileNotFoundError:
                 segments = self._segments()
                 if not segments or number >= segments[0]:
                     raise
-                number, offset = segments[0], 0  # it expired since it was listed
+                number, offset = self._after_gap(number, offset, segments), 0  # it was deleted since it was listed
                 continue
             if more:
                 continue
             if not sealed:
                 break
             number, offset = number + 1, 0
+            if number not in segments:
+                number = self._after_gap(number, 0, segments)
         if not found and limit > 0:
             self._empty = here
         return found
+
+    def _after_gap(self, number: int, offset: int, segments: list[int]) -> int:
+        """Return the first segment after a missing one. Log and count the gap, unless reading starts there."""
+        following = min(one for one in segments if one > number)
+        if (number, offset) != (0, 0) and number > self._last_gap:
+            self._last_gap = number
+            self.damaged += 1
+            _LOG.warning(
+                "%s is missing: its events after position %s are not learned; read on in segment %d",
+                self._path(number), _position(number, offset), following,
+            )  # fmt: skip
+        return following
 
     def _read_segment(
         self, number: int, offset: int, sealed: bool, limit: int, found: list[LogEntry]

@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from mtaw_fast.errors import DataError, LearnError
-from mtaw_fast.online.log.event_log import START
+from mtaw_fast.online.log.event_log import START, LogEntry
 from mtaw_fast.online.log.events import AddItems, Click, Event, Forget, RemoveItems, checked_click
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningLimits
@@ -321,6 +322,60 @@ def test_a_log_that_was_cut_short_is_named(tmp_path: Path) -> None:
         log.read(end)
 
 
+def of_segments(folder: Path) -> tuple[FileLog, list[LogEntry]]:
+    """Return a log with one event in each of its segments 0 to 4, and its entries."""
+    log = FileLog(folder, segment_bytes=1)
+    for number in range(5):
+        log.append([click(number)])
+    return log, log.read(START)
+
+
+def segment(folder: Path, number: int) -> Path:
+    return folder / f"events-{number:010d}.log"
+
+
+@pytest.mark.parametrize("gone", [[4], [0, 1, 2, 3, 4]], ids=["newest", "all"])
+def test_a_log_that_ends_before_a_position_is_an_error(tmp_path: Path, gone: list[int]) -> None:
+    log, entries = of_segments(tmp_path)
+    for number in gone:
+        segment(tmp_path, number).unlink()
+    with pytest.raises(LearnError, match=r"ends before position .* restore the newest one"):
+        log.read(entries[-1].position)
+
+
+def test_a_missing_segment_is_logged_once_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    log, entries = of_segments(tmp_path)
+    segment(tmp_path, 2).unlink()
+    for _ in range(2):
+        assert log.read(entries[1].position) == entries[3:]
+        assert log.read(entries[2].position) == entries[3:], "this one was in the middle of the segment"
+    assert [one for one in caplog.messages if f"{segment(tmp_path, 2)} is missing" in one] == caplog.messages
+    assert (log.damaged, len(caplog.messages)) == (1, 1)
+    for number in (0, 1):
+        segment(tmp_path, number).unlink()
+    assert FileLog(tmp_path).read(START) == entries[3:]
+    assert len(caplog.messages) == 1, "a log whose oldest events expired is whole"
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+@pytest.mark.parametrize("fsync", [False, True])
+def test_nothing_is_acknowledged_into_a_removed_or_replaced_segment(
+    tmp_path: Path, replaced: bool, fsync: bool
+) -> None:
+    folder = tmp_path / "log"
+    log = FileLog(folder, fsync=fsync)
+    log.append([click(0)])
+    moved = folder.rename(tmp_path / "moved")
+    if replaced:
+        shutil.copytree(moved, folder)
+    with pytest.raises(LearnError, match="was removed or replaced while it was in use; restore the log"):
+        log.append([click(1)])
+    shutil.rmtree(folder, ignore_errors=True)
+    moved.rename(folder)
+    log.append([click(2)])
+    assert events_of(log) == [click(0), click(2)]
+
+
 @pytest.mark.parametrize(
     ("values", "wrong"),
     [
@@ -335,6 +390,7 @@ def test_a_log_that_was_cut_short_is_named(tmp_path: Path) -> None:
         (("s", 2**63), "item must be"),
         (("s", "i", 1.5), "time 1.5 must be Unix milliseconds"),
         (("s", "i", -1), "time -1 must be"),
+        (("s", "i", 1_764_150_000), "time 1764150000 looks like seconds; send milliseconds, 1764150000000"),
         (("s", "i", 10**15), "must be Unix milliseconds"),
         (("s", "i", 1, ""), "type must be a string"),
         (("s", "i", 1, "t", 7), "id must be a string"),

@@ -190,6 +190,7 @@ def test_deleting_a_session_with_an_invalid_id_is_refused(service: Running, name
         ({"session": 7, "item": "sku-1"}, "$.events[1].session"),
         ({"item": "sku-1"}, "$.events[1]"),
         ({"session": "s", "item": "sku-1", "time": -1}, "$.events[1].time"),
+        ({"session": "s", "item": "sku-1", "time": 1_764_150_000}, "event 1: time 1764150000 looks like seconds"),
         ({"session": "s", "item": "sku-1", "time": 2**60}, "$.events[1].time"),
         ({"session": "s", "item": "sku-1", "time": "now"}, "$.events[1].time"),
         ({"session": "s", "item": "sku-1", "id": ""}, "$.events[1].id"),
