@@ -3,45 +3,17 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mtaw_fast import evaluate, train
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.cli import main
-from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.data.item_ids import ItemIds
-from mtaw_fast.data.sessions import Samples
 from mtaw_fast.errors import MissingPackageError, UsageError
 from mtaw_fast.report import write_report
-from tests.support.html_page import Page
-from tests.support.training.ring import N_ITEMS, TYPE_NAMES, memory_config, ring_dataset, ring_sessions, typed
-
-EVIL = "<script>alert('&')</script>"
-
-
-def typed_dataset() -> Dataset:
-    """The ring with types, a report on its log, and an item whose id is code."""
-    ring = ring_dataset()
-    names = [f"sku-{number}" for number in range(N_ITEMS - 1)] + [EVIL]
-    log = {
-        "rows": 2000, "bad_rows": 3, "repeats": 0, "near_repeats": 1, "dropped_repeats": 0, "sessions": 340,
-        "short_sessions": 2, "long_sessions": 0, "longest": 8, "items": N_ITEMS, "rare_items": 0, "test_clicks": 200,
-        "unseen_clicks": 20, "days": {"2024-05-01": 900, "2024-05-03": 300}, "warnings": [f"looks wrong: {EVIL}"],
-    }  # fmt: skip
-    return replace(
-        ring,
-        name="ring",
-        train=typed(ring.train),
-        test=Samples.from_sessions(typed(ring_sessions(40, seed=2)), 1),
-        ids=ItemIds.from_list(names),
-        type_names=TYPE_NAMES,
-        preparation={"log": log},
-    )
+from tests.support.report import EVIL, read, typed_dataset
+from tests.support.training.ring import memory_config
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +24,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     config = memory_config().replace(epochs=1, ranker_epochs=1)
     train(folder / "set", folder / "bundle", config, refit=False)
     return folder / "bundle", folder / "set"
-
-
-def read(path: Path) -> tuple[str, Page]:
-    html = path.read_text(encoding="utf-8")
-    return html, Page(html)
 
 
 def test_with_a_data_set_the_page_has_the_metrics_of_evaluate(made: tuple[Path, Path], tmp_path: Path) -> None:
@@ -105,42 +72,6 @@ def test_the_page_needs_nothing_else_and_runs_nothing(made: tuple[Path, Path], t
     for link in page.links:
         if link.startswith("data:"):
             assert base64.b64decode(link.partition(",")[2]).startswith(b"<?xml")
-
-
-def test_the_command_writes_next_to_the_bundle_and_over_an_earlier_report(
-    made: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    for _ in range(2):
-        capsys.readouterr()
-        assert main(["report", str(made[0]), "--json", "--sessions", "0"]) == 0
-        reported = json.loads(capsys.readouterr().out)
-        assert Path(reported["report"]) == made[0].with_name("bundle.html")
-    _, page = read(made[0].with_name("bundle.html"))
-    assert "This bundle keeps no sessions" in page.text
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["{set}/page.html/x.html"], "is not a folder"),
-        (["{folder}"], "is a folder; name the HTML file"),
-        (["{set}/manifest.json"], "is not a report"),
-        (["--weights", "cart=2"], "weights need a data set"),
-        (["--sessions", "-1"], "sessions must be at least 0"),
-        (["--dataset", "{set}", "--weights", "buy=2"], "there is no type 'buy'"),
-    ],
-)
-def test_misuse_is_one_line(
-    made: tuple[Path, Path], arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = (made[1] / "manifest.json").read_bytes()
-    given = [text.format(set=made[1], folder=made[1].parent) for text in arguments]
-    capsys.readouterr()
-    assert main(["report", str(made[0]), *given]) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
-    assert (made[1] / "manifest.json").read_bytes() == before
 
 
 def test_a_missing_package_names_the_extra(made: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
