@@ -16,6 +16,7 @@ from mtaw_fast.service.http.decoding import StrictRequest
 from mtaw_fast.service.http.middleware import Middleware
 from mtaw_fast.service.http.responses import JSON, error_answer
 from mtaw_fast.service.observability.metrics import Metrics
+from mtaw_fast.service.ranking_ids import load_key, use_key
 from mtaw_fast.service.request_queue import RequestQueue
 from mtaw_fast.service.routes import events, feedback, items, operations, recommend
 from mtaw_fast.service.routes.openapi import openapi_config, state_limits
@@ -40,6 +41,7 @@ def make_service(settings: Settings, reloader: Reloader, metrics: Metrics, other
             f"--bundle: the bundles' item ids are of different types ({kinds}); serve bundles with ids of one type"
         )
     bundles = Bundles(reloaders, [weight for _, weight in settings.side_by_side])
+    use_key(load_key(settings))
     queue = RequestQueue(settings.limits, metrics)
     sessions = open_sessions(settings, _STORE_TIMEOUT)
     return Service(settings, metrics, bundles, queue, sessions, open_feedback(settings, _STORE_TIMEOUT))

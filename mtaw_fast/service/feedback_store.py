@@ -12,10 +12,10 @@ from typing import Protocol
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from mtaw_fast.errors import UsageError, require
+from mtaw_fast.service.ranking_ids import FEEDBACK_STREAM
 from mtaw_fast.service.redis_client import redis_client
 from mtaw_fast.service.settings import REDIS, Settings
 
-_STREAM = "mtaw:feedback"
 _FIELD = b"f"
 
 
@@ -112,7 +112,7 @@ class RedisFeedback:
             unknown = set(parse_qs(parts.query)) - {"stream"}
             if unknown:
                 raise ValueError(f"it may name a stream, and names {', '.join(sorted(unknown))}")
-            self._stream = parse_qs(parts.query).get("stream", [_STREAM])[0]
+            self._stream = parse_qs(parts.query).get("stream", [FEEDBACK_STREAM])[0]
             self._client = redis_client(urlunsplit(parts._replace(query="")), timeout, password)
         except (ValueError, TypeError) as error:
             raise UsageError(

@@ -100,6 +100,8 @@ class Settings:
         Folder and weight of each bundle, if several are served.
     learn : LearningSettings, optional
         Learn from clicks, with these settings.
+    ranking_key : bytes, optional
+        The key of the rankings' ids, see `ranking_ids.load_key`.
     """
 
     bundle: Path
@@ -122,6 +124,7 @@ class Settings:
     feedback: str | None = None
     side_by_side: tuple[tuple[Path, float], ...] = ()
     learn: LearningSettings | None = None
+    ranking_key: bytes | None = field(default=None, repr=False)
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -25,6 +26,7 @@ from mtaw_fast.service.http.graceful_drain import (
 from mtaw_fast.service.observability.counters import HEARTBEAT
 from mtaw_fast.service.observability.metrics import GAUGES, Metrics
 from mtaw_fast.service.observability.service_log import configure_logging, flush_log, log_event
+from mtaw_fast.service.ranking_ids import load_key
 from mtaw_fast.service.resources import SharedMemory, raise_file_limit
 from mtaw_fast.service.settings import Settings
 
@@ -64,6 +66,7 @@ def serve(settings: Settings) -> None:
     """
     configure_logging()
     raise_file_limit()
+    settings = dataclasses.replace(settings, ranking_key=load_key(settings))
     try:
         with _listening(settings) as listener, contextlib.closing(Metrics.make(settings.workers)) as counters:
             _Supervisor(settings, listener, counters).run()

@@ -1,14 +1,21 @@
 """Hooks for schemathesis: send whole numbers as integers, because JSON Schema allows 20.0 and the service does not.
 
-Send ids as texts, as those of the catalog are: a session with only numbers is refused.
+Send ids as texts, as those of the catalog are: a session with only numbers is refused. Make ids of rankings with the
+service's key.
 """
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import schemathesis
 
+from mtaw_fast.service.ranking_ids import PATTERN, load_key, new_id, use_key
+from mtaw_fast.service.settings import Settings
+
+use_key(load_key(Settings(Path())))  # that of the environment
 _CLICKS = ("session", "sessions", "items", "shown", "clicked", "bought")
 
 
@@ -29,6 +36,9 @@ def before_call(_: Any, case: Any, __: Any) -> None:
     """Replace 20 by "20" in the ids of clicks."""
     if isinstance(case.body, dict):
         case.body = {name: _as_text(one) if name in _CLICKS else one for name, one in case.body.items()}
+        name = case.body.get("recommendation")
+        if isinstance(name, str) and re.fullmatch(PATTERN, name):
+            case.body["recommendation"] = new_id(name[:16])
 
 
 def _as_text(ids: Any) -> Any:

@@ -16,7 +16,7 @@ import pytest
 
 from mtaw_fast.errors import UsageError
 from mtaw_fast.service.feedback_store import FeedbackFile
-from mtaw_fast.service.routes.messages import PATTERN, new_id, version_in
+from mtaw_fast.service.ranking_ids import PATTERN, new_id, version_in
 from mtaw_fast.service.settings import Settings
 from tests.support.random_bundle import bundle_parts, save_parts
 from tests.support.redis_server import Redis
@@ -65,17 +65,6 @@ def test_every_ranking_has_an_id_of_its_own(text_service: Running) -> None:
         assert version_in(name) == batch["version"]
 
 
-def test_ids_made_by_threads_at_once_differ() -> None:
-    made: list[str] = []
-    threads = [threading.Thread(target=lambda: made.extend(new_id(VERSION) for _ in range(2000))) for _ in range(4)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
-    assert len(set(made)) == 8000
-    assert all(re.fullmatch(PATTERN, name) for name in made)
-
-
 def test_feedback_is_stored_and_counted_but_not_learned(service: Running) -> None:
     answer = good(service.ask("POST", "/v1/recommend", {"session": ["sku-11"], "k": 10}))
     name, items, version = answer["recommendation"], answer["items"], answer["version"]
@@ -112,7 +101,7 @@ def test_feedback_is_stored_and_counted_but_not_learned(service: Running) -> Non
 def test_feedback_on_an_unknown_version_counts_as_other(service: Running) -> None:
     before = service.metric('mtaw_feedback_items_total{version="other",what="shown"}')
     for number in range(40):
-        name = f"{number:016x}-" + "0" * 20
+        name = service.ranking_id(f"{number:016x}")
         assert report(service, recommendation=name, shown=["sku-1"])["of"] == name[:16]
     assert service.metric('mtaw_feedback_items_total{version="other",what="shown"}') == before + 40
     text = service.ask("GET", "/metrics").body.decode()
@@ -124,20 +113,21 @@ def test_feedback_on_an_unknown_version_counts_as_other(service: Running) -> Non
     "wrong",
     [
         {}, {"recommendation": None}, {"recommendation": "x"}, {"recommendation": VERSION},
-        {"recommendation": f"{VERSION}-" + "0" * 29}, {"recommendation": f"{VERSION}-" + "0" * 20 + "\n"},
-        {"recommendation": f"{VERSION}-" + "A" * 20}, {"shown": "sku-1"}, {"shown": [1.5]}, {"shown": None},
+        {"recommendation": f"{VERSION}-" + "0" * 36}, {"recommendation": f"{VERSION}-" + "0" * 37},
+        {"recommendation": new_id(VERSION)}, {"recommendation": "0" * 16}, {"shown": "sku-1"}, {"shown": [1.5]},
+        {"shown": None},
         {"clicked": [[]]}, {"more": []},
     ],
 )  # fmt: skip
 def test_feedback_is_decoded_strictly(service: Running, wrong: dict[str, Any]) -> None:
-    whole = {"recommendation": new_id(VERSION), **wrong} if wrong else wrong
+    whole = {"recommendation": service.ranking_id(VERSION), **wrong} if wrong else wrong
     kept = len(kept_in(folder_of(service)))
     refused(service.ask("POST", "/v1/feedback", whole), 400, "invalid_request")
     assert len(kept_in(folder_of(service))) == kept
 
 
 def test_feedback_has_limits(service: Running) -> None:
-    named = {"recommendation": new_id(VERSION)}
+    named = {"recommendation": service.ranking_id(VERSION)}
     too_many = {**named, "shown": [f"sku-{i}" for i in range(51)]}
     refused(service.ask("POST", "/v1/feedback", too_many), 400, "k_too_large")
     refused(service.ask("POST", "/v1/feedback", {**named, "shown": [7]}), 400, "invalid_item")
@@ -174,7 +164,7 @@ def test_the_rate_by_version_outlives_a_reload_and_a_worker(tmp_path: Path) -> N
 def test_a_full_disk_is_a_503_and_leaves_no_partial_line(tmp_path: Path, text_bundle: Path) -> None:
     where = tmp_path / "reported.jsonl"
     with running(text_bundle, "--feedback", str(where)) as service:
-        name, items = new_id(VERSION), [f"sku-{i}" for i in range(20)]
+        name, items = service.ranking_id(VERSION), [f"sku-{i}" for i in range(20)]
         report(service, recommendation=name, shown=items)
         size = where.stat().st_size
         (worker,) = service.worker_pids()
@@ -219,7 +209,7 @@ def test_feedback_in_redis(redis: Redis, text_bundle: Path) -> None:
     import redis as redis_py
 
     with running(text_bundle, "--feedback", f"{redis.url}?stream=reported", workers=2) as service:
-        name = new_id(service.ask("GET", "/healthz").version)
+        name = service.ranking_id(service.ask("GET", "/healthz").version)
         for _ in range(10):
             report(service, recommendation=name, shown=["sku-11", "sku-12"], clicked=["sku-11"])
         (first, *_), count = (entries := redis_py.Redis(port=redis.port).xrange("reported")), len(entries)

@@ -108,8 +108,10 @@ def test_the_service_matches_its_openapi_document(tmp_path):
     (tmp_path / "token").write_text("secret")
     # A body limit large enough that one event too many is refused for the number of events.
     options = (*OPTIONS, "--sessions", "memory", "--admin-token-file", str(tmp_path / "token"), "--max-body", "4194304",
-               "--learn", str(tmp_path / "learned"), "--feedback", f"{tmp_path}/feedback/")  # fmt: skip
-    with Running(tmp_path / "bundle", tmp_path / "log", 1, options) as running:
+               "--learn", str(tmp_path / "learned"), "--max-backlog", "1000000",
+               "--feedback", f"{tmp_path}/feedback/")  # fmt: skip
+    key = {"MTAW_FEEDBACK_KEY": "of the service and of the hooks, which send ids of rankings"}
+    with Running(tmp_path / "bundle", tmp_path / "log", 1, options, environment=key) as running:
         document = f"http://127.0.0.1:{running.port}/openapi.json"
         command = [
             sys.executable,
@@ -125,7 +127,12 @@ def test_the_service_matches_its_openapi_document(tmp_path):
             capture_output=True,
             text=True,
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.service.schemathesis_hooks"},
+            env={
+                **os.environ,
+                **key,
+                "PYTHONPATH": str(ROOT),
+                "SCHEMATHESIS_HOOKS": "tests.service.schemathesis_hooks",
+            },
             check=False,
         )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]

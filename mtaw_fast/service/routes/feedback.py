@@ -15,7 +15,8 @@ from mtaw_fast.service.http.access import check_request_origin
 from mtaw_fast.service.http.decoding import StrictRequest
 from mtaw_fast.service.http.responses import encoded, json_response
 from mtaw_fast.service.observability.service_log import log_event
-from mtaw_fast.service.routes.messages import FeedbackAnswer, FeedbackRequest, Item, is_id, version_in
+from mtaw_fast.service.ranking_ids import is_id, version_in
+from mtaw_fast.service.routes.messages import FeedbackAnswer, FeedbackRequest, Item
 from mtaw_fast.service.routes.openapi import errors, operation
 from mtaw_fast.service.state import service_of
 
@@ -42,7 +43,9 @@ async def feedback(request: StrictRequest, data: Annotated[FeedbackRequest, Body
     assert store is not None
     check_request_origin(request, service.settings)
     if not is_id(data.recommendation):
-        raise invalid("invalid_request", "`recommendation` is not the id of a ranking; send the one in its answer")
+        raise invalid(
+            "invalid_request", "`recommendation` is not the id of a ranking of this service; send the one in its answer"
+        )
     reported: dict[str, list[Any]] = {}
     kind = service.reloader.snapshot.recommender.ids.kind
     for name in _KINDS:

@@ -19,6 +19,7 @@ from mtaw_fast.service.errors import ServiceError, invalid, unavailable
 from mtaw_fast.service.http.access import admin_only
 from mtaw_fast.service.http.decoding import StrictRequest
 from mtaw_fast.service.http.responses import JSON, encoded, json_response
+from mtaw_fast.service.ranking_ids import new_id
 from mtaw_fast.service.routes.item_search import find_ids
 from mtaw_fast.service.routes.messages import (
     AddItemsRequest,
@@ -26,7 +27,6 @@ from mtaw_fast.service.routes.messages import (
     ItemsAnswer,
     RemoveItemsRequest,
     SimilarAnswer,
-    new_id,
 )
 from mtaw_fast.service.routes.openapi import errors, operation
 from mtaw_fast.service.routes.ranking import LONG_LIST, check_k

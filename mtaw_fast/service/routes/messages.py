@@ -1,45 +1,14 @@
-"""The JSON of requests and answers, and the ids that rankings carry for feedback.
-
-Decoding checks every type; `ranking.check_limits` checks how much a request asks for. A ranking's id names its bundle,
-so that no worker has to remember its answers:
-
-    0f3a6c1d2b4e5f60-9b1c5e7d20aa0000002f        bundle version - random digits of the process, a running number
-"""
+"""The JSON of requests and answers. Decoding checks every type; `ranking.check_limits` how much a request asks for."""
 
 from __future__ import annotations
 
-import itertools
-import re
-import secrets
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
 from mtaw_fast.online.log.events import EARLIEST, LATEST, MAX_TEXT_LENGTH
 from mtaw_fast.service.errors import Version
-
-PATTERN = "^[0-9a-f]{16}-[0-9a-f]{20,28}$"
-EXAMPLE = "0f3a6c1d2b4e5f60-9b1c5e7d20aa0000002f"
-_VERSION_DIGITS = 16
-_WHOLE = re.compile(PATTERN.removesuffix("$"))
-_process = secrets.token_hex(6)
-_numbers = itertools.count()
-
-
-def new_id(version: str) -> str:
-    """Return an id for a ranking of a bundle version that no ranking of any process has. Thread-safe."""
-    return f"{version}-{_process}{next(_numbers):08x}"
-
-
-def is_id(text: str) -> bool:
-    """Return whether a text is a ranking's id. Python's `$` would allow a line end, which JSON Schema's does not."""
-    return _WHOLE.fullmatch(text) is not None
-
-
-def version_in(recommendation: str) -> str:
-    """Return the bundle version that a ranking's id names."""
-    return recommendation[:_VERSION_DIGITS]
-
+from mtaw_fast.service.ranking_ids import EXAMPLE, PATTERN
 
 # Ids are bounded while they are decoded. Python hashes an integer modulo 2**61 - 1: without the bound, a client could
 # make a set or a dict of ids take quadratic time.

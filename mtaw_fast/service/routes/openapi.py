@@ -15,7 +15,7 @@ from mtaw_fast.online.log.events import EARLIEST, LATEST, MAX_TEXT_LENGTH
 from mtaw_fast.ranking.options import LATEST_MOMENT
 from mtaw_fast.service.errors import ErrorAnswer
 from mtaw_fast.service.http.responses import JSON
-from mtaw_fast.service.routes.messages import EXAMPLE
+from mtaw_fast.service.ranking_ids import EXAMPLE
 from mtaw_fast.service.settings import Limits
 
 _NEED_TOKEN = ("reload", "add_items", "remove_items")

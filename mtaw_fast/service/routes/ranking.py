@@ -13,6 +13,7 @@ from mtaw_fast.data.item_ids import refuse_other_type
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.service.errors import invalid
 from mtaw_fast.service.observability.metrics import Metrics
+from mtaw_fast.service.ranking_ids import new_id
 from mtaw_fast.service.routes.messages import (
     Answer,
     BatchAnswer,
@@ -20,7 +21,6 @@ from mtaw_fast.service.routes.messages import (
     RankingOptions,
     ReasonAnswer,
     Timings,
-    new_id,
 )
 from mtaw_fast.service.settings import Limits
 from mtaw_fast.service.snapshot import Snapshot

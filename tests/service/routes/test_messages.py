@@ -11,7 +11,8 @@ from urllib.parse import urlencode
 import pytest
 
 from mtaw_fast.service.errors import ServiceError
-from mtaw_fast.service.routes.messages import EXAMPLE, RankingOptions
+from mtaw_fast.service.ranking_ids import EXAMPLE
+from mtaw_fast.service.routes.messages import RankingOptions
 from mtaw_fast.service.routes.ranking import check_reasons
 from tests.support.service.running import WITH_TOKEN, Running, refused, running
 
@@ -94,7 +95,7 @@ def test_ids_that_collide_stop_no_worker(service: Running, path: str, body: Any)
 
 
 def test_feedback_is_measured_before_its_items_are_counted_once(service: Running) -> None:
-    twice = {"recommendation": EXAMPLE, "shown": ["sku-11"] * 501}
+    twice = {"recommendation": service.ranking_id("0" * 16), "shown": ["sku-11"] * 501}
     refused(service.ask("POST", "/v1/feedback", twice), 400, "k_too_large")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from random import Random
 
+from mtaw_fast.service.ranking_ids import key_of, new_id, use_key
 from tests.support.service import hostile_bodies
 
 BIG = 100_000_000  # bytes of a body far over the limit
@@ -244,7 +245,9 @@ _OTHER_ROUTES = (
     "/v1/feedback", "/v1/feedback", "/v1/sessions/one/click", "/v1/sessions/one/click", "/admin/items/add",
     "/admin/items/remove", "/admin/reload",
 )  # fmt: skip
-_ID = "0123456789abcdef-" + "0" * 20
+KEY = "of the ids of rankings"
+use_key(key_of(KEY))
+_ID = new_id("0123456789abcdef")
 _BROKEN_VALUES = (
     None, True, 1.5, -(2**70), "", "\u0000", "x" * 2000, [], [[]], [None], [1.5], ["a"] * 3000, {}, {"a": {"b": []}},
     _ID + "\n", _ID.upper(), "\ud800", [["\udfff"]],

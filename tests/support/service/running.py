@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from bench.serving.service_process import Service
+from mtaw_fast.service.ranking_ids import load_key, new_id, use_key
+from mtaw_fast.service.settings import Settings
 
 ADMIN_TOKEN = "s3cret"
 WITH_TOKEN = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
@@ -87,6 +89,12 @@ class Running(Client, Service):
         """Fail if the log has an error, and show it."""
         wrong = [line for line in self.events() if line["level"] == "error"]
         assert not wrong, wrong
+
+    def ranking_id(self, version: str) -> str:
+        """Return an id as this service makes it for a ranking of a bundle version, with the key that it keeps."""
+        arguments: Any = self.process.args
+        use_key(load_key(Settings(Path(), feedback=arguments[arguments.index("--feedback") + 1])))
+        return new_id(version)
 
     def anonymous_bytes(self) -> int:
         """Return the anonymous resident memory of its workers (Linux's RssAnon), without the mapped bundle."""

@@ -1,0 +1,124 @@
+"""Ids of rankings: nobody can tell how many there are, or make one without the key."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from mtaw_fast.errors import UsageError
+from mtaw_fast.online.settings import LearningSettings
+from mtaw_fast.service.ranking_ids import EXAMPLE, KEY_VARIABLE, PATTERN, is_id, load_key, new_id, use_key, version_in
+from mtaw_fast.service.settings import Settings
+from tests.support.redis_server import Redis
+from tests.support.service.running import eventually, good, refused, running
+
+VERSION = "0123456789abcdef"
+KEY = bytes(range(32))
+
+
+def test_ids_made_by_threads_at_once_differ() -> None:
+    made: list[str] = []
+    threads = [threading.Thread(target=lambda: made.extend(new_id(VERSION) for _ in range(2000))) for _ in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert len(set(made)) == 8000
+    assert all(re.fullmatch(PATTERN, name) for name in made)
+
+
+def test_only_the_key_makes_an_id() -> None:
+    use_key(KEY)
+    name = new_id(VERSION)
+    assert re.fullmatch(PATTERN, EXAMPLE)
+    assert is_id(name)
+    assert version_in(name) == VERSION
+    for at, digit in enumerate(name):
+        if digit != "-":
+            other = "0" if digit != "0" else "1"
+            assert not is_id(name[:at] + other + name[at + 1 :])
+    assert not any(map(is_id, (EXAMPLE, name.upper(), f"{name}\n", name[:-1], f"{VERSION}-" + "0" * 36, "")))
+    use_key(KEY[::-1])
+    assert not is_id(name)
+    use_key(KEY)
+    assert is_id(name)
+
+
+def test_ids_do_not_count_up() -> None:
+    numbers = [int(new_id(VERSION)[17:37], 16) for _ in range(64)]
+    assert numbers != sorted(numbers)
+    assert min(abs(one - other) for one, other in itertools.pairwise(numbers)) > 1 << 32
+
+
+@pytest.mark.parametrize("kept", ["feedback/", "new/feedback/", "feedback.jsonl", "learned"])
+def test_the_key_is_kept_for_its_owner(tmp_path: Path, kept: str) -> None:
+    where = f"{tmp_path}/{kept}"
+    if kept == "learned":
+        settings = Settings(tmp_path, learn=LearningSettings(Path(where)))
+    else:
+        settings = Settings(tmp_path, feedback=where)
+    key = load_key(settings)
+    assert load_key(settings) == key
+    (path,) = (one for one in tmp_path.rglob("*") if one.is_file())
+    assert path.name in ("ranking-ids.key", "feedback.jsonl.key")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.chmod(0o644)
+    assert load_key(settings) == key
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.write_text("nonsense")
+    with pytest.raises(UsageError, match="64 hex digits"):
+        load_key(settings)
+
+
+def test_services_that_start_at_once_get_one_key(tmp_path: Path) -> None:
+    found: list[bytes] = []
+    settings = Settings(tmp_path, feedback=f"{tmp_path}/feedback/")
+    threads = [threading.Thread(target=lambda: found.append(load_key(settings))) for _ in range(16)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert len(found) == 16
+    assert len(set(found)) == 1
+
+
+def test_a_key_that_cannot_be_kept_is_a_random_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    for settings in (
+        Settings(tmp_path, feedback=f"{tmp_path}/file/below/"),
+        Settings(tmp_path, feedback="redis://127.0.0.1:1/0"),
+        Settings(tmp_path),
+    ):
+        assert load_key(settings) != load_key(settings)
+        assert len(load_key(settings)) == 32
+    monkeypatch.setenv(KEY_VARIABLE, "the same on every host")
+    assert load_key(Settings(tmp_path)) == load_key(Settings(tmp_path, feedback=f"{tmp_path}/file/below/"))
+
+
+def test_the_key_of_redis_is_shared(redis: Redis, tmp_path: Path) -> None:
+    key = load_key(Settings(tmp_path, feedback=f"{redis.url}?stream=reported"))
+    assert load_key(Settings(tmp_path, feedback=f"{redis.url}?stream=reported")) == key
+    assert load_key(Settings(tmp_path, feedback=redis.url)) != key
+
+
+def test_ids_are_good_in_every_worker_and_after_a_restart(text_bundle: Path, tmp_path: Path) -> None:
+    flags = ("--feedback", f"{tmp_path}/feedback/")
+    with running(text_bundle, *flags, workers=2) as service:
+        name = good(service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}))["recommendation"]
+        for _ in range(8):
+            good(service.ask("POST", "/v1/feedback", {"recommendation": name, "shown": ["sku-11"]}))
+        (victim, *_) = service.worker_pids()
+        os.kill(victim, 9)
+        eventually(lambda: victim not in service.worker_pids() and len(service.worker_pids()) == 2)
+        for _ in range(8):
+            good(service.ask("POST", "/v1/feedback", {"recommendation": name}))
+    with running(text_bundle, *flags) as service:
+        good(service.ask("POST", "/v1/feedback", {"recommendation": name}))
+        forged = f"{name[:-1]}{'0' if name[-1] != '0' else '1'}"
+        refused(service.ask("POST", "/v1/feedback", {"recommendation": forged}), 400, "invalid_request")
