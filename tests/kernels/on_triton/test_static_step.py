@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,8 +18,8 @@ from tests.support.training.steps import CPU, batches, new_model, still_config
 
 
 def test_it_takes_the_steps_of_the_references(device: torch.device) -> None:
-    plain = replace(still_config(), dropout=0.3, loss_backend="reference")
-    fused = replace(plain, loss_backend="auto")
+    plain = still_config().replace(dropout=0.3, loss_backend="reference")
+    fused = plain.replace(loss_backend="auto")
     reference = StaticStep(new_model(plain, CPU), plain, adam_backend="reference")
     ours = StaticStep(new_model(fused, device), fused, adam_backend="triton")
     for step, batch in enumerate(batches(plain)[:2]):
@@ -34,8 +33,8 @@ def test_it_takes_the_steps_of_the_references(device: torch.device) -> None:
 
 def test_a_group_takes_them_too(device: torch.device) -> None:
     """Each process its own slice of the catalog through the kernels, the sums added up between them."""
-    plain = replace(still_config(), loss_backend="reference")
-    fused = replace(plain, loss_backend="triton")
+    plain = still_config().replace(loss_backend="reference")
+    fused = plain.replace(loss_backend="triton")
     reference, steps = StaticStep(new_model(plain, CPU), plain, adam_backend="reference"), batches(plain)[:2]
     losses = [reference.step(batch, step / 2) for step, batch in enumerate(steps)]
 
@@ -70,7 +69,7 @@ def test_kernels_run_in_the_dtype_that_the_config_trains_in(
 
     monkeypatch.setattr(fused_interest, "_forward", watched_interest)
     monkeypatch.setattr(launchers, "unit_rows", watched_rows)
-    config = replace(still_config(), compute_dtype="bfloat16")
+    config = still_config().replace(compute_dtype="bfloat16")
     StaticStep(new_model(config, device), config).step(batches(config)[0], 0.5)
     assert launched == [("encoder", torch.bfloat16), ("loss", torch.bfloat16), ("loss", torch.bfloat16)]
     items = new_model(config, device).item_embedding
