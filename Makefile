@@ -7,6 +7,10 @@ BIN := $(VENV)/bin
 CONSTRAINTS ?= constraints.txt
 # Where `make demo` takes PyTorch from: its builds for CPUs. Empty: pip's own index.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# Two processes, each with whole files, so that fixtures of a module are made once.
+PARALLEL := -n 2 --dist loadfile
+# Packages whose tests start no service, training or compiler.
+UNIT := bundle config data errors evaluation memory model online ranking report scoring storage system
 
 .PHONY: setup constraints demo test fast slow ray ray-smoke siege lint prose web docs clean
 
@@ -29,11 +33,11 @@ constraints: setup  ## resolve the newest versions into constraints.txt; run the
 demo:  ## click log -> data set -> trained bundle -> quality -> recommendations; 5 to 8 minutes the first time
 	@$(PYTHON) .ci/demo.py --constraints "$(CONSTRAINTS)" --torch-index "$(TORCH_INDEX)"
 
-test: setup lint web  ## what CI runs: lint, types, layers, every test; at most 30 minutes on 2 cores
-	$(BIN)/python -m pytest
+test: setup lint web  ## what CI runs: lint, types, layers, every test; at most 25 minutes on 2 quiet cores
+	$(BIN)/python -m pytest $(PARALLEL)
 
-fast: setup  ## the quick tests alone, while editing
-	$(BIN)/python -m pytest -m "not slow and not ray" -x -q
+fast: setup  ## unit tests, in a minute on 2 cores, while you edit
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not ray" -x -q $(addprefix tests/,$(UNIT))
 
 slow: setup  ## the long forms, by hand (docs/hardening.md): sanitizers, fuzzers, soak, hostile clients
 	$(BIN)/python -m tests.native.stress --calls 100000

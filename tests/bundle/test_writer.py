@@ -21,6 +21,8 @@ from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.storage import files
 from tests.support.random_bundle import bundle_parts, contents, save_parts, save_random
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
 _STEPS = ("write_tensors", "sha256_of", "flush_folder", "_git", "write_json")

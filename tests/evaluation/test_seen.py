@@ -19,6 +19,8 @@ from mtaw_fast.report.examples import examples_of
 from tests.support.cli import write_log
 from tests.support.workflow import CONFIG, FEW, Made
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:

@@ -17,6 +17,8 @@ from tests.support.memory.logs import random_log
 from tests.support.memory.queries import random_ranker
 from tests.support.memory.streams import SessionModel, delta_of, random_clicks
 
+pytestmark = pytest.mark.slow
+
 ISAS = [isa for isa in instruction_sets() if isa in ("portable", "avx2", "avx512")]
 K = 20
 WIDE = MemorySettings()

@@ -21,6 +21,8 @@ from mtaw_fast.online.state.online_state import OnlineState
 from tests.support.online.logs import MIDNIGHT, N, drawn_rows, log_file, saved, trained_before, written
 from tests.support.random_bundle import edit_manifest
 
+pytestmark = pytest.mark.slow
+
 ROWS = drawn_rows()
 MODEL = trained_before(ROWS)
 LIMITS = log_limits()

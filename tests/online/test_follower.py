@@ -30,6 +30,8 @@ from tests.support.forks import child
 from tests.support.online.recommenders import MODEL, NOON, answers, drawn, until_learned
 from tests.support.service.running import eventually
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Recommender]
 
 

@@ -17,6 +17,8 @@ from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.settings import LearningLimits
 from tests.support.online.recommenders import NOON, N, parts, until_learned
 
+pytestmark = pytest.mark.slow
+
 Learning = Callable[..., Recommender]
 
 

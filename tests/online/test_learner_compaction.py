@@ -31,6 +31,8 @@ from tests.support.forks import child
 from tests.support.online.recommenders import HOUR, NOON, parts, until_learned
 from tests.support.service.running import eventually
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Recommender]
 
 

@@ -21,6 +21,8 @@ from mtaw_fast.service.snapshot import load_snapshot
 from tests.support.online.faults import cannot_start
 from tests.support.random_bundle import bundle_parts
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def left(tmp_path: Path) -> Callable[[], list[object]]:

@@ -27,6 +27,8 @@ from tests.support.online.recommenders import (
     until_learned,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_changed_working_directory_ends_no_learning(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -18,6 +18,8 @@ from mtaw_fast.ranking.pipeline import Pipeline
 from tests.support.online.recommenders import until_learned
 from tests.support.service.running import eventually
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Recommender]
 
 

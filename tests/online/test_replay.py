@@ -24,6 +24,8 @@ from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.ranking.retrieval import NativeIndex
 from tests.support.online.logs import MIDNIGHT, N, Row, drawn_rows, log_file, saved, trained_before, written
 
+pytestmark = pytest.mark.slow
+
 ROWS = drawn_rows(seed=4, sessions=56)
 MODEL = trained_before(ROWS)
 LIMITS = log_limits()

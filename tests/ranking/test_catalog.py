@@ -24,6 +24,8 @@ from mtaw_fast.ranking.catalog import Catalog, mean_norm
 from mtaw_fast.recommender import Recommender
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 
+pytestmark = pytest.mark.slow
+
 N, D, M = 300, 16, 9
 PAIRS = [("native", "native"), ("native", "numpy"), ("numpy", "faiss-flat"), ("torch", "numpy"), ("onnx", "native")]
 NEEDS = {

@@ -26,6 +26,8 @@ from mtaw_fast.recommender import Recommender
 from tests.support.random_bundle import bundle_parts, save_parts
 from tests.support.ranking.native_bundles import N, answered, assert_same, clicks, named, same
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
 

@@ -15,6 +15,8 @@ from mtaw_fast.report import write_report
 from tests.support.report import EVIL, read, typed_dataset
 from tests.support.training.ring import memory_config
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:

@@ -19,6 +19,8 @@ from tests.support.random_bundle import bundle_parts, contents, memory_parts, sa
 from tests.support.scoring.command import ROWS, one_line, score
 from tests.support.scoring.inputs import random_sessions, read_scores, write_sessions
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("options", [[], ["-k", "7", "--exclude-seen", "--exclude", "sku-3"]])
 def test_every_row_is_what_recommend_says(bundle: Path, sessions: Path, tmp_path: Path, options: list[str]) -> None:

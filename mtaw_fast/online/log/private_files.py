@@ -8,7 +8,8 @@ from pathlib import Path
 
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 _OURS = re.compile(
-    r"log\.json|events-[0-9]+\.log|bundle|redacted\.json|scrubbed\.json|\.(append|compact)\.lock|\..*\.tmp"  # prose: ignore
+    r"log\.json|events-[0-9]+\.log|bundle|redacted\.json|\.(append|compact)\.lock|\..*\.tmp"
+    r"|scrubbed\.json"  # of release 0.2; prose: ignore
 )
 _LOG = logging.getLogger("mtaw_fast.online")
 

@@ -22,6 +22,8 @@ from mtaw_fast.data.readers.partitioned_prepare import prepare_in_partitions
 from mtaw_fast.errors import DataError, UsageError
 from tests.support.data.partitions import PLAIN, compare, log_frame
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(

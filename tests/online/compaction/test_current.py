@@ -29,6 +29,8 @@ from tests.support.online.logs import drawn_rows, log_file, saved, trained_befor
 from tests.support.online.recommenders import HOUR, MODEL, NOON, until_learned
 from tests.support.service.running import eventually
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def expired(tmp_path_factory: pytest.TempPathFactory) -> Path:

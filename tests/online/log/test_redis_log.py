@@ -21,6 +21,8 @@ from tests.support.online.recommenders import MODEL, NOON, N, answers, drawn, un
 from tests.support.redis_server import Redis
 from tests.support.service.running import eventually
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:

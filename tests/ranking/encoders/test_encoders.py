@@ -20,6 +20,8 @@ from mtaw_fast.model.parameters import RECENT_CLICKS, parameter_shapes
 from mtaw_fast.ranking.encoders import ENCODERS, Encoder, make_encoder
 from tests.support.random_bundle import bundle_parts, save_parts, save_random
 
+pytestmark = pytest.mark.slow
+
 
 def formulas(clicks: np.ndarray, weights: dict[str, np.ndarray], config: Config) -> np.ndarray:
     """Return o_m / |o_m| float64[d] of one session, by the paper's formulas."""
