@@ -1,0 +1,7 @@
+"""The item table: what is known about each item besides its clicks, in typed columns."""
+
+from mtaw_fast.items.columns import KINDS, Column
+from mtaw_fast.items.frame import ItemFrame
+from mtaw_fast.items.table import ItemTable
+
+__all__ = ["KINDS", "Column", "ItemFrame", "ItemTable"]

@@ -1,0 +1,418 @@
+"""The columns of an item table: one class for each kind of value. All are immutable. Axes: n rows, m changed rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from mtaw_fast.errors import DataError
+from mtaw_fast.items import ragged
+from mtaw_fast.items.labels import Labels
+
+NO_TIME = np.iinfo(np.int64).min
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Column:
+    """A named column of values of one kind, each of which may be missing.
+
+    Attributes
+    ----------
+    kind : {'number', 'category', 'categories', 'boolean', 'text', 'time', 'vector'}
+        What its values are.
+    name : str
+        Unique in its table.
+    public : bool
+        Whether requests without the admin token may read it.
+    version : int
+        The version of the table in which the column last changed.
+    """
+
+    kind: ClassVar[str]
+    name: str
+    public: bool = False
+    version: int = 0
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows it has."""
+        raise NotImplementedError
+
+    @property
+    def missing(self) -> np.ndarray:
+        """bool[n]: which values are missing."""
+        raise NotImplementedError
+
+    def values_at(self, rows: np.ndarray) -> list[Any]:
+        """Return the values of rows int[m] as plain Python values; None for a missing one and outside the rows.
+
+        number: float; time: int, Unix milliseconds; boolean: bool; category and text: str; categories: list of str;
+        vector: list of float.
+        """
+        rows = np.asarray(rows)
+        found: list[Any] = [None] * len(rows)
+        inside = np.flatnonzero((rows >= 0) & (rows < self.n_rows))
+        known = inside[~self._missing_at(rows[inside])]
+        for place, value in zip(known.tolist(), self._plain(rows[known]), strict=True):
+            found[place] = value
+        return found
+
+    def resized(self, count: int) -> Self:
+        """Return the column with `count` rows: cut, or extended by missing values."""
+        raise NotImplementedError
+
+    def taken(self, rows: np.ndarray) -> Self:
+        """Return the column of the rows int[m], in this order."""
+        raise NotImplementedError
+
+    def patched(self, rows: np.ndarray, values: Self) -> Self:
+        """Return the column with rows int[m] (distinct) replaced by the m values of another column of this kind."""
+        raise NotImplementedError
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return its arrays for storage, by their names in the class."""
+        raise NotImplementedError
+
+    @classmethod
+    def of_arrays(cls, name: str, public: bool, version: int, arrays: Mapping[str, np.ndarray]) -> Self:
+        """Return the column that `arrays` stored. Raises DataError if they do not fit; rows are safe to read then."""
+        raise NotImplementedError
+
+    def _missing_at(self, rows: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def _plain(self, rows: np.ndarray) -> list[Any]:
+        raise NotImplementedError
+
+
+def _array(arrays: Mapping[str, np.ndarray], part: str, dtype: Any, name: str, axes: int = 1) -> np.ndarray:
+    found = arrays.get(part)
+    if found is None or found.dtype != dtype or found.ndim != axes:
+        raise DataError(f"column {name!r} of the item table is damaged ({part}); write the file again")
+    return found
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _ValueColumn(Column):
+    """One value a row in one array."""
+
+    values: np.ndarray
+
+    _dtype: ClassVar[Any]
+    _missing_value: ClassVar[Any]
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.values)
+
+    @property
+    def missing(self) -> np.ndarray:
+        return self.values == self._missing_value
+
+    def _missing_at(self, rows: np.ndarray) -> np.ndarray:
+        return self.values[rows] == self._missing_value
+
+    def _plain(self, rows: np.ndarray) -> list[Any]:
+        return self.values[rows].tolist()
+
+    def resized(self, count: int) -> Self:
+        more = max(0, count - self.n_rows)
+        filled = np.full(more, self._missing_value, dtype=self._dtype)
+        return replace(self, values=np.concatenate([self.values[:count], filled]))
+
+    def taken(self, rows: np.ndarray) -> Self:
+        return replace(self, values=self.values[rows])
+
+    def patched(self, rows: np.ndarray, values: Self) -> Self:
+        changed = self.values.copy()
+        changed[rows] = values.values
+        return replace(self, values=changed)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"values": self.values}
+
+    @classmethod
+    def of_arrays(cls, name: str, public: bool, version: int, arrays: Mapping[str, np.ndarray]) -> Self:
+        return cls(name=name, public=public, version=version, values=_array(arrays, "values", cls._dtype, name))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class NumberColumn(_ValueColumn):
+    """values float64[n]; a missing one is NaN."""
+
+    kind: ClassVar[str] = "number"
+    _dtype = np.float64
+    _missing_value = np.nan
+
+    @property
+    def missing(self) -> np.ndarray:
+        return np.isnan(self.values)
+
+    def _missing_at(self, rows: np.ndarray) -> np.ndarray:
+        return np.isnan(self.values[rows])
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TimeColumn(_ValueColumn):
+    """values int64[n], Unix milliseconds; a missing one is `NO_TIME`."""
+
+    kind: ClassVar[str] = "time"
+    _dtype = np.int64
+    _missing_value = NO_TIME
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class BooleanColumn(_ValueColumn):
+    """values int8[n], 0 or 1; a missing one is -1."""
+
+    kind: ClassVar[str] = "boolean"
+    _dtype = np.int8
+    _missing_value = -1
+
+    def _plain(self, rows: np.ndarray) -> list[Any]:
+        return (self.values[rows] != 0).tolist()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CategoryColumn(Column):
+    """codes int32[n], places in `labels`; a missing one is -1. Labels that no row has may remain after a patch."""
+
+    kind: ClassVar[str] = "category"
+    codes: np.ndarray
+    labels: Labels
+
+    @property
+    def label_codes(self) -> Mapping[str, int]:
+        """The code of each label."""
+        return self.labels.codes
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.codes)
+
+    @property
+    def missing(self) -> np.ndarray:
+        return self.codes < 0
+
+    def _missing_at(self, rows: np.ndarray) -> np.ndarray:
+        return self.codes[rows] < 0
+
+    def _plain(self, rows: np.ndarray) -> list[Any]:
+        return [self.labels[code] for code in self.codes[rows].tolist()]
+
+    def resized(self, count: int) -> Self:
+        filled = np.full(max(0, count - self.n_rows), -1, dtype=np.int32)
+        return replace(self, codes=np.concatenate([self.codes[:count], filled]))
+
+    def taken(self, rows: np.ndarray) -> Self:
+        return replace(self, codes=self.codes[rows])
+
+    def patched(self, rows: np.ndarray, values: Self) -> Self:
+        labels, codes = _joined(self.labels, values.labels, values.codes)
+        changed = self.codes.copy()
+        changed[rows] = codes
+        return replace(self, codes=changed, labels=labels)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"codes": self.codes, "label_offsets": self.labels.offsets, "label_text": self.labels.text}
+
+    @classmethod
+    def of_arrays(cls, name: str, public: bool, version: int, arrays: Mapping[str, np.ndarray]) -> Self:
+        codes, labels = _array(arrays, "codes", np.int32, name), _labels(arrays, name)
+        _check_codes(codes, -1, len(labels), name)
+        return cls(name=name, public=public, version=version, codes=codes, labels=labels)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CategoriesColumn(Column):
+    """Several labels a row: codes int32[..] of all rows end to end, offsets int64[n + 1]. An empty row is missing."""
+
+    kind: ClassVar[str] = "categories"
+    offsets: np.ndarray
+    codes: np.ndarray
+    labels: Labels
+
+    @property
+    def label_codes(self) -> Mapping[str, int]:
+        """The code of each label."""
+        return self.labels.codes
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def missing(self) -> np.ndarray:
+        return self.offsets[1:] == self.offsets[:-1]
+
+    def _missing_at(self, rows: np.ndarray) -> np.ndarray:
+        return self.offsets[rows + 1] == self.offsets[rows]
+
+    def _plain(self, rows: np.ndarray) -> list[Any]:
+        return [[self.labels[code] for code in self.codes[self.offsets[row] : self.offsets[row + 1]]] for row in rows]
+
+    def resized(self, count: int) -> Self:
+        offsets, codes = ragged.resized(self.offsets, self.codes, count)
+        return replace(self, offsets=offsets, codes=codes)
+
+    def taken(self, rows: np.ndarray) -> Self:
+        offsets, codes = ragged.gathered(self.offsets, self.codes, rows)
+        return replace(self, offsets=offsets, codes=codes)
+
+    def patched(self, rows: np.ndarray, values: Self) -> Self:
+        labels, new_codes = _joined(self.labels, values.labels, values.codes)
+        offsets, codes = ragged.replaced((self.offsets, self.codes), rows, (values.offsets, new_codes))
+        return replace(self, offsets=offsets, codes=codes, labels=labels)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        labels = {"label_offsets": self.labels.offsets, "label_text": self.labels.text}
+        return {"offsets": self.offsets, "codes": self.codes, **labels}
+
+    @classmethod
+    def of_arrays(cls, name: str, public: bool, version: int, arrays: Mapping[str, np.ndarray]) -> Self:
+        offsets, codes = _array(arrays, "offsets", np.int64, name), _array(arrays, "codes", np.int32, name)
+        labels = _labels(arrays, name)
+        _check_codes(codes, 0, len(labels), name)
+        _check_rows(offsets, len(codes), name)
+        return cls(name=name, public=public, version=version, offsets=offsets, codes=codes, labels=labels)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TextColumn(Column):
+    """data uint8[..], the UTF-8 of all rows end to end; offsets int64[n + 1]. An empty text is missing."""
+
+    kind: ClassVar[str] = "text"
+    offsets: np.ndarray
+    data: np.ndarray
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def missing(self) -> np.ndarray:
+        return self.offsets[1:] == self.offsets[:-1]
+
+    def _missing_at(self, rows: np.ndarray) -> np.ndarray:
+        return self.offsets[rows + 1] == self.offsets[rows]
+
+    def _plain(self, rows: np.ndarray) -> list[Any]:
+        begins, ends = self.offsets[rows].tolist(), self.offsets[rows + 1].tolist()
+        return [
+            self.data[begin:end].tobytes().decode("utf-8", "replace")
+            for begin, end in zip(begins, ends, strict=True)
+        ]  # fmt: skip
+
+    def resized(self, count: int) -> Self:
+        offsets, data = ragged.resized(self.offsets, self.data, count)
+        return replace(self, offsets=offsets, data=data)
+
+    def taken(self, rows: np.ndarray) -> Self:
+        offsets, data = ragged.gathered(self.offsets, self.data, rows)
+        return replace(self, offsets=offsets, data=data)
+
+    def patched(self, rows: np.ndarray, values: Self) -> Self:
+        offsets, data = ragged.replaced((self.offsets, self.data), rows, (values.offsets, values.data))
+        return replace(self, offsets=offsets, data=data)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"offsets": self.offsets, "data": self.data}
+
+    @classmethod
+    def of_arrays(cls, name: str, public: bool, version: int, arrays: Mapping[str, np.ndarray]) -> Self:
+        offsets, data = _array(arrays, "offsets", np.int64, name), _array(arrays, "data", np.uint8, name)
+        _check_rows(offsets, len(data), name)
+        return cls(name=name, public=public, version=version, offsets=offsets, data=data)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class VectorColumn(Column):
+    """values float32[n, d]; a missing one is a row of NaN. d is 0 as long as there is no vector."""
+
+    kind: ClassVar[str] = "vector"
+    values: np.ndarray
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.values)
+
+    @property
+    def d(self) -> int:
+        """The length of the vectors."""
+        return self.values.shape[1]
+
+    def check_length(self, other: VectorColumn) -> None:
+        """Raise DataError if another column has vectors of another length."""
+        if self.d and other.d and self.d != other.d:
+            raise DataError(f"column {self.name!r} has vectors of {self.d} numbers, not {other.d}; keep the length")
+
+    @property
+    def missing(self) -> np.ndarray:
+        return np.isnan(self.values[:, :1]).all(axis=1)
+
+    def _missing_at(self, rows: np.ndarray) -> np.ndarray:
+        return np.isnan(self.values[rows, :1]).all(axis=1)
+
+    def _plain(self, rows: np.ndarray) -> list[Any]:
+        return self.values[rows].tolist()
+
+    def resized(self, count: int) -> Self:
+        filled = np.full((max(0, count - self.n_rows), self.d), np.nan, dtype=np.float32)
+        return replace(self, values=np.concatenate([self.values[:count], filled]))
+
+    def taken(self, rows: np.ndarray) -> Self:
+        return replace(self, values=self.values[rows])
+
+    def patched(self, rows: np.ndarray, values: Self) -> Self:
+        changed = self.values.copy() if self.d else np.full((self.n_rows, values.d), np.nan, dtype=np.float32)
+        changed[rows] = values.values if values.d else np.nan
+        return replace(self, values=changed)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"values": self.values}
+
+    @classmethod
+    def of_arrays(cls, name: str, public: bool, version: int, arrays: Mapping[str, np.ndarray]) -> Self:
+        return cls(name=name, public=public, version=version, values=_array(arrays, "values", np.float32, name, axes=2))
+
+
+COLUMN_TYPES: Mapping[str, type[Column]] = {
+    one.kind: one
+    for one in (NumberColumn, CategoryColumn, CategoriesColumn, BooleanColumn, TextColumn, TimeColumn, VectorColumn)
+}
+KINDS = tuple(COLUMN_TYPES)
+
+
+def _joined(own: Labels, other: Labels, codes: np.ndarray) -> tuple[Labels, np.ndarray]:
+    """Return `own` with the labels that `codes` (places in `other`, or -1) need, and the codes in it."""
+    used = np.unique(codes[codes >= 0])
+    translation = np.full(len(other) + 1, -1, dtype=np.int32)  # the last place is that of -1
+    more: list[str] = []
+    for code in used.tolist():
+        found = own.codes.get(other[code])
+        if found is None:
+            found = len(own) + len(more)
+            more.append(other[code])
+        translation[code] = found
+    return own.extended(more), translation[codes]
+
+
+def _labels(arrays: Mapping[str, np.ndarray], name: str) -> Labels:
+    labels = Labels(
+        _array(arrays, "label_offsets", np.int64, name), _array(arrays, "label_text", np.uint8, name)
+    )  # fmt: skip
+    labels.check(f"column {name!r} of the item table")
+    return labels
+
+
+def _check_codes(codes: np.ndarray, least: int, count: int, name: str) -> None:
+    if len(codes) and (codes.min() < least or codes.max() >= count):
+        raise DataError(f"column {name!r} of the item table is damaged (codes); write the file again")
+
+
+def _check_rows(offsets: np.ndarray, length: int, name: str) -> None:
+    if not ragged.check_offsets(offsets, length):
+        raise DataError(f"column {name!r} of the item table is damaged (offsets); write the file again")

@@ -1,0 +1,181 @@
+"""A table of items as it comes in: ids and typed columns, checked as a whole before anything changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.errors import DataError, UsageError, shown
+from mtaw_fast.items.columns import Column
+from mtaw_fast.items.values import WrongValueError, column_of, refused
+
+MAX_COLUMNS = 256
+MAX_NAME = 64  # characters of a column's name
+MAX_ID = 512  # characters of an id
+_INT64 = 2**63
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, eq=False)
+class ItemFrame:
+    """Ids of m items and typed columns of m rows. Immutable.
+
+    Attributes
+    ----------
+    ids : list of int or of str
+        External ids, all of one type, each once.
+    columns : mapping of str to Column
+        In the source's order.
+    given : mapping of str to bool[m]
+        Which rows of a column the source gives, for columns that some rows do not have. A row that is not given keeps
+        its value in a patch; one that is given as missing loses it.
+    """
+
+    ids: list[Any]
+    columns: Mapping[str, Column]
+    given: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        data: Any,
+        *,
+        id: str = "id",
+        kinds: Mapping[str, str] = _NOTHING,
+        kept: Mapping[str, str] = _NOTHING,
+        where: str = "items",
+    ) -> ItemFrame:
+        """Check a table and return it as a frame.
+
+        Parameters
+        ----------
+        data : mapping of columns, sequence of row mappings, or a polars, pandas or pyarrow table
+            None and NaN are missing values.
+        id : str, default 'id'
+            The column of external ids.
+        kinds : mapping of str to str, optional
+            The declared kinds of some columns; the others are inferred. Values are converted where that loses nothing.
+        kept : mapping of str to str, optional
+            The kinds in the table so far, which values must have already.
+        where : str
+            Names the source in an error.
+
+        Raises
+        ------
+        DataError
+            On a missing or repeated id, a wrong value or a wrong name: one line with column and row.
+        UsageError
+            If there is no column of ids or a declared kind is unknown.
+        """
+        columns, given = _columns_of(data, where)
+        if id not in columns:
+            has = ", ".join(map(str, list(columns)[:10])) or "none"
+            raise UsageError(f"{where}: there is no column {id!r} of item ids; name it (columns: {shown(has, 200)})")
+        ids = _checked_ids(columns.pop(id), f"{where}: column {id!r}")
+        if id in given:
+            missing = int(np.argmin(given.pop(id)))
+            raise DataError(f"{where}: column {id!r}, row {missing + 1}: the id is missing")
+        if len(columns) > MAX_COLUMNS:
+            raise DataError(f"{where}: there are {len(columns):,} columns; at most {MAX_COLUMNS}")
+        made = {}
+        for name, values in columns.items():
+            check_name(name, where)
+            if len(values) != len(ids):
+                raise DataError(f"{where}: column {name!r} has {len(values):,} rows for {len(ids):,} ids")
+            try:
+                made[name] = column_of(name, values, kinds.get(name, kept.get(name)), exact=name not in kinds)
+            except WrongValueError as error:
+                raise refused(where, name, ids, error) from None
+        return cls(ids, made, given)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def taken(self, rows: np.ndarray) -> ItemFrame:
+        """Return the frame of the rows int[m], in this order."""
+        return ItemFrame(
+            [self.ids[row] for row in rows.tolist()],
+            {name: column.taken(rows) for name, column in self.columns.items()},
+            {name: mask[rows] for name, mask in self.given.items()},
+        )
+
+
+def check_name(name: Any, where: str) -> None:
+    """Raise DataError if a column cannot have this name."""
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable() or name != name.strip():
+        raise DataError(f"{where}: {shown(name, 40)} cannot name a column; use 1 to {MAX_NAME} printable characters")
+
+
+def _columns_of(data: Any, where: str) -> tuple[dict[Any, Any], dict[Any, np.ndarray]]:
+    """Return the columns of a table, and for rows that lack some, the masks of `ItemFrame.given`."""
+    if isinstance(data, Mapping):
+        for name, values in data.items():
+            if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
+                raise UsageError(f"{where}: column {shown(name, 40)} is not a list of values, one for each item")
+        return dict(data), {}
+    if hasattr(data, "collect") and hasattr(data, "collect_schema"):  # a LazyFrame
+        data = data.collect()
+    if hasattr(data, "column_names"):  # a pyarrow table
+        return {name: data.column(name).to_pylist() for name in data.column_names}, {}
+    if hasattr(data, "columns"):
+        return {name: data[name] for name in data.columns}, {}
+    if isinstance(data, (str, bytes)) or not isinstance(data, Iterable):
+        raise UsageError(f"{where}: give a table, a dict of columns or a list of rows, not {type(data).__name__}")
+    return _columns_of_rows(list(data), where)
+
+
+def _columns_of_rows(rows: list[Any], where: str) -> tuple[dict[Any, Any], dict[Any, np.ndarray]]:
+    names: dict[Any, int] = {}
+    for place, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise DataError(f"{where}: row {place + 1} is {shown(row, 40)}, not a value for each of some columns")
+        for name in row:
+            names[name] = names.get(name, 0) + 1
+        if len(names) > MAX_COLUMNS + 1:
+            raise DataError(f"{where}: there are more than {MAX_COLUMNS} columns")
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    given = {
+        name: np.array([name in row for row in rows], dtype=bool) for name, count in names.items() if count < len(rows)
+    }
+    return columns, given
+
+
+def _checked_ids(values: Any, where: str) -> list[Any]:
+    """Return ids as plain ints or strs. Raises DataError on one that is missing, wrong or there twice."""
+    ids: list[Any] = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    texts = bool(ids) and isinstance(ids[0], str)
+    seen: dict[Any, int] = {}
+    for row, item in enumerate(ids):
+        if item is None or item != item or item == "":
+            raise DataError(f"{where}, row {row + 1}: the id is missing")
+        if texts and isinstance(item, str):
+            if len(item) > MAX_ID:
+                raise DataError(f"{where}, row {row + 1}: an id of {len(item):,} characters; at most {MAX_ID}")
+        elif texts or isinstance(item, bool) or not isinstance(item, (int, np.integer)):
+            wanted = "a text, as the first id is" if texts else "a whole number or, like all others, a text"
+            raise DataError(f"{where}, row {row + 1}: {shown(item, 60)} is not {wanted}")
+        else:
+            ids[row] = int(item)
+            if not -_INT64 <= ids[row] < _INT64:
+                raise DataError(f"{where}, row {row + 1}: {item} is outside 64 bits")
+        first = seen.setdefault(item, row)
+        if first != row:
+            raise DataError(f"{where}, row {row + 1}: id {shown(item, 60)} is in row {first + 1} already; list it once")
+    return ids
+
+
+def declared(names: Sequence[str] | None, columns: Mapping[str, Any], what: str, where: str) -> set[str]:
+    """Return column names as a set. Raises UsageError if one of them does not exist."""
+    if isinstance(names, str):
+        raise UsageError(f"{where}: {what} must be a list of columns, not {shown(names, 40)}")
+    for name in names or ():
+        if name not in columns:
+            has = ", ".join(columns) or "none"
+            raise UsageError(
+                f"{where}: {what} names {shown(name, 40)}, which is no column; there are {shown(has, 200)}"
+            )
+    return set(names or ())

@@ -1,0 +1,255 @@
+"""The item table: typed columns over the internal ids of a catalog, and the rows of ids that it does not know yet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.errors import DataError, UsageError, shown
+from mtaw_fast.items.columns import COLUMN_TYPES, BooleanColumn, Column, VectorColumn
+from mtaw_fast.items.frame import MAX_COLUMNS, ItemFrame
+
+_ABOUT = "about"  # in a file: UTF-8 JSON of the schema and of the ids that wait
+_LAYOUT = 1
+_ROWS, _WAITING = "rows", "waiting"
+
+
+@dataclass(frozen=True, eq=False)
+class ItemTable:
+    """What is known about the items of a catalog. Immutable; a change makes a new one that shares unchanged columns.
+
+    Attributes
+    ----------
+    n_rows : int
+        n: row i is the item with internal id i. Everything is missing for later ids.
+    columns : mapping of str to Column
+        In order of declaration; all have n rows.
+    availability : str or None
+        The boolean column that says whether an item may be recommended; a missing value means yes.
+    version : int
+        It grows with every change.
+    waiting : ItemFrame
+        Rows of ids that the catalog does not know; its columns are those of the table, or fewer.
+    """
+
+    n_rows: int
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    availability: str | None = None
+    version: int = 0
+    waiting: ItemFrame = field(default_factory=lambda: ItemFrame([], {}))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.columns
+
+    def __getitem__(self, name: str) -> Column:
+        """Return a column. Raises UsageError if there is none of this name."""
+        found = self.columns.get(name)
+        if found is None:
+            has = ", ".join(self.columns) or "none"
+            raise UsageError(f"the item table has no column {shown(name, 60)}; its columns are {shown(has, 300)}")
+        return found
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The kind of each column."""
+        return {name: column.kind for name, column in self.columns.items()}
+
+    @property
+    def public(self) -> tuple[str, ...]:
+        """The names of the public columns."""
+        return tuple(name for name, column in self.columns.items() if column.public)
+
+    @property
+    def unavailable(self) -> np.ndarray | None:
+        """bool[n]: items whose availability is false; None without such a column."""
+        if self.availability is None:
+            return None
+        column = self.columns[self.availability]
+        assert isinstance(column, BooleanColumn)
+        return column.values == 0
+
+    def values_at(self, names: Iterable[str], rows: np.ndarray) -> list[dict[str, Any]]:
+        """Return for each of rows int[m] its values by column name; missing ones are left out."""
+        found: list[dict[str, Any]] = [{} for _ in range(len(rows))]
+        for name in names:
+            for one, value in zip(found, self[name].values_at(rows), strict=True):
+                if value is not None:
+                    one[name] = value
+        return found
+
+    def replaced(
+        self,
+        frame: ItemFrame,
+        rows: np.ndarray,
+        n_rows: int,
+        public: Iterable[str] | None = None,
+        availability: str | None = None,
+    ) -> ItemTable:
+        """Return the table with the content of a frame alone.
+
+        Parameters
+        ----------
+        frame : ItemFrame
+            Of m items; a column that this table has too must have the same kind.
+        rows : int[m]
+            Their internal ids; -1 for an id that the catalog does not know: its row waits.
+        n_rows : int
+            The size of the catalog.
+        public, availability : optional
+            As the attributes; by default as in this table.
+
+        Raises
+        ------
+        DataError
+            If a column has another kind or length of vectors than here, or the availability is not boolean.
+        """
+        self._check_kinds(frame)
+        empty = ItemTable(n_rows, {}, None, self.version)
+        wanted = set(self.public) & set(frame.columns) if public is None else set(public)
+        if availability is None and self.availability in frame.columns:
+            availability = self.availability
+        return empty.patched(frame, rows, n_rows, wanted, availability)
+
+    def patched(
+        self,
+        frame: ItemFrame,
+        rows: np.ndarray,
+        n_rows: int | None = None,
+        public: Iterable[str] | None = None,
+        availability: str | None = None,
+    ) -> ItemTable:
+        """Return the table with the given values of a frame, and everything else as it is; see `replaced`.
+
+        public: columns that are public from now on, together with those that are already.
+        """
+        self._check_kinds(frame)
+        version = self.version + 1
+        count = max(self.n_rows, n_rows or 0)
+        columns = dict(self.resized(count).columns)
+        known = rows >= 0
+        for name, source in frame.columns.items():
+            chosen = known & frame.given[name] if name in frame.given else known
+            places, picked = rows[chosen], np.flatnonzero(chosen)
+            if name not in columns:
+                at = np.full(count, source.n_rows)  # a row after the last, whose value is missing
+                at[places] = picked
+                columns[name] = replace(source.resized(source.n_rows + 1).taken(at), version=version)
+            elif len(picked):
+                columns[name] = replace(columns[name].patched(places, source.taken(picked)), version=version)
+        if len(columns) > MAX_COLUMNS:
+            raise DataError(f"the item table would have {len(columns)} columns; at most {MAX_COLUMNS}")
+        for name in set(public or ()):
+            if not columns[name].public:
+                columns[name] = replace(columns[name], public=True)
+        table = ItemTable(count, columns, availability or self.availability, version, self.waiting)
+        table._check_availability()
+        return table._with_waiting(frame.taken(np.flatnonzero(~known))) if not known.all() else table
+
+    def resized(self, n_rows: int) -> ItemTable:
+        """Return the table for a catalog of another size; items without a row have missing values."""
+        if n_rows == self.n_rows:
+            return self
+        columns = {name: column.resized(n_rows) for name, column in self.columns.items()}
+        return replace(self, n_rows=n_rows, columns=columns)
+
+    def admitted(self, items: Iterable[Any], rows: np.ndarray, n_rows: int) -> ItemTable:
+        """Return the table in which ids that waited have their rows: `items` are now the internal ids `rows`."""
+        if not len(self.waiting):
+            return self
+        places = {item: place for place, item in enumerate(self.waiting.ids)}
+        pairs = [(places[item], row) for item, row in zip(items, rows.tolist(), strict=True) if item in places]
+        if not pairs:
+            return self
+        picked = np.array([place for place, _ in pairs])
+        stays = np.ones(len(self.waiting), dtype=bool)
+        stays[picked] = False
+        frame = self.waiting.taken(picked)
+        rest = replace(self, waiting=self.waiting.taken(np.flatnonzero(stays)))
+        return rest.patched(frame, np.array([row for _, row in pairs]), n_rows)
+
+    def _with_waiting(self, frame: ItemFrame) -> ItemTable:
+        """Return the table with more rows that wait, or with changed ones."""
+        places = {item: place for place, item in enumerate(self.waiting.ids)}
+        new = [item for item in frame.ids if item not in places]
+        places |= {item: len(self.waiting) + place for place, item in enumerate(new)}
+        own = ItemTable(len(self.waiting), self.waiting.columns, None, self.version)
+        rows = np.array([places[item] for item in frame.ids], dtype=np.int64)
+        changed = own.patched(frame, rows, len(places))
+        return replace(self, waiting=ItemFrame(list(places), changed.columns))
+
+    def _check_kinds(self, frame: ItemFrame) -> None:
+        for name, column in frame.columns.items():
+            have = self.columns.get(name)
+            if have is not None and have.kind != column.kind:
+                raise DataError(
+                    f"column {name!r} is {have.kind} in the item table, not {column.kind}; keep its kind, or replace "
+                    "the table without it first"
+                )
+            if isinstance(have, VectorColumn) and isinstance(column, VectorColumn):
+                have.check_length(column)
+
+    def _check_availability(self) -> None:
+        name = self.availability
+        if name is None:
+            return
+        if name not in self.columns:
+            raise DataError(f"the availability {shown(name, 60)} is not a column of the item table; add it")
+        if self.columns[name].kind != "boolean":
+            raise DataError(f"the availability {name!r} is a column of {self.columns[name].kind}, not boolean")
+
+    # Storage
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the table as named arrays, for a safetensors file."""
+        about: dict[str, Any] = {
+            "layout": _LAYOUT,
+            "n_rows": self.n_rows,
+            "availability": self.availability,
+            "version": self.version,
+            "columns": [
+                {"name": one.name, "kind": one.kind, "public": one.public, "version": one.version}
+                for one in self.columns.values()
+            ],
+            "waiting": self.waiting.ids,
+            "waiting_columns": list(self.waiting.columns),
+        }
+        arrays = {_ABOUT: np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)}
+        names = list(self.columns)
+        for part, columns in ((_ROWS, self.columns), (_WAITING, self.waiting.columns)):
+            for name, column in columns.items():
+                arrays |= {f"{part}/{names.index(name)}/{key}": array for key, array in column.arrays().items()}
+        return arrays
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray], where: str = "item table") -> ItemTable:
+        """Return the table that `arrays` stored; values are views. Raises DataError if they are damaged."""
+        try:
+            about = json.loads(arrays[_ABOUT].tobytes())
+            if about["layout"] != _LAYOUT:
+                raise DataError(f"{where} has layout {shown(about['layout'])}, not {_LAYOUT}; upgrade mtaw-fast")
+            n_rows, waiting = int(about["n_rows"]), list(about["waiting"])
+            entries = [(str(one["name"]), one) for one in about["columns"]]
+            columns = {name: _column(arrays, f"{_ROWS}/{at}/", name, one) for at, (name, one) in enumerate(entries)}
+            names, of_name = list(columns), dict(entries)
+            held = {
+                name: _column(arrays, f"{_WAITING}/{names.index(name)}/", name, of_name[name])
+                for name in about["waiting_columns"]
+            }
+            table = cls(n_rows, columns, about["availability"], int(about["version"]), ItemFrame(waiting, held))
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise DataError(f"{where} is damaged ({type(error).__name__}: {error}); write the file again") from None
+        wrong = [one.name for one in columns.values() if one.n_rows != n_rows]
+        wrong += [one.name for one in held.values() if one.n_rows != len(waiting)]
+        if wrong:
+            raise DataError(f"{where} is damaged (rows of {wrong[0]!r}); write the file again")
+        table._check_availability()
+        return table
+
+
+def _column(arrays: Mapping[str, np.ndarray], prefix: str, name: str, about: Mapping[str, Any]) -> Column:
+    own = {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
+    return COLUMN_TYPES[about["kind"]].of_arrays(name, bool(about["public"]), int(about["version"]), own)

@@ -1,0 +1,157 @@
+"""The item table against a dict of rows: random tables, patches, sizes and the way through a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtaw_fast.errors import DataError, UsageError
+from mtaw_fast.items import ItemFrame, ItemTable
+from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
+
+KINDS = {
+    "price": "number", "brand": "category", "tags": "categories", "sold": "boolean", "title": "text", "since": "time",
+    "face": "vector",
+}  # fmt: skip
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "price": st.floats(-1e6, 1e6, width=32).map(float),
+    "brand": st.sampled_from(["own", "x", "Zoë", "日本"]),
+    "tags": st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, unique=True),
+    "sold": st.booleans(),
+    "title": st.text(st.characters(codec="utf-8"), min_size=1, max_size=12),
+    "since": st.integers(10**12, 2 * 10**12),
+    "face": st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3),
+}
+IDS = [f"i{place}" for place in range(9)]
+CATALOG = IDS[:6]
+rows = st.lists(st.sampled_from(IDS), unique=True).flatmap(
+    lambda ids: st.tuples(
+        *(
+            st.fixed_dictionaries({"id": st.just(one)}, optional={k: st.none() | v for k, v in VALUES.items()})
+            for one in ids
+        )
+    )
+)
+steps = st.lists(st.tuples(st.sampled_from(["patch", "replace", "file", "grow"]), rows), min_size=1, max_size=5)
+
+
+def frame_of(given_rows: Any) -> ItemFrame:
+    return ItemFrame.of({"id": []} if not given_rows else list(given_rows), kinds=KINDS)
+
+
+def places_of(ids: list[Any], count: int) -> np.ndarray:
+    return np.array([IDS.index(one) if IDS.index(one) < count else -1 for one in ids], dtype=np.int64)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=steps)
+def test_equals_a_dict_of_rows(steps: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
+    table, count = ItemTable(len(CATALOG)), len(CATALOG)
+    expected: dict[str, dict[str, Any]] = {}
+    for kind, given_rows in steps:
+        frame = frame_of(given_rows)
+        version = table.version
+        if kind == "file":
+            path = tmp_path_factory.mktemp("table") / "t.safetensors"
+            write_tensors(path, table.arrays())
+            table = ItemTable.of(map_tensors(path))
+            continue
+        if kind == "grow":
+            count = min(count + 1, len(IDS))
+            table = table.admitted(IDS[:count], np.arange(count), count).resized(count)
+            continue
+        places = places_of(frame.ids, count)
+        table = table.patched(frame, places) if kind == "patch" else table.replaced(frame, places, count)
+        assert table.version > version
+        if kind == "replace":
+            expected = {}
+        for row in given_rows:
+            own = expected.setdefault(row["id"], {})
+            for name, value in row.items():
+                own[name] = value
+        if kind == "replace":
+            assert set(table.columns) == set(frame.columns)
+    for place, item in enumerate(IDS):
+        wanted = {k: v for k, v in expected.get(item, {}).items() if v is not None and k != "id"}
+        if place < count:
+            assert table.values_at(table.columns, np.array([place]))[0] == wanted
+        elif item in table.waiting.ids:
+            held = ItemTable(len(table.waiting), table.waiting.columns)
+            assert held.values_at(held.columns, np.array([table.waiting.ids.index(item)]))[0] == wanted
+        else:
+            assert not wanted
+    assert table.values_at(table.columns, np.array([count, -1])) == [{}, {}]
+
+
+def test_a_change_shares_the_other_columns_and_counts_their_versions() -> None:
+    table = ItemTable(2).replaced(
+        ItemFrame.of({"id": ["a", "b"], "price": [1.0, 2.0], "brand": ["x", "y"]}), np.arange(2), 2, ["brand"]
+    )
+    patched = table.patched(ItemFrame.of([{"id": "b", "price": 9}]), np.array([1]))
+    assert patched["brand"] is table["brand"]
+    assert (table["price"].version, patched["price"].version, patched["brand"].version) == (1, 2, 1)
+    assert patched.public == ("brand",)
+    assert table.values_at(["price"], np.array([1])) == [{"price": 2.0}]
+
+
+def test_a_replacement_keeps_what_was_declared() -> None:
+    first = ItemFrame.of({"id": ["a"], "stock": [True], "price": [1.0], "cost": [0.5]})
+    table = ItemTable(1).replaced(first, np.arange(1), 1, ["price"], "stock")
+    again = table.replaced(ItemFrame.of({"id": ["a"], "stock": [False], "price": [2.0]}), np.arange(1), 1)
+    assert (again.public, again.availability, list(again.columns)) == (("price",), "stock", ["stock", "price"])
+    assert again.unavailable is not None
+    assert again.unavailable.tolist() == [True]
+    assert table.replaced(ItemFrame.of({"id": ["a"]}), np.arange(1), 1).availability is None
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"price": ["cheap"]}, "column 'price', row 1 (id 'a'): 'cheap' is not a number"),
+        ({"brand": [3]}, "column 'brand', row 1 (id 'a'): 3 is not a text"),
+        ({"stock": [1]}, "column 'stock', row 1 (id 'a'): 1 is not true or false"),
+    ],
+)
+def test_another_type_is_refused(values: dict[str, Any], message: str) -> None:
+    table = ItemTable(1).replaced(
+        ItemFrame.of({"id": ["a"], "price": [1.0], "brand": ["x"], "stock": [True]}), np.arange(1), 1
+    )
+    with pytest.raises(DataError) as error:
+        ItemFrame.of({"id": ["a"]} | values, kept=table.kinds)
+    assert message in str(error.value)
+    with pytest.raises(DataError, match="column 'price' is number in the item table, not category"):
+        table.patched(ItemFrame.of({"id": ["a"], "price": ["cheap"]}), np.arange(1))
+    with pytest.raises(UsageError, match="no column 'prise'"):
+        table["prise"]
+    with pytest.raises(DataError, match="availability 'price' is a column of number"):
+        table.patched(ItemFrame.of({"id": ["a"]}), np.arange(1), availability="price")
+
+
+def test_damaged_arrays_are_refused(tmp_path: Path) -> None:
+    table = ItemTable(2).replaced(ItemFrame.of({"id": ["a", "b", "c"], **SOME}, kinds=KINDS), np.array([0, 1, -1]), 2)
+    arrays = table.arrays()
+    assert ItemTable.of(arrays).kinds == KINDS
+    for name, array in arrays.items():
+        without = {key: value for key, value in arrays.items() if key != name}
+        with pytest.raises(DataError):
+            ItemTable.of(without)
+        if array.size:
+            with pytest.raises(DataError):
+                ItemTable.of(without | {name: array[:-1]})
+        if array.size and name.endswith(("codes", "offsets")):
+            for wrong in (-5, 99):
+                broken = array.copy()
+                broken[-1] = wrong
+                with pytest.raises(DataError):
+                    ItemTable.of(without | {name: broken})
+
+
+SOME = {
+    "price": [1.0, 2.0, None], "brand": ["x", "y", "x"], "tags": [["a"], None, ["b", "c"]], "sold": [True, None, False],
+    "title": ["one", "two", None], "since": [10**12, None, 10**12], "face": [[1.0, 2.0], None, [3.0, 4.0]],
+}  # fmt: skip
