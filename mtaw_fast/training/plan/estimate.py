@@ -23,7 +23,7 @@ from mtaw_fast.system.memory_use import available_memory
 from mtaw_fast.training.encoder.spectral import WINDOW
 from mtaw_fast.training.encoder.validation import check_held_out
 from mtaw_fast.training.memory_tables import table_bytes
-from mtaw_fast.training.plan.first_steps import EncoderTimes, RankerTimes, Stopwatch, encoder_times, ranker_times
+from mtaw_fast.training.plan.first_steps import Cost, EncoderTimes, RankerTimes, Stopwatch, encoder_times, ranker_times
 from mtaw_fast.training.plan.plan import BUDGET_MINUTES, PhasePlan, Plan, asks_for_costs, chosen_softmax
 from mtaw_fast.training.ranker.train_ranker import fit_settings
 from mtaw_fast.training.steps.batch import sample_counts
@@ -144,14 +144,12 @@ class _Work:
         most = (
             "up to " if name in ("search", "refit") and not config.memory.enabled and config.optimizer.patience else ""
         )
-        seconds = None
+        cost = None
         if times is not None:
             steps = config.optimizer.epochs * samples / times.samples_a_step
             share = len(sessions) / len(self.dataset.train)
-            seconds = steps * times.step[softmax] + times.start + times.start_by_sessions * share
-        return PhasePlan(
-            name, f"{most}{epochs} over {samples:,} samples", seconds, self._encoder_bytes(sessions, softmax)
-        )
+            cost = steps * times.step[softmax] + times.start + times.start_by_sessions * share
+        return _planned(name, f"{most}{epochs} over {samples:,} samples", cost, self._encoder_bytes(sessions, softmax))
 
     def _ranker(self, name: str, sessions: Sessions, times: RankerTimes | None) -> PhasePlan:
         config = self.config
@@ -159,23 +157,23 @@ class _Work:
         queries = int(self.queries[len(sessions)] - self.queries[len(before)])
         ranked = min(config.ranker.ranker_samples, queries) if config.ranker.prequential else queries
         timed = config.memory.trends and config.ranker.prequential and last.times is not None
-        epochs, seconds = fit_settings(config, timed=timed).epochs, None
+        epochs, cost = fit_settings(config, timed=timed).epochs, None
         if times is not None:
             again = 1 if config.ranker.prequential else epochs  # candidates that are not stored are computed again
-            seconds = (
+            cost = (
                 times.table_click * before.n_clicks + times.start + times.learned * last.n_clicks
                 + ranked * (again * times.ranked + epochs * times.fitted)
             )  # fmt: skip
         work = f"{ranked:,} of {queries:,} samples, {epochs} epochs"
-        return PhasePlan(name, work, seconds, self._ranker_bytes(before, last, ranked))
+        return _planned(name, work, cost, self._ranker_bytes(before, last, ranked))
 
     def _validation(self, fitted: int, times: RankerTimes | None) -> PhasePlan:
         sessions = self.dataset.train
         samples = int(self.queries[len(sessions)] - self.queries[fitted])
-        seconds = None
+        cost = None
         if times is not None:
-            seconds = times.table_click * sessions.n_clicks + times.start + times.ranked * samples
-        return PhasePlan("validate", f"{samples:,} samples", seconds, self._ranker_bytes(sessions, None, samples))
+            cost = times.table_click * sessions.n_clicks + times.start + times.ranked * samples
+        return _planned("validate", f"{samples:,} samples", cost, self._ranker_bytes(sessions, None, samples))
 
     def _encoder_bytes(self, sessions: Sessions, softmax: Softmax) -> int:
         config, floats = self.config, self.dataset.n_items * self.config.model.embedding_dim
@@ -210,3 +208,8 @@ class _Work:
         sessions = self.dataset.train
         arrays = (sessions.items, sessions.offsets, sessions.times, sessions.types)
         return _PROCESS + sum(array.nbytes for array in arrays if array is not None)
+
+
+def _planned(name: str, work: str, cost: Cost | None, peak_bytes: int) -> PhasePlan:
+    seconds, processor = (None, None) if cost is None else cost.tolist()
+    return PhasePlan(name, work, seconds, peak_bytes, processor)

@@ -42,12 +42,15 @@ class PhasePlan:
         Estimated from the first steps, without other work on the machine; None if nothing was measured.
     peak_bytes : int
         Estimated peak memory.
+    processor_seconds : float or None
+        Estimated processor time, over all threads.
     """
 
     name: str
     work: str
     seconds: float | None
     peak_bytes: int
+    processor_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,12 @@ class Plan:
         return sum(found) if len(found) == len(self.phases) else None
 
     @property
+    def processor_seconds(self) -> float | None:
+        """Processor time of all phases, over all threads; None if nothing was measured."""
+        found = [phase.processor_seconds for phase in self.phases if phase.processor_seconds is not None]
+        return sum(found) if len(found) == len(self.phases) else None
+
+    @property
     def peak_bytes(self) -> int:
         """Peak memory over all phases."""
         return max(phase.peak_bytes for phase in self.phases)
@@ -97,22 +106,20 @@ class Plan:
         size = max(len(phase.work) for phase in self.phases)
         lines = [f"plan: {self.softmax} softmax ({self.why})"]
         lines += [
-            f"  {phase.name:{width}}  {phase.work:{size}}  {_tail(phase.seconds, phase.peak_bytes)}"
+            f"  {phase.name:{width}}  {phase.work:{size}}  {_tail(phase.processor_seconds, phase.peak_bytes)}"
             for phase in self.phases
         ]
         free = available_memory()
         if free is not None and free < self.peak_bytes:
             lines.append(f"  memory: more than the {_size(free)} that are free now")
+        memory = f"memory about {_size(self.peak_bytes)}"
         if self.seconds is None:
-            lines.append(f"  total: too small to measure, memory about {_size(self.peak_bytes)}")
-        else:
-            busy = ""
-            if self.slowdown >= _BUSY:
-                busy = f" ({minutes(self.slowdown * self.seconds)} if the machine stays as busy as it is)"
-            lines.append(
-                f"  total: about {minutes(self.seconds)} by first steps measured here{busy}, memory about "
-                f"{_size(self.peak_bytes)}"
-            )
+            lines.append(f"  total: too small to measure, {memory}")
+            return lines
+        processor = self.processor_seconds
+        work = "" if processor is None else f"{minutes(processor)} of processor time, "
+        load = "under the present load" if self.slowdown >= _BUSY else "by the clock"
+        lines.append(f"  total: about {work}{minutes(self.slowdown * self.seconds)} {load}, {memory}")
         return lines
 
     def as_dict(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -39,16 +40,31 @@ def test_first_steps_leave_nothing_where_they_are_killed(
 
     monkeypatch.setattr(first_steps, "fit_ranker", fit)
     plan_training(ring, remembering, folder=tmp_path)
-    assert seen == [[]]
+    assert seen == 3 * [[]]
+
+
+@pytest.mark.usefixtures("measuring")
+def test_what_a_fit_costs_once_is_not_multiplied_by_its_samples(
+    ring: Dataset, remembering: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(*arguments: object, **settings: object) -> None:
+        end = time.thread_time() + 0.2
+        while time.thread_time() < end:
+            pass
+
+    monkeypatch.setattr(first_steps, "fit_ranker", fit)
+    plan = plan_training(ring, remembering.replace(ranker_epochs=1000))
+    ranker = next(phase for phase in plan.phases if phase.name == "ranker")
+    assert ranker.processor_seconds is not None
+    assert 0.2 <= ranker.processor_seconds < 20
 
 
 def test_a_stopwatch_counts_work_and_not_waiting() -> None:
     watch = Stopwatch(torch.device("cpu"), 1)
     matrix = torch.ones(400, 400)
-    worked = watch.seconds(lambda: [matrix @ matrix for _ in range(20)])
-    assert worked > 0
+    assert (watch.cost(lambda: [matrix @ matrix for _ in range(20)]) > 0).all()
     # What this thread waits for may be work of this process: it does not show the load of the machine.
-    assert watch.seconds(lambda: __import__("time").sleep(0.3)) < 0.3
+    assert (watch.cost(lambda: __import__("time").sleep(0.3)) < 0.3).all()
     assert watch.slowdown == 1
-    watch.seconds(lambda: __import__("time").sleep(0.1), busy=True)
+    watch.cost(lambda: __import__("time").sleep(0.1), busy=True)
     assert watch.slowdown > 1

@@ -87,18 +87,15 @@ def test_a_plan_goes_through_json() -> None:
 
 
 def test_a_plan_s_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = Plan("sampled", "why", (PhasePlan("search", "2 epochs", 61.5, 10**9),), 4.0)
+    plan = Plan("sampled", "why", (PhasePlan("search", "2 epochs", 61.5, 10**9, 110.0),), 4.0)
     monkeypatch.setattr("mtaw_fast.training.plan.plan.available_memory", lambda: 10**9 - 10**8)
     first, phase, free, whole = plan.lines()
     assert first == "plan: sampled softmax (why)"
-    assert phase.split() == ["search", "2", "epochs", "62", "s", "1.0", "GB"]
+    assert phase.split() == ["search", "2", "epochs", "2", "min", "1.0", "GB"]
     assert free == "  memory: more than the 0.9 GB that are free now"
-    assert whole == (
-        "  total: about 62 s by first steps measured here (4 min if the machine stays as busy as it is), "
-        "memory about 1.0 GB"
-    )
+    assert whole == "  total: about 2 min of processor time, 4 min under the present load, memory about 1.0 GB"
     monkeypatch.setattr("mtaw_fast.training.plan.plan.available_memory", lambda: None)
-    assert "busy" not in replace(plan, slowdown=1.0).lines()[-1]
+    assert "2 min of processor time, 62 s by the clock" in replace(plan, slowdown=1.0).lines()[-1]
     assert len(plan.lines()) == 3
 
 
