@@ -143,19 +143,25 @@ class Pool:
 def scores(g: Graph, net: RankerNet, query: dict[str, Value], parts: list[tuple[list[str], Value]]) -> Value:
     """Return the ranker's scores float32[C] from the features of the query and of the candidates.
 
-    Standardization is folded into the weights, as in the native ranker.
+    Standardization is folded into the weights and features are bounded, as in the native ranker.
     """
     of = {name: array.astype(np.float64) for name, array in net.arrays().items()}
     first = of["scale"][:, None] * np.concatenate([of["w1"], of["linear"][:, None]], 1)  # [F, n1 + 1]
     bias = np.concatenate([of["b1"], of["bias"]]) - of["mean"] @ first
     place = {name: row for row, name in enumerate(net.features)}
+    least, most = net.bounds()
 
     def rows(names: list[str]) -> Value:
         return g.constant(first[[place[name] for name in names]].astype(np.float32))
 
-    start = g.joined(*query.values()).column(0) @ rows(list(query)) + g.constant(bias.astype(np.float32))
-    columns = g.joined(*(values for _, values in parts), axis=1)
-    both = columns @ rows([name for names, _ in parts for name in names]) + start
+    def bounded(values: Value, names: list[str]) -> Value:
+        low, high = (bound[None, [place[name] for name in names]] for bound in (least, most))
+        return values.most(g.constant(low)).least(g.constant(high)) if np.isfinite(low).any() else values
+
+    start = bounded(g.joined(*query.values()).column(0), list(query)) @ rows(list(query))
+    start = start + g.constant(bias.astype(np.float32))
+    names = [name for of_part, _ in parts for name in of_part]
+    both = bounded(g.joined(*(values for _, values in parts), axis=1), names) @ rows(names) + start
     n1 = len(of["b1"])
     hidden = g.op("Relu", both.cut(0, n1, 1))
     second = g.op("Relu", g.op("Gemm", hidden, g.constant(net.w2), g.constant(net.b2)))

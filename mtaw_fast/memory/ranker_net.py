@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -15,11 +16,16 @@ from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 _NAMES = "features"  # the array of the names in a file: uint8, UTF-8, one name a line
 _PANEL, _MOST_UNITS = 8, 256
 _REMEDY = "retrain the bundle"
+# As in kernels/native/trends/features.hpp: ages, which an item without a click has far from all that was fitted.
+_BOUNDED = ("t_last_age", "t_first")
+_MAX_DEVIATIONS = 3.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RankerNet:
     """score = x . linear + bias + relu(relu(x w1 + b1) w2 + b2) . w3 with x = (feature - mean) * scale.
+
+    x of the ages since a first click, `t_last_age` and `t_first`, is kept within -3..3.
 
     Axes: F features, n1 and n2 hidden units (multiples of 8, at most 256). features: the names of this release's
     features in the order of the rows, with or without those of trends. All arrays float32: mean, scale (1 / standard
@@ -67,6 +73,10 @@ class RankerNet:
         """Whether it has the features of trends."""
         return len(self.features) > len(memory_query.feature_names())
 
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the least and the most value of each feature, float32[F]; infinite without a bound."""
+        return feature_bounds(self.features, self.mean, self.scale)
+
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays by name."""
         return {one.name: getattr(self, one.name) for one in fields(self) if one.name != _NAMES}
@@ -74,7 +84,7 @@ class RankerNet:
     def scores(self, features: np.ndarray) -> np.ndarray:
         """Return the scores float64[..] of candidates with features float[.., F]; the native ranker uses float32."""
         of = {name: array.astype(np.float64) for name, array in self.arrays().items()}
-        x = (features - of["mean"]) * of["scale"]
+        x = (np.clip(features, *self.bounds()) - of["mean"]) * of["scale"]
         hidden = np.maximum(x @ of["w1"] + of["b1"], 0)
         hidden = np.maximum(hidden @ of["w2"] + of["b2"], 0)
         return x @ of["linear"] + of["bias"] + hidden @ of["w3"]
@@ -104,3 +114,11 @@ class RankerNet:
             raise DataError(f"{path}: the feature names are damaged; restore the file or {_REMEDY}") from None
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
+
+
+def feature_bounds(features: Sequence[str], mean: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the least and the most value that a ranker takes of each feature, float32[F]; infinite without a bound."""
+    room = np.full(len(mean), np.inf)
+    rows = [row for row, name in enumerate(features) if name in _BOUNDED and scale[row] > 0]
+    room[rows] = _MAX_DEVIATIONS / scale[rows].astype(np.float64)
+    return (mean - room).astype(np.float32), (mean + room).astype(np.float32)

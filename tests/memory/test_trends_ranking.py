@@ -132,6 +132,26 @@ def test_rankings_follow_the_ranker(isa: str, neural: bool) -> None:
         np.testing.assert_allclose(of_got, best, rtol=1e-4, atol=2e-4)
 
 
+@pytest.mark.parametrize("isa", ISAS)
+def test_ages_far_from_the_fitted_ones_are_bounded(isa: str) -> None:
+    """Also those of the items that the trends do not know, whose age is 0."""
+    here, net = Setup(isa), ranker_with_trends(5)
+    places = [net.features.index(name) for name in ("t_first", "t_last_age")]
+    mean, scale = net.mean.copy(), net.scale.copy()
+    mean[places], scale[places] = 10.4, 6.0  # as after a month in which every item was clicked on the first day
+    net = replace(net, mean=mean, scale=scale)
+    ids, values = here.memory.features(*here.ranges, here.dense, moment=here.moment)
+    assert (values[ids >= N_ITEMS][:, places[0]] == 0).any()
+    bounded = values.astype(np.float64)
+    bounded[..., places] = np.clip(bounded[..., places], 10.4 - 0.5, 10.4 + 0.5)
+    expected = np.where(ids < 0, -np.inf, net.scores(values))
+    np.testing.assert_allclose(expected, np.where(ids < 0, -np.inf, net.scores(bounded)), rtol=1e-6)
+    got, scores = here.memory.rank(net.native(), *here.ranges, 20, here.dense, moment=here.moment)
+    for row in range(len(ids)):
+        by_id = dict(zip(ids[row].tolist(), expected[row], strict=True))
+        np.testing.assert_allclose(scores[row], [by_id[item] for item in got[row].tolist()], rtol=1e-4, atol=1e-4)
+
+
 def test_instruction_sets_rank_alike() -> None:
     answers = []
     for isa in ISAS:

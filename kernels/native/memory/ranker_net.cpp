@@ -1,7 +1,9 @@
 #include "memory/ranker_net.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <stdexcept>
+#include <string_view>
 
 #include "trends/features.hpp"
 
@@ -16,6 +18,12 @@ void check_units(const char* layer, std::int64_t count) {
                                     std::to_string(count) + " units; it takes a multiple of " +
                                     std::to_string(kPanel) + " up to " + std::to_string(kMaxUnits));
     }
+}
+
+bool is_bounded(std::int64_t feature) {
+    if (feature < kFeatures) return false;
+    const std::string_view name = kTrendFeatureNames[feature - kFeatures];
+    return std::find(std::begin(kBoundedFeatures), std::end(kBoundedFeatures), name) != std::end(kBoundedFeatures);
 }
 
 // weights[depth, n] in panels of kPanel outputs.
@@ -71,6 +79,15 @@ RankerNet::RankerNet(const RankerWeights& weights)
     for (std::int64_t k = 0; k < weights.n_features; ++k) {
         const double mean = weights.mean[k], scale = weights.scale[k];
         const std::int64_t place = place_of(k);
+        if (is_bounded(k) && scale > 0) {
+            const double room = kMaxDeviations / scale;
+            const auto least = static_cast<float>(mean - room), most = static_cast<float>(mean + room);
+            if (place < n_query_) {
+                query_bounds_.push_back({place, least, most});
+            } else {
+                column_bounds_.push_back({place - n_query_, least, most});
+            }
+        }
         for (std::int64_t u = 0; u <= n1_; ++u) {
             const double weight = scale * static_cast<double>(u < n1_ ? weights.w1[k * n1_ + u] : weights.linear[k]);
             offset[static_cast<std::size_t>(u)] += mean * weight;
@@ -104,13 +121,22 @@ RankerNet::RankerNet(const RankerWeights& weights)
 void RankerNet::start(const float* query_features, const MemoryKernels& kernels, RankerScratch& scratch) const {
     float* const start = scratch.start.data();
     std::copy(start_, start_ + start_width_, start);
+    float features[kQueryFeatures + kTrendQueryFeatures];
+    std::copy_n(query_features, n_query_, features);
+    for (const Bound& bound : query_bounds_) {
+        features[bound.place] = std::clamp(features[bound.place], bound.least, bound.most);
+    }
     for (std::int64_t k = 0; k < n_query_; ++k) {
-        kernels.add_scaled(start, query_ + k * start_width_, query_features[k], start_width_);
+        kernels.add_scaled(start, query_ + k * start_width_, features[k], start_width_);
     }
 }
 
-void RankerNet::score(const float* columns, std::int64_t depth, std::int64_t count, const RowsAhead& ahead,
-                   const MemoryKernels& kernels, RankerScratch& scratch, float* scores) const {
+void RankerNet::score(float* columns, std::int64_t depth, std::int64_t count, const RowsAhead& ahead,
+                      const MemoryKernels& kernels, RankerScratch& scratch, float* scores) const {
+    for (const Bound& bound : column_bounds_) {
+        float* const column = columns + bound.place * kTile;
+        for (std::int64_t i = 0; i < count; ++i) column[i] = std::clamp(column[i], bound.least, bound.most);
+    }
     kernels.forward({columns, depth, n_columns_, scratch.start.data(), linear_, panels1_, panels2_, bias2_, output_, n1_,
                      n2_, scratch.hidden.data(), scores, ahead},
                     count);

@@ -12,7 +12,7 @@
 namespace mtaw {
 
 // Arrays as training gives them, float32, row-major: x = (feature - mean) * scale,
-// score = x . linear + bias + relu(relu(x w1 + b1) w2 + b2) . w3.
+// score = x . linear + bias + relu(relu(x w1 + b1) w2 + b2) . w3. x of kBoundedFeatures is kept within kMaxDeviations.
 struct RankerWeights {
     std::int64_t n_features;  // F: kFeatures, or kFeatures + kTrendFeatures
     std::int64_t n1, n2;      // hidden units, multiples of kPanel, at most kMaxUnits
@@ -49,15 +49,22 @@ class RankerNet {
     void start(const float* query_features, const MemoryKernels& kernels, RankerScratch& scratch) const;
 
     // The scores of a tile of `count` candidates: columns as fill_tile gives them, behind kTrendColumns where it has
-    // trends, and `depth` of all; scores float32[kTile]. Prefetches the
-    // rows ahead meanwhile.
-    void score(const float* columns, std::int64_t depth, std::int64_t count, const RowsAhead& ahead,
+    // trends, and `depth` of all; scores float32[kTile]. Bounds the columns in place. Prefetches the rows ahead
+    // meanwhile.
+    void score(float* columns, std::int64_t depth, std::int64_t count, const RowsAhead& ahead,
                const MemoryKernels& kernels, RankerScratch& scratch, float* scores) const;
 
  private:
+    // A feature's place among the query's, or behind those among the columns, and the values it is kept within.
+    struct Bound {
+        std::int64_t place;
+        float least, most;
+    };
+
     std::int64_t n1_, n2_;
     std::int64_t n_query_, n_columns_;
     std::int64_t start_width_;  // n1_ + 1, rounded up to whole vectors
+    std::vector<Bound> query_bounds_, column_bounds_;
     AlignedFloats packed_;
     const float* start_;    // [start_width_]
     const float* query_;    // [n_query_, start_width_]

@@ -62,6 +62,11 @@ constexpr std::int64_t kTrendFeatures = kTrendQueryFeatures + kTrendColumns;
 // By name, those of a query first: kTrendFeatures of them.
 extern const char* const kTrendFeatureNames[];
 
+// Ages since a first click. An item without a click has age 0, which may be many deviations from all that the ranker was
+// fitted on; the ranker takes these features at most kMaxDeviations from their means.
+constexpr const char* kBoundedFeatures[] = {"t_last_age", "t_first"};
+constexpr double kMaxDeviations = 3.0;
+
 // Seconds, and decayed sums at the query's `now`.
 struct TrendFacts {
     float gap, span;     // between its last two clicks, and its first and its last; 0 if unknown

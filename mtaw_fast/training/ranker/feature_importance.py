@@ -85,7 +85,7 @@ class _Standardized:
 
     def __init__(self, net: RankerNet, features: np.ndarray) -> None:
         self._net = net
-        self._x = (features - net.mean) * net.scale  # [R, F]
+        self._x = (np.clip(features, *net.bounds()) - net.mean) * net.scale  # [R, F]
         self._first = self._x @ net.w1 + net.b1
         self._linear = self._x @ net.linear
 

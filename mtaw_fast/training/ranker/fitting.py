@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.memory import RankerNet
+from mtaw_fast.memory.ranker_net import feature_bounds
 from mtaw_fast.training.reporting import LossCurve, Reporter
 
 HIDDEN = (64, 32)
@@ -167,6 +168,7 @@ def fit_ranker(
         scale *= kept
     else:
         mean, scale = np.array(start.mean), start.scale * kept
+    bounds = feature_bounds(candidates.features, mean, scale)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = _Net(len(mean))
@@ -197,7 +199,7 @@ def fit_ranker(
             chosen = ids[known], values[known], hits[known]
             if settings.negatives and not isinstance(candidates, DrawnCandidates):
                 chosen = _drawn(*chosen, settings.negatives, np.random.default_rng([seed, epoch, step]))
-            scores = _scores(net, chosen[0], chosen[1], mean, scale)
+            scores = _scores(net, chosen[0], chosen[1], mean, scale, bounds)
             loss = functional.cross_entropy(scores, torch.from_numpy(chosen[2].argmax(axis=1)), reduction="none")
             weight = torch.from_numpy(weights[queries[known]])
             optimizer.zero_grad()
@@ -297,10 +299,19 @@ def _ahead(make: Callable[[int, np.ndarray], _Made], batches: Sequence[np.ndarra
             yield found
 
 
-def _scores(net: _Net, ids: np.ndarray, values: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> Tensor:
+def _scores(
+    net: _Net,
+    ids: np.ndarray,
+    values: np.ndarray,
+    mean: np.ndarray,
+    scale: np.ndarray,
+    bounds: tuple[np.ndarray, np.ndarray],
+) -> Tensor:
     """float32[q, C]: the net's scores, -inf for padding."""
     valid = ids >= 0
     rows = values[valid]
+    for k in np.flatnonzero(np.isfinite(bounds[0])).tolist():
+        np.clip(rows[:, k], bounds[0][k], bounds[1][k], out=rows[:, k])
     rows -= mean
     rows *= scale
     scores = torch.full(ids.shape, -math.inf)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,14 @@ from mtaw_fast.bundle import Bundle, Model
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError
 from mtaw_fast.memory import MemoryTables
+from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.online.log.events import Event
 from mtaw_fast.online.settings import LearningLimits, LearningSettings
-from tests.support.online.recommenders import plain_ranker
+from tests.support.online.recommenders import plain_ranker, until_learned
 from tests.support.random_bundle import bundle_parts
 
 N = 600
+END, DAYS = 1_764_150_000_000, 30 * 24 * 3_600_000
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +34,31 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     memory = MemoryTables.build(Sessions.from_lists(past), N)
     folder = tmp_path_factory.mktemp("groups") / "bundle"
     Bundle.save(folder, Model.of(**made, memory=memory, ranker_net=plain_ranker()), metrics={}, dataset={})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def timed_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same items and sessions over 30 days, with trends. The ranker's ages are those of items clicked for weeks."""
+    rng = np.random.default_rng(4)
+    past = [10 * rng.integers(N // 10) + rng.permutation(10)[: rng.integers(2, 7)] for _ in range(3000)]
+    starts = END - DAYS * (len(past) - np.arange(len(past))) // len(past)
+    times = np.concatenate([start + 20_000 * np.arange(len(one)) for start, one in zip(starts, past, strict=True)])
+    made = bundle_parts(n_items=N, embedding_dim=8)
+    made.pop("metrics"), made.pop("dataset")
+    sessions = Sessions.from_lists(past)
+    net = plain_ranker(trends=True)
+    mean, scale, linear = net.mean.copy(), net.scale.copy(), net.linear.copy()
+    for name in ("t_first", "t_last_age"):
+        place = net.features.index(name)
+        mean[place], scale[place], linear[place] = 10.4, 6.0, 0.4
+    model = Model.of(
+        **{**made, "popularity": np.bincount(sessions.items, minlength=N)},
+        memory=MemoryTables.build(sessions, N), ranker_net=replace(net, mean=mean, scale=scale, linear=linear),
+        clicked_at=times, trends=TrendTables.build(sessions, times, N),
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("timed") / "bundle"
+    Bundle.save(folder, model, metrics={}, dataset={})
     return folder
 
 
@@ -54,6 +82,36 @@ def test_an_item_ranks_next_to_its_neighbors(folder: Path, tmp_path: Path, learn
         again.add_items(["once-more"], neighbors=[near[0]])
         assert "once-more" in again.recommend(near[0], k=20).items
         again.close()
+
+
+@pytest.mark.parametrize("at", [None, END + 60_000])
+@pytest.mark.parametrize("learns", [False, True])
+def test_an_item_ranks_next_to_its_neighbors_in_a_bundle_with_trends(
+    timed_folder: Path, tmp_path: Path, learns: bool, at: int | None
+) -> None:
+    """Its age of 0 is far from those of items that have been clicked for weeks."""
+    settings = LearningSettings(tmp_path / "learned", compact=False) if learns else None
+    rec = Recommender.load(timed_folder, learn=settings)
+    near = groups(rec)
+    rec.add_items([f"new-{place}" for place in range(60)], neighbors=near)
+    found = [f"new-{place}" in rec.recommend(session, k=20, at=at).items for place, session in enumerate(near)]
+    assert sum(found) >= 57
+    rec.close()
+
+
+def test_an_item_that_was_clicked_once_ranks_next_to_what_was_clicked_with_it(
+    timed_folder: Path, tmp_path: Path
+) -> None:
+    rec = Recommender.load(timed_folder, learn=LearningSettings(tmp_path / "learned", compact=False))
+    near = groups(rec)
+    for place, session in enumerate(near):
+        began = END + 30_000 * place
+        last = rec.observe(f"s{place}", [*session, f"new-{place}"], at=[began + 5_000 * k for k in range(4)])
+    until_learned(rec, last)
+    at = END + 30_000 * len(near)
+    found = [f"new-{place}" in rec.recommend(session, k=20, at=at).items for place, session in enumerate(near)]
+    assert sum(found) >= 57
+    rec.close()
 
 
 def test_few_added_items_leave_other_rankings_as_they_were(folder: Path) -> None:

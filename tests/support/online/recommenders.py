@@ -18,10 +18,15 @@ from tests.support.random_bundle import bundle_parts, memory_parts
 _WEIGHTS = {"pre": 1.0, "own": 2.0, "knn": 0.5, "rec_dec": 0.5, "clicks": 0.1, "logit": 0.05}
 
 
-def plain_ranker() -> RankerNet:
-    """Return a ranker with the main features of a trained one; a random one would amplify rounding."""
-    names = feature_names()
+def plain_ranker(trends: bool = False) -> RankerNet:
+    """Return a ranker with the main features of a trained one; a random one would amplify rounding.
+
+    trends: with those of trends, which count for nothing.
+    """
+    names = feature_names(trends=trends)
     arrays = {name: np.zeros_like(array) for name, array in memory_parts()["ranker_net"].arrays().items()}
+    for name in ("mean", "scale", "linear", "w1"):
+        arrays[name] = np.zeros((len(names), *arrays[name].shape[1:]), np.float32)
     arrays["scale"] += 1
     for name, weight in _WEIGHTS.items():
         arrays["linear"][names.index(name)] = weight
