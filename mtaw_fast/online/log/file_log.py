@@ -26,12 +26,11 @@ from mtaw_fast.online.log.event_log import START, LogEntry
 from mtaw_fast.online.log.events import Event
 from mtaw_fast.online.log.flusher import Flusher
 from mtaw_fast.online.log.private_files import FILE_MODE, make_private
-from mtaw_fast.online.log.segment import FRAME_BYTES, parse_record, record_of, redact_clicks
+from mtaw_fast.online.log.segment import FRAME_BYTES, MAX_RECORD_BYTES, parse_record, record_of, redact_clicks
 from mtaw_fast.storage.files import read_json, write_json
 from mtaw_fast.system.fork_lock import ForkLock
 
 SEGMENT_BYTES = 64 << 20
-MAX_RECORD_BYTES = 64 << 20  # bytes of an event's JSON: a reader holds so many in memory to find a record's end
 _ABOUT = "log.json"
 _LOCK = ".append.lock"
 _SEGMENT = re.compile(r"events-([0-9]{10,})\.log")

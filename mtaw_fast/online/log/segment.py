@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 
 from mtaw_fast.online.log.events import Click, Event, parse
 
 FRAME_BYTES = 10  # of a record without its JSON: the checksum, a space and the newline
+MAX_RECORD_BYTES = 64 << 20  # bytes of an event's JSON: a reader holds so many in memory to find a record's end
+_READ_BYTES = 1 << 20
+_CLICK = re.compile(rb'([0-9a-f]{8}) \{"session":"([^"\\]*)"')  # with a session id that JSON does not escape
 
 
 def record_of(line: bytes) -> bytes:
@@ -34,8 +38,10 @@ def parse_record(record: bytes) -> Event | None:
 def redact_clicks(path: Path, forgotten: Mapping[str, str], position_at: Callable[[int], str]) -> int:
     """Overwrite clicks of sessions, and damaged records before the last request, with spaces; then flush.
 
-    Others may append to the file meanwhile. A damaged record may be half a click of such a session: an append that
-    was refused, or an overwrite that a power loss cut short. No reader learns from it.
+    In place: others may append to the file meanwhile, offsets are positions, and a copy would leave the clicks on the
+    disk. The file is read as a stream, so that memory use does not depend on its size. A damaged record may be half a
+    click of such a session: an append that was refused, or an overwrite that a power loss cut short. No reader learns
+    from it.
 
     Parameters
     ----------
@@ -44,7 +50,7 @@ def redact_clicks(path: Path, forgotten: Mapping[str, str], position_at: Callabl
     forgotten : mapping of str to str
         By session id: the position before which its clicks are removed.
     position_at : callable
-        Returns the position of an offset in the segment.
+        Returns the position of an offset in the segment; positions ascend.
 
     Returns
     -------
@@ -57,19 +63,31 @@ def redact_clicks(path: Path, forgotten: Mapping[str, str], position_at: Callabl
         If the file cannot be read or written.
     """
     last = max(forgotten.values(), default="")
-    count = begin = 0
-    with path.open("r+b") as file:
-        for line in file.read().split(b"\n"):
-            end = begin + len(line) + 1
-            position = position_at(end)
-            if position < last and line.strip(b" ") and _must_go(line, position, forgotten):
-                file.seek(begin)
-                file.write(b" " * len(line))
+    keys = {session.encode("utf-8", "surrogatepass") for session in forgotten}
+    count = begin = passed = 0
+    with path.open("r+b", buffering=0) as file, path.open("rb", buffering=_READ_BYTES) as reader:
+        # Of a line that no reader takes, a part at a time: its parts are damaged too.
+        while line := reader.readline(MAX_RECORD_BYTES + FRAME_BYTES):
+            text = line[:-1] if line.endswith(b"\n") else line
+            end = begin + len(text) + 1
+            if begin >= passed + _READ_BYTES:
+                if position_at(end) >= last:
+                    break
+                passed = begin
+            if _may_go(text, keys) and (position := position_at(end)) < last and _must_go(text, position, forgotten):
+                os.pwrite(file.fileno(), b" " * len(text), begin)
                 count += 1
-            begin = end
-        file.flush()
+            begin += len(line)
         os.fdatasync(file.fileno())
     return count
+
+
+def _may_go(line: bytes, keys: Set[bytes]) -> bool:
+    """Return False for lines that certainly stay, most of them, without parsing their JSON."""
+    session = _CLICK.match(line)
+    if session is None:
+        return bool(line.strip(b" "))
+    return session[2] in keys or int(session[1], 16) != zlib.crc32(memoryview(line)[9:])
 
 
 def _must_go(line: bytes, position: str, forgotten: Mapping[str, str]) -> bool:
