@@ -78,7 +78,10 @@ def kill_while_observing(kills: int, folder: Path, say: Callable[[str], None], s
     length = dict(zip(handles.tolist(), np.diff(offsets).tolist(), strict=True))
     wanted = Counter(f"s{int(name[1:]) // SESSION}" for name in kept)
     keys = state.event_processor.tracker.keys
-    found = {name: sum(length.get(one, 0) for one in keys.get(key_of(name), ())) for name in wanted}
+    found = {
+        name: sum(length.get(one, 0) for one in np.flatnonzero(keys == np.uint64(key_of(name))).tolist())
+        for name in wanted
+    }
     recommender.close()
     lost = len({f"e{number}" for number in acknowledged} - kept)
     lost += sum(max(count - found[name], 0) for name, count in wanted.items())

@@ -10,6 +10,7 @@ void bind_encode(pybind11::module_& module);
 void bind_engine(pybind11::module_& module);
 void bind_ids(pybind11::module_& module);
 void bind_isa(pybind11::module_& module);
+void bind_keys(pybind11::module_& module);
 void bind_loss(pybind11::module_& module);
 void bind_memory_delta(pybind11::module_& module);
 void bind_memory_query(pybind11::module_& module);

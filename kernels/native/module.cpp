@@ -8,6 +8,7 @@ PYBIND11_MODULE(_native, module) {
     mtaw::bind_engine(module);
     mtaw::bind_ids(module);
     mtaw::bind_isa(module);
+    mtaw::bind_keys(module);
     mtaw::bind_loss(module);
     mtaw::bind_memory_delta(module);
     mtaw::bind_memory_query(module);

@@ -6,7 +6,7 @@ Axes: L sessions that came from the log, E event ids, N items.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,7 @@ _TYPES = {
     "untrained": np.int32, "removed": np.int32,
     "hidden": np.int32, "seed_items": np.int32, "seed_neighbors": np.int32, "carried": np.uint8,
 }  # fmt: skip
+_CARRIED_BYTES = 1 << 16  # of clicks of open sessions that are read at a time
 _REMEDY = "rebuild it from the log"
 
 
@@ -109,6 +110,15 @@ class LogProgress:
         """Return int32[..]: the places of the sessions with this key in the tables."""
         wanted = np.uint64(key)
         return self.sessions[np.searchsorted(self.keys, wanted, "left") : np.searchsorted(self.keys, wanted, "right")]
+
+    def carried_lines(self) -> Iterator[list[bytes]]:
+        """Yield the lines of `carried`, some at a time."""
+        rest = b""
+        for begin in range(0, len(self.carried), _CARRIED_BYTES):
+            *lines, rest = (rest + self.carried[begin : begin + _CARRIED_BYTES].tobytes()).split(b"\n")
+            yield lines
+        if rest:
+            yield [rest]
 
     def save(self, path: Path) -> None:
         """Write it to `path` as one safetensors file, atomically."""

@@ -5,7 +5,6 @@ Axes: N items of the model, M new items after them, E clicks.
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -18,6 +17,7 @@ from mtaw_fast.online.log.event_log import START, LogEntry
 from mtaw_fast.online.log.events import AddItems, Click, Event, Forget, RemoveItems, is_id, parse
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.new_items import NewItems
+from mtaw_fast.online.state.session_items import SessionItems
 from mtaw_fast.online.state.session_tracker import SessionTracker, UpdateBatch, key_of
 
 _STEP = 16  # clicks between two updates of the vectors of new items
@@ -99,7 +99,7 @@ class EventProcessor:
         self.gone[self._progress.hidden] = True
         self.hidden = set(self._progress.hidden.tolist())
         self.priors = list(zip(self._progress.seed_items.tolist(), self._progress.seed_neighbors.tolist(), strict=True))
-        self._items_of_session: dict[int, array[int]] = {}  # by handle
+        self._items_of_session = SessionItems()
         self._sessions, self._forgotten_places = model.sessions, set[int]()
         self._awaited, self._awaited_until = set[int](), START  # ids reserved for items that the log has yet to add
         self.changed = True
@@ -109,9 +109,10 @@ class EventProcessor:
         """Pass on what the model holds outside its tables: priors, and the sessions that were still open."""
         for item, neighbor in self.priors:
             sink.add_prior(item, neighbor)
-        carried = [parse(line) for line in self._progress.carried.tobytes().split(b"\n") if line]
-        batch = self.tracker.resume((one for one in carried if isinstance(one, Click)), self._progress.open)
-        self._apply_batch(batch, sink)
+        for lines in self._progress.carried_lines():
+            carried = map(parse, lines)
+            self._apply_batch(self.tracker.resume(one for one in carried if isinstance(one, Click)), sink)
+        self.tracker.resume_ongoing(self._progress.open)
         sink.refresh_vectors()
 
     def keep_items(self, other: EventProcessor) -> None:
@@ -182,8 +183,7 @@ class EventProcessor:
         handles = np.array(batch.handles, dtype=np.int64)
         times = np.array(batch.times, dtype=np.int64)
         sink.click(handles[known], places, times[known])
-        for handle, place in zip(handles[known].tolist(), places.tolist(), strict=True):
-            self._items_of_session.setdefault(handle, array("i")).append(place)
+        self._items_of_session.add(handles[known].tolist(), places.tolist())
         np.add.at(self.clicks, places, 1)
         for handle in batch.forgotten:
             self._forget_session(handle, sink)
@@ -237,7 +237,7 @@ class EventProcessor:
 
     def _forget_session(self, handle: int, sink: EventSink) -> None:
         sink.forget(handle)
-        self._uncount(np.frombuffer(self._items_of_session.pop(handle, array("i")), dtype=np.int32))
+        self._uncount(self._items_of_session.take(handle))
 
     def _uncount(self, places: np.ndarray) -> None:
         np.subtract.at(self.clicks, places, 1)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
+import numpy as np
+
+from mtaw_fast.kernels.native.keys import RecentKeys, SessionHandles
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.settings import LearningLimits
 
@@ -55,7 +59,7 @@ class _OpenSession:
     last: int
     learned: int = 0  # time of the last learned click
     clicks: int = 0
-    recent: deque[int] = field(default_factory=deque)
+    recent: array[int] = field(default_factory=lambda: array("q"))  # `burst_clicks` at most: times of its last clicks
     bot: bool = False
 
 
@@ -90,15 +94,16 @@ class SessionTracker:
         Unix milliseconds of the newest arrival; 0 if no click had one. The guards against bots and floods go by it.
     """
 
-    def __init__(self, limits: LearningLimits, clock: int = 0, seen: Sequence[int] = ()) -> None:
-        """clock: Unix milliseconds of the newest event so far. seen: the property `seen` of the tracker before."""
+    def __init__(self, limits: LearningLimits, clock: int = 0, seen: Iterable[int] = ()) -> None:
+        """clock: Unix milliseconds of the newest event so far. seen: what `seen` of the tracker before returned."""
         self._limits = limits
         self._open: OrderedDict[str, _OpenSession] = OrderedDict()
-        self._keys: dict[int, list[int]] = {}
-        self._seen: OrderedDict[int, None] = OrderedDict.fromkeys(seen)
-        self._former = frozenset(seen)  # earlier releases stored `key_of` of the event id alone
+        self._handles = SessionHandles()
+        self._seen = RecentKeys(REMEMBERED_IDS)
+        for key in seen:
+            self._seen.add(int(key))
+        self._may_be_former = len(self._seen) > 0  # earlier releases stored `key_of` of the event id alone
         self._flood = FloodGuard(limits)
-        self._next = 0
         self._late = self._behind = 0
         self.clock = self._newest = clock
         self.arrival = 0
@@ -113,11 +118,8 @@ class SessionTracker:
                 self.refused[reason] += 1
         return batch
 
-    def resume(self, clicks: Iterable[Click], ongoing: Mapping[str, tuple[int, bool]]) -> UpdateBatch:
-        """Return a batch of all clicks: a bundle carries them along for its open sessions, and they passed the limits.
-
-        ongoing: as the property.
-        """
+    def resume(self, clicks: Iterable[Click]) -> UpdateBatch:
+        """Return a batch of all clicks: a bundle carries them for its open sessions, and they passed the limits."""
         batch = UpdateBatch()
         for click in clicks:
             self.clock = max(self.clock, click.time) if not self.clock else self.clock
@@ -125,14 +127,16 @@ class SessionTracker:
             session.last = session.learned = max(session.last, click.time)
             session.clicks += 1
             session.recent.append(click.time)
-            while len(session.recent) > self._limits.burst_clicks:
-                session.recent.popleft()
+            del session.recent[: -self._limits.burst_clicks]
             self._open.move_to_end(click.session)
             _add(batch, session.handle, click)
+        return batch
+
+    def resume_ongoing(self, ongoing: Mapping[str, tuple[int, bool]]) -> None:
+        """Continue the open sessions of a bundle, after their clicks. ongoing: as the property."""
         for name, (last, bot) in ongoing.items():
             session = self._open.get(name) or self._open_session(name, last)
             session.last, session.bot = max(session.last, last), bot
-        return batch
 
     def open_sessions(self) -> dict[str, int]:
         """Return the handles of open sessions, by id."""
@@ -155,12 +159,10 @@ class SessionTracker:
     def _admit(self, click: Click, batch: UpdateBatch) -> str | None:
         limits = self._limits
         if click.id is not None:
-            identity = event_key(click.session, click.id)
-            if identity in self._seen or (self._former and key_of(click.id) in self._former):
+            if self._may_be_former and key_of(click.id) in self._seen:
                 return "duplicate"
-            self._seen[identity] = None
-            if len(self._seen) > REMEMBERED_IDS:
-                self._seen.popitem(last=False)
+            if not self._seen.add(event_key(click.session, click.id)):
+                return "duplicate"
         known_arrival = self.arrival
         if click.arrived is not None:
             self._arrive(click.arrived)
@@ -233,9 +235,7 @@ class SessionTracker:
         return session
 
     def _open_session(self, name: str, time: int) -> _OpenSession:
-        session = self._open[name] = _OpenSession(self._next, time)
-        self._next += 1
-        self._keys.setdefault(key_of(name), []).append(session.handle)
+        session = self._open[name] = _OpenSession(self._handles.add(key_of(name)), time)
         return session
 
     def _bursts(self, session: _OpenSession, time: int) -> bool:
@@ -243,27 +243,31 @@ class SessionTracker:
         recent.append(time)
         if len(recent) <= self._limits.burst_clicks:
             return False
-        return abs(time - recent.popleft()) < self._limits.burst_ms
+        return abs(time - recent.pop(0)) < self._limits.burst_ms
 
     def forget(self, session: str) -> list[int]:
         """Remove a session id and return its handles; a later click with the id starts another session."""
         self._open.pop(session, None)
-        return self._keys.pop(key_of(session), [])
+        return self._handles.take(key_of(session))
+
+    def seen(self, count: int) -> np.ndarray:
+        """Return uint64[..]: `event_key` of the last `count` events that count as seen, oldest first."""
+        return self._seen.latest(count)
 
     @property
-    def seen(self) -> list[int]:
-        """`event_key` of the events that count as seen, oldest first."""
-        return list(self._seen)
-
-    @property
-    def keys(self) -> Mapping[int, list[int]]:
-        """The handles of the sessions of each id, by the id's `key_of`."""
-        return self._keys
+    def keys(self) -> np.ndarray:
+        """uint64[n_sessions]: `key_of` of the id of each session, by handle; those that were forgotten included."""
+        return self._handles.keys
 
     @property
     def n_sessions(self) -> int:
         """The number of sessions so far."""
-        return self._next
+        return len(self._handles)
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the tables that grow with sessions and events."""
+        return self._handles.n_bytes + self._seen.n_bytes
 
 
 def _add(batch: UpdateBatch, handle: int, click: Click) -> None:

@@ -88,6 +88,16 @@ def test_forgetting_leaves_tables_without_the_session() -> None:
             assert np.array_equal(one.popularity, never.popularity)
 
 
+def test_the_clicks_of_a_bot_are_not_carried_along() -> None:
+    bot = [Click("bot", f"sku-{n % N}", NOON + n) for n in range(40)]
+    events = [Click("visitor", "sku-1", NOON), *bot, Click("visitor", "sku-2", NOON + 50)]
+    compacted = compact_model(MODEL, "log", [entries(events)], LearningLimits())
+    assert b"bot" not in compacted.log_progress.carried.tobytes()
+    state = OnlineState(compacted, LearningLimits())
+    assert state.delta.n_clicks == 2
+    assert state.event_processor.learned_clicks == 2
+
+
 def test_old_sessions_are_dropped() -> None:
     events = stream(9)
     limits = LearningLimits()

@@ -51,7 +51,7 @@ def test_an_event_that_comes_twice_counts_once() -> None:
     )
     assert batch.items == [1, 2, 2]
     assert tracker.refused == {"duplicate": 1}
-    after = SessionTracker(LearningLimits(), clock=tracker.clock, seen=tracker.seen)
+    after = SessionTracker(LearningLimits(), clock=tracker.clock, seen=tracker.seen(10).tolist())
     assert after.admit([Click("s", 1, NOON, id="e")]).items == []
 
 
@@ -70,7 +70,7 @@ def test_event_ids_of_a_bundle_of_an_earlier_release_are_recognized() -> None:
     batch = tracker.admit([Click("s", 1, NOON, id="e"), Click("s", 2, NOON, id="f")])
     assert batch.items == [2]
     assert tracker.refused == {"duplicate": 1}
-    assert tracker.seen == [key_of("e"), event_key("s", "f")]
+    assert tracker.seen(10).tolist() == [key_of("e"), event_key("s", "f")]
 
 
 def test_late_events_are_learned_up_to_the_bound() -> None:
@@ -169,12 +169,13 @@ def test_a_bot_is_recognized_when_it_is_resumed() -> None:
     _, tracker = taken(*(Click("m", n, NOON + n) for n in range(40)), Click("s", 1, NOON))
     assert tracker.ongoing == {"m": (NOON + 39, True)}
     after = SessionTracker(LearningLimits(), clock=tracker.clock)
-    after.resume([Click("s", 1, NOON)], tracker.ongoing)
+    after.resume([Click("s", 1, NOON)])
+    after.resume_ongoing(tracker.ongoing)
     assert after.ongoing == tracker.ongoing
     assert after.admit([Click("m", 1, NOON + 60), Click("s", 2, NOON + 60)]).items == [2]
     assert after.admit([Click("m", 1, NOON + 2 * HOUR)]).items == [1], "another session, since the bot was idle"
     after = SessionTracker(LearningLimits(), clock=tracker.clock)
-    after.resume([], tracker.ongoing)
+    after.resume_ongoing(tracker.ongoing)
     after.forget("m")
     assert after.ongoing == {}
 
@@ -185,7 +186,8 @@ def test_a_full_session_is_full_when_it_is_resumed() -> None:
     assert batch.items == [0, 1, 2, 3, 4]
     assert tracker.ongoing == {"s": (clicks[-1].time, False)}
     after = SessionTracker(LearningLimits(session_clicks=5), clock=tracker.clock)
-    after.resume(clicks[:5], tracker.ongoing)
+    after.resume(clicks[:5])
+    after.resume_ongoing(tracker.ongoing)
     assert after.admit([Click("s", 12, NOON + 3 * HOUR)]).items == []
 
 
@@ -193,7 +195,8 @@ def test_a_session_of_hours_is_resumed_as_one() -> None:
     clicks = [Click("s", n, NOON + n * HOUR // 4) for n in range(12)]
     _, tracker = taken(*clicks)
     after = SessionTracker(LearningLimits(), clock=tracker.clock)
-    assert after.resume(clicks, tracker.ongoing).handles == [0] * 12
+    assert after.resume(clicks).handles == [0] * 12
+    after.resume_ongoing(tracker.ongoing)
     assert after.admit([Click("s", 12, NOON + 3 * HOUR)]).handles == [0]
 
 

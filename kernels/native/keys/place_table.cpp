@@ -1,0 +1,71 @@
+#include "keys/place_table.hpp"
+
+#include <limits>
+#include <random>
+#include <stdexcept>
+
+namespace mtaw {
+namespace {
+
+constexpr std::size_t kLeastSlots = 64;
+
+}  // namespace
+
+PlaceTable::PlaceTable() : slots_(kLeastSlots, 0) {
+    std::random_device random;
+    seed_ = std::uint64_t{random()} << 32 | random();
+}
+
+std::int64_t PlaceTable::find(std::uint64_t key, const std::uint64_t* keys) const {
+    return std::int64_t{slots_[slot_of(key, keys)]} - 1;
+}
+
+void PlaceTable::put(std::uint64_t key, std::int64_t place, const std::uint64_t* keys) {
+    if (place >= std::int64_t{std::numeric_limits<std::uint32_t>::max()}) {
+        throw std::length_error("a table of keys holds at most 4294967295");
+    }
+    std::size_t slot = slot_of(key, keys);
+    if (slots_[slot] == 0 && 2 * ++count_ > slots_.size()) {
+        grow(keys);
+        slot = slot_of(key, keys);
+    }
+    slots_[slot] = static_cast<std::uint32_t>(place + 1);
+}
+
+// Moves the entries behind the gap up, as far as their homes allow, so that no search ends at it too early.
+void PlaceTable::erase(std::uint64_t key, const std::uint64_t* keys) {
+    const std::size_t mask = slots_.size() - 1;
+    std::size_t gap = slot_of(key, keys);
+    for (std::size_t at = (gap + 1) & mask; slots_[at] != 0; at = (at + 1) & mask) {
+        const std::size_t wanted = home(keys[slots_[at] - 1]);
+        if (((at - wanted) & mask) < ((at - gap) & mask)) continue;
+        slots_[gap] = slots_[at];
+        gap = at;
+    }
+    slots_[gap] = 0;
+    --count_;
+}
+
+std::size_t PlaceTable::home(std::uint64_t key) const {
+    std::uint64_t mixed = key ^ seed_;
+    mixed = (mixed ^ (mixed >> 33)) * 0xFF51AFD7ED558CCDU;
+    mixed = (mixed ^ (mixed >> 33)) * 0xC4CEB9FE1A85EC53U;
+    return static_cast<std::size_t>(mixed ^ (mixed >> 33)) & (slots_.size() - 1);
+}
+
+// Where the key is, or where it would go.
+std::size_t PlaceTable::slot_of(std::uint64_t key, const std::uint64_t* keys) const {
+    std::size_t at = home(key);
+    while (slots_[at] != 0 && keys[slots_[at] - 1] != key) at = (at + 1) & (slots_.size() - 1);
+    return at;
+}
+
+void PlaceTable::grow(const std::uint64_t* keys) {
+    std::vector<std::uint32_t> before(2 * slots_.size(), 0);
+    before.swap(slots_);
+    for (const std::uint32_t entry : before) {
+        if (entry != 0) slots_[slot_of(keys[entry - 1], keys)] = entry;
+    }
+}
+
+}  // namespace mtaw

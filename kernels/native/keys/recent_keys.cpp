@@ -1,0 +1,39 @@
+#include "keys/recent_keys.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace mtaw {
+
+RecentKeys::RecentKeys(std::size_t most) : most_(most) {
+    if (most == 0) throw std::invalid_argument("recent keys: most must be at least 1");
+}
+
+bool RecentKeys::add(std::uint64_t key) {
+    if (contains(key)) return false;
+    std::size_t place = ring_.size();
+    if (place < most_) {
+        if (place == ring_.capacity()) ring_.reserve(std::min(most_, std::max<std::size_t>(64, place + place / 2)));
+        ring_.push_back(key);
+    } else {
+        place = oldest_;
+        oldest_ = (oldest_ + 1) % most_;
+        places_.erase(ring_[place], ring_.data());
+        ring_[place] = key;
+    }
+    places_.put(key, static_cast<std::int64_t>(place), ring_.data());
+    return true;
+}
+
+bool RecentKeys::contains(std::uint64_t key) const { return places_.find(key, ring_.data()) != PlaceTable::kNone; }
+
+std::vector<std::uint64_t> RecentKeys::latest(std::size_t count) const {
+    std::vector<std::uint64_t> found;
+    found.reserve(std::min(count, ring_.size()));
+    for (std::size_t age = std::min(count, ring_.size()); age > 0; --age) {
+        found.push_back(ring_[(oldest_ + ring_.size() - age) % ring_.size()]);
+    }
+    return found;
+}
+
+}  // namespace mtaw
