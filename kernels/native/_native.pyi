@@ -247,6 +247,8 @@ class SessionMemory:
         trends: Trends | None = None,
         now: np.ndarray | None = None,
         times: np.ndarray | None = None,
+        context: np.ndarray | None = None,
+        content: ItemContent | None = None,
     ) -> tuple[np.ndarray, np.ndarray]: ...
     def rank(
         self,
@@ -268,6 +270,8 @@ class SessionMemory:
         trends: Trends | None = None,
         now: np.ndarray | None = None,
         times: np.ndarray | None = None,
+        context: np.ndarray | None = None,
+        content: ItemContent | None = None,
     ) -> tuple[np.ndarray, np.ndarray]: ...
 
 class Encoder:
@@ -302,8 +306,13 @@ def trends_build(
     window: int,
     max_neighbors: int,
     threads: int,
+    context: np.ndarray | None = None,
+    context_sizes: Sequence[int] = (),
 ) -> dict[str, np.ndarray]: ...
 def trends_check(arrays: dict[str, np.ndarray], half_lives: Sequence[int], window: int, max_neighbors: int) -> None: ...
+
+class ItemContent:
+    def __init__(self, categories: Sequence[np.ndarray], created: np.ndarray | None = None) -> None: ...
 
 class Trends:
     def __init__(
@@ -318,9 +327,14 @@ class Trends:
         isa: str | None = None,
     ) -> None: ...
     def click(
-        self, handles: np.ndarray, items: np.ndarray, times: np.ndarray, arrivals: np.ndarray | None = None
+        self,
+        handles: np.ndarray,
+        items: np.ndarray,
+        times: np.ndarray,
+        arrivals: np.ndarray | None = None,
+        context: np.ndarray | None = None,
     ) -> None: ...
-    def resume(self, handle: int, items: np.ndarray, times: np.ndarray) -> bool: ...
+    def resume(self, handle: int, items: np.ndarray, times: np.ndarray, context: np.ndarray | None = None) -> bool: ...
     def forget(self, handle: int) -> bool: ...
     def candidates(
         self, items: np.ndarray, begins: np.ndarray, ends: np.ndarray, now: np.ndarray, n: int
@@ -333,7 +347,10 @@ class Trends:
         now: np.ndarray,
         candidates: np.ndarray,
         times: np.ndarray | None = None,
+        context: np.ndarray | None = None,
+        content: ItemContent | None = None,
     ) -> np.ndarray: ...
+    def context(self, item: int, now: int) -> np.ndarray: ...
     def rising(self, now: int, k: int) -> tuple[np.ndarray, np.ndarray]: ...
     def row(self, item: int, now: int) -> tuple[np.ndarray, np.ndarray]: ...
     def counts(self, items: np.ndarray, now: int) -> np.ndarray: ...

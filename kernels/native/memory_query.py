@@ -18,7 +18,7 @@ import numpy as np
 
 from mtaw_fast.kernels.native import _native
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
-from mtaw_fast.kernels.native.trends import Trends
+from mtaw_fast.kernels.native.trends import ItemContent, Trends
 
 __all__ = ["Dense", "Moment", "NativeRankerNet", "QuerySettings", "SessionMemory", "feature_names"]
 
@@ -61,12 +61,15 @@ class Moment:
     """The time of a query of Q prefixes.
 
     trends: for at least as many items as the memory's n_catalog. now: int64[Q], the moments of the requests, ms since
-    1970. times: int64[T], of the clicks, -1 where unknown; None: of no click.
+    1970. times: int64[T], of the clicks, -1 where unknown; None: of no click. context: uint16[Q, columns of the
+    trends], codes of the visits; None: none is known. content: adds features of the items' content.
     """
 
     trends: Trends
     now: np.ndarray
     times: np.ndarray | None = None
+    context: np.ndarray | None = None
+    content: ItemContent | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,4 +191,6 @@ def _when(moment: Moment | None) -> dict[str, Any]:
     """The moment as the native calls take it."""
     if moment is None:
         return {}
-    return {"trends": moment.trends.native, "now": moment.now, "times": moment.times}
+    content = None if moment.content is None else moment.content.native
+    return {"trends": moment.trends.native, "now": moment.now, "times": moment.times, "context": moment.context,
+            "content": content}  # fmt: skip

@@ -25,6 +25,7 @@ const RankerNet& ranker_of(pybind11::handle object);
 // Only ever used without the GIL, so that nothing that Python runs in between can come back to it.
 MemoryScratch& thread_memory_scratch();
 const Trends& trends_of(pybind11::handle object);
+const ItemContent* item_content_of(pybind11::handle object);  // null if it is None
 TrendsScratch& thread_trends_scratch();
 
 }  // namespace mtaw

@@ -19,7 +19,10 @@ import numpy as np
 
 from mtaw_fast.kernels.native import _native
 
-__all__ = ["HALF_LIVES", "TRENDS", "TrendCounters", "Trends", "build_trends", "check_trends", "feature_names"]
+__all__ = [
+    "CONTEXT_ARRAYS", "HALF_LIVES", "TRENDS", "ItemContent", "TrendCounters", "Trends", "build_trends", "check_trends",
+    "feature_names",
+]  # fmt: skip
 
 _MINUTE = 60_000
 _HOUR = 60 * _MINUTE
@@ -42,6 +45,20 @@ TRENDS: dict[str, tuple[type, tuple[str | int, ...]]] = {
 }
 
 
+# Of a log with context: C columns, V values over all of them, Q sums of an item within a value. A code is 1 ..
+# context_sizes[c], or 0 without a value; values are numbered column after column.
+CONTEXT_ARRAYS: dict[str, tuple[type, tuple[str | int, ...]]] = {
+    "context_sizes": (np.int64, ("C",)),
+    "context_offsets": (np.int64, ("N + 1",)),
+    "context_values": (np.uint16, ("Q",)),
+    "context_sums": (np.float32, ("Q",)),
+    "context_totals": (np.float64, ("V",)),
+}
+MOST_CONTEXT = 8  # columns
+MOST_VALUES = 1001  # of a column
+MOST_CATEGORIES = 4  # columns of an item table
+
+
 def feature_names() -> tuple[str, ...]:
     """Return the F features' names, those of a query first; `kernels/native/trends/features.hpp` has the formulas."""
     return _native.trend_feature_names()
@@ -57,6 +74,8 @@ def build_trends(
     window: int = 10,
     max_neighbors: int = 256,
     threads: int = 1,
+    context: np.ndarray | None = None,
+    context_sizes: Sequence[int] = (),
 ) -> dict[str, np.ndarray]:
     """Build the arrays of TRENDS from packed sessions and the times of their clicks.
 
@@ -80,6 +99,10 @@ def build_trends(
     max_neighbors : int, default 256
         Of an item, the strongest; 0 keeps all.
     threads : int, default 1
+    context : uint16[T, C] or None, default None
+        Codes of the clicks' visits: adds CONTEXT_ARRAYS.
+    context_sizes : sequence of C int, default none
+        The largest code of each column, at most 1,001.
 
     Returns
     -------
@@ -92,7 +115,9 @@ def build_trends(
     IndexError
         On an item or a time out of range.
     """
-    return _native.trends_build(items, offsets, times, n_items, list(half_lives), window, max_neighbors, threads)
+    return _native.trends_build(
+        items, offsets, times, n_items, list(half_lives), window, max_neighbors, threads, context, list(context_sizes)
+    )
 
 
 def check_trends(
@@ -103,7 +128,7 @@ def check_trends(
     Parameters
     ----------
     arrays : mapping of str to array
-        Those of TRENDS.
+        Those of TRENDS, and of CONTEXT_ARRAYS if there are any.
     half_lives, window, max_neighbors
         As `build_trends`.
 
@@ -133,6 +158,26 @@ class TrendCounters:
     sessions: int
     bytes: int
     newest: int
+
+
+class ItemContent:
+    """Columns of an item table as the features read them; immutable, and kept by reference.
+
+    Parameters
+    ----------
+    categories : sequence of int32[n]
+        Codes of up to 4 columns, -1 if missing. Items from n on have none.
+    created : int64[n] or None, default None
+        A time in ms, the least int64 if missing.
+
+    Raises
+    ------
+    ValueError
+        On columns of different lengths, or too many.
+    """
+
+    def __init__(self, categories: Sequence[np.ndarray], created: np.ndarray | None = None) -> None:
+        self.native = _native.ItemContent(list(categories), created)
 
 
 class Trends:
@@ -180,7 +225,12 @@ class Trends:
         )
 
     def click(
-        self, handles: np.ndarray, items: np.ndarray, times: np.ndarray, arrivals: np.ndarray | None = None
+        self,
+        handles: np.ndarray,
+        items: np.ndarray,
+        times: np.ndarray,
+        arrivals: np.ndarray | None = None,
+        context: np.ndarray | None = None,
     ) -> None:
         """Add clicks, in order; a new handle starts a session.
 
@@ -195,15 +245,17 @@ class Trends:
         times : int64[E]
         arrivals : int64[E] or None, default None
             When the log received each; None trusts the times.
+        context : uint16[E, C] or None, default None
+            Codes of the clicks' visits; None: none is known.
 
         Raises
         ------
         IndexError
             On an item outside 0..capacity-1; then no click is added.
         """
-        self.native.click(handles, items, times, arrivals)
+        self.native.click(handles, items, times, arrivals, context)
 
-    def resume(self, handle: int, items: np.ndarray, times: np.ndarray) -> bool:
+    def resume(self, handle: int, items: np.ndarray, times: np.ndarray, context: np.ndarray | None = None) -> bool:
         """Register a session of the tables, to continue or forget it: its clicks so far, which are counted already.
 
         Returns
@@ -211,7 +263,7 @@ class Trends:
         bool
             False, and nothing changes, if the handle has clicks.
         """
-        return self.native.resume(handle, items, times)
+        return self.native.resume(handle, items, times, context)
 
     def forget(self, handle: int) -> bool:
         """Remove a session's clicks from all sums; items keep their first and last click until the tables are rebuilt.
@@ -252,6 +304,8 @@ class Trends:
         now: np.ndarray,
         candidates: np.ndarray,
         times: np.ndarray | None = None,
+        context: np.ndarray | None = None,
+        content: ItemContent | None = None,
     ) -> np.ndarray:
         """Measure candidates of prefixes.
 
@@ -263,13 +317,19 @@ class Trends:
             Distinct in a row, padded with -1.
         times : int64[T] or None, default None
             Of the clicks, -1 where unknown.
+        context : uint16[Q, columns] or None, default None
+            Codes of the visits; None: none is known.
+        content : ItemContent or None, default None
+            Adds the features of the items' content.
 
         Returns
         -------
         float32[Q, C, F]
-            In the order of `feature_names`; 0 if a candidate is -1.
+            In the order of `feature_names`, then the side features (`trends/side.hpp`) of context, if the tables have
+            any, and of content; 0 if a candidate is -1.
         """
-        return self.native.features(items, begins, ends, now, candidates, times)
+        found = None if content is None else content.native
+        return self.native.features(items, begins, ends, now, candidates, times, context, found)
 
     def rising(self, now: int, k: int) -> tuple[np.ndarray, np.ndarray]:
         """List the items that are clicked most now, compared with the last day.
@@ -291,6 +351,10 @@ class Trends:
     def counts(self, items: np.ndarray, now: int) -> np.ndarray:
         """Return float32[E, 16]: decayed counts of all and of later clicks, seconds since the first and last click."""
         return self.native.counts(items, now)
+
+    def context(self, item: int, now: int) -> np.ndarray:
+        """Return float32[V]: the decayed clicks on an item at `now` in visits with each value of the context."""
+        return self.native.context(item, now)
 
     def sessions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return the sessions since, by their last click, ties by handle.

@@ -1,8 +1,9 @@
 """A data set on disk: training sessions, test samples and the id table in one mapped folder.
 
     manifest.json           format, counts, name, min_prefix, names of the types, how it was prepared, its reader
-    train-<hash>.safetensors    items, offsets[, times][, types]; a sharded set has one such file per part
-    test-<hash>.safetensors     items, offsets, targets, session[, times, target_times][, types, target_types][, unseen]
+    train-<hash>.safetensors    items, offsets[, times][, types][, context]; a sharded set has one such file per part
+    test-<hash>.safetensors     items, offsets, targets, session[, times, target_times][, types, target_types]
+                                [, context][, unseen]
     ids-<hash>.safetensors      the external ids
 
 The manifest is written last and atomically: a folder without one is not a data set. `dataset_files` has the details.
@@ -18,10 +19,12 @@ from typing import Any
 
 import numpy as np
 
+from mtaw_fast.data.context import ContextColumns
 from mtaw_fast.data.dataset_files import (
     DATA_FILE,
     Counts,
     check_clicks,
+    check_context,
     check_samples,
     manifest_of,
     read_stored,
@@ -74,6 +77,7 @@ class Dataset:
     reader made the set.
     unseen: int32[M], the sessions of test clicks that are not targets because training never saw their items. A number
     is that of the session's samples, or one of its own for a session without samples. None without such clicks.
+    context: the columns of the sessions' context; None without any.
     """
 
     name: str
@@ -86,6 +90,7 @@ class Dataset:
     type_names: tuple[str, ...] = ()
     reader: Mapping[str, Any] = field(default_factory=dict)
     unseen: np.ndarray | None = None
+    context: ContextColumns | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -95,6 +100,8 @@ class Dataset:
             raise DataError(f"data set {self.name}: no training session is left; loosen the filters")
         check_clicks(self.train, self.n_items, len(self.type_names), f"data set {self.name}, train")
         check_samples(self.test, self.n_items, len(self.type_names), f"data set {self.name}, test")
+        check_context(self.train, self.context, f"data set {self.name}, train")
+        check_context(self.test.prefixes, self.context, f"data set {self.name}, test")
 
     @property
     def n_items(self) -> int:
@@ -170,7 +177,9 @@ class Dataset:
 
     def _manifest(self, files: Mapping[str, Any]) -> dict[str, Any]:
         counts = Counts(self.n_items, len(self.train), self.n_train_samples, len(self.test))
-        return manifest_of(self.name, self.min_prefix, counts, self.preparation, self.type_names, self.reader, files)
+        return manifest_of(
+            self.name, self.min_prefix, counts, self.preparation, self.type_names, self.reader, files, self.context
+        )
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Dataset:
@@ -180,7 +189,7 @@ class Dataset:
         train = found.parts[0] if len(found.parts) == 1 else Sessions.concatenate(found.parts)
         return cls(
             found.name, train, found.test, found.ids, found.min_prefix, found.preparation, found.fingerprint,
-            found.type_names, found.reader, found.unseen,
+            found.type_names, found.reader, found.unseen, found.context,
         )  # fmt: skip
 
 

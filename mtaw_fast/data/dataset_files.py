@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from mtaw_fast.data.context import ContextColumns
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples, Sessions, offsets_of
 from mtaw_fast.errors import DataError, shown
@@ -29,7 +30,7 @@ SHARDED_VERSION = 4
 READABLE_VERSIONS = (1, 2, FORMAT_VERSION, SHARDED_VERSION)
 _TIMED_VERSION = 3
 _FILES = ("train", "test", "ids")
-_TRAIN_ARRAYS = ("items", "offsets", "times", "types")  # in the order of the file
+_TRAIN_ARRAYS = ("items", "offsets", "times", "types", "context")  # in the order of the file
 DATA_FILE = re.compile(rf"({'|'.join(_FILES)})-[0-9a-f]{{12}}\.safetensors")
 _DRAFT = re.compile(rf"({'|'.join(_FILES)})\.safetensors|\.(({'|'.join(_FILES)})\.safetensors|manifest\.json)\..*\.tmp")
 
@@ -48,6 +49,7 @@ class StoredDataset:
     type_names: tuple[str, ...]
     reader: Mapping[str, Any]
     unseen: np.ndarray | None
+    context: ContextColumns | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ def read_stored(folder: Path) -> StoredDataset:
         preparation = dict(manifest["preparation"])
         type_names = tuple(map(str, manifest["type_names"])) if version >= _TIMED_VERSION else ()
         reader = dict(manifest["reader"]) if version >= _TIMED_VERSION else {}
+        context = ContextColumns.from_dict(manifest.get("context", []))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{folder}/manifest.json lacks {error}; prepare the data set again") from None
     if not known:
@@ -93,8 +96,8 @@ def read_stored(folder: Path) -> StoredDataset:
         sessions = []
         for train in trains:
             times = train.get("times") if version >= _TIMED_VERSION else _times_of_seconds(train, preparation)
-            sessions.append(Sessions(train["items"], train["offsets"], times, train.get("types")))
-        prefixes = Sessions(test["items"], test["offsets"], test.get("times"), test.get("types"))
+            sessions.append(Sessions(train["items"], train["offsets"], times, train.get("types"), train.get("context")))
+        prefixes = Sessions(test["items"], test["offsets"], test.get("times"), test.get("types"), test.get("context"))
         samples = Samples(
             prefixes, test["targets"], test["session"], test.get("target_times"), test.get("target_types")
         )
@@ -105,10 +108,22 @@ def read_stored(folder: Path) -> StoredDataset:
         raise DataError(f"{folder}: some training parts have times or types and some have none; prepare it again")
     for part in sessions:
         check_clicks(part, len(table), len(type_names), f"data set {name}, train")
+        check_context(part, context, f"data set {name}, train")
+    check_context(prefixes, context, f"data set {name}, test")
     check_samples(samples, len(table), len(type_names), f"data set {name}, test")
     fingerprint = "-".join(digests[part][:12] for part in _FILES)
     return StoredDataset(
-        name, sessions, samples, table, min_prefix, preparation, fingerprint, type_names, reader, test.get("unseen")
+        name,
+        sessions,
+        samples,
+        table,
+        min_prefix,
+        preparation,
+        fingerprint,
+        type_names,
+        reader,
+        test.get("unseen"),
+        context,
     )
 
 
@@ -120,6 +135,7 @@ def manifest_of(
     type_names: Sequence[str],
     reader: Mapping[str, Any],
     files: Mapping[str, Any],
+    context: ContextColumns | None = None,
 ) -> dict[str, Any]:
     """Return the manifest. files: by name, the entry with file, sha256 and bytes, or that of `sharded_entry`."""
     return {
@@ -135,6 +151,7 @@ def manifest_of(
         "type_names": list(type_names),
         "reader": dict(reader),
         "files": dict(files),
+        **({} if context is None else {"context": context.as_dict()}),
     }
 
 
@@ -184,6 +201,7 @@ def sample_arrays(samples: Samples, unseen: np.ndarray | None) -> dict[str, np.n
         "session": samples.session,
         "times": prefixes.times,
         "types": prefixes.types,
+        "context": prefixes.context,
         "target_times": samples.target_times,
         "target_types": samples.target_types,
         "unseen": unseen if unseen is not None and len(unseen) else None,
@@ -195,6 +213,15 @@ def check_clicks(sessions: Sessions, n_items: int, n_types: int, where: str) -> 
     """Raise DataError, naming `where`, on an item id or type code out of range."""
     sessions.check_ids(n_items, where)
     _check_types(sessions.types, n_types, where)
+
+
+def check_context(sessions: Sessions, columns: ContextColumns | None, where: str) -> None:
+    """Raise DataError, naming `where`, unless the sessions' context has codes of these columns, or both are missing."""
+    codes, sizes = sessions.context, () if columns is None else columns.sizes
+    if (codes is None) != (columns is None) or (codes is not None and codes.shape[1] != len(sizes)):
+        raise DataError(f"{where}: its context does not fit the columns of the manifest; prepare the data set again")
+    if codes is not None and len(codes) and (codes.max(axis=0) > np.array(sizes)).any():
+        raise DataError(f"{where}: a code of the context lies outside its column; prepare the data set again")
 
 
 def check_samples(samples: Samples, n_items: int, n_types: int, where: str) -> None:

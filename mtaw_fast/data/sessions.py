@@ -22,6 +22,7 @@ class Sessions:
     offsets: int64[B + 1], non-decreasing, `offsets[0] == 0`, `offsets[-1] == T`.
     times: int64[T] milliseconds since 1970 (UTC) of every click, or None.
     types: uint8[T] type of every click, a code into a list of names that the owner keeps, or None.
+    context: uint16[T, C] context of every click's visit, codes of `data.context` columns that the owner keeps, or None.
 
     Raises DataError if the arrays do not fit together.
     """
@@ -30,6 +31,7 @@ class Sessions:
     offsets: np.ndarray
     times: np.ndarray | None = None
     types: np.ndarray | None = None
+    context: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.items.dtype != np.int32 or self.items.ndim != 1:
@@ -48,6 +50,9 @@ class Sessions:
         for name, array, dtype in (("times", self.times, np.int64), ("types", self.types, np.uint8)):
             if array is not None and (array.dtype != dtype or array.shape != self.items.shape):
                 raise DataError(f"sessions: {name} must be {np.dtype(dtype)}[T], one per click")
+        codes = self.context
+        if codes is not None and (codes.dtype != np.uint16 or codes.ndim != 2 or len(codes) != len(self.items)):
+            raise DataError("sessions: context must be uint16[T, C], one row per click")
 
     @classmethod
     def from_lists(cls, sessions: Iterable[Sequence[int] | np.ndarray]) -> Sessions:
@@ -59,16 +64,18 @@ class Sessions:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Sessions]) -> Sessions:
-        """Join the sessions of `parts`, in order. Times and types are kept only if every part has them."""
+        """Join the sessions of `parts`, in order. Times, types and context are kept only if every part has them."""
         if not parts:
             return cls.from_lists([])
         times = [part.times for part in parts if part.times is not None]
         types = [part.types for part in parts if part.types is not None]
+        context = [part.context for part in parts if part.context is not None]
         return cls(
             np.concatenate([part.items for part in parts]),
             offsets_of(np.concatenate([part.lengths for part in parts])),
             np.concatenate(times) if len(times) == len(parts) else None,
             np.concatenate(types) if len(types) == len(parts) else None,
+            np.concatenate(context) if len(context) == len(parts) else None,
         )
 
     def __len__(self) -> int:
@@ -117,16 +124,18 @@ class Sessions:
         return self._of(ranges(self.offsets[1:] - kept, kept), offsets_of(kept))
 
     def without_times(self) -> Sessions:
-        """Return the sessions without times and types; return itself if it has none."""
-        return self if self.times is None and self.types is None else Sessions(self.items, self.offsets)
+        """Return the sessions without times, types and context; return itself if it has none."""
+        plain = self.times is None and self.types is None and self.context is None
+        return self if plain else Sessions(self.items, self.offsets)
 
     def _of(self, clicks: Any, offsets: np.ndarray) -> Sessions:
-        """Return the clicks at these positions (a slice or numbers) with their times and types, packed by `offsets`."""
+        """Return the clicks at these positions (a slice or numbers), with all that is known of them."""
         return Sessions(
             self.items[clicks],
             offsets,
             None if self.times is None else self.times[clicks],
             None if self.types is None else self.types[clicks],
+            None if self.context is None else self.context[clicks],
         )
 
     def split_last(self, fraction: float) -> tuple[Sessions, Sessions]:

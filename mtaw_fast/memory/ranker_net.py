@@ -10,6 +10,7 @@ import numpy as np
 
 from mtaw_fast.errors import DataError
 from mtaw_fast.kernels.native import memory_query
+from mtaw_fast.memory.side_features import AGE, SideFeatures
 from mtaw_fast.storage.sealed_file import SealedFile
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 
@@ -17,7 +18,7 @@ _NAMES = "features"  # the array of the names in a file: uint8, UTF-8, one name 
 _PANEL, _MOST_UNITS = 8, 256
 _REMEDY = "retrain the bundle"
 # As in kernels/native/trends/features.hpp: ages, which an item without a click has far from all that was fitted.
-_BOUNDED = ("t_last_age", "t_first")
+_BOUNDED = ("t_last_age", "t_first", AGE)
 _MAX_DEVIATIONS = 3.0
 
 
@@ -25,11 +26,11 @@ _MAX_DEVIATIONS = 3.0
 class RankerNet:
     """score = x . linear + bias + relu(relu(x w1 + b1) w2 + b2) . w3 with x = (feature - mean) * scale.
 
-    x of the ages since a first click, `t_last_age` and `t_first`, is kept within -3..3.
+    x of the ages, `t_last_age`, `t_first` and `i_age_*`, is kept within -3..3.
 
     Axes: F features, n1 and n2 hidden units (multiples of 8, at most 256). features: the names of this release's
-    features in the order of the rows, with or without those of trends. All arrays float32: mean, scale (1 / standard
-    deviation), linear [F]; w1 [F, n1], b1 [n1]; w2 [n1, n2], b2 [n2]; w3 [n2]; bias [1].
+    features in the order of the rows, with or without those of trends, the side features last. All arrays float32:
+    mean, scale (1 / standard deviation), linear [F]; w1 [F, n1], b1 [n1]; w2 [n1, n2], b2 [n2]; w3 [n2]; bias [1].
 
     Raises DataError on arrays that do not fit, a value that is not finite, or another release's features.
     """
@@ -47,6 +48,8 @@ class RankerNet:
 
     def __post_init__(self) -> None:
         known = memory_query.feature_names(trends=self.has_trends)
+        if self.has_trends:
+            known += self.side.names
         if self.features != known:
             odd = sorted(set(self.features) ^ set(known))
             what = f"'{odd[0]}' is in only one of the lists" if odd else "the order differs"
@@ -76,6 +79,11 @@ class RankerNet:
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the least and the most value of each feature, float32[F]; infinite without a bound."""
         return feature_bounds(self.features, self.mean, self.scale)
+
+    @property
+    def side(self) -> SideFeatures:
+        """Its features of context and content. Raises DataError if what follows the other features is none."""
+        return SideFeatures.of(self.features[len(memory_query.feature_names(trends=True)) :])
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays by name."""
@@ -119,6 +127,6 @@ class RankerNet:
 def feature_bounds(features: Sequence[str], mean: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the least and the most value that a ranker takes of each feature, float32[F]; infinite without a bound."""
     room = np.full(len(mean), np.inf)
-    rows = [row for row, name in enumerate(features) if name in _BOUNDED and scale[row] > 0]
+    rows = [row for row, name in enumerate(features) if name.startswith(_BOUNDED) and scale[row] > 0]
     room[rows] = _MAX_DEVIATIONS / scale[rows].astype(np.float64)
     return (mean - room).astype(np.float32), (mean + room).astype(np.float32)

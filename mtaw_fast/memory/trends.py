@@ -6,7 +6,7 @@ Axes: N items, S sessions, T clicks in them, P kept pairs.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError, shown
-from mtaw_fast.kernels.native.trends import HALF_LIVES, TRENDS, Trends, build_trends, check_trends
+from mtaw_fast.kernels.native.trends import CONTEXT_ARRAYS, HALF_LIVES, TRENDS, Trends, build_trends, check_trends
 from mtaw_fast.storage.sealed_file import SealedFile
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 
@@ -93,6 +93,8 @@ class TrendTables:
     times: int64[N, 2]: first and last click, ms since 1970, -1 without any.
     sums: float64[14], the counts of all items. clock: int64[8], each lane's t0 in half-lives, and the newest click's
     time.
+    context: the arrays of `kernels.native.trends.CONTEXT_ARRAYS`, the clicks of items within the values of the visits'
+    context; None without any.
 
     Raises DataError on arrays with invalid offsets, ids or orders (`kernels.native.trends.check_trends`).
     """
@@ -106,6 +108,7 @@ class TrendTables:
     sums: np.ndarray
     clock: np.ndarray
     settings: TrendSettings = field(default_factory=TrendSettings)
+    context: Mapping[str, np.ndarray] | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -122,6 +125,7 @@ class TrendTables:
         settings: TrendSettings | None = None,
         *,
         threads: int = 1,
+        context_sizes: Sequence[int] = (),
     ) -> TrendTables:
         """Build tables over N items; the result does not depend on the number of threads or the order of sessions.
 
@@ -131,13 +135,16 @@ class TrendTables:
             In any order.
         times : int64[T]
             Of their clicks, ms since 1970.
+        context_sizes : sequence of int, default none
+            The largest code of each column of `sessions.context`, to count clicks within its values.
 
         Raises
         ------
         DataError
-            On an item outside 0..N-1 or a time outside 0..2^52.
+            On an item outside 0..N-1, a time outside 0..2^52 or a code out of range.
         """
         settings = settings or TrendSettings()
+        codes = None if sessions.context is None else np.ascontiguousarray(sessions.context)
         try:
             arrays = build_trends(
                 np.ascontiguousarray(sessions.items),
@@ -146,21 +153,29 @@ class TrendTables:
                 n_items,
                 **settings.native,
                 threads=threads,
+                context=codes if context_sizes else None,
+                context_sizes=context_sizes,
             )
         except (ValueError, IndexError) as error:
             raise DataError(f"trends: {error}") from None
         for array in arrays.values():
             array.setflags(write=False)
-        return cls(**arrays, settings=settings)
+        return cls._of(arrays, settings)
 
     @classmethod
     def load(cls, path: Path | SealedFile) -> TrendTables:
         """Map the tables that `save` wrote, read-only. Raises DataError if the file is missing or damaged."""
         arrays, settings = _read(path)
         try:
-            return cls(**arrays, settings=settings)
+            return cls._of(arrays, settings)
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
+
+    @classmethod
+    def _of(cls, arrays: Mapping[str, np.ndarray], settings: TrendSettings) -> TrendTables:
+        context = {name: array for name, array in arrays.items() if name in CONTEXT_ARRAYS}
+        clicks = {name: array for name, array in arrays.items() if name not in CONTEXT_ARRAYS}
+        return cls(**clicks, settings=settings, context=context or None)
 
     def save(self, path: Path) -> None:
         """Write everything to `path` as one safetensors file, atomically."""
@@ -174,7 +189,12 @@ class TrendTables:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays by name."""
-        return {name: getattr(self, name) for name in TRENDS}
+        return {**{name: getattr(self, name) for name in TRENDS}, **(self.context or {})}
+
+    @property
+    def context_sizes(self) -> tuple[int, ...]:
+        """The largest code of each context column; empty without any."""
+        return () if self.context is None else tuple(self.context["context_sizes"].tolist())
 
     @property
     def n_items(self) -> int:
@@ -198,7 +218,8 @@ def _read(path: Path | SealedFile) -> tuple[Mapping[str, np.ndarray], TrendSetti
         raise broken("it has no settings of trends")
     if numbers[0] != LAYOUT:
         raise broken(f"its layout is {numbers[0]:g}, not {LAYOUT}")
-    missing, foreign = sorted(TRENDS.keys() - arrays.keys()), sorted(arrays.keys() - TRENDS.keys())
+    known = TRENDS.keys() | (CONTEXT_ARRAYS.keys() if "context_sizes" in arrays else set())
+    missing, foreign = sorted(known - arrays.keys()), sorted(arrays.keys() - known)
     if missing or foreign:
         raise broken(
             f"{shown(missing[0])} is missing" if missing else f"{shown(foreign[0])} is not an array of the trends"

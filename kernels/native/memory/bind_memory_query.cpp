@@ -101,6 +101,8 @@ struct Batch {
     const Trends* trends = nullptr;
     const std::int64_t* now = nullptr;
     const std::int64_t* times = nullptr;
+    const std::uint16_t* context = nullptr;  // [count, columns of the trends]
+    const ItemContent* content = nullptr;
 
     MemoryRequest request(std::int64_t q) const {
         MemoryRequest request{items + begins[q], ends[q] - begins[q]};
@@ -120,6 +122,8 @@ struct Batch {
             request.trends = trends;
             request.now = now[q];
             request.times = times == nullptr ? nullptr : times + begins[q];
+            if (context != nullptr) request.context = context + q * trends->context_shape().n_columns;
+            request.content = content;
         }
         return request;
     }
@@ -180,10 +184,17 @@ Batch batch_of(const SessionMemory& memory, const py::array& items, const py::ar
     return batch;
 }
 
-// The arguments of a call that give the time.
+// What a call knows of the visits and the items beyond clicks.
+struct Side {
+    const MaybeArray& context;
+    const py::object& content;
+};
+
+// The arguments of a call that give the time, and the side features.
 void add_trends(Batch& batch, const py::array& items, const py::object& trends, const MaybeArray& now,
-                const MaybeArray& times) {
+                const MaybeArray& times, const Side& side) {
     if (trends.is_none()) {
+        if (side.context || !side.content.is_none()) throw py::value_error("context and content need trends: pass trends too");
         if (now || times) throw py::value_error("now and times need trends: pass trends too");
         return;
     }
@@ -191,6 +202,14 @@ void add_trends(Batch& batch, const py::array& items, const py::object& trends, 
     batch.trends = &trends_of(trends);
     batch.now = checked_data<std::int64_t>(*now, 1, "now", "int64");
     if (now->size() != batch.count) throw py::value_error("now must have one entry for each prefix");
+    batch.content = item_content_of(side.content);
+    if (side.context) {
+        const std::int64_t n_columns = batch.trends->context_shape().n_columns;
+        batch.context = checked_data<std::uint16_t>(*side.context, 2, "context", "uint16");
+        if (side.context->shape(0) != batch.count || side.context->shape(1) != n_columns) {
+            throw py::value_error("context must have one row for each prefix and " + std::to_string(n_columns) + " columns");
+        }
+    }
     if (!times) return;
     batch.times = checked_data<std::int64_t>(*times, 1, "times", "int64");
     if (times->size() != items.size()) throw py::value_error("times must have one entry for each click");
@@ -210,11 +229,12 @@ class MemoryObject {
 
     py::tuple features(const py::array& items, const py::array& begins, const py::array& ends, MaybeArray queries,
                        MaybeArray dense, MaybeArray logits, MaybeArray catalog, double scale, int threads,
-                       const py::object& trends, const MaybeArray& now, const MaybeArray& times) const {
+                       const py::object& trends, const MaybeArray& now, const MaybeArray& times,
+                       const MaybeArray& context, const py::object& content) const {
         Batch batch = batch_of(memory_, items, begins, ends, {queries, dense, logits, catalog, {}, scale});
-        add_trends(batch, items, trends, now, times);
+        add_trends(batch, items, trends, now, times, {context, content});
         const std::int64_t width = memory_.max_candidates();
-        const std::int64_t n_features = kFeatures + (batch.trends == nullptr ? 0 : kTrendFeatures);
+        const std::int64_t n_features = SessionMemory::n_features({.clicks = nullptr, .m = 0, .trends = batch.trends, .content = batch.content});
         py::array_t<std::int32_t> ids({batch.count, width});
         py::array_t<float> features({batch.count, width, n_features});
         std::int32_t* const id_data = ids.mutable_data();
@@ -233,9 +253,9 @@ class MemoryObject {
                    std::int64_t k, MaybeArray queries, MaybeArray dense, MaybeArray logits, MaybeArray catalog,
                    MaybeArray added, double scale, const MaybeArray& allowed, const MaybeArray& excluded,
                    const MaybeArray& excluded_offsets, int threads, const py::object& trends, const MaybeArray& now,
-                   const MaybeArray& times) const {
+                   const MaybeArray& times, const MaybeArray& context, const py::object& content) const {
         Batch batch = batch_of(memory_, items, begins, ends, {queries, dense, logits, catalog, added, scale});
-        add_trends(batch, items, trends, now, times);
+        add_trends(batch, items, trends, now, times, {context, content});
         if (k < 1) throw py::value_error("k must be at least 1, not " + std::to_string(k));
         if (allowed) {
             batch.allowed = checked_data<std::uint8_t>(*allowed, 1, "allowed", "uint8");
@@ -317,13 +337,14 @@ void bind_memory_query(py::module_& module) {
         .def("features", &MemoryObject::features, py::arg("items"), py::arg("begins"), py::arg("ends"),
              py::arg("queries") = py::none(), py::arg("dense") = py::none(), py::arg("logits") = py::none(),
              py::arg("catalog") = py::none(), py::arg("scale") = 0.0, py::arg("threads") = 1,
-             py::arg("trends") = py::none(), py::arg("now") = py::none(), py::arg("times") = py::none())
+             py::arg("trends") = py::none(), py::arg("now") = py::none(), py::arg("times") = py::none(),
+             py::arg("context") = py::none(), py::arg("content") = py::none())
         .def("rank", &MemoryObject::rank, py::arg("ranker"), py::arg("items"), py::arg("begins"), py::arg("ends"),
              py::arg("k"), py::arg("queries") = py::none(), py::arg("dense") = py::none(), py::arg("logits") = py::none(),
              py::arg("catalog") = py::none(), py::arg("added") = py::none(), py::arg("scale") = 0.0,
              py::arg("allowed") = py::none(), py::arg("excluded") = py::none(), py::arg("excluded_offsets") = py::none(),
              py::arg("threads") = 1, py::arg("trends") = py::none(), py::arg("now") = py::none(),
-             py::arg("times") = py::none());
+             py::arg("times") = py::none(), py::arg("context") = py::none(), py::arg("content") = py::none());
 }
 
 }  // namespace mtaw

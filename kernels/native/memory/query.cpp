@@ -106,11 +106,13 @@ std::int64_t SessionMemory::features(const MemoryRequest& request, const ItemVec
     const TrendsLock trends_lock = lock(request.trends);
     gather(request, vectors, scratch);
     const auto count = static_cast<std::int64_t>(scratch.candidates_.size());
-    const float* const columns = scratch.columns_.data() + kTrendColumns * kTile;
+    const float* const columns = scratch.columns_.data() + (kMostSide + kTrendColumns) * kTile;
+    const float* const side = columns_of(request, scratch);
     const std::int64_t width = n_features(request), n_trends = request.trends == nullptr ? 0 : kTrendColumns;
+    const std::int64_t n_side = SessionMemory::n_side(request);
     for (std::int64_t begin = 0; begin < count; begin += kTile) {
         const std::int64_t some = std::min(kTile, count - begin);
-        const std::int64_t depth = tile(begin, request, vectors, scratch) - n_trends;
+        const std::int64_t depth = tile(begin, request, vectors, scratch) - n_trends - n_side;
         const std::int32_t* const slots = scratch.candidates_.data() + begin;
         for (std::int64_t i = 0; i < some; ++i) {
             ids[begin + i] = scratch.pool_.items[slots[i]];
@@ -120,7 +122,8 @@ std::int64_t SessionMemory::features(const MemoryRequest& request, const ItemVec
             row = std::fill_n(row, kColumns - depth, 0.0F);
             if (n_trends == 0) continue;
             row = std::copy_n(scratch.trends_.query_features(), kTrendQueryFeatures, row);
-            for (std::int64_t k = 0; k < n_trends; ++k) *row++ = scratch.columns_.data()[k * kTile + i];
+            for (std::int64_t k = 0; k < n_trends; ++k) *row++ = side[(n_side + k) * kTile + i];
+            for (std::int64_t k = 0; k < n_side; ++k) *row++ = side[k * kTile + i];
         }
     }
     release(scratch);
@@ -132,6 +135,10 @@ void SessionMemory::rank(const MemoryRequest& request, const ItemVectors* vector
     if (ranker.has_trends() != (request.trends != nullptr)) {
         throw std::invalid_argument(ranker.has_trends() ? "the ranker has features of trends, but the request has no trends"
                                                         : "the request comes with trends, which the ranker does not know");
+    }
+    if (ranker.n_side() != n_side(request)) {
+        throw std::invalid_argument("the ranker has " + std::to_string(ranker.n_side()) + " features of context and content, "
+                                    "the request has " + std::to_string(n_side(request)));
     }
     const MemoryDelta::ReadLock delta_lock = lock();
     const TrendsLock trends_lock = lock(request.trends);
@@ -206,10 +213,12 @@ std::int64_t SessionMemory::tile(std::int64_t begin, const MemoryRequest& reques
         }
     }
     const std::int64_t depth =
-        fill_tile(source(scratch), slots, count, *kernels_, scratch.columns_.data() + kTrendColumns * kTile);
+        fill_tile(source(scratch), slots, count, *kernels_, scratch.columns_.data() + (kMostSide + kTrendColumns) * kTile);
     if (request.trends == nullptr) return depth;
-    request.trends->fill(begin, count, scratch.columns_.data(), *kernels_, scratch.trends_);
-    return kTrendColumns + depth;
+    float* const side = columns_of(request, scratch);
+    const std::int64_t n_side = SessionMemory::n_side(request);
+    request.trends->fill(begin, count, side + n_side * kTile, side, *kernels_, scratch.trends_);
+    return n_side + kTrendColumns + depth;
 }
 
 RowsAhead SessionMemory::ahead(std::int64_t begin, const ItemVectors* vectors, const MemoryScratch& scratch,

@@ -58,6 +58,8 @@ struct MemoryRequest {
     const Trends* trends = nullptr;  // for at least the catalog's capacity of items
     std::int64_t now = 0;            // ms since 1970; with trends, as is
     const std::int64_t* times = nullptr;  // int64[m], of the clicks, kNever where unknown; null: all are
+    const std::uint16_t* context = nullptr;  // as TrendsRequest
+    const ItemContent* content = nullptr;
 };
 
 // Upper bounds of what a query needs.
@@ -128,7 +130,10 @@ class SessionMemory {
     std::int64_t n_catalog() const { return bounds_.catalog; }
     const MemoryQuerySettings& settings() const { return settings_; }
     static std::int64_t n_features(const MemoryRequest& request) {
-        return kFeatures + (request.trends == nullptr ? 0 : kTrendFeatures);
+        return kFeatures + (request.trends == nullptr ? 0 : kTrendFeatures + n_side(request));
+    }
+    static std::int64_t n_side(const MemoryRequest& request) {
+        return request.trends == nullptr ? 0 : n_side_features(request.trends->context_shape(), request.content);
     }
 
     // Writes the candidates and their features: ids int32[max_candidates()], features float32[max_candidates(),
@@ -175,9 +180,10 @@ class SessionMemory {
     void add_dense(const MemoryRequest& request, MemoryScratch& scratch) const;
     void add_trending(const MemoryRequest& request, MemoryScratch& scratch) const;
     void measure_trends(const MemoryRequest& request, MemoryScratch& scratch) const;
-    // Where the columns of a tile begin: the trends' columns, if there are any, come before the others.
+    // Where the columns of a tile begin: those of side features and of trends, if there are any, come before the others.
     static float* columns_of(const MemoryRequest& request, MemoryScratch& scratch) {
-        return scratch.columns_.data() + (request.trends == nullptr ? kTrendColumns * kTile : 0);
+        const std::int64_t before = kMostSide + kTrendColumns, own = request.trends == nullptr ? 0 : n_side(request) + kTrendColumns;
+        return scratch.columns_.data() + (before - own) * kTile;
     }
     void state_facts(const MemoryRequest& request, MemoryScratch& scratch) const;
     void weigh(const MemoryRequest& request, MemoryScratch& scratch) const;

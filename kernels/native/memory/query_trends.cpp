@@ -15,6 +15,8 @@ void SessionMemory::add_trending(const MemoryRequest& request, MemoryScratch& sc
     trends_request.allowed = request.allowed;
     trends_request.excluded = request.excluded;
     trends_request.n_excluded = request.n_excluded;
+    trends_request.context = request.context;
+    trends_request.content = request.content;
     request.trends->start(trends_request, *kernels_, scratch.trends_);
     std::copy_n(scratch.trends_.query_features(), kTrendQueryFeatures, scratch.query_features_ + kQueryFeatures);
     if (settings_.trends == 0) return;

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "trends/features.hpp"
+#include "trends/side.hpp"
 
 namespace mtaw {
 namespace {
@@ -20,8 +21,12 @@ void check_units(const char* layer, std::int64_t count) {
     }
 }
 
-bool is_bounded(std::int64_t feature) {
+// n_features: of the ranker. The last of an odd number of side features is an age, too.
+bool is_bounded(std::int64_t feature, std::int64_t n_features) {
     if (feature < kFeatures) return false;
+    if (feature >= kFeatures + kTrendFeatures) {
+        return feature == n_features - 1 && (n_features - kFeatures - kTrendFeatures) % 2 == 1;
+    }
     const std::string_view name = kTrendFeatureNames[feature - kFeatures];
     return std::find(std::begin(kBoundedFeatures), std::end(kBoundedFeatures), name) != std::end(kBoundedFeatures);
 }
@@ -39,20 +44,24 @@ void pack_panels(const float* weights, std::int64_t depth, std::int64_t n, float
 
 RankerNet::RankerNet(const RankerWeights& weights)
     : n1_(weights.n1), n2_(weights.n2), start_width_(whole_vectors(weights.n1 + 1)) {
-    if (weights.n_features != kFeatures && weights.n_features != kFeatures + kTrendFeatures) {
+    const std::int64_t more = weights.n_features - kFeatures;
+    if (more != 0 && (more < kTrendFeatures || more > kTrendFeatures + kMostSide)) {
         throw std::invalid_argument("the ranker is for " + std::to_string(weights.n_features) +
                                     " features, this release has " + std::to_string(kFeatures) + " and " +
-                                    std::to_string(kTrendFeatures) + " of trends; retrain it");
+                                    std::to_string(kTrendFeatures) + " of trends, and at most " +
+                                    std::to_string(kMostSide) + " of context and content; retrain it");
     }
     const bool trends = weights.n_features > kFeatures;
     n_query_ = kQueryFeatures + (trends ? kTrendQueryFeatures : 0);
-    n_columns_ = kColumns + (trends ? kTrendColumns : 0);
+    n_side_ = trends ? more - kTrendFeatures : 0;
+    n_columns_ = kColumns + (trends ? kTrendColumns : 0) + n_side_;
     // Where a feature's weights go: among the query's, or behind those among the columns.
     const auto place_of = [&](std::int64_t k) {
         if (k < kQueryFeatures) return k;
-        if (k < kFeatures) return n_query_ + (trends ? kTrendColumns : 0) + k - kQueryFeatures;
+        if (k < kFeatures) return n_query_ + n_side_ + (trends ? kTrendColumns : 0) + k - kQueryFeatures;
         if (k < kFeatures + kTrendQueryFeatures) return kQueryFeatures + k - kFeatures;
-        return n_query_ + k - kFeatures - kTrendQueryFeatures;
+        if (k < kFeatures + kTrendFeatures) return n_query_ + n_side_ + k - kFeatures - kTrendQueryFeatures;
+        return n_query_ + k - kFeatures - kTrendFeatures;
     };
     check_units("first", n1_);
     check_units("second", n2_);
@@ -79,7 +88,7 @@ RankerNet::RankerNet(const RankerWeights& weights)
     for (std::int64_t k = 0; k < weights.n_features; ++k) {
         const double mean = weights.mean[k], scale = weights.scale[k];
         const std::int64_t place = place_of(k);
-        if (is_bounded(k) && scale > 0) {
+        if (is_bounded(k, weights.n_features) && scale > 0) {
             const double room = kMaxDeviations / scale;
             const auto least = static_cast<float>(mean - room), most = static_cast<float>(mean + room);
             if (place < n_query_) {

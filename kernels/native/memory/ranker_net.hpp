@@ -14,7 +14,7 @@ namespace mtaw {
 // Arrays as training gives them, float32, row-major: x = (feature - mean) * scale,
 // score = x . linear + bias + relu(relu(x w1 + b1) w2 + b2) . w3. x of kBoundedFeatures is kept within kMaxDeviations.
 struct RankerWeights {
-    std::int64_t n_features;  // F: kFeatures, or kFeatures + kTrendFeatures
+    std::int64_t n_features;  // F: kFeatures, or kFeatures + kTrendFeatures + at most kMostSide
     std::int64_t n1, n2;      // hidden units, multiples of kPanel, at most kMaxUnits
     const float* mean;        // [F]
     const float* scale;       // [F]
@@ -43,14 +43,16 @@ class RankerNet {
 
     // Whether it has weights for the trends' features, which follow those of the others.
     bool has_trends() const { return n_query_ > kQueryFeatures; }
+    // How many it has for side features, which come last.
+    std::int64_t n_side() const { return n_side_; }
 
     // The part that is the same for all candidates, into scratch.start: from float32[kQueryFeatures], and
     // kTrendQueryFeatures more behind them where it has trends.
     void start(const float* query_features, const MemoryKernels& kernels, RankerScratch& scratch) const;
 
-    // The scores of a tile of `count` candidates: columns as fill_tile gives them, behind kTrendColumns where it has
-    // trends, and `depth` of all; scores float32[kTile]. Bounds the columns in place. Prefetches the rows ahead
-    // meanwhile.
+    // The scores of a tile of `count` candidates: columns as fill_tile gives them, behind n_side() and kTrendColumns
+    // where it has trends, and `depth` of all; scores float32[kTile]. Bounds the columns in place. Prefetches the rows
+    // ahead meanwhile.
     void score(float* columns, std::int64_t depth, std::int64_t count, const RowsAhead& ahead,
                const MemoryKernels& kernels, RankerScratch& scratch, float* scores) const;
 
@@ -62,7 +64,7 @@ class RankerNet {
     };
 
     std::int64_t n1_, n2_;
-    std::int64_t n_query_, n_columns_;
+    std::int64_t n_query_, n_columns_, n_side_;
     std::int64_t start_width_;  // n1_ + 1, rounded up to whole vectors
     std::vector<Bound> query_bounds_, column_bounds_;
     AlignedFloats packed_;

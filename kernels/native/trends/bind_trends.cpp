@@ -31,19 +31,34 @@ T* made(py::dict& arrays, const char* name, py::array::ShapeContainer shape) {
     return const_cast<T*>(array.data());
 }
 
+// Of `count` clicks or queries; null without.
+const std::uint16_t* codes_of(const MaybeArray& context, std::int64_t count, std::int64_t n_columns) {
+    if (!context) return nullptr;
+    const std::uint16_t* const codes = checked_data<std::uint16_t>(*context, 2, "context", "uint16");
+    if (context->shape(0) != count || context->shape(1) != n_columns) {
+        throw py::value_error("context must be [" + std::to_string(count) + ", " + std::to_string(n_columns) +
+                              "], a code for each column of the trends");
+    }
+    return codes;
+}
+
 py::dict trends_build(const py::array& items, const py::array& offsets, const py::array& times, std::int64_t n_items,
                       const std::vector<std::int64_t>& half_lives, std::int64_t window, std::int64_t max_neighbors,
-                      int threads) {
+                      int threads, const MaybeArray& context, const std::vector<std::int64_t>& context_sizes) {
     if (n_items < 0 || n_items > std::numeric_limits<std::int32_t>::max()) {
         throw py::value_error("n_items must be in 0..2147483647, not " + std::to_string(n_items));
     }
     const std::int64_t* bounds = checked_data<std::int64_t>(offsets, 1, "offsets", "int64");
-    const TimedSessions sessions{checked_data<std::int32_t>(items, 1, "items", "int32"), bounds,
+    TimedSessions sessions{checked_data<std::int32_t>(items, 1, "items", "int32"), bounds,
                                  checked_data<std::int64_t>(times, 1, "times", "int64"), offsets.shape(0) - 1, n_items};
     if (offsets.shape(0) < 1 || bounds[0] != 0 || bounds[sessions.count] != items.shape(0)) {
         throw py::value_error("offsets must run from 0 to " + std::to_string(items.shape(0)) + ", the number of clicks");
     }
     if (times.shape(0) != items.shape(0)) throw py::value_error("times must have one entry for each click");
+    const auto n_columns = static_cast<std::int64_t>(context_sizes.size());
+    sessions.shape = context_shape(context_sizes.data(), n_columns);
+    sessions.context = codes_of(context, items.size(), n_columns);
+    if (sessions.context == nullptr && n_columns > 0) throw py::value_error("context_sizes need context");
     const TrendSettings settings = trend_settings(half_lives, window, max_neighbors);
     std::unique_ptr<TrendsBuild> build;
     {
@@ -51,7 +66,7 @@ py::dict trends_build(const py::array& items, const py::array& offsets, const py
         build = std::make_unique<TrendsBuild>(sessions, settings, threads);
     }
     py::dict arrays;
-    const TrendsOut out{
+    TrendsOut out{
         .row_offsets = made<std::int64_t>(arrays, "row_offsets", {n_items + 1}),
         .neighbors = made<std::int32_t>(arrays, "neighbors", {build->n_pairs()}),
         .values = made<std::uint16_t>(arrays, "values", {build->n_pairs(), std::int64_t{kPairSums}}),
@@ -61,6 +76,13 @@ py::dict trends_build(const py::array& items, const py::array& offsets, const py
         .sums = made<double>(arrays, "sums", {std::int64_t{kItemSums}}),
         .clock = made<std::int64_t>(arrays, "clock", {std::int64_t{kItemLanes + 1}}),
     };
+    if (n_columns > 0) {
+        std::copy_n(context_sizes.data(), n_columns, made<std::int64_t>(arrays, "context_sizes", {n_columns}));
+        out.context_offsets = made<std::int64_t>(arrays, "context_offsets", {n_items + 1});
+        out.context_values = made<std::uint16_t>(arrays, "context_values", {build->n_context_sums()});
+        out.context_sums = made<float>(arrays, "context_sums", {build->n_context_sums()});
+        out.context_totals = made<double>(arrays, "context_totals", {sessions.shape.n_values()});
+    }
     const Unlocked unlocked;
     build->write(out);
     build.reset();
@@ -83,11 +105,17 @@ struct Prefixes {
     const std::int64_t* now;
     const std::int64_t* times = nullptr;
     std::int64_t count;
+    const std::uint16_t* context = nullptr;  // [count, n_columns]
+    std::int64_t n_columns = 0;
+    const ItemContent* content = nullptr;
 
     // `own`: room for kTrendOwn.
     TrendsRequest request(std::int64_t q, std::int32_t* own) const {
-        return trends_request(items + begins[q], times == nullptr ? nullptr : times + begins[q], ends[q] - begins[q], now[q],
-                              own);
+        TrendsRequest request = trends_request(items + begins[q], times == nullptr ? nullptr : times + begins[q],
+                                               ends[q] - begins[q], now[q], own);
+        if (context != nullptr) request.context = context + q * n_columns;
+        request.content = content;
+        return request;
     }
 };
 
@@ -104,8 +132,9 @@ class TrendsObject {
     Trends& trends() { return trends_; }
     const Trends& trends() const { return trends_; }
 
-    void click(const py::array& handles, const py::array& items, const py::array& times, const MaybeArray& arrivals) {
-        const TrendClicks clicks{checked_data<std::int64_t>(handles, 1, "handles", "int64"),
+    void click(const py::array& handles, const py::array& items, const py::array& times, const MaybeArray& arrivals,
+               const MaybeArray& context) {
+        TrendClicks clicks{checked_data<std::int64_t>(handles, 1, "handles", "int64"),
                                  checked_data<std::int32_t>(items, 1, "items", "int32"),
                                  checked_data<std::int64_t>(times, 1, "times", "int64"),
                                  arrivals ? checked_data<std::int64_t>(*arrivals, 1, "arrivals", "int64") : nullptr,
@@ -113,16 +142,18 @@ class TrendsObject {
         if (items.size() != clicks.count || times.size() != clicks.count || (arrivals && arrivals->size() != clicks.count)) {
             throw py::value_error("handles, items, times and arrivals must be of one length");
         }
+        clicks.context = codes_of(context, clicks.count, trends_.context_shape().n_columns);
         const Unlocked unlocked;
         trends_.click(clicks);
     }
 
-    bool resume(std::int64_t handle, const py::array& items, const py::array& times) {
+    bool resume(std::int64_t handle, const py::array& items, const py::array& times, const MaybeArray& context) {
         const std::int32_t* const clicks = checked_data<std::int32_t>(items, 1, "items", "int32");
         const std::int64_t* const when = checked_data<std::int64_t>(times, 1, "times", "int64");
         if (items.size() != times.size()) throw py::value_error("times must have one entry for each click");
+        const std::uint16_t* const codes = codes_of(context, items.size(), trends_.context_shape().n_columns);
         const Unlocked unlocked;
-        return trends_.resume(handle, clicks, when, items.size());
+        return trends_.resume(handle, clicks, when, items.size(), codes);
     }
 
     bool forget(std::int64_t handle) {
@@ -145,13 +176,18 @@ class TrendsObject {
     }
 
     py::array_t<float> features(const py::array& items, const py::array& begins, const py::array& ends,
-                                const py::array& now, const py::array& candidates, const MaybeArray& times) const {
-        const Prefixes prefixes = prefixes_of(items, begins, ends, now, times);
+                                const py::array& now, const py::array& candidates, const MaybeArray& times,
+                                const MaybeArray& context, const py::object& content) const {
+        Prefixes prefixes = prefixes_of(items, begins, ends, now, times);
+        prefixes.n_columns = trends_.context_shape().n_columns;
+        prefixes.context = codes_of(context, prefixes.count, prefixes.n_columns);
+        prefixes.content = item_content_of(content);
+        const std::int64_t n_side = n_side_features(trends_.context_shape(), prefixes.content);
         const std::int32_t* const ids = matrix<std::int32_t>(candidates, "candidates", "int32");
         if (candidates.shape(0) != prefixes.count) throw py::value_error("candidates must have one row for each prefix");
         const std::int64_t width = candidates.shape(1);
         for (std::int64_t i = 0; i < candidates.size(); ++i) check_item("candidates", i, ids[i], -1);
-        py::array_t<float> out({prefixes.count, width, kTrendFeatures});
+        py::array_t<float> out({prefixes.count, width, kTrendFeatures + n_side});
         float* const data = out.mutable_data();
         std::fill(data, data + out.size(), 0.0F);
         each(prefixes, [&](std::int64_t q, const TrendsRequest&, TrendsScratch& scratch) {
@@ -164,14 +200,15 @@ class TrendsObject {
             }
             const auto count = static_cast<std::int64_t>(known.size());
             trends_.measure(known.data(), count, scratch);
-            std::vector<float> columns(static_cast<std::size_t>(kTrendColumns * kTile));
+            std::vector<float> columns(static_cast<std::size_t>(kTrendColumns * kTile)), side(static_cast<std::size_t>(kMostSide * kTile));
             for (std::int64_t begin = 0; begin < count; begin += kTile) {
                 const std::int64_t some = std::min(kTile, count - begin);
-                trends_.fill(begin, some, columns.data(), *kernels_, scratch);
+                trends_.fill(begin, some, columns.data(), side.data(), *kernels_, scratch);
                 for (std::int64_t i = 0; i < some; ++i) {
-                    float* row = data + rows[static_cast<std::size_t>(begin + i)] * kTrendFeatures;
+                    float* row = data + rows[static_cast<std::size_t>(begin + i)] * (kTrendFeatures + n_side);
                     row = std::copy_n(scratch.query_features(), kTrendQueryFeatures, row);
                     for (std::int64_t k = 0; k < kTrendColumns; ++k) *row++ = columns[static_cast<std::size_t>(k * kTile + i)];
+                    for (std::int64_t k = 0; k < n_side; ++k) *row++ = side[static_cast<std::size_t>(k * kTile + i)];
                 }
             }
         });
@@ -224,6 +261,20 @@ class TrendsObject {
             *data++ = item.first;
             *data++ = item.last;
         }
+        return out;
+    }
+
+    // Decayed clicks of an item by value of the context: float32[values].
+    py::array_t<float> context(std::int32_t item, std::int64_t now) const {
+        check_item("item", 0, item, 0);
+        const std::int64_t count = trends_.context_shape().n_values();
+        py::array_t<float> out(count);
+        float* const data = out.mutable_data();
+        const Unlocked unlocked;
+        const auto locked = trends_.reading();
+        const TrendFactors factors = trends_.factors_at(std::max(now, trends_.delta().newest()));
+        const ItemDelta* const delta = trends_.delta().find(item);
+        for (std::int64_t value = 0; value < count; ++value) data[value] = trends_.context_sum(item, delta, value, factors);
         return out;
     }
 
@@ -322,7 +373,41 @@ class TrendsObject {
     Trends trends_;
 };
 
+// The columns of an item table that become features, kept alive.
+class ContentObject {
+ public:
+    ContentObject(const std::vector<py::array>& categories, const MaybeArray& created)
+        : categories_(categories), created_(created) {
+        const auto count = static_cast<std::int64_t>(categories.size());
+        if (count > kMostCategories) throw py::value_error("at most " + std::to_string(kMostCategories) + " category columns");
+        content_.n_categories = count;
+        content_.n_items = count > 0 ? categories[0].size() : created ? created->size() : 0;
+        for (std::int64_t k = 0; k < count; ++k) {
+            const py::array& codes = categories_[static_cast<std::size_t>(k)];
+            content_.categories[k] = checked_data<std::int32_t>(codes, 1, "categories", "int32");
+            check(codes);
+        }
+        if (!created_) return;
+        content_.created = checked_data<std::int64_t>(*created_, 1, "created", "int64");
+        check(*created_);
+    }
+    const ItemContent& content() const { return content_; }
+
+ private:
+    void check(const py::array& column) const {
+        if (column.size() != content_.n_items) throw py::value_error("the columns must be of one length");
+    }
+
+    std::vector<py::array> categories_;
+    MaybeArray created_;
+    ItemContent content_;
+};
+
 }  // namespace
+
+const ItemContent* item_content_of(py::handle object) {
+    return object.is_none() ? nullptr : &py::cast<const ContentObject&>(object).content();
+}
 
 TrendsScratch& thread_trends_scratch() {
     thread_local TrendsScratch scratch;
@@ -338,7 +423,10 @@ void bind_trends(py::module_& module) {
         return names;
     });
     module.def("trends_build", &trends_build, py::arg("items"), py::arg("offsets"), py::arg("times"), py::arg("n_items"),
-               py::arg("half_lives"), py::arg("window"), py::arg("max_neighbors"), py::arg("threads"));
+               py::arg("half_lives"), py::arg("window"), py::arg("max_neighbors"), py::arg("threads"),
+               py::arg("context") = py::none(), py::arg("context_sizes") = std::vector<std::int64_t>());
+    py::class_<ContentObject>(module, "ItemContent")
+        .def(py::init<const std::vector<py::array>&, const MaybeArray&>(), py::arg("categories"), py::arg("created") = py::none());
     module.def("trends_check", &trends_check, py::arg("arrays"), py::arg("half_lives"), py::arg("window"),
                py::arg("max_neighbors"));
     py::class_<TrendsObject>(module, "Trends", "See mtaw_fast.kernels.native.trends.")
@@ -347,13 +435,16 @@ void bind_trends(py::module_& module) {
              py::arg("arrays"), py::arg("half_lives"), py::arg("window"), py::arg("max_neighbors"), py::arg("capacity"),
              py::arg("ahead"), py::arg("row_neighbors"), py::arg("isa") = py::none())
         .def("click", &TrendsObject::click, py::arg("handles"), py::arg("items"), py::arg("times"),
-             py::arg("arrivals") = py::none())
-        .def("resume", &TrendsObject::resume, py::arg("handle"), py::arg("items"), py::arg("times"))
+             py::arg("arrivals") = py::none(), py::arg("context") = py::none())
+        .def("resume", &TrendsObject::resume, py::arg("handle"), py::arg("items"), py::arg("times"),
+             py::arg("context") = py::none())
+        .def("context", &TrendsObject::context, py::arg("item"), py::arg("now"))
         .def("forget", &TrendsObject::forget, py::arg("handle"))
         .def("candidates", &TrendsObject::candidates, py::arg("items"), py::arg("begins"), py::arg("ends"),
              py::arg("now"), py::arg("n"))
         .def("features", &TrendsObject::features, py::arg("items"), py::arg("begins"), py::arg("ends"), py::arg("now"),
-             py::arg("candidates"), py::arg("times") = py::none())
+             py::arg("candidates"), py::arg("times") = py::none(), py::arg("context") = py::none(),
+             py::arg("content") = py::none())
         .def("rising", &TrendsObject::rising, py::arg("now"), py::arg("k"))
         .def("row", &TrendsObject::row, py::arg("item"), py::arg("now"))
         .def("counts", &TrendsObject::counts, py::arg("items"), py::arg("now"))

@@ -22,6 +22,10 @@ std::uint16_t to_bfloat16(float value) {
     return static_cast<std::uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
 }
 
+// A sum within a value of the context that is less, decayed to the newest click, is left out: a click of 8 half-lives
+// ago says nothing, and all of them together would outgrow the pairs.
+constexpr double kMinContextSum = 0x1p-8;
+
 // For tables: see kMinFloat.
 float rounded(double sum) { return sum < static_cast<double>(kMinFloat) ? 0.0F : static_cast<float>(sum); }
 
@@ -67,6 +71,7 @@ class TrendsBuild::Rows {
 
     void add(std::int64_t item, Block& block) {
         count(item, block);
+        count_context(block);
         collect(item);
         accumulate();
         cut(block);
@@ -97,6 +102,37 @@ class TrendsBuild::Rows {
         for (const double sum : sums) block.counts.push_back(rounded(sum));
         block.times.push_back(order_.empty() ? kNever : times[order_.front()]);
         block.times.push_back(order_.empty() ? kNever : times[order_.back()]);
+    }
+
+    // The clicks of the item in order_, by the values of their visits' context.
+    void count_context(Block& block) {
+        const ContextShape& shape = build_.sessions_.shape;
+        if (shape.n_columns == 0) return;
+        value_sums_.resize(at(shape.n_values()), 0.0);
+        found_.clear();
+        double weights[kItemLanes];
+        for (const std::int64_t click : order_) {
+            weigh(build_.sessions_.times[click], kContextLane, weights);
+            for (std::int64_t c = 0; c < shape.n_columns; ++c) {
+                const std::int64_t value = shape.value_of(c, build_.sessions_.context[click * shape.n_columns + c]);
+                if (value < 0) continue;
+                if (value_sums_[at(value)] == 0) found_.push_back(static_cast<std::uint16_t>(value));
+                value_sums_[at(value)] += weights[kContextLane];
+            }
+        }
+        // A weight may be 0, and its value there twice.
+        std::sort(found_.begin(), found_.end());
+        found_.erase(std::unique(found_.begin(), found_.end()), found_.end());
+        std::int64_t kept = 0;
+        for (const std::uint16_t value : found_) {
+            const double sum = value_sums_[value];
+            value_sums_[value] = 0;
+            if (sum * to_newest_[kContextLane] < kMinContextSum) continue;
+            block.context_values.push_back(value);
+            block.context_sums.push_back(rounded(sum));
+            ++kept;
+        }
+        block.context_lengths.push_back(kept);
     }
 
     void collect(std::int64_t item) {
@@ -177,6 +213,8 @@ class TrendsBuild::Rows {
     std::vector<std::int64_t> order_;
     std::vector<std::int32_t> neighbors_;
     std::vector<double> values_, strengths_;
+    std::vector<double> value_sums_;    // by value of the context, 0 between items
+    std::vector<std::uint16_t> found_;  // values of an item
     double totals_[kPairSums], to_newest_[kItemLanes];
 };
 
@@ -200,6 +238,14 @@ TrendsBuild::TrendsBuild(const TimedSessions& sessions, const TrendSettings& set
                                     ", outside 0.." + std::to_string(kMaxTime) + " ms");
         }
         newest = std::max(newest, sessions.times[t]);
+        for (std::int64_t c = 0; c < sessions.shape.n_columns; ++c) {
+            const std::int64_t code = sessions.context[t * sessions.shape.n_columns + c];
+            if (code > sessions.shape.begins[c + 1] - sessions.shape.begins[c]) {
+                throw std::out_of_range("context[" + std::to_string(t) + ", " + std::to_string(c) + "] is " +
+                                        std::to_string(code) + ", outside 0.." +
+                                        std::to_string(sessions.shape.begins[c + 1] - sessions.shape.begins[c]));
+            }
+        }
     }
     for (int lane = 0; lane < kItemLanes; ++lane) clock_[lane] = floor_div(newest, settings.half_lives.ms[lane]);
     clock_[kItemLanes] = newest;
@@ -215,12 +261,16 @@ TrendsBuild::TrendsBuild(const TimedSessions& sessions, const TrendSettings& set
             for (std::int64_t item = b * kBlock; item < end; ++item) rows.add(item, blocks_[at(b)]);
         }
     });
-    for (const Block& block : blocks_) n_pairs_ += static_cast<std::int64_t>(block.neighbors.size());
+    for (const Block& block : blocks_) {
+        n_pairs_ += static_cast<std::int64_t>(block.neighbors.size());
+        n_context_sums_ += static_cast<std::int64_t>(block.context_values.size());
+    }
 }
 
 // Sorts each session's clicks by time; ties keep their order.
 void TrendsBuild::order_sessions() {
     const std::int64_t n = sessions_.offsets[sessions_.count];
+    const std::int64_t width = sessions_.shape.n_columns;
     starts_.resize(at(n));
     std::vector<std::int64_t> places;
     for (std::int64_t s = 0; s < sessions_.count; ++s) {
@@ -230,6 +280,7 @@ void TrendsBuild::order_sessions() {
         if (items_.empty()) {
             items_.assign(sessions_.items, sessions_.items + n);
             times_.assign(sessions_.times, sessions_.times + n);
+            if (sessions_.context != nullptr) codes_.assign(sessions_.context, sessions_.context + n * width);
         }
         places.resize(at(end - begin));
         for (std::int64_t i = 0; i < end - begin; ++i) places[at(i)] = begin + i;
@@ -238,11 +289,13 @@ void TrendsBuild::order_sessions() {
         for (std::int64_t i = 0; i < end - begin; ++i) {
             items_[at(begin + i)] = sessions_.items[places[at(i)]];
             times_[at(begin + i)] = sessions_.times[places[at(i)]];
+            if (width > 0) std::copy_n(sessions_.context + places[at(i)] * width, width, codes_.begin() + (begin + i) * width);
         }
     }
     if (!items_.empty()) {
         sessions_.items = items_.data();
         sessions_.times = times_.data();
+        if (width > 0) sessions_.context = codes_.data();
     }
 }
 
@@ -257,6 +310,8 @@ void TrendsBuild::index_items() {
 }
 
 void TrendsBuild::sum_all() {
+    const ContextShape& shape = sessions_.shape;
+    context_totals_.assign(at(shape.n_values()), 0.0);
     const std::int64_t n = sessions_.offsets[sessions_.count];
     std::vector<std::int64_t> order(at(n));
     for (std::int64_t t = 0; t < n; ++t) order[at(t)] = t;
@@ -268,12 +323,18 @@ void TrendsBuild::sum_all() {
             const double weight = decay_power(times[t] - clock_[lane] * h, h);
             sums_[lane] += weight;
             if (starts_[at(t)] < t) sums_[kItemLanes + lane] += weight;
+            if (lane != kContextLane) continue;
+            for (std::int64_t c = 0; c < shape.n_columns; ++c) {
+                const std::int64_t value = shape.value_of(c, sessions_.context[t * shape.n_columns + c]);
+                if (value >= 0) context_totals_[at(value)] += weight;
+            }
         }
     }
 }
 
 void TrendsBuild::write(const TrendsOut& out) {
-    std::int64_t item = 0, pair = 0;
+    std::int64_t item = 0, pair = 0, context_item = 0, context_sum = 0;
+    if (out.context_offsets != nullptr) out.context_offsets[0] = 0;
     out.row_offsets[0] = 0;
     for (Block& block : blocks_) {
         std::copy(block.neighbors.begin(), block.neighbors.end(), out.neighbors + pair);
@@ -282,9 +343,15 @@ void TrendsBuild::write(const TrendsOut& out) {
         std::copy(block.counts.begin(), block.counts.end(), out.counts + item * kItemSums);
         std::copy(block.times.begin(), block.times.end(), out.times + item * 2);
         for (const std::int64_t length : block.lengths) out.row_offsets[++item] = pair += length;
+        if (out.context_offsets != nullptr) {
+            std::copy(block.context_values.begin(), block.context_values.end(), out.context_values + context_sum);
+            std::copy(block.context_sums.begin(), block.context_sums.end(), out.context_sums + context_sum);
+            for (const std::int64_t length : block.context_lengths) out.context_offsets[++context_item] = context_sum += length;
+        }
         block = {};
     }
     std::copy(sums_, sums_ + kItemSums, out.sums);
+    if (out.context_totals != nullptr) std::copy(context_totals_.begin(), context_totals_.end(), out.context_totals);
     std::copy(clock_, clock_ + kItemLanes + 1, out.clock);
 }
 

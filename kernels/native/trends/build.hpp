@@ -14,6 +14,8 @@ struct TimedSessions {
     const std::int64_t* times;    // [T], ms since 1970
     std::int64_t count;           // S
     std::int64_t n_items;         // N
+    const std::uint16_t* context = nullptr;  // [T, shape.n_columns]
+    ContextShape shape{};
 };
 
 struct TrendsOut {
@@ -25,6 +27,10 @@ struct TrendsOut {
     std::int64_t* times;
     double* sums;
     std::int64_t* clock;
+    std::int64_t* context_offsets = nullptr;  // the rest null without context
+    std::uint16_t* context_values = nullptr;
+    float* context_sums = nullptr;
+    double* context_totals = nullptr;
 };
 
 // The same bits for every number of threads and every order of arrival: sums are of float64 terms in the order of their
@@ -35,6 +41,7 @@ class TrendsBuild {
     TrendsBuild(const TimedSessions& sessions, const TrendSettings& settings, int threads);
 
     std::int64_t n_pairs() const { return n_pairs_; }
+    std::int64_t n_context_sums() const { return n_context_sums_; }
     // Once; gives its memory back on the way.
     void write(const TrendsOut& out);
 
@@ -45,6 +52,9 @@ class TrendsBuild {
         std::vector<std::uint16_t> values;
         std::vector<float> totals, counts;
         std::vector<std::int64_t> times;
+        std::vector<std::int64_t> context_lengths;
+        std::vector<std::uint16_t> context_values;
+        std::vector<float> context_sums;
     };
     class Rows;
 
@@ -58,11 +68,13 @@ class TrendsBuild {
     double sums_[kItemSums] = {};
     std::vector<std::int32_t> items_;  // by session and time, where the given order is another
     std::vector<std::int64_t> times_;
+    std::vector<std::uint16_t> codes_;
+    std::vector<double> context_totals_;
     std::vector<std::int64_t> begins_;  // [N + 1] into clicks_
     std::vector<std::int64_t> clicks_;  // places of each item's clicks, ascending
     std::vector<std::int64_t> starts_;  // [T] where the session of a click begins
     std::vector<Block> blocks_;
-    std::int64_t n_pairs_ = 0;
+    std::int64_t n_pairs_ = 0, n_context_sums_ = 0;
 };
 
 // Throws std::invalid_argument on half-lives that do not rise within 1 .. kMaxHalfLife, or another setting out of

@@ -37,6 +37,22 @@ void check_rows(const TrendsView& tables, std::int64_t longest) {
     }
 }
 
+void check_context(const ContextView& context, std::int64_t n_items) {
+    if (context.offsets[0] != 0) refuse("context_offsets", 0, "is not 0");
+    for (std::int64_t i = 0; i < n_items; ++i) {
+        if (context.offsets[i + 1] < context.offsets[i]) refuse("context_offsets", i + 1, "is less than the one before");
+    }
+    if (context.offsets[n_items] != context.n_sums) refuse("context_offsets", n_items, "is not the number of sums");
+    for (std::int64_t i = 0; i < n_items; ++i) {
+        for (std::int64_t p = context.offsets[i]; p < context.offsets[i + 1]; ++p) {
+            const std::int64_t value = context.values[p];
+            if (value >= context.shape.n_values() || (p > context.offsets[i] && value <= context.values[p - 1])) {
+                refuse("context_values", p, "is no value, or out of order");
+            }
+        }
+    }
+}
+
 template <typename T>
 void check_sums(const char* name, const T* values, std::int64_t rows, std::int64_t columns) {
     for (std::int64_t i = 0; i < rows * columns; ++i) {
@@ -55,6 +71,11 @@ void check_trends(const TrendsView& tables, const TrendSettings& settings) {
     check_sums("totals", tables.totals, tables.n_items, kPairSums);
     check_sums("counts", tables.counts, tables.n_items, kItemSums);
     check_sums("sums", tables.sums, 1, kItemSums);
+    if (tables.context.shape.n_columns > 0) {
+        check_context(tables.context, tables.n_items);
+        check_sums("context_sums", tables.context.sums, tables.context.n_sums, 1);
+        check_sums("context_totals", tables.context.totals, tables.context.shape.n_values(), 1);
+    }
     const std::int64_t newest = tables.clock[kItemLanes];
     if (newest < 0 || newest > kMaxTime) refuse("clock", kItemLanes, "is not a valid time");
     for (int lane = 0; lane < kItemLanes; ++lane) {

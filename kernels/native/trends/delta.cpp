@@ -26,12 +26,14 @@ std::int64_t place_of(const std::int32_t* values, std::int64_t count, std::int32
 
 }  // namespace
 
-TrendsDelta::TrendsDelta(const TrendSettings& settings, const TrendLimits& limits, const std::int64_t* clock)
-    : settings_(settings), limits_(limits) {
+TrendsDelta::TrendsDelta(const TrendSettings& settings, const TrendLimits& limits, const std::int64_t* clock,
+                         const ContextShape& shape)
+    : settings_(settings), limits_(limits), shape_(shape), context_totals_(at(shape.n_values()), 0.0) {
     std::copy(clock, clock + kItemLanes + 1, clock_);
 }
 
-void TrendsDelta::click(std::int64_t handle, std::int32_t item, std::int64_t time, std::int64_t arrival) {
+void TrendsDelta::click(std::int64_t handle, std::int32_t item, std::int64_t time, std::int64_t arrival,
+                        const std::uint16_t* codes) {
     const std::int64_t latest = std::min(arrival, kMaxTime - limits_.ahead) + limits_.ahead;
     if (time > latest || time < 0) {
         time = std::clamp<std::int64_t>(time, 0, std::max<std::int64_t>(latest, 0));
@@ -69,6 +71,14 @@ void TrendsDelta::click(std::int64_t handle, std::int32_t item, std::int64_t tim
     }
     session.items.insert(session.items.begin() + place, item);
     session.times.insert(session.times.begin() + place, time);
+    if (shape_.n_columns > 0) {
+        const auto where = session.codes.begin() + place * shape_.n_columns;
+        if (codes != nullptr) {
+            session.codes.insert(where, codes, codes + shape_.n_columns);
+        } else {
+            session.codes.insert(where, at(shape_.n_columns), std::uint16_t{0});
+        }
+    }
     if (place < count) {
         add_straddling(1.0, 1);
         for (std::int64_t j = place + 1; j <= std::min(place + window, count); ++j) {
@@ -79,6 +89,7 @@ void TrendsDelta::click(std::int64_t handle, std::int32_t item, std::int64_t tim
     weigh(time, 1.0, weights);
     for (std::int64_t d = 1; d <= std::min(window, place); ++d) add_pair(session.items[at(place - d)], item, d, weights);
     add_click(item, place > 0, weights);
+    if (codes != nullptr) add_context(item, codes, weights[kContextLane]);
     ++counters_.clicks;
     ItemDelta& row = of(item);
     row.first = row.first == kNever ? time : std::min(row.first, time);
@@ -89,7 +100,8 @@ void TrendsDelta::click(std::int64_t handle, std::int32_t item, std::int64_t tim
     }
 }
 
-bool TrendsDelta::resume(std::int64_t handle, const std::int32_t* items, const std::int64_t* times, std::int64_t count) {
+bool TrendsDelta::resume(std::int64_t handle, const std::int32_t* items, const std::int64_t* times, std::int64_t count,
+                         const std::uint16_t* codes) {
     const auto [found, is_new] = sessions_.try_emplace(handle);
     if (!is_new) return false;
     std::vector<std::int64_t> order(at(count));
@@ -98,6 +110,9 @@ bool TrendsDelta::resume(std::int64_t handle, const std::int32_t* items, const s
     for (const std::int64_t i : order) {
         found->second.items.push_back(items[i]);
         found->second.times.push_back(times[i]);
+        for (std::int64_t c = 0; c < shape_.n_columns; ++c) {
+            found->second.codes.push_back(codes == nullptr ? std::uint16_t{0} : codes[i * shape_.n_columns + c]);
+        }
     }
     return true;
 }
@@ -114,6 +129,9 @@ bool TrendsDelta::forget(std::int64_t handle) {
             add_pair(session.items[at(j - d)], session.items[at(j)], d, weights);
         }
         add_click(session.items[at(j)], j > 0, weights);
+        if (shape_.n_columns > 0) {
+            add_context(session.items[at(j)], session.codes.data() + j * shape_.n_columns, weights[kContextLane]);
+        }
         --counters_.clicks;
     }
     return true;
@@ -125,7 +143,7 @@ std::int64_t TrendsDelta::n_bytes() const {
     const auto pair = static_cast<std::int64_t>(sizeof(std::int32_t) + kPairSums * sizeof(double));
     return static_cast<std::int64_t>(slots_.capacity() * sizeof(std::int32_t) + items_.capacity() * sizeof(ItemDelta) +
                                      active_.capacity() * sizeof(std::int32_t)) +
-           n_pairs_ * pair * 3 / 2 + clicks * 12 + n_sessions() * 96;
+           n_pairs_ * pair * 3 / 2 + n_context_ * 15 + clicks * (12 + 2 * shape_.n_columns) + n_sessions() * 96;
 }
 
 const std::vector<std::int32_t>& TrendsDelta::active(std::int64_t since, std::size_t most) {
@@ -175,9 +193,15 @@ void TrendsDelta::advance(std::int64_t time) {
         };
         shift(sums_[lane]);
         shift(sums_[kItemLanes + lane]);
+        if (lane == kContextLane) {
+            for (double& total : context_totals_) shift(total);
+        }
         for (ItemDelta& row : items_) {
             shift(row.counts[lane]);
             shift(row.counts[kItemLanes + lane]);
+            if (lane == kContextLane) {
+                for (double& sum : row.context_sums) shift(sum);
+            }
             if (lane < kFirstPairLane) continue;
             shift_pairs(row.totals);
             for (std::size_t p = 0; p < row.neighbors.size(); ++p) shift_pairs(row.values.data() + p * kPairSums);
@@ -222,6 +246,44 @@ void TrendsDelta::add_term(std::int32_t item, std::int32_t neighbor, int first_l
         value[lane] += part;
         total[lane] += part;
     }
+}
+
+void TrendsDelta::add_context(std::int32_t item, const std::uint16_t* codes, double weight) {
+    ItemDelta& row = of(item);
+    for (std::int64_t c = 0; c < shape_.n_columns; ++c) {
+        const std::int64_t value = shape_.value_of(c, codes[c]);
+        if (value < 0) continue;
+        context_totals_[at(value)] += weight;
+        const auto found = std::find(row.context.begin(), row.context.end(), static_cast<std::uint16_t>(value));
+        if (found != row.context.end()) {
+            row.context_sums[at(found - row.context.begin())] += weight;
+            continue;
+        }
+        if (row.context.size() >= kContextRow) cut_context(row);
+        row.context.push_back(static_cast<std::uint16_t>(value));
+        row.context_sums.push_back(weight);
+        ++n_context_;
+    }
+}
+
+// Keeps the half of an item's values with the most clicks, ties by the lower value.
+void TrendsDelta::cut_context(ItemDelta& row) {
+    std::vector<std::size_t> order(row.context.size());
+    for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+        const double first = std::abs(row.context_sums[a]), second = std::abs(row.context_sums[b]);
+        return first != second ? first > second : row.context[a] < row.context[b];
+    });
+    order.resize(order.size() / 2);
+    std::vector<std::uint16_t> values;
+    std::vector<double> sums;
+    for (const std::size_t i : order) {
+        values.push_back(row.context[i]);
+        sums.push_back(row.context_sums[i]);
+    }
+    n_context_ -= static_cast<std::int64_t>(row.context.size() - values.size());
+    row.context = std::move(values);
+    row.context_sums = std::move(sums);
 }
 
 // Keeps the strongest half of a row.

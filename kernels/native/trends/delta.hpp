@@ -13,6 +13,7 @@
 
 namespace mtaw {
 
+constexpr std::size_t kContextRow = 1024;  // values of an item; a row that has more is cut to the strongest half
 constexpr std::int64_t kLateClicks = 512;  // a late click goes in at most this far before its session's end
 
 struct TrendLimits {
@@ -30,6 +31,8 @@ struct ItemDelta {
     double totals[kPairSums] = {};
     std::vector<std::int32_t> neighbors;
     std::vector<double> values;  // [neighbors, kPairSums]
+    std::vector<std::uint16_t> context;  // values of visits' context
+    std::vector<double> context_sums;    // within each
 };
 
 struct TrendCounters {
@@ -43,12 +46,15 @@ struct TrendCounters {
 class TrendsDelta {
  public:
     // The clock continues from that of the tables.
-    TrendsDelta(const TrendSettings& settings, const TrendLimits& limits, const std::int64_t* clock);
+    TrendsDelta(const TrendSettings& settings, const TrendLimits& limits, const std::int64_t* clock,
+                const ContextShape& shape);
 
-    // A click of the session `handle`; arrival: when the log took it. The item must be under the capacity.
-    void click(std::int64_t handle, std::int32_t item, std::int64_t time, std::int64_t arrival);
+    // A click of the session `handle`; arrival: when the log took it. The item must be under the capacity. codes: the
+    // visit's context, [shape.n_columns]; null: none is known.
+    void click(std::int64_t handle, std::int32_t item, std::int64_t time, std::int64_t arrival, const std::uint16_t* codes);
     // Registers the first clicks of a session that the tables contain already. False if the session is known.
-    bool resume(std::int64_t handle, const std::int32_t* items, const std::int64_t* times, std::int64_t count);
+    bool resume(std::int64_t handle, const std::int32_t* items, const std::int64_t* times, std::int64_t count,
+                const std::uint16_t* codes);
     // Removes all clicks of the session; the items' first and last click times stay. False if there is no such session.
     bool forget(std::int64_t handle);
 
@@ -62,6 +68,8 @@ class TrendsDelta {
         if (item < static_cast<std::int64_t>(slots_.size())) MTAW_PREFETCH(slots_.data() + item);
     }
     const double* sums() const { return sums_; }
+    const ContextShape& shape() const { return shape_; }
+    const double* context_totals() const { return context_totals_.data(); }
     const std::int64_t* epochs() const { return clock_; }
     std::int64_t newest() const { return clock_[kItemLanes]; }
     const TrendCounters& counters() const { return counters_; }
@@ -76,6 +84,7 @@ class TrendsDelta {
     struct Session {
         std::vector<std::int32_t> items;
         std::vector<std::int64_t> times;  // ascending
+        std::vector<std::uint16_t> codes;  // [clicks, columns]
     };
     const std::unordered_map<std::int64_t, Session>& sessions() const { return sessions_; }
 
@@ -87,9 +96,13 @@ class TrendsDelta {
     void add_pair(std::int32_t earlier, std::int32_t later, std::int64_t distance, const double* weights);
     void add_term(std::int32_t item, std::int32_t neighbor, int first_lane, double share, const double* weights);
     void cut(ItemDelta& row);
+    void add_context(std::int32_t item, const std::uint16_t* codes, double weight);
+    void cut_context(ItemDelta& row);
 
     TrendSettings settings_;
     TrendLimits limits_;
+    ContextShape shape_;
+    std::vector<double> context_totals_;  // by value
     std::int64_t clock_[kItemLanes + 1];
     double sums_[kItemSums] = {};
     std::vector<std::int32_t> slots_;  // by item: 1 + place, 0 = none
@@ -97,7 +110,7 @@ class TrendsDelta {
     std::vector<std::int32_t> active_;
     std::unordered_map<std::int64_t, Session> sessions_;
     TrendCounters counters_;
-    std::int64_t n_pairs_ = 0;
+    std::int64_t n_pairs_ = 0, n_context_ = 0;
 };
 
 }  // namespace mtaw

@@ -9,6 +9,23 @@
 namespace py = pybind11;
 
 namespace mtaw {
+
+ContextShape context_shape(const std::int64_t* sizes, std::int64_t count) {
+    if (count > kMostContext) {
+        throw py::value_error("there can be " + std::to_string(kMostContext) + " context columns, not " + std::to_string(count));
+    }
+    ContextShape shape;
+    for (std::int64_t c = 0; c < count; ++c) {
+        if (sizes[c] < 1 || sizes[c] > kMostContextValues) {
+            throw py::value_error("a context column has 1.." + std::to_string(kMostContextValues) + " values, not " +
+                                  std::to_string(sizes[c]));
+        }
+        shape.begins[c + 1] = shape.begins[c] + sizes[c];
+    }
+    shape.n_columns = count;
+    return shape;
+}
+
 TrendsView bound_trends(const py::dict& arrays) {
     TrendsView view{};
     view.row_offsets = named<std::int64_t>(arrays, "row_offsets", "int64", {kAny});
@@ -22,6 +39,15 @@ TrendsView bound_trends(const py::dict& arrays) {
     view.times = named<std::int64_t>(arrays, "times", "int64", {view.n_items, 2});
     view.sums = named<double>(arrays, "sums", "float64", {kItemSums});
     view.clock = named<std::int64_t>(arrays, "clock", "int64", {kItemLanes + 1});
+    if (!arrays.contains("context_sizes")) return view;
+    const std::int64_t* const sizes = named<std::int64_t>(arrays, "context_sizes", "int64", {kAny});
+    ContextView& context = view.context;
+    context.shape = context_shape(sizes, length(arrays, "context_sizes"));
+    context.offsets = named<std::int64_t>(arrays, "context_offsets", "int64", {view.n_items + 1});
+    context.values = named<std::uint16_t>(arrays, "context_values", "uint16", {kAny});
+    context.n_sums = length(arrays, "context_values");
+    context.sums = named<float>(arrays, "context_sums", "float32", {context.n_sums});
+    context.totals = named<double>(arrays, "context_totals", "float64", {context.shape.n_values()});
     return view;
 }
 

@@ -73,6 +73,7 @@ void Trends::start(const TrendsRequest& request, const ColumnKernels& kernels, T
     scratch.factors_ = factors_at(scratch.now_);
     state_rows(request, scratch);
     state_facts(request, scratch);
+    state_side(request, scratch);
     trend_query_features(scratch.facts_, kernels, scratch.query_features_);
 }
 
@@ -279,6 +280,7 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
     for (std::int64_t i = 0; i < count; ++i) {
         place[ids[i]] = static_cast<std::int32_t>(i + 1);
         delta_.prefetch_slot(ids[i]);
+        prefetch_side(ids[i], scratch);
         if (ids[i] >= base_.n_items) continue;
         prefetch(base_.counts + std::int64_t{ids[i]} * kItemSums, kItemSums + 1);
         MTAW_PREFETCH(base_.times + std::int64_t{ids[i]} * 2);
@@ -324,11 +326,13 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
         place[ids[i]] = 0;
         const ItemDelta* const found = scratch.found_[static_cast<std::size_t>(i)] = delta_.find(ids[i]);
         if (found != nullptr) prefetch(found, 1);
+        if (delta_.shape().n_columns > 0 && ids[i] < base_.n_items) MTAW_PREFETCH(base_.context.values + base_.context.offsets[ids[i]]);
     }
 }
 
-void Trends::fill(std::int64_t begin, std::int64_t count, float* columns, const ColumnKernels& kernels,
+void Trends::fill(std::int64_t begin, std::int64_t count, float* columns, float* side, const ColumnKernels& kernels,
                   TrendsScratch& scratch) const {
+    const std::int64_t n_side = scratch.side_.n_features;
     const TrendFacts& facts = scratch.facts_;
     for (std::int64_t i = 0; i < kTile; ++i) {
         const auto at = static_cast<std::size_t>(begin + (i < count ? i : 0));
@@ -343,11 +347,16 @@ void Trends::fill(std::int64_t begin, std::int64_t count, float* columns, const 
             sums.pre = std::max(sums.pre, 0.0F) + 0.8F * item.later[kQuarter] * facts.per_later[kQuarter] +
                        0.3F * item.all[kHour] * facts.per_all[kHour];
             fill_trend_column(facts, sums, item, columns + i);
+            if (n_side == 0) continue;
+            const float popularity = (item.all[kContextLane] + 0.05F) * facts.per_all[kContextLane];
+            fill_side(scratch.measured_[at], scratch.found_[at], popularity, item.first, side + i, scratch);
         } else {
             for (std::int64_t k = 0; k < kTrendColumns; ++k) columns[k * kTile + i] = columns[k * kTile];
+            for (std::int64_t k = 0; k < n_side; ++k) side[k * kTile + i] = side[k * kTile];
         }
     }
     transform_trends(columns, count, kernels);
+    if (n_side > 0) transform_side(side, count, kernels, scratch);
 }
 
 void Trends::row(std::int64_t item, std::int64_t now, std::vector<std::int32_t>& neighbors,

@@ -1,6 +1,7 @@
 // The tables of the trends: time-decayed sums of items and of pairs of items, as arrays.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
 #include "trends/decay.hpp"
@@ -11,10 +12,37 @@ constexpr int kPairSums = 2 * kPairLanes;   // kPairLanes of fwd, then kPairLane
 constexpr int kItemSums = 2 * kItemLanes;   // kItemLanes of all clicks, then of those that are not their session's first
 constexpr std::int64_t kNever = -1;         // the time of a click that never was
 
+constexpr std::int64_t kMostContext = 8;            // columns
+constexpr std::int64_t kMostContextValues = 1001;   // of a column: 1,000 and the bucket of all others
+constexpr int kContextLane = 4;                     // the item lane in which clicks within a value are counted
+
 struct TrendSettings {
     HalfLives half_lives;
     std::int64_t window;          // clicks apart, at most, of a pair
     std::int64_t max_neighbors;  // of an item, the strongest; 0 = all
+};
+
+// The columns of the visits' context. A code 1 .. size of a column is a value, 0 none; values are numbered over all
+// columns.
+struct ContextShape {
+    std::int64_t n_columns = 0;
+    std::int64_t begins[kMostContext + 1] = {};  // the first value of each column, and how many there are
+
+    std::int64_t n_values() const { return begins[n_columns]; }
+    // -1 without a value.
+    std::int64_t value_of(std::int64_t column, std::uint16_t code) const {
+        return code == 0 || code > begins[column + 1] - begins[column] ? -1 : begins[column] + code - 1;
+    }
+};
+
+// Decayed clicks of items within the values, relative to t0 of kContextLane; an item's values ascend.
+struct ContextView {
+    ContextShape shape;
+    const std::int64_t* offsets = nullptr;  // [N + 1]
+    const std::uint16_t* values = nullptr;  // [Q]
+    const float* sums = nullptr;            // [Q]
+    const double* totals = nullptr;         // [values], of all items
+    std::int64_t n_sums = 0;                // Q
 };
 
 // Of the ordered pair (a, b), a != b: fwd, 1/distance for every click on b after one on a, at most `window` clicks
@@ -31,6 +59,7 @@ struct TrendsView {
     const std::int64_t* clock;        // [kItemLanes + 1], the epochs and the time of the newest click
     std::int64_t n_items;
     std::int64_t n_pairs;
+    ContextView context;
 };
 
 // How much of its row a pair is, over all lanes: what rows are cut by. to_now: [kPairLanes].

@@ -17,7 +17,7 @@ constexpr int kShort = 2, kLong = 3, kDaily = 5;  // item lanes by which items a
 }  // namespace
 
 Trends::Trends(const TrendsView& base, const TrendSettings& settings, const TrendLimits& limits)
-    : base_(base), delta_(settings, limits, base.clock) {
+    : base_(base), delta_(settings, limits, base.clock, base.context.shape) {
     if (limits.capacity < base.n_items || limits.capacity > std::numeric_limits<std::int32_t>::max()) {
         throw std::invalid_argument("capacity must be in " + std::to_string(base.n_items) + "..2147483647, not " +
                                     std::to_string(limits.capacity));
@@ -39,20 +39,22 @@ void Trends::click(const TrendClicks& clicks) {
         const std::unique_lock locked(mutex_.get());
         for (std::int64_t i = begin; i < std::min(begin + kRun, clicks.count); ++i) {
             const std::int64_t arrival = clicks.arrivals != nullptr ? clicks.arrivals[i] : clicks.times[i];
-            delta_.click(clicks.handles[i], clicks.items[i], clicks.times[i], arrival);
+            const std::uint16_t* const codes = clicks.context == nullptr ? nullptr : clicks.context + i * context_shape().n_columns;
+            delta_.click(clicks.handles[i], clicks.items[i], clicks.times[i], arrival, codes);
             if (delta_.newest() - listed_ >= kTrendEvery) list_rising();
         }
     }
 }
 
-bool Trends::resume(std::int64_t handle, const std::int32_t* items, const std::int64_t* times, std::int64_t count) {
+bool Trends::resume(std::int64_t handle, const std::int32_t* items, const std::int64_t* times, std::int64_t count,
+                    const std::uint16_t* context) {
     for (std::int64_t i = 0; i < count; ++i) {
         if (items[i] < 0 || items[i] >= capacity() || times[i] < 0 || times[i] > kMaxTime) {
             throw std::out_of_range("the click " + std::to_string(i) + " of a resumed session is outside the items or times");
         }
     }
     const std::unique_lock locked(mutex_.get());
-    return delta_.resume(handle, items, times, count);
+    return delta_.resume(handle, items, times, count, context);
 }
 
 bool Trends::forget(std::int64_t handle) {

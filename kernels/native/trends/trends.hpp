@@ -17,6 +17,7 @@
 #include "per_process.hpp"
 #include "trends/delta.hpp"
 #include "trends/features.hpp"
+#include "trends/side.hpp"
 
 namespace mtaw {
 
@@ -37,6 +38,8 @@ struct TrendsRequest {
     const std::uint8_t* allowed = nullptr;   // as MemoryRequest
     const std::int32_t* excluded = nullptr;
     std::int64_t n_excluded = 0;
+    const std::uint16_t* context = nullptr;  // codes of the visit, one a column of the tables; null: none is known
+    const ItemContent* content = nullptr;    // null: no features of it
 };
 
 // The request of a session of m >= 1 clicks; times: [m], or null. own: room for kTrendOwn items, which it points to.
@@ -52,6 +55,7 @@ struct TrendClicks {
     const std::int64_t* times;
     const std::int64_t* arrivals;  // null: as the times
     std::int64_t count;
+    const std::uint16_t* context = nullptr;  // [count, columns], of the clicks' visits; null: none is known
 };
 
 // 2^((t0 - now) / h) by lane, for the tables and for what came since; twice, as a row of kItemSums has the lanes.
@@ -76,6 +80,16 @@ class TrendsScratch {
         float base_pre[kPairSums];  // what a pair's value is worth in the pre-score
         double delta_pre[kPairSums];
     };
+    struct Side {
+        std::int64_t n_features = 0;
+        std::int64_t value[kMostContext];  // -1: none
+        float per_total[kMostContext];
+        const ItemContent* content = nullptr;
+        std::int64_t n_own = 0;
+        std::int32_t own[kMostCategories][kTrendOwn];
+        float per_known[kMostCategories];  // 2 / own items with a category; 0 without any
+    };
+    Side side_;
     OwnRow rows_[kTrendOwn];
     std::int64_t n_rows_ = 0;
     TrendFactors factors_;
@@ -99,7 +113,8 @@ class Trends {
     // Throws std::out_of_range on an item outside 0..capacity-1, before any click is taken.
     void click(const TrendClicks& clicks);
     // As TrendsDelta; resume throws as click does.
-    bool resume(std::int64_t handle, const std::int32_t* items, const std::int64_t* times, std::int64_t count);
+    bool resume(std::int64_t handle, const std::int32_t* items, const std::int64_t* times, std::int64_t count,
+                const std::uint16_t* context = nullptr);
     bool forget(std::int64_t handle);
 
     // While it lives, nothing changes.
@@ -113,9 +128,13 @@ class Trends {
                         TrendsScratch& scratch) const;
     // Sums of `count` items for `fill`.
     void measure(const std::int32_t* ids, std::int64_t count, TrendsScratch& scratch) const;
-    // Columns [kTrendColumns, kTile] of the measured items from `begin` on, count <= kTile.
-    void fill(std::int64_t begin, std::int64_t count, float* columns, const ColumnKernels& kernels,
+    // Columns [kTrendColumns, kTile] of the measured items from `begin` on, count <= kTile, and their side features'
+    // [n_side_features, kTile].
+    void fill(std::int64_t begin, std::int64_t count, float* columns, float* side, const ColumnKernels& kernels,
               TrendsScratch& scratch) const;
+    // Decayed clicks of an item in visits with a value; delta: delta().find(item).
+    float context_sum(std::int64_t item, const ItemDelta* delta, std::int64_t value, const TrendFactors& factors) const;
+    const ContextShape& context_shape() const { return delta_.shape(); }
     // The k <= kTrendMostRising items that rise most at `now`, best first; returns how many there are.
     std::int64_t rising(std::int64_t now, std::int64_t k, std::int32_t* ids, float* scores) const;
     // The whole row of an item at `now`: pairs with their values, tables and what came since added up.
@@ -138,6 +157,12 @@ class Trends {
     void state_rows(const TrendsRequest& request, TrendsScratch& scratch) const;
     void state_facts(const TrendsRequest& request, TrendsScratch& scratch) const;
     void row_totals(std::int64_t item, const ItemDelta* delta, const TrendFactors& factors, float* totals) const;
+    void state_side(const TrendsRequest& request, TrendsScratch& scratch) const;
+    void prefetch_side(std::int64_t item, const TrendsScratch& scratch) const;
+    // A candidate's raw side features, kTile apart. popularity: its share of all clicks; first: the age of its first.
+    void fill_side(std::int64_t item, const ItemDelta* delta, float popularity, float first, float* column,
+                   const TrendsScratch& scratch) const;
+    void transform_side(float* columns, std::int64_t count, const ColumnKernels& kernels, const TrendsScratch& scratch) const;
     void list_rising();
     void list_base();
 

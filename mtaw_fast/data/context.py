@@ -1,0 +1,137 @@
+"""The context of visits: columns of a log, such as the referrer, with a few values each.
+
+A value is kept as a code: 0 without a value, 1 for every value that the column does not name, 2.. for those it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.errors import DataError, UsageError, shown
+from mtaw_fast.system.cached_property import cached_property
+
+MOST_COLUMNS = 8
+MOST_VALUES = 1000  # of a column: the most frequent ones; all others share one code
+MOST_CHARACTERS = 200  # of a value
+NO_VALUE, OTHER, FIRST = 0, 1, 2
+
+
+@dataclass(frozen=True, eq=False)
+class ContextColumns:
+    """C named columns and the values that have codes of their own.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Of the columns.
+    values : tuple of tuples of str
+        By column; the code of `values[c][i]` is i + 2.
+
+    Raises
+    ------
+    DataError
+        If there are too many columns or values, or a name or value is there twice.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[tuple[str, ...], ...]
+    _codes: tuple[Mapping[str, int], ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.names) > MOST_COLUMNS or len(set(self.names)) != len(self.names):
+            raise DataError(f"context: name at most {MOST_COLUMNS} columns, each once; there are {len(self.names)}")
+        if len(self.values) != len(self.names) or any(len(set(one)) != len(one) for one in self.values):
+            raise DataError("context: each column needs a list of distinct values; prepare the data set again")
+        if any(len(one) > MOST_VALUES for one in self.values):
+            raise DataError(f"context: a column has more than {MOST_VALUES} values; prepare the data set again")
+        codes = tuple({value: FIRST + code for code, value in enumerate(one)} for one in self.values)
+        object.__setattr__(self, "_codes", codes)
+
+    @classmethod
+    def from_dict(cls, given: Any) -> ContextColumns | None:
+        """Return what `as_dict` made; None for an empty list. Raises DataError on anything else."""
+        try:
+            columns = [(str(one["name"]), tuple(map(str, one["values"]))) for one in given]
+        except (TypeError, KeyError, ValueError):
+            raise DataError("context: the columns are damaged; prepare the data set again") from None
+        return cls(tuple(name for name, _ in columns), tuple(values for _, values in columns)) if columns else None
+
+    def as_dict(self) -> list[dict[str, Any]]:
+        """Return plain JSON values."""
+        return [{"name": name, "values": list(values)} for name, values in zip(self.names, self.values, strict=True)]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The largest code of each column."""
+        return tuple(1 + len(one) for one in self.values)
+
+    @cached_property
+    def unknown(self) -> np.ndarray:
+        """uint16[C]: the codes of a visit without context."""
+        return np.zeros(len(self.names), dtype=np.uint16)
+
+    def codes(self, given: Mapping[str, str] | None) -> np.ndarray:
+        """Return uint16[C]: the codes of checked values by column; columns that the log does not have are ignored."""
+        if not given:
+            return self.unknown
+        found = np.zeros(len(self.names), dtype=np.uint16)
+        for column, name in enumerate(self.names):
+            value = given.get(name)
+            if value is not None:
+                found[column] = self._codes[column].get(value, OTHER)
+        return found
+
+    def value(self, column: int, code: int) -> str | None:
+        """Return the value of a code; None if it has none of its own."""
+        return self.values[column][code - FIRST] if code >= FIRST else None
+
+
+def checked_context(given: Any, names: Sequence[str] | None = None, where: str = "context") -> dict[str, str]:
+    """Check a visit's context from outside: values by column name.
+
+    Parameters
+    ----------
+    given : mapping
+        Text or whole numbers by column; None as a value is the same as leaving the column out.
+    names : sequence of str, optional
+        The columns that there are.
+    where : str
+        Names the context in an error.
+
+    Returns
+    -------
+    dict of str to str
+        Without the columns that have no value.
+
+    Raises
+    ------
+    UsageError
+        If it is not such a mapping, names an unknown column, or has a value that is too long.
+    """
+    if not isinstance(given, Mapping):
+        raise UsageError(f"{where} must be values by column, such as {{'referrer': 'search'}}, not {shown(given)}")
+    if len(given) > MOST_COLUMNS:
+        raise UsageError(f"{where} has {len(given)} columns; at most {MOST_COLUMNS}")
+    found: dict[str, str] = {}
+    for name, value in given.items():
+        if not isinstance(name, str) or (names is not None and name not in names):
+            known = "none" if not names else ", ".join(names)
+            raise UsageError(f"{where}: {shown(name)} is not a context column; the bundle has {known}")
+        if value is None:
+            continue
+        if isinstance(value, (bool, float)) or not isinstance(value, (str, int, np.integer)):
+            raise UsageError(f"{where}: {name} must be a text or a whole number, not {shown(value)}")
+        text = str(value)
+        if len(text) > MOST_CHARACTERS:
+            raise UsageError(f"{where}: {name} has {len(text)} characters; at most {MOST_CHARACTERS}")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"{where}: {name} is not valid Unicode; send UTF-8") from None
+        if text:
+            found[name] = text
+    return found
