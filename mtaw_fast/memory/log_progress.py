@@ -6,7 +6,7 @@ Axes: L sessions that came from the log, E event ids, N items.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,6 +62,10 @@ class LogProgress:
     open : mapping of str to (int, bool)
         By session id, of open sessions: Unix milliseconds of the last click, learned or not, and whether it is a bot,
         from which nothing is learned.
+    entered : int
+        Items that entered by clicks since the training.
+    candidates : mapping of id to list of int
+        Keys of the sessions that clicked unknown items which have not entered, the latest item last.
     since : int or None
         Unix milliseconds: earlier clicks of the log were in the training and are not learned. None if unknown.
 
@@ -86,6 +90,8 @@ class LogProgress:
     carried: np.ndarray = field(default_factory=_empty(np.uint8))
     open: Mapping[str, tuple[int, bool]] = field(default_factory=dict)
     since: int | None = None
+    entered: int = 0
+    candidates: Mapping[int | str, Sequence[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, dtype in _TYPES.items():
@@ -123,7 +129,8 @@ class LogProgress:
     def save(self, path: Path) -> None:
         """Write it to `path` as one safetensors file, atomically."""
         about = {"layout": LAYOUT, "log": self.log, "position": self.position, "clock": self.clock,
-                 "open": dict(self.open), "since": self.since}  # fmt: skip
+                 "open": dict(self.open), "since": self.since, "entered": self.entered,
+                 "candidates": [[item, list(keys)] for item, keys in self.candidates.items()]}  # fmt: skip
         text = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
         write_tensors(path, {_ABOUT: text, **{name: getattr(self, name) for name in _TYPES}})
 
@@ -137,12 +144,15 @@ class LogProgress:
                 raise DataError(f"{path}: its layout is {about['layout']}, not {LAYOUT}; upgrade mtaw-fast")
             if set(arrays) != set(_TYPES):
                 raise KeyError(next(iter(set(arrays) ^ set(_TYPES))))
-            # Older files lack the next two.
+            # Older files lack the next four.
             ongoing = {str(name): (int(last), bool(bot)) for name, (last, bot) in about.get("open", {}).items()}
             since = None if about.get("since") is None else int(about["since"])
+            entered = int(about.get("entered", len(arrays["untrained"])))
+            candidates = {item: [int(key) for key in keys] for item, keys in about.get("candidates", [])}
             return cls(
-                str(about["log"]), str(about["position"]), int(about["clock"]), open=ongoing, since=since, **arrays
-            )
+                str(about["log"]), str(about["position"]), int(about["clock"]), open=ongoing, since=since,
+                entered=entered, candidates=candidates, **arrays,
+            )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path}: the learned state is damaged ({type(error).__name__}: {error})") from None
         except DataError as error:

@@ -135,6 +135,8 @@ class _Compaction:
             carried=np.frombuffer(self._carried(), dtype=np.uint8),
             open=self._ongoing,
             since=self._since,
+            entered=event_processor.new_items.entered,
+            candidates={item: sorted(keys) for item, keys in event_processor.new_items.candidates.items()},
         )
 
     def _logged_sessions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

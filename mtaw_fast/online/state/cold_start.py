@@ -1,7 +1,7 @@
 """The cold-start prior: what the session memory learns about an item that was added by hand with neighbors.
 
 The memory knows nothing about an item that no session holds, and the ranker then ranks it last, whatever its vector
-is. So an item starts with made-up sessions: 96 for each of its neighbors, of a click on the neighbor and one on the
+is. So an item starts with made-up sessions: 12 for each of its neighbors, of a click on the neighbor and one on the
 item. They are evidence like any other, and real clicks soon outweigh them. The delta holds these sessions as long as
 it lives. They are not part of the tables, of popularity, or of what a bundle says about its clicks.
 """
@@ -20,7 +20,7 @@ from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.model.model import Model
 from mtaw_fast.ranking.catalog import Catalog
 
-_SESSIONS = 96  # of an item and one neighbor: with 24, a ranker still ranks a third of such items last
+_SESSIONS = 12  # of an item and one neighbor: with 96, such items are in every other ranking of their neighborhood
 _NEW_ITEMS = 65_536
 
 

@@ -88,7 +88,7 @@ class EventProcessor:
         self._steps = 0
         self.position = self._progress.position
         self.tracker = SessionTracker(limits, self._progress.clock, self._progress.seen.tolist())
-        self.new_items = NewItems(model.n_items, limits.new_items)
+        self.new_items = NewItems(model.n_items, limits.new_items, self._progress.entered, self._progress.candidates)
         self.refused: Counter[str] = Counter()
         self.learned_clicks = 0
         capacity = model.n_items + limits.new_items
@@ -176,7 +176,7 @@ class EventProcessor:
         self._apply_batch(self.tracker.admit(clicks), sink)
 
     def _apply_batch(self, batch: UpdateBatch, sink: EventSink) -> None:
-        places = self._places(batch.items)
+        places = self._places(batch.items, batch.sessions)
         known = places >= 0
         if not known.all():
             places = places[known]
@@ -194,19 +194,31 @@ class EventProcessor:
             if self.clicks[place] >= self._limits.min_clicks:
                 self._show(place)
 
-    def _places(self, items: list[int | str]) -> np.ndarray:
+    def _places(self, items: list[int | str], sessions: list[str]) -> np.ndarray:
         """Return int32 internal ids. An unknown item enters the catalog; -1 if it cannot."""
         found = self._ids.lookup(items)
         for at in np.flatnonzero(found < 0).tolist():
             if type(items[at]) is self._id_type and is_id(items[at]):
-                found[at] = self._enter(items[at])
+                found[at] = self._enter(items[at], sessions[at])
             else:
                 self.refused["wrong_type"] += 1
         return found
 
-    def _enter(self, item: int | str) -> int:
-        """Return the internal id of an item that the model does not know; -1 if the catalog is full."""
+    def _enter(self, item: int | str, session: str | None = None) -> int:
+        """Return the internal id of an item that the model does not know; -1 if it cannot enter.
+
+        session: whose click brings it; None if it is added by hand.
+        """
         place = self.new_items.place_of(item)
+        if place is not None and place not in self._awaited:
+            return place
+        if session is not None:
+            if place is None and not self.new_items.has_room_for_clicks:
+                self.refused["catalog_full"] += 1
+                return -1
+            if not self.new_items.admits(item, key_of(session)):
+                self.refused["unproven"] += 1
+                return -1
         if place is not None:
             self._awaited.discard(place)
             return place
@@ -226,6 +238,7 @@ class EventProcessor:
         self.changed = True
 
     def _forget(self, session: str, sink: EventSink) -> None:
+        self.new_items.forget(key_of(session))
         for handle in self.tracker.forget(session):
             self._forget_session(handle, sink)
         for place in self._progress.sessions_of(key_of(session)).tolist():

@@ -6,13 +6,16 @@ one. Axes: d dimensions, P neighbors of one item.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mtaw_fast.online.log.events import AddItems
 
+MOST_SESSIONS = 16  # that an unknown item needs at most before it enters
+_RESERVE = 16  # 1 / the share of the places that only items added by hand can take
 GIVEN_WEIGHT = 3.0  # the weight of a vector that came with the item, in clicks next to another item
 
 
@@ -41,18 +44,35 @@ class NewItem:
 class NewItems:
     """The items that follow a bundle's. Not thread-safe: one reader owns it.
 
+    Anyone can click on ids that do not exist. Such items cannot fill the catalog: the more items have entered by
+    clicks since the training, the more sessions the next one needs before it enters (`sessions_needed`), and a 16th of
+    the places is for items that are added by hand.
+
     Parameters
     ----------
     n_base : int
         N, the number of the bundle's items.
     most : int
         How many may be added.
+    entered : int, default 0
+        Items that entered by clicks between the training and this bundle.
+    candidates : mapping, default empty
+        As the property, of the log before this bundle.
+
+    Attributes
+    ----------
+    entered : int
+        Items that entered by clicks since the training.
     """
 
-    def __init__(self, n_base: int, most: int) -> None:
-        self._n_base, self._most = n_base, most
+    def __init__(
+        self, n_base: int, most: int, entered: int = 0, candidates: Mapping[int | str, Iterable[int]] | None = None
+    ) -> None:
+        self._n_base, self._most, self.entered = n_base, most, entered
         self._places: dict[int | str, int] = {}
         self._items: list[NewItem] = []
+        self._touched: set[int] = set()  # places from 0 on, since the last update of vectors
+        self._candidates = OrderedDict((item, set(sessions)) for item, sessions in (candidates or {}).items())
 
     def __len__(self) -> int:
         return len(self._items)
@@ -71,6 +91,46 @@ class NewItems:
         """External ids in order."""
         return tuple(self._places)
 
+    @property
+    def has_room_for_clicks(self) -> bool:
+        """Whether an item may still enter by a click."""
+        return len(self._items) < self._most - self._most // _RESERVE
+
+    @property
+    def sessions_needed(self) -> int:
+        """In how many sessions the next unknown item must be clicked before it enters.
+
+        1 while at least half of the places are free since the training, 2 while a quarter is, then 4, 8 and 16.
+        """
+        needed, free = 1, self._most - self.entered
+        while needed < MOST_SESSIONS and 2 * needed * free < self._most:
+            needed *= 2
+        return needed
+
+    @property
+    def candidates(self) -> Mapping[int | str, set[int]]:
+        """The keys of the sessions that clicked unknown items which have not entered, the latest item last."""
+        return self._candidates
+
+    def admits(self, item: int | str, session: int) -> bool:
+        """Return whether an unknown item enters with this click; session: the key of the click's session."""
+        needed = self.sessions_needed
+        if needed > 1:
+            sessions = self._candidates.pop(item, set()) | {session}
+            if len(sessions) < needed:
+                self._candidates[item] = sessions
+                if len(self._candidates) > self._most:
+                    self._candidates.popitem(last=False)
+                return False
+        self._candidates.pop(item, None)
+        self.entered += 1
+        return True
+
+    def forget(self, session: int) -> None:
+        """Remove the session with this key from what is known of unknown items."""
+        for sessions in self._candidates.values():
+            sessions.discard(session)
+
     def add(self, item: int | str) -> int | None:
         """Add an unknown external id and return its internal id; None if no more items may be added."""
         if len(self._items) >= self._most:
@@ -88,17 +148,29 @@ class NewItems:
         for place in places:
             if place >= self._n_base:
                 self._items[place - self._n_base].clicks += 1
+                self._touched.add(place - self._n_base)
+
+    def request_update(self, place: int) -> None:
+        """Let the vector of the item at `place` (from 0 on) be computed at the next update."""
+        self._items[place].next_update = 0
+        self._touched.add(place)
+
+    @property
+    def touched(self) -> list[int]:
+        """The places (from 0 on) of items with news since the last update of vectors, ascending."""
+        return sorted(self._touched)
 
     def describe(self, event: AddItems, row: int, place: int, neighbors: Sequence[int]) -> None:
         """Store what row `row` of an event says about the item with internal id `place`."""
         one = self._items[place - self._n_base]
         one.vector = None if event.vectors is None else event.vectors[row]
         one.neighbors = tuple(neighbors)
-        one.next_update = 0
+        self.request_update(place - self._n_base)
 
     def due_for_update(self) -> list[int]:
         """Return the places (from 0 on) of the items whose vectors must be computed now, and set their next update."""
-        found = [place for place, one in enumerate(self._items) if one.clicks >= one.next_update]
+        found = [place for place in self.touched if self._items[place].clicks >= self._items[place].next_update]
+        self._touched.clear()
         for place in found:
             one = self._items[place]
             one.next_update = max(1, 2 * one.clicks)

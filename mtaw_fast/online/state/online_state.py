@@ -6,6 +6,7 @@ Axes: N items of the model, M new items after them, d dimensions, P neighbors of
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,6 +21,7 @@ from mtaw_fast.online.state.event_processor import EventProcessor
 from mtaw_fast.online.state.new_items import evidence_vector
 from mtaw_fast.ranking.catalog import Catalog
 
+_WAITING = 65_536  # sessions that are remembered because an item in them has no vector yet
 _FWD, _BWD = PAIR_KINDS.index("fwd"), PAIR_KINDS.index("bwd")
 
 
@@ -49,7 +51,9 @@ class OnlineState:
         self.event_processor = EventProcessor(model, limits, since)
         self._n_prior_sessions = 0
         self._norm = np.float32(mean_norm(model.weights["item_embedding"]))
-        self._vectors = np.zeros((0, model.config.model.embedding_dim), dtype=np.float32)
+        self._vectors = np.zeros((0, model.config.model.embedding_dim), dtype=np.float32)  # rows beyond M are spare
+        # Places of new items without a vector, by the handles of their sessions: the next click there is evidence.
+        self._waiting: OrderedDict[int, list[int]] = OrderedDict()
         self.event_processor.start(self)
 
     def restarted(self) -> OnlineState:
@@ -72,9 +76,28 @@ class OnlineState:
         self.delta.click(handles, items)
         if self.trends is not None:
             self.trends.click(handles, items, times)
+        if self._waiting or (len(items) and items.max() >= self.model.n_items):
+            self._follow_items_without_vector(handles.tolist(), items.tolist())
+
+    def _follow_items_without_vector(self, handles: list[int], items: list[int]) -> None:
+        """Note the sessions of items without a vector, whose next click is the first evidence for them."""
+        new_items, n_base = self.event_processor.new_items, self.model.n_items
+        self._grow(len(new_items))
+        for handle, item in zip(handles, items, strict=True):
+            waiting = [place for place in self._waiting.pop(handle, ()) if not self._vectors[place].any()]
+            for place in waiting:
+                new_items.request_update(place)
+                self.event_processor.changed = True
+            if item >= n_base and not self._vectors[item - n_base].any():
+                waiting.append(item - n_base)
+            if waiting:
+                self._waiting[handle] = waiting
+        while len(self._waiting) > _WAITING:
+            self._waiting.popitem(last=False)
 
     def forget(self, handle: int) -> None:
         """See `EventSink.forget`."""
+        self._waiting.pop(handle, None)
         self.delta.forget(handle)
         if self.trends is not None:
             self.trends.forget(handle)
@@ -99,10 +122,10 @@ class OnlineState:
         chosen = new_items.due_for_update()
         if not chosen:
             return
-        vectors = self._padded_vectors(len(new_items))
+        self._grow(len(new_items))
         for place in chosen:
-            vectors[place] = self._vector(place, vectors)
-        self._vectors, self.event_processor.changed = vectors, True
+            self._vectors[place] = self._vector(place, self._vectors)
+        self.event_processor.changed = True
 
     def _vector(self, place: int, new_vectors: np.ndarray) -> np.ndarray:
         one = self.event_processor.new_items[place]
@@ -150,7 +173,7 @@ class OnlineState:
         catalog = Catalog.learned(
             self.model,
             event_processor.new_items.places,
-            self._padded_vectors(len(event_processor.new_items)),
+            self._current_vectors(),
             self._norm,
             event_processor.gone[:size].copy(),
             event_processor.clicks[:size].copy(),
@@ -161,7 +184,22 @@ class OnlineState:
             _ = catalog.most_clicked  # sort here: such catalogs are frequent, and no ranking may wait for it
         return catalog
 
-    def _padded_vectors(self, count: int) -> np.ndarray:
-        vectors = np.zeros((count, self.model.config.model.embedding_dim), dtype=np.float32)
-        vectors[: len(self._vectors)] = self._vectors
+    def _current_vectors(self) -> np.ndarray:
+        """Return a copy float32[M, d] of the vectors, with those of items that the next update will give their first.
+
+        Which these are depends on the log alone, not on when a reader publishes.
+        """
+        new_items = self.event_processor.new_items
+        self._grow(len(new_items))
+        vectors = self._vectors[: len(new_items)].copy()
+        for place in new_items.touched:
+            if not vectors[place].any():
+                vectors[place] = self._vector(place, vectors)
         return vectors
+
+    def _grow(self, count: int) -> None:
+        """Make room for the vectors of `count` items."""
+        if count > len(self._vectors):
+            wider = np.zeros((max(count, 2 * len(self._vectors)), self._vectors.shape[1]), dtype=np.float32)
+            wider[: len(self._vectors)] = self._vectors
+            self._vectors = wider

@@ -69,13 +69,14 @@ class UpdateBatch:
 
     Attributes
     ----------
-    handles, items, times : list
-        One value for each click: the session's handle, the external id, Unix milliseconds.
+    handles, sessions, items, times : list
+        One value for each click: the session's handle and id, the item's external id, Unix milliseconds.
     forgotten : list of int
         Handles of sessions whose clicks so far must be removed again, those in this batch included.
     """
 
     handles: list[int] = field(default_factory=list)
+    sessions: list[str] = field(default_factory=list)
     items: list[int | str] = field(default_factory=list)
     times: list[int] = field(default_factory=list)
     forgotten: list[int] = field(default_factory=list)
@@ -272,5 +273,6 @@ class SessionTracker:
 
 def _add(batch: UpdateBatch, handle: int, click: Click) -> None:
     batch.handles.append(handle)
+    batch.sessions.append(click.session)
     batch.items.append(click.item)
     batch.times.append(click.time)

@@ -68,6 +68,7 @@ REFUSALS = (
     "bot",
     "flood",
     "catalog_full",
+    "unproven",
     "wrong_type",
     "trained",
     "wrong_vector",
