@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter_ns
@@ -17,14 +17,19 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions, offsets_of
-from mtaw_fast.errors import UsageError
+from mtaw_fast.errors import DataError, UsageError, shown
+from mtaw_fast.items import ItemsReport, ItemTable, TableChange
+from mtaw_fast.items.live import LiveItems
 from mtaw_fast.online.compaction.current import current_bundle, signature_of
+from mtaw_fast.online.item_state import ItemState
 from mtaw_fast.online.learner import OnlineLearner
 from mtaw_fast.online.log import open_log
+from mtaw_fast.online.log.events import Event, HideItems, ShowItems, is_id, now_ms, table_parts
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.online.state.cold_start import with_priors
+from mtaw_fast.online.state.item_changes import live_after
 from mtaw_fast.ranking.answer import Recommendations, assembled, timed
-from mtaw_fast.ranking.catalog import Catalog, CatalogIds
+from mtaw_fast.ranking.catalog import Catalog, CatalogIds, is_id_of, plain_id
 from mtaw_fast.ranking.composed_ranker import retrieve
 from mtaw_fast.ranking.encoders import Encoder, EncoderName, make_encoder
 from mtaw_fast.ranking.growing_session import GrowingSession
@@ -78,6 +83,7 @@ class Recommender:
         self._pipeline = Pipeline.of(Catalog.of(bundle.model), encoder, index)
         self._updating = ForkLock()
         self._learner: OnlineLearner | None = None
+        self._state: ItemState | None = None
         self._folder = bundle.folder.absolute()  # absolute: the process may change its working folder
         self._learns_by: LearningSettings | None = None
 
@@ -89,6 +95,7 @@ class Recommender:
         index: IndexName | str = "auto",
         verify: bool = True,
         learn: str | os.PathLike[str] | LearningSettings | None = None,
+        state: str | os.PathLike[str] | None = None,
     ) -> Recommender:
         """Load a bundle folder.
 
@@ -105,20 +112,28 @@ class Recommender:
         learn : path or LearningSettings, optional
             A folder for learning while serving (`observe`, `session`); processes with the same folder share what they
             learn. Everything learned there before is included at once. `close` ends the learning.
+        state : path, optional
+            Without `learn`: a folder that keeps changes of the item table (`set_items`, `hide`, `show`) for all
+            processes with the same folder, and after they end.
 
         Raises
         ------
         BundleError
             If the bundle is missing or damaged.
         UsageError
-            On an unknown name, or an encoder or index that this bundle or host does not have.
+            On an unknown name, an encoder or index that this bundle or host does not have, or both `learn` and `state`.
         MissingPackageError
             If the encoder or index needs a package that is not installed.
         LearnError
-            If the folder for learning cannot be used.
+            If the folder for learning, or for the state, cannot be used.
         """
         if learn is None:
-            return cls(*_parts(Bundle.load(folder, verify=verify), encoder, index))
+            plain = cls(*_parts(Bundle.load(folder, verify=verify), encoder, index))
+            if state is not None:
+                plain._state = ItemState(Path(state).absolute(), plain.bundle.items, plain._publish_items)
+            return plain
+        if state is not None:
+            raise UsageError("state: with learn, the log of learning keeps the item table too; leave state out")
         settings = learn if isinstance(learn, LearningSettings) else LearningSettings(Path(learn))
         settings = replace(settings, folder=settings.folder.absolute())  # as of `_folder`
         _refuse_exported(encoder, index)
@@ -154,10 +169,13 @@ class Recommender:
             if settings.stream is not None and "@" in settings.stream:
                 raise UsageError("a recommender whose Redis address contains a password is not pickled; load it there")
             return Recommender.load, (self._folder, *names, settings)
-        if self._pipeline.catalog.is_updated:
+        catalog = self._pipeline.catalog
+        if self._state is not None:
+            return Recommender.load, (self._folder, *names, None, self._state.folder)
+        if catalog.added or catalog.removed.any() or catalog.items is not self.bundle.items:
             raise UsageError(
-                "a recommender with items added or removed by hand is not pickled, as its folder does not have them: "
-                "load the folder there, then add or remove them"
+                "a recommender whose items were changed by hand is not pickled, as its folder does not have the "
+                "changes: load the folder there, then make them"
             )
         return Recommender.load, (self._folder, *names)
 
@@ -229,8 +247,9 @@ class Recommender:
 
     @property
     def log_position(self) -> str | None:
-        """The position in the log up to which rankings include every event; None without `learn`."""
-        return None if self._learner is None else self._learner.position
+        """The position in the log up to which rankings include every event; None without `learn` and `state`."""
+        keeper = self._learner or self._state
+        return None if keeper is None else keeper.position
 
     @property
     def learner(self) -> OnlineLearner | None:
@@ -239,8 +258,9 @@ class Recommender:
 
     def close(self) -> None:
         """End the learning: its threads stop, stored events are kept. Rankings stay as they are."""
-        if self._learner is not None:
-            self._learner.stop()
+        for keeper in (self._learner, self._state):
+            if keeper is not None:
+                keeper.stop()
 
     def _learning(self, what: str) -> OnlineLearner:
         if self._learner is None:
@@ -271,7 +291,10 @@ class Recommender:
 
         Calls under way keep the catalog they began with. Later calls may recommend the new items, find them with
         similar_items, and encode them as clicks: their embedding is the vector, scaled to the mean length of the
-        bundle's embeddings. Many items in one call cost as much as one. A removed id may be added again.
+        bundle's embeddings. Many items in one call cost as much as one.
+
+        A removed id may be added again. An item of a bundle with a session memory comes back as it was, with everything
+        learned, and its vector or neighbors are not used. Any other item gets the new ones.
 
         Parameters
         ----------
@@ -307,6 +330,107 @@ class Recommender:
         else:
             self._learner.catch_up()  # as in `add_items`
             self._learner.remove_items(self._pipeline.catalog, removed)
+
+    @property
+    def items(self) -> ItemTable | None:
+        """The item table as it is now; None if nothing is known about the items."""
+        return self._pipeline.catalog.items
+
+    def set_items(
+        self,
+        data: Any,
+        mode: Literal["replace", "patch"] = "replace",
+        *,
+        id: str = "id",
+        kinds: Mapping[str, str] | None = None,
+        public: Sequence[str] | None = None,
+        availability: str | None = None,
+    ) -> ItemsReport:
+        """Replace the item table, or change some of its values.
+
+        The change takes effect as that of `add_items`; the log or the state keeps it. Rows of ids that the catalog does
+        not know wait until it does.
+
+        Parameters
+        ----------
+        data : mapping of columns, sequence of row mappings, or a polars, pandas or pyarrow table
+            None and NaN are missing values. In rows, a patch leaves alone the columns that a row does not have.
+        mode : {'replace', 'patch'}, default 'replace'
+            'replace': the table becomes this one. 'patch': the given values change, everything else stays.
+        id : str, default 'id'
+            The column of external ids.
+        kinds : mapping of str to str, optional
+            The kind of some columns (`items.KINDS`); others have the kind they had, or it is inferred.
+        public : sequence of str, optional
+            Columns that everybody may read; in a patch, in addition to those that are public.
+        availability : str, optional
+            A boolean column: items for which it is false are not recommended.
+
+        Returns
+        -------
+        ItemsReport
+            What is missing or odd.
+
+        Raises
+        ------
+        DataError
+            On a value, an id or a kind that does not fit; nothing changes then.
+        UsageError
+            On a wrong option.
+        LearnError
+            If the change cannot be stored.
+        """
+        self._catch_up()
+        before = self.items
+        change = TableChange.of(
+            data, mode, before=before, id=id, kinds=kinds, public=public, availability=availability, where="set_items"
+        )
+        later = 0 if before is None else before.made + 1
+        self._change_items(table_parts(change, max(now_ms(), later)))
+        catalog = self._pipeline.catalog
+        assert catalog.items is not None
+        return ItemsReport.of(change.frame, catalog.ids.lookup(change.frame.ids) >= 0, catalog.items)
+
+    def hide(self, items: Iterable[Any]) -> None:
+        """Stop recommending some items until `show`, for example sold-out ones; nothing that was learned is lost.
+
+        Items that the catalog does not know yet are hidden when they enter it. The change takes effect as that of
+        `add_items`. Raises DataError on a value that is not an id of the catalog's type.
+        """
+        self._change_items([HideItems(self._ids_of("hide", items), now_ms())])
+
+    def show(self, items: Iterable[Any]) -> None:
+        """Recommend items again that were hidden; see `hide`. Others are ignored.
+
+        An item that is removed, or not available by its column, stays out.
+        """
+        self._change_items([ShowItems(self._ids_of("show", items), now_ms())])
+
+    def _ids_of(self, what: str, items: Iterable[Any]) -> tuple[int | str, ...]:
+        """Return plain ids. Raises DataError on a value that is not an id of the catalog's type."""
+        given = listed(what, items)
+        for item in given:
+            if not is_id_of(self.ids.kind, item) or not is_id(plain_id(item)):
+                raise DataError(f"{what}: {shown(item, 60)} is not an id; this catalog's item ids are {self.ids.kind}")
+        return tuple(map(plain_id, given))
+
+    def _catch_up(self) -> None:
+        """Apply what other processes have stored."""
+        keeper = self._learner or self._state
+        if keeper is not None:
+            keeper.catch_up()
+
+    def _change_items(self, events: Sequence[Event]) -> None:
+        """Store events that change the item table, and apply them."""
+        if self._learner is not None:
+            self._learner.append(events, wait=True)
+        elif self._state is not None:
+            self._state.append(events)
+        else:
+            self._update(lambda catalog: catalog.with_table(live_after(events, catalog.items)))
+
+    def _publish_items(self, live: LiveItems) -> None:
+        self._update(lambda catalog: catalog.with_table(live))
 
     def _update(self, change: Callable[[Catalog], Catalog]) -> None:
         """Switch to the next state of the catalog; updates wait for each other, rankings do not."""

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtaw_fast.bundle.format import ADDED_PARTS, MANIFEST
+from mtaw_fast.bundle.format import ADDED_PARTS, ITEM_PARTS, MANIFEST
 from mtaw_fast.bundle.writer import bundle_lock, flush_folder, named_files, sweep, undone_on_failure, write_file
 from mtaw_fast.errors import BundleError
 from mtaw_fast.storage.files import read_json, write_json
+
+_REPLACEABLE = (*ADDED_PARTS, *ITEM_PARTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +48,16 @@ def replace_parts(
 ) -> None:
     """Replace parts of a bundle in use, all at once; None removes a part.
 
-    built_from: the manifest of the bundle that the parts were made for. additions: by part, each one of ADDED_PARTS.
-    about: the manifest's entries about them, by the entry's name.
+    built_from: the manifest of the bundle that the parts were made for. additions: by part, each one of ADDED_PARTS or
+    ITEM_PARTS. about: the manifest's entries about them, by the entry's name.
 
     A reader sees the bundle with all old parts or with all new ones. A kill at any moment leaves one of the two, a
     failure leaves the old one. Raises BundleError if the bundle was replaced meanwhile, is being written by another
     process, or the disk is full.
     """
     for part in additions:
-        if part not in ADDED_PARTS:
-            raise ValueError(f"{part!r} cannot be added; see ADDED_PARTS")
+        if part not in _REPLACEABLE:
+            raise ValueError(f"{part!r} cannot be added; see ADDED_PARTS and ITEM_PARTS")
     with bundle_lock(folder):
         manifest = read_json(folder / MANIFEST, BundleError)
         if _model(manifest) != _model(built_from):
@@ -79,7 +81,7 @@ def replace_parts(
 def _model(manifest: Any) -> Any:
     """Return the hashes of all parts that additions are made from; None if the manifest does not have them."""
     try:
-        own = {part: entry["sha256"] for part, entry in manifest["files"].items() if part not in ADDED_PARTS}
+        own = {part: entry["sha256"] for part, entry in manifest["files"].items() if part not in _REPLACEABLE}
         return own if "weights" in own else None
     except (KeyError, TypeError, AttributeError):
         return None

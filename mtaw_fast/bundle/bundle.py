@@ -10,6 +10,7 @@
     ranker-<hash>.safetensors       the ranker of the session memory
     times-<hash>.safetensors        int64[T] times of the memory's clicks, if the data set has times
     trends-<hash>.safetensors       decayed clicks by these times, if the ranker uses them
+    item_table-<hash>.safetensors   what is known about the items (`mtaw_fast.items`), if anything is
     learned-<hash>.safetensors      how far it has learned from a log of events, if it has
     index-<hash>.faiss, encoder-<hash>.onnx, ..     added by export (`bundle.format.ADDED_PARTS`)
 
@@ -31,6 +32,7 @@ from mtaw_fast.bundle.reader import read_bundle
 from mtaw_fast.bundle.writer import save_bundle
 from mtaw_fast.config import Config
 from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.items import ItemTable
 from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.model.model import Model
 
@@ -183,6 +185,11 @@ class Bundle:
     def scan(self) -> Mapping[str, np.ndarray] | None:
         """See `Model`."""
         return self.model.scan
+
+    @property
+    def items(self) -> ItemTable | None:
+        """See `Model`."""
+        return self.model.items
 
     @property
     def memory(self) -> MemoryTables | None:

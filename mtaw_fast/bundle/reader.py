@@ -14,6 +14,7 @@ import numpy as np
 
 from mtaw_fast.bundle.format import (
     FORMAT,
+    ITEM_PARTS,
     LEARNED_PARTS,
     MANIFEST,
     MEMORY_PARTS,
@@ -27,6 +28,7 @@ from mtaw_fast.bundle.verify import verify_model
 from mtaw_fast.config import Config
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import BundleError, DataError, UsageError, shown
+from mtaw_fast.items import ItemTable
 from mtaw_fast.kernels.native.scan import check_quantized
 from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.memory.log_progress import LogProgress
@@ -114,7 +116,11 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
             raise BundleError(f"{where} states {shown(file.size)} bytes for {shown(part)}; {RETRAIN}")
     try:
         opened = _open_files(folder, files, verify, mapping)
-        arrays = {part: map_tensors(opened[part]) for part in (*PARTS, *OPTIONAL_PARTS, "times") if part in opened}
+        arrays = {
+            part: map_tensors(opened[part])
+            for part in (*PARTS, *OPTIONAL_PARTS, *ITEM_PARTS, "times")
+            if part in opened
+        }
     except DataError as error:
         raise BundleError(str(error)) from None
     check_weights(str(folder), arrays["weights"], config, n_items)
@@ -140,11 +146,12 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
     log_progress = _read_log_progress(folder, opened, n_items, memory)
     try:
         trends = TrendTables.load(opened["trends"]) if "trends" in opened else None
+        items = ItemTable.of(arrays["item_table"]) if "item_table" in arrays else None
     except DataError as error:
         raise BundleError(f"{folder}: {error}") from None
     model = Model(
         config, arrays["weights"], ids, popularity, item_vectors, most_clicked, scan, memory, ranker_net, log_progress,
-        arrays.get("times", {}).get("times"), trends,
+        arrays.get("times", {}).get("times"), trends, items,
     )  # fmt: skip
     model.check(str(folder))
     if verify:
@@ -212,7 +219,7 @@ def _open_files(folder: Path, files: Mapping[str, _File], verify: bool, mapping:
     The hash is that of the opened bytes, not of a file that may have changed since. Raises DataError naming the first
     file that is wrong.
     """
-    served = (*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS, *TIMES_PARTS, *LEARNED_PARTS)
+    served = (*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS, *TIMES_PARTS, *LEARNED_PARTS, *ITEM_PARTS)
 
     def open_one(part: str) -> SealedFile | None:
         file = files[part]

@@ -20,6 +20,7 @@ from mtaw_fast.bundle.format import (
     ADDED_PARTS,
     FORMAT,
     FORMAT_VERSION,
+    ITEM_PARTS,
     LEARNED_PARTS,
     MANIFEST,
     MEMORY_PARTS,
@@ -36,7 +37,7 @@ from mtaw_fast.storage.files import check_writable, folder_lock, read_json, sha2
 from mtaw_fast.storage.tensor_file import write_tensors
 
 # The files that an interrupted save can leave: hashed files that no manifest names, drafts, temporary files.
-_OURS = "|".join((*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS, *LEARNED_PARTS, *TIMES_PARTS, *ADDED_PARTS))
+_OURS = "|".join((*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS, *LEARNED_PARTS, *TIMES_PARTS, *ITEM_PARTS, *ADDED_PARTS))
 _KINDS = "safetensors|faiss|onnx|bin"
 _LEFTOVER = re.compile(
     rf"({_OURS})-[0-9a-f]{{16}}\.({_KINDS})|\.+({_OURS})\.({_KINDS})\.draft.*|\.manifest\.json\..*\.tmp"
@@ -107,6 +108,8 @@ def save_bundle(
                 files["times"] = write_part(folder, "times", {"times": model.clicked_at}, created)
             if model.trends is not None:
                 files["trends"] = write_file(folder, "trends", "safetensors", model.trends.save, created)
+            if model.items is not None:
+                files["item_table"] = write_part(folder, "item_table", model.items.arrays(), created)
             if model.log_progress is not None:
                 files["learned"] = write_file(folder, "learned", "safetensors", model.log_progress.save, created)
             flush_folder(folder)

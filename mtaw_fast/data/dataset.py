@@ -5,6 +5,7 @@
     test-<hash>.safetensors     items, offsets, targets, session[, times, target_times][, types, target_types]
                                 [, context][, unseen]
     ids-<hash>.safetensors      the external ids
+    item_table-<hash>.safetensors    what is known about the items (`mtaw_fast.items`), if anything is
 
 The manifest is written last and atomically: a folder without one is not a data set. `dataset_files` has the details.
 """
@@ -22,6 +23,7 @@ import numpy as np
 from mtaw_fast.data.context import ContextColumns
 from mtaw_fast.data.dataset_files import (
     DATA_FILE,
+    ITEM_TABLE,
     Counts,
     check_clicks,
     check_context,
@@ -35,6 +37,7 @@ from mtaw_fast.data.dataset_files import (
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataError, UsageError
+from mtaw_fast.items import ItemTable
 from mtaw_fast.storage.files import check_writable, folder_lock, read_json, sha256_of, write_json
 from mtaw_fast.storage.tensor_file import write_tensors
 
@@ -78,6 +81,7 @@ class Dataset:
     unseen: int32[M], the sessions of test clicks that are not targets because training never saw their items. A number
     is that of the session's samples, or one of its own for a session without samples. None without such clicks.
     context: the columns of the sessions' context; None without any.
+    items: what is known about the items besides their clicks, if anything is.
     """
 
     name: str
@@ -91,6 +95,7 @@ class Dataset:
     reader: Mapping[str, Any] = field(default_factory=dict)
     unseen: np.ndarray | None = None
     context: ContextColumns | None = None
+    items: ItemTable | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -169,10 +174,12 @@ class Dataset:
                 path.unlink(missing_ok=True)
 
     def _arrays(self) -> dict[str, dict[str, np.ndarray]]:
+        items = {} if self.items is None else {ITEM_TABLE: self.items.arrays()}
         return {
             "train": session_arrays(self.train),
             "test": sample_arrays(self.test, self.unseen),
             "ids": dict(self.ids.arrays),
+            **items,
         }
 
     def _manifest(self, files: Mapping[str, Any]) -> dict[str, Any]:
@@ -190,6 +197,7 @@ class Dataset:
         return cls(
             found.name, train, found.test, found.ids, found.min_prefix, found.preparation, found.fingerprint,
             found.type_names, found.reader, found.unseen, found.context,
+            found.items,
         )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from mtaw_fast.data.context import ContextColumns
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples, Sessions, offsets_of
 from mtaw_fast.errors import DataError, shown
+from mtaw_fast.items import ItemTable
 from mtaw_fast.storage.files import open_regular, read_json, sha256_of
 from mtaw_fast.storage.tensor_file import digest_of_joined, map_tensors
 
@@ -30,9 +31,11 @@ SHARDED_VERSION = 4
 READABLE_VERSIONS = (1, 2, FORMAT_VERSION, SHARDED_VERSION)
 _TIMED_VERSION = 3
 _FILES = ("train", "test", "ids")
+ITEM_TABLE = "item_table"  # a file that only some data sets have
 _TRAIN_ARRAYS = ("items", "offsets", "times", "types", "context")  # in the order of the file
-DATA_FILE = re.compile(rf"({'|'.join(_FILES)})-[0-9a-f]{{12}}\.safetensors")
-_DRAFT = re.compile(rf"({'|'.join(_FILES)})\.safetensors|\.(({'|'.join(_FILES)})\.safetensors|manifest\.json)\..*\.tmp")
+_NAMES = "|".join((*_FILES, ITEM_TABLE))
+DATA_FILE = re.compile(rf"({_NAMES})-[0-9a-f]{{12}}\.safetensors")
+_DRAFT = re.compile(rf"({_NAMES})\.safetensors|\.(({_NAMES})\.safetensors|manifest\.json)\..*\.tmp")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +53,7 @@ class StoredDataset:
     reader: Mapping[str, Any]
     unseen: np.ndarray | None
     context: ContextColumns | None
+    items: ItemTable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ def read_stored(folder: Path) -> StoredDataset:
         digests = {part: str(entries[part]["sha256"]) for part in _FILES}
         pieces = list(entries["train"]["parts"]) if version == SHARDED_VERSION else [entries["train"]]
         known = [(str(one["file"]), str(one["sha256"]), one.get("bytes")) for one in pieces]
+        described = manifest["files"].get(ITEM_TABLE)
         others = [(str(entries[part]["file"]), digests[part], entries[part].get("bytes")) for part in _FILES[1:]]
         name, min_prefix = str(manifest["name"]), int(manifest["min_prefix"])
         preparation = dict(manifest["preparation"])
@@ -112,6 +117,17 @@ def read_stored(folder: Path) -> StoredDataset:
     check_context(prefixes, context, f"data set {name}, test")
     check_samples(samples, len(table), len(type_names), f"data set {name}, test")
     fingerprint = "-".join(digests[part][:12] for part in _FILES)
+    items = None
+    if described is not None:
+        try:
+            entry = (str(described["file"]), str(described["sha256"]), described.get("bytes"))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{folder}/manifest.json lacks {error}; prepare the data set again") from None
+        items = ItemTable.of(_mapped(folder, *entry), f"the item table of {folder}")
+        if items.n_rows != len(table):
+            raise DataError(
+                f"{folder}: its item table has {items.n_rows} rows for {len(table)} items; prepare it again"
+            )
     return StoredDataset(
         name,
         sessions,
@@ -124,6 +140,7 @@ def read_stored(folder: Path) -> StoredDataset:
         reader,
         test.get("unseen"),
         context,
+        items,
     )
 
 

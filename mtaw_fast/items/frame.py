@@ -12,6 +12,7 @@ import numpy as np
 from mtaw_fast.errors import DataError, UsageError, shown
 from mtaw_fast.items.columns import Column
 from mtaw_fast.items.values import WrongValueError, column_of, refused
+from mtaw_fast.system.cached_property import cached_property
 
 MAX_COLUMNS = 256
 MAX_NAME = 64  # characters of a column's name
@@ -94,6 +95,33 @@ class ItemFrame:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @cached_property
+    def places(self) -> Mapping[Any, int]:
+        """The row of each id."""
+        return {item: row for row, item in enumerate(self.ids)}
+
+    def merged(self, later: ItemFrame) -> ItemFrame:
+        """Return one frame that changes what this one and then a later one do. Columns of a name have one kind."""
+        new = [item for item in later.ids if item not in self.places]
+        ids = [*self.ids, *new]
+        of_new = {item: len(self.ids) + place for place, item in enumerate(new)}
+        rows = np.array([self.places.get(item, of_new.get(item, -1)) for item in later.ids], dtype=np.int64)
+        columns, given = {}, {}
+        for name in [*self.columns, *(name for name in later.columns if name not in self.columns)]:
+            source, mask = later.columns.get(name), np.zeros(len(ids), dtype=bool)
+            own = self.columns[name] if name in self.columns else later.columns[name].resized(0)
+            own = own.resized(len(ids))
+            if name in self.columns:
+                mask[: len(self.ids)] = self.given.get(name, True)
+            if source is not None:
+                chosen = later.given.get(name, np.ones(len(later), dtype=bool))
+                own = own.patched(rows[chosen], source.taken(np.flatnonzero(chosen)))
+                mask[rows[chosen]] = True
+            columns[name] = own
+            if not mask.all():
+                given[name] = mask
+        return ItemFrame(ids, columns, given)
 
     def taken(self, rows: np.ndarray) -> ItemFrame:
         """Return the frame of the rows int[m], in this order."""

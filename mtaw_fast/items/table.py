@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,6 +16,14 @@ from mtaw_fast.items.frame import MAX_COLUMNS, ItemFrame
 _ABOUT = "about"  # in a file: UTF-8 JSON of the schema and of the ids that wait
 _LAYOUT = 1
 _ROWS, _WAITING = "rows", "waiting"
+
+
+class Ids(Protocol):
+    """A table of external ids, as `data.item_ids.ItemIds`."""
+
+    def __len__(self) -> int: ...
+    def lookup(self, ids: Sequence[Any]) -> np.ndarray: ...
+    def external(self, internal: np.ndarray) -> list[Any]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +42,10 @@ class ItemTable:
         It grows with every change.
     waiting : ItemFrame
         Rows of ids that the catalog does not know; its columns are those of the table, or fewer.
+    hidden : frozenset
+        External ids that were hidden by hand, whether the catalog knows them or not.
+    made : int
+        Unix milliseconds at which the table was read from its source; later changes do not count.
     """
 
     n_rows: int
@@ -41,6 +53,8 @@ class ItemTable:
     availability: str | None = None
     version: int = 0
     waiting: ItemFrame = field(default_factory=lambda: ItemFrame([], {}))
+    hidden: frozenset[Any] = frozenset()
+    made: int = 0
 
     def __contains__(self, name: object) -> bool:
         return name in self.columns
@@ -108,7 +122,7 @@ class ItemTable:
             If a column has another kind or length of vectors than here, or the availability is not boolean.
         """
         self._check_kinds(frame)
-        empty = ItemTable(n_rows, {}, None, self.version)
+        empty = ItemTable(n_rows, {}, None, self.version, hidden=self.hidden, made=self.made)
         wanted = set(self.public) & set(frame.columns) if public is None else set(public)
         if availability is None and self.availability in frame.columns:
             availability = self.availability
@@ -145,9 +159,34 @@ class ItemTable:
         for name in set(public or ()):
             if not columns[name].public:
                 columns[name] = replace(columns[name], public=True)
-        table = ItemTable(count, columns, availability or self.availability, version, self.waiting)
+        table = replace(
+            self, n_rows=count, columns=columns, availability=availability or self.availability, version=version
+        )
         table._check_availability()
         return table._with_waiting(frame.taken(np.flatnonzero(~known))) if not known.all() else table
+
+    def aligned(self, ids: Ids, previous: Ids | None = None) -> ItemTable:
+        """Return the table for another catalog, whose ids are given; previous: those of the present one."""
+        known = ItemFrame([], {})
+        if self.n_rows and previous is not None:
+            rows = np.arange(self.n_rows, dtype=np.int32)
+            known = ItemFrame(previous.external(rows), self.columns)
+        whole = known.merged(self.waiting)
+        places = ids.lookup(whole.ids)
+        empty = ItemTable(len(ids), {}, None, self.version, hidden=self.hidden, made=self.made)
+        return empty.patched(whole, places, len(ids), self.public, self.availability)
+
+    def withheld(self, ids: Ids, size: int) -> np.ndarray | None:
+        """Return bool[size]: items that are hidden or not available; None if there is none."""
+        mask = np.zeros(size, dtype=bool)
+        unavailable = self.unavailable
+        if unavailable is not None:
+            count = min(size, len(unavailable))
+            mask[:count] = unavailable[:count]
+        if self.hidden:
+            found = ids.lookup(list(self.hidden))
+            mask[found[(found >= 0) & (found < size)]] = True
+        return mask if mask.any() else None
 
     def resized(self, n_rows: int) -> ItemTable:
         """Return the table for a catalog of another size; items without a row have missing values."""
@@ -156,30 +195,21 @@ class ItemTable:
         columns = {name: column.resized(n_rows) for name, column in self.columns.items()}
         return replace(self, n_rows=n_rows, columns=columns)
 
-    def admitted(self, items: Iterable[Any], rows: np.ndarray, n_rows: int) -> ItemTable:
-        """Return the table in which ids that waited have their rows: `items` are now the internal ids `rows`."""
-        if not len(self.waiting):
+    def admitted(self, rows: np.ndarray, n_rows: int) -> ItemTable:
+        """Return the table in which ids that waited have their rows.
+
+        rows: the internal id of each id in `waiting`, -1 for one that waits on. n_rows: the size of the catalog.
+        """
+        known = rows >= 0
+        if not known.any():
             return self
-        places = {item: place for place, item in enumerate(self.waiting.ids)}
-        pairs = [(places[item], row) for item, row in zip(items, rows.tolist(), strict=True) if item in places]
-        if not pairs:
-            return self
-        picked = np.array([place for place, _ in pairs])
-        stays = np.ones(len(self.waiting), dtype=bool)
-        stays[picked] = False
-        frame = self.waiting.taken(picked)
-        rest = replace(self, waiting=self.waiting.taken(np.flatnonzero(stays)))
-        return rest.patched(frame, np.array([row for _, row in pairs]), n_rows)
+        rest = replace(self, waiting=self.waiting.taken(np.flatnonzero(~known)))
+        return rest.patched(self.waiting.taken(np.flatnonzero(known)), rows[known], n_rows)
 
     def _with_waiting(self, frame: ItemFrame) -> ItemTable:
         """Return the table with more rows that wait, or with changed ones."""
-        places = {item: place for place, item in enumerate(self.waiting.ids)}
-        new = [item for item in frame.ids if item not in places]
-        places |= {item: len(self.waiting) + place for place, item in enumerate(new)}
-        own = ItemTable(len(self.waiting), self.waiting.columns, None, self.version)
-        rows = np.array([places[item] for item in frame.ids], dtype=np.int64)
-        changed = own.patched(frame, rows, len(places))
-        return replace(self, waiting=ItemFrame(list(places), changed.columns))
+        waiting = self.waiting.merged(frame)
+        return replace(self, waiting=ItemFrame(waiting.ids, waiting.columns))
 
     def _check_kinds(self, frame: ItemFrame) -> None:
         for name, column in frame.columns.items():
@@ -216,6 +246,8 @@ class ItemTable:
             ],
             "waiting": self.waiting.ids,
             "waiting_columns": list(self.waiting.columns),
+            "hidden": sorted(self.hidden),
+            "made": self.made,
         }
         arrays = {_ABOUT: np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)}
         names = list(self.columns)
@@ -239,7 +271,10 @@ class ItemTable:
                 name: _column(arrays, f"{_WAITING}/{names.index(name)}/", name, of_name[name])
                 for name in about["waiting_columns"]
             }
-            table = cls(n_rows, columns, about["availability"], int(about["version"]), ItemFrame(waiting, held))
+            table = cls(
+                n_rows, columns, about["availability"], int(about["version"]), ItemFrame(waiting, held),
+                frozenset(about["hidden"]), int(about["made"]),
+            )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise DataError(f"{where} is damaged ({type(error).__name__}: {error}); write the file again") from None
         wrong = [one.name for one in columns.values() if one.n_rows != n_rows]

@@ -58,7 +58,8 @@ class LogProgress:
     seed_items, seed_neighbors : int32[K]
         Pairs of an item added by hand and one of its given neighbors.
     carried : uint8[..]
-        Clicks of open sessions: UTF-8 lines of JSON in the log's order.
+        Clicks of open sessions, and parts of changes of the item table that are not complete: UTF-8 lines of JSON in
+        the log's order.
     open : mapping of str to (int, bool)
         By session id, of open sessions: Unix milliseconds of the last click, learned or not, and whether it is a bot,
         from which nothing is learned.

@@ -11,6 +11,7 @@ from mtaw_fast.config import Config
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError
+from mtaw_fast.items import ItemTable
 from mtaw_fast.kernels.native.scan import quantize
 from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.memory.log_progress import LogProgress
@@ -51,6 +52,8 @@ class Model:
         Milliseconds since 1970 of the clicks in `memory.session_items`; None if the data set had no times.
     trends : TrendTables or None
         The decayed clicks by these times; set if `ranker_net` uses them.
+    items : ItemTable or None
+        What is known about the items besides their clicks.
     """
 
     config: Config
@@ -65,6 +68,7 @@ class Model:
     log_progress: LogProgress | None = None
     clicked_at: np.ndarray | None = None
     trends: TrendTables | None = None
+    items: ItemTable | None = None
 
     @classmethod
     def of(
@@ -78,6 +82,7 @@ class Model:
         ranker_net: RankerNet | None = None,
         clicked_at: np.ndarray | None = None,
         trends: TrendTables | None = None,
+        items: ItemTable | None = None,
     ) -> Model:
         """Return the model of these parts (see the attributes), with the derived ones.
 
@@ -92,8 +97,9 @@ class Model:
         order = most_clicked_first(popularity)
         scan = quantize(item_vectors)
         whole = cls(
-            config, weights, ids, popularity, item_vectors, order, scan, memory, ranker_net, None, clicked_at, trends
-        )
+            config, weights, ids, popularity, item_vectors, order, scan, memory, ranker_net, None, clicked_at, trends,
+            items,
+        )  # fmt: skip
         whole.check("model")
         return whole
 
@@ -110,6 +116,8 @@ class Model:
             raise BundleError(f"{where}: its ranker and its trends do not belong together; {RETRAIN}")
         if self.trends is not None and self.trends.n_items != self.n_items:
             raise BundleError(f"{where}: its trends are of {self.trends.n_items} items, not {self.n_items}")
+        if self.items is not None and self.items.n_rows != self.n_items:
+            raise BundleError(f"{where}: its item table has {self.items.n_rows} rows for {self.n_items} items")
 
     @property
     def sessions(self) -> Sessions:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from mtaw_fast.errors import LearnError
-from mtaw_fast.online.log.event_log import EventLog
+from mtaw_fast.online.log.event_log import EventLog, LogEntry
 from mtaw_fast.online.log.events import now_ms
-from mtaw_fast.online.state.online_state import OnlineState
-from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.system.fork_lock import ForkEvent, ForkLock
 
 POLL_SECONDS = 0.05
@@ -25,17 +24,60 @@ _YIELD_SECONDS = 0.001
 _LOG = logging.getLogger("mtaw_fast.online")
 
 
-class LogFollower:
+class FollowedState(Protocol):
+    """What a follower applies events to.
+
+    Attributes
+    ----------
+    position : str
+        The log's position after the last event.
+    arrival : int
+        Unix milliseconds at which the newest event arrived; 0 if unknown.
+    changed : bool
+        Whether `catalog` would differ from what it returned last.
+    can_wait : bool
+        Whether the only news changes few rankings.
+    """
+
+    @property
+    def position(self) -> str: ...
+    @property
+    def arrival(self) -> int: ...
+    @property
+    def changed(self) -> bool: ...
+    @property
+    def can_wait(self) -> bool: ...
+    def apply(self, entries: Sequence[LogEntry]) -> None:
+        """Apply events in the log's order."""
+        ...
+
+    def catalog(self) -> Any:
+        """Return what to publish; `changed` is false then."""
+        ...
+
+    def republish(self) -> None:
+        """Note that what `catalog` returned was not published."""
+        ...
+
+    def restarted(self) -> Self:
+        """Return the state before all events that it has followed."""
+        ...
+
+
+State = TypeVar("State", bound=FollowedState)
+
+
+class LogFollower(Generic[State]):
     """Follows a log: clicks reach the rankings at once, new items within `PUBLISH_SECONDS`.
 
     Parameters
     ----------
     log : EventLog
         The log to follow.
-    state : OnlineState
+    state : FollowedState
         What learns; nobody else may apply to it. Another takes its place after an error within a batch.
     publish : callable
-        Called with each new catalog, from the follower's thread.
+        Called with each new catalog (what `state.catalog` returns), from the follower's thread.
 
     Attributes
     ----------
@@ -43,12 +85,12 @@ class LogFollower:
         Why nothing is learned at present. The thread retries, whatever the error is.
     """
 
-    def __init__(self, log: EventLog, state: OnlineState, publish: Callable[[Catalog], None]) -> None:
+    def __init__(self, log: EventLog, state: State, publish: Callable[[Any], None]) -> None:
         self._log, self.state, self._publish = log, state, publish
         self._stopped, self._wake = ForkEvent(), ForkEvent()
         self._lock = ForkLock()  # a forked child that finds a batch half applied rebuilds the state, as after an error
         self._published, self._cost = 0.0, 0.0
-        self._position = state.event_processor.position  # of what was published
+        self._position = state.position  # of what was published
         self._half_applied = False
         self._waiting = 0  # calls of `catch_up`
         self._at_end = time.monotonic()  # when everything in the log was learned
@@ -86,7 +128,7 @@ class LogFollower:
 
     def _read_ahead(self) -> None:
         end = self._log.end()  # events that come meanwhile may never end
-        while self._learn_next() and self.state.event_processor.position < end:
+        while self._learn_next() and self.state.position < end:
             pass
 
     def catch_up(self) -> None:
@@ -122,7 +164,7 @@ class LogFollower:
     @property
     def lag(self) -> int:
         """About how many events of the log are not learned yet."""
-        return self._log.lag(self.state.event_processor.position)
+        return self._log.lag(self.state.position)
 
     @property
     def lag_seconds(self) -> float:
@@ -130,7 +172,7 @@ class LogFollower:
         if not self.lag:
             return 0.0
         waited = time.monotonic() - self._at_end
-        arrival = self.state.event_processor.tracker.arrival
+        arrival = self.state.arrival
         return min(waited, max(0.0, (now_ms() - arrival) / 1000)) if arrival else waited
 
     def _follow(self) -> None:
@@ -162,7 +204,7 @@ class LogFollower:
                 if time.monotonic() - self._published >= self._pause():
                     self._publish_all()
                 elif not self.state.changed:
-                    self._position = self.state.event_processor.position
+                    self._position = self.state.position
                 if count < _READ_EVENTS or self._waiting:
                     return
 
@@ -176,7 +218,7 @@ class LogFollower:
         """Learn the next events; return how many there were."""
         if self._half_applied:
             self._rebuild()
-        events = self._log.read(self.state.event_processor.position, _READ_EVENTS)
+        events = self._log.read(self.state.position, _READ_EVENTS)
         self._half_applied = True
         self.state.apply(events)
         self._half_applied = False
@@ -187,7 +229,7 @@ class LogFollower:
     def _rebuild(self) -> None:
         """Replay the log after the model's position into a new state: no click of a failed batch may count twice."""
         state = self.state.restarted()
-        while events := self._log.read(state.event_processor.position, _READ_EVENTS):
+        while events := self._log.read(state.position, _READ_EVENTS):
             if self._stopped.is_set():  # the log may be long, and `stop` waits for the thread
                 raise LearnError("learning was stopped while the log was replayed; load the bundle again")
             state.apply(events)
@@ -198,14 +240,14 @@ class LogFollower:
         """Publish everything that was learned."""
         if self.state.changed:
             self._publish_now(self.state)
-        self._position = self.state.event_processor.position
+        self._position = self.state.position
 
-    def _publish_now(self, state: OnlineState) -> None:
+    def _publish_now(self, state: State) -> None:
         begin = time.monotonic()
         try:
             self._publish(state.catalog())
         except BaseException:  # an interrupt too: any thread may call `catch_up`
-            state.event_processor.changed = True  # nothing was published
+            state.republish()
             raise
-        self._published, self._position = time.monotonic(), state.event_processor.position
+        self._published, self._position = time.monotonic(), state.position
         self._cost = self._published - begin

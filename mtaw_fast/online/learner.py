@@ -44,6 +44,7 @@ from mtaw_fast.online.log.events import (
     Click,
     Event,
     RemoveItems,
+    TablePart,
     checked_click,
     forget_of,
     is_id,
@@ -117,7 +118,7 @@ class OnlineLearner:
             self.follower.stop()
             raise
 
-    def _new_follower(self, bundle: Bundle) -> LogFollower:
+    def _new_follower(self, bundle: Bundle) -> LogFollower[OnlineState]:
         position_in(bundle, self.log)  # raises if the bundle learned from another log
         state = OnlineState(bundle.model, self.settings.limits, trained_until(bundle))
         return LogFollower(self.log, state, self._prepare(bundle))
@@ -411,4 +412,5 @@ def _stamped(event: Event, now: int) -> Event:
     """Return the event with a time of at most `now`; a click arrives now."""
     if isinstance(event, Click):
         return Click(event.session, event.item, min(event.time, now), event.type, event.id, now)
-    return replace(event, time=now) if event.time > now else event
+    # A change of the item table keeps its time: it must be later than the table that it changes.
+    return replace(event, time=now) if event.time > now and not isinstance(event, TablePart) else event

@@ -260,7 +260,7 @@ class _Replay:
         return _cut(listed_rank(ids, scores, np.where(targets >= 0, targets, -2)))
 
     def _frozen(self, samples: np.ndarray) -> np.ndarray:
-        pipeline = Pipeline.of(Catalog.of(self._log.model), self._encoder, self._index)
+        pipeline = Pipeline.of(Catalog.of(self._log.model, all_items=True), self._encoder, self._index)
         chunks = [samples[begin : begin + _FROZEN_CHUNK] for begin in range(0, len(samples), _FROZEN_CHUNK)]
         return np.concatenate([self._ranked(pipeline, chunk, self._known) for chunk in chunks])
 

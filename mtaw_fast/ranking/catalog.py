@@ -19,6 +19,8 @@ import numpy as np
 
 from mtaw_fast.data.item_ids import ItemIds, each_id
 from mtaw_fast.errors import DataError
+from mtaw_fast.items import ItemTable
+from mtaw_fast.items.live import LiveItems
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.kernels.native.memory_query import SessionMemory
 from mtaw_fast.kernels.native.trends import Trends
@@ -99,7 +101,7 @@ class Catalog:
         External ids of the added items, oldest first.
     embeddings, vectors : float32[M, d]
         Of the added items: the encoder's input for their clicks, and their rows in the search (length 1).
-    gone : bool[N + M]
+    removed : bool[N + M]
         Whether each item was removed.
     norm : float
         The length of the rows of `embeddings`: the mean length of the model's own; 0 until an item is added.
@@ -111,6 +113,8 @@ class Catalog:
         The learned part of `memory`.
     trends : Trends or None
         The decayed clicks, with what was learned; None: the model's own.
+    items : ItemTable or None
+        What is known about the items, with what changed while serving.
     """
 
     model: Model
@@ -118,18 +122,26 @@ class Catalog:
     added: tuple[Any, ...]
     embeddings: np.ndarray
     vectors: np.ndarray
-    gone: np.ndarray
+    removed: np.ndarray
     norm: float = 0.0
     clicks: np.ndarray | None = None
     memory: SessionMemory | None = None
     delta: MemoryDelta | None = None
     trends: Trends | None = None
+    items: ItemTable | None = None
 
     @classmethod
-    def of(cls, model: Model) -> Catalog:
-        """Return the catalog of the model's own items."""
+    def of(cls, model: Model, *, all_items: bool = False) -> Catalog:
+        """Return the catalog of the model's own items.
+
+        all_items: whether hidden and unavailable ones are recommended too, as in an evaluation on past sessions.
+        """
         nothing = np.empty((0, model.config.model.embedding_dim), dtype=np.float32)
-        return cls(model, model.ids, (), nothing, nothing, np.zeros(model.n_items, dtype=bool))
+        none = np.zeros(model.n_items, dtype=bool)
+        found = cls(model, model.ids, (), nothing, nothing, none, items=model.items)
+        if all_items:
+            found.__dict__["gone"] = none
+        return found
 
     @classmethod
     def learned(
@@ -138,10 +150,11 @@ class Catalog:
         places: dict[Any, int],
         vectors: np.ndarray,
         norm: np.float32,
-        gone: np.ndarray,
+        removed: np.ndarray,
         clicks: np.ndarray,
         memory: SessionMemory,
         trends: Trends | None = None,
+        items: ItemTable | None = None,
     ) -> Catalog:
         """Return the catalog of the model's items and those added while serving.
 
@@ -150,12 +163,20 @@ class Catalog:
         """
         added = tuple(places)
         ids = CatalogIds(model.ids, added, places) if added else model.ids
-        return cls(model, ids, added, vectors * norm, vectors, gone, float(norm), clicks, memory, None, trends)
+        return cls(
+            model, ids, added, vectors * norm, vectors, removed, float(norm), clicks, memory, None, trends, items
+        )  # fmt: skip
 
     @property
     def size(self) -> int:
         """N + M: internal ids are 0..size-1."""
-        return len(self.gone)
+        return len(self.removed)
+
+    @cached_property
+    def gone(self) -> np.ndarray:
+        """bool[N + M]: items that are not recommended: removed, hidden by hand, or not available."""
+        withheld = None if self.items is None else self.items.withheld(self.ids, self.size)
+        return self.removed if withheld is None else self.removed | withheld
 
     @property
     def is_updated(self) -> bool:
@@ -206,26 +227,41 @@ class Catalog:
         n_base = self.model.n_items
         return self.model.item_vectors[place : place + 1] if place < n_base else self.vectors[place - n_base][None]
 
+    def returning(self, items: Sequence[Any]) -> np.ndarray:
+        """Return bool[len(items)]: removed items of the model, which come back with all that its memory learned."""
+        if self.model.memory is None:
+            return np.zeros(len(items), dtype=bool)
+        found = self.ids.lookup(items)
+        own = (found >= 0) & (found < self.model.n_items)
+        return own & self.removed[np.where(own, found, 0)]
+
+    def with_returned(self, items: Sequence[Any]) -> Catalog:
+        """Return the next state, in which removed items of the model are recommended again."""
+        removed = self.removed.copy()
+        removed[self.ids.lookup(items)] = False
+        return replace(self, removed=removed)
+
     def with_items(
         self, items: Sequence[Any], vectors: np.ndarray | None, neighbors: Sequence[Sequence[Any]] | None
     ) -> Catalog:
         """Return the next state, with `items` added; see `Recommender.add_items`."""
-        self._check_new(items)
+        self.check_new(items)
         items = [plain_id(item) for item in items]
         if (vectors is None) == (neighbors is None):
             raise DataError("add_items takes either vectors or neighbors, one for each item; pass one of the two")
         given = self._means(items, neighbors) if neighbors is not None else self._checked(items, vectors)
         norm = self.norm or mean_norm(self.model.weights["item_embedding"])
         embeddings = normalized(given) * np.float32(norm)
-        ids = CatalogIds(self.ids) if isinstance(self.ids, ItemIds) else self.ids
+        ids = (CatalogIds(self.ids) if isinstance(self.ids, ItemIds) else self.ids).with_ids(items)
         return replace(
             self,
             norm=norm,
-            ids=ids.with_ids(items),
+            ids=ids,
+            items=LiveItems(self.items).table(ids.lookup, len(ids)),
             added=(*self.added, *items),
             embeddings=np.concatenate([self.embeddings, embeddings]),
             vectors=np.concatenate([self.vectors, normalized(embeddings)]),
-            gone=np.concatenate([self.gone, np.zeros(len(items), dtype=bool)]),
+            removed=np.concatenate([self.removed, np.zeros(len(items), dtype=bool)]),
             trends=None if self.memory is None else self.trends,  # made for the catalog as it was
         )
 
@@ -233,18 +269,23 @@ class Catalog:
         """Return the next state, with `items` removed; see `Recommender.remove_items`."""
         found = self.ids.lookup(items)
         for item, place in zip(items, found.tolist(), strict=True):
-            if place < 0 or self.gone[place]:
+            if place < 0 or self.removed[place]:
                 raise DataError(f"item {item!r} is not in the catalog, so it cannot be removed; leave it out")
-        gone = self.gone.copy()
-        gone[found] = True
-        return replace(self, gone=gone)
+        removed = self.removed.copy()
+        removed[found] = True
+        return replace(self, removed=removed)
 
-    def _check_new(self, items: Sequence[Any]) -> None:
+    def with_table(self, live: LiveItems) -> Catalog:
+        """Return the next state, with the item table that `live` has now."""
+        return replace(self, items=live.table(self.ids.lookup, self.size))
+
+    def check_new(self, items: Sequence[Any]) -> None:
+        """Raise DataError if an id is in the catalog, of another type, or listed twice."""
         seen = set()
         for item, place in zip(items, self.ids.lookup(items).tolist(), strict=True):
             if not is_id_of(self.ids.kind, item):
                 raise DataError(f"item {item!r} cannot be added: this catalog's item ids are {self.ids.kind}")
-            if place >= 0 and not self.gone[place]:
+            if place >= 0 and not self.removed[place]:
                 raise DataError(f"item {item!r} is already in the catalog; remove it first to give it another vector")
             if item in seen:
                 raise DataError(f"item {item!r} is listed twice; list it once")

@@ -122,6 +122,7 @@ def refit_encoder(
         ranker_net=model.ranker_net,
         clicked_at=model.clicked_at,
         trends=model.trends,
+        items=model.items,
     )
     return replace(whole, log_progress=learned), history
 

@@ -328,6 +328,7 @@ class _Run:
             ranker_net=ranker_net,
             clicked_at=sessions.times if config.memory.enabled else None,
             trends=build_trends(config, sessions, dataset.n_items) if config.memory.enabled else None,
+            items=dataset.items,
         )
 
     def _weights(self, kept: str) -> dict[str, np.ndarray]:

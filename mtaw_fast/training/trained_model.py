@@ -85,7 +85,7 @@ class TrainedModel:
 def served_ranks(model: Model, samples: Samples, progress: Progress | None = None) -> np.ndarray:
     """int32[S]: the ranks (`evaluation.ranks_of`) of the samples' targets that a bundle of the model would give."""
     index = NativeIndex(model.item_vectors, model.scan)
-    pipeline = Pipeline.of(Catalog.of(model), NativeEncoder(model.config, model.weights), index)
+    pipeline = Pipeline.of(Catalog.of(model, all_items=True), NativeEncoder(model.config, model.weights), index)
     return ranks_of(pipeline, samples, progress=progress)
 
 

@@ -63,7 +63,7 @@ def test_equals_a_dict_of_rows(steps: Any, tmp_path_factory: pytest.TempPathFact
             continue
         if kind == "grow":
             count = min(count + 1, len(IDS))
-            table = table.admitted(IDS[:count], np.arange(count), count).resized(count)
+            table = table.admitted(places_of(table.waiting.ids, count), count).resized(count)
             continue
         places = places_of(frame.ids, count)
         table = table.patched(frame, places) if kind == "patch" else table.replaced(frame, places, count)

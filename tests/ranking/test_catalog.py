@@ -217,10 +217,14 @@ def test_a_removed_item_stays_known_as_a_click(rec: Recommender) -> None:
 
 def test_a_removed_id_may_come_back_with_another_vector(rec: Recommender) -> None:
     item, like = rec.bundle.ids.external(np.array([50, 77]))
+    before = rec.recommend([like], k=N)
     rec.remove_items([item])
     rec.add_items([item], neighbors=[[like]])
     assert rec.n_items == N
-    assert rec.similar_items(like, k=1).items == [item]
+    if rec.bundle.memory is None:
+        assert rec.similar_items(like, k=1).items == [item]
+    else:  # what was learned is worth more
+        assert same(rec.recommend([like], k=N), before)
     assert same(rec.recommend([item], k=5, exclude=[like, item]), rec.recommend([item], k=5, exclude=[item, like]))
     with pytest.raises(DataError, match="is already in the catalog"):
         rec.add_items([item], neighbors=[[like]])

@@ -108,8 +108,8 @@ class _Compaction:
             given = new_items[place].vector
             if given is not None:
                 vectors[place] = given
-        over = self._sessions.select(self._over)
-        changes = ModelChanges(over, self._dropped, new_items.ids, vectors, self._log_progress(log))
+        over, table = self._sessions.select(self._over), self._event_processor.table()
+        changes = ModelChanges(over, self._dropped, new_items.ids, vectors, self._log_progress(log), table)
         return merge(self._before, changes, threads=threads)
 
     def _log_progress(self, log: str) -> LogProgress:
@@ -118,6 +118,7 @@ class _Compaction:
         keys, places, last = self._logged_sessions()
         gone = np.flatnonzero(event_processor.gone[: n_items + n_new])
         hidden = np.array(sorted(event_processor.hidden), dtype=np.int32)
+        unfinished = [part.line() for part in event_processor.table_parts.unfinished]
         priors = np.array(event_processor.priors, dtype=np.int32).reshape(-1, 2)
         return LogProgress(
             log=log,
@@ -132,7 +133,7 @@ class _Compaction:
             hidden=hidden,
             seed_items=np.ascontiguousarray(priors[:, 0]),
             seed_neighbors=np.ascontiguousarray(priors[:, 1]),
-            carried=np.frombuffer(self._carried(), dtype=np.uint8),
+            carried=np.frombuffer(b"\n".join(filter(None, [self._carried(), *unfinished])), dtype=np.uint8),
             open=self._ongoing,
             since=self._since,
             entered=event_processor.new_items.entered,

@@ -12,6 +12,7 @@ import numpy as np
 
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.items import ItemTable
 from mtaw_fast.kernels.native.memory_tables import PAIR_KINDS
 from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.memory.trends import TrendTables
@@ -38,6 +39,8 @@ class ModelChanges:
         The directions they came with; zero if none. The sessions may change them.
     log_progress : LogProgress
         What the new model knows about its log; the places in it are those of the new tables.
+    table : ItemTable or None
+        What is known about the N + M items.
     """
 
     sessions: Sessions
@@ -45,6 +48,7 @@ class ModelChanges:
     items: Sequence[int | str]
     vectors: np.ndarray
     log_progress: LogProgress
+    table: ItemTable | None = None
 
 
 def merge(model: Model, changes: ModelChanges, *, threads: int = 1) -> Model:
@@ -99,6 +103,7 @@ def merge(model: Model, changes: ModelChanges, *, threads: int = 1) -> Model:
         ranker_net=model.ranker_net,
         clicked_at=clicked_at,
         trends=trends,
+        items=changes.table,
     )
     return replace(whole, log_progress=changes.log_progress)
 

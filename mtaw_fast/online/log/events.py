@@ -4,20 +4,27 @@
 {"forget": "s-1", "time": ..}
 {"add": ["sku-new"], "neighbors": [["sku-9", "sku-4"]], "time": ..}      or "vectors": [[..], ..]
 {"remove": ["sku-7"], "time": ..}
+{"hide": ["sku-7"], "time": ..}      and "show"
+{"table": "2f1c..", "part": 0, "of": 2, "data": "<base64>", "time": ..}     a change of the item table, in parts
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mtaw_fast.errors import DataError, shown
+from mtaw_fast.items import TableChange
 
 MAX_TEXT_LENGTH = 512  # characters of an id
 _INT64 = 2**63
+_PART_BYTES = 16 << 20  # of a change of the item table in one record
+_MAX_UNFINISHED = 16
 _HUGE = 2.0**128  # a vector is stored as float32, which ends here
 EARLIEST, LATEST = 0, 4_102_444_800_000  # 1970 .. 2100: any other number is not a time in milliseconds
 _SECONDS = 1_000_000_000  # from here on (2001) a number of seconds; in milliseconds it is a day of January 1970
@@ -106,7 +113,92 @@ class RemoveItems:
         return _encoded({"remove": self.items, "time": self.time})
 
 
-Event = Click | Forget | AddItems | RemoveItems
+@dataclass(frozen=True, slots=True)
+class HideItems:
+    """Items that must not be recommended until they are shown again; the catalog need not know them."""
+
+    items: tuple[int | str, ...]
+    time: int
+
+    def line(self) -> bytes:
+        """See `Click.line`."""
+        return _encoded({"hide": self.items, "time": self.time})
+
+
+@dataclass(frozen=True, slots=True)
+class ShowItems:
+    """Items that may be recommended again."""
+
+    items: tuple[int | str, ...]
+    time: int
+
+    def line(self) -> bytes:
+        """See `Click.line`."""
+        return _encoded({"show": self.items, "time": self.time})
+
+
+@dataclass(frozen=True, slots=True)
+class TablePart:
+    """A part of a change of the item table, which takes effect with its last part.
+
+    Attributes
+    ----------
+    table : str
+        Names the change.
+    part, of : int
+        The number of the part, from 0, and the number of parts.
+    data : bytes
+        This part of `TableChange.packed`.
+    time : int
+        Unix milliseconds.
+    """
+
+    table: str
+    part: int
+    of: int
+    data: bytes
+    time: int
+
+    def line(self) -> bytes:
+        """See `Click.line`."""
+        text = base64.b64encode(self.data).decode()
+        return _encoded({"table": self.table, "part": self.part, "of": self.of, "data": text, "time": self.time})
+
+
+Event = Click | Forget | AddItems | RemoveItems | HideItems | ShowItems | TablePart
+
+
+def table_parts(change: TableChange, time: int) -> list[Event]:
+    """Return the events of a change of the item table."""
+    data = change.packed()
+    pieces = [data[begin : begin + _PART_BYTES] for begin in range(0, len(data), _PART_BYTES)]
+    name = uuid.uuid4().hex
+    return [TablePart(name, number, len(pieces), piece, time) for number, piece in enumerate(pieces)]
+
+
+class TableParts:
+    """Collects the parts of changes of the item table until they are complete."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, list[TablePart]] = {}
+
+    def complete(self, event: Event) -> bytes | None:
+        """Take a part; return the packed change if it was the last one, else None, as for any other event."""
+        if not isinstance(event, TablePart):
+            return None
+        parts = self._parts.setdefault(event.table, [])
+        if len(parts) == event.part:  # another part is a duplicate, or one before it is lost
+            parts.append(event)
+        if len(parts) == event.of:
+            return b"".join(one.data for one in self._parts.pop(event.table))
+        if len(self._parts) > _MAX_UNFINISHED:  # their writers have died
+            del self._parts[next(iter(self._parts))]
+        return None
+
+    @property
+    def unfinished(self) -> list[TablePart]:
+        """The parts of changes that are not complete."""
+        return [one for parts in self._parts.values() for one in parts]
 
 
 def now_ms() -> int:
@@ -203,6 +295,16 @@ def parse(line: bytes) -> Event | None:
         )
     if "remove" in value:
         return RemoveItems(_are_items(value["remove"], "remove"), time)
+    if "hide" in value:
+        return HideItems(_are_items(value["hide"], "hide"), time)
+    if "show" in value:
+        return ShowItems(_are_items(value["show"], "show"), time)
+    if "table" in value:
+        part, of = value["part"], value["of"]
+        if type(part) is not int or type(of) is not int or not 0 <= part < of:
+            raise ValueError("it is not a part of a table")
+        data = base64.b64decode(_is_text(value["data"], "data"), validate=True)
+        return TablePart(_is_text(value["table"], "table"), part, of, data, time)
     return None
 
 

@@ -60,6 +60,18 @@ def with_priors(
     catalog: Catalog, items: Sequence[Any], vectors: np.ndarray | None, neighbors: Sequence[Sequence[Any]] | None
 ) -> Catalog:
     """Return `Catalog.with_items`, with the prior of each item in the session memory if the items have neighbors."""
+    catalog.check_new(items)
+    back = catalog.returning(items)
+    if back.any():
+        catalog.with_items(items, vectors, neighbors)  # raises if they do not fit
+        returned = catalog.with_returned([item for item, own in zip(items, back, strict=True) if own])
+        left = np.flatnonzero(~back).tolist()
+        return with_priors(
+            returned,
+            [items[at] for at in left],
+            None if vectors is None else np.asarray(vectors)[left],
+            None if neighbors is None else [neighbors[at] for at in left],
+        )
     wider = catalog.with_items(items, vectors, neighbors)
     if catalog.model.memory is None or neighbors is None:
         return wider

@@ -11,11 +11,26 @@ from typing import Protocol
 
 import numpy as np
 
+from mtaw_fast.items import ItemTable
+from mtaw_fast.items.live import LiveItems
 from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.log.event_log import START, LogEntry
-from mtaw_fast.online.log.events import AddItems, Click, Event, Forget, RemoveItems, is_id, parse
+from mtaw_fast.online.log.events import (
+    AddItems,
+    Click,
+    Event,
+    Forget,
+    HideItems,
+    RemoveItems,
+    ShowItems,
+    TablePart,
+    TableParts,
+    is_id,
+    parse,
+)
 from mtaw_fast.online.settings import LearningLimits
+from mtaw_fast.online.state.item_changes import apply_item_event
 from mtaw_fast.online.state.new_items import NewItems
 from mtaw_fast.online.state.session_items import SessionItems
 from mtaw_fast.online.state.session_tracker import SessionTracker, UpdateBatch, key_of
@@ -75,6 +90,10 @@ class EventProcessor:
         Clicks, items and vectors that were not learned, by reason; the tracker counts its own reasons.
     learned_clicks : int
         Clicks that were learned, those that the model carries along included.
+    items : LiveItems
+        The item table with what changed, and the items that were hidden by hand.
+    table_parts : TableParts
+        Changes of the item table that are not complete.
     changed, counted : bool
         Whether items were added, removed or changed, and whether known items were clicked. The reader resets both.
     """
@@ -102,6 +121,8 @@ class EventProcessor:
         self._items_of_session = SessionItems()
         self._sessions, self._forgotten_places = model.sessions, set[int]()
         self._awaited, self._awaited_until = set[int](), START  # ids reserved for items that the log has yet to add
+        self.items = LiveItems(model.items)
+        self.table_parts = TableParts()
         self.changed = True
         self.counted = False
 
@@ -110,7 +131,10 @@ class EventProcessor:
         for item, neighbor in self.priors:
             sink.add_prior(item, neighbor)
         for lines in self._progress.carried_lines():
-            carried = map(parse, lines)
+            carried = [parse(line) for line in lines]
+            for one in carried:
+                if isinstance(one, TablePart):
+                    self._change_items(one)
             self._apply_batch(self.tracker.resume(one for one in carried if isinstance(one, Click)), sink)
         self.tracker.resume_ongoing(self._progress.open)
         sink.refresh_vectors()
@@ -155,6 +179,8 @@ class EventProcessor:
                 self._add(event, sink)
             elif isinstance(event, RemoveItems):
                 self._remove(event)
+            elif isinstance(event, (HideItems, ShowItems, TablePart)):
+                self._change_items(event)
         self._learn(clicks, sink)
 
     def _learn(self, clicks: list[Click], sink: EventSink) -> None:
@@ -266,12 +292,14 @@ class EventProcessor:
                 self.refused["wrong_type"] += 1
                 continue
             known = int(self._ids.lookup([item])[0])
-            place = known if known >= 0 else self._enter(item)
+            if known >= 0:  # it was removed, and comes back with what was learned
+                self._show(known)
+                continue
+            place = self._enter(item)
             if place < 0:
                 continue
             near = [] if event.neighbors is None else self._known(event.neighbors[row])
-            if place >= self._n_items:
-                self.new_items.describe(event, row, place, near)
+            self.new_items.describe(event, row, place, near)
             self._show(place)
             for neighbor in near:
                 self.priors.append((place, neighbor))
@@ -283,6 +311,18 @@ class EventProcessor:
             self.hidden.discard(place)
             self.gone[place] = True
         self.changed = True
+
+    def _change_items(self, event: Event) -> None:
+        """Apply an event to the item table."""
+        refusal = apply_item_event(event, self.items, self.table_parts)
+        if refusal is None:
+            self.changed = True
+        elif refusal == "wrong_table":
+            self.refused[refusal] += 1
+
+    def table(self) -> ItemTable | None:
+        """Return the item table of all items so far."""
+        return self.items.table(self.places_of, self._n_items + len(self.new_items))
 
     def places_of(self, items: Sequence[int | str]) -> np.ndarray:
         """Return int32 internal ids of external ones; -1 for unknown items."""

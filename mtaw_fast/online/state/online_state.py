@@ -161,6 +161,20 @@ class OnlineState:
         return self.trends is None and self.event_processor.counted and not self.event_processor.changed
 
     @property
+    def position(self) -> str:
+        """The log's position after the last event."""
+        return self.event_processor.position
+
+    @property
+    def arrival(self) -> int:
+        """Unix milliseconds at which the newest event arrived; 0 if unknown."""
+        return self.event_processor.tracker.arrival or 0
+
+    def republish(self) -> None:
+        """Note that the last catalog was not published."""
+        self.event_processor.changed = True
+
+    @property
     def can_wait(self) -> bool:
         """Whether the only news is clicks on known items: they change no ranking except the one by popularity."""
         return not self.event_processor.changed
@@ -179,6 +193,7 @@ class OnlineState:
             event_processor.clicks[:size].copy(),
             self.memory,
             self.trends,
+            event_processor.table(),
         )
         if counts_alone:
             _ = catalog.most_clicked  # sort here: such catalogs are frequent, and no ranking may wait for it

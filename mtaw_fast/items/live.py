@@ -1,0 +1,79 @@
+"""The item table of a served catalog: changes collect, and a new table is made when the catalog is published."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.items.changes import Lookup, TableChange
+from mtaw_fast.items.table import ItemTable
+
+
+class LiveItems:
+    """Applies changes in order. Not thread-safe: one reader owns it; the tables that it returns are immutable.
+
+    Patches are merged with each other before they are applied: a column of many rows is copied once for many of them.
+
+    Parameters
+    ----------
+    table : ItemTable or None
+        The table of the model, by its internal ids.
+    """
+
+    def __init__(self, table: ItemTable | None) -> None:
+        self._table, self._schema = table, table
+        self._replaced: TableChange | None = None
+        self._patch: TableChange | None = None
+        self._hidden = frozenset() if table is None else table.hidden
+
+    @property
+    def hidden(self) -> frozenset[Any]:
+        """External ids of the hidden items."""
+        return self._hidden
+
+    @property
+    def made(self) -> int:
+        """See `ItemTable.made`."""
+        return 0 if self._table is None else self._table.made
+
+    def apply(self, change: TableChange) -> None:
+        """Apply a change. Raises DataError, and changes nothing, if it does not fit the table so far."""
+        self._schema = change.schema_after(self._schema)
+        if change.mode == "replace":
+            self._replaced, self._patch = change, None
+        else:
+            self._patch = change if self._patch is None else self._patch.then(change)
+
+    def hide(self, items: Iterable[Any]) -> None:
+        """Hide items by their external ids; the catalog need not know them."""
+        self._hidden = self._hidden.union(items)
+
+    def show(self, items: Iterable[Any]) -> None:
+        """Show items that were hidden."""
+        self._hidden = self._hidden.difference(items)
+
+    def table(self, lookup: Lookup, n_rows: int) -> ItemTable | None:
+        """Return the table with every change so far, for a catalog of `n_rows` items; None if nothing is known.
+
+        lookup: internal ids of external ones, -1 for those that the catalog does not know.
+        """
+        table = self._table
+        if table is None:
+            if self._replaced is None and self._patch is None and not self._hidden:
+                return None
+            table = ItemTable(n_rows)
+        for change in (self._replaced, self._patch):
+            if change is not None:
+                table = change.applied(table, lookup, n_rows)
+        if table.n_rows != n_rows:
+            table = table.resized(n_rows)
+            if len(table.waiting):
+                found = lookup(table.waiting.ids).astype(np.int64)
+                table = table.admitted(found, n_rows)
+        if table.hidden is not self._hidden:
+            table = replace(table, hidden=self._hidden, version=table.version + 1)
+        self._table, self._replaced, self._patch = table, None, None
+        return table

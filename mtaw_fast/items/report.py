@@ -1,0 +1,111 @@
+"""What is missing or odd in an item table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.items.columns import CategoryColumn, Column, NumberColumn
+from mtaw_fast.items.frame import ItemFrame
+from mtaw_fast.items.table import ItemTable
+
+_EXACT = 2.0**53  # larger whole numbers are rounded as float64
+_MANY_LABELS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnReport:
+    """One column. missing: how many of the catalog's items have no value."""
+
+    name: str
+    kind: str
+    public: bool
+    missing: int
+
+
+@dataclass(frozen=True, slots=True)
+class ItemsReport:
+    """What a table says about a catalog.
+
+    Attributes
+    ----------
+    rows : int
+        Rows of the source.
+    known : int
+        Those whose id the catalog knows; the others wait until it does.
+    items : int
+        Items of the catalog.
+    unlisted : int
+        Those that have no value in any column.
+    columns : tuple of ColumnReport
+        All columns of the item table.
+    notes : tuple of str
+        What is odd, one line each.
+    """
+
+    rows: int
+    known: int
+    items: int
+    unlisted: int
+    columns: tuple[ColumnReport, ...]
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, frame: ItemFrame, known: np.ndarray, table: ItemTable) -> ItemsReport:
+        """Report on a frame and the table that it was brought into. known: bool[m], whether the catalog has each id."""
+        masks = {name: column.missing for name, column in table.columns.items()}
+        unlisted = np.ones(table.n_rows, dtype=bool)
+        for mask in masks.values():
+            unlisted &= mask
+        columns = tuple(
+            ColumnReport(name, column.kind, column.public, int(np.count_nonzero(masks[name])))
+            for name, column in table.columns.items()
+        )
+        notes = [note for name in frame.columns for note in _notes(table.columns[name], masks[name])]
+        if len(frame) and not known.any():
+            notes.append("no id of the table is in the catalog; check the column of ids and their type")
+        return cls(len(frame), int(np.count_nonzero(known)), table.n_rows, int(unlisted.sum()), columns, tuple(notes))
+
+    def lines(self) -> list[str]:
+        """Return the report as lines of text."""
+        lines = [
+            f"{self.rows:,} rows: {self.known:,} of items in the catalog, {self.rows - self.known:,} wait for theirs",
+            f"{self.unlisted:,} of {self.items:,} items of the catalog have no row",
+        ]
+        width = max((len(one.name) for one in self.columns), default=0)
+        for one in self.columns:
+            reader = "public" if one.public else "private"
+            lines.append(f"  {one.name:{width}}  {one.kind:10}  {reader:7}  {one.missing:,} missing")
+        return lines + [f"note: {note}" for note in self.notes]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        columns = [
+            {"name": one.name, "kind": one.kind, "public": one.public, "missing": one.missing} for one in self.columns
+        ]
+        return {
+            "rows": self.rows, "known": self.known, "items": self.items, "unlisted": self.unlisted,
+            "columns": columns, "notes": list(self.notes),
+        }  # fmt: skip
+
+
+def _notes(column: Column, missing: np.ndarray) -> list[str]:
+    name, given = column.name, int(np.count_nonzero(~missing))
+    notes = []
+    if len(missing) and not given:
+        notes.append(f"column {name!r} has no value for any item of the catalog")
+    if not name.isidentifier():
+        notes.append(f"column {name!r} cannot be named in a rule; rename it to letters, digits and _")
+    if isinstance(column, NumberColumn) and given:
+        known = column.values[~missing]
+        if np.abs(known).max() > _EXACT:
+            notes.append(f"column {name!r} has numbers above 2^53, which are rounded; make ids a category")
+        if given > 1 and known.min() == known.max():
+            notes.append(f"column {name!r} has the same value for every item")
+    if isinstance(column, CategoryColumn) and given > _MANY_LABELS and len(column.labels) > given // 2:
+        notes.append(
+            f"column {name!r} is a category with {len(column.labels):,} values for {given:,} items; is it text?"
+        )
+    return notes

@@ -1,0 +1,114 @@
+"""Changes of the item table that are kept without learning: a folder with a log of them, which processes share."""
+
+from __future__ import annotations
+
+import fcntl
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from mtaw_fast.errors import LearnError
+from mtaw_fast.items import ItemTable, TableChange
+from mtaw_fast.items.live import LiveItems
+from mtaw_fast.online.follower import LogFollower
+from mtaw_fast.online.log.event_log import START
+from mtaw_fast.online.log.events import Event, HideItems, ShowItems, TableParts, now_ms, table_parts
+from mtaw_fast.online.log.file_log import SEGMENT_BYTES, FileLog
+from mtaw_fast.online.state.item_changes import ItemChanges
+
+_LOCK = ".items.lock"
+_READ_EVENTS = 1_000
+
+
+class ItemState:
+    """A folder that keeps changes of the item table for every process that serves with it.
+
+    Parameters
+    ----------
+    folder : Path
+        Created if missing.
+    table : ItemTable or None
+        The table of the bundle that is served.
+    publish : callable
+        Receives the live table whenever it changed, first before this returns; from a thread of this object.
+
+    Raises
+    ------
+    LearnError
+        If the folder cannot be used.
+    """
+
+    def __init__(self, folder: Path, table: ItemTable | None, publish: Callable[[LiveItems], None]) -> None:
+        self.folder = folder
+        self._log = FileLog(folder, fsync=True)
+        self._writing = threading.Lock()
+        self.follower = LogFollower(self._log, ItemChanges(table), publish)
+        try:
+            self.follower.start()
+        except BaseException:
+            self._log.close()
+            raise
+
+    @property
+    def position(self) -> str:
+        """The log's position up to which rankings know every change."""
+        return self.follower.position
+
+    def append(self, events: Sequence[Event]) -> str:
+        """Keep changes, and return when they are published here; returns the log's position after them."""
+        with self._lock(fcntl.LOCK_SH):
+            position = self._log.append(events)
+        if self._log.n_bytes > 3 * SEGMENT_BYTES:
+            self._shorten()
+        self.catch_up()
+        return position
+
+    def catch_up(self) -> None:
+        """Publish everything that the folder holds now."""
+        self.follower.catch_up()
+
+    def stop(self) -> None:
+        """End the thread and close the folder."""
+        self.follower.stop()
+        self._log.close()
+
+    @contextmanager
+    def _lock(self, kind: int) -> Iterator[None]:
+        """Lock the folder against changes of other processes (LOCK_EX), or only against a shortening (LOCK_SH)."""
+        try:
+            with self._writing, (self.folder / _LOCK).open("a") as file:
+                fcntl.flock(file, kind)
+                yield
+        except OSError as error:
+            raise LearnError(f"cannot keep items in {self.folder}: {error.strerror or error}") from None
+
+    def _shorten(self) -> None:
+        """Write the result of all changes after them, and delete the segments before it."""
+        with self._lock(fcntl.LOCK_EX):
+            end = self._log.end()
+            live, parts, position = LiveItems(None), TableParts(), START
+            whole: list[TableChange] = []
+            while entries := self._log.read(position, _READ_EVENTS):
+                for event, position in entries:  # noqa: B007
+                    data = parts.complete(event)
+                    if data is not None:
+                        whole = _folded(whole, TableChange.unpacked(data))
+                    elif isinstance(event, (HideItems, ShowItems)):
+                        (live.hide if isinstance(event, HideItems) else live.show)(event.items)
+            now = now_ms()
+            events: list[Event] = [HideItems(tuple(sorted(live.hidden)), now)] if live.hidden else []
+            for change in whole:
+                events += table_parts(change, now)
+            if events:
+                self._log.append(events)
+            self._log.expire(end, 0)
+
+
+def _folded(changes: list[TableChange], later: TableChange) -> list[TableChange]:
+    """Return at most a replacement and a patch that do what `changes` and then `later` do."""
+    if later.mode == "replace":
+        return [later]
+    if changes and changes[-1].mode == "patch":
+        return [*changes[:-1], changes[-1].then(later)]
+    return [*changes, later]

@@ -1,0 +1,77 @@
+"""What the events that change the item table mean, for processes that learn and for those that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mtaw_fast.errors import DataError
+from mtaw_fast.items import ItemTable, TableChange
+from mtaw_fast.items.live import LiveItems
+from mtaw_fast.online.log.event_log import START, LogEntry
+from mtaw_fast.online.log.events import Event, HideItems, ShowItems, TableParts
+
+
+def live_after(events: Sequence[Event], table: ItemTable | None) -> LiveItems:
+    """Return a table after events that change it."""
+    live, parts = LiveItems(table), TableParts()
+    for event in events:
+        apply_item_event(event, live, parts)
+    return live
+
+
+class ItemChanges:
+    """Applies the events of a log that change the item table, and ignores the others. See `LogFollower`.
+
+    Parameters
+    ----------
+    table : ItemTable or None
+        The table of the bundle.
+    """
+
+    can_wait = False
+    arrival = 0
+
+    def __init__(self, table: ItemTable | None) -> None:
+        self._base = table
+        self.items, self._parts = LiveItems(table), TableParts()
+        self.position = START
+        self.changed = True
+
+    def restarted(self) -> ItemChanges:
+        """Return the state before all events."""
+        return ItemChanges(self._base)
+
+    def apply(self, entries: Sequence[LogEntry]) -> None:
+        """Apply events in the log's order."""
+        for event, position in entries:
+            self.changed |= apply_item_event(event, self.items, self._parts) is None
+            self.position = position
+
+    def catalog(self) -> LiveItems:
+        """Return what to publish."""
+        self.changed = False
+        return self.items
+
+    def republish(self) -> None:
+        """Note that the last table was not published."""
+        self.changed = True
+
+
+def apply_item_event(event: Event, items: LiveItems, parts: TableParts) -> str | None:
+    """Apply an event to the item table; return None if it changed, else why not.
+
+    parts: the incomplete changes, which receives a part of a table.
+    """
+    if isinstance(event, HideItems):
+        items.hide(event.items)
+    elif isinstance(event, ShowItems):
+        items.show(event.items)
+    else:
+        data = parts.complete(event)
+        if data is None or event.time <= items.made:  # the bundle's table is newer
+            return "no_change"
+        try:
+            items.apply(TableChange.unpacked(data))
+        except DataError:
+            return "wrong_table"
+    return None

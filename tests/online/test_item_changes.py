@@ -1,0 +1,321 @@
+"""The item table and availability while serving: in one process, with the log of learning, and with a state folder."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtaw_fast import Recommender
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle.additions import Addition, replace_parts
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.errors import DataError, UsageError
+from mtaw_fast.items import ItemFrame, ItemTable
+from mtaw_fast.items.changes import TableChange
+from mtaw_fast.online import item_state
+from mtaw_fast.online.log.events import TableParts, parse, table_parts
+from mtaw_fast.storage.tensor_file import write_tensors
+from tests.support.online.recommenders import MODEL, N, answers, drawn
+
+SESSIONS = [*drawn(1, 12), ["nobody knows"]]
+ROWS = {"id": [f"sku-{i}" for i in range(N)], "price": np.arange(N) * 1.5, "stock": np.ones(N, dtype=bool)}
+Opened = Callable[[], Recommender]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "shop.bundle"
+    Bundle.save(path, MODEL, metrics={}, dataset={"name": "x", "fingerprint": "y"})
+    return path
+
+
+@pytest.fixture(params=["plain", "learn", "state"])
+def opened(request: pytest.FixtureRequest, folder: Path, tmp_path: Path) -> Iterator[Opened]:
+    """Return a function that opens a recommender; all of them share what is kept, except the plain ones."""
+    made: list[Recommender] = []
+
+    def open_one() -> Recommender:
+        keeping = {} if request.param == "plain" else {request.param: tmp_path / "kept"}
+        made.append(Recommender.load(folder, **keeping))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield open_one
+    for rec in made:
+        rec.close()
+
+
+def everything(rec: Recommender) -> list[Any]:
+    """Return every kind of ranking, scores to the bit."""
+    similar = [rec.similar_items(f"sku-{i}", k=N, by=by) for i in (1, 7) for by in ("vectors", "sessions")]
+    batch = rec.recommend_batch(SESSIONS, k=N)
+    ids, scores = rec.rank(Sessions.from_lists([[1, 2], [], [5]]), N)
+    growing = rec.session(["sku-1", "sku-2"]) if rec.learner is None else rec
+    visit = growing.recommend(k=N) if rec.learner is None else []
+    return [
+        answers(rec, SESSIONS), [(one.items, one.scores.tobytes()) for one in [*similar, *batch]], ids.tobytes(),
+        scores.tobytes(), visit and (visit.items, visit.scores.tobytes()), rec.n_items,
+    ]  # fmt: skip
+
+
+def shown(rec: Recommender) -> set[Any]:
+    """Return all items that any ranking has."""
+    found = {item for one in rec.recommend_batch(SESSIONS, k=2 * N) for item in one.items}
+    for by in ("vectors", "sessions"):
+        found |= set(rec.similar_items("sku-1", k=2 * N, by=by).items) | set(rec.similar_items("sku-2", k=2 * N).items)
+    ids, _ = rec.rank(Sessions.from_lists([[1, 2], [], [5]]), 2 * N)
+    return found | set(rec.ids.external(np.unique(ids[ids >= 0])))
+
+
+def eventually(check: Callable[[], bool], seconds: float = 20.0) -> None:
+    until = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < until, "it did not come in time"
+        time.sleep(0.01)
+
+
+def test_hidden_items_are_in_no_ranking_and_come_back_to_the_bit(opened: Opened) -> None:
+    rec = opened()
+    before = everything(rec)
+    rng = np.random.default_rng(0)
+    for count in (1, 7, N - 3):
+        hidden = [f"sku-{i}" for i in rng.choice(N, count, replace=False)]
+        rec.hide(hidden)
+        assert shown(rec) == {f"sku-{i}" for i in range(N)} - set(hidden)
+        assert rec.n_items == N - count
+        assert hidden[0] in rec.ids
+        assert rec.recommend([hidden[0]]).unknown == []
+        rec.show([*hidden, "sku-0", "nobody"])
+        assert everything(rec) == before
+
+
+def test_a_column_says_what_is_available(opened: Opened) -> None:
+    rec = opened()
+    before = everything(rec)
+    report = rec.set_items(ROWS, availability="stock", public=["price"])
+    assert (report.rows, report.known, report.unlisted) == (N, N, 0)
+    assert everything(rec) == before
+    rec.set_items(
+        [{"id": "sku-1", "stock": False}, {"id": "sku-2", "price": 3}, {"id": "sku-3", "stock": None}], "patch"
+    )
+    assert shown(rec) == {f"sku-{i}" for i in range(N) if i != 1}
+    rec.show(["sku-1"])  # it was not hidden by hand
+    assert "sku-1" not in shown(rec)
+    rec.hide(["sku-2"])
+    rec.set_items([{"id": "sku-1", "stock": True}], "patch")
+    assert shown(rec) == {f"sku-{i}" for i in range(N) if i != 2}
+    rec.set_items(ROWS)  # hidden by hand is not a column
+    assert "sku-2" not in shown(rec)
+    rec.show(["sku-2"])
+    assert everything(rec) == before
+    assert rec.items is not None
+    assert rec.items.public == ("price",)
+
+
+def test_a_wrong_change_changes_nothing(opened: Opened) -> None:
+    rec = opened()
+    rec.set_items(ROWS)
+    table, position = rec.items, rec.log_position
+    wrong: list[tuple[type[Exception], Callable[[], object]]] = [
+        (DataError, lambda: rec.set_items({"id": ["sku-1", "sku-1"], "price": [1.0, 2.0]}, "patch")),
+        (DataError, lambda: rec.set_items({"id": ["sku-1"], "price": ["cheap"]}, "patch")),
+        (DataError, lambda: rec.set_items({"id": ["sku-1"], "price": [True]})),
+        (DataError, lambda: rec.set_items({"id": ["sku-1"], "title": ["x" * 10**5]})),
+        (DataError, lambda: rec.set_items({"id": ["sku-1"]}, "patch", availability="price")),
+        (UsageError, lambda: rec.set_items({"id": ["sku-1"]}, "patch", public=["prise"])),
+        (UsageError, lambda: rec.set_items({"id": ["sku-1"]}, "merge")),  # type: ignore[arg-type]
+        (UsageError, lambda: rec.set_items({"sku": ["sku-1"]})),
+        (DataError, lambda: rec.hide([3])),
+        (DataError, lambda: rec.show(["sku-1", ""])),
+        (UsageError, lambda: rec.hide("sku-1")),
+    ]
+    for kind, change in wrong:
+        with pytest.raises(kind) as error:
+            change()
+        assert "\n" not in str(error.value)
+        assert rec.items is table
+        assert rec.log_position == position
+
+
+def test_rows_and_hidden_ids_wait_for_their_item(opened: Opened) -> None:
+    rec = opened()
+    report = rec.set_items({"id": ["new-1", "new-2", "sku-1"], "price": [1.0, 2.0, 3.0]})
+    assert (report.rows, report.known, report.unlisted) == (3, 1, N - 1)
+    rec.hide(["new-2"])
+    rec.add_items(["new-2", "new-1"], neighbors=[["sku-1"], ["sku-2"]])
+    assert rec.items is not None
+    places = rec.ids.lookup(["new-1", "new-2", "sku-1", "sku-2"])
+    assert rec.items.values_at(["price"], places) == [{"price": 1.0}, {"price": 2.0}, {"price": 3.0}, {}]
+    assert len(rec.items.waiting) == 0
+    assert "new-1" in shown(rec)
+    assert "new-2" not in shown(rec)
+    rec.show(["new-2"])
+    assert "new-2" in shown(rec)
+
+
+def test_a_removed_item_comes_back_with_what_was_learned(opened: Opened) -> None:
+    rec = opened()
+    before = everything(rec)
+    rec.remove_items(["sku-1", "sku-9"])
+    assert {"sku-1", "sku-9"}.isdisjoint(shown(rec))
+    rec.add_items(["sku-9", "sku-1"], neighbors=[["sku-30"], ["sku-31"]])
+    assert everything(rec) == before
+
+
+@pytest.mark.parametrize("opened", ["learn", "state"], indirect=True)
+def test_other_processes_see_changes_and_a_restart_keeps_them(opened: Opened) -> None:
+    one, two = opened(), opened()
+    before = everything(two)
+    one.set_items(ROWS, availability="stock", public=["price"])
+    one.hide(["sku-4"])
+    eventually(lambda: two.items is not None and "sku-4" in two.items.hidden)
+    assert everything(two) == everything(one) == everything(opened())
+    two.set_items([{"id": "sku-5", "stock": False, "price": 0.25}], "patch")
+    eventually(lambda: one.items is not None and one.items.values_at(["price"], np.array([5])) == [{"price": 0.25}])
+    three = opened()
+    for rec in (one, two, three):
+        assert shown(rec) == {f"sku-{i}" for i in range(N)} - {"sku-4", "sku-5"}
+        assert rec.items is not None
+        assert rec.items.public == ("price",)
+    three.show(["sku-4"])
+    three.set_items([{"id": "sku-5", "stock": True}], "patch")
+    assert everything(opened()) == before
+
+
+def test_ten_thousand_items_hidden_and_shown_over_restart_and_compaction(folder: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    hidden = [f"sku-{i}" for i in rng.choice(N, N // 2, replace=False)] + [f"later-{i}" for i in range(10_000)]
+    for keeping in ({"learn": tmp_path / "log"}, {"state": tmp_path / "state"}):
+        rec = Recommender.load(folder, **keeping)  # type: ignore[arg-type]
+        before = everything(rec)
+        rec.set_items(ROWS)
+        rec.hide(hidden)
+        rec.close()
+        rec = Recommender.load(folder, **keeping)  # type: ignore[arg-type]
+        assert shown(rec) == {f"sku-{i}" for i in range(N)} - set(hidden)
+        if rec.learner is not None:
+            rec.learner.compact(wait=True)
+            assert rec.bundle.items is not None
+            assert rec.bundle.items.hidden == frozenset(hidden)
+            assert rec.bundle.items.kinds == {"price": "number", "stock": "boolean"}
+            assert shown(rec) == {f"sku-{i}" for i in range(N)} - set(hidden)
+        rec.show(hidden)
+        assert everything(rec) == before
+        rec.close()
+        rec = Recommender.load(folder, **keeping)  # type: ignore[arg-type]
+        assert everything(rec) == before
+        rec.close()
+
+
+def test_clicks_bring_items_in_hidden(folder: Path, tmp_path: Path) -> None:
+    rec = Recommender.load(folder, learn=tmp_path / "log")
+    rec.hide(["fresh"])
+    rec.set_items([{"id": "fresh", "price": 2}], "patch")
+    rec.observe("s", ["sku-1", "fresh"])
+    eventually(lambda: "fresh" in rec.ids)
+    assert "fresh" not in shown(rec)
+    rec.show(["fresh"])
+    assert "fresh" in shown(rec)
+    assert rec.items is not None
+    assert rec.items.values_at(["price"], rec.ids.lookup(["fresh"])) == [{"price": 2.0}]
+    rec.close()
+
+
+def put_table(folder: Path, table: ItemTable) -> None:
+    def write(path: Path) -> None:
+        write_tensors(path, table.arrays())
+
+    manifest = dict(Bundle.load(folder).manifest)
+    replace_parts(folder, manifest, {"item_table": Addition("safetensors", write)}, {})
+
+
+def test_a_bundle_carries_its_table_and_a_newer_one_wins_over_older_changes(folder: Path, tmp_path: Path) -> None:
+    for keeping in ({"learn": tmp_path / "log"}, {"state": tmp_path / "state"}):
+        rec = Recommender.load(folder, **keeping)  # type: ignore[arg-type]
+        rec.set_items({"id": ["sku-1"], "price": [1.0]})
+        rec.hide(["sku-2"])
+        rec.close()
+    now = time.time_ns() // 1_000_000 + 5
+    frame = ItemFrame.of({"id": ["sku-1"], "price": [7.0], "stock": [False]})
+    table = ItemTable(N, made=now).replaced(frame, np.array([1]), N, ["price"], "stock")
+    put_table(folder, table)
+    plain = Recommender.load(folder)
+    assert shown(plain) == {f"sku-{i}" for i in range(N) if i != 1}
+    for keeping in ({"learn": tmp_path / "log"}, {"state": tmp_path / "state"}):
+        rec = Recommender.load(folder, **keeping)  # type: ignore[arg-type]
+        assert rec.items is not None
+        assert rec.items.values_at(["price"], np.array([1])) == [{"price": 7.0}]
+        assert shown(rec) == {f"sku-{i}" for i in range(N)} - {"sku-1", "sku-2"}  # hidden by hand is not a table
+        rec.set_items([{"id": "sku-1", "stock": True}], "patch")
+        assert "sku-1" in shown(rec)
+        rec.close()
+
+
+def test_the_state_folder_is_shortened(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(item_state, "SEGMENT_BYTES", 700)
+    real = item_state.FileLog
+    monkeypatch.setattr(item_state, "FileLog", lambda folder, fsync: real(folder, fsync=fsync, segment_bytes=500))
+    rec, other = (Recommender.load(folder, state=tmp_path / "state") for _ in range(2))
+    for place in range(40):
+        rec.set_items([{"id": f"sku-{place % 7}", "price": place}], "patch")
+        rec.hide([f"sku-{20 + place % 5}"])
+        rec.show([f"sku-{20 + place % 3}"])
+    last = Recommender.load(folder, state=tmp_path / "state")
+    eventually(lambda: other.log_position == rec.log_position == last.log_position)
+    values = rec.items.values_at(["price"], np.arange(8))  # type: ignore[union-attr]
+    assert [one.get("price") for one in values] == [35.0, 36.0, 37.0, 38.0, 39.0, 33.0, 34.0, None]
+    for one in (other, last):
+        assert one.items is not None
+        assert one.items.values_at(["price"], np.arange(8)) == values
+        assert one.items.hidden == frozenset({"sku-23", "sku-24"})
+        assert everything(one) == everything(rec)
+    assert len(list((tmp_path / "state").glob("events-*.log"))) < 20
+    for one in (rec, other, last):
+        one.close()
+
+
+def test_events_of_a_table_go_through_their_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtaw_fast.online.log.events._PART_BYTES", 100)
+    frame = ItemFrame.of([{"id": "a", "price": 1}, {"id": "b", "title": "Zoë"}, {"id": "c", "price": None}])
+    for change in (
+        TableChange("patch", frame),
+        TableChange("replace", frame, ("price",)),
+        TableChange("patch", frame, ()),
+    ):
+        events = table_parts(change, 5)
+        assert len(events) > 2
+        parts = TableParts()
+        read = [parts.complete(parse(event.line())) for event in events]  # type: ignore[arg-type]
+        assert read[:-1] == [None] * (len(events) - 1)
+        assert read[-1] is not None
+        again = TableChange.unpacked(read[-1])
+        assert (again.mode, again.public, again.frame.ids) == (change.mode, change.public, ["a", "b", "c"])
+        assert {k: v.values_at(np.arange(3)) for k, v in again.frame.columns.items()} == {
+            "price": [1.0, None, None], "title": [None, "Zoë", None],
+        }  # fmt: skip
+        assert {k: v.tolist() for k, v in again.frame.given.items()} == {
+            "price": [True, False, True], "title": [False, True, False],
+        }  # fmt: skip
+    with pytest.raises(DataError, match="is damaged"):
+        TableChange.unpacked(b"".join(part.data for part in events[1:]))  # type: ignore[union-attr]
+
+
+def test_copies(folder: Path, tmp_path: Path) -> None:
+    rec = Recommender.load(folder, state=tmp_path / "state")
+    rec.hide(["sku-1"])
+    for made in (pickle.loads(pickle.dumps(rec)), copy.deepcopy(rec)):
+        assert shown(made) == shown(rec)
+        made.close()
+    rec.close()
+    plain = Recommender.load(folder)
+    plain.hide(["sku-1"])
+    with pytest.raises(UsageError, match="changed by hand is not pickled"):
+        pickle.dumps(plain)
+    with pytest.raises(UsageError, match="leave state out"):
+        Recommender.load(folder, learn=tmp_path / "log", state=tmp_path / "state")
