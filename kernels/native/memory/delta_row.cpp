@@ -17,6 +17,12 @@ std::size_t bucket_of(std::int32_t neighbor, std::size_t mask) {
     return (static_cast<std::uint32_t>(neighbor) * 0x9E3779B1U >> 7) & mask;
 }
 
+// Most rows are short: growing to twice the size would leave a third of the memory unused.
+template <typename T>
+void make_room(std::vector<T>& array) {
+    if (array.size() == array.capacity()) array.reserve(array.size() + array.size() / 8 + 1);
+}
+
 }  // namespace
 
 std::int32_t DeltaRow::find(std::int32_t neighbor) const {
@@ -36,6 +42,7 @@ std::int32_t DeltaRow::find(std::int32_t neighbor) const {
 std::int32_t DeltaRow::pair_with(std::int32_t neighbor, const BaseRows& base) {
     const std::int32_t found = find(neighbor);
     if (found >= 0) return found;
+    make_room(pairs);
     DeltaPair pair{};
     pair.neighbor = neighbor;
     pair.folded_latest = pair.strong_place = -1;
@@ -68,6 +75,7 @@ void DeltaRow::reindex() {
 }
 
 void DeltaRow::add_term(const DeltaTerm& term) {
+    make_room(terms);
     DeltaPair& pair = pairs[static_cast<std::size_t>(term.pair)];
     const auto add = [&](int kind, double value) {
         pair.sums[kind] += value;
