@@ -63,8 +63,12 @@ class Feeds:
         allow: Sequence[Any] | None = None,
         exclude_seen: bool = False,
         now: int | None = None,
+        available: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
-        """Return a feed for sessions of external ids; now: Unix milliseconds, for bundles with trends."""
+        """Return a feed for sessions of external ids.
+
+        now: Unix milliseconds, for bundles with trends. available: bool[N]; None: as in the bundle at the export.
+        """
         lengths = np.array([len(clicks) for clicks in sessions], np.int32)
         ids = np.full((len(sessions), int(lengths.max(initial=0))), self._filling, self._kind)
         for row, clicks in enumerate(sessions):
@@ -78,6 +82,8 @@ class Feeds:
             "use_allow": np.array([allow is not None]),
             "exclude_seen": np.array([exclude_seen]),
         }
+        if available is not None:
+            feed["available"] = available
         return feed | ({"now": np.array([now or 0])} if self._timed else {})
 
 

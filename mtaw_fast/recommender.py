@@ -38,6 +38,7 @@ from mtaw_fast.ranking.options import (
     EVERYTHING,
     Conditions,
     OptionKeywords,
+    checked_fields,
     checked_k,
     conditions_of,
     listed,
@@ -502,11 +503,14 @@ class Recommender:
             Whether the answer contains which results are in the session.
         reasons : bool, default False
             Whether the answer contains why each item was recommended.
+        fields : iterable of str, default none
+            Columns of the item table; the answer contains their values for each item.
 
         Raises
         ------
         UsageError
-            If the session is not a list of ids, k is not a positive whole number, or the filter is of another catalog.
+            If the session is not a list of ids, k is not a positive whole number, the filter is of another catalog, or
+            there is no such column.
         ItemTypeError
             If all ids of the session are of another type: '5' or 5.0 if the catalog's ids are int.
         """
@@ -528,7 +532,7 @@ class Recommender:
         ----------
         sessions : iterable of iterables of ids, or Sessions
             Clicks as external ids, or packed Sessions of internal ids.
-        k, exclude, allow, exclude_seen, filter, at, repeats, reasons
+        k, exclude, allow, exclude_seen, filter, at, repeats, reasons, fields
             As in `recommend`, for all sessions.
 
         Raises what `recommend` does, and DataError on an internal id outside the catalog.
@@ -553,6 +557,7 @@ class Recommender:
         exclude: Iterable[Any] = (),
         allow: Iterable[Any] | None = None,
         filter: Filter | None = None,
+        fields: Iterable[str] = (),
     ) -> Recommendations:
         """Return the k items most similar to an item, without itself, with their cosines.
 
@@ -565,7 +570,7 @@ class Recommender:
         by : {'vectors', 'sessions'}, default 'vectors'
             The cosine of the embeddings, or of the sessions with both items (`memory.co_clicked`). 'sessions' finds
             only neighbors that the bundle's memory stores: there may be few, and none for an added item.
-        exclude, allow, filter
+        exclude, allow, filter, fields
             As in `recommend`.
 
         Raises
@@ -580,17 +585,18 @@ class Recommender:
         if place[0] < 0:
             raise UsageError(f"similar_items: the catalog does not know item {item!r}; pass one of its external ids")
         conditions = conditions_of(catalog, exclude, allow, filter)
+        names = checked_fields(catalog, fields)
         if by == "sessions":
             found = clicked_together(catalog, int(place[0]), k, conditions)
             if found is None:
                 raise UsageError("similar_items: this bundle has no session memory; train one or pass by='vectors'")
-            return assembled(catalog, found, place, [], False)
+            return pipeline.described(assembled(catalog, found, place, [], False), names)
         if by != "vectors":
             raise UsageError(f"similar_items: by must be 'vectors' or 'sessions', not {by!r}")
         dropped = place if conditions.excluded is None else np.union1d(conditions.excluded, place)
         query = catalog.vector(int(place[0]))
         row = retrieve(for_items(pipeline.index), catalog.n_items, query, k, conditions.allowed, [dropped], 1.0)
-        return assembled(catalog, (row[0][0], row[1][0]), place, [], False)
+        return pipeline.described(assembled(catalog, (row[0][0], row[1][0]), place, [], False), names)
 
     def rank(self, sessions: Sessions, k: int, *, exclude_seen: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Rank B packed sessions of internal ids, without Python objects for the results.

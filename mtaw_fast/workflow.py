@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +20,7 @@ from mtaw_fast.config import DEFAULT_PRESET, Config, preset
 from mtaw_fast.config.type_weights import TypeWeights, by_code, parsed
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.dataset import refuse_existing as refuse_existing_dataset
+from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples, check_prefixes
 from mtaw_fast.errors import DataWarning, UsageError, require
 from mtaw_fast.evaluation import baselines as all_baselines
@@ -25,6 +28,7 @@ from mtaw_fast.evaluation import protocol
 from mtaw_fast.evaluation.comparison import Evaluation
 from mtaw_fast.evaluation.protocol import Report, translated
 from mtaw_fast.evaluation.seen import same_training_part, warnings_of
+from mtaw_fast.items import ItemsReport, ItemTable
 from mtaw_fast.ranking.encoders import EncoderName
 from mtaw_fast.ranking.retrieval import IndexName
 from mtaw_fast.recommender import Recommender
@@ -44,6 +48,8 @@ def prepare(
     name: str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
+    items: Any = None,
+    item_options: Mapping[str, Any] = MappingProxyType({}),
     **options: Any,
 ) -> Dataset:
     """Make a data set folder from a click log.
@@ -63,6 +69,10 @@ def prepare(
         Whether to replace an existing data set.
     progress : callable, optional
         Called as progress(what, done, total).
+    items : path or frame, optional
+        The item table: a CSV, Parquet or JSON lines file, or a table in memory.
+    item_options : mapping, default {}
+        Its `id`, `kinds`, `public` and `availability`, as in `Recommender.set_items`.
     **options
         For 'clicks' the fields of `data.readers.ClickOptions` (session, item, time, user, gap, dedupe, ..); for
         'pickle' min_prefix.
@@ -70,7 +80,7 @@ def prepare(
     Returns
     -------
     Dataset
-        Mapped from the folder; `preparation["log"]` has counts of the log.
+        Mapped from the folder; `preparation` has counts of the log (`log`), and a report on the items (`items`).
 
     Raises
     ------
@@ -89,11 +99,30 @@ def prepare(
     read = _clicks_reader(source, name, options) if format == "clicks" else _reader(format, source, name, options)
     _tell(progress, "reading", 0, _STEPS)
     dataset = read()
+    if items is not None:
+        dataset = with_items(dataset, items, item_options)
     _tell(progress, "writing", 1, _STEPS)
     dataset.save(folder, overwrite)
     _tell(progress, "written", _STEPS, _STEPS)
     _warn(dataset.preparation.get("log", {}).get("warnings", ()))
     return Dataset.load(folder)
+
+
+def with_items(dataset: Dataset, source: Any, options: Mapping[str, Any]) -> Dataset:
+    """Return the data set with an item table; source and options as `items` and `item_options` of `prepare`."""
+    table, report = read_items(dataset.ids, source, options)
+    preparation = {**dataset.preparation, "items": report.as_dict()}
+    return dataclasses.replace(dataset, items=table, preparation=preparation)
+
+
+def read_items(ids: ItemIds, source: Any, options: Mapping[str, Any]) -> tuple[ItemTable, ItemsReport]:
+    """Read an item table for the items of a data set, and report on it; the other arguments as in `with_items`."""
+    from mtaw_fast.items.readers import read_change
+
+    change = read_change(source, ids.kind, **options)
+    empty = ItemTable(len(ids), made=time.time_ns() // 1_000_000)
+    table = change.applied(empty, ids.lookup, len(ids))
+    return table, ItemsReport.of(change.frame, ids.lookup(change.frame.ids) >= 0, table)
 
 
 def _clicks_reader(source: Any, name: str | None, options: dict[str, Any]) -> Callable[[], Dataset]:

@@ -27,6 +27,7 @@ from mtaw_fast.kernels.native.memory_query import QuerySettings
 from mtaw_fast.memory.constants import MOST_CLICKS
 from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.model.model import Model
+from mtaw_fast.ranking.catalog import Catalog
 
 MOST_PLACES = 10_000  # limit of k, if the catalog has fewer items
 WORDS = {
@@ -37,6 +38,7 @@ WORDS = {
     "allow": "the only external ids that may be recommended, if use_allow is true",
     "use_allow": "whether `allow` is used",
     "exclude_seen": "whether a session's own items are left out",
+    "available": "whether each item may be recommended, in the order of the internal ids; optional",
     "now": "the moment of the request, Unix milliseconds",
     "items": 'external ids, best first, padded with "" or -1',
     "scores": "the scores of the Recommender, padded with -inf",
@@ -57,7 +59,7 @@ def whole_graph(model: Model, variant: str, per_session: bool = False) -> Arrays
     """Return the graph of a model in 'float32', 'fp16' or 'int8': its proto, and its arrays by name.
 
     per_session: every input has a first axis `batch`, so that each session has its own conditions; the output is as
-    wide as the largest k.
+    wide as the largest k. Such a graph has no input `available`: it holds the availability of the export.
     """
     return _Whole(model, variant, per_session).build()
 
@@ -68,6 +70,7 @@ class _Whole:
     def __init__(self, model: Model, variant: str, per_session: bool) -> None:
         self._of, self._variant, self._per_session = model, variant, per_session
         self._n = model.n_items
+        self._available = ~Catalog.of(model).gone
         self._ids = Ids(model.ids)
         self._trends = None if model.trends is None else TrendArrays(model.trends)
         self._memory = None if model.memory is None else Memory(model.memory)
@@ -118,6 +121,8 @@ class _Whole:
         """Return the conditions from vectors by the inputs' names; exclude and allow are internal ids."""
         when = None if self._trends is None else moment(g, given["now"], self._trends)
         allowed = selection.allowed_items(g, given["exclude"], given["allow"], given["use_allow"], self._n)
+        # An input with a default, as it is an initializer too. The last place is that of unknown ids.
+        allowed = allowed & g.joined(g.table("available", self._available), g.constant(np.ones(1, BOOL)))
         return _Request(self._places(given["k"]), allowed, given["exclude_seen"], when)
 
     def _one(
@@ -189,6 +194,9 @@ class _Whole:
         if self._per_session:
             shapes = {"session": ["length"], "exclude": ["n"], "allow": ["m"]}
             shapes = {name: ["batch", *shapes.get(name, [1])] for name in kinds}
+        else:
+            kinds = {**kinds, "available": np.dtype(BOOL)}
+            shapes["available"] = [self._n]
 
         def described(name: str, kind: np.dtype[Any], shape: list[Any]) -> ValueInfoProto:
             element = TensorProto.STRING if kind == TEXT else helper.np_dtype_to_tensor_dtype(kind)

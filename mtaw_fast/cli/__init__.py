@@ -10,12 +10,26 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from mtaw_fast import __version__
-from mtaw_fast.cli import evaluate, export, info, prepare, recommend, replay, report, score, serve, train, tune, update
+from mtaw_fast.cli import (
+    evaluate,
+    export,
+    info,
+    items,
+    prepare,
+    recommend,
+    replay,
+    report,
+    score,
+    serve,
+    train,
+    tune,
+    update,
+)
 from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.system.launch import follows
 
 _INTERRUPTED = 130
-_COMMANDS = (prepare, train, tune, update, evaluate, report, replay, export, recommend, score, serve, info)
+_COMMANDS = (prepare, train, tune, update, evaluate, report, replay, export, recommend, score, serve, items, info)
 
 
 class _Parser(argparse.ArgumentParser):

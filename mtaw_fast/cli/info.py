@@ -16,6 +16,7 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.dataset_files import StoredDataset, read_stored
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataError
+from mtaw_fast.items import ItemTable
 from mtaw_fast.ranking.retrieval import ann_file_of
 from mtaw_fast.ranking.retrieval.ann_plan import read_entry
 from mtaw_fast.storage.files import read_json
@@ -77,7 +78,8 @@ def dataset_facts(dataset: Dataset | StoredDataset) -> dict[str, Any]:
         "item ids": dataset.ids.kind,
         "times": times_fact(parts, dataset.test),
         "types": types_fact(parts, dataset.type_names),
-        "prepared": {name: value for name, value in dataset.preparation.items() if name != "log"},
+        "prepared": {name: value for name, value in dataset.preparation.items() if name not in ("log", "items")},
+        "item table": table_facts(dataset.items),
         "reader": dict(dataset.reader) or None,
         "fingerprint": dataset.fingerprint,
         "log": dataset.preparation.get("log"),
@@ -130,6 +132,7 @@ def bundle_facts(bundle: Bundle) -> dict[str, Any]:
         "dataset": {name: value for name, value in manifest["dataset"].items() if name != "summary"},
         "index": index_facts(bundle),
         "session memory": memory_facts(bundle),
+        "item table": table_facts(bundle.items),
         "onnx": onnx_facts(bundle),
         "versions": manifest["versions"],
         "git commit": manifest["git_commit"],
@@ -166,6 +169,23 @@ def memory_facts(bundle: Bundle) -> dict[str, Any] | None:
         "pairs": len(bundle.memory.neighbors),
         "features": len(bundle.ranker_net.features),
         "size": bundle.memory.n_bytes,
+    }
+
+
+def table_facts(table: ItemTable | None) -> dict[str, Any] | None:
+    """Return the columns of an item table with their kinds, and how many items are hidden; None without a table."""
+    if table is None:
+        return None
+    columns = {
+        name: f"{column.kind}{', public' if column.public else ''}, {np.count_nonzero(~column.missing):,} values"
+        for name, column in table.columns.items()
+    }
+    return {
+        "columns": columns,
+        "availability": table.availability,
+        "hidden": len(table.hidden),
+        "waiting": len(table.waiting),
+        "bytes": sum(array.nbytes for array in table.arrays().values()),
     }
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from mtaw_fast.cli.common import add_command, print_json
 from mtaw_fast.cli.info import dataset_facts, report_lines
-from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.cli.item_options import add_item_options, item_options
+from mtaw_fast.data.dataset import Dataset, write_item_table
 from mtaw_fast.data.dataset_files import StoredDataset, read_stored
 from mtaw_fast.data.readers import ClickOptions
 from mtaw_fast.data.readers.partitioned_prepare import PARTITION_ROWS, prepare_in_partitions
@@ -20,7 +21,8 @@ from mtaw_fast.data.readers.sources import is_url
 from mtaw_fast.errors import DataWarning, UsageError, require
 from mtaw_fast.integrations.cluster import HERE
 from mtaw_fast.integrations.ray_prepare import prepare_on_ray
-from mtaw_fast.workflow import prepare
+from mtaw_fast.items.report import table_lines
+from mtaw_fast.workflow import prepare, read_items
 
 _FORMATS = ("clicks", "npz", "pickle", "retailrocket", "tmall")
 _HELP = {
@@ -107,6 +109,9 @@ def add_to(commands: Any) -> None:
         help="prepare the parts on a Ray cluster: HOST:PORT, ray://HOST:PORT or auto; without ADDRESS, start Ray on "
         "this host. Every host of the cluster must see the same paths",
     )  # fmt: skip
+    table = parser.add_argument_group("what is known about the items (docs/items.md)")
+    table.add_argument("--items", metavar="FILE", help="the item table: Parquet, JSON lines or CSV (default: none)")
+    add_item_options(table, "item-")
     options = parser.add_argument_group("click logs (format clicks)")
     for name, text in _HELP.items():
         kind, choices = _KINDS.get(name, str), _CHOICES.get(name)
@@ -136,6 +141,8 @@ def run(arguments: argparse.Namespace) -> None:
                 format=arguments.format,
                 name=arguments.name,
                 overwrite=arguments.overwrite,
+                items=arguments.items,
+                item_options=item_options(arguments),
                 **given,
             )
     facts = dataset_facts(dataset)
@@ -148,6 +155,8 @@ def run(arguments: argparse.Namespace) -> None:
     )
     if facts["log"]:
         print("\n".join(report_lines(facts["log"])))
+    if dataset.items is not None:
+        print("\n".join(["the item table", *table_lines(dataset.preparation["items"])]))
 
 
 def _check_texts(arguments: argparse.Namespace) -> None:
@@ -175,7 +184,12 @@ def _in_parts(arguments: argparse.Namespace, given: dict[str, Any]) -> StoredDat
             prepare_in_partitions(source, arguments.dataset, options, arguments.name, **common)
         else:
             prepare_on_ray(source, arguments.dataset, options, arguments.name, address=arguments.ray, **common)
-    return read_stored(arguments.dataset)
+    dataset = read_stored(arguments.dataset)
+    if arguments.items is not None:
+        table, report = read_items(dataset.ids, arguments.items, item_options(arguments))
+        write_item_table(arguments.dataset, table, report.as_dict())
+        dataset = read_stored(arguments.dataset)
+    return dataset
 
 
 @contextlib.contextmanager

@@ -52,6 +52,10 @@ def add_to(commands: Any) -> None:
     add_number(sessions, "--max-sessions", "N", 100_000, "most sessions in memory")
     add_number(sessions, "--max-sessions-bytes", "BYTES", 256 << 20, "most memory of all sessions together")
     add_learning_options(parser)
+    parser.add_argument(
+        "--state", type=Path, metavar="FOLDER",
+        help="without --learn: keep changes of the item table and of hidden items here (docs/items.md)",
+    )  # fmt: skip
     limits = parser.add_argument_group("limits")
     add_number(limits, "--max-body", "BYTES", 1 << 20, "largest request")
     add_number(limits, "--max-clicks", "N", 1000, "most clicks in a session")
@@ -147,6 +151,7 @@ def run(arguments: argparse.Namespace) -> None:
         trusted_hosts=tuple(arguments.trusted_host),
         access_log=arguments.access_log,
         learn=learning_settings(arguments),
+        state=arguments.state,
         limits=Limits(
             body=arguments.max_body,
             clicks=arguments.max_clicks,

@@ -55,6 +55,22 @@ def refuse_existing(folder: Path, overwrite: bool = False) -> None:
     check_writable(folder, DataError)
 
 
+def write_item_table(folder: Path, table: ItemTable, about: Mapping[str, Any]) -> None:
+    """Add an item table to a data set in a folder, or replace it. about: a report on it, for the record."""
+    with folder_lock(folder, DataError):
+        manifest = read_json(folder / "manifest.json", DataError)
+        draft = folder / f"{ITEM_TABLE}.safetensors"
+        write_tensors(draft, table.arrays())
+        digest = sha256_of(draft)
+        path = draft.rename(folder / f"{ITEM_TABLE}-{digest[:12]}.safetensors")
+        before = manifest["files"].get(ITEM_TABLE)
+        manifest["files"][ITEM_TABLE] = {"file": path.name, "sha256": digest, "bytes": path.stat().st_size}
+        manifest["preparation"]["items"] = dict(about)
+        write_json(folder / "manifest.json", manifest)
+        if before is not None and before["file"] != path.name:
+            (folder / before["file"]).unlink(missing_ok=True)
+
+
 def check_name(name: str) -> None:
     """Raise DataError if a data set's name is not UTF-8 text, which the manifest needs."""
     try:

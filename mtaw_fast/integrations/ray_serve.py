@@ -234,6 +234,8 @@ def _check(settings: Settings) -> None:
         raise UsageError(
             "replicas do not learn from clicks; run 'mtaw-fast serve --learn redis://..' on every host instead"
         )
+    if settings.state is not None:
+        raise UsageError("replicas keep no changes of items; leave --state out")
     if settings.token is not None:
         raise UsageError(
             "replicas have no routes below /admin, which would change only one of them; deploy again to change all"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,15 +71,7 @@ class ItemsReport:
 
     def lines(self) -> list[str]:
         """Return the report as lines of text."""
-        lines = [
-            f"{self.rows:,} rows: {self.known:,} of items in the catalog, {self.rows - self.known:,} wait for theirs",
-            f"{self.unlisted:,} of {self.items:,} items of the catalog have no row",
-        ]
-        width = max((len(one.name) for one in self.columns), default=0)
-        for one in self.columns:
-            reader = "public" if one.public else "private"
-            lines.append(f"  {one.name:{width}}  {one.kind:10}  {reader:7}  {one.missing:,} missing")
-        return lines + [f"note: {note}" for note in self.notes]
+        return table_lines(self.as_dict())
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -89,6 +82,20 @@ class ItemsReport:
             "rows": self.rows, "known": self.known, "items": self.items, "unlisted": self.unlisted,
             "columns": columns, "notes": list(self.notes),
         }  # fmt: skip
+
+
+def table_lines(report: Mapping[str, Any]) -> list[str]:
+    """Return the lines that describe an `ItemsReport.as_dict()`."""
+    rows, known, columns = report["rows"], report["known"], report["columns"]
+    lines = [
+        f"{rows:,} rows: {known:,} of items in the catalog, {rows - known:,} wait for theirs",
+        f"{report['unlisted']:,} of {report['items']:,} items of the catalog have no value in any column",
+    ]
+    width = max((len(one["name"]) for one in columns), default=0)
+    for one in columns:
+        reader = "public" if one["public"] else "private"
+        lines.append(f"  {one['name']:{width}}  {one['kind']:10}  {reader:7}  {one['missing']:,} missing")
+    return lines + [f"note: {note}" for note in report["notes"]]
 
 
 def _notes(column: Column, missing: np.ndarray) -> list[str]:

@@ -83,6 +83,8 @@ class Recommendations:
         If requested and not `fallback`: why each item was recommended.
     log_position : str or None
         If the recommender learns: the ranking includes every event up to this position in the log.
+    fields : list of dict, or None
+        If requested: for each item its values by column name; missing ones are left out.
     """
 
     items: list[Any]
@@ -93,6 +95,7 @@ class Recommendations:
     repeats: np.ndarray | None = None
     reasons: list[Reason] | None = None
     log_position: str | None = None
+    fields: list[dict[str, Any]] | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -113,8 +116,8 @@ class Recommendations:
         if not isinstance(other, Recommendations):
             return NotImplemented
         return (
-            (self.items, self.unknown, self.fallback, self.reasons)
-            == (other.items, other.unknown, other.fallback, other.reasons)
+            (self.items, self.unknown, self.fallback, self.reasons, self.fields)
+            == (other.items, other.unknown, other.fallback, other.reasons, other.fields)
             and self.scores.tobytes() == other.scores.tobytes()
             and _bytes(self.repeats) == _bytes(other.repeats)
         )
@@ -137,7 +140,7 @@ class Recommendations:
     def to_frame(self, library: Literal["polars", "pandas", "arrow"] = "polars") -> Any:
         """Return the ranking as a table of the library `library`.
 
-        Its columns are item, score (float32), and if requested repeat (bool) and reason (text). Raises
+        Its columns are item, score (float32), and if requested repeat (bool), reason (text) and the fields. Raises
         MissingPackageError if the library is not installed, UsageError on another library.
         """
         columns: dict[str, Any] = {"item": self.items, "score": self.scores}
@@ -145,6 +148,8 @@ class Recommendations:
             columns["repeat"] = self.repeats
         if self.reasons is not None:
             columns["reason"] = [reason.kind for reason in self.reasons]
+        names = dict.fromkeys(name for one in self.fields or () for name in one if name not in columns)
+        columns |= {name: [one.get(name) for one in self.fields or ()] for name in names}
         if library == "polars":
             return require("polars", "train").DataFrame(columns)
         if library == "pandas":

@@ -55,14 +55,14 @@ class NativeRanker:
 
     def recommend(self, session: Sequence[Any], options: Options) -> Ranked:
         """See `Ranker.recommend`."""
-        k, conditions, repeats, _ = options
+        k, conditions, repeats = options[:3]
         return self.engine.recommend(session, k, conditions.excluded, conditions.bits, conditions.exclude_seen, repeats)
 
     def recommend_growing(
         self, clicks: np.ndarray, state: GrowingState | None, options: Options
     ) -> tuple[Ranked, GrowingState]:
         """See `Ranker.recommend_growing`; the state is extended by the new clicks."""
-        k, conditions, repeats, _ = options
+        k, conditions, repeats = options[:3]
         if not isinstance(state, EncodedClicks) or state.encoder is not self._encoder:
             state = EncodedClicks(self._encoder)
         ranked = self.engine.recommend_growing(

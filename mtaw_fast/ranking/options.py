@@ -11,6 +11,7 @@ import numpy as np
 
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import UsageError
+from mtaw_fast.items import ItemTable
 from mtaw_fast.ranking.catalog import Catalog
 
 _NONE: tuple[Any, ...] = ()  # the default of `exclude`: Python has a single empty tuple
@@ -109,15 +110,18 @@ class OptionKeywords(TypedDict, total=False):
     at: int | None
     repeats: bool
     reasons: bool
+    fields: Iterable[str]
 
 
 class Options(NamedTuple):
-    """Checked options. k: items wanted, 1 to N. repeats, reasons: whether the answer has them (`Recommendations`)."""
+    """Checked options. k: items wanted, 1 to N. repeats, reasons: whether the answer has them (`Recommendations`).
+    fields: columns of the item table whose values it has."""
 
     k: int
     conditions: Conditions
     repeats: bool = False
     reasons: bool = False
+    fields: tuple[str, ...] = ()
 
 
 def options_of(
@@ -130,11 +134,23 @@ def options_of(
     at: int | None = None,
     repeats: bool = False,
     reasons: bool = False,
+    fields: Iterable[str] = (),
 ) -> Options:
     """Return the options of one call on a catalog, checked; see `Recommender.recommend`.
 
-    Raises UsageError on a k that is not a positive whole number, a value that is not a list of ids, and a filter of
-    another catalog.
+    Raises UsageError on a k that is not a positive whole number, a value that is not a list of ids, a filter of
+    another catalog, and a column that does not exist.
     """
     conditions = conditions_of(catalog, exclude, allow, filter, exclude_seen, at)
-    return Options(checked_k(k, catalog.n_items), conditions, repeats, reasons)
+    named = checked_fields(catalog, fields) if fields else ()
+    return Options(checked_k(k, catalog.n_items), conditions, repeats, reasons, named)
+
+
+def checked_fields(catalog: Catalog, fields: Iterable[str]) -> tuple[str, ...]:
+    """Return names of columns. Raises UsageError if the item table does not have one of them."""
+    if isinstance(fields, str):
+        raise UsageError(f"fields must be a list of columns, not {fields!r}; write [{fields!r}] for a single one")
+    names, table = tuple(fields), catalog.items or ItemTable(0)
+    for name in names:
+        _ = table[name]
+    return names

@@ -11,6 +11,7 @@ import numpy as np
 from mtaw_fast.data.item_ids import refuse_other_type
 from mtaw_fast.data.ranked_lists import padded_lists, padded_to
 from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.items import ItemTable
 from mtaw_fast.ranking.answer import Recommendations, assembled, reasons_of
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.composed_ranker import ComposedRanker
@@ -71,7 +72,9 @@ class Pipeline:
         if items is None:
             return self._fallback(unknown, options, log_position), None
         answer = Recommendations(items, scores, unknown, False, None, repeats, None, log_position)
-        return (self._explained(answer, self.catalog.clicks_of(session)[0]) if options.reasons else answer), times
+        if options.reasons:
+            answer = self._explained(answer, self.catalog.clicks_of(session)[0])
+        return self.described(answer, options.fields), times
 
     def recommend_growing(
         self,
@@ -89,7 +92,9 @@ class Pipeline:
             return self._fallback(unknown, options, log_position), None, state
         (items, scores, _, repeats, times), state = self.ranker.recommend_growing(clicks, state, options)
         answer = Recommendations(items, scores, unknown, False, None, repeats, None, log_position)
-        return (self._explained(answer, clicks) if options.reasons else answer), times, state
+        if options.reasons:
+            answer = self._explained(answer, clicks)
+        return self.described(answer, options.fields), times, state
 
     def recommend_batch(
         self, sessions: Sessions, unknown: Sequence[list[Any]], options: Options, log_position: str | None = None
@@ -100,6 +105,8 @@ class Pipeline:
         ids, scores = self.rank(sessions, options.k, options.conditions)
         rows = zip(ids, scores, sessions, unknown, strict=True)
         found = [assembled(self.catalog, row[:2], *row[2:], options.repeats, options.reasons) for row in rows]
+        if options.fields:
+            found = [self.described(one, options.fields) for one in found]
         return found if log_position is None else [replace(one, log_position=log_position) for one in found]
 
     def rank(self, sessions: Sessions, k: int, conditions: Conditions = EVERYTHING) -> tuple[np.ndarray, np.ndarray]:
@@ -139,7 +146,15 @@ class Pipeline:
         """Return the popularity ranking, after unknown clicks. Raises ItemTypeError if all are of another type."""
         refuse_other_type(self.catalog.ids.kind, unknown)
         row = self._popular(options.k, options.conditions)
-        return replace(assembled(self.catalog, row, _NO_CLICKS, unknown, options.repeats), log_position=log_position)
+        found = assembled(self.catalog, row, _NO_CLICKS, unknown, options.repeats)
+        return self.described(replace(found, log_position=log_position), options.fields)
+
+    def described(self, answer: Recommendations, fields: Sequence[str]) -> Recommendations:
+        """Return an answer with the values of some columns of the item table; itself without any."""
+        if not fields:
+            return answer
+        table = self.catalog.items or ItemTable(0)
+        return replace(answer, fields=table.values_at(fields, self.catalog.ids.lookup(answer.items)))
 
     def _explained(self, answer: Recommendations, clicks: np.ndarray) -> Recommendations:
         """Return an answer to the known clicks int32[m], m >= 1, with its reasons."""

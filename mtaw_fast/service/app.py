@@ -18,7 +18,7 @@ from mtaw_fast.service.http.responses import JSON, error_answer
 from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.ranking_ids import load_key, use_key
 from mtaw_fast.service.request_queue import RequestQueue
-from mtaw_fast.service.routes import events, feedback, items, operations, recommend
+from mtaw_fast.service.routes import events, feedback, item_changes, items, operations, recommend
 from mtaw_fast.service.routes.openapi import openapi_config, state_limits
 from mtaw_fast.service.routes.pages import page_routes
 from mtaw_fast.service.sessions import open_sessions
@@ -55,8 +55,12 @@ def make_app(service: Service) -> Middleware:
         recommend.bundle,
         items.similar_items,
         items.find_items,
-        items.add_items,
-        items.remove_items,
+        item_changes.add_items,
+        item_changes.remove_items,
+        item_changes.hide_items,
+        item_changes.show_items,
+        item_changes.put_items,
+        item_changes.patch_items,
         operations.reload,
         operations.healthz,
         operations.readyz,

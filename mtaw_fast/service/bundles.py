@@ -63,7 +63,9 @@ class Reloader:
                     return "unchanged"
                 start = time.perf_counter()
                 fresh = await in_background(
-                    lambda: load_snapshot(folder, settings.encoder, settings.index, settings.learn, name)
+                    lambda: load_snapshot(
+                        folder, settings.encoder, settings.index, settings.learn, name, settings.state
+                    )
                 )
                 kind = fresh.recommender.ids.kind
                 if name is not None and kind != self.snapshot.recommender.ids.kind:

@@ -100,6 +100,8 @@ class Settings:
         Folder and weight of each bundle, if several are served.
     learn : LearningSettings, optional
         Learn from clicks, with these settings.
+    state : Path, optional
+        Without `learn`: the folder that keeps changes of the item table.
     ranking_key : bytes, optional
         The key of the rankings' ids, see `ranking_ids.load_key`.
     """
@@ -124,6 +126,7 @@ class Settings:
     feedback: str | None = None
     side_by_side: tuple[tuple[Path, float], ...] = ()
     learn: LearningSettings | None = None
+    state: Path | None = None
     ranking_key: bytes | None = field(default=None, repr=False)
     limits: Limits = field(default_factory=Limits)
 
@@ -134,6 +137,8 @@ class Settings:
             raise UsageError(f"--port must be 0..65535, not {self.port}")
         for name in ("session_ttl", "max_sessions", "max_sessions_bytes", "shutdown_timeout", "reload_interval"):
             _check_positive(f"--{name.replace('_', '-')}", getattr(self, name))
+        if self.learn is not None and self.state is not None:
+            raise UsageError("--state: with --learn, the log of learning keeps the item table too; leave --state out")
         self._check_side_by_side()
         for origin in self.cors_origins:
             _check_cors_origin(origin)

@@ -35,13 +35,14 @@ def load_snapshot(
     index: IndexName | str,
     learn: LearningSettings | None = None,
     name: str | None = None,
+    state: Path | None = None,
 ) -> Snapshot:
     """Load and verify a bundle and make one ranking with it, so that a bundle that cannot answer is not served.
 
     name: see `Snapshot`. Raises as `Recommender.load`.
     """
     version = current_version(folder)  # read before loading: a compacted bundle keeps the version of its base
-    recommender = Recommender.load(folder, encoder=encoder, index=index, learn=learn)
+    recommender = Recommender.load(folder, encoder=encoder, index=index, learn=learn, state=state)
     ids = recommender.bundle.ids
     try:
         # Also touches the pages that every search reads, so that the first client does not wait for them.

@@ -93,7 +93,7 @@ def _reloader(settings: Settings, metrics: Metrics, place: int) -> Reloader:
     """Load the bundle at a place of `settings.served`."""
     folder, name = settings.served[place]
     seen = signature(folder)
-    snapshot = load_snapshot(folder, settings.encoder, settings.index, settings.learn, name)
+    snapshot = load_snapshot(folder, settings.encoder, settings.index, settings.learn, name, settings.state)
     return Reloader(settings, snapshot, seen, metrics, place)
 
 

@@ -106,8 +106,8 @@ def test_what_is_no_table(data: Any) -> None:
 def test_times_in_seconds_are_refused() -> None:
     with pytest.raises(DataError, match="looks like seconds"):
         ItemFrame.of({"id": ["a"], "x": [1_700_000_000]}, kinds={"x": "time"})
-    with pytest.raises(UsageError, match="no kind 'colour'"):
-        ItemFrame.of({"id": ["a"], "x": [1]}, kinds={"x": "colour"})
+    with pytest.raises(UsageError, match="no kind 'hue'"):
+        ItemFrame.of({"id": ["a"], "x": [1]}, kinds={"x": "hue"})
 
 
 def test_sources_agree() -> None:

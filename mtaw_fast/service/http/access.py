@@ -132,16 +132,22 @@ def _is_own(host: str, own_names: Collection[str]) -> bool:
     return True
 
 
+def has_token(scope: Any, settings: Settings) -> bool:
+    """Return whether the request of an ASGI scope carries the service's token."""
+    scheme, _, given = (_header(scope, b"authorization") or b"").partition(b" ")
+    token = settings.token
+    return token is not None and scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), token.encode())
+
+
 def admin_only(request: ASGIConnection[Any, Any, Any, Any], _: Any) -> None:
     """Refuse a request without the service's token. A Litestar guard: it runs before the body is read.
 
     Raises ServiceError: 403 if the service has no token, 401 if the request's token is missing or wrong.
     """
-    token = service_of(request).settings.token
-    if token is None:
+    settings = service_of(request).settings
+    if settings.token is None:
         raise ServiceError(
             403, "no_admin_token", "this service has no token; start it with --admin-token-file or $MTAW_ADMIN_TOKEN"
         )
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
+    if not has_token(request.scope, settings):
         raise ServiceError(401, "unauthorized", "send 'Authorization: Bearer' with the token of the service")

@@ -1,4 +1,4 @@
-"""The routes about items: those similar to one, those whose ids contain a text, and changes of the catalog."""
+"""The routes about items: those similar to one, and those whose ids contain a text."""
 
 from __future__ import annotations
 
@@ -7,29 +7,19 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs
 
-import numpy as np
-from litestar import Response, get, post
-from litestar.params import Body, Parameter
+from litestar import Response, get
+from litestar.params import Parameter
 
-from mtaw_fast.errors import DataError, LearnError, UsageError
+from mtaw_fast.errors import UsageError
 from mtaw_fast.online.log.events import MAX_TEXT_LENGTH
-from mtaw_fast.recommender import Recommender
-from mtaw_fast.service.background import in_background
-from mtaw_fast.service.errors import ServiceError, invalid, unavailable
-from mtaw_fast.service.http.access import admin_only
+from mtaw_fast.service.errors import ServiceError, invalid
 from mtaw_fast.service.http.decoding import StrictRequest
 from mtaw_fast.service.http.responses import JSON, encoded, json_response
 from mtaw_fast.service.ranking_ids import new_id
 from mtaw_fast.service.routes.item_search import find_ids
-from mtaw_fast.service.routes.messages import (
-    AddItemsRequest,
-    FoundItems,
-    ItemsAnswer,
-    RemoveItemsRequest,
-    SimilarAnswer,
-)
+from mtaw_fast.service.routes.messages import FoundItems, SimilarAnswer
 from mtaw_fast.service.routes.openapi import errors, operation
-from mtaw_fast.service.routes.ranking import LONG_LIST, check_k
+from mtaw_fast.service.routes.ranking import LONG_LIST, check_fields, check_k
 from mtaw_fast.service.snapshot import Snapshot
 from mtaw_fast.service.state import service_of
 
@@ -40,12 +30,14 @@ By = Literal["vectors", "sessions"]
 
 @dataclass(frozen=True, slots=True)
 class SimilarQuery:
-    """The ids in a query string, as text. allow: None if there is none. session: the session's id, if there is one."""
+    """The ids in a query string, as text. allow: None if there is none. session: the session's id, if there is one.
+    fields: columns of the item table."""
 
     item: str
     exclude: list[str] = field(default_factory=list)
     allow: list[str] | None = None
     session: str | None = None
+    fields: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, query: bytes) -> SimilarQuery:
@@ -53,7 +45,7 @@ class SimilarQuery:
         values = query_values(query)
         return cls(
             one_of(values, "item"), values.get("exclude", []), values.get("allow"),
-            one_of(values, "session_id") if "session_id" in values else None,
+            one_of(values, "session_id") if "session_id" in values else None, values.get("fields", []),
         )  # fmt: skip
 
 
@@ -101,12 +93,13 @@ def similar(snapshot: Snapshot, asked: SimilarQuery, k: int, by: By) -> SimilarA
             by=by,
             exclude=[typed_id(snapshot, text) for text in asked.exclude],
             allow=None if asked.allow is None else [typed_id(snapshot, text) for text in asked.allow],
+            fields=asked.fields,
         )
     except UsageError as error:
         raise invalid("invalid_request", str(error)) from None
     return SimilarAnswer(
         version=snapshot.version, bundle=snapshot.name, recommendation=new_id(snapshot.version), items=out.items,
-        scores=out.scores.tolist(),
+        scores=out.scores.tolist(), fields=out.fields,
     )  # fmt: skip
 
 
@@ -140,6 +133,9 @@ async def similar_items(
     session_id: Annotated[  # noqa: ARG001
         str | None, Parameter(description="The session's id, if several bundles are served.")
     ] = None,
+    fields: Annotated[  # noqa: ARG001
+        list[str] | None, Parameter(description="A column of the item table to report; may be repeated.")
+    ] = None,
 ) -> Response[SimilarAnswer]:
     """Return the items most similar to one."""
     service = service_of(request)
@@ -147,7 +143,9 @@ async def similar_items(
     asked = SimilarQuery.of(request.scope["query_string"])
 
     def work(*_: Any) -> SimilarAnswer:
-        return similar(service.take(request, asked.session), asked, k, by)
+        snapshot = service.take(request, asked.session)
+        check_fields(asked.fields, snapshot, request.scope, service.settings)
+        return similar(snapshot, asked, k, by)
 
     if len(asked.exclude) + len(asked.allow or ()) > LONG_LIST:
         return json_response(await service.queue.run_in_thread(work))
@@ -173,69 +171,3 @@ async def find_items(
         return encoded(FoundItems(version=snapshot.version, items=found))
 
     return Response(await service.queue.run_in_thread(work), media_type=JSON)  # type: ignore[arg-type]
-
-
-_CHANGE_ERRORS = errors(400, 401, 403, 408, 409, 413, 503)
-
-
-@post(
-    "/admin/items/add", status_code=200, responses=_CHANGE_ERRORS, operation_class=operation("add_items"),
-    guards=[admin_only],
-)  # fmt: skip
-async def add_items(request: StrictRequest, data: Annotated[AddItemsRequest, Body()]) -> Response[ItemsAnswer]:
-    """Add items to the catalog, with neighbors or vectors.
-
-    Once this answers they are in the log; within a second every worker recommends them. Needs the bearer token, and a
-    service that learns.
-    """
-    vectors = None if data.vectors is None else _matrix(data.vectors)
-    return await _changed(
-        request, lambda recommender: recommender.add_items(data.items, vectors=vectors, neighbors=data.neighbors)
-    )
-
-
-@post(
-    "/admin/items/remove", status_code=200, responses=_CHANGE_ERRORS, operation_class=operation("remove_items"),
-    guards=[admin_only],
-)  # fmt: skip
-async def remove_items(request: StrictRequest, data: Annotated[RemoveItemsRequest, Body()]) -> Response[ItemsAnswer]:
-    """Stop recommending items; as clicks they stay known. In the log and in every worker as added items are."""
-    return await _changed(request, lambda recommender: recommender.remove_items(data.items))
-
-
-async def _changed(request: StrictRequest, change: Callable[[Recommender], None]) -> Response[ItemsAnswer]:
-    service = service_of(request)
-    if not service.learns:
-        raise ServiceError(
-            409,
-            "not_learning",
-            "changes of the catalog are kept in the log of learning; start the service with --learn FOLDER",
-        )
-    snapshot = service.take(request)
-    recommender = snapshot.recommender
-
-    def work() -> str:
-        change(recommender)
-        position = recommender.log_position
-        assert position is not None
-        return position
-
-    try:
-        position = await in_background(work)
-    except (DataError, UsageError) as error:
-        raise ServiceError(409, "items_refused", str(error)) from None
-    except LearnError as error:
-        raise unavailable("not_kept", str(error)) from None
-    return json_response(ItemsAnswer(version=snapshot.version, items=recommender.n_items, log_position=position))
-
-
-def _matrix(rows: list[list[float]]) -> np.ndarray:
-    """Return the rows as float64[M, d]. Raises ServiceError if their lengths differ."""
-    if len({len(row) for row in rows}) > 1:
-        raise ServiceError(
-            409, "items_refused", "the vectors have different lengths; send the same number of values for each item"
-        )
-    return np.array(rows, dtype=np.float64)
-
-
-_DIGITS = "0123456789"

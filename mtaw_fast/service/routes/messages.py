@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
@@ -16,6 +16,7 @@ WholeNumber = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Item = WholeNumber | Annotated[str, Meta(max_length=MAX_TEXT_LENGTH)]  # of the type that the bundle uses
 Items = list[Item]
 MOST_EVENTS = 10_000  # of a request
+MOST_FIELDS = 64  # columns named in a request
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT_LENGTH)]
 NewItem = WholeNumber | Name
 K = Annotated[int, Meta(description="The most results to return.", examples=[20], ge=1)]
@@ -42,6 +43,10 @@ class RankingOptions(Struct, forbid_unknown_fields=True, kw_only=True):
         int | None,
         Meta(description="Time to rank for in Unix milliseconds, if the bundle uses times; null: now."),
     ] = None
+    fields: Annotated[
+        list[Name],
+        Meta(description="Columns of the item table to report; public ones without the token.", max_length=MOST_FIELDS),
+    ] = []
 
 
 class RecommendRequest(RankingOptions, kw_only=True):
@@ -96,6 +101,36 @@ class RemoveItemsRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     items: Annotated[list[NewItem], Meta(min_length=1, max_length=MOST_EVENTS, examples=[["sku-7"]])]
 
 
+class HideItemsRequest(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Items to hide or to show; the catalog need not know them yet."""
+
+    items: Annotated[list[NewItem], Meta(min_length=1, max_length=MOST_EVENTS, examples=[["sku-7"]])]
+
+
+class ItemTableRequest(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Rows for the item table."""
+
+    items: Annotated[
+        list[dict[str, Any]],
+        Meta(
+            description="One object for each item: its id, and values by column name; null: missing.",
+            examples=[[{"id": "sku-9", "title": "Red shoe", "price": 59.9, "in_stock": True}]],
+        ),
+    ]
+    id: Annotated[Name, Meta(description="The column of the ids.")] = "id"
+    kinds: Annotated[
+        dict[str, str], Meta(description="Kinds of some columns; others keep theirs, or it is inferred.")
+    ] = {}
+    public: Annotated[
+        list[Name] | None,
+        Meta(description="Columns that everybody may read; null: as before. PATCH adds to them."),
+    ] = None
+    availability: Annotated[
+        Name | None,
+        Meta(description="The boolean column that says whether an item may be recommended; null: as before."),
+    ] = None
+
+
 class EventRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     """One click to learn from."""
 
@@ -141,6 +176,14 @@ class ReasonAnswer(Struct, kw_only=True):
     items: Annotated[Items, Meta(description="At most three, the closest first.")] = []
 
 
+Fields = Annotated[
+    list[dict[str, Any]] | None,
+    Meta(
+        description="For each item its values by column name, without missing ones; only if the request has `fields`."
+    ),
+]
+
+
 class Answer(Struct, omit_defaults=True, kw_only=True):
     """A ranking, best first."""
 
@@ -154,6 +197,7 @@ class Answer(Struct, omit_defaults=True, kw_only=True):
     log_position: Annotated[
         str | None, Meta(description="Every event up to this position of the log is known, if the service learns.")
     ] = None
+    fields: Fields = None
 
 
 class RecommendAnswer(Answer, omit_defaults=True, kw_only=True):
@@ -212,6 +256,29 @@ class ItemsAnswer(Struct, kw_only=True):
     ]
 
 
+class ColumnAnswer(Struct, kw_only=True):
+    """A column of the item table."""
+
+    name: str
+    kind: str
+    public: bool
+    missing: Annotated[int, Meta(description="Items of the catalog without a value.")]
+
+
+class ItemTableAnswer(Struct, kw_only=True):
+    """The item table has changed, and the change is stored."""
+
+    version: Version
+    items: Annotated[int, Meta(description="Number of items that can be recommended now.")]
+    log_position: Annotated[
+        str, Meta(description="Position of the log after it: rankings with this or a later `log_position` know it.")
+    ]
+    rows: Annotated[int, Meta(description="Rows of the request.")]
+    known: Annotated[int, Meta(description="Those whose id the catalog knows; the others wait until it does.")]
+    columns: list[ColumnAnswer]
+    notes: Annotated[list[str], Meta(description="What is odd.")]
+
+
 class SessionAnswer(Struct, kw_only=True):
     """A session that the service keeps."""
 
@@ -227,6 +294,7 @@ class SimilarAnswer(Struct, omit_defaults=True, kw_only=True):
     items: Items
     scores: Annotated[list[float], Meta(description="Cosines.")]
     bundle: BundleName = None
+    fields: Fields = None
 
 
 class FoundItems(Struct, kw_only=True):
@@ -264,6 +332,9 @@ class BundleAnswer(Struct, omit_defaults=True, kw_only=True):
     index: str
     limits: AskLimits
     bundles: Annotated[list[ServedBundle] | None, Meta(description="All bundles, if several are served.")] = None
+    fields: Annotated[list[str] | None, Meta(description="The public columns of the item table, if there is one.")] = (
+        None
+    )
 
 
 class ReloadAnswer(Struct, kw_only=True):

@@ -18,7 +18,7 @@ from mtaw_fast.service.http.responses import JSON
 from mtaw_fast.service.ranking_ids import EXAMPLE
 from mtaw_fast.service.settings import Limits
 
-_NEED_TOKEN = ("reload", "add_items", "remove_items")
+_NEED_TOKEN = ("reload", "add_items", "remove_items", "hide_items", "show_items", "put_items", "patch_items")
 VERSION_HEADER = "X-Bundle-Version"
 
 _VERSION = "0f3a6c1d2b4e5f60"
@@ -31,6 +31,18 @@ _RANKING = {
 }
 _TIMINGS = {"queue": 4.0, "lookup": 1.5, "encode": 7.25, "retrieve": 51.0, "memory": 60.0, "assemble": 2.25,
             "total": 122.0}  # fmt: skip
+_TABLE = {
+    "items": [{"id": "sku-9", "title": "Red shoe", "price": 59.9}, {"id": "sku-4", "title": "Blue hat", "price": None}],
+    "public": ["title"],
+}
+_TABLE_ANSWER = {
+    "version": _VERSION, "items": 40728, "log_position": "0000000000-000000001113", "rows": 2, "known": 2,
+    "columns": [
+        {"name": "title", "kind": "category", "public": True, "missing": 40726},
+        {"name": "price", "kind": "number", "public": False, "missing": 40727},
+    ],
+    "notes": [],
+}  # fmt: skip
 _ERRORS = {
     400: ("invalid_request", "Object missing required field `session`; see /openapi.json"),
     401: ("unauthorized", "send 'Authorization: Bearer' with the token of the service"),
@@ -47,7 +59,7 @@ _MEANINGS = {
     403: "A page of another origin may have sent it; or the service has no token and refuses every operator.",
     404: "There is no such item, session or route.",
     408: "The body did not arrive in time.",
-    409: "The new bundle is damaged; the items do not fit the catalog; or the service does not learn.",
+    409: "The new bundle is damaged; the items do not fit the catalog; or the service keeps no changes.",
     413: "The body is too large.",
     503: "Not now: try again after Retry-After seconds.",
 }
@@ -81,6 +93,18 @@ _EXAMPLES: dict[str, tuple[str, Any, Any]] = {
         {"items": ["sku-7"]},
         {"version": _VERSION, "items": 40726, "log_position": "0000000000-000000000162"},
     ),
+    "hide_items": (
+        "items",
+        {"items": ["sku-7"]},
+        {"version": _VERSION, "items": 40727, "log_position": "0000000000-000000000211"},
+    ),
+    "show_items": (
+        "items",
+        {"items": ["sku-7"]},
+        {"version": _VERSION, "items": 40728, "log_position": "0000000000-000000000260"},
+    ),
+    "put_items": ("items", _TABLE, _TABLE_ANSWER),
+    "patch_items": ("items", {"items": [{"id": "sku-9", "price": 49.9}]}, _TABLE_ANSWER | {"rows": 1, "known": 1}),
     "feedback": (
         "feedback",
         {"recommendation": EXAMPLE, "shown": ["sku-2", "sku-9"], "clicked": ["sku-2"]},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -10,8 +10,10 @@ from typing import Any
 import msgspec
 
 from mtaw_fast.data.item_ids import refuse_other_type
+from mtaw_fast.errors import shown
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.service.errors import invalid
+from mtaw_fast.service.http.access import has_token
 from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.ranking_ids import new_id
 from mtaw_fast.service.routes.messages import (
@@ -22,7 +24,7 @@ from mtaw_fast.service.routes.messages import (
     ReasonAnswer,
     Timings,
 )
-from mtaw_fast.service.settings import Limits
+from mtaw_fast.service.settings import Limits, Settings
 from mtaw_fast.service.snapshot import Snapshot
 
 LONG_LIST = 1000  # ids in `exclude` and `allow` from which a request runs in a thread, not on the event loop
@@ -52,6 +54,20 @@ def check_limits(wanted: RankingOptions, sessions: Sequence[Sequence[Any]], limi
                 "--max-clicks",
             )
     check_reasons(wanted, sessions)
+
+
+def check_fields(fields: Sequence[str], snapshot: Snapshot, scope: Any, settings: Settings) -> None:
+    """Raise ServiceError if a request names a column that its sender may not read: without the token a private one.
+
+    The error is the same for a column that does not exist, so that nobody learns which ones do.
+    """
+    if not fields:
+        return
+    table = snapshot.recommender.items
+    readable: Collection[str] = () if table is None else table.columns if has_token(scope, settings) else table.public
+    for name in fields:
+        if name not in readable:
+            raise invalid("unknown_field", f"there is no public column {shown(name, 80)}; see `fields` of /v1/bundle")
 
 
 def check_reasons(wanted: RankingOptions, sessions: Sequence[Sequence[Any]]) -> None:
@@ -99,6 +115,7 @@ def rank(snapshot: Snapshot, wanted: RankingOptions, session: Sequence[Any], wai
         timings=True,
         repeats=wanted.repeats,
         reasons=wanted.reasons,
+        fields=wanted.fields,
     )
     assert out.timings is not None
     return Ranked(snapshot, out, Timings(queue=waited * 1e6, **out.timings))
@@ -139,6 +156,7 @@ def rank_batch(snapshot: Snapshot, asked: BatchRequest, check_deadline: Callable
             at=asked.at,
             repeats=asked.repeats,
             reasons=asked.reasons,
+            fields=asked.fields,
         )
     return rankings
 
@@ -187,4 +205,5 @@ def answer_fields(snapshot: Snapshot, out: Recommendations) -> dict[str, Any]:
         if out.reasons is None
         else [ReasonAnswer(kind=one.kind, items=list(one.items)) for one in out.reasons],
         "log_position": out.log_position,
+        "fields": out.fields,
     }

@@ -35,6 +35,7 @@ from mtaw_fast.service.routes.ranking import (
     LONG_LIST,
     Ranked,
     batch_answer,
+    check_fields,
     check_limits,
     check_reasons,
     count_rankings,
@@ -70,6 +71,7 @@ async def recommend_batch(request: StrictRequest, data: Annotated[BatchRequest, 
     service = service_of(request)
     check_limits(data, data.sessions, service.settings.limits)
     snapshot = service.take(request, data.session_id)
+    check_fields(data.fields, snapshot, request.scope, service.settings)
 
     def work(_: float, check_deadline: Callable[[], None]) -> tuple[list[Recommendations], bytes]:
         rankings = rank_batch(snapshot, data, check_deadline)
@@ -95,6 +97,7 @@ async def click(
     check_request_origin(request, service.settings)
     check_limits(data, (data.items,), service.settings.limits)
     # Before anything is stored.
+    check_fields(data.fields, service.bundles.of(session_id).snapshot, request.scope, service.settings)
     refuse_other_type(service.bundles.of(session_id).snapshot.recommender.ids.kind, data.items, "the click")
     if data.reasons:
         check_reasons(data, ([*await service.sessions.clicks(session_id), *data.items],))
@@ -138,6 +141,7 @@ async def bundle(request: StrictRequest) -> Response[BundleAnswer]:
             index=recommender.index.name,
             limits=AskLimits(k=limits.k, clicks=limits.clicks, batch=limits.batch, body=limits.body),
             bundles=_side_by_side(service),
+            fields=None if recommender.items is None else list(recommender.items.public),
         )
     )
 
@@ -164,6 +168,7 @@ async def _ranked(
     """Rank a session with the bundle of `reloader`; in a thread if that takes long."""
     # Before it is queued: in the queue, the error would fail every session of its batch.
     refuse_other_type(reloader.snapshot.recommender.ids.kind, session)
+    check_fields(asked.fields, reloader.snapshot, scope, service.settings)
 
     def work(waited: float) -> Ranked:
         return rank(reloader.snapshot, asked, session, waited)
@@ -182,7 +187,7 @@ def _batched(
     service: Service, reloader: Reloader, asked: RecommendRequest | ClickRequest, session: list[int | str]
 ) -> BatchedWork | None:
     """Return how a request is batched; None unless batches are faster: with an index that reads the whole catalog."""
-    if asked.exclude or asked.timings or reloader.snapshot.recommender.index.name != "native":
+    if asked.exclude or asked.timings or asked.fields or reloader.snapshot.recommender.index.name != "native":
         return None
 
     def work(sessions: list[Any], waited: list[float]) -> list[Ranked]:

@@ -69,6 +69,21 @@ def drawn(graph: Graph, rng: np.random.Generator) -> list[Any]:
     return clicks
 
 
+def test_hidden_items_are_an_input(graph: Graph) -> None:
+    rng = np.random.default_rng(11)
+    sessions = [drawn(graph, rng) for _ in range(6)] + [[], [graph.unknown]]
+    try:
+        for share in (0.1, 0.6, 0.98):
+            available = rng.random(N) >= share
+            graph.rec.hide([graph.ids[place] for place in np.flatnonzero(~available)])
+            run = lambda feed, mask=available: graph.run(feed | {"available": mask})  # noqa: E731
+            graph.check(sessions, 30, run=run, now=END + HOUR)
+            graph.rec.show(graph.ids)
+        graph.check(sessions, 30, now=END + HOUR)  # without the input everything is available
+    finally:
+        graph.rec.show(graph.ids)
+
+
 def test_random_sessions_under_random_conditions(graph: Graph) -> None:
     rng = np.random.default_rng(3)
     for _ in range(60):

@@ -1,0 +1,99 @@
+"""`mtaw-fast items`: the item table of a bundle, replaced or patched from a file."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle.additions import Addition, replace_parts
+from mtaw_fast.cli.common import add_command, print_json
+from mtaw_fast.cli.item_options import add_item_options, item_options
+from mtaw_fast.errors import UsageError
+from mtaw_fast.items import ItemsReport, ItemTable
+from mtaw_fast.items.readers import read_change
+from mtaw_fast.online.settings import LearningSettings
+from mtaw_fast.recommender import Recommender
+from mtaw_fast.storage.tensor_file import write_tensors
+
+_REDIS = ("redis://", "rediss://", "unix://")
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = add_command(
+        commands, "items", run, "Replace or change what a bundle knows about its items.",
+        "mtaw-fast items shop.bundle items.parquet --public title,price --availability in_stock",
+    )  # fmt: skip
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder made by 'train'")
+    parser.add_argument("source", metavar="FILE", help="the table: Parquet, JSON lines or CSV")
+    parser.add_argument(
+        "--patch", action="store_true", help="change the given rows and columns alone (default: replace the table)"
+    )
+    add_item_options(parser)
+    keeping = parser.add_mutually_exclusive_group()
+    keeping.add_argument(
+        "--learn", metavar="WHERE", help="change the table of the services that learn here, instead of the bundle"
+    )
+    keeping.add_argument(
+        "--state",
+        type=Path,
+        metavar="FOLDER",
+        help="change that of the services with this folder, instead of the bundle",
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Change the table and print what is missing or odd in it."""
+    began, mode = time.perf_counter(), "patch" if arguments.patch else "replace"
+    options = item_options(arguments)
+    if arguments.learn is None and arguments.state is None:
+        report = change_bundle(arguments.bundle, arguments.source, mode, options)
+        changed = str(arguments.bundle)
+    else:
+        report = _change_served(arguments, mode, options)
+        changed = str(arguments.learn or arguments.state)
+    if arguments.json:
+        print_json({"changed": changed, **report.as_dict()})
+        return
+    print("\n".join(report.lines()))
+    print(f"changed the item table in {changed} in {time.perf_counter() - began:.1f} s")
+
+
+def change_bundle(folder: Path, source: Any, mode: str, options: dict[str, Any]) -> ItemsReport:
+    """Replace or patch the item table of a bundle; a service that serves it loads it again.
+
+    options: keywords of `read_change`. Raises as `read_change`, and BundleError if the bundle cannot be changed.
+    """
+    bundle = Bundle.load(folder)
+    change = read_change(source, bundle.ids.kind, mode, before=bundle.items, **options)
+    before = bundle.items or ItemTable(bundle.n_items)
+    table = change.applied(before, bundle.ids.lookup, bundle.n_items)
+    table = replace(table, made=max(time.time_ns() // 1_000_000, before.made + 1))
+
+    def write(path: Path) -> None:
+        write_tensors(path, table.arrays())
+
+    replace_parts(folder, bundle.manifest, {"item_table": Addition("safetensors", write)}, {})
+    return ItemsReport.of(change.frame, bundle.ids.lookup(change.frame.ids) >= 0, table)
+
+
+def _change_served(arguments: argparse.Namespace, mode: str, options: dict[str, Any]) -> ItemsReport:
+    """Change the table in a log or a state folder."""
+    learn = None
+    if arguments.learn is not None:
+        is_stream = arguments.learn.startswith(_REDIS)
+        folder = arguments.bundle.with_name(f"{arguments.bundle.name}.learned") if is_stream else Path(arguments.learn)
+        if not is_stream and not folder.is_dir():
+            raise UsageError(f"--learn {folder} does not exist; name the folder of a service")
+        learn = LearningSettings(folder, arguments.learn if is_stream else None, compact=False)
+    rec = Recommender.load(arguments.bundle, learn=learn, state=arguments.state)
+    try:
+        change = read_change(arguments.source, rec.ids.kind, mode, before=rec.items, **options)
+        return rec.set_items(change.frame, change.mode, public=change.public, availability=change.availability)
+    finally:
+        rec.close()

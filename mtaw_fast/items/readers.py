@@ -1,0 +1,98 @@
+"""Read an item table from a file or a frame. Files need polars, which is imported here on demand."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mtaw_fast.errors import DataError, UsageError, require
+from mtaw_fast.items.changes import TableChange
+from mtaw_fast.items.frame import ItemFrame
+from mtaw_fast.items.table import ItemTable
+
+_WHOLE = re.compile(r"-?[0-9]{1,19}")
+_TAB_SEPARATED = (".tsv", ".tab")
+_PARQUET, _JSON = (".parquet", ".pq"), (".jsonl", ".ndjson", ".json")
+
+
+def read_change(
+    source: Any,
+    id_kind: str,
+    mode: str = "replace",
+    *,
+    before: ItemTable | None = None,
+    id: str = "id",
+    kinds: Mapping[str, str] | None = None,
+    public: Sequence[str] | None = None,
+    availability: str | None = None,
+) -> TableChange:
+    """Read a table and return it as a change of the item table.
+
+    Parameters
+    ----------
+    source : path, or a table as `ItemFrame.of` takes it
+        A file ends in .parquet, .jsonl or .tsv; any other is CSV.
+    id_kind : {'int', 'str'}
+        The type of the catalog's ids; ids of the other type are converted, if that loses nothing.
+    mode, before, id, kinds, public, availability
+        As in `TableChange.of`.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or a value, an id or a kind does not fit: one line with column and row.
+    UsageError
+        On a wrong option.
+    MissingPackageError
+        If a file needs polars, and it is not installed.
+    """
+    where = "items"
+    if isinstance(source, (str, os.PathLike)):
+        where, source = str(source), _read_file(Path(source), id)
+    kept = {} if before is None else before.kinds
+    frame = ItemFrame.of(source, id=id, kinds=kinds or {}, kept=kept, where=where)
+    frame = ItemFrame(_converted(frame.ids, id_kind), frame.columns, frame.given)
+    return TableChange.of(
+        frame, mode, before=before, kinds=kinds, public=public, availability=availability, where=where
+    )
+
+
+def _read_file(path: Path, id: str) -> Any:
+    """Return a polars frame. Raises DataError if the file cannot be read, UsageError without the column of ids."""
+    pl = require("polars", "train")
+    name = path.name.lower()
+    if not path.is_file():
+        raise DataError(f"{path} does not exist or is not a file; name a CSV, Parquet or JSON lines file")
+    try:
+        if path.stat().st_size == 0:
+            raise DataError(f"{path} is empty; an item table needs a header and at least one item")
+        if name.endswith(_PARQUET):
+            return pl.read_parquet(path)
+        if name.endswith(_JSON):
+            return pl.read_ndjson(path, infer_schema_length=None)
+        separator = "\t" if name.endswith(_TAB_SEPARATED) else ","
+        header = pl.read_csv(path, separator=separator, n_rows=0).columns
+        if id not in header:
+            raise UsageError(
+                f"{path}: there is no column {id!r} of item ids; name it (columns: {', '.join(header)[:200]})"
+            )
+        # Ids stay text: as numbers, 007 would become 7.
+        return pl.read_csv(path, separator=separator, infer_schema_length=None, schema_overrides={id: pl.String})
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise DataError(f"{path} cannot be read as an item table ({reason}); fix or export it again") from None
+    except OSError as error:
+        raise DataError(f"cannot read {path} ({error.strerror or error}); check the file") from None
+
+
+def _converted(ids: list[Any], kind: str) -> list[Any]:
+    """Return ids as ints or texts, whatever they were; as they are if some are not whole numbers."""
+    if not ids or isinstance(ids[0], int) == (kind == "int"):
+        return ids
+    if kind == "str":
+        return list(map(str, ids))
+    whole = all(_WHOLE.fullmatch(one) and str(int(one)) == one for one in ids)
+    return list(map(int, ids)) if whole else ids

@@ -1,0 +1,170 @@
+"""The routes that change items: the catalog, availability and the item table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, TypeVar
+
+import numpy as np
+from litestar import Response, patch, post, put
+from litestar.params import Body
+
+from mtaw_fast.errors import DataError, LearnError, UsageError
+from mtaw_fast.items import ItemsReport
+from mtaw_fast.items.changes import Mode
+from mtaw_fast.recommender import Recommender
+from mtaw_fast.service.background import in_background
+from mtaw_fast.service.errors import ServiceError, unavailable
+from mtaw_fast.service.http.access import admin_only
+from mtaw_fast.service.http.decoding import StrictRequest
+from mtaw_fast.service.http.responses import json_response
+from mtaw_fast.service.routes.messages import (
+    AddItemsRequest,
+    ColumnAnswer,
+    HideItemsRequest,
+    ItemsAnswer,
+    ItemTableAnswer,
+    ItemTableRequest,
+    RemoveItemsRequest,
+)
+from mtaw_fast.service.routes.openapi import errors, operation
+from mtaw_fast.service.snapshot import Snapshot
+from mtaw_fast.service.state import service_of
+
+_CHANGE_ERRORS = errors(400, 401, 403, 408, 409, 413, 503)
+
+
+@post(
+    "/admin/items/add", status_code=200, responses=_CHANGE_ERRORS, operation_class=operation("add_items"),
+    guards=[admin_only],
+)  # fmt: skip
+async def add_items(request: StrictRequest, data: Annotated[AddItemsRequest, Body()]) -> Response[ItemsAnswer]:
+    """Add items to the catalog, with neighbors or vectors.
+
+    Once this answers they are in the log; within a second every worker recommends them. Needs the bearer token, and a
+    service that learns.
+    """
+    vectors = None if data.vectors is None else _matrix(data.vectors)
+    return await _changed(
+        request, lambda recommender: recommender.add_items(data.items, vectors=vectors, neighbors=data.neighbors)
+    )
+
+
+@post(
+    "/admin/items/remove", status_code=200, responses=_CHANGE_ERRORS, operation_class=operation("remove_items"),
+    guards=[admin_only],
+)  # fmt: skip
+async def remove_items(request: StrictRequest, data: Annotated[RemoveItemsRequest, Body()]) -> Response[ItemsAnswer]:
+    """Stop recommending items; as clicks they stay known. In the log and in every worker as added items are."""
+    return await _changed(request, lambda recommender: recommender.remove_items(data.items))
+
+
+@post(
+    "/admin/items/hide", status_code=200, responses=_CHANGE_ERRORS, operation_class=operation("hide_items"),
+    guards=[admin_only],
+)  # fmt: skip
+async def hide_items(request: StrictRequest, data: Annotated[HideItemsRequest, Body()]) -> Response[ItemsAnswer]:
+    """Stop recommending items until they are shown again; nothing that was learned is lost.
+
+    Once this answers it is stored; within a second every worker knows. Needs the bearer token, and a service with
+    --learn or --state.
+    """
+    return await _hidden(request, lambda recommender: recommender.hide(data.items))
+
+
+@post(
+    "/admin/items/show", status_code=200, responses=_CHANGE_ERRORS, operation_class=operation("show_items"),
+    guards=[admin_only],
+)  # fmt: skip
+async def show_items(request: StrictRequest, data: Annotated[HideItemsRequest, Body()]) -> Response[ItemsAnswer]:
+    """Recommend hidden items again. Stored as hidden items are."""
+    return await _hidden(request, lambda recommender: recommender.show(data.items))
+
+
+@put("/admin/items", responses=_CHANGE_ERRORS, operation_class=operation("put_items"), guards=[admin_only])
+async def put_items(request: StrictRequest, data: Annotated[ItemTableRequest, Body()]) -> Response[ItemTableAnswer]:
+    """Replace the item table. Stored as hidden items are."""
+    return await _tabled(request, data, "replace")
+
+
+@patch("/admin/items", responses=_CHANGE_ERRORS, operation_class=operation("patch_items"), guards=[admin_only])
+async def patch_items(request: StrictRequest, data: Annotated[ItemTableRequest, Body()]) -> Response[ItemTableAnswer]:
+    """Change the given values of the item table, and nothing else. Stored as hidden items are."""
+    return await _tabled(request, data, "patch")
+
+
+async def _hidden(request: StrictRequest, change: Callable[[Recommender], None]) -> Response[ItemsAnswer]:
+    snapshot, position, _ = await _stored(request, change)
+    items = snapshot.recommender.n_items
+    return json_response(ItemsAnswer(version=snapshot.version, items=items, log_position=position))
+
+
+async def _tabled(request: StrictRequest, data: ItemTableRequest, mode: Mode) -> Response[ItemTableAnswer]:
+    def change(recommender: Recommender) -> ItemsReport:
+        return recommender.set_items(
+            data.items, mode, id=data.id, kinds=data.kinds, public=data.public, availability=data.availability
+        )
+
+    snapshot, position, report = await _stored(request, change)
+    answer = ItemTableAnswer(
+        version=snapshot.version,
+        items=snapshot.recommender.n_items,
+        log_position=position,
+        rows=report.rows,
+        known=report.known,
+        columns=[
+            ColumnAnswer(name=one.name, kind=one.kind, public=one.public, missing=one.missing) for one in report.columns
+        ],
+        notes=list(report.notes),
+    )
+    return json_response(answer)
+
+
+async def _changed(request: StrictRequest, change: Callable[[Recommender], None]) -> Response[ItemsAnswer]:
+    service = service_of(request)
+    if not service.learns:
+        raise ServiceError(
+            409,
+            "not_learning",
+            "changes of the catalog are kept in the log of learning; start the service with --learn FOLDER",
+        )
+    snapshot, position, _ = await _stored(request, change)
+    items = snapshot.recommender.n_items
+    return json_response(ItemsAnswer(version=snapshot.version, items=items, log_position=position))
+
+
+Result = TypeVar("Result")
+
+
+async def _stored(request: StrictRequest, change: Callable[[Recommender], Result]) -> tuple[Snapshot, str, Result]:
+    """Make a change in a thread; return the snapshot, the log's position after it, and its result."""
+    service = service_of(request)
+    if not service.learns and service.settings.state is None:
+        raise ServiceError(
+            409, "not_kept_here", "this service keeps no changes; start it with --state FOLDER or --learn FOLDER"
+        )
+    snapshot = service.take(request)
+    recommender = snapshot.recommender
+
+    def work() -> tuple[str, Result]:
+        result = change(recommender)
+        position = recommender.log_position
+        assert position is not None
+        return position, result
+
+    try:
+        position, result = await in_background(work)
+    except (DataError, UsageError) as error:
+        raise ServiceError(409, "items_refused", str(error)) from None
+    except LearnError as error:
+        raise unavailable("not_kept", str(error)) from None
+    return snapshot, position, result
+
+
+def _matrix(rows: list[list[float]]) -> np.ndarray:
+    """Return the rows as float64[M, d]. Raises ServiceError if their lengths differ."""
+    if len({len(row) for row in rows}) > 1:
+        raise ServiceError(
+            409, "items_refused", "the vectors have different lengths; send the same number of values for each item"
+        )
+    return np.array(rows, dtype=np.float64)

@@ -1,0 +1,153 @@
+"""Item tables from files: kinds, ids and one-line errors; prepare, the command, and what a bundle keeps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.cli import main
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.errors import DataError, MtawError, UsageError
+from mtaw_fast.items import ItemTable
+from mtaw_fast.items.readers import read_change
+from mtaw_fast.workflow import prepare
+from tests.support.random_bundle import save_random
+
+pl = pytest.importorskip("polars")
+
+ROWS = {
+    "sku": ["007", "8", "9"],
+    "price": [1.5, None, 3.0],
+    "brand": ["x", "y", "x"],
+    "on": [True, False, None],
+    "since": ["2026-03-01", "2026-03-02", None],
+}
+KINDS = {"price": "number", "brand": "category", "on": "boolean", "since": "time"}
+
+
+def written(folder: Path) -> list[Path]:
+    frame = pl.DataFrame(ROWS)
+    frame.write_csv(folder / "t.csv")
+    frame.write_csv(folder / "t.tsv", separator="\t")
+    frame.write_parquet(folder / "t.parquet")
+    frame.write_ndjson(folder / "t.jsonl")
+    return [folder / f"t.{ending}" for ending in ("csv", "tsv", "parquet", "jsonl")]
+
+
+def test_files_agree(tmp_path: Path) -> None:
+    for path in written(tmp_path):
+        frame = read_change(path, "str", id="sku").frame
+        assert frame.ids == ["007", "8", "9"], path
+        assert {name: column.kind for name, column in frame.columns.items()} == KINDS, path
+        assert frame.columns["price"].values_at(np.arange(3)) == [1.5, None, 3.0]
+        assert frame.columns["on"].values_at(np.arange(3)) == [True, False, None]
+
+
+def test_ids_get_the_type_of_the_catalog(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,x\n8,1\n9,2\n")
+    assert read_change(tmp_path / "t.csv", "int").frame.ids == [8, 9]
+    assert read_change(tmp_path / "t.csv", "str").frame.ids == ["8", "9"]
+    (tmp_path / "t.csv").write_text("id,x\n008,1\n9,2\n")
+    assert read_change(tmp_path / "t.csv", "int").frame.ids == ["008", "9"]  # not 8: nothing is lost in silence
+    assert read_change({"id": [8]}, "str").frame.ids == ["8"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("t.csv", "id,price\na,1\na,2\n", "t.csv: column 'id', row 2: id 'a' is in row 1 already"),
+        ("t.csv", "id,price\na,1\n,2\n", "row 2: the id is missing"),
+        ("t.csv", "id,price\na,cheap\nb,2\n", "t.csv: column 'price', row 1 (id 'a'): 'cheap' is not a number"),
+        ("t.csv", "sku,price\na,1\n", "there is no column 'id' of item ids"),
+        ("t.csv", "", "is empty"),
+        ("t.parquet", "no parquet", "cannot be read as an item table"),
+        ("t.jsonl", "{", "cannot be read as an item table"),
+        ("t.jsonl", '{"id": "a", "title": "' + "x" * 10**5 + '"}\n', "a value of 100,000 characters is too long"),
+    ],
+)
+def test_refused_in_one_line(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text)
+    kinds = {"price": "number"} if "price" in text else None
+    with pytest.raises(MtawError) as error:
+        read_change(tmp_path / name, "str", kinds=kinds)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_wrong_options(tmp_path: Path) -> None:
+    for options in ({"public": ["nope"]}, {"availability": "nope"}, {"kinds": {"nope": "text"}}, {"public": "sku"}):
+        with pytest.raises(UsageError):
+            read_change(ROWS, "str", id="sku", **options)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="does not exist"):
+        read_change(tmp_path / "none.csv", "str")
+    with pytest.raises(DataError, match="is a column of category, not boolean"):
+        read_change(ROWS, "str", id="sku", availability="brand")
+
+
+def test_prepare_with_items(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clicks = {"session_id": np.repeat(np.arange(40), 3), "item_id": np.tile(["007", "8", "12"], 40)}
+    clicks["timestamp"] = np.arange(120) * 1000 + 1_700_000_000
+    pl.DataFrame(clicks).write_parquet(tmp_path / "log.parquet")
+    path = written(tmp_path)[2]
+    arguments = [
+        "--items", str(path), "--item-id", "sku", "--public", "brand,price", "--availability", "on", "--test-days", "0",
+    ]  # fmt: skip
+    for parts in ([], ["--partitions", "2"]):
+        folder = tmp_path / f"set{len(parts)}"
+        assert main(["prepare", "clicks", str(tmp_path / "log.parquet"), str(folder), *parts, *arguments]) == 0
+        assert "3 rows: 2 of items in the catalog, 1 wait for theirs" in capsys.readouterr().out
+        dataset = Dataset.load(folder)
+        table = dataset.items
+        assert table is not None
+        assert (table.kinds, table.public, table.availability) == (KINDS, ("price", "brand"), "on")
+        assert table.waiting.ids == ["9"]
+        assert table.values_at(["brand"], dataset.ids.lookup(["8", "12", "007"])) == [
+            {"brand": "y"},
+            {},
+            {"brand": "x"},
+        ]
+        assert dataset.preparation["items"]["unlisted"] == 1
+        assert main(["info", str(folder)]) == 0
+        assert "price=number, public, 1 values" in capsys.readouterr().out
+        dataset.save(tmp_path / "again", overwrite=True)
+        assert Dataset.load(tmp_path / "again").items is not None
+    plain = prepare(tmp_path / "log.parquet", tmp_path / "plain", test_days=0)
+    assert plain.items is None
+    assert plain.fingerprint == dataset.fingerprint  # the table is not what a model is trained on
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "b"
+    save_random(folder)
+    items: dict[str, Any] = {"id": ["sku-1", "sku-2", "later"], "price": [1.0, 2.0, 3.0], "stock": [True, False, True]}
+    pl.DataFrame(items).write_parquet(tmp_path / "t.parquet")
+    table = str(tmp_path / "t.parquet")
+    assert main(["items", str(folder), table, "--public", "price", "--availability", "stock", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["rows"], report["known"], report["unlisted"]) == (3, 2, 58)
+    first = Bundle.load(folder)
+    assert first.items is not None
+    assert first.items.public == ("price",)
+    (tmp_path / "p.csv").write_text("id,price\nsku-2,9\n")
+    assert main(["items", str(folder), str(tmp_path / "p.csv"), "--patch"]) == 0
+    found = Bundle.load(folder).items
+    assert isinstance(found, ItemTable)
+    assert found.made > first.items.made
+    assert found.values_at(["price", "stock"], np.array([1, 2])) == [
+        {"price": 1.0, "stock": True}, {"price": 9.0, "stock": False},
+    ]  # fmt: skip
+    (tmp_path / "p.csv").write_text("id,price\nsku-2,cheap\n")
+    before = (folder / "manifest.json").read_bytes()
+    assert main(["items", str(folder), str(tmp_path / "p.csv"), "--patch"]) == 1
+    assert "column 'price', row 1 (id 'sku-2'): 'cheap' is not a number" in capsys.readouterr().err
+    assert main(["items", str(folder), str(tmp_path / "p.csv"), "--kind", "price"]) == 2
+    assert (folder / "manifest.json").read_bytes() == before
+    assert len(list(folder.glob("item_table-*"))) == 1
+    assert main(["items", str(folder), table, "--state", str(tmp_path / "state")]) == 0
+    assert (folder / "manifest.json").read_bytes() == before
+    assert main(["items", str(folder), table, "--learn", str(tmp_path / "nothing")]) == 2

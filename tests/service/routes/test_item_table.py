@@ -1,0 +1,152 @@
+"""The item table and availability over HTTP: in every worker, kept by --learn or --state, and who may read what."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
+from tests.support.service.running import WITH_TOKEN, Running, TwoWorkers, ask_on, eventually, good, refused, running
+
+TOKEN = {"MTAW_ADMIN_TOKEN": "s3cret"}
+N = 60
+TABLE = {
+    "items": [{"id": f"sku-{i}", "title": f"Shoe {i}", "cost": i / 2, "stock": i != 7} for i in range(N)],
+    "public": ["title"], "availability": "stock",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("items")
+    for seed, name in enumerate(("old", "new")):
+        save_parts(folder / name, **bundle_parts(n_items=N, seed=seed), **memory_parts(N))
+    return folder
+
+
+@pytest.fixture(scope="module", params=["learn", "state", "splits"])
+def service(request: pytest.FixtureRequest, folder: Path) -> Iterator[Running]:
+    """Two workers: one that learns, one with a state folder, one with a state folder and two bundles."""
+    keeping = ["--learn" if request.param == "learn" else "--state", str(folder / request.param)]
+    bundle = folder / "old"
+    if request.param == "splits":
+        bundle, keeping = Path(f"--bundle={bundle}=50"), ["--bundle", f"{folder / 'new'}=50", *keeping]
+    with running(bundle, *keeping, workers=2, environment=TOKEN) as service:
+        yield service
+        service.assert_no_error()
+
+
+def change(service: Running, method: str, path: str, body: Any) -> Any:
+    return good(service.ask(method, f"/admin/items{path}", body, WITH_TOKEN))
+
+
+def ranked(connection: Any, **asked: Any) -> Any:
+    return good(ask_on(connection, "POST", "/v1/recommend", {"session": ["sku-1", "sku-3"], "k": N} | asked))
+
+
+def rankings(connection: Any) -> list[list[str]]:
+    """Return what every kind of request finds, with both bundles if there are two."""
+    ids = [f"visitor-{i}" for i in range(6)]
+    found = [ranked(connection, session_id=one)["items"] for one in ids]
+    found += [ranked(connection, session_id=one, session=["unknown"])["items"] for one in ids]
+    batch = {"sessions": [["sku-1"], []], "k": N}
+    found += [one["items"] for one in good(ask_on(connection, "POST", "/v1/recommend/batch", batch))["answers"]]
+    similar = [f"/v1/similar?item=sku-1&k={N}&session_id={one}" for one in ids]
+    return found + [good(ask_on(connection, "GET", path))["items"] for path in similar]
+
+
+def test_changes_reach_every_worker_and_nobody_reads_private_columns(service: Running) -> None:
+    two = TwoWorkers(service)
+    connections = list(two.connections.values())
+    before = [rankings(one) for one in connections]
+    answer = change(service, "PUT", "", TABLE)
+    assert (answer["rows"], answer["known"], answer["items"]) == (N, N, N - 1)
+    assert [(one["name"], one["kind"], one["public"]) for one in answer["columns"]] == [
+        ("title", "text", True), ("cost", "number", False), ("stock", "boolean", False),
+    ]  # fmt: skip
+    change(service, "POST", "/hide", {"items": ["sku-9", "sku-later"]})
+    change(service, "PATCH", "", {"items": [{"id": "sku-2", "title": "Hat"}, {"id": "sku-11", "stock": False}]})
+    gone = {"sku-7", "sku-9", "sku-11"}
+    for connection in connections:
+        eventually(lambda one=connection: all(gone.isdisjoint(found) for found in rankings(one)))
+        assert any("sku-12" in found for found in rankings(connection))
+        asked = {"session": ["sku-5"], "k": 5, "fields": ["title"], "allow": ["sku-2", "sku-4"]}
+        found = ranked(connection, **asked)
+        assert dict(zip(found["items"], found["fields"], strict=True)) == {
+            "sku-2": {"title": "Hat"}, "sku-4": {"title": "Shoe 4"},
+        }  # fmt: skip
+        similar = good(ask_on(connection, "GET", "/v1/similar?item=sku-1&k=2&fields=title"))
+        assert [one["title"][:4] for one in similar["fields"]] == ["Shoe", "Shoe"]
+        # A private column and one that does not exist are refused alike.
+        for path, body in (
+            ("/v1/recommend", {"session": ["sku-1"], "fields": ["{}"]}),
+            ("/v1/recommend/batch", {"sessions": [["sku-1"]], "fields": ["title", "{}"]}),
+        ):
+            texts = [
+                refused(ask_on(connection, "POST", path, {**body, "fields": [name]}), 400, "unknown_field")
+                for name in ("cost", "nope")
+            ]
+            assert texts[0].replace("cost", "nope") == texts[1]
+        refused(ask_on(connection, "GET", "/v1/similar?item=sku-1&fields=cost"), 400, "unknown_field")
+        own = good(ask_on(connection, "POST", "/v1/recommend", asked | {"fields": ["cost"]}, WITH_TOKEN))
+        assert {"cost": 2.0} in own["fields"]
+        assert good(ask_on(connection, "GET", "/v1/bundle"))["fields"] == ["title"]
+    change(service, "POST", "/show", {"items": ["sku-9", "sku-later"]})
+    change(service, "PATCH", "", {"items": [{"id": f"sku-{i}", "stock": True} for i in (7, 11)]})
+    for connection, earlier in zip(connections, before, strict=True):
+        eventually(lambda one=connection, wanted=earlier: rankings(one) == wanted)
+    two.close()
+
+
+REFUSED: list[tuple[str, str, Any, int, str]] = [
+    ("PATCH", "", {"items": [{"id": "sku-1", "cost": "cheap"}]}, 409, "items_refused"),
+    ("PATCH", "", {"items": [{"id": "sku-1", "title": "x" * 10**5}]}, 409, "items_refused"),
+    ("PATCH", "", {"items": [{"id": "sku-1"}, {"id": "sku-1"}]}, 409, "items_refused"),
+    ("PATCH", "", {"items": [{"sku": "sku-1"}]}, 409, "items_refused"),
+    ("PATCH", "", {"items": [{"id": "sku-1"}], "public": ["nope"]}, 409, "items_refused"),
+    ("PATCH", "", {"items": [{"id": "sku-1"}], "kinds": {"nope": "text"}}, 409, "items_refused"),
+    ("PATCH", "", {"items": [{"id": "sku-1", "cost": 1}], "availability": "cost"}, 409, "items_refused"),
+    ("PATCH", "", b'{"items": [{"id": "sku-1", "cost": NaN}]}', 400, "invalid_json"),
+    ("PATCH", "", {"items": "sku-1"}, 400, "invalid_request"),
+    ("PUT", "", {"items": [{"id": "sku-1"}], "mode": "patch"}, 400, "invalid_request"),
+    ("POST", "/hide", {"items": [7]}, 409, "items_refused"),
+    ("POST", "/show", {"items": []}, 400, "invalid_request"),
+]
+
+
+def test_what_is_refused_changes_nothing(folder: Path, tmp_path: Path) -> None:
+    with running(folder / "old", "--state", str(tmp_path / "state"), environment=TOKEN) as service:
+        position = change(service, "PUT", "", TABLE)["log_position"]
+        for method, path, body, status, code in REFUSED:
+            refused(service.ask(method, f"/admin/items{path}", body, WITH_TOKEN), status, code)
+            refused(service.ask(method, f"/admin/items{path}", body), 401, "unauthorized")
+        answer = good(service.ask("POST", "/v1/recommend", {"session": ["sku-1"], "fields": ["title"]}))
+        assert answer["log_position"] == position
+    with running(folder / "old", environment=TOKEN) as service:
+        for method, path, body in (("PUT", "", TABLE), ("PATCH", "", TABLE), ("POST", "/hide", {"items": ["sku-1"]})):
+            refused(service.ask(method, f"/admin/items{path}", body, WITH_TOKEN), 409, "not_kept_here")
+        refused(service.ask("POST", "/v1/recommend", {"session": ["sku-1"], "fields": ["title"]}), 400, "unknown_field")
+
+
+def test_a_kill_and_a_restart_keep_changes_and_show_gives_the_ranking_of_before(folder: Path, tmp_path: Path) -> None:
+    for keeping in ("--state", "--learn"):
+        place = str(tmp_path / keeping[2:])
+        with running(folder / "old", keeping, place, environment=TOKEN) as service:
+            before = rankings(service.connect())
+            change(service, "POST", "/hide", {"items": ["sku-9", "sku-10"]})
+            change(service, "PUT", "", TABLE)
+            for pid in service.worker_pids():
+                os.kill(pid, signal.SIGKILL)
+        with running(folder / "old", keeping, place, workers=2, environment=TOKEN) as service:
+            assert all({"sku-7", "sku-9", "sku-10"}.isdisjoint(found) for found in rankings(service.connect()))
+            change(service, "POST", "/show", {"items": ["sku-9", "sku-10"]})
+            change(service, "PATCH", "", {"items": [{"id": "sku-7", "stock": True}]})
+            two = TwoWorkers(service)
+            for connection in two.connections.values():
+                eventually(lambda one=connection, wanted=before: rankings(one) == wanted)
+            two.close()
