@@ -1,0 +1,170 @@
+"""Vectors of items from their attributes, for items without clicks.
+
+A ridge regression from the attributes to the vectors that the training gave the clicked items. Axes: n items, N items
+of the catalog, F features, d dimensions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.errors import DataError
+from mtaw_fast.items.content_features import ContentFeatures, Embed
+from mtaw_fast.items.table import ItemTable
+
+LEAST_CLICKS = 5  # of an item whose vector is an example
+LEAST_EXAMPLES = 50
+_RIDGES = (0.1, 1.0, 10.0, 100.0, 1000.0)
+_HELD_OUT = 0.2  # of the examples
+_MAX_CLICKS = 50  # an item with more clicks counts as much as one with these
+_ABOUT, _LAYOUT = "about", 1
+
+
+@dataclass(frozen=True, eq=False)
+class ContentVectors:
+    """A linear model from attributes to item vectors.
+
+    Attributes
+    ----------
+    features : ContentFeatures
+        Its inputs.
+    weights : float32[F + 1, d]
+        Of the features, and the constant in the last row.
+    prior_clicks : float
+        The weight of such a vector against clicks next to other items, in clicks.
+    held_out : mapping
+        What the fit measured on items held out whole: see `fit_content_vectors`.
+    """
+
+    features: ContentFeatures
+    weights: np.ndarray
+    prior_clicks: float
+    held_out: Mapping[str, Any]
+
+    def vectors(self, table: ItemTable, rows: np.ndarray, embed: Embed | None = None) -> np.ndarray:
+        """Return float32[n, d]: vectors of length 1 of rows int[n]; zero for items without a known attribute."""
+        inputs = self.features.of_rows(table, rows, embed)
+        found = inputs @ self.weights[:-1] + self.weights[-1]
+        found[~inputs.any(axis=1)] = 0
+        return _normalized(found)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return it as named arrays, for a safetensors file."""
+        about = {
+            "layout": _LAYOUT,
+            "columns": list(self.features.columns),
+            "prior_clicks": self.prior_clicks,
+            "held_out": dict(self.held_out),
+        }
+        return {_ABOUT: np.frombuffer(json.dumps(about).encode(), dtype=np.uint8), "weights": self.weights}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray], where: str = "content vectors") -> ContentVectors:
+        """Return what `arrays` stored. Raises DataError if it is damaged."""
+        try:
+            about = json.loads(arrays[_ABOUT].tobytes())
+            if about["layout"] != _LAYOUT:
+                raise DataError(f"{where} have layout {about['layout']}, not {_LAYOUT}; upgrade mtaw-fast")
+            features, weights = ContentFeatures(tuple(about["columns"])), arrays["weights"]
+            if weights.dtype != np.float32 or weights.ndim != 2 or len(weights) != features.count + 1:
+                raise ValueError("weights")
+            return cls(features, weights, float(about["prior_clicks"]), about["held_out"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"{where} are damaged ({type(error).__name__}: {error}); retrain the bundle") from None
+
+
+def fit_content_vectors(
+    table: ItemTable,
+    vectors: np.ndarray,
+    clicks: np.ndarray,
+    *,
+    seed: int = 0,
+    embed: Embed | None = None,
+    text_d: int | None = None,
+) -> ContentVectors | None:
+    """Fit vectors to attributes; the strength of the ridge is chosen on items held out whole.
+
+    Parameters
+    ----------
+    table : ItemTable
+        Of the catalog.
+    vectors : float32[N, d]
+        The trained vectors, of length 1.
+    clicks : int64[N]
+        Clicks of each item in the training.
+    seed : int, default 0
+        For the items that are held out.
+    embed, text_d : optional
+        The embedding of texts and its length; by default words are hashed.
+
+    Returns
+    -------
+    ContentVectors or None
+        None if there are fewer than `LEAST_EXAMPLES` items with clicks and attributes. `held_out` has the number of
+        `items`, the mean `cosine` of their vectors with the trained ones and that of the `mean_vector`, and the `ridge`.
+    """
+    known = np.flatnonzero(clicks[: table.n_rows] >= LEAST_CLICKS)
+    features = ContentFeatures.of(table, known) if text_d is None else ContentFeatures.of(table, known, text_d)
+    inputs = features.of_rows(table, known, embed)
+    examples = inputs.any(axis=1)
+    known, inputs = known[examples], inputs[examples]
+    if len(known) < LEAST_EXAMPLES:
+        return None
+    goals = vectors[known].astype(np.float64)
+    masses = np.minimum(clicks[known], _MAX_CLICKS) / _MAX_CLICKS
+    held = np.zeros(len(known), dtype=bool)
+    held[np.random.default_rng(seed).permutation(len(known))[: max(1, int(_HELD_OUT * len(known)))]] = True
+    fitted = {ridge: _solved(inputs[~held], goals[~held], masses[~held], ridge) for ridge in _RIDGES}
+    cosines = {ridge: _cosine(inputs[held], goals[held], weights) for ridge, weights in fitted.items()}
+    ridge = max(cosines, key=lambda one: cosines[one])
+    mean_only = np.zeros_like(fitted[ridge])
+    mean_only[-1] = goals[~held].mean(axis=0)
+    held_out = {
+        "items": int(held.sum()),
+        "cosine": round(cosines[ridge], 4),
+        "mean_vector": round(_cosine(inputs[held], goals[held], mean_only), 4),
+        "ridge": ridge,
+    }
+    weights = _solved(inputs, goals, masses, ridge).astype(np.float32)
+    return ContentVectors(features, weights, _prior_clicks(cosines[ridge]), held_out)
+
+
+def with_prior_clicks(content: ContentVectors, prior_clicks: float) -> ContentVectors:
+    """Return it with another weight against clicks."""
+    return replace(content, prior_clicks=prior_clicks)
+
+
+def _solved(inputs: np.ndarray, goals: np.ndarray, masses: np.ndarray, ridge: float) -> np.ndarray:
+    """Return float64[F + 1, d]: the weighted ridge regression, whose constant is not shrunk."""
+    wide = np.concatenate([inputs.astype(np.float64), np.ones((len(inputs), 1))], axis=1)
+    weighted = wide * masses[:, None]
+    square = wide.T @ weighted
+    penalty = np.full(len(square), ridge)
+    penalty[-1] = 1e-9 * len(inputs)
+    square[np.diag_indices_from(square)] += penalty
+    solved: np.ndarray = np.linalg.solve(square, weighted.T @ goals)
+    return solved
+
+
+def _cosine(inputs: np.ndarray, goals: np.ndarray, weights: np.ndarray) -> float:
+    found = _normalized(inputs @ weights[:-1] + weights[-1])
+    return float((found * goals).sum(axis=1).mean())
+
+
+def _prior_clicks(cosine: float) -> float:
+    """Return the weight of a vector whose cosine with the trained one is expected to be `cosine`.
+
+    A click next to another item says about as much as a vector of cosine 0.5.
+    """
+    share = min(max(cosine, 0.05), 0.95)
+    return round(share / (1 - share), 2)
+
+
+def _normalized(vectors: np.ndarray) -> np.ndarray:
+    lengths = np.sqrt((vectors.astype(np.float64) ** 2).sum(axis=1, keepdims=True))
+    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
