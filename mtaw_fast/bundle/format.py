@@ -18,6 +18,7 @@ MEMORY_PARTS = ("memory", "ranker")  # both or neither
 LEARNED_PARTS = ("learned",)
 TIMES_PARTS = ("times", "trends")  # together with `memory`, if its clicks have times
 ITEM_PARTS = ("item_table",)  # what is known about the items; the part `items` has their external ids
+CONTENT_PARTS = ("content",)
 # The ONNX graphs that export adds, float32 under the plain name; *_data: arrays that are too large for the graph file.
 GRAPHS = ("encoder", "recommender")
 VARIANTS = ("float32", "fp16", "int8")

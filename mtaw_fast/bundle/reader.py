@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.bundle.format import (
+    CONTENT_PARTS,
     FORMAT,
     ITEM_PARTS,
     LEARNED_PARTS,
@@ -28,7 +29,7 @@ from mtaw_fast.bundle.verify import verify_model
 from mtaw_fast.config import Config
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import BundleError, DataError, UsageError, shown
-from mtaw_fast.items import ItemTable
+from mtaw_fast.items import ContentVectors, ItemTable
 from mtaw_fast.kernels.native.scan import check_quantized
 from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.memory.log_progress import LogProgress
@@ -118,7 +119,7 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
         opened = _open_files(folder, files, verify, mapping)
         arrays = {
             part: map_tensors(opened[part])
-            for part in (*PARTS, *OPTIONAL_PARTS, *ITEM_PARTS, "times")
+            for part in (*PARTS, *OPTIONAL_PARTS, *ITEM_PARTS, *CONTENT_PARTS, "times")
             if part in opened
         }
     except DataError as error:
@@ -147,11 +148,12 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
     try:
         trends = TrendTables.load(opened["trends"]) if "trends" in opened else None
         items = ItemTable.of(arrays["item_table"]) if "item_table" in arrays else None
+        content = ContentVectors.of(arrays["content"]) if "content" in arrays else None
     except DataError as error:
         raise BundleError(f"{folder}: {error}") from None
     model = Model(
         config, arrays["weights"], ids, popularity, item_vectors, most_clicked, scan, memory, ranker_net, log_progress,
-        arrays.get("times", {}).get("times"), trends, items,
+        arrays.get("times", {}).get("times"), trends, items, content,
     )  # fmt: skip
     model.check(str(folder))
     if verify:
@@ -219,7 +221,7 @@ def _open_files(folder: Path, files: Mapping[str, _File], verify: bool, mapping:
     The hash is that of the opened bytes, not of a file that may have changed since. Raises DataError naming the first
     file that is wrong.
     """
-    served = (*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS, *TIMES_PARTS, *LEARNED_PARTS, *ITEM_PARTS)
+    served = (*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS, *TIMES_PARTS, *LEARNED_PARTS, *ITEM_PARTS, *CONTENT_PARTS)
 
     def open_one(part: str) -> SealedFile | None:
         file = files[part]

@@ -18,6 +18,7 @@ import numpy as np
 from mtaw_fast import __version__
 from mtaw_fast.bundle.format import (
     ADDED_PARTS,
+    CONTENT_PARTS,
     FORMAT,
     FORMAT_VERSION,
     ITEM_PARTS,
@@ -37,7 +38,9 @@ from mtaw_fast.storage.files import check_writable, folder_lock, read_json, sha2
 from mtaw_fast.storage.tensor_file import write_tensors
 
 # The files that an interrupted save can leave: hashed files that no manifest names, drafts, temporary files.
-_OURS = "|".join((*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS, *LEARNED_PARTS, *TIMES_PARTS, *ITEM_PARTS, *ADDED_PARTS))
+_OURS = "|".join(
+    (*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS, *LEARNED_PARTS, *TIMES_PARTS, *ITEM_PARTS, *CONTENT_PARTS, *ADDED_PARTS)
+)
 _KINDS = "safetensors|faiss|onnx|bin"
 _LEFTOVER = re.compile(
     rf"({_OURS})-[0-9a-f]{{16}}\.({_KINDS})|\.+({_OURS})\.({_KINDS})\.draft.*|\.manifest\.json\..*\.tmp"
@@ -110,6 +113,8 @@ def save_bundle(
                 files["trends"] = write_file(folder, "trends", "safetensors", model.trends.save, created)
             if model.items is not None:
                 files["item_table"] = write_part(folder, "item_table", model.items.arrays(), created)
+            if model.content is not None:
+                files["content"] = write_part(folder, "content", model.content.arrays(), created)
             if model.log_progress is not None:
                 files["learned"] = write_file(folder, "learned", "safetensors", model.log_progress.save, created)
             flush_folder(folder)

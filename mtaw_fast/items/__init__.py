@@ -2,8 +2,9 @@
 
 from mtaw_fast.items.changes import TableChange
 from mtaw_fast.items.columns import KINDS, Column
+from mtaw_fast.items.content_vectors import ContentVectors
 from mtaw_fast.items.frame import ItemFrame
 from mtaw_fast.items.report import ItemsReport
 from mtaw_fast.items.table import ItemTable
 
-__all__ = ["KINDS", "Column", "ItemFrame", "ItemTable", "ItemsReport", "TableChange"]
+__all__ = ["KINDS", "Column", "ContentVectors", "ItemFrame", "ItemTable", "ItemsReport", "TableChange"]

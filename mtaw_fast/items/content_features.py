@@ -68,7 +68,10 @@ class ContentFeatures:
         return any(about["kind"] == TextColumn.kind for about in self.columns)
 
     def of_rows(self, table: ItemTable, rows: np.ndarray, embed: Embed | None = None) -> np.ndarray:
-        """Return float32[n, F] of rows int[n], which may be after the table's last. embed: of texts; None: hashed words."""
+        """Return float32[n, F] of rows int[n], which may be after the table's last.
+
+        embed: of texts; None: hashed words.
+        """
         parts = [np.zeros((len(rows), 0), dtype=np.float32)]
         inside = rows < table.n_rows
         for about in self.columns:

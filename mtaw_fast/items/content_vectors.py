@@ -7,8 +7,8 @@ of the catalog, F features, d dimensions.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,12 @@ LEAST_CLICKS = 5  # of an item whose vector is an example
 LEAST_EXAMPLES = 50
 _RIDGES = (0.1, 1.0, 10.0, 100.0, 1000.0)
 _HELD_OUT = 0.2  # of the examples
+_PRIORS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+_FEW_CLICKS = (1, 2, 4, 8)
 _MAX_CLICKS = 50  # an item with more clicks counts as much as one with these
 _ABOUT, _LAYOUT = "about", 1
+
+Evidence = Callable[[np.ndarray, int], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +49,11 @@ class ContentVectors:
     weights: np.ndarray
     prior_clicks: float
     held_out: Mapping[str, Any]
+
+    @property
+    def d(self) -> int:
+        """The length of its vectors."""
+        return self.weights.shape[1]
 
     def vectors(self, table: ItemTable, rows: np.ndarray, embed: Embed | None = None) -> np.ndarray:
         """Return float32[n, d]: vectors of length 1 of rows int[n]; zero for items without a known attribute."""
@@ -84,6 +93,7 @@ def fit_content_vectors(
     clicks: np.ndarray,
     *,
     seed: int = 0,
+    evidence: Evidence | None = None,
     embed: Embed | None = None,
     text_d: int | None = None,
 ) -> ContentVectors | None:
@@ -99,6 +109,9 @@ def fit_content_vectors(
         Clicks of each item in the training.
     seed : int, default 0
         For the items that are held out.
+    evidence : callable, optional
+        evidence(items int[n], k) returns float64[n, d], what k clicks on each item say of its vector; `prior_clicks`
+        is chosen with it on the items that were held out. 1 without it.
     embed, text_d : optional
         The embedding of texts and its length; by default words are hashed.
 
@@ -106,7 +119,7 @@ def fit_content_vectors(
     -------
     ContentVectors or None
         None if there are fewer than `LEAST_EXAMPLES` items with clicks and attributes. `held_out` has the number of
-        `items`, the mean `cosine` of their vectors with the trained ones and that of the `mean_vector`, and the `ridge`.
+        `items`, the mean `cosine` of their vectors with the trained ones, that of the `mean_vector`, and the `ridge`.
     """
     known = np.flatnonzero(clicks[: table.n_rows] >= LEAST_CLICKS)
     features = ContentFeatures.of(table, known) if text_d is None else ContentFeatures.of(table, known, text_d)
@@ -130,13 +143,12 @@ def fit_content_vectors(
         "mean_vector": round(_cosine(inputs[held], goals[held], mean_only), 4),
         "ridge": ridge,
     }
+    prior = 1.0
+    if evidence is not None:
+        guesses = _predicted(inputs[held], fitted[ridge])
+        prior = _prior_clicks(guesses, goals[held], [evidence(known[held], k) for k in _FEW_CLICKS])
     weights = _solved(inputs, goals, masses, ridge).astype(np.float32)
-    return ContentVectors(features, weights, _prior_clicks(cosines[ridge]), held_out)
-
-
-def with_prior_clicks(content: ContentVectors, prior_clicks: float) -> ContentVectors:
-    """Return it with another weight against clicks."""
-    return replace(content, prior_clicks=prior_clicks)
+    return ContentVectors(features, weights, prior, held_out)
 
 
 def _solved(inputs: np.ndarray, goals: np.ndarray, masses: np.ndarray, ridge: float) -> np.ndarray:
@@ -151,18 +163,21 @@ def _solved(inputs: np.ndarray, goals: np.ndarray, masses: np.ndarray, ridge: fl
     return solved
 
 
+def _predicted(inputs: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return _normalized(inputs @ weights[:-1] + weights[-1])
+
+
 def _cosine(inputs: np.ndarray, goals: np.ndarray, weights: np.ndarray) -> float:
-    found = _normalized(inputs @ weights[:-1] + weights[-1])
-    return float((found * goals).sum(axis=1).mean())
+    return float((_predicted(inputs, weights) * goals).sum(axis=1).mean())
 
 
-def _prior_clicks(cosine: float) -> float:
-    """Return the weight of a vector whose cosine with the trained one is expected to be `cosine`.
+def _prior_clicks(guesses: np.ndarray, goals: np.ndarray, evidence: Sequence[np.ndarray]) -> float:
+    """Return the weight of the guesses with which they and a few clicks come closest to the goals."""
 
-    A click next to another item says about as much as a vector of cosine 0.5.
-    """
-    share = min(max(cosine, 0.05), 0.95)
-    return round(share / (1 - share), 2)
+    def cosine(prior: float) -> float:
+        return sum(float((_normalized(seen + prior * guesses) * goals).sum()) for seen in evidence)
+
+    return max(_PRIORS, key=cosine)
 
 
 def _normalized(vectors: np.ndarray) -> np.ndarray:

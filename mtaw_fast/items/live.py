@@ -55,6 +55,12 @@ class LiveItems:
         """Show items that were hidden."""
         self._hidden = self._hidden.difference(items)
 
+    def latest(self, lookup: Lookup, n_rows: int) -> ItemTable | None:
+        """Return the table with every change so far, in which items may wait that have just entered; see `table`."""
+        if self._replaced is not None or self._patch is not None:
+            return self.table(lookup, n_rows)
+        return self._table
+
     def table(self, lookup: Lookup, n_rows: int) -> ItemTable | None:
         """Return the table with every change so far, for a catalog of `n_rows` items; None if nothing is known.
 

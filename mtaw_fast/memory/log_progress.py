@@ -63,6 +63,8 @@ class LogProgress:
     open : mapping of str to (int, bool)
         By session id, of open sessions: Unix milliseconds of the last click, learned or not, and whether it is a bot,
         from which nothing is learned.
+    content_priors : sequence of (int, int)
+        Pairs of a new item and a neighbor that its attributes suggest.
     entered : int
         Items that entered by clicks since the training.
     candidates : mapping of id to list of int
@@ -91,6 +93,7 @@ class LogProgress:
     carried: np.ndarray = field(default_factory=_empty(np.uint8))
     open: Mapping[str, tuple[int, bool]] = field(default_factory=dict)
     since: int | None = None
+    content_priors: Sequence[tuple[int, int]] = ()
     entered: int = 0
     candidates: Mapping[int | str, Sequence[int]] = field(default_factory=dict)
 
@@ -112,6 +115,8 @@ class LogProgress:
             array, most = getattr(self, name), n_sessions if name == "sessions" else n_items
             if len(array) and (array.min() < 0 or array.max() >= most):
                 raise DataError(f"learned state: {name} points outside 0..{most - 1}; {_REMEDY}")
+        if any(not 0 <= item < n_items for pair in self.content_priors for item in pair):
+            raise DataError(f"learned state: content_priors points outside 0..{n_items - 1}; {_REMEDY}")
 
     def sessions_of(self, key: int) -> np.ndarray:
         """Return int32[..]: the places of the sessions with this key in the tables."""
@@ -131,6 +136,7 @@ class LogProgress:
         """Write it to `path` as one safetensors file, atomically."""
         about = {"layout": LAYOUT, "log": self.log, "position": self.position, "clock": self.clock,
                  "open": dict(self.open), "since": self.since, "entered": self.entered,
+                 "content_priors": [*self.content_priors],
                  "candidates": [[item, list(keys)] for item, keys in self.candidates.items()]}  # fmt: skip
         text = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
         write_tensors(path, {_ABOUT: text, **{name: getattr(self, name) for name in _TYPES}})
@@ -145,14 +151,15 @@ class LogProgress:
                 raise DataError(f"{path}: its layout is {about['layout']}, not {LAYOUT}; upgrade mtaw-fast")
             if set(arrays) != set(_TYPES):
                 raise KeyError(next(iter(set(arrays) ^ set(_TYPES))))
-            # Older files lack the next four.
+            # Older files lack the next five.
             ongoing = {str(name): (int(last), bool(bot)) for name, (last, bot) in about.get("open", {}).items()}
             since = None if about.get("since") is None else int(about["since"])
             entered = int(about.get("entered", len(arrays["untrained"])))
+            priors = tuple((int(item), int(near)) for item, near in about.get("content_priors", []))
             candidates = {item: [int(key) for key in keys] for item, keys in about.get("candidates", [])}
             return cls(
                 str(about["log"]), str(about["position"]), int(about["clock"]), open=ongoing, since=since,
-                entered=entered, candidates=candidates, **arrays,
+                content_priors=priors, entered=entered, candidates=candidates, **arrays,
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path}: the learned state is damaged ({type(error).__name__}: {error})") from None

@@ -11,7 +11,7 @@ from mtaw_fast.config import Config
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError
-from mtaw_fast.items import ItemTable
+from mtaw_fast.items import ContentVectors, ItemTable
 from mtaw_fast.kernels.native.scan import quantize
 from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.memory.log_progress import LogProgress
@@ -54,6 +54,8 @@ class Model:
         The decayed clicks by these times; set if `ranker_net` uses them.
     items : ItemTable or None
         What is known about the items besides their clicks.
+    content : ContentVectors or None
+        Gives items without clicks a vector by `items`.
     """
 
     config: Config
@@ -69,6 +71,7 @@ class Model:
     clicked_at: np.ndarray | None = None
     trends: TrendTables | None = None
     items: ItemTable | None = None
+    content: ContentVectors | None = None
 
     @classmethod
     def of(
@@ -83,6 +86,7 @@ class Model:
         clicked_at: np.ndarray | None = None,
         trends: TrendTables | None = None,
         items: ItemTable | None = None,
+        content: ContentVectors | None = None,
     ) -> Model:
         """Return the model of these parts (see the attributes), with the derived ones.
 
@@ -98,7 +102,7 @@ class Model:
         scan = quantize(item_vectors)
         whole = cls(
             config, weights, ids, popularity, item_vectors, order, scan, memory, ranker_net, None, clicked_at, trends,
-            items,
+            items, content,
         )  # fmt: skip
         whole.check("model")
         return whole
@@ -118,6 +122,8 @@ class Model:
             raise BundleError(f"{where}: its trends are of {self.trends.n_items} items, not {self.n_items}")
         if self.items is not None and self.items.n_rows != self.n_items:
             raise BundleError(f"{where}: its item table has {self.items.n_rows} rows for {self.n_items} items")
+        if self.content is not None and self.content.d != self.config.model.embedding_dim:
+            raise BundleError(f"{where}: its content vectors have another length than its item vectors; {RETRAIN}")
 
     @property
     def sessions(self) -> Sessions:

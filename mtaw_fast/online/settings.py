@@ -41,6 +41,9 @@ class LearningLimits:
         Items that may enter the catalog while serving.
     min_clicks : int, default 1
         Clicks that such an item needs before it is recommended.
+    cold_start : int, default 0
+        1: items that the item table knows and the catalog does not enter the catalog, if the bundle can tell something
+        from their attributes. 0: they wait for their first click.
 
     Raises
     ------
@@ -59,9 +62,10 @@ class LearningLimits:
     late: int = 86_400_000
     new_items: int = 65_536
     min_clicks: int = 1
+    cold_start: int = 0
 
     def __post_init__(self) -> None:
-        least = {"fresh_clicks": 0, "new_items": 0, "item_floor": 0, "late": 0}
+        least = {"fresh_clicks": 0, "new_items": 0, "item_floor": 0, "late": 0, "cold_start": 0}
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
             if name == "item_share":

@@ -123,6 +123,7 @@ def refit_encoder(
         clicked_at=model.clicked_at,
         trends=model.trends,
         items=model.items,
+        content=model.content,
     )
     return replace(whole, log_progress=learned), history
 

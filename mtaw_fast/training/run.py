@@ -25,6 +25,7 @@ from mtaw_fast.model.model import Model
 from mtaw_fast.storage.files import folder_lock
 from mtaw_fast.system.memory_use import give_back_freed
 from mtaw_fast.training.checkpoints import RunFolder
+from mtaw_fast.training.content import with_content
 from mtaw_fast.training.encoder.fitting import Fitting, weights_of
 from mtaw_fast.training.encoder.runner import LocalRunner, Runner
 from mtaw_fast.training.encoder.validation import check_held_out
@@ -319,7 +320,7 @@ class _Run:
         if config.memory.enabled:
             memory = build_tables(config, sessions, dataset.n_items)
             ranker_net = RankerNet.load(self._files / self.state["kept"]["ranker"])
-        return Model.of(
+        model = Model.of(
             config=config,
             weights=self._weights("weights"),
             ids=dataset.ids,
@@ -330,6 +331,7 @@ class _Run:
             trends=build_trends(config, sessions, dataset.n_items) if config.memory.enabled else None,
             items=dataset.items,
         )
+        return with_content(model, self.config.optimizer.seed)
 
     def _weights(self, kept: str) -> dict[str, np.ndarray]:
         return weights_of(self.config, self.dataset.n_items, self.state, kept)

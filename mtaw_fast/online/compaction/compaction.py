@@ -105,9 +105,11 @@ class _Compaction:
         new_items = self._event_processor.new_items
         vectors = np.zeros((len(new_items), self._before.config.model.embedding_dim), dtype=np.float32)
         for place in range(len(new_items)):
-            given = new_items[place].vector
-            if given is not None:
-                vectors[place] = given
+            one = new_items[place]
+            if one.vector is not None:
+                vectors[place] = one.vector
+            elif one.content is not None:
+                vectors[place] = one.content
         over, table = self._sessions.select(self._over), self._event_processor.table()
         changes = ModelChanges(over, self._dropped, new_items.ids, vectors, self._log_progress(log), table)
         return merge(self._before, changes, threads=threads)
@@ -136,6 +138,7 @@ class _Compaction:
             carried=np.frombuffer(b"\n".join(filter(None, [self._carried(), *unfinished])), dtype=np.uint8),
             open=self._ongoing,
             since=self._since,
+            content_priors=event_processor.content_priors,
             entered=event_processor.new_items.entered,
             candidates={item: sorted(keys) for item, keys in event_processor.new_items.candidates.items()},
         )

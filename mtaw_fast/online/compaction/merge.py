@@ -104,6 +104,7 @@ def merge(model: Model, changes: ModelChanges, *, threads: int = 1) -> Model:
         clicked_at=clicked_at,
         trends=trends,
         items=changes.table,
+        content=model.content,
     )
     return replace(whole, log_progress=changes.log_progress)
 

@@ -1,9 +1,10 @@
-"""The cold-start prior: what the session memory learns about an item that was added by hand with neighbors.
+"""The cold-start prior: what the session memory learns about a new item with neighbors.
 
 The memory knows nothing about an item that no session holds, and the ranker then ranks it last, whatever its vector
-is. So an item starts with made-up sessions: 12 for each of its neighbors, of a click on the neighbor and one on the
-item. They are evidence like any other, and real clicks soon outweigh them. The delta holds these sessions as long as
-it lives. They are not part of the tables, of popularity, or of what a bundle says about its clicks.
+is. So an item starts with made-up sessions, of a click on a neighbor and one on the item: 12 for each neighbor that was
+named by hand, 3 for each one that its attributes suggest. They are evidence like any other, and real clicks soon
+outweigh them. The delta holds these sessions as long as it lives. They are not part of the tables, of popularity, or of
+what a bundle says about its clicks.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.model.model import Model
 from mtaw_fast.ranking.catalog import Catalog
 
-_SESSIONS = 12  # of an item and one neighbor: with 96, such items are in every other ranking of their neighborhood
+# Of an item and one neighbor that was named by hand: with 96, such items are in every other ranking around them.
+SESSIONS = 12
+CONTENT_SESSIONS = 3
 _NEW_ITEMS = 65_536
 
 
@@ -82,15 +85,15 @@ def with_priors(
         trends = None if catalog.model.trends is None else catalog.model.trends.live(delta.n_catalog)
     for place, near in zip(range(catalog.size, wider.size), neighbors, strict=True):
         for neighbor in catalog.ids.lookup(near).tolist():
-            add_prior(delta, place, neighbor, delta.n_sessions)
+            add_prior(delta, place, neighbor, delta.n_sessions, SESSIONS)
     return replace(wider, memory=memory, delta=delta, trends=trends)
 
 
-def add_prior(delta: MemoryDelta, item: int, neighbor: int, first: int) -> int:
-    """Add the made-up sessions of an item and one neighbor; return how many made-up sessions there are now.
+def add_prior(delta: MemoryDelta, item: int, neighbor: int, first: int, count: int) -> int:
+    """Add `count` made-up sessions of an item and one neighbor; return how many made-up sessions there are now.
 
     first: how many there were before. Their handles are negative.
     """
-    handles = np.repeat(-1 - np.arange(first, first + _SESSIONS, dtype=np.int64), 2)
-    delta.click(handles, np.tile(np.array([neighbor, item], dtype=np.int32), _SESSIONS))
-    return first + _SESSIONS
+    handles = np.repeat(-1 - np.arange(first, first + count, dtype=np.int64), 2)
+    delta.click(handles, np.tile(np.array([neighbor, item], dtype=np.int32), count))
+    return first + count

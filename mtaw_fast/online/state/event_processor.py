@@ -30,6 +30,8 @@ from mtaw_fast.online.log.events import (
     parse,
 )
 from mtaw_fast.online.settings import LearningLimits
+from mtaw_fast.online.state.cold_start import CONTENT_SESSIONS, SESSIONS
+from mtaw_fast.online.state.content_prior import ContentPrior
 from mtaw_fast.online.state.item_changes import apply_item_event
 from mtaw_fast.online.state.new_items import NewItems
 from mtaw_fast.online.state.session_items import SessionItems
@@ -53,8 +55,8 @@ class EventSink(Protocol):
         """Remove a session of the model's tables, by its place there."""
         ...
 
-    def add_prior(self, item: int, neighbor: int) -> None:
-        """Add the cold-start prior of an item that was added by hand and one of the neighbors named with it."""
+    def add_prior(self, item: int, neighbor: int, sessions: int) -> None:
+        """Add the cold-start prior of a new item and one of its neighbors: so many made-up sessions."""
         ...
 
     def refresh_vectors(self) -> None:
@@ -86,6 +88,8 @@ class EventProcessor:
         Those of them that have too few clicks so far.
     priors : list of (int, int)
         Pairs of an item that was added by hand and a neighbor that was named with it.
+    content_priors : list of (int, int)
+        Pairs of a new item and a neighbor that its attributes suggest.
     refused : Counter
         Clicks, items and vectors that were not learned, by reason; the tracker counts its own reasons.
     learned_clicks : int
@@ -118,23 +122,28 @@ class EventProcessor:
         self.gone[self._progress.hidden] = True
         self.hidden = set(self._progress.hidden.tolist())
         self.priors = list(zip(self._progress.seed_items.tolist(), self._progress.seed_neighbors.tolist(), strict=True))
+        self.content_priors = [*self._progress.content_priors]
         self._items_of_session = SessionItems()
         self._sessions, self._forgotten_places = model.sessions, set[int]()
         self._awaited, self._awaited_until = set[int](), START  # ids reserved for items that the log has yet to add
         self.items = LiveItems(model.items)
         self.table_parts = TableParts()
+        self._content = ContentPrior(model)
+        self._entered: list[int] = []  # new items whose attributes have not been looked at
         self.changed = True
         self.counted = False
 
     def start(self, sink: EventSink) -> None:
         """Pass on what the model holds outside its tables: priors, and the sessions that were still open."""
-        for item, neighbor in self.priors:
-            sink.add_prior(item, neighbor)
+        for pairs, sessions in ((self.priors, SESSIONS), (self.content_priors, CONTENT_SESSIONS)):
+            for item, neighbor in pairs:
+                sink.add_prior(item, neighbor, sessions)
+        self._enter_from_table(sink)
         for lines in self._progress.carried_lines():
             carried = [parse(line) for line in lines]
             for one in carried:
                 if isinstance(one, TablePart):
-                    self._change_items(one)
+                    self._change_items(one, sink)
             self._apply_batch(self.tracker.resume(one for one in carried if isinstance(one, Click)), sink)
         self.tracker.resume_ongoing(self._progress.open)
         sink.refresh_vectors()
@@ -180,7 +189,7 @@ class EventProcessor:
             elif isinstance(event, RemoveItems):
                 self._remove(event)
             elif isinstance(event, (HideItems, ShowItems, TablePart)):
-                self._change_items(event)
+                self._change_items(event, sink)
         self._learn(clicks, sink)
 
     def _learn(self, clicks: list[Click], sink: EventSink) -> None:
@@ -203,6 +212,7 @@ class EventProcessor:
 
     def _apply_batch(self, batch: UpdateBatch, sink: EventSink) -> None:
         places = self._places(batch.items, batch.sessions)
+        self._look_at_attributes(sink)
         known = places >= 0
         if not known.all():
             places = places[known]
@@ -211,6 +221,7 @@ class EventProcessor:
         sink.click(handles[known], places, times[known])
         self._items_of_session.add(handles[known].tolist(), places.tolist())
         np.add.at(self.clicks, places, 1)
+        self._content.count(places)
         for handle in batch.forgotten:
             self._forget_session(handle, sink)
         self.new_items.count(places.tolist())
@@ -253,6 +264,7 @@ class EventProcessor:
             self.refused["catalog_full"] += 1
             return -1
         self.changed = True
+        self._entered.append(place)
         if self._limits.min_clicks > 1:
             self.hidden.add(place)
             self.gone[place] = True
@@ -303,7 +315,35 @@ class EventProcessor:
             self._show(place)
             for neighbor in near:
                 self.priors.append((place, neighbor))
-                sink.add_prior(place, neighbor)
+                sink.add_prior(place, neighbor, SESSIONS)
+        self._entered.clear()  # what was given with them says more
+        sink.refresh_vectors()
+
+    def _look_at_attributes(self, sink: EventSink) -> None:
+        """Give items that just entered the vector and the neighbors of their attributes."""
+        if self._entered and self._content.is_known:
+            table, ids = self.items.latest(self.places_of, self._size), self.new_items.ids
+            for place in self._entered:
+                vector = self._content.vector(ids[place - self._n_items], place, table)
+                if vector is not None:
+                    self.new_items.describe_by_content(place, vector)
+                    for neighbor in self._content.neighbors(vector):
+                        self.content_priors.append((place, neighbor))
+                        sink.add_prior(place, neighbor, CONTENT_SESSIONS)
+        self._entered.clear()
+
+    def _enter_from_table(self, sink: EventSink) -> None:
+        """Let items that only the table knows enter, if cold start is on and their attributes say something."""
+        table = self.table() if self._limits.cold_start and self._content.is_known else None
+        if table is None or not len(table.waiting):
+            return
+        said = self._content.says_something(table)
+        for item, fine in zip(list(table.waiting.ids), said.tolist(), strict=True):
+            if fine and type(item) is self._id_type and is_id(item):
+                place = self._enter(item)
+                if place >= 0:
+                    self._show(place)
+        self._look_at_attributes(sink)
         sink.refresh_vectors()
 
     def _remove(self, event: RemoveItems) -> None:
@@ -312,17 +352,22 @@ class EventProcessor:
             self.gone[place] = True
         self.changed = True
 
-    def _change_items(self, event: Event) -> None:
+    def _change_items(self, event: Event, sink: EventSink) -> None:
         """Apply an event to the item table."""
         refusal = apply_item_event(event, self.items, self.table_parts)
         if refusal is None:
             self.changed = True
+            self._enter_from_table(sink)
         elif refusal == "wrong_table":
             self.refused[refusal] += 1
 
     def table(self) -> ItemTable | None:
         """Return the item table of all items so far."""
-        return self.items.table(self.places_of, self._n_items + len(self.new_items))
+        return self.items.table(self.places_of, self._size)
+
+    @property
+    def _size(self) -> int:
+        return self._n_items + len(self.new_items)
 
     def places_of(self, items: Sequence[int | str]) -> np.ndarray:
         """Return int32 internal ids of external ones; -1 for unknown items."""

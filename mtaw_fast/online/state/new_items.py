@@ -33,12 +33,15 @@ class NewItem:
         The vector that came with it.
     neighbors : tuple of int
         The internal ids that came with it.
+    content : float32[d] | None
+        The vector of its attributes.
     """
 
     clicks: int = 0
     next_update: int = 1
     vector: tuple[float, ...] | None = None
     neighbors: tuple[int, ...] = ()
+    content: np.ndarray | None = None
 
 
 class NewItems:
@@ -167,6 +170,11 @@ class NewItems:
         one.neighbors = tuple(neighbors)
         self.request_update(place - self._n_base)
 
+    def describe_by_content(self, place: int, vector: np.ndarray) -> None:
+        """Store the vector of the attributes of the item with internal id `place`."""
+        self._items[place - self._n_base].content = vector
+        self.request_update(place - self._n_base)
+
     def due_for_update(self) -> list[int]:
         """Return the places (from 0 on) of the items whose vectors must be computed now, and set their next update."""
         found = [place for place in self.touched if self._items[place].clicks >= self._items[place].next_update]
@@ -177,7 +185,9 @@ class NewItems:
         return found
 
 
-def evidence_vector(weights: np.ndarray, vectors: np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
+def evidence_vector(
+    weights: np.ndarray, vectors: np.ndarray, given: np.ndarray | None = None, given_weight: float = GIVEN_WEIGHT
+) -> np.ndarray:
     """Return the direction of the weighted mean of an item's neighbors.
 
     Parameters
@@ -187,7 +197,9 @@ def evidence_vector(weights: np.ndarray, vectors: np.ndarray, given: np.ndarray 
     vectors : float32[P, d]
         The vectors of the neighbors: length 1, or 0 if an item has no vector yet.
     given : float32[d], optional
-        A direction that came with the item.
+        A direction that came with the item, or that of its attributes.
+    given_weight : float
+        The weight of this direction, in clicks next to another item.
 
     Returns
     -------
@@ -196,7 +208,7 @@ def evidence_vector(weights: np.ndarray, vectors: np.ndarray, given: np.ndarray 
     """
     total = np.zeros(vectors.shape[1], dtype=np.float64)
     if given is not None:
-        total += GIVEN_WEIGHT * _direction(given.astype(np.float64))
+        total += given_weight * _direction(given.astype(np.float64))
     total += np.maximum(weights, 0) @ vectors.astype(np.float64)
     return _direction(total).astype(np.float32)
 

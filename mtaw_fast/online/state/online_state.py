@@ -112,9 +112,9 @@ class OnlineState:
             self.trends.resume(handle, sessions.items[clicks].copy(), sessions.times[clicks].copy())
             self.trends.forget(handle)
 
-    def add_prior(self, item: int, neighbor: int) -> None:
+    def add_prior(self, item: int, neighbor: int, sessions: int) -> None:
         """See `EventSink.add_prior` and `online.state.cold_start`."""
-        self._n_prior_sessions = add_prior(self.delta, item, neighbor, self._n_prior_sessions)
+        self._n_prior_sessions = add_prior(self.delta, item, neighbor, self._n_prior_sessions, sessions)
 
     def refresh_vectors(self) -> None:
         """See `EventSink.refresh_vectors`: compute the vectors of items that have enough new evidence."""
@@ -134,6 +134,9 @@ class OnlineState:
         given = None if one.vector is None else np.array(one.vector, dtype=np.float32)
         if given is None and one.neighbors:
             given = self._rows(np.array(one.neighbors), new_vectors).astype(np.float64).mean(axis=0)
+        if given is None and one.content is not None and self.model.content is not None:
+            rows = self._rows(neighbors, new_vectors)
+            return evidence_vector(weights, rows, one.content, self.model.content.prior_clicks)
         return evidence_vector(weights, self._rows(neighbors, new_vectors), given)
 
     def _rows(self, items: np.ndarray, new_vectors: np.ndarray) -> np.ndarray:

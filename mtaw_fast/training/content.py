@@ -1,0 +1,69 @@
+"""Vectors of items from their attributes, fitted to a trained model. Axes: N items, d dimensions, n chosen items."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from mtaw_fast.items.content_vectors import fit_content_vectors
+from mtaw_fast.model.item_vectors import mean_norm
+from mtaw_fast.model.model import Model
+
+_REACH = 10  # clicks next to a click that say something of it, as in the session memory
+
+
+def with_content(model: Model, seed: int = 0) -> Model:
+    """Return the model with content vectors; its items without clicks get theirs.
+
+    The same model without an item table, or if too few items have clicks and attributes.
+    """
+    if model.items is None:
+        return model
+    evidence = None if model.memory is None else _Evidence(model, seed)
+    content = fit_content_vectors(model.items, model.item_vectors, model.popularity, seed=seed, evidence=evidence)
+    if content is None:
+        return model
+    unclicked = np.flatnonzero(model.popularity == 0)
+    vectors = content.vectors(model.items, unclicked)
+    said = vectors.any(axis=1)
+    if not said.any():
+        return replace(model, content=content)
+    embedding = np.array(model.weights["item_embedding"])
+    embedding[unclicked[said]] = vectors[said] * np.float32(mean_norm(embedding))
+    whole = Model.of(
+        config=model.config,
+        weights={**model.weights, "item_embedding": embedding},
+        ids=model.ids,
+        popularity=model.popularity,
+        memory=model.memory,
+        ranker_net=model.ranker_net,
+        clicked_at=model.clicked_at,
+        trends=model.trends,
+        items=model.items,
+        content=content,
+    )
+    return replace(whole, log_progress=model.log_progress)
+
+
+class _Evidence:
+    """What some clicks on an item say of its vector: the vectors of the items next to them, by 1 / distance."""
+
+    def __init__(self, model: Model, seed: int) -> None:
+        sessions = model.sessions
+        self._items, self._vectors, self._seed = np.asarray(sessions.items), model.item_vectors, seed
+        self._session = np.repeat(np.arange(len(sessions)), sessions.lengths)
+        self._order = np.argsort(self._items, kind="stable")
+        self._begins = np.searchsorted(self._items[self._order], np.arange(model.n_items + 1))
+
+    def __call__(self, items: np.ndarray, k: int) -> np.ndarray:
+        """Return float64[n, d] of k clicks on each item, drawn at random."""
+        rng = np.random.default_rng([self._seed, k])
+        found = np.zeros((len(items), self._vectors.shape[1]))
+        for row, item in enumerate(items.tolist()):
+            clicks = self._order[self._begins[item] : self._begins[item + 1]]
+            for click in rng.choice(clicks, min(k, len(clicks)), replace=False).tolist():
+                near = np.arange(max(0, click - _REACH), min(len(self._items), click + _REACH + 1))
+                near = near[(self._session[near] == self._session[click]) & (self._items[near] != item)]
+                found[row] += (1 / np.abs(near - click)) @ self._vectors[self._items[near]]
+        return found

@@ -1,0 +1,131 @@
+"""Vectors of items from their attributes: fitted to trained vectors, chosen on items held out whole."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mtaw_fast.errors import DataError
+from mtaw_fast.items import ContentVectors, ItemFrame, ItemTable
+from mtaw_fast.items.content_features import ContentFeatures
+from mtaw_fast.items.content_vectors import fit_content_vectors
+
+N, D = 400, 12
+DAY = 86_400_000
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def shop(seed: int = 0) -> tuple[ItemTable, np.ndarray]:
+    """Items whose vectors follow from category, tags and price, and from nothing else."""
+    rng = np.random.default_rng(seed)
+    kinds, tags, prices = rng.integers(0, 8, N), rng.integers(0, 6, (N, 2)), rng.random(N)
+    of_kind, of_tag, of_price = rng.normal(size=(8, D)), 0.5 * rng.normal(size=(6, D)), rng.normal(size=D)
+    vectors = of_kind[kinds] + of_tag[tags].sum(axis=1) + (prices > 0.5)[:, None] * of_price
+    frame = ItemFrame.of(
+        {
+            "id": [f"sku-{i}" for i in range(N)],
+            "kind": [f"kind-{k}" for k in kinds],
+            "tags": [[f"tag-{t}" for t in sorted(set(row))] for row in tags.tolist()],
+            "price": prices.tolist(),
+            "noise": rng.random(N).tolist(),
+        },
+        kinds={"kind": "category", "tags": "categories"},
+    )
+    return ItemTable(N).replaced(frame, np.arange(N), N), unit(vectors + 0.2 * rng.normal(size=vectors.shape))
+
+
+def test_vectors_of_items_held_out_whole_are_close_to_the_trained_ones() -> None:
+    table, vectors = shop()
+    clicks = np.where(np.arange(N) < 300, 20, 0)  # the last 100 items were never clicked
+    content = fit_content_vectors(table, vectors, clicks)
+    assert content is not None
+    found = content.vectors(table, np.arange(300, N))
+    assert (found * vectors[300:]).sum(axis=1).mean() > 0.85
+    assert content.held_out["cosine"] > 0.85 > content.held_out["mean_vector"]
+    assert content.held_out["items"] == 60
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
+
+
+def test_attributes_that_say_nothing_get_the_strongest_ridge() -> None:
+    table, vectors = shop()
+    content = fit_content_vectors(table, vectors[np.random.default_rng(1).permutation(N)], np.full(N, 9))
+    assert content is not None
+    assert content.held_out["ridge"] >= 100
+    assert content.held_out["cosine"] == pytest.approx(content.held_out["mean_vector"], abs=0.05)
+
+
+def test_the_weight_against_clicks_is_chosen_on_held_out_items() -> None:
+    table, vectors = shop()
+
+    def evidence(noise: float):
+        def of(items: np.ndarray, k: int) -> np.ndarray:
+            rng = np.random.default_rng(k)
+            return k * (vectors[items] + noise * rng.normal(size=(len(items), D)))
+
+        return of
+
+    exact, vague = (fit_content_vectors(table, vectors, np.full(N, 9), evidence=evidence(one)) for one in (0.0, 3.0))
+    assert exact is not None
+    assert vague is not None
+    assert exact.prior_clicks < 1 < vague.prior_clicks
+
+
+def test_unknown_items_labels_and_values() -> None:
+    table, vectors = shop()
+    content = fit_content_vectors(table, vectors, np.full(N, 9))
+    assert content is not None
+    odd = ItemFrame.of(
+        {"id": ["a", "b", "c"], "kind": ["kind-1", "never seen", None], "other": [1.0, 2.0, 3.0]},
+        kinds={"kind": "category"},
+    )
+    rows = ItemTable(3).replaced(odd, np.arange(3), 3)
+    found = content.vectors(rows, np.arange(5))  # two of them after the last row
+    assert found[0].any()
+    assert not found[1:].any()
+
+
+def test_few_items_or_constant_attributes_give_nothing() -> None:
+    table, vectors = shop()
+    assert fit_content_vectors(table, vectors, np.where(np.arange(N) < 40, 9, 0)) is None
+    assert fit_content_vectors(ItemTable(N), vectors, np.full(N, 9)) is None
+    same = ItemFrame.of({"id": [f"sku-{i}" for i in range(N)], "price": [1.5] * N})
+    assert fit_content_vectors(ItemTable(N).replaced(same, np.arange(N), N), vectors, np.full(N, 9)) is None
+
+
+def test_every_kind_becomes_features() -> None:
+    frame = ItemFrame.of(
+        {
+            "id": list(range(40)),
+            "number": [float(i) for i in range(40)],
+            "time": [1_700_000_000_000 + i * DAY for i in range(40)],
+            "flag": [i % 2 == 0 for i in range(39)] + [None],
+            "title": ["red running shoe"] * 20 + ["blue boot"] * 19 + [None],
+            "picture": [[float(i), 1.0, 2.0] for i in range(40)],
+            "in_stock": [True] * 40,
+        },
+        kinds={"time": "time", "title": "text", "picture": "vector"},
+    )
+    table = ItemTable(40).replaced(frame, np.arange(40), 40, None, "in_stock")
+    features = ContentFeatures.of(table, np.arange(40))
+    assert [one["name"] for one in features.columns] == ["number", "time", "flag", "title", "picture"]
+    values = features.of_rows(table, np.arange(40))
+    assert values.shape == (40, features.count)
+    assert np.isfinite(values).all()
+    assert (values[:, :8].sum(axis=1) == 1).all()  # one part of the range of the number
+    assert values[[39, 0, 1], 16].tolist() == [0, 1, -1]
+    np.testing.assert_array_equal(values[0, 17:273], values[19, 17:273])
+    assert not values[39, 17:273].any()
+
+
+def test_stored_and_read(tmp_path) -> None:
+    table, vectors = shop()
+    content = fit_content_vectors(table, vectors, np.full(N, 9))
+    assert content is not None
+    again = ContentVectors.of(content.arrays())
+    np.testing.assert_array_equal(again.vectors(table, np.arange(N)), content.vectors(table, np.arange(N)))
+    assert (again.prior_clicks, again.held_out) == (content.prior_clicks, content.held_out)
+    with pytest.raises(DataError, match="content vectors are damaged"):
+        ContentVectors.of({**content.arrays(), "weights": content.weights[1:]})
