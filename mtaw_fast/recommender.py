@@ -24,28 +24,30 @@ from mtaw_fast.online.compaction.current import current_bundle, signature_of
 from mtaw_fast.online.item_state import ItemState
 from mtaw_fast.online.learner import OnlineLearner
 from mtaw_fast.online.log import open_log
-from mtaw_fast.online.log.events import Event, HideItems, ShowItems, is_id, now_ms, table_parts
+from mtaw_fast.online.log.events import Event, HideItems, KeepRules, ShowItems, is_id, now_ms, table_parts
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.online.state.cold_start import with_priors
 from mtaw_fast.online.state.item_changes import live_after
-from mtaw_fast.ranking.answer import Recommendations, assembled, timed
+from mtaw_fast.ranking.answer import Recommendations, timed
 from mtaw_fast.ranking.catalog import Catalog, CatalogIds, is_id_of, plain_id
-from mtaw_fast.ranking.composed_ranker import retrieve
 from mtaw_fast.ranking.encoders import Encoder, EncoderName, make_encoder
 from mtaw_fast.ranking.growing_session import GrowingSession
-from mtaw_fast.ranking.item_lists import clicked_together
 from mtaw_fast.ranking.options import (
     EVERYTHING,
     Conditions,
     OptionKeywords,
+    Options,
+    Rules,
     checked_fields,
     checked_k,
     conditions_of,
     listed,
     options_of,
+    rules_of,
 )
 from mtaw_fast.ranking.pipeline import Pipeline
-from mtaw_fast.ranking.retrieval import Index, IndexName, ann_file_of, for_items, make_index
+from mtaw_fast.ranking.retrieval import Index, IndexName, ann_file_of, make_index
+from mtaw_fast.rules import MOST_KEPT, RuleSet, broken_rules, check_name
 from mtaw_fast.system.fork_lock import ForkLock
 
 _NOTHING = np.empty(0, dtype=np.int32)
@@ -390,7 +392,8 @@ class Recommender:
         self._change_items(table_parts(change, max(now_ms(), later)))
         catalog = self._pipeline.catalog
         assert catalog.items is not None
-        return ItemsReport.of(change.frame, catalog.ids.lookup(change.frame.ids) >= 0, catalog.items)
+        report = ItemsReport.of(change.frame, catalog.ids.lookup(change.frame.ids) >= 0, catalog.items)
+        return replace(report, notes=(*report.notes, *self.broken_rules.values()))
 
     def hide(self, items: Iterable[Any]) -> None:
         """Stop recommending some items until `show`, for example sold-out ones; nothing that was learned is lost.
@@ -406,6 +409,35 @@ class Recommender:
         An item that is removed, or not available by its column, stays out.
         """
         self._change_items([ShowItems(self._ids_of("show", items), now_ms())])
+
+    @property
+    def kept_rules(self) -> Mapping[str, Any]:
+        """The rules that are kept by name, as they were written."""
+        return self._pipeline.catalog.kept_rules
+
+    @property
+    def broken_rules(self) -> dict[str, str]:
+        """Why kept rules are refused, in one line each, by name: a column has gone, or has another kind."""
+        return broken_rules(self.items)
+
+    def set_rules(self, name: str, rules: Mapping[str, Any] | None) -> None:
+        """Keep rules under a name, for the option `rules` of rankings; None removes them.
+
+        They are kept with the item table: the change takes effect as that of `set_items`. Raises UsageError on rules
+        that do not fit the item table, a wrong name, and None for a name that has no rules.
+        """
+        self._catch_up()
+        check_name(name)
+        if rules is None:
+            if name not in self.kept_rules:
+                raise UsageError(f"rules: no rules are kept under the name {name!r}")
+            self._change_items([KeepRules(name, None, now_ms())])
+            return
+        if name not in self.kept_rules and len(self.kept_rules) >= MOST_KEPT:
+            raise UsageError(f"rules: {MOST_KEPT} sets of rules are kept already, the most; remove one first")
+        checked = RuleSet.of(rules, name)
+        checked.check(self.items)
+        self._change_items([KeepRules(name, checked.source, now_ms())])
 
     def _ids_of(self, what: str, items: Iterable[Any]) -> tuple[int | str, ...]:
         """Return plain ids. Raises DataError on a value that is not an id of the catalog's type."""
@@ -505,12 +537,15 @@ class Recommender:
             Whether the answer contains why each item was recommended.
         fields : iterable of str, default none
             Columns of the item table; the answer contains their values for each item.
+        rules : dict or str, optional
+            Filters, boosts, limits and pins by the columns of the item table, or the name of kept ones: docs/rules.md.
+            If they leave fewer than k items, the answer's `short` says so.
 
         Raises
         ------
         UsageError
             If the session is not a list of ids, k is not a positive whole number, the filter is of another catalog, or
-            there is no such column.
+            there is no such column, or the rules do not fit the item table.
         ItemTypeError
             If all ids of the session are of another type: '5' or 5.0 if the catalog's ids are int.
         """
@@ -532,7 +567,7 @@ class Recommender:
         ----------
         sessions : iterable of iterables of ids, or Sessions
             Clicks as external ids, or packed Sessions of internal ids.
-        k, exclude, allow, exclude_seen, filter, at, repeats, reasons, fields
+        k, exclude, allow, exclude_seen, filter, at, repeats, reasons, fields, rules
             As in `recommend`, for all sessions.
 
         Raises what `recommend` does, and DataError on an internal id outside the catalog.
@@ -558,6 +593,7 @@ class Recommender:
         allow: Iterable[Any] | None = None,
         filter: Filter | None = None,
         fields: Iterable[str] = (),
+        rules: Rules = None,
     ) -> Recommendations:
         """Return the k items most similar to an item, without itself, with their cosines.
 
@@ -570,8 +606,8 @@ class Recommender:
         by : {'vectors', 'sessions'}, default 'vectors'
             The cosine of the embeddings, or of the sessions with both items (`memory.co_clicked`). 'sessions' finds
             only neighbors that the bundle's memory stores: there may be few, and none for an added item.
-        exclude, allow, filter, fields
-            As in `recommend`.
+        exclude, allow, filter, fields, rules
+            As in `recommend`. The item itself is what the rules call `current`.
 
         Raises
         ------
@@ -587,16 +623,12 @@ class Recommender:
         conditions = conditions_of(catalog, exclude, allow, filter)
         names = checked_fields(catalog, fields)
         if by == "sessions":
-            found = clicked_together(catalog, int(place[0]), k, conditions)
-            if found is None:
+            if catalog.model.memory is None:
                 raise UsageError("similar_items: this bundle has no session memory; train one or pass by='vectors'")
-            return pipeline.described(assembled(catalog, found, place, [], False), names)
-        if by != "vectors":
+        elif by != "vectors":
             raise UsageError(f"similar_items: by must be 'vectors' or 'sessions', not {by!r}")
-        dropped = place if conditions.excluded is None else np.union1d(conditions.excluded, place)
-        query = catalog.vector(int(place[0]))
-        row = retrieve(for_items(pipeline.index), catalog.n_items, query, k, conditions.allowed, [dropped], 1.0)
-        return pipeline.described(assembled(catalog, (row[0][0], row[1][0]), place, [], False), names)
+        options = Options(k, conditions, fields=names, rules=rules_of(catalog, rules))
+        return pipeline.similar(int(place[0]), by, options)
 
     def rank(self, sessions: Sessions, k: int, *, exclude_seen: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Rank B packed sessions of internal ids, without Python objects for the results.

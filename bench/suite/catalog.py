@@ -62,6 +62,8 @@ BENCHES = (
           ("--quick",), needs=_PEERS),
     Bench("throughput", "encode, retrieve, memory, recommend and a training step against PyTorch + FAISS",
           ("--quick",), needs=(*_PEERS, "onnx", "onnxruntime")),
+    Bench("rules", "rankings under rules against plain ones: filters of every selectivity, five rules",
+          ("--quick",), needs=("rich", "threadpoolctl")),
     Bench("training", "the loss, forward and backward, against PyTorch's own ways: time and peak memory",
           ("--quick",), needs=("torch", "rich", "threadpoolctl")),
     Bench("prepare", "from a click log to a data set: rows a second and peak memory",

@@ -15,6 +15,7 @@ PYBIND11_MODULE(_native, module) {
     mtaw::bind_memory_tables(module);
     mtaw::bind_pack(module);
     mtaw::bind_rerank(module);
+    mtaw::bind_rules(module);
     mtaw::bind_scan(module);
     mtaw::bind_trends(module);
 }

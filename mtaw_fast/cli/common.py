@@ -9,10 +9,13 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import UsageError
+from mtaw_fast.rules import rule_set_of
+from mtaw_fast.storage.files import read_json
 
 Bar = Callable[[str, int, int], None]  # called as bar(what, done, total)
 WEIGHTS_HELP = (
@@ -115,6 +118,22 @@ def typed_ids(texts: Sequence[str], ids: ItemIds) -> list[Any]:
         except ValueError:
             raise UsageError(f"item {text!r:.60}: this bundle's item ids are integers") from None
     return found
+
+
+def add_rules(parser: argparse.ArgumentParser) -> None:
+    """Add the option for rules on a ranking."""
+    parser.add_argument(
+        "--rules", type=Path, metavar="FILE",
+        help="JSON file with rules on the ranking: filter, boost, limit, pin",
+    )  # fmt: skip
+
+
+def rules_in(path: Path | None) -> dict[str, Any] | None:
+    """Return the rules in a JSON file, checked but for the columns; None without a file."""
+    if path is None:
+        return None
+    found = read_json(path, lambda why: UsageError(f"--rules: {why}"))
+    return rule_set_of(found).source
 
 
 def moment_of(name: str, text: str | None) -> int | None:

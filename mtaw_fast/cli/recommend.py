@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mtaw_fast.cli.common import add_command, add_serving_options, moment_of, print_json, typed_ids
+from mtaw_fast.cli.common import add_command, add_rules, add_serving_options, moment_of, print_json, rules_in, typed_ids
 from mtaw_fast.ranking.answer import Reason
 from mtaw_fast.recommender import Recommender
 
@@ -31,6 +31,7 @@ def add_to(commands: Any) -> None:
         "--at", metavar="TIME",
         help="time to rank for, ISO-8601 or Unix milliseconds, if the bundle was trained with times (default: now)",
     )  # fmt: skip
+    add_rules(parser)
     parser.add_argument("--reasons", action="store_true", help="say why each item is listed")
     parser.add_argument("--json", action="store_true", help="print the ranking as JSON")
     add_serving_options(parser)
@@ -48,6 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
         exclude_seen=arguments.exclude_seen,
         at=moment_of("--at", arguments.at),
         reasons=arguments.reasons,
+        rules=rules_in(arguments.rules),
     )
     if arguments.json:
         answer = {
@@ -57,7 +59,9 @@ def run(arguments: argparse.Namespace) -> None:
             "fallback": out.fallback,
         }
         if out.reasons is not None:
-            answer["reasons"] = [{"kind": reason.kind, "items": list(reason.items)} for reason in out.reasons]
+            answer["reasons"] = [_as_json(reason) for reason in out.reasons]
+        if out.short is not None:
+            answer["short"] = out.short
         print_json(answer)
         return
     if out.unknown:
@@ -68,8 +72,17 @@ def run(arguments: argparse.Namespace) -> None:
     why = [""] * len(out) if out.reasons is None else [f"  ({_in_words(reason)})" for reason in out.reasons]
     for rank, (item, score, reason) in enumerate(zip(out.items, out.scores, why, strict=True), 1):
         print(f"{rank:4d}  {score:9.4f}  {item}{reason}")
+    if out.short is not None:
+        left = "the index found" if out.short == "candidates" else "the rules leave"
+        print(f"{left} no more than {len(out)} items of {arguments.k}")
+
+
+def _as_json(reason: Reason) -> dict[str, Any]:
+    found: dict[str, Any] = {"kind": reason.kind, "items": list(reason.items)}
+    return found if reason.rule is None else {**found, "rule": reason.rule}
 
 
 def _in_words(reason: Reason) -> str:
     words = {"session": "in the session", "encoder": "by the encoder"}
-    return words.get(reason.kind) or f"clicked together with {', '.join(map(str, reason.items))}"
+    why = words.get(reason.kind) or f"clicked together with {', '.join(map(str, reason.items))}"
+    return why if reason.rule is None else f"{why}, {reason.rule}"

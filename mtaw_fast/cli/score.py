@@ -12,10 +12,12 @@ from typing import Any
 from mtaw_fast.cli.common import (
     Bar,
     add_command,
+    add_rules,
     add_serving_options,
     moment_of,
     print_json,
     progress_bar,
+    rules_in,
     thread_count,
     typed_ids,
 )
@@ -58,6 +60,7 @@ def add_to(commands: Any) -> None:
         help="time to rank for, ISO-8601 or Unix milliseconds, if the bundle was trained with times (default: the "
         "start of the run)",
     )  # fmt: skip
+    add_rules(parser)
     parser.add_argument(
         "--block-rows", type=int, default=BLOCK_ROWS, metavar="N",
         help=f"most rows of a part; a killed run loses at most the parts under way (default: {BLOCK_ROWS})",
@@ -125,6 +128,7 @@ def planned(arguments: argparse.Namespace) -> tuple[Scorer, Plan]:
     )
     scorer = Scorer(arguments.bundle, asked, threads)
     checked_k(arguments.k, scorer.recommender.n_items)
+    scorer.recommender.recommend([], 1, rules=rules_in(arguments.rules))  # refuses rules that do not fit the bundle
     for path in files:
         scorer.check_kind(path)
     kept = kept_plan(arguments.out)
@@ -133,6 +137,7 @@ def planned(arguments: argparse.Namespace) -> tuple[Scorer, Plan]:
     scorer.options = dataclasses.replace(
         asked,
         exclude=tuple(typed_ids(arguments.exclude, scorer.recommender.bundle.ids)),
+        rules=rules_in(arguments.rules),
         at=moment_for(scorer.recommender, moment_of("--at", arguments.at), now),
     )
     plan = Plan(scorer.version, scorer.isa, scorer.options, sources_of(files), arguments.block_rows)

@@ -39,6 +39,13 @@ class Filter:
         mask[exclude] = False
         return cls(mask, base, base > 0 and allow is None)
 
+    @classmethod
+    def of_bits(cls, bits: np.ndarray, n_items: int) -> Filter:
+        """Return the filter whose packed form is `bits`, see `packed`; kept without a copy."""
+        made = cls(np.unpackbits(bits, count=n_items, bitorder="little").view(bool))
+        made.__dict__["packed"] = bits
+        return made
+
     def __and__(self, other: Filter) -> Filter:
         """Return the items that both filters allow. Raises UsageError if the catalogs differ in size."""
         other.check(len(self.mask))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +28,12 @@ class LiveItems:
         self._replaced: TableChange | None = None
         self._patch: TableChange | None = None
         self._hidden = frozenset() if table is None else table.hidden
+        self._rules: Mapping[str, Any] = {} if table is None else table.rules
+
+    @property
+    def rules(self) -> Mapping[str, Any]:
+        """The rules that are kept, by name."""
+        return self._rules
 
     @property
     def hidden(self) -> frozenset[Any]:
@@ -61,6 +67,11 @@ class LiveItems:
             return self.table(lookup, n_rows)
         return self._table
 
+    def keep_rules(self, name: str, rules: Mapping[str, Any] | None) -> None:
+        """Keep rules under a name, in place of earlier ones; None removes them."""
+        others = {other: kept for other, kept in self._rules.items() if other != name}
+        self._rules = others if rules is None else {**others, name: rules}
+
     def table(self, lookup: Lookup, n_rows: int) -> ItemTable | None:
         """Return the table with every change so far, for a catalog of `n_rows` items; None if nothing is known.
 
@@ -68,7 +79,7 @@ class LiveItems:
         """
         table = self._table
         if table is None:
-            if self._replaced is None and self._patch is None and not self._hidden:
+            if self._replaced is None and self._patch is None and not self._hidden and not self._rules:
                 return None
             table = ItemTable(n_rows)
         for change in (self._replaced, self._patch):
@@ -81,5 +92,7 @@ class LiveItems:
                 table = table.admitted(found, n_rows)
         if table.hidden is not self._hidden:
             table = replace(table, hidden=self._hidden, version=table.version + 1)
+        if table.rules is not self._rules:
+            table = replace(table, rules=self._rules, version=table.version + 1)
         self._table, self._replaced, self._patch = table, None, None
         return table

@@ -104,7 +104,7 @@ def _notes(column: Column, missing: np.ndarray) -> list[str]:
     if len(missing) and not given:
         notes.append(f"column {name!r} has no value for any item of the catalog")
     if not name.isidentifier():
-        notes.append(f"column {name!r} cannot be named in a rule; rename it to letters, digits and _")
+        notes.append(f"column {name!r} is written item[{name!r}] in rules; letters, digits and _ read better")
     if isinstance(column, NumberColumn) and given:
         known = column.values[~missing]
         if np.abs(known).max() > _EXACT:

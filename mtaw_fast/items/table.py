@@ -46,6 +46,8 @@ class ItemTable:
         External ids that were hidden by hand, whether the catalog knows them or not.
     made : int
         Unix milliseconds at which the table was read from its source; later changes do not count.
+    rules : mapping of str to dict
+        Rules on rankings that are kept with the table, by name, as they were written (`mtaw_fast.rules`).
     """
 
     n_rows: int
@@ -55,6 +57,7 @@ class ItemTable:
     waiting: ItemFrame = field(default_factory=lambda: ItemFrame([], {}))
     hidden: frozenset[Any] = frozenset()
     made: int = 0
+    rules: Mapping[str, Any] = field(default_factory=dict)
 
     def __contains__(self, name: object) -> bool:
         return name in self.columns
@@ -122,7 +125,7 @@ class ItemTable:
             If a column has another kind or length of vectors than here, or the availability is not boolean.
         """
         self._check_kinds(frame)
-        empty = ItemTable(n_rows, {}, None, self.version, hidden=self.hidden, made=self.made)
+        empty = ItemTable(n_rows, {}, None, self.version, hidden=self.hidden, made=self.made, rules=self.rules)
         wanted = set(self.public) & set(frame.columns) if public is None else set(public)
         if availability is None and self.availability in frame.columns:
             availability = self.availability
@@ -173,7 +176,7 @@ class ItemTable:
             known = ItemFrame(previous.external(rows), self.columns)
         whole = known.merged(self.waiting)
         places = ids.lookup(whole.ids)
-        empty = ItemTable(len(ids), {}, None, self.version, hidden=self.hidden, made=self.made)
+        empty = ItemTable(len(ids), {}, None, self.version, hidden=self.hidden, made=self.made, rules=self.rules)
         return empty.patched(whole, places, len(ids), self.public, self.availability)
 
     def withheld(self, ids: Ids, size: int) -> np.ndarray | None:
@@ -248,6 +251,7 @@ class ItemTable:
             "waiting_columns": list(self.waiting.columns),
             "hidden": sorted(self.hidden),
             "made": self.made,
+            "rules": dict(self.rules),
         }
         arrays = {_ABOUT: np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)}
         names = list(self.columns)
@@ -273,7 +277,7 @@ class ItemTable:
             }
             table = cls(
                 n_rows, columns, about["availability"], int(about["version"]), ItemFrame(waiting, held),
-                frozenset(about["hidden"]), int(about["made"]),
+                frozenset(about["hidden"]), int(about["made"]), dict(about.get("rules", {})),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise DataError(f"{where} is damaged ({type(error).__name__}: {error}); write the file again") from None

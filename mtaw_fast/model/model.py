@@ -20,7 +20,7 @@ from mtaw_fast.model.checks import RETRAIN, check_array, check_finite, check_mem
 from mtaw_fast.model.item_vectors import normalized
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Model:
     """A trained model over a catalog of N items: a training makes it, a bundle stores it, a recommender uses it.
 

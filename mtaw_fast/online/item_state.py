@@ -13,9 +13,9 @@ from mtaw_fast.items import ItemTable, TableChange
 from mtaw_fast.items.live import LiveItems
 from mtaw_fast.online.follower import LogFollower
 from mtaw_fast.online.log.event_log import START
-from mtaw_fast.online.log.events import Event, HideItems, ShowItems, TableParts, now_ms, table_parts
+from mtaw_fast.online.log.events import Event, HideItems, KeepRules, ShowItems, TableParts, now_ms, table_parts
 from mtaw_fast.online.log.file_log import SEGMENT_BYTES, FileLog
-from mtaw_fast.online.state.item_changes import ItemChanges
+from mtaw_fast.online.state.item_changes import ItemChanges, apply_item_event
 
 _LOCK = ".items.lock"
 _READ_EVENTS = 1_000
@@ -94,10 +94,11 @@ class ItemState:
                     data = parts.complete(event)
                     if data is not None:
                         whole = _folded(whole, TableChange.unpacked(data))
-                    elif isinstance(event, (HideItems, ShowItems)):
-                        (live.hide if isinstance(event, HideItems) else live.show)(event.items)
+                    elif isinstance(event, (HideItems, ShowItems, KeepRules)):
+                        apply_item_event(event, live, parts)
             now = now_ms()
             events: list[Event] = [HideItems(tuple(sorted(live.hidden)), now)] if live.hidden else []
+            events += [KeepRules(name, rules, now) for name, rules in live.rules.items()]
             for change in whole:
                 events += table_parts(change, now)
             if events:

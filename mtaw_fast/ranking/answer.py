@@ -31,10 +31,13 @@ class Reason:
         session. 'encoder': neither; it is close to the session's vector.
     items : tuple of ids
         External ids, the closest first, at most three.
+    rule : {'boosted', 'buried', 'pinned'} or None
+        What the rules of the call did to the item: added to its score, lowered it, or put it at its place.
     """
 
     kind: Literal["session", "together", "encoder"]
     items: tuple[Any, ...] = ()
+    rule: Literal["boosted", "buried", "pinned"] | None = None
 
 
 def reasons_of(catalog: Catalog, clicks: np.ndarray, found: np.ndarray) -> list[Reason]:
@@ -85,6 +88,9 @@ class Recommendations:
         If the recommender learns: the ranking includes every event up to this position in the log.
     fields : list of dict, or None
         If requested: for each item its values by column name; missing ones are left out.
+    short : {'rules', 'candidates'} or None
+        Why a call with rules has fewer items than it asked for: no more items meet the rules and the other conditions,
+        or the approximate index found too few candidates.
     """
 
     items: list[Any]
@@ -96,6 +102,7 @@ class Recommendations:
     reasons: list[Reason] | None = None
     log_position: str | None = None
     fields: list[dict[str, Any]] | None = None
+    short: Literal["rules", "candidates"] | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -116,8 +123,8 @@ class Recommendations:
         if not isinstance(other, Recommendations):
             return NotImplemented
         return (
-            (self.items, self.unknown, self.fallback, self.reasons, self.fields)
-            == (other.items, other.unknown, other.fallback, other.reasons, other.fields)
+            (self.items, self.unknown, self.fallback, self.reasons, self.fields, self.short)
+            == (other.items, other.unknown, other.fallback, other.reasons, other.fields, other.short)
             and self.scores.tobytes() == other.scores.tobytes()
             and _bytes(self.repeats) == _bytes(other.repeats)
         )

@@ -11,7 +11,8 @@ added segment. Every answer equals, to the bit, that of a bundle saved with all 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,8 +27,10 @@ from mtaw_fast.kernels.native.memory_query import SessionMemory
 from mtaw_fast.kernels.native.trends import Trends
 from mtaw_fast.model.item_vectors import mean_norm, normalized
 from mtaw_fast.model.model import Model
+from mtaw_fast.rules import BitmapCache, BoundRules
 from mtaw_fast.system.cached_property import cached_property
 
+_BITMAPS: weakref.WeakKeyDictionary[Model, BitmapCache] = weakref.WeakKeyDictionary()
 _INT64 = np.iinfo(np.int64)
 
 
@@ -213,6 +216,17 @@ class Catalog:
         if not self.added:
             return self.model.popularity
         return np.concatenate([self.model.popularity, np.zeros(len(self.added), dtype=np.int64)])
+
+    @property
+    def kept_rules(self) -> Mapping[str, Any]:
+        """The rules that are kept by name, as they were written."""
+        return {} if self.items is None else self.items.rules
+
+    @cached_property
+    def bound_rules(self) -> BoundRules:
+        """Rules bound to this state. Their bitmaps are shared by all states of a model's catalog."""
+        cache = _BITMAPS.setdefault(self.model, BitmapCache())
+        return BoundRules(self.items, self.ids, self.size, cache)
 
     def clicks_of(self, session: Sequence[Any]) -> tuple[np.ndarray, list[Any]]:
         """Return a session's known clicks int32[m] and its unknown ones as external ids."""

@@ -16,7 +16,7 @@ from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.encoders import Encoder
 from mtaw_fast.ranking.memory_stage import MemoryStage
 from mtaw_fast.ranking.options import Conditions, Options
-from mtaw_fast.ranking.ranker import GrowingState, Ranked
+from mtaw_fast.ranking.ranker import GrowingState, Ranked, StageTimes
 from mtaw_fast.ranking.retrieval import Index
 
 _NOTHING = np.empty(0, dtype=np.int32)
@@ -45,20 +45,20 @@ class ComposedRanker:
 
     def rank(self, sessions: Sessions, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
         """See `Ranker.rank`."""
-        return self._rank(sessions, k, conditions)[0]
+        return self.rank_timed(sessions, k, conditions)[0]
 
     def _one(self, clicks: np.ndarray, unknown: list[Any] | None, options: Options, lookup: float) -> Ranked:
         """Rank after the known clicks int32[m], whose look-up took `lookup` microseconds."""
         session = Sessions(clicks, np.array([0, len(clicks)], dtype=np.int64))
-        (ids, scores), times = self._rank(session, options.k, options.conditions)
+        (ids, scores), times = self.rank_timed(session, options.k, options.conditions)
         found, values = unpadded(ids[0], scores[0])
         repeats = np.isin(found, clicks) if options.repeats else None
         return self._catalog.ids.external(found), values.copy(), unknown, repeats, (lookup, *times)
 
-    def _rank(
+    def rank_timed(
         self, sessions: Sessions, k: int, conditions: Conditions
-    ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[float, float, float | None]]:
-        """Return what `rank` does, and the times of its stages in microseconds."""
+    ) -> tuple[tuple[np.ndarray, np.ndarray], StageTimes]:
+        """See `Ranker.rank_timed`."""
         start = perf_counter_ns()
         queries = self._encoder.encode(sessions)
         encoding_end = perf_counter_ns()

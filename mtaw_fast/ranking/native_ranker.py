@@ -16,7 +16,7 @@ from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.memory_stage import memory_parts
 from mtaw_fast.ranking.options import Conditions, Options
-from mtaw_fast.ranking.ranker import GrowingState, Ranked
+from mtaw_fast.ranking.ranker import GrowingState, Ranked, StageTimes
 from mtaw_fast.ranking.retrieval import NativeIndex
 
 
@@ -74,10 +74,16 @@ class NativeRanker:
 
     def rank(self, sessions: Sessions, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
         """See `Ranker.rank`."""
-        ids, scores, _ = self.engine.rank(
+        return self.rank_timed(sessions, k, conditions)[0]
+
+    def rank_timed(
+        self, sessions: Sessions, k: int, conditions: Conditions
+    ) -> tuple[tuple[np.ndarray, np.ndarray], StageTimes]:
+        """See `Ranker.rank_timed`."""
+        ids, scores, (_, encode, retrieve, memory) = self.engine.rank(
             sessions.items, sessions.offsets, k, conditions.excluded, conditions.bits, conditions.exclude_seen
         )
-        return ids, scores
+        return (ids, scores), (encode, retrieve, memory)
 
 
 _LEAST_CAPACITY = 1024  # added items that a memory has capacity for, from the first one on

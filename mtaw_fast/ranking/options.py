@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypeAlias, TypedDict
 
 import numpy as np
 
 from mtaw_fast.data.filters import Filter
-from mtaw_fast.errors import UsageError
+from mtaw_fast.errors import UsageError, shown
 from mtaw_fast.items import ItemTable
 from mtaw_fast.ranking.catalog import Catalog
+from mtaw_fast.rules import RuleSet, rule_set_of
 
 _NONE: tuple[Any, ...] = ()  # the default of `exclude`: Python has a single empty tuple
 LATEST_MOMENT = 4_102_444_800_000  # the year 2100
+Rules: TypeAlias = Mapping[str, Any] | str | RuleSet | None  # written out, the name of kept ones, or checked before
 _LONG_LIST = 1000  # a longer exclude list becomes a mask, which costs O(N)
 
 
@@ -111,6 +113,7 @@ class OptionKeywords(TypedDict, total=False):
     repeats: bool
     reasons: bool
     fields: Iterable[str]
+    rules: Rules
 
 
 class Options(NamedTuple):
@@ -122,6 +125,7 @@ class Options(NamedTuple):
     repeats: bool = False
     reasons: bool = False
     fields: tuple[str, ...] = ()
+    rules: RuleSet | None = None
 
 
 def options_of(
@@ -135,15 +139,16 @@ def options_of(
     repeats: bool = False,
     reasons: bool = False,
     fields: Iterable[str] = (),
+    rules: Rules = None,
 ) -> Options:
     """Return the options of one call on a catalog, checked; see `Recommender.recommend`.
 
     Raises UsageError on a k that is not a positive whole number, a value that is not a list of ids, a filter of
-    another catalog, and a column that does not exist.
+    another catalog, a column that does not exist, and wrong rules.
     """
     conditions = conditions_of(catalog, exclude, allow, filter, exclude_seen, at)
     named = checked_fields(catalog, fields) if fields else ()
-    return Options(checked_k(k, catalog.n_items), conditions, repeats, reasons, named)
+    return Options(checked_k(k, catalog.n_items), conditions, repeats, reasons, named, rules_of(catalog, rules))
 
 
 def checked_fields(catalog: Catalog, fields: Iterable[str]) -> tuple[str, ...]:
@@ -154,3 +159,16 @@ def checked_fields(catalog: Catalog, fields: Iterable[str]) -> tuple[str, ...]:
     for name in names:
         _ = table[name]
     return names
+
+
+def rules_of(catalog: Catalog, rules: Rules) -> RuleSet | None:
+    """Return the rules of a call: those given, or the kept ones of a name. Raises UsageError on wrong ones."""
+    if rules is None or isinstance(rules, RuleSet):
+        return rules
+    if not isinstance(rules, str):
+        return rule_set_of(rules)
+    found = catalog.kept_rules.get(rules)
+    if found is None:
+        kept = ", ".join(sorted(catalog.kept_rules)) or "none"
+        raise UsageError(f"rules: no rules are kept under the name {shown(rules, 60)}; there are: {shown(kept, 300)}")
+    return rule_set_of(found, name=rules)

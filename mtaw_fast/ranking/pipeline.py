@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from time import perf_counter_ns
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,14 +15,16 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.items import ItemTable
 from mtaw_fast.ranking.answer import Recommendations, assembled, reasons_of
 from mtaw_fast.ranking.catalog import Catalog
-from mtaw_fast.ranking.composed_ranker import ComposedRanker
+from mtaw_fast.ranking.composed_ranker import ComposedRanker, retrieve
 from mtaw_fast.ranking.encoders import Encoder, NativeEncoder
-from mtaw_fast.ranking.item_lists import most_popular, rising
+from mtaw_fast.ranking.item_lists import clicked_together, most_popular, rising
 from mtaw_fast.ranking.native_ranker import NativeRanker
 from mtaw_fast.ranking.options import EVERYTHING, Conditions, Options
-from mtaw_fast.ranking.ranker import GrowingState, Ranker, Times
-from mtaw_fast.ranking.retrieval import Index, NativeIndex
+from mtaw_fast.ranking.ranker import GrowingState, Ranker, StageTimes, Times
+from mtaw_fast.ranking.retrieval import Index, NativeIndex, for_items
+from mtaw_fast.ranking.retrieval.ann_plan import LARGEST_K
 from mtaw_fast.ranking.retrieval.segmented_index import SegmentedIndex
+from mtaw_fast.ranking.ruled_ranking import ruled_answer, ruled_rows
 
 _CHUNK_SESSIONS = 1024
 _NO_CLICKS = np.empty(0, dtype=np.int32)
@@ -68,6 +71,10 @@ class Pipeline:
 
         log_position: stored in the answer.
         """
+        if options.rules is not None:
+            start = perf_counter_ns()
+            clicks, unknown = self.catalog.clicks_of(session)
+            return self._ruled(clicks, unknown, options, log_position, (perf_counter_ns() - start) / 1000)
         items, scores, unknown, repeats, times = self.ranker.recommend(session, options)
         if items is None:
             return self._fallback(unknown, options, log_position), None
@@ -88,6 +95,8 @@ class Pipeline:
 
         clicks: int32[m], the internal ids of all known clicks so far. unknown: the other clicks.
         """
+        if options.rules is not None:  # it encodes the session again
+            return *self._ruled(clicks, unknown, options, log_position), state
         if not len(clicks):
             return self._fallback(unknown, options, log_position), None, state
         (items, scores, _, repeats, times), state = self.ranker.recommend_growing(clicks, state, options)
@@ -102,6 +111,10 @@ class Pipeline:
         """Return the answers to sessions of internal ids; `unknown` has each session's unknown clicks."""
         for number in np.flatnonzero(sessions.lengths == 0).tolist():
             refuse_other_type(self.catalog.ids.kind, unknown[number], f"session {number}")
+        if options.rules is not None:
+            clicks = list(sessions)
+            found = self._ruled_answers(sessions, clicks, unknown, options)
+            return found if log_position is None else [replace(one, log_position=log_position) for one in found]
         ids, scores = self.rank(sessions, options.k, options.conditions)
         rows = zip(ids, scores, sessions, unknown, strict=True)
         found = [assembled(self.catalog, row[:2], *row[2:], options.repeats, options.reasons) for row in rows]
@@ -135,6 +148,83 @@ class Pipeline:
         if len(full):
             ids[full], scores[full] = self.ranker.rank(sessions.select(full), k, conditions)
         return ids, scores
+
+    def similar(self, item: int, by: Literal["vectors", "sessions"], options: Options) -> Recommendations:
+        """Return the items most similar to `item`, an internal id, with their cosines; see `Recommender.similar_items`.
+
+        by 'sessions' needs a model with a memory.
+        """
+        catalog, (k, conditions, *_) = self.catalog, options
+        own = np.array([item], dtype=np.int32)
+        dropped = own if conditions.excluded is None else np.union1d(conditions.excluded, own)
+        conditions = replace(conditions, excluded=dropped)
+
+        def rank(_: np.ndarray, depth: int, allowed: Conditions) -> tuple[np.ndarray, np.ndarray]:
+            if by == "sessions":
+                found = clicked_together(catalog, item, depth, allowed)
+                assert found is not None
+                return found[0][None], found[1][None]
+            query = catalog.vector(item)
+            return retrieve(for_items(self.index), catalog.n_items, query, depth, allowed.allowed, [dropped], 1.0)
+
+        if options.rules is None:
+            ids, scores = rank(own, k, conditions)
+            return self.described(assembled(catalog, (ids[0], scores[0]), own, [], False), options.fields)
+        approximate = LARGEST_K if by == "vectors" and self.index.name == "ann" else 0
+        row = ruled_rows(catalog, options.rules, [own], k, conditions, rank, approximate)[0]
+        return self.described(ruled_answer(catalog, row, own, [], options), options.fields)
+
+    def _ruled(
+        self,
+        clicks: np.ndarray,
+        unknown: list[Any],
+        options: Options,
+        log_position: str | None,
+        lookup: float = 0.0,
+    ) -> tuple[Recommendations, Times | None]:
+        """Return the answer under rules to one session of known clicks int32[m], and its times.
+
+        lookup: microseconds that finding the clicks took.
+        """
+        if not len(clicks):
+            refuse_other_type(self.catalog.ids.kind, unknown)
+        session = Sessions(clicks, np.array([0, len(clicks)], dtype=np.int64))
+        spent: list[StageTimes] = []
+        answer = self._ruled_answers(session, [clicks], [unknown], options, spent)[0]
+        times: Times | None = None
+        if spent:
+            encodes, retrieves, memories = zip(*spent, strict=True)
+            times = lookup, sum(encodes), sum(retrieves), None if None in memories else sum(memories)
+        return answer if log_position is None else replace(answer, log_position=log_position), times
+
+    def _ruled_answers(
+        self,
+        sessions: Sessions,
+        clicks: list[np.ndarray],
+        unknown: Sequence[list[Any]],
+        options: Options,
+        spent: list[StageTimes] | None = None,
+    ) -> list[Recommendations]:
+        """Return the answers under rules to sessions of internal ids, whose clicks are also given one by one.
+
+        spent: gets the times of the ranker's calls.
+        """
+        assert options.rules is not None
+
+        def rank(rows: np.ndarray, depth: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
+            part = sessions if len(rows) == len(sessions) else sessions.select(rows)
+            if spent is None or not len(clicks[0]):
+                return self.rank(part, depth, conditions)
+            ranked, times = self.ranker.rank_timed(part, depth, conditions)
+            spent.append(times)
+            return ranked
+
+        approximate = LARGEST_K if self.index.name == "ann" else 0
+        rows = ruled_rows(self.catalog, options.rules, clicks, options.k, options.conditions, rank, approximate)
+        return [
+            self.described(ruled_answer(self.catalog, row, own, others, options), options.fields)
+            for row, own, others in zip(rows, clicks, unknown, strict=True)
+        ]
 
     def _popular(self, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
         """Return the most clicked items, or with trends the rising ones: ids int32[k], scores float32[k]."""

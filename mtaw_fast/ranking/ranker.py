@@ -13,6 +13,9 @@ from mtaw_fast.ranking.options import Conditions, Options
 # Microseconds: (look-up of the clicks, encode, retrieve, session memory or None without one).
 Times: TypeAlias = tuple[float, float, float, float | None]
 
+# Microseconds: (encode, retrieve, session memory or None without one).
+StageTimes: TypeAlias = tuple[float, float, float | None]
+
 # As the native engine returns it: (items: external ids, best first; scores: float32[len(items)]; unknown: the clicks
 # that the catalog does not know, None for a growing session; repeats: bool[len(items)] or None; times: Times). All but
 # `unknown` are None if no click is known.
@@ -51,4 +54,10 @@ class Ranker(Protocol):
 
         Best first, padded with -1 / -inf.
         """
+        ...
+
+    def rank_timed(
+        self, sessions: Sessions, k: int, conditions: Conditions
+    ) -> tuple[tuple[np.ndarray, np.ndarray], StageTimes]:
+        """Return what `rank` does, and the times of its stages."""
         ...

@@ -34,7 +34,7 @@ class ScoringOptions:
 
     k: number of items. exclude: external ids that are never listed. exclude_seen: leave a session's own items out.
     at: Unix milliseconds for a bundle that was trained with times, else None. encoder, index: names, as
-    `Recommender.load` takes them.
+    `Recommender.load` takes them. rules: as `Recommender.recommend` takes them, written out.
     """
 
     k: int = 20
@@ -43,6 +43,14 @@ class ScoringOptions:
     at: int | None = None
     encoder: str = "auto"
     index: str = "auto"
+    rules: dict[str, Any] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the options as plain JSON values; without rules as releases before them wrote."""
+        found = {**dataclasses.asdict(self), "exclude": list(self.exclude)}
+        if self.rules is None:
+            del found["rules"]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +109,7 @@ class Plan:
             "format_version": FORMAT_VERSION,
             "bundle": self.bundle,
             "isa": self.isa,
-            "options": {**dataclasses.asdict(self.options), "exclude": list(self.options.exclude)},
+            "options": self.options.as_json(),
             "block_rows": self.block_rows,
             "sources": [
                 {"file": source.path.name, "rows": source.rows, "bytes": source.bytes, "footer": source.footer}
@@ -142,8 +150,8 @@ def refuse_other(folder: Path, kept: dict[str, Any], plan: Plan) -> None:
         if kept.get(name) != ours[name]:
             there, here = kept.get(name), ours[name]
             if isinstance(there, dict) and isinstance(here, dict):
-                name = next(key for key in here if there.get(key) != here[key])
-                there, here = there.get(name), here[name]
+                name = next(key for key in {**here, **there} if there.get(key) != here.get(key))
+                there, here = there.get(name), here.get(name)
             what = "other sessions" if name == "sources" else f"another {name}: {name} {there!r} there, {here!r} now"
             raise UsageError(f"{folder} was begun with {what}; choose another folder, or continue as it was begun")
 

@@ -131,8 +131,9 @@ class Scorer:
     def _ranked(self, sessions: Sessions) -> Sequence[Recommendations]:
         options = self.options
         return self.recommender.recommend_batch(
-            sessions, options.k, exclude=options.exclude, exclude_seen=options.exclude_seen, at=options.at
-        )
+            sessions, options.k, exclude=options.exclude, exclude_seen=options.exclude_seen, at=options.at,
+            rules=options.rules,
+        )  # fmt: skip
 
     def _item_type(self) -> Any:
         pa = require("pyarrow", "score")

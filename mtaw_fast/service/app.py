@@ -18,7 +18,7 @@ from mtaw_fast.service.http.responses import JSON, error_answer
 from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.ranking_ids import load_key, use_key
 from mtaw_fast.service.request_queue import RequestQueue
-from mtaw_fast.service.routes import events, feedback, item_changes, items, operations, recommend
+from mtaw_fast.service.routes import events, feedback, item_changes, items, kept_rules, operations, recommend
 from mtaw_fast.service.routes.openapi import openapi_config, state_limits
 from mtaw_fast.service.routes.pages import page_routes
 from mtaw_fast.service.sessions import open_sessions
@@ -61,6 +61,10 @@ def make_app(service: Service) -> Middleware:
         item_changes.show_items,
         item_changes.put_items,
         item_changes.patch_items,
+        _options(kept_rules.put_rules, kept_rules.get_rules, kept_rules.delete_rules),
+        kept_rules.put_rules,
+        kept_rules.get_rules,
+        kept_rules.delete_rules,
         operations.reload,
         operations.healthz,
         operations.readyz,

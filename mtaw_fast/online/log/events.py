@@ -5,6 +5,7 @@
 {"add": ["sku-new"], "neighbors": [["sku-9", "sku-4"]], "time": ..}      or "vectors": [[..], ..]
 {"remove": ["sku-7"], "time": ..}
 {"hide": ["sku-7"], "time": ..}      and "show"
+{"rules": "shoes", "are": {"filter": ..}, "time": ..}      rules that are kept by name; null removes them
 {"table": "2f1c..", "part": 0, "of": 2, "data": "<base64>", "time": ..}     a change of the item table, in parts
 """
 
@@ -165,7 +166,20 @@ class TablePart:
         return _encoded({"table": self.table, "part": self.part, "of": self.of, "data": text, "time": self.time})
 
 
-Event = Click | Forget | AddItems | RemoveItems | HideItems | ShowItems | TablePart
+@dataclass(frozen=True, slots=True)
+class KeepRules:
+    """Rules on rankings that are kept under a name from now on; None removes them."""
+
+    name: str
+    rules: Mapping[str, Any] | None
+    time: int
+
+    def line(self) -> bytes:
+        """See `Click.line`."""
+        return _encoded({"rules": self.name, "are": self.rules, "time": self.time})
+
+
+Event = Click | Forget | AddItems | RemoveItems | HideItems | ShowItems | TablePart | KeepRules
 
 
 def table_parts(change: TableChange, time: int) -> list[Event]:
@@ -299,6 +313,11 @@ def parse(line: bytes) -> Event | None:
         return HideItems(_are_items(value["hide"], "hide"), time)
     if "show" in value:
         return ShowItems(_are_items(value["show"], "show"), time)
+    if "rules" in value:
+        rules = value["are"]
+        if rules is not None and type(rules) is not dict:
+            raise ValueError("its rules are not an object")
+        return KeepRules(_is_text(value["rules"], "rules"), rules, time)
     if "table" in value:
         part, of = value["part"], value["of"]
         if type(part) is not int or type(of) is not int or not 0 <= part < of:

@@ -22,6 +22,7 @@ from mtaw_fast.online.log.events import (
     Event,
     Forget,
     HideItems,
+    KeepRules,
     RemoveItems,
     ShowItems,
     TablePart,
@@ -188,7 +189,7 @@ class EventProcessor:
                 self._add(event, sink)
             elif isinstance(event, RemoveItems):
                 self._remove(event)
-            elif isinstance(event, (HideItems, ShowItems, TablePart)):
+            elif isinstance(event, (HideItems, ShowItems, KeepRules, TablePart)):
                 self._change_items(event, sink)
         self._learn(clicks, sink)
 

@@ -8,7 +8,7 @@ from mtaw_fast.errors import DataError
 from mtaw_fast.items import ItemTable, TableChange
 from mtaw_fast.items.live import LiveItems
 from mtaw_fast.online.log.event_log import START, LogEntry
-from mtaw_fast.online.log.events import Event, HideItems, ShowItems, TableParts
+from mtaw_fast.online.log.events import Event, HideItems, KeepRules, ShowItems, TableParts
 
 
 def live_after(events: Sequence[Event], table: ItemTable | None) -> LiveItems:
@@ -66,6 +66,8 @@ def apply_item_event(event: Event, items: LiveItems, parts: TableParts) -> str |
         items.hide(event.items)
     elif isinstance(event, ShowItems):
         items.show(event.items)
+    elif isinstance(event, KeepRules):
+        items.keep_rules(event.name, event.rules)
     else:
         data = parts.complete(event)
         if data is None or event.time <= items.made:  # the bundle's table is newer

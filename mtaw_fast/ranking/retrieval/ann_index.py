@@ -20,7 +20,7 @@ import numpy as np
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import BundleError, DataError
 from mtaw_fast.kernels.native import rerank_topk
-from mtaw_fast.ranking.retrieval.ann_plan import REMEDY, Recall, SearchPlan, SearchPlans
+from mtaw_fast.ranking.retrieval.ann_plan import LARGEST_K, REMEDY, Recall, SearchPlan, SearchPlans
 from mtaw_fast.ranking.retrieval.certificate import checked_norms
 from mtaw_fast.ranking.retrieval.faiss_flat import one_thread
 from mtaw_fast.storage.sealed_file import SealedFile, open_sealed, path_of
@@ -28,7 +28,6 @@ from mtaw_fast.storage.sealed_file import SealedFile, open_sealed, path_of
 if TYPE_CHECKING:
     from mtaw_fast.ranking.retrieval import Index
 
-LARGEST_K = 128
 LEAST_SHARE = 1 / 16
 
 _CLASSES = {"ivfpq": "IndexIVFPQFastScan", "hnsw": "IndexHNSWFlat"}

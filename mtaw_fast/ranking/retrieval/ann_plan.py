@@ -15,6 +15,7 @@ from typing import Any
 from mtaw_fast.errors import BundleError
 
 KINDS = ("ivfpq", "hnsw")
+LARGEST_K = 128  # a longer list is searched exactly: the recall was measured for shorter ones
 REMEDY = "export the index again with 'mtaw-fast export --index'"
 
 

@@ -12,32 +12,38 @@ from litestar.params import Parameter
 
 from mtaw_fast.errors import UsageError
 from mtaw_fast.online.log.events import MAX_TEXT_LENGTH
+from mtaw_fast.rules import RuleSet
 from mtaw_fast.service.errors import ServiceError, invalid
-from mtaw_fast.service.http.decoding import StrictRequest
+from mtaw_fast.service.http.access import has_token
+from mtaw_fast.service.http.decoding import StrictRequest, decoded
 from mtaw_fast.service.http.responses import JSON, encoded, json_response
 from mtaw_fast.service.ranking_ids import new_id
 from mtaw_fast.service.routes.item_search import find_ids
-from mtaw_fast.service.routes.messages import FoundItems, SimilarAnswer
+from mtaw_fast.service.routes.messages import FoundItems, RulesRequest, SimilarAnswer
 from mtaw_fast.service.routes.openapi import errors, operation
-from mtaw_fast.service.routes.ranking import LONG_LIST, check_fields, check_k
+from mtaw_fast.service.routes.ranking import LONG_LIST, asked_rules, check_fields, check_k
 from mtaw_fast.service.snapshot import Snapshot
 from mtaw_fast.service.state import service_of
 
 _DIGITS = "0123456789"
 _INT64 = 2**63
+_MOST_RULES = 4096  # characters in a query
 By = Literal["vectors", "sessions"]
 
 
 @dataclass(frozen=True, slots=True)
 class SimilarQuery:
     """The ids in a query string, as text. allow: None if there is none. session: the session's id, if there is one.
-    fields: columns of the item table."""
+
+    fields: columns of the item table. rules: JSON, or the name of kept ones.
+    """
 
     item: str
     exclude: list[str] = field(default_factory=list)
     allow: list[str] | None = None
     session: str | None = None
     fields: list[str] = field(default_factory=list)
+    rules: str | None = None
 
     @classmethod
     def of(cls, query: bytes) -> SimilarQuery:
@@ -46,6 +52,7 @@ class SimilarQuery:
         return cls(
             one_of(values, "item"), values.get("exclude", []), values.get("allow"),
             one_of(values, "session_id") if "session_id" in values else None, values.get("fields", []),
+            one_of(values, "rules") if "rules" in values else None,
         )  # fmt: skip
 
 
@@ -58,12 +65,9 @@ def query_values(query: bytes) -> dict[str, list[str]]:
     except ValueError:
         raise invalid("invalid_request", "the query has too many fields; send fewer") from None
     for name, texts in values.items():
-        longest = max(map(len, texts))
-        if longest > MAX_TEXT_LENGTH:
-            raise invalid(
-                "invalid_request",
-                f"`{name[:40]}` in the query has {longest} characters, the most is {MAX_TEXT_LENGTH}",
-            )
+        longest, most = max(map(len, texts)), _MOST_RULES if name == "rules" else MAX_TEXT_LENGTH
+        if longest > most:
+            raise invalid("invalid_request", f"`{name[:40]}` in the query has {longest} characters, the most is {most}")
     return values
 
 
@@ -78,8 +82,13 @@ def one_of(values: dict[str, list[str]], name: str) -> str:
     return found[0]
 
 
-def similar(snapshot: Snapshot, asked: SimilarQuery, k: int, by: By) -> SimilarAnswer:
-    """Return the items most similar to one. Raises ServiceError if it is unknown, or `by` needs a missing memory."""
+def similar(
+    snapshot: Snapshot, asked: SimilarQuery, k: int, by: By, rules: RuleSet | str | None = None
+) -> SimilarAnswer:
+    """Return the items most similar to one. rules: those of `asked_rules`.
+
+    Raises ServiceError if the item is unknown, or `by` needs a missing memory.
+    """
     recommender = snapshot.recommender
     item = typed_id(snapshot, asked.item)
     if item not in recommender.ids:
@@ -94,12 +103,13 @@ def similar(snapshot: Snapshot, asked: SimilarQuery, k: int, by: By) -> SimilarA
             exclude=[typed_id(snapshot, text) for text in asked.exclude],
             allow=None if asked.allow is None else [typed_id(snapshot, text) for text in asked.allow],
             fields=asked.fields,
+            rules=rules,
         )
     except UsageError as error:
         raise invalid("invalid_request", str(error)) from None
     return SimilarAnswer(
         version=snapshot.version, bundle=snapshot.name, recommendation=new_id(snapshot.version), items=out.items,
-        scores=out.scores.tolist(), fields=out.fields,
+        scores=out.scores.tolist(), fields=out.fields, short=out.short,
     )  # fmt: skip
 
 
@@ -136,18 +146,25 @@ async def similar_items(
     fields: Annotated[  # noqa: ARG001
         list[str] | None, Parameter(description="A column of the item table to report; may be repeated.")
     ] = None,
+    rules: Annotated[  # noqa: ARG001
+        str | None, Parameter(description="The name of kept rules, or rules as JSON.")
+    ] = None,
 ) -> Response[SimilarAnswer]:
     """Return the items most similar to one."""
     service = service_of(request)
     check_k(k, service.settings.limits)
     asked = SimilarQuery.of(request.scope["query_string"])
+    given: RulesRequest | str | None = asked.rules
+    if isinstance(given, str) and given.lstrip().startswith("{"):
+        given = decoded(given.encode(), RulesRequest)
+    wanted = asked_rules(given, has_token(request.scope, service.settings))
 
     def work(*_: Any) -> SimilarAnswer:
         snapshot = service.take(request, asked.session)
         check_fields(asked.fields, snapshot, request.scope, service.settings)
-        return similar(snapshot, asked, k, by)
+        return similar(snapshot, asked, k, by, wanted)
 
-    if len(asked.exclude) + len(asked.allow or ()) > LONG_LIST:
+    if wanted is not None or len(asked.exclude) + len(asked.allow or ()) > LONG_LIST:
         return json_response(await service.queue.run_in_thread(work))
     return json_response(await service.queue.run(work))
 

@@ -30,6 +30,42 @@ SessionId = Annotated[
 ]
 
 
+Condition = Annotated[str, Meta(max_length=4096, examples=['brand == "own" and price < 80'])]
+
+
+class BoostRequest(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Adds to the scores of items."""
+
+    when: Condition
+    by: Annotated[float, Meta(description="Added to the score; below 0 it buries.", examples=[0.3])]
+
+
+class LimitRequest(Struct, forbid_unknown_fields=True, kw_only=True):
+    """At most so many items with the same value in a column."""
+
+    per: Annotated[str, Meta(description="A column.", max_length=MAX_TEXT_LENGTH, examples=["brand"])]
+    most: Annotated[int, Meta(ge=1, examples=[2])]
+
+
+class RulesRequest(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Rules on a ranking, by the columns of the item table. Without the bearer token they may use public columns."""
+
+    filter: Annotated[
+        Condition | list[Condition] | None, Meta(description="What an item must meet; of a list, all of it.")
+    ] = None
+    boost: BoostRequest | list[BoostRequest] | None = None
+    limit: LimitRequest | list[LimitRequest] | None = None
+    pin: Annotated[
+        dict[str, int] | None, Meta(description="Items and their places, from 1.", examples=[{"sku-1": 3}])
+    ] = None
+
+
+Rules = Annotated[
+    RulesRequest | Annotated[str, Meta(max_length=MAX_TEXT_LENGTH)] | None,
+    Meta(description="Rules, or the name of kept ones."),
+]
+
+
 class RankingOptions(Struct, forbid_unknown_fields=True, kw_only=True):
     """Options of a ranking."""
 
@@ -47,6 +83,7 @@ class RankingOptions(Struct, forbid_unknown_fields=True, kw_only=True):
         list[Name],
         Meta(description="Columns of the item table to report; public ones without the token.", max_length=MOST_FIELDS),
     ] = []
+    rules: Rules = None
 
 
 class RecommendRequest(RankingOptions, kw_only=True):
@@ -174,6 +211,18 @@ class ReasonAnswer(Struct, kw_only=True):
         ),
     ]
     items: Annotated[Items, Meta(description="At most three, the closest first.")] = []
+    rule: Annotated[
+        Literal["boosted", "buried", "pinned"] | None, Meta(description="What the rules did to the item.")
+    ] = None
+
+
+Short = Annotated[
+    Literal["rules", "candidates"] | None,
+    Meta(
+        description="Why a request with rules got fewer than k items. rules: no more items meet them; candidates: the "
+        "approximate index found no more."
+    ),
+]
 
 
 Fields = Annotated[
@@ -198,6 +247,7 @@ class Answer(Struct, omit_defaults=True, kw_only=True):
         str | None, Meta(description="Every event up to this position of the log is known, if the service learns.")
     ] = None
     fields: Fields = None
+    short: Short = None
 
 
 class RecommendAnswer(Answer, omit_defaults=True, kw_only=True):
@@ -279,6 +329,21 @@ class ItemTableAnswer(Struct, kw_only=True):
     notes: Annotated[list[str], Meta(description="What is odd.")]
 
 
+class RulesAnswer(Struct, kw_only=True):
+    """The rules are kept, or removed."""
+
+    version: Version
+    log_position: Annotated[str, Meta(description="Position of the log after the change.")]
+
+
+class KeptRulesAnswer(Struct, omit_defaults=True, kw_only=True):
+    """Kept rules."""
+
+    version: Version
+    rules: RulesRequest
+    broken: Annotated[str | None, Meta(description="Why they are refused until they are put again.")] = None
+
+
 class SessionAnswer(Struct, kw_only=True):
     """A session that the service keeps."""
 
@@ -295,6 +360,7 @@ class SimilarAnswer(Struct, omit_defaults=True, kw_only=True):
     scores: Annotated[list[float], Meta(description="Cosines.")]
     bundle: BundleName = None
     fields: Fields = None
+    short: Short = None
 
 
 class FoundItems(Struct, kw_only=True):

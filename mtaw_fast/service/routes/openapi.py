@@ -18,7 +18,10 @@ from mtaw_fast.service.http.responses import JSON
 from mtaw_fast.service.ranking_ids import EXAMPLE
 from mtaw_fast.service.settings import Limits
 
-_NEED_TOKEN = ("reload", "add_items", "remove_items", "hide_items", "show_items", "put_items", "patch_items")
+_NEED_TOKEN = (
+    "reload", "add_items", "remove_items", "hide_items", "show_items", "put_items", "patch_items", "put_rules",
+    "get_rules", "delete_rules",
+)  # fmt: skip
 VERSION_HEADER = "X-Bundle-Version"
 
 _VERSION = "0f3a6c1d2b4e5f60"
@@ -64,6 +67,13 @@ _MEANINGS = {
     503: "Not now: try again after Retry-After seconds.",
 }
 
+_RULES = {
+    "filter": 'category in ("shoes", "boots") and price < 80',
+    "boost": {"when": 'brand == "own"', "by": 0.3},
+    "limit": {"per": "brand", "most": 2},
+    "pin": {"sku-1": 3},
+}
+
 # operation: (tag, example of a request, example of an answer)
 _EXAMPLES: dict[str, tuple[str, Any, Any]] = {
     "recommend": (
@@ -105,6 +115,9 @@ _EXAMPLES: dict[str, tuple[str, Any, Any]] = {
     ),
     "put_items": ("items", _TABLE, _TABLE_ANSWER),
     "patch_items": ("items", {"items": [{"id": "sku-9", "price": 49.9}]}, _TABLE_ANSWER | {"rows": 1, "known": 1}),
+    "put_rules": ("items", _RULES, {"version": _VERSION, "log_position": "0000000000-000000000113"}),
+    "get_rules": ("items", None, {"version": _VERSION, "rules": _RULES}),
+    "delete_rules": ("items", None, {"version": _VERSION, "log_position": "0000000000-000000000162"}),
     "feedback": (
         "feedback",
         {"recommendation": EXAMPLE, "shown": ["sku-2", "sku-9"], "clicked": ["sku-2"]},

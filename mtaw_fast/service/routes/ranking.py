@@ -12,6 +12,7 @@ import msgspec
 from mtaw_fast.data.item_ids import refuse_other_type
 from mtaw_fast.errors import shown
 from mtaw_fast.ranking.answer import Recommendations
+from mtaw_fast.rules import RuleSet, rule_set_of
 from mtaw_fast.service.errors import invalid
 from mtaw_fast.service.http.access import has_token
 from mtaw_fast.service.observability.metrics import Metrics
@@ -22,6 +23,7 @@ from mtaw_fast.service.routes.messages import (
     BatchRequest,
     RankingOptions,
     ReasonAnswer,
+    RulesRequest,
     Timings,
 )
 from mtaw_fast.service.settings import Limits, Settings
@@ -85,6 +87,14 @@ def check_reasons(wanted: RankingOptions, sessions: Sequence[Sequence[Any]]) -> 
             )
 
 
+def asked_rules(given: RulesRequest | str | None, private: bool) -> RuleSet | str | None:
+    """Return the rules of a request: checked, or the name of kept ones.
+
+    private: whether they may use private columns. Raises UsageError on rules that no catalog could have.
+    """
+    return rule_set_of(msgspec.to_builtins(given), not private) if isinstance(given, RulesRequest) else given
+
+
 @dataclass(frozen=True, slots=True)
 class Ranked:
     """The ranking of one session. timings: None if it was made in a batch."""
@@ -103,8 +113,14 @@ class Ranked:
         }
 
 
-def rank(snapshot: Snapshot, wanted: RankingOptions, session: Sequence[Any], waited: float) -> Ranked:
-    """Rank one session. waited: seconds in the queue."""
+def rank(
+    snapshot: Snapshot,
+    wanted: RankingOptions,
+    session: Sequence[Any],
+    waited: float,
+    rules: RuleSet | str | None = None,
+) -> Ranked:
+    """Rank one session. waited: seconds in the queue. rules: those of `asked_rules`."""
     out = snapshot.recommender.recommend(
         session,
         wanted.k,
@@ -116,6 +132,7 @@ def rank(snapshot: Snapshot, wanted: RankingOptions, session: Sequence[Any], wai
         repeats=wanted.repeats,
         reasons=wanted.reasons,
         fields=wanted.fields,
+        rules=rules,
     )
     assert out.timings is not None
     return Ranked(snapshot, out, Timings(queue=waited * 1e6, **out.timings))
@@ -140,8 +157,10 @@ def rank_batched(
     return [Ranked(snapshot, out, None) for out in rankings]
 
 
-def rank_batch(snapshot: Snapshot, asked: BatchRequest, check_deadline: Callable[[], None]) -> list[Recommendations]:
-    """Rank the sessions of a batch request. `check_deadline` is called now and then."""
+def rank_batch(
+    snapshot: Snapshot, asked: BatchRequest, check_deadline: Callable[[], None], rules: RuleSet | str | None = None
+) -> list[Recommendations]:
+    """Rank the sessions of a batch request. `check_deadline` is called now and then. rules: those of `asked_rules`."""
     rankings: list[Recommendations] = []
     for number, session in enumerate(asked.sessions):  # here, because a chunk numbers its sessions from 0
         refuse_other_type(snapshot.recommender.ids.kind, session, f"session {number}")
@@ -157,6 +176,7 @@ def rank_batch(snapshot: Snapshot, asked: BatchRequest, check_deadline: Callable
             repeats=asked.repeats,
             reasons=asked.reasons,
             fields=asked.fields,
+            rules=rules,
         )
     return rankings
 
@@ -203,7 +223,8 @@ def answer_fields(snapshot: Snapshot, out: Recommendations) -> dict[str, Any]:
         "repeats": None if out.repeats is None else out.repeats.tolist(),
         "reasons": None
         if out.reasons is None
-        else [ReasonAnswer(kind=one.kind, items=list(one.items)) for one in out.reasons],
+        else [ReasonAnswer(kind=one.kind, items=list(one.items), rule=one.rule) for one in out.reasons],
         "log_position": out.log_position,
         "fields": out.fields,
+        "short": out.short,
     }

@@ -12,7 +12,7 @@ from mtaw_fast.data.item_ids import refuse_other_type
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.service.bundles import Reloader
 from mtaw_fast.service.errors import ServiceError
-from mtaw_fast.service.http.access import check_request_origin
+from mtaw_fast.service.http.access import check_request_origin, has_token
 from mtaw_fast.service.http.decoding import StrictRequest, decoded
 from mtaw_fast.service.http.middleware import Direct
 from mtaw_fast.service.http.responses import JSON, encoded, json_response
@@ -34,6 +34,7 @@ from mtaw_fast.service.routes.openapi import errors, operation
 from mtaw_fast.service.routes.ranking import (
     LONG_LIST,
     Ranked,
+    asked_rules,
     batch_answer,
     check_fields,
     check_limits,
@@ -72,9 +73,10 @@ async def recommend_batch(request: StrictRequest, data: Annotated[BatchRequest, 
     check_limits(data, data.sessions, service.settings.limits)
     snapshot = service.take(request, data.session_id)
     check_fields(data.fields, snapshot, request.scope, service.settings)
+    rules = asked_rules(data.rules, has_token(request.scope, service.settings))
 
     def work(_: float, check_deadline: Callable[[], None]) -> tuple[list[Recommendations], bytes]:
-        rankings = rank_batch(snapshot, data, check_deadline)
+        rankings = rank_batch(snapshot, data, check_deadline, rules)
         return rankings, encoded(batch_answer(snapshot, rankings))
 
     rankings, body = await service.queue.run_in_thread(work)
@@ -170,10 +172,12 @@ async def _ranked(
     refuse_other_type(reloader.snapshot.recommender.ids.kind, session)
     check_fields(asked.fields, reloader.snapshot, scope, service.settings)
 
-    def work(waited: float) -> Ranked:
-        return rank(reloader.snapshot, asked, session, waited)
+    rules = None if asked.rules is None else asked_rules(asked.rules, has_token(scope, service.settings))
 
-    if asked.allow is None and len(asked.exclude) <= LONG_LIST and not asked.reasons:
+    def work(waited: float) -> Ranked:
+        return rank(reloader.snapshot, asked, session, waited, rules)
+
+    if rules is None and asked.allow is None and len(asked.exclude) <= LONG_LIST and not asked.reasons:
         ranked = await service.queue.run(work, _batched(service, reloader, asked, session))
     else:
         ranked = await service.queue.run_in_thread(lambda waited, _: work(waited))

@@ -1,0 +1,143 @@
+"""The cases: what is timed, and the definition of the rules in numpy that checks the answers first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bench.harness.comparison import Case, Contender, Plan
+from bench.harness.workload import Workload
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.items import ItemTable
+from mtaw_fast.items.columns import BooleanColumn, CategoryColumn, NumberColumn
+from mtaw_fast.items.labels import Labels
+from mtaw_fast.ranking.answer import Recommendations
+from mtaw_fast.ranking.options import Conditions
+from mtaw_fast.recommender import Recommender
+
+K = 20
+SHARES = (0.1, 1, 10, 50)  # percent of the items that a filter leaves
+_BRANDS = 200
+_CHECKED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """Rules as arrays: mask bool[N], boosts [(mask, by)], most of a brand, pin (internal id, place)."""
+
+    mask: np.ndarray
+    boosts: tuple[tuple[np.ndarray, float], ...] = ()
+    most: int | None = None
+    pin: tuple[int, int] | None = None
+
+
+class RuleCases:
+    """The cases over one workload, whose items get random columns: price, brand, sale, new."""
+
+    def __init__(self, workload: Workload, plan: Plan) -> None:
+        self._plan, self._params = plan, workload.params
+        self._rec = Recommender.load(workload.bundle.folder)
+        n_items = workload.bundle.n_items
+        rng = np.random.default_rng(1)
+        self._price = rng.uniform(0, 100, n_items)
+        self._brand = rng.integers(0, _BRANDS, n_items).astype(np.int32)
+        self._sale, self._new = (rng.random(n_items) < share for share in (0.2, 0.05))
+        table = ItemTable(
+            n_items,
+            {
+                "price": NumberColumn(name="price", values=self._price),
+                "brand": CategoryColumn(
+                    name="brand", codes=self._brand, labels=Labels.of([f"b{code}" for code in range(_BRANDS)])
+                ),
+                "sale": BooleanColumn(name="sale", values=self._sale.astype(np.int8)),
+                "new": BooleanColumn(name="new", values=self._new.astype(np.int8)),
+            },
+        )
+        self._rec._update(lambda catalog: replace(catalog, items=table))
+        self._ids = workload.bundle.ids
+        self._sessions = [np.asarray(one) for one in workload.serve]
+        self._requests = [self._ids.external(one) for one in self._sessions]
+
+    def all(self) -> Iterator[Case]:
+        """Yield the cases."""
+        everything = np.ones(len(self._price), dtype=bool)
+        for share in SHARES:
+            yield self._case(
+                f"filter-{share}%", {"filter": f"price < {share}"}, lambda _, s=share: Meaning(self._price < s)
+            )
+        yield self._case(
+            "filter-current", {"filter": "brand != current.brand"},
+            lambda clicks: Meaning(self._brand != self._brand[clicks[-1]]),
+        )  # fmt: skip
+        yield self._case("limit", {"limit": {"per": "brand", "most": 1}}, lambda _: Meaning(everything, most=1))
+        yield self._case(
+            "boost", {"boost": {"when": "new", "by": 0.3}}, lambda _: Meaning(everything, ((self._new, 0.3),))
+        )
+        pinned, boosts = 7, ((self._new, 0.3), (self._sale, -0.3))
+        five = {
+            "filter": 'price < 80 and not brand == "b3"',
+            "boost": [{"when": "new", "by": 0.3}, {"when": "sale", "by": -0.3}],
+            "limit": {"per": "brand", "most": 2},
+            "pin": {str(self._ids.external(np.array([pinned], dtype=np.int32))[0]): 3},
+        }
+        yield self._case(
+            "five-rules", five,
+            lambda _: Meaning((self._price < 80) & (self._brand != 3), boosts, 2, (pinned, 3)),
+        )  # fmt: skip
+        yield self._case(
+            "boost-all-first", {"boost": {"when": "price < 1", "by": 1000}},
+            lambda _: Meaning(everything, ((self._price < 1, 1000.0),)),
+        )  # fmt: skip
+
+    def _case(self, name: str, rules: dict[str, Any], meaning: Any) -> Case:
+        requests, rec = self._requests, self._rec
+
+        def check(contender: Contender) -> str | None:
+            if contender.name == "plain":
+                return None
+            for number in range(_CHECKED):
+                out = contender.run(number)
+                expected = self._expected(number, meaning(self._sessions[number]))
+                if self._ids.lookup(out.items).tolist() != expected:
+                    return f"session {number}: other items than by the definition"
+            return None
+
+        def ruled(call: int) -> Recommendations:
+            return rec.recommend(requests[call % len(requests)], K, rules=rules)
+
+        def plain(call: int) -> Recommendations:
+            return rec.recommend(requests[call % len(requests)], K)
+
+        params = {**self._params, "k": K, "rules": name}
+        return Case(
+            name, params, "latency_us", Contender("ours", ruled), [Contender("plain", plain)], check, self._plan
+        )
+
+    def _expected(self, number: int, meaning: Meaning) -> list[int]:
+        """Return the definition's answer: internal ids."""
+        n_items = len(self._price)
+        whole = Sessions.from_lists([self._sessions[number]])
+        allowed = self._rec.filter(allow=self._ids.external(np.flatnonzero(meaning.mask).astype(np.int32)))
+        found, base = self._rec._pipeline.rank(whole, n_items, Conditions(allowed=allowed))
+        ids = found[0][found[0] >= 0]
+        total = np.zeros(len(ids))
+        for mask, by in meaning.boosts:
+            total += np.where(mask[ids], by, 0.0)
+        scores = (base[0][: len(ids)].astype(np.float64) + total).astype(np.float32)
+        taken: list[int] = []
+        counts = np.zeros(_BRANDS, dtype=np.int64)
+        for item in ids[np.lexsort((ids, -scores))].tolist():
+            if meaning.most is not None and counts[self._brand[item]] >= meaning.most:
+                continue
+            counts[self._brand[item]] += 1
+            taken.append(item)
+            if len(taken) > K:
+                break
+        if meaning.pin is not None and meaning.mask[meaning.pin[0]]:
+            item, place = meaning.pin
+            taken = [one for one in taken if one != item]
+            taken.insert(place - 1, item)
+        return taken[:K]

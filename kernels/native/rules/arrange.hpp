@@ -1,0 +1,76 @@
+// Applies boosts, limits and pins to the first places of a ranking, and says whether these places suffice.
+#pragma once
+
+#include <cstdint>
+#include <unordered_map>
+#include <vector>
+
+namespace mtaw {
+
+// Adds `by` to the scores of the items whose bit is set.
+struct Boost {
+    const std::uint8_t* bits;
+    double by;
+    std::int64_t count;  // of set bits, over all items that the ranking may contain, or more
+};
+
+// At most `most` items of a list have the same value. One pointer is set, for lists of values two. An item without a
+// value, or behind the last row, is not limited; one with several values counts for each of them.
+struct Limit {
+    const std::int32_t* codes = nullptr;    // of all rows end to end if there are offsets
+    const std::int64_t* offsets = nullptr;
+    const std::int8_t* flags = nullptr;
+    std::int64_t n_rows = 0;
+    std::int64_t most = 1;
+};
+
+struct Pin {
+    std::int64_t place;  // from 1
+    std::int32_t item;
+};
+
+// The first `count` places of a ranking, best first; equal scores in the order of the ids.
+struct RankedPart {
+    const std::int32_t* ids;
+    const float* scores;
+    std::int64_t count;
+    bool whole;  // whether nothing comes behind them
+};
+
+struct Arranged {
+    std::vector<std::int32_t> ids;
+    std::vector<float> scores;   // with the boosts; a pinned item has that of the item below it
+    std::vector<double> boosts;  // what was added
+    std::vector<std::uint8_t> pinned;
+};
+
+class Arrangement {
+ public:
+    Arrangement(std::int64_t n_items, std::vector<Boost> boosts, std::vector<Limit> limits);
+
+    // Writes the first k places of the arranged ranking and returns true, or returns false if they may depend on items
+    // behind `part`. pins: ascending by place, distinct items, all of which may be shown. Throws std::out_of_range on
+    // an id outside the items.
+    bool arrange(const RankedPart& part, std::int64_t k, const std::vector<Pin>& pins, Arranged& result) const;
+
+    std::int64_t n_items() const { return n_items_; }
+
+ private:
+    struct Entry {
+        float score;
+        std::int32_t id;
+        double boost;
+    };
+    using Counts = std::vector<std::unordered_map<std::int32_t, std::int64_t>>;
+
+    // The items with their boosts, in the order of the boosted scores; returns the score that no item behind `part`
+    // exceeds.
+    float boosted(const RankedPart& part, std::vector<Entry>& entries) const;
+    bool fits(std::int32_t item, Counts& taken) const;
+
+    std::int64_t n_items_;
+    std::vector<Boost> boosts_;
+    std::vector<Limit> limits_;
+};
+
+}  // namespace mtaw

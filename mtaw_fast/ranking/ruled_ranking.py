@@ -1,0 +1,155 @@
+"""Rankings under rules: what the rules make of the whole ranked catalog, from as much of the ranking as that takes.
+
+The definition: rank everything that is allowed (`Conditions`, and the filter of the rules), add the boosts to the
+scores, sort, take from the top what the limits let through, put the pins at their places, and keep the first k.
+
+A ranking of k items is the beginning of one of n > k items. So its first places are read, and more of them, until no
+item behind them can change the result: none reaches a place through its boost (scores only fall behind the last one
+that was read), and none is needed because a limit left others out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from mtaw_fast.ranking.answer import Reason, Recommendations, assembled
+from mtaw_fast.ranking.catalog import Catalog
+from mtaw_fast.ranking.options import Conditions, Options
+from mtaw_fast.rules import AppliedRules, Arranged, RuleSet
+
+_GROWTH = 4  # how much more of a ranking is read when the first places do not suffice
+_MOST_CELLS = 1 << 22  # of the rankings that are in memory at a time
+
+# (rows int[R], how many items D, conditions) to (ids int32[R, D], scores float32[R, D]), padded with -1 / -inf.
+Rank = Callable[[np.ndarray, int, Conditions], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RuledRow:
+    """One ranking under rules. ran_out: whether an approximate index found too few candidates for k items."""
+
+    arranged: Arranged
+    ran_out: bool
+
+
+def ruled_rows(
+    catalog: Catalog,
+    rules: RuleSet,
+    clicks: list[np.ndarray],
+    k: int,
+    conditions: Conditions,
+    rank: Rank,
+    approximate_depth: int = 0,
+) -> list[RuledRow]:
+    """Return the rankings of B sessions under rules.
+
+    Parameters
+    ----------
+    clicks : list of B int32[..]
+        The known clicks of each session, oldest first; the last one's item is `current`.
+    k : int
+        How many items.
+    conditions : Conditions
+        What else decides which items may be found.
+    rank : callable
+        Ranks some of the sessions. Its ranking of fewer items is the beginning of one of more.
+    approximate_depth : int
+        Above 0: the ranking is approximate up to this many items. Then these are read, and what is behind them never.
+
+    Raises UsageError if the rules do not fit the item table.
+    """
+    rows: list[RuledRow | None] = [None] * len(clicks)
+    for applied, places in _bound(catalog, rules, clicks):
+        allowed = _both(conditions, applied)
+        depth = applied.depth(k, catalog.n_items)
+        final = depth <= approximate_depth and len(clicks[places[0]]) > 0
+        if final:
+            depth = min(approximate_depth, catalog.n_items)
+        left = np.array(places)
+        while len(left):
+            again = []
+            for part in _parts(left, depth):
+                ids, scores = rank(part, depth, allowed)
+                for row, row_ids, row_scores in zip(part.tolist(), ids, scores, strict=True):
+                    count = int(np.count_nonzero(row_ids >= 0))
+                    whole = final or count < depth or depth >= catalog.n_items
+                    pins = _shown(catalog, applied, allowed, clicks[row])
+                    found = applied.arranged(row_ids[:count], row_scores[:count], k, whole, pins)
+                    if found is None:
+                        again.append(row)
+                    else:
+                        rows[row] = RuledRow(found, final and count == depth and len(found.ids) < k)
+            left = np.array(again, dtype=np.int64)
+            depth = min(depth * _GROWTH, catalog.n_items)
+    done = [row for row in rows if row is not None]
+    assert len(done) == len(rows)
+    return done
+
+
+def ruled_answer(
+    catalog: Catalog, row: RuledRow, clicks: np.ndarray, unknown: list[Any], options: Options
+) -> Recommendations:
+    """Return a ranking under rules as an answer; parameters as in `assembled`."""
+    found = row.arranged
+    answer = assembled(catalog, (found.ids, found.scores), clicks, unknown, options.repeats, options.reasons)
+    short: Literal["rules", "candidates"] | None = None
+    if len(found.ids) < options.k:
+        short = "candidates" if row.ran_out else "rules"
+    reasons = None if answer.reasons is None else _with_effects(answer.reasons, found)
+    return answer if short is None and reasons is None else replace(answer, short=short, reasons=reasons)
+
+
+def _with_effects(reasons: list[Reason], arranged: Arranged) -> list[Reason]:
+    """Return the reasons of the arranged items, with what the rules did to each."""
+    found = []
+    for reason, boost, pinned in zip(reasons, arranged.boosts.tolist(), arranged.pinned.tolist(), strict=True):
+        effect: Literal["pinned", "boosted", "buried"] | None
+        effect = "pinned" if pinned else "boosted" if boost > 0 else "buried" if boost < 0 else None
+        found.append(reason if effect is None else replace(reason, rule=effect))
+    return found
+
+
+def _bound(catalog: Catalog, rules: RuleSet, clicks: list[np.ndarray]) -> Iterator[tuple[AppliedRules, list[int]]]:
+    """Group the sessions by what the rules mean for them."""
+    groups: dict[tuple[int, bool], tuple[AppliedRules, list[int]]] = {}
+    for place, one in enumerate(clicks):
+        applied = catalog.bound_rules.bound(rules, int(one[-1]) if len(one) else None)
+        # Sessions without clicks are ranked by popularity, which is never approximate.
+        groups.setdefault((id(applied), len(one) > 0), (applied, []))[1].append(place)
+    yield from groups.values()
+
+
+def _both(conditions: Conditions, applied: AppliedRules) -> Conditions:
+    if applied.filter is None:
+        return conditions
+    allowed = applied.filter if conditions.allowed is None else conditions.allowed & applied.filter
+    return replace(conditions, allowed=allowed)
+
+
+def _parts(rows: np.ndarray, depth: int) -> Iterator[np.ndarray]:
+    step = max(1, _MOST_CELLS // depth)
+    for begin in range(0, len(rows), step):
+        yield rows[begin : begin + step]
+
+
+def _shown(
+    catalog: Catalog, applied: AppliedRules, conditions: Conditions, clicks: np.ndarray
+) -> list[tuple[int, int]]:
+    """Return the pins of items that are not removed."""
+    if not applied.pins:
+        return applied.pins
+    allowed, excluded = conditions.allowed, conditions.excluded
+
+    def is_shown(item: int) -> bool:
+        return not (
+            catalog.gone[item]
+            or (allowed is not None and not allowed.mask[item])
+            or (excluded is not None and item in excluded)
+            or (conditions.exclude_seen and item in clicks)
+        )
+
+    return [(place, item) for place, item in applied.pins if is_shown(item)]

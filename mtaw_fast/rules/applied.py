@@ -1,0 +1,149 @@
+"""Rules bound to one state of a catalog and to the item of a session's last click."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from mtaw_fast.data.filters import Filter
+from mtaw_fast.items import ItemTable
+from mtaw_fast.items.columns import BooleanColumn, CategoriesColumn, CategoryColumn
+from mtaw_fast.kernels.native.rules import Arrangement
+from mtaw_fast.rules.bitmaps import BitmapCache
+from mtaw_fast.rules.program import resolved
+from mtaw_fast.rules.rule_set import LimitRule, RuleSet
+from mtaw_fast.system.fork_lock import ForkLock
+
+_MOST_BOUND = 256  # their filters are in the cache of bitmaps, which is bounded by bytes
+
+
+class Ids(Protocol):
+    """A table of external ids, as `data.item_ids.ItemIds`."""
+
+    @property
+    def kind(self) -> str: ...
+    def lookup(self, ids: list[Any]) -> np.ndarray: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Arranged:
+    """The first places after the rules. ids int32[m], scores float32[m].
+
+    boosts: float64[m], what was added to each score. pinned: bool[m].
+    """
+
+    ids: np.ndarray
+    scores: np.ndarray
+    boosts: np.ndarray
+    pinned: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AppliedRules:
+    """Rules over a catalog of N items.
+
+    Attributes
+    ----------
+    filter : Filter or None
+        The items that may be shown; None: all.
+    pins : list of (int, int)
+        Places from 1, ascending, and internal ids; the catalog knows them, but they may be filtered out.
+    reorders : bool
+        Whether there are boosts or limits, so that the first k may need more than k items of the ranking.
+    """
+
+    filter: Filter | None
+    pins: list[tuple[int, int]]
+    reorders: bool
+    _arrangement: Arrangement
+
+    @classmethod
+    def of(
+        cls, rules: RuleSet, table: ItemTable | None, ids: Ids, n_items: int, item: int | None, cache: BitmapCache
+    ) -> AppliedRules:
+        """Bind checked rules to a table of columns, the ids of N = n_items items, and the last click's item or None."""
+        found = None if rules.filter is None or table is None else cache.filter(
+            resolved(rules.filter, table, item), table, n_items
+        )  # fmt: skip
+        boosts = []
+        for rule in rules.boosts:
+            if table is None:
+                continue
+            matched = cache.filter(resolved(rule.when, table, item), table, n_items)
+            shown = int(np.count_nonzero(matched.mask if found is None else matched.mask & found.mask))
+            if shown:
+                boosts.append((matched.packed, rule.by, shown))
+        limits = [] if table is None else [_limited(rule, table) for rule in rules.limits]
+        return cls(found, _places(rules, ids), bool(boosts or limits), Arrangement(n_items, boosts, limits))
+
+    def depth(self, k: int, n_items: int) -> int:
+        """Return how much of the ranking to read at first for k places."""
+        wanted = 2 * k + 32 if self.reorders else k
+        return min(n_items, wanted + len(self.pins))
+
+    def arranged(
+        self, ids: np.ndarray, scores: np.ndarray, k: int, whole: bool, pins: list[tuple[int, int]]
+    ) -> Arranged | None:
+        """Return the first k places after boosts, limits and `pins`; None if it takes more of the ranking to know them.
+
+        ids int32[D], scores float32[D]: its first places after all that removes items; all of it if `whole`. pins:
+        those of `self.pins` that may be shown.
+        """
+        found = self._arrangement.arrange(ids, scores, k, whole, pins)
+        return None if found is None else Arranged(*found)
+
+
+class BoundRules:
+    """Rule sets bound to one state of a catalog, the least recently used dropped first. Thread-safe.
+
+    A set is checked against the columns when it is first used.
+    """
+
+    def __init__(self, table: ItemTable | None, ids: Ids, n_items: int, cache: BitmapCache) -> None:
+        self._parts = table, ids, n_items, cache
+        self._bound: OrderedDict[tuple[RuleSet, int | None], AppliedRules] = OrderedDict()
+        self._lock = ForkLock()
+
+    def bound(self, rules: RuleSet, item: int | None) -> AppliedRules:
+        """Return the rules after a click on `item`, an internal id, or None. Raises UsageError if they do not fit."""
+        key = rules, item if rules.uses_current else None
+        with self._lock:
+            found = self._bound.get(key)
+            if found is not None:
+                self._bound.move_to_end(key)
+                return found
+        rules.check(self._parts[0])
+        table, ids, n_items, cache = self._parts
+        found = AppliedRules.of(rules, table, ids, n_items, key[1], cache)
+        with self._lock:
+            self._bound[key] = found
+            while len(self._bound) > _MOST_BOUND:
+                self._bound.popitem(last=False)
+        return found
+
+
+def _limited(rule: LimitRule, table: ItemTable) -> tuple[str, Any, int]:
+    column = table.columns[rule.per]
+    if isinstance(column, CategoriesColumn):
+        return column.kind, (column.offsets, column.codes), rule.most
+    assert isinstance(column, (CategoryColumn, BooleanColumn))
+    return column.kind, column.codes if isinstance(column, CategoryColumn) else column.values, rule.most
+
+
+def _places(rules: RuleSet, ids: Ids) -> list[tuple[int, int]]:
+    """Return the pins with internal ids; unknown ones are left out."""
+    wanted = [item if ids.kind == "str" else _whole(item) for _, item in rules.pins]
+    known = ids.lookup(wanted).tolist() if wanted else []
+    pins: dict[int, int] = {}  # "5" and "05" are one item: its first place counts
+    for (place, _), item in zip(rules.pins, known, strict=True):
+        if item >= 0:
+            pins.setdefault(item, place)
+    return [(place, item) for item, place in pins.items()]
+
+
+def _whole(item: Any) -> Any:
+    """Return an id of a JSON object's key as a number if it is one."""
+    return int(item) if isinstance(item, str) and item.lstrip("-").isdigit() and len(item) < 20 else item

@@ -1,0 +1,83 @@
+"""The items that meet a condition, computed once for the columns that it reads, and kept."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from mtaw_fast.data.filters import Filter
+from mtaw_fast.items import Column, ItemTable
+from mtaw_fast.kernels.native.rules import rule_bits
+from mtaw_fast.rules.expression import Tree, names
+from mtaw_fast.rules.program import program_of
+from mtaw_fast.system.fork_lock import ForkLock
+
+_MOST_BYTES = 64 << 20
+_MOST_FILTERS = 512
+
+
+@dataclass(slots=True)
+class _Kept:
+    columns: tuple[Column, ...]  # that it was computed from: columns never change, a changed one is another
+    n_items: int
+    filter: Filter
+
+    @property
+    def n_bytes(self) -> int:
+        return 2 * self.n_items  # the mask, its bits, and what an index derives
+
+
+class BitmapCache:
+    """Filters by their conditions, the least recently used dropped first. Thread-safe.
+
+    A change of a column drops the filters that read it, and no others.
+    """
+
+    def __init__(self, most_bytes: int = _MOST_BYTES, most_filters: int = _MOST_FILTERS) -> None:
+        self._most_bytes, self._most_filters = most_bytes, most_filters
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._n_bytes = 0
+        self._lock = ForkLock()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def n_bytes(self) -> int:
+        """Estimated bytes of all filters."""
+        return self._n_bytes
+
+    def filter(self, tree: Tree, table: ItemTable, n_items: int) -> Filter:
+        """Return the items of 0..n_items-1 that meet a checked and resolved condition; those without a row too."""
+        key = json.dumps(tree)
+        columns = tuple(table.columns[name] for name in sorted({name for name, _ in names(tree)}))
+        with self._lock:
+            kept = self._kept.get(key)
+            if kept is not None and kept.n_items == n_items and _same(kept.columns, columns):
+                self._kept.move_to_end(key)
+                return kept.filter
+        found = _Kept(columns, n_items, Filter.of_bits(rule_bits(program_of(tree, table), n_items), n_items))
+        with self._lock:
+            self._store(key, found)
+        return found.filter
+
+    def drop_changed(self, table: ItemTable) -> None:
+        """Forget the filters of columns that are not in `table`, so that their memory is free at once."""
+        current = {id(column) for column in table.columns.values()}
+        with self._lock:
+            for key in [key for key, kept in self._kept.items() if any(id(one) not in current for one in kept.columns)]:
+                self._n_bytes -= self._kept.pop(key).n_bytes
+
+    def _store(self, key: str, found: _Kept) -> None:
+        before = self._kept.pop(key, None)
+        if before is not None:
+            self._n_bytes -= before.n_bytes
+        self._kept[key] = found
+        self._n_bytes += found.n_bytes
+        while len(self._kept) > 1 and (self._n_bytes > self._most_bytes or len(self._kept) > self._most_filters):
+            self._n_bytes -= self._kept.popitem(last=False)[1].n_bytes
+
+
+def _same(a: tuple[Column, ...], b: tuple[Column, ...]) -> bool:
+    return len(a) == len(b) and all(one is other for one, other in zip(a, b, strict=True))

@@ -1,0 +1,209 @@
+"""From the text of a condition to its tree: a part of Python's grammar, read by `ast` and never run.
+
+A tree is made of dicts, as JSON has them (docs/rules.md):
+
+    {"all": [TREE, ..]}   {"any": [TREE, ..]}   {"not": TREE}   {"constant": true}
+    {"true": NAME, "at": 1}            a boolean column
+    {"missing": NAME, "at": 1}         with "of": "current" for the last click's item
+    {"compare": "<", "left": SIDE, "right": SIDE, "at": 1}
+    {"in": SIDE, "values": [SIDE, ..], "at": 1}      with "negated": true for `not in`
+
+    SIDE: {"column": NAME, "at": 1}   {"current": NAME, "at": 1}   {"value": 80, "at": 1}
+
+`at` is the place in the text, from 1.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from mtaw_fast.errors import UsageError
+
+MOST_BYTES = 4096  # of a text, and of all rules together
+MOST_DEPTH = 32
+MOST_CLAUSES = 32
+
+Tree = dict[str, Any]
+
+_COMPARISONS: dict[type[ast.cmpop], str] = {
+    ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!=",
+}  # fmt: skip
+_BLANKS = str.maketrans("\n\r\t\f\v", "     ")
+_EXAMPLE = 'such as: brand == "x" and price < 80'
+
+
+def parsed(text: str, where: str) -> Tree:
+    """Return the tree of a condition. where: its name in errors, such as 'rules: filter'.
+
+    Raises UsageError, one line with the place, on anything but a condition.
+    """
+    if not isinstance(text, str):
+        raise UsageError(f"{where}: a condition is a text, {_EXAMPLE}; not {_short(text)}")
+    if len(text) > MOST_BYTES or len(text.encode("utf-8", "replace")) > MOST_BYTES:
+        raise UsageError(f"{where}: the condition has {len(text)} characters, the most is {MOST_BYTES} bytes")
+    # One line: Python's own rules for lines say nothing here, and every character keeps its place.
+    body = text.translate(_BLANKS).strip()
+    lead = len(text) - len(text.translate(_BLANKS).lstrip())
+    try:
+        found = ast.parse(body, mode="eval").body
+    except SyntaxError as error:
+        place = lead + min(len(body) + 1, max(1, error.offset or 1))
+        raise UsageError(f"{where}: {_cause(error)} at character {place}; write a condition {_EXAMPLE}") from None
+    except (RecursionError, MemoryError):
+        raise UsageError(f"{where}: the condition is nested too deeply, the most is {MOST_DEPTH}") from None
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"{where}: {error}; write a condition {_EXAMPLE}") from None
+    return _Reader(body, lead, where).tree(found, 0)
+
+
+def clauses(tree: Tree) -> int:
+    """Return the number of comparisons in a tree."""
+    parts: Sequence[Tree] = tree.get("all") or tree.get("any") or ([tree["not"]] if "not" in tree else ())
+    return sum(map(clauses, parts)) if parts else 1
+
+
+def names(tree: Tree) -> list[tuple[str, int]]:
+    """Return the columns that a tree names, with their places."""
+    found: list[tuple[str, int]] = []
+    if "all" in tree or "any" in tree:
+        for part in tree.get("all") or tree["any"]:
+            found += names(part)
+    elif "not" in tree:
+        found += names(tree["not"])
+    elif "true" in tree or "missing" in tree:
+        found.append((tree.get("true") or tree["missing"], tree["at"]))
+    else:
+        sides: Sequence[Tree] = ()
+        if "constant" not in tree:
+            sides = (tree["left"], tree["right"]) if "compare" in tree else (tree["in"], *tree["values"])
+        found += [(side.get("column") or side["current"], side["at"]) for side in sides if "value" not in side]
+    return found
+
+
+def _cause(error: SyntaxError) -> str:
+    if error.msg.startswith("too many nested"):
+        return "the brackets are nested too deeply"
+    return error.msg.splitlines()[0]
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}.."
+
+
+class _Reader:
+    """Turns Python's tree of one text into ours."""
+
+    def __init__(self, body: str, lead: int, where: str) -> None:
+        self._body, self._lead, self._where = body, lead, where
+        self._bytes = body.encode()
+
+    def tree(self, node: ast.expr, depth: int) -> Tree:
+        if depth > MOST_DEPTH:
+            raise self._error(node, f"the condition is nested too deeply, the most is {MOST_DEPTH}")
+        if isinstance(node, ast.BoolOp):
+            parts = [self.tree(part, depth + 1) for part in node.values]
+            return {"all" if isinstance(node.op, ast.And) else "any": parts}
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            return {"not": self.tree(node.operand, depth + 1)}
+        if isinstance(node, ast.Compare):
+            return self._compared(node)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "missing":
+            return self._missing(node)
+        if isinstance(node, ast.Constant) and isinstance(node.value, bool):
+            return {"constant": node.value}
+        side = self._side(node)
+        if "column" in side:
+            return {"true": side["column"], "at": side["at"]}
+        if "current" in side:
+            return {"compare": "==", "left": side, "right": {"value": True, "at": side["at"]}, "at": side["at"]}
+        raise self._error(node, f"a value alone is no condition; write a comparison {_EXAMPLE}")
+
+    def _compared(self, node: ast.Compare) -> Tree:
+        parts, left = [], node.left
+        for op, right in zip(node.ops, node.comparators, strict=True):
+            parts.append(self._pair(node, left, op, right))
+            left = right
+        return parts[0] if len(parts) == 1 else {"all": parts}
+
+    def _pair(self, node: ast.Compare, left: ast.expr, op: ast.cmpop, right: ast.expr) -> Tree:
+        if isinstance(op, (ast.In, ast.NotIn)):
+            tree = self._member(left, right)
+            # Not {"not": ..}: that would be true for a missing value.
+            return {**tree, "negated": True} if isinstance(op, ast.NotIn) else tree
+        name = _COMPARISONS.get(type(op))
+        if name is None:
+            raise self._error(node, "write == or != instead of 'is'")
+        first, second = self._side(left), self._side(right)
+        if "value" in first and "value" in second:
+            raise self._error(left, "a comparison of two values has no column")
+        return {"compare": name, "left": first, "right": second, "at": first["at"]}
+
+    def _member(self, left: ast.expr, right: ast.expr) -> Tree:
+        side = self._side(left)
+        if isinstance(right, (ast.Tuple, ast.List, ast.Set)):
+            values = [self._side(one) for one in right.elts]
+            if any("value" not in one for one in values):
+                raise self._error(right, "the list after 'in' takes values only; join comparisons with 'or'")
+        else:
+            values = [self._side(right)]
+            if "value" in values[0]:
+                raise self._error(right, 'write a list after \'in\', such as: brand in ("x", "y")')
+        if "value" in side and all("value" in one for one in values):
+            raise self._error(left, "a comparison of two values has no column")
+        return {"in": side, "values": values, "at": side["at"]}
+
+    def _missing(self, node: ast.Call) -> Tree:
+        if len(node.args) != 1 or node.keywords:
+            raise self._error(node, "missing takes one column: missing(price)")
+        side = self._side(node.args[0])
+        if "value" in side:
+            raise self._error(node.args[0], "missing takes a column, not a value")
+        if "current" in side:
+            return {"missing": side["current"], "of": "current", "at": side["at"]}
+        return {"missing": side["column"], "at": side["at"]}
+
+    def _side(self, node: ast.expr) -> Tree:
+        at = self._at(node)
+        if isinstance(node, ast.Name):
+            return {"column": node.id, "at": at}
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "current":
+            return {"current": node.attr, "at": at}
+        if (
+            isinstance(node, ast.Subscript)
+            and isinstance(node.value, ast.Name)
+            and node.value.id in ("item", "current")
+        ):
+            name = node.slice.value if isinstance(node.slice, ast.Constant) else None
+            if not isinstance(name, str):
+                raise self._error(node, f'write the column\'s name as a text: {node.value.id}["name"]')
+            return {"current" if node.value.id == "current" else "column": name, "at": at}
+        return {"value": self._value(node), "at": at}
+
+    def _value(self, node: ast.expr) -> Any:
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
+            value = self._value(node.operand) if isinstance(node.operand, ast.Constant) else None
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                return -value if isinstance(node.op, ast.USub) else value
+        elif isinstance(node, ast.Constant) and isinstance(node.value, (bool, str, int, float)):
+            if isinstance(node.value, str) and "\0" in node.value:
+                raise self._error(node, "a text contains the character 0")
+            if isinstance(node.value, int) and abs(node.value) > 2**63 - 1:
+                raise self._error(node, "a number is too large")
+            if isinstance(node.value, float) and not math.isfinite(node.value):
+                raise self._error(node, "a number is too large")
+            return node.value
+        raise self._error(node, f"{self._source(node)} is neither a column nor a value")
+
+    def _source(self, node: ast.expr) -> str:
+        source = ast.get_source_segment(self._body, node) or "this"
+        return " ".join(source.split()) if len(source) <= 40 else f"{' '.join(source[:37].split())}.."
+
+    def _at(self, node: ast.expr) -> int:
+        return self._lead + len(self._bytes[: node.col_offset].decode("utf-8", "replace")) + 1
+
+    def _error(self, node: ast.expr, what: str) -> UsageError:
+        return UsageError(f"{self._where}: {what} (character {self._at(node)})")

@@ -1,0 +1,86 @@
+"""The routes of rules that are kept by name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Response, delete, get, put
+from litestar.params import Body, Parameter
+
+from mtaw_fast.errors import LearnError, UsageError
+from mtaw_fast.rules.kept import NAME
+from mtaw_fast.service.background import in_background
+from mtaw_fast.service.errors import ServiceError, unavailable
+from mtaw_fast.service.http.access import admin_only
+from mtaw_fast.service.http.decoding import StrictRequest
+from mtaw_fast.service.http.responses import json_response
+from mtaw_fast.service.routes.messages import KeptRulesAnswer, RulesAnswer, RulesRequest
+from mtaw_fast.service.routes.openapi import errors, operation
+from mtaw_fast.service.state import service_of
+
+_PATH = "/admin/rules/{name:str}"
+_ERRORS = errors(400, 401, 403, 404, 408, 409, 413, 503)
+RulesName = Annotated[str, Parameter(pattern=f"^{NAME}$", description="The name of the rules.")]
+
+
+@put(_PATH, responses=_ERRORS, operation_class=operation("put_rules"), guards=[admin_only])
+async def put_rules(
+    request: StrictRequest, name: RulesName, data: Annotated[RulesRequest, Body()]
+) -> Response[RulesAnswer]:
+    """Keep rules under a name, for the field `rules` of rankings; they may use private columns.
+
+    Once this answers they are stored with the item table; within a second every worker knows them. Needs the bearer
+    token, and a service with --learn or --state.
+    """
+    return await _kept(request, name, msgspec.to_builtins(data))
+
+
+@delete(_PATH, status_code=200, responses=_ERRORS, operation_class=operation("delete_rules"), guards=[admin_only])
+async def delete_rules(request: StrictRequest, name: RulesName) -> Response[RulesAnswer]:
+    """Remove kept rules. Stored as kept ones are."""
+    _found(request, name)
+    return await _kept(request, name, None)
+
+
+@get(
+    _PATH, responses=errors(400, 401, 403, 404, 503), operation_class=operation("get_rules"), guards=[admin_only]
+)  # fmt: skip
+async def get_rules(request: StrictRequest, name: RulesName) -> Response[KeptRulesAnswer]:
+    """Return kept rules, and why they are refused if they do not fit the item table any more."""
+    rules = _found(request, name)
+    snapshot = service_of(request).take(request)
+    broken = snapshot.recommender.broken_rules.get(name)
+    return json_response(KeptRulesAnswer(version=snapshot.version, rules=rules, broken=broken))
+
+
+def _found(request: StrictRequest, name: str) -> Any:
+    """Return kept rules as they were written. Raises ServiceError (404) if there are none."""
+    found = service_of(request).take(request).recommender.kept_rules.get(name)
+    if found is None:
+        raise ServiceError(404, "unknown_rules", "no rules are kept under this name; PUT them first")
+    return found
+
+
+async def _kept(request: StrictRequest, name: str, rules: Any) -> Response[RulesAnswer]:
+    service = service_of(request)
+    snapshot = service.take(request)
+    recommender = snapshot.recommender
+    if recommender.log_position is None:
+        raise ServiceError(
+            409, "not_kept_here", "this service keeps no changes; start it with --state FOLDER or --learn FOLDER"
+        )
+
+    def work() -> str:
+        recommender.set_rules(name, rules)
+        position = recommender.log_position
+        assert position is not None
+        return position
+
+    try:
+        position = await in_background(work)
+    except UsageError as error:
+        raise ServiceError(409, "rules_refused", str(error)) from None
+    except LearnError as error:
+        raise unavailable("not_kept", str(error)) from None
+    return json_response(RulesAnswer(version=snapshot.version, log_position=position))

@@ -1,0 +1,147 @@
+"""Rankings under rules equal their definition, applied to the whole ranked catalog."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtaw_fast.ranking.answer import Recommendations
+from mtaw_fast.recommender import Recommender
+from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
+from tests.support.rules.random_rules import (
+    arranged,
+    as_text,
+    holds,
+    random_rows,
+    random_rules,
+    serve_table,
+    table_of,
+)
+
+N = 160
+CASES = 100  # a combination; over a thousand in all
+LONG = 10_000
+
+
+class Shop:
+    """A recommender over a random bundle with a random item table, and the oracle's view of both."""
+
+    def __init__(self, folder: Path, kind: str, encoder: str, index: str, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        parts = bundle_parts(n_items=N, embedding_dim=12, max_session_length=8, text=kind != "int-ids", seed=seed)
+        if kind == "memory":
+            parts |= memory_parts(N, seed)
+        embedding = parts["weights"]["item_embedding"]
+        embedding[40:60] = embedding[20:40]  # ties
+        save_parts(folder, **parts)
+        self.rec = Recommender.load(folder, encoder=encoder, index=index)
+        self.rows: dict[Any, Any] = {}
+        self.change()
+
+    def change(self) -> None:
+        """Give the catalog other items and another table."""
+        known = [item for item in self.rec.ids if self.rec.recommend([], 1, allow=[item]).items]
+        if self.rng.random() < 0.5 and len(known) > N // 2:
+            self.rec.remove_items(
+                [
+                    str(one) if isinstance(known[0], str) else int(one)
+                    for one in self.rng.choice(known, 3, replace=False)
+                ]
+            )
+        if self.rng.random() < 0.5:
+            new = [
+                f"new-{len(self.rec.ids) + i}" if isinstance(known[0], str) else 10**6 + len(self.rec.ids) + i
+                for i in range(3)
+            ]
+            self.rec.add_items(new, vectors=self.rng.normal(size=(3, 12)))
+        ids = list(self.rec.ids)
+        rows = random_rows(self.rng, len(ids))
+        self.order = {item: place for place, item in enumerate(ids)}
+        self.rows = dict(zip(ids, rows, strict=True))
+        serve_table(self.rec, table_of(ids, rows))
+
+    def request(self) -> tuple[list[Any], dict[str, Any], dict[str, Any], int]:
+        """Return a random session, options, rules and k."""
+        ids, rng = list(self.rows), self.rng
+        session = [ids[place] for place in rng.integers(0, len(ids), rng.integers(0, 5))]
+        options: dict[str, Any] = {"exclude_seen": bool(rng.integers(2))}
+        if rng.random() < 0.3:
+            options["exclude"] = [ids[place] for place in rng.integers(0, len(ids), 4)]
+        if rng.random() < 0.2:
+            options["allow"] = [ids[place] for place in rng.integers(0, len(ids), len(ids) // 2)]
+        return session, options, random_rules(rng, ids), int(rng.choice([1, 3, 20, N]))
+
+    def expected(
+        self, whole: Any, rules: dict[str, Any], session: list[Any], options: dict[str, Any], k: int
+    ) -> tuple[list[Any], list[float]]:
+        """Return the definition's answer. whole: ranks the whole catalog with the given options."""
+        current = self.rows[session[-1]] if session else {}
+        kept = [
+            item for item in self.rows if all(holds(one, self.rows[item], current) for one in rules.get("filter", ()))
+        ]
+        allowed = set(options.get("allow", kept))
+        ranked = whole(**{**options, "allow": [item for item in kept if item in allowed]})
+        return arranged(list(ranked), rules, self.rows, current, self.order, k)
+
+
+def assert_equal(out: Recommendations, expected: tuple[list[Any], list[float]], k: int) -> None:
+    items, scores = expected
+    assert out.items == items
+    assert out.scores.tolist() == [float(score) for score in scores]
+    assert (out.short == "rules") == (len(items) < k)
+
+
+def check_cases(shop: Shop, cases: int) -> None:
+    for case in range(cases):
+        if case % 25 == 24:
+            shop.change()
+        session, options, rules, k = shop.request()
+        n_items, written = shop.rec.n_items, as_text(rules)
+        k = min(k, n_items)
+        expected = shop.expected(
+            lambda session=session, **wanted: shop.rec.recommend(session, shop.rec.n_items, **wanted),
+            rules, session, options, k,
+        )  # fmt: skip
+        try:
+            assert_equal(shop.rec.recommend(session, k, rules=written, **options), expected, k)
+            if case % 3 == 0:
+                other = shop.request()[0]
+                both = shop.rec.recommend_batch([other, session, []], k, rules=written, **options)
+                assert_equal(both[1], expected, k)
+            if case % 3 == 1:
+                assert_equal(shop.rec.session(session).recommend(k, rules=written, **options), expected, k)
+            if case % 3 == 2 and session:
+                _check_similar(shop, session[-1], rules, options, k)
+        except AssertionError as error:
+            raise AssertionError(f"{written} {session} {options} k={k}: {error}") from None
+
+
+def _check_similar(shop: Shop, item: Any, rules: dict[str, Any], options: dict[str, Any], k: int) -> None:
+    wanted = {name: value for name, value in options.items() if name != "exclude_seen"}
+    for by in ("vectors", "sessions")[: 1 if shop.rec.bundle.memory is None else 2]:
+        if by == "sessions":  # its ranking has neighbors only, a pin may be any item
+            rules = {key: value for key, value in rules.items() if key != "pin"}
+        expected = shop.expected(
+            lambda by=by, **one: shop.rec.similar_items(item, shop.rec.n_items, by=by, **one), rules, [item], wanted, k
+        )
+        assert_equal(shop.rec.similar_items(item, k, by=by, rules=as_text(rules), **wanted), expected, k)
+
+
+@pytest.mark.parametrize("kind", ["text-ids", "int-ids", "memory"])
+@pytest.mark.parametrize(
+    ("encoder", "index"), [("native", "native"), ("numpy", "numpy"), ("native", "numpy"), ("numpy", "faiss-flat")]
+)
+def test_equals_the_definition(tmp_path: Path, kind: str, encoder: str, index: str) -> None:
+    if index.startswith("faiss"):
+        pytest.importorskip("faiss")
+    check_cases(Shop(tmp_path / "bundle", kind, encoder, index, seed=len(kind + index)), CASES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_equals_the_definition_in_a_hundred_thousand_cases(tmp_path: Path, seed: int) -> None:
+    kind = ("memory", "text-ids", "int-ids")[seed % 3]
+    check_cases(Shop(tmp_path / "bundle", kind, "native", ("native", "numpy")[seed % 2], seed), LONG)
