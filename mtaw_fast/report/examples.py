@@ -15,6 +15,7 @@ from mtaw_fast.recommender import Recommender
 
 _K = 10
 _FAR = 100  # larger ranks are not searched
+_TITLES, _IMAGES = ("title", "name"), ("image", "image_url")
 _CLICKS = 12  # of a session that are shown, the latest
 
 
@@ -43,8 +44,29 @@ def examples_of(recommender: Recommender, dataset: Dataset | None, count: int) -
         times = samples.prefixes.times
         at = None if times is None else int(times[samples.prefixes.offsets[place + 1] - 1])
         found = recommender.recommend(list(clicks), k=_FAR, at=at, reasons=True)
-        shown.append(_example(list(clicks), target, found))
+        shown.append(_example(list(clicks), target, found, _Looks(recommender)))
     return {"text": text, "shown": shown}
+
+
+class _Looks:
+    """The titles and pictures of items, from the columns of the item table that are called so."""
+
+    def __init__(self, recommender: Recommender) -> None:
+        self._ids, self._table = recommender.ids, recommender.items
+        self._title, self._image = self._column(_TITLES), self._column(_IMAGES)
+
+    def _column(self, names: Sequence[str]) -> str | None:
+        return next((name for name in names if self._table is not None and name in self._table), None)
+
+    def of(self, items: Sequence[Any]) -> list[dict[str, str]]:
+        """Return for each item its id, its title (else the id) and its image (else an empty text)."""
+        found = [{"id": str(item), "title": str(item), "image": ""} for item in items]
+        for key, column in (("title", self._title), ("image", self._image)):
+            if column is not None and self._table is not None:
+                for one, value in zip(found, self._table[column].values_at(self._ids.lookup(items)), strict=True):
+                    if value is not None and (key == "title" or str(value).startswith(("https://", "http://"))):
+                        one[key] = str(value)
+        return found
 
 
 def _spread(samples: Samples, count: int) -> np.ndarray:
@@ -60,18 +82,20 @@ def _spread(samples: Samples, count: int) -> np.ndarray:
     )
 
 
-def _example(clicks: list[Any], target: Any, found: Recommendations) -> dict[str, Any]:
+def _example(clicks: list[Any], target: Any, found: Recommendations, looks: _Looks) -> dict[str, Any]:
     items = list(found.items)
     rank = items.index(target) + 1 if target in items else None
     reasons: Sequence[Reason | None] = found.reasons or [None] * len(items)
     rows = [
-        {"item": str(item), "score": f"{score:.2f}", "reason": _words(reason), "hit": item == target}
-        for item, score, reason in zip(items[:_K], found.scores[:_K], reasons[:_K], strict=True)
+        {"item": look, "score": f"{score:.2f}", "reason": _words(reason), "hit": item == target}
+        for item, look, score, reason in zip(
+            items[:_K], looks.of(items[:_K]), found.scores[:_K], reasons[:_K], strict=True
+        )
     ]
     return {
-        "clicks": [str(click) for click in clicks[-_CLICKS:]],
+        "clicks": looks.of(clicks[-_CLICKS:]),
         "left_out": max(0, len(clicks) - _CLICKS),
-        "target": str(target),
+        "target": looks.of([target])[0],
         "rank": f"rank {rank}" if rank else f"not among the first {_FAR}",
         "hit": rank is not None and rank <= _K,
         "rows": rows,

@@ -1,4 +1,7 @@
-"""The web pages of the service: the playground and the API reference. They load nothing from other hosts."""
+"""The web pages of the service: the playground and the API reference.
+
+They load nothing from other hosts, except the pictures that the item table names in a public column.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from litestar import Response, get
 
 _PAGES = Path(__file__).with_name("static")
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data: https: http:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}

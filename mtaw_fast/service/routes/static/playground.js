@@ -2,11 +2,13 @@
 
 const STAGES = ["queue", "lookup", "encode", "retrieve", "memory", "assemble", "total"];
 const FOUND = 12; // most items that a search shows
+const TITLES = ["title", "name"], IMAGES = ["image", "image_url"]; // columns of the item table, if they are public
 const find = (id) => document.getElementById(id);
 let idsAreNumbers = false;
 let latestRanking = 0; // number of the latest request: answers to earlier ones are dropped
 let latestSearch = 0;
 let similarTo; // the item whose similar items are shown
+let titleColumn, imageColumn;
 let returnTo; // the element that gets the focus back
 
 // Integer ids have 64 bits, more than a JavaScript number holds, so that they are read and written as text.
@@ -47,6 +49,27 @@ function cell(row, kind, text) {
   made.textContent = text;
   return made;
 }
+
+// The cell of an item: its picture and title if they are known, and its id.
+function itemCell(row, item, values) {
+  const made = cell(row, "id", "");
+  const picture = String(values?.[imageColumn] ?? "");
+  if (/^https?:\/\//.test(picture)) {
+    const image = made.appendChild(document.createElement("img"));
+    image.src = picture;
+    image.alt = "";
+    image.loading = "lazy";
+  }
+  const title = values?.[titleColumn];
+  if (title !== undefined) {
+    const text = made.appendChild(document.createElement("span"));
+    text.className = "title";
+    text.textContent = String(title);
+  }
+  made.append(String(item));
+}
+
+const shownFields = () => [titleColumn, imageColumn].filter((name) => name !== undefined);
 
 function bar(row, share) {
   const fill = document.createElement("i");
@@ -106,7 +129,7 @@ function showResults(answer) {
     const row = itemRow(body, item), score = answer.scores[place], seen = answer.repeats[place];
     row.classList.toggle("seen", seen);
     cell(row, "number", place + 1);
-    cell(row, "id", String(item));
+    itemCell(row, item, answer.fields?.[place]);
     cell(row, "number", answer.fallback ? score : score.toFixed(4));
     bar(row, 0.05 + 0.95 * (score - low) / span);
     why(cell(row, "why", ""), answer.reasons?.[place], seen);
@@ -139,7 +162,8 @@ async function rank() {
   try {
     const visitor = find("visitor").value ? `"session_id": ${JSON.stringify(find("visitor").value)}, ` : "";
     const body = `{"session": [${sessionAsJson()}], "k": ${find("k").valueAsNumber || 20}, ${visitor}` +
-      `"exclude_seen": ${find("exclude-seen").checked}, "timings": true, "repeats": true, "reasons": true}`;
+      `"exclude_seen": ${find("exclude-seen").checked}, "timings": true, "repeats": true, "reasons": true, ` +
+      `"fields": ${JSON.stringify(shownFields())}}`;
     const answer = await request("v1/recommend", { method: "POST", body });
     if (question !== latestRanking) return;
     showResults(answer);
@@ -164,6 +188,7 @@ async function showSimilar(item, from) {
   if (from) find("similar").focus();
   try {
     const query = new URLSearchParams({ item: String(item), by, k: find("k").valueAsNumber || 20 });
+    for (const name of shownFields()) query.append("fields", name);
     if (find("visitor").value) query.set("session_id", find("visitor").value);
     const answer = await request(`v1/similar?${query}`);
     if (item !== similarTo) return;
@@ -171,7 +196,7 @@ async function showSimilar(item, from) {
     answer.items.forEach((one, place) => {
       const row = itemRow(body, one);
       cell(row, "number", place + 1);
-      cell(row, "id", String(one));
+      itemCell(row, one, answer.fields?.[place]);
       cell(row, "number", answer.scores[place].toFixed(4));
       bar(row, Math.max(0, answer.scores[place]));
     });
@@ -260,6 +285,8 @@ function anyKey(event) {
 async function start() {
   const bundle = await request("v1/bundle");
   idsAreNumbers = bundle.ids === "int";
+  titleColumn = TITLES.find((name) => bundle.fields?.includes(name));
+  imageColumn = IMAGES.find((name) => bundle.fields?.includes(name));
   find("k").max = bundle.limits.k;
   find("visitor-label").hidden = !bundle.bundles;
   const served = bundle.bundles
