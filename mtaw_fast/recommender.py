@@ -27,7 +27,7 @@ from mtaw_fast.online.log import open_log
 from mtaw_fast.online.log.events import Event, HideItems, KeepRules, ShowItems, is_id, now_ms, table_parts
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.online.state.cold_start import with_priors
-from mtaw_fast.online.state.item_changes import live_after
+from mtaw_fast.online.state.item_changes import WRONG_TABLE, live_after
 from mtaw_fast.ranking.answer import Recommendations, timed
 from mtaw_fast.ranking.catalog import Catalog, CatalogIds, is_id_of, plain_id
 from mtaw_fast.ranking.encoders import Encoder, EncoderName, make_encoder
@@ -454,13 +454,23 @@ class Recommender:
             keeper.catch_up()
 
     def _change_items(self, events: Sequence[Event]) -> None:
-        """Store events that change the item table, and apply them."""
+        """Store events that change the item table, and apply them. Raises DataError if they do not fit any more."""
+        before = self._refused_tables
         if self._learner is not None:
             self._learner.append(events, wait=True)
         elif self._state is not None:
             self._state.append(events)
         else:
             self._update(lambda catalog: catalog.with_table(live_after(events, catalog.items)))
+        if self._refused_tables > before:
+            raise DataError("another process changed the item table first, and this change does not fit it; try again")
+
+    @property
+    def _refused_tables(self) -> int:
+        """How many changes of the item table did not fit when their turn in the log came."""
+        if self._learner is not None:
+            return self._learner.state.event_processor.refused[WRONG_TABLE]
+        return 0 if self._state is None else self._state.follower.state.refused[WRONG_TABLE]
 
     def _publish_items(self, live: LiveItems) -> None:
         self._update(lambda catalog: catalog.with_table(live))

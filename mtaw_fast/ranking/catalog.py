@@ -118,6 +118,8 @@ class Catalog:
         The decayed clicks, with what was learned; None: the model's own.
     items : ItemTable or None
         What is known about the items, with what changed while serving.
+    all_items : bool
+        Whether items are recommended although they are hidden or not available.
     """
 
     model: Model
@@ -132,6 +134,7 @@ class Catalog:
     delta: MemoryDelta | None = None
     trends: Trends | None = None
     items: ItemTable | None = None
+    all_items: bool = False
 
     @classmethod
     def of(cls, model: Model, *, all_items: bool = False) -> Catalog:
@@ -141,10 +144,7 @@ class Catalog:
         """
         nothing = np.empty((0, model.config.model.embedding_dim), dtype=np.float32)
         none = np.zeros(model.n_items, dtype=bool)
-        found = cls(model, model.ids, (), nothing, nothing, none, items=model.items)
-        if all_items:
-            found.__dict__["gone"] = none
-        return found
+        return cls(model, model.ids, (), nothing, nothing, none, items=model.items, all_items=all_items)
 
     @classmethod
     def learned(
@@ -178,7 +178,7 @@ class Catalog:
     @cached_property
     def gone(self) -> np.ndarray:
         """bool[N + M]: items that are not recommended: removed, hidden by hand, or not available."""
-        withheld = None if self.items is None else self.items.withheld(self.ids, self.size)
+        withheld = None if self.items is None or self.all_items else self.items.withheld(self.ids, self.size)
         return self.removed if withheld is None else self.removed | withheld
 
     @property

@@ -6,6 +6,7 @@ import copy
 import pickle
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from mtaw_fast import Recommender
-from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle import Bundle, Model
 from mtaw_fast.bundle.additions import Addition, replace_parts
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError
@@ -21,8 +22,14 @@ from mtaw_fast.items import ItemFrame, ItemTable
 from mtaw_fast.items.changes import TableChange
 from mtaw_fast.online import item_state
 from mtaw_fast.online.log.events import TableParts, parse, table_parts
+from mtaw_fast.ranking.catalog import Catalog
+from mtaw_fast.ranking.encoders import NativeEncoder
+from mtaw_fast.ranking.pipeline import Pipeline
+from mtaw_fast.ranking.retrieval import NativeIndex
 from mtaw_fast.storage.tensor_file import write_tensors
 from tests.support.online.recommenders import MODEL, N, answers, drawn
+from tests.support.random_bundle import bundle_parts, memory_parts
+from tests.support.ranking.timed_model import END, timed_model
 
 SESSIONS = [*drawn(1, 12), ["nobody knows"]]
 ROWS = {"id": [f"sku-{i}" for i in range(N)], "price": np.arange(N) * 1.5, "stock": np.ones(N, dtype=bool)}
@@ -211,6 +218,75 @@ def test_ten_thousand_items_hidden_and_shown_over_restart_and_compaction(folder:
         rec = Recommender.load(folder, **keeping)  # type: ignore[arg-type]
         assert everything(rec) == before
         rec.close()
+
+
+def large_model(timed: bool) -> Model:
+    """Return a model of 20,000 items, with trends if `timed`."""
+    if timed:
+        return timed_model()
+    made = bundle_parts(n_items=20_000, embedding_dim=8)
+    made.pop("metrics"), made.pop("dataset")
+    return Model.of(**made, **memory_parts(20_000))
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_random_items_hidden_and_shown_give_the_bits_of_before(tmp_path: Path, timed: bool) -> None:
+    model = large_model(timed)
+    Bundle.save(tmp_path / "b", model, metrics={}, dataset={"name": "x", "fingerprint": "y"})
+    rng = np.random.default_rng(8)
+    ids = model.ids.external(np.arange(model.n_items, dtype=np.int32))
+    hidden = [ids[place] for place in rng.choice(model.n_items, min(10_000, model.n_items // 2), replace=False)]
+    sessions = [*([ids[place] for place in rng.integers(0, model.n_items, 4)] for _ in range(20)), ["nobody"], []]
+
+    def rankings(rec: Recommender) -> list[Any]:
+        found = rec.recommend_batch(sessions, k=50, at=END)
+        found += [rec.recommend(one, k=50, at=END) for one in sessions[:-1]]
+        found += [rec.similar_items(ids[1], k=50, by=by) for by in ("vectors", "sessions")]
+        return [(one.items, one.scores.tobytes()) for one in found]
+
+    for keeping in ({}, {"state": tmp_path / "state"}, {"learn": tmp_path / "log"}):
+        rec = Recommender.load(tmp_path / "b", **keeping)  # type: ignore[arg-type]
+        before = rankings(rec)
+        rec.hide(hidden)
+        assert all(set(hidden).isdisjoint(items) for items, _ in rankings(rec))
+        if keeping:  # a restart, and for learning a compaction and the switch to its bundle
+            rec.close()
+            rec = Recommender.load(tmp_path / "b", **keeping)  # type: ignore[arg-type]
+            if rec.learner is not None:
+                rec.learner.compact(wait=True)
+            assert all(set(hidden).isdisjoint(items) for items, _ in rankings(rec))
+        rec.show(hidden)
+        assert rankings(rec) == before
+        rec.close()
+
+
+def test_a_change_that_comes_too_late_says_so(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for keeping in ({"learn": tmp_path / "log"}, {"state": tmp_path / "state"}):
+        rec, other = (Recommender.load(folder, **keeping) for _ in range(2))  # type: ignore[arg-type]
+        rec.set_items({"id": ["sku-1"], "x": [1.0]})
+        monkeypatch.setattr(other, "_catch_up", lambda: None)
+        monkeypatch.setattr(type(other), "items", property(lambda _: None))
+        with pytest.raises(DataError, match="another process changed the item table first"):
+            other.set_items({"id": ["sku-1"], "x": ["text"]}, "patch")
+        monkeypatch.undo()
+        assert rec.items is not None
+        assert rec.items.kinds == {"x": "number"}
+        rec.close(), other.close()
+
+
+def test_evaluation_ignores_availability(tmp_path: Path) -> None:
+    for model in (MODEL, timed_model()):
+        ids = model.ids.external(np.arange(5, dtype=np.int32))
+        hidden = replace(model, items=ItemTable(model.n_items, hidden=frozenset(ids)))
+        index = NativeIndex(model.item_vectors, model.scan)
+        encoder = NativeEncoder(model.config, model.weights)
+        sessions = Sessions.from_lists([[1, 2], [], [30]])
+        plain, every, fewer = (
+            Pipeline.of(catalog, encoder, index).rank(sessions, model.n_items)[0]
+            for catalog in (Catalog.of(model), Catalog.of(hidden, all_items=True), Catalog.of(hidden))
+        )
+        assert np.array_equal(plain, every)
+        assert {0, 1, 2, 3, 4}.isdisjoint(fewer.ravel().tolist())
 
 
 def test_clicks_bring_items_in_hidden(folder: Path, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from mtaw_fast.online.log.events import (
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.cold_start import CONTENT_SESSIONS, SESSIONS
 from mtaw_fast.online.state.content_prior import ContentPrior
-from mtaw_fast.online.state.item_changes import apply_item_event
+from mtaw_fast.online.state.item_changes import WRONG_TABLE, apply_item_event
 from mtaw_fast.online.state.new_items import NewItems
 from mtaw_fast.online.state.session_items import SessionItems
 from mtaw_fast.online.state.session_tracker import SessionTracker, UpdateBatch, key_of
@@ -359,7 +359,7 @@ class EventProcessor:
         if refusal is None:
             self.changed = True
             self._enter_from_table(sink)
-        elif refusal == "wrong_table":
+        elif refusal == WRONG_TABLE:
             self.refused[refusal] += 1
 
     def table(self) -> ItemTable | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Sequence
 
 from mtaw_fast.errors import DataError
@@ -22,6 +24,8 @@ def live_after(events: Sequence[Event], table: ItemTable | None) -> LiveItems:
 class ItemChanges:
     """Applies the events of a log that change the item table, and ignores the others. See `LogFollower`.
 
+    Its attribute `refused` counts the changes that did not fit, as `EventProcessor.refused` does.
+
     Parameters
     ----------
     table : ItemTable or None
@@ -33,7 +37,7 @@ class ItemChanges:
 
     def __init__(self, table: ItemTable | None) -> None:
         self._base = table
-        self.items, self._parts = LiveItems(table), TableParts()
+        self.items, self._parts, self.refused = LiveItems(table), TableParts(), Counter[str]()
         self.position = START
         self.changed = True
 
@@ -44,7 +48,11 @@ class ItemChanges:
     def apply(self, entries: Sequence[LogEntry]) -> None:
         """Apply events in the log's order."""
         for event, position in entries:
-            self.changed |= apply_item_event(event, self.items, self._parts) is None
+            refusal = apply_item_event(event, self.items, self._parts)
+            if refusal is None:
+                self.changed = True
+            elif refusal == WRONG_TABLE:
+                self.refused[refusal] += 1
             self.position = position
 
     def catalog(self) -> LiveItems:
@@ -55,6 +63,10 @@ class ItemChanges:
     def republish(self) -> None:
         """Note that the last table was not published."""
         self.changed = True
+
+
+WRONG_TABLE = "wrong_table"
+_LOG = logging.getLogger("mtaw_fast.online")
 
 
 def apply_item_event(event: Event, items: LiveItems, parts: TableParts) -> str | None:
@@ -74,6 +86,7 @@ def apply_item_event(event: Event, items: LiveItems, parts: TableParts) -> str |
             return "no_change"
         try:
             items.apply(TableChange.unpacked(data))
-        except DataError:
-            return "wrong_table"
+        except DataError as error:  # another process changed the table after the sender had checked it
+            _LOG.warning("a change of the item table was skipped: %s", error)
+            return WRONG_TABLE
     return None
