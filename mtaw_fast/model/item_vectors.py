@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-_ROWS = 1 << 16
+_BLOCK = 1 << 12  # rows that are float64 at a time
+_SUMMED = 1 << 16  # rows whose lengths are summed together: the mean's last bits depend on it
 
 
 def normalized(embeddings: np.ndarray) -> np.ndarray:
     """Return the rows of float32[N, d] divided by their length (float64, rounded once); zero rows stay zero."""
     out = np.zeros(embeddings.shape, dtype=np.float32)
-    for begin in range(0, len(embeddings), _ROWS):
-        rows = embeddings[begin : begin + _ROWS].astype(np.float64)
-        lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
+    for begin in range(0, len(embeddings), _BLOCK):
+        rows = embeddings[begin : begin + _BLOCK].astype(np.float64)
+        lengths = _lengths(rows)
         out[begin : begin + len(rows)] = rows / np.where(lengths > 0, lengths, 1)[:, None]
     return out
 
@@ -20,8 +21,13 @@ def normalized(embeddings: np.ndarray) -> np.ndarray:
 def mean_norm(embeddings: np.ndarray) -> float:
     """Return the mean length of the nonzero rows of float32[N, d]; 1 if all are zero."""
     total, count = 0.0, 0
-    for begin in range(0, len(embeddings), _ROWS):
-        rows = embeddings[begin : begin + _ROWS].astype(np.float64)
-        lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
+    for begin in range(0, len(embeddings), _SUMMED):
+        some = embeddings[begin : begin + _SUMMED]
+        blocks = (some[first : first + _BLOCK].astype(np.float64) for first in range(0, len(some), _BLOCK))
+        lengths = np.concatenate([_lengths(block) for block in blocks])
         total, count = total + float(lengths.sum()), count + int(np.count_nonzero(lengths))
     return total / count if count else 1.0
+
+
+def _lengths(rows: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.einsum("nd,nd->n", rows, rows))

@@ -71,7 +71,9 @@ def compact_model(
         event_processor.process(some, collector)
     if refused is not None:
         refused.update(event_processor.refused + event_processor.tracker.refused)
-    return _Compaction(model, event_processor, collector, keep, all_over, since).model(log, threads)
+    changes = _Compaction(model, event_processor, collector, keep, all_over, since).changes(log)
+    del event_processor, collector  # `changes` has what is needed of them, and merging takes the most memory
+    return merge(model, changes, threads=threads)
 
 
 class _Compaction:
@@ -101,7 +103,7 @@ class _Compaction:
             dropped.update(self._old.sessions[self._old.last < event_processor.tracker.clock - keep].tolist())
         self._dropped = np.array(sorted(dropped), dtype=np.int32)
 
-    def model(self, log: str, threads: int) -> Model:
+    def changes(self, log: str) -> ModelChanges:
         new_items = self._event_processor.new_items
         vectors = np.zeros((len(new_items), self._before.config.model.embedding_dim), dtype=np.float32)
         for place in range(len(new_items)):
@@ -111,8 +113,7 @@ class _Compaction:
             elif one.content is not None:
                 vectors[place] = one.content
         over, table = self._sessions.select(self._over), self._event_processor.table()
-        changes = ModelChanges(over, self._dropped, new_items.ids, vectors, self._log_progress(log), table)
-        return merge(self._before, changes, threads=threads)
+        return ModelChanges(over, self._dropped, new_items.ids, vectors, self._log_progress(log), table)
 
     def _log_progress(self, log: str) -> LogProgress:
         event_processor, old = self._event_processor, self._old

@@ -87,6 +87,7 @@ def merge(model: Model, changes: ModelChanges, *, threads: int = 1) -> Model:
     norm = np.float32(mean_norm(embedding))
     embedding = np.concatenate([embedding, np.zeros((len(changes.items), embedding.shape[1]), dtype=np.float32)])
     embedding[untrained] = vectors[untrained] * norm
+    del vectors
     clicked_at, trends = _times(model, changes), None
     if model.trends is not None:
         assert clicked_at is not None
