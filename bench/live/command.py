@@ -1,6 +1,6 @@
 """Online learning: its cost per ranking and per event, how soon events count, and that none is lost.
 
-python -m bench.live [--quick] [--cases recommend-added,event,rate,fresh,loss,compact] [--clicks N] [--json FILE]
+python -m bench.live [--quick] [--cases recommend-added,event,rate,fresh,loss,compact,memory] [--clicks N] [--json FILE]
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from bench.harness.report import Report, Row, bench_parser, exit_code_of, parse
 from mtaw_fast.errors import MtawError, UsageError, require
 
 ADDED_US, EVENT_US, RATE_RATIO, FRESH_S = 10.0, 25.0, 1.3, 1.0  # the targets
+EVENT_BYTES, COMPACTION_MIB = 200, 300  # likewise, for 10^6 events
 _FULL: dict[str, Any] = {
     "items": 100_000, "clicks": 10_000_000, "events": 100_000, "kills": 50, "trials": 50,
     "pairs": 5, "seconds": 20.0, "ramp": 3.0, "rate_items": 100_000, "deltas": (1_000, 10_000, 100_000),
@@ -64,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--events", type=float, help="learned, or appended (default: 1e5; --quick 2e4)")
     parser.add_argument("--kills", type=int, help="(default: 50; --quick 5)")
     parser.add_argument("--trials", type=int, help="of the case fresh (default: 50; --quick 10)")
+    parser.add_argument(
+        "--fresh-rates", default="", metavar="RATE[,RATE]", help="events/s of others in the case fresh (default: none)"
+    )
     parser.add_argument("--pairs", type=int, help="of loads (default: 5; --quick 1)")
     parser.add_argument("--seconds", type=float, help="of a load at the full rate (default: 20; --quick 5)")
     parser.add_argument("--rate", type=float, default=500.0, help="rankings per second (default: 500)")
@@ -162,17 +166,42 @@ def _rate(report: Report, options: argparse.Namespace, folder: Path) -> None:
 
 
 def _fresh(report: Report, options: argparse.Namespace, folder: Path) -> None:
-    from bench.live.fresh import freshness
+    from bench.live.fresh import freshness, freshness_at
     from bench.live.inputs import shop
 
-    made = shop(options.rate_items, min(_RATE_PAST, 10 * options.rate_items), 1000)
-    taken = freshness(made, made.saved(folder / "bundle"), folder, options.trials)
+    rates = [float(rate) for rate in options.fresh_rates.split(",") if rate]
+    made = shop(
+        options.rate_items,
+        min(_RATE_PAST, 10 * options.rate_items),
+        int(max(rates, default=0) * options.seconds) + 1000,
+    )
+    bundle = made.saved(folder / "bundle")
+    taken = freshness(made, bundle, folder, options.trials)
     params = {"catalog": options.rate_items, "workers": 2, "k": 20}
     report.rows.append(_row("fresh", params, "latency_ms", taken * 1e3, more={"max": float(taken.max() * 1e3)}))
     report.notes.append(
         f"fresh: another worker ranks with an event after {np.median(taken) * 1e3:.0f} ms, at most "
         f"{taken.max() * 1e3:.0f} of {len(taken)}; target {FRESH_S:g} s: {_met(float(taken.max()) < FRESH_S)}"
     )
+    for rate in rates:
+        _say(f"fresh, {rate:g} events/s")
+        work = folder / f"rate-{rate:g}"
+        work.mkdir()
+        found = freshness_at(made, bundle, work, rate, options.seconds)
+        more = {"accepted": found.accepted, "refused": found.refused}
+        row = _row(
+            "fresh",
+            {**params, "event_rate": rate, "seconds": options.seconds},
+            "latency_ms",
+            found.taken * 1e3,
+            more=more,
+        )
+        report.rows.append(row)
+        report.notes.append(
+            f"fresh: among {found.accepted:.0f} accepted and {found.refused:.0f} refused events/s another worker knows "
+            f"an event after {row.p50:.0f} ms (p50), {row.p99:.0f} (p99) of {len(found.taken)}; target {FRESH_S:g} s: "
+            f"{_met(row.p99 < 1e3 * FRESH_S)}"
+        )
 
 
 def _loss(report: Report, options: argparse.Namespace, folder: Path) -> None:
@@ -204,6 +233,35 @@ def _compact(report: Report, options: argparse.Namespace, folder: Path) -> None:
             f"{found.nbytes / 1e6:.0f} MB written, from {found.log_bytes / 1e6:.1f} MB of log; "
             "tables equal a rebuild's to the bit"
         )
+
+
+def _memory(report: Report, options: argparse.Namespace, folder: Path) -> None:
+    from bench.live.inputs import shop
+    from bench.live.memory_use import compaction, log_events, redaction, worker
+
+    made = shop(options.rate_items, min(_RATE_PAST, 10 * options.rate_items), options.events)
+    bundle = made.saved(folder / "bundle")
+    params = {"catalog": options.rate_items, "events": options.events}
+    for name, step in (("a day", 100), ("minutes", 1)):  # in minutes, every session is open at the end
+        _say(f"memory, {options.events:,} events in {name}")
+        log_events(made, options.events, folder / name, step)
+        found = worker(bundle, folder / name)
+        more = {"delta": found.delta / found.events, "step_ms": step}
+        report.rows.append(_row("worker-memory", params, "bytes_per_event", np.array([found.per_event]), more=more))
+        report.notes.append(
+            f"memory: a worker that learned {found.events:,} events in {name} holds {found.per_event:.0f} bytes each, "
+            f"{found.delta / found.events:.0f} of them in the native delta; target {EVENT_BYTES}: "
+            f"{_met(found.per_event <= EVENT_BYTES)}"
+        )
+    taken, seconds = redaction(folder / "a day", "visitor-7", folder / "redacted")
+    report.rows.append(_row("redact", params, "redact_s", np.array([seconds]), more={"bytes": taken}))
+    peak = compaction(bundle, folder / "a day")
+    report.rows.append(_row("compaction-memory", params, "bytes", np.array([float(peak)])))
+    report.notes.append(
+        f"memory: redacting a session takes {seconds:.2f} s and {taken / 2**20:.1f} MiB more; compacting takes "
+        f"{peak / 2**20:.0f} MiB more, with the mapped bundles; target {COMPACTION_MIB}: "
+        f"{_met(peak <= COMPACTION_MIB << 20)}"
+    )
 
 
 def _row(
@@ -248,4 +306,5 @@ _CASES: dict[str, Callable[[Report, argparse.Namespace, Path], None]] = {
     "fresh": _fresh,
     "loss": _loss,
     "compact": _compact,
+    "memory": _memory,
 }

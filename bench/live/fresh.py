@@ -1,20 +1,25 @@
-"""The time from events sent to one worker until another worker ranks with them."""
+"""The time from events sent to one worker until another worker ranks with them, alone and among other events."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from bench.live.inputs import Shop
-from bench.live.service_client import ServiceClient, until
+from bench.live.inputs import Shop, portions, stream
+from bench.live.service_client import ServiceClient, post, until
+from bench.serving.http_client import Load
+from bench.serving.load_process import RunningLoad
 from bench.serving.service_process import Service
+from bench.serving.traffic import poisson_arrivals
 from mtaw_fast.errors import MtawError
 
 K = 20
 _VISITORS = 10  # who click the same pair of items
 _PATIENCE = 10.0
+_RAMP, _BATCH, _CONNECTIONS = 1.0, 20, 16  # seconds, events a request, connections of the load
 
 
 def freshness(made: Shop, bundle: Path, work: Path, trials: int, seed: int = 0) -> np.ndarray:
@@ -49,3 +54,62 @@ def freshness(made: Shop, bundle: Path, work: Path, trials: int, seed: int = 0) 
                 )
                 taken[trial] = time.perf_counter() - begin
     return taken
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FreshnessAtRate:
+    """taken: float64[..], seconds until another worker knew an event. accepted, refused: events/s of the load."""
+
+    taken: np.ndarray
+    accepted: float
+    refused: float
+
+
+def freshness_at(made: Shop, bundle: Path, work: Path, rate: float, seconds: float, seed: int = 0) -> FreshnessAtRate:
+    """Measure freshness while a load sends `rate` events a second, of which the service may refuse some.
+
+    An event counts from when it is sent, in the request that was accepted, until the ranking of another worker has a
+    `log_position` that includes it.
+
+    Raises
+    ------
+    MtawError
+        If that takes over 10 s, or the load is answered with anything but 200 and 503.
+    """
+    clicks = stream(made.later, int(rate * seconds) + _BATCH, seed).clicks("load-")
+    bodies = [
+        post("/v1/events", {"events": [{"session": one.session, "item": one.item} for one in some]})
+        for some in portions(clicks, _BATCH)
+    ]
+    due = poisson_arrivals(rate / _BATCH, _RAMP, seconds - _RAMP, seed)[: len(bodies)]
+    taken: list[float] = []
+    with Service(bundle, work / "service.log", 2, ["--learn", str(work / "learned")]) as service:
+        first, second = sorted(service.worker_pids())
+        with ServiceClient(service, first) as writer, ServiceClient(service, second) as reader:
+            load = Load(service.address, bodies[: len(due)], due, connections=_CONNECTIONS)
+            with RunningLoad(load) as running:
+                while time.monotonic() < running.began + _RAMP:
+                    time.sleep(0.01)
+                while time.monotonic() < running.began + seconds:
+                    event = {"events": [{"session": f"probe-{len(taken)}", "item": 1}]}
+                    begin = time.perf_counter()
+                    try:
+                        position = writer.request("POST", "/v1/events", event)["log_position"]
+                    except MtawError as error:
+                        if "status 503" not in str(error):
+                            raise
+                        time.sleep(0.05)
+                        continue
+                    until(
+                        lambda: reader.recommend([1], K)["log_position"] >= position,  # noqa: B023 (called at once)
+                        f"fresh: at {rate:g} events/s another worker did not know an event",
+                        _PATIENCE,
+                    )
+                    taken.append(time.perf_counter() - begin)
+                outcome = running.result()
+    wrong = set(outcome.status.tolist()) - {200, 503}
+    if wrong or not taken:
+        raise MtawError(f"fresh: at {rate:g} events/s requests were answered with {wrong or 503}")
+    spent = float(np.nanmax(outcome.done)) - outcome.began
+    accepted, refused = (_BATCH * int((outcome.status == status).sum()) / spent for status in (200, 503))
+    return FreshnessAtRate(np.array(taken), accepted, refused)

@@ -1,0 +1,106 @@
+"""Memory use of learning: of a worker, of a compaction and of a redaction, each in a process of its own.
+
+Figures are the growth of resident memory over what the process holds before its work: interpreter, libraries and, for a
+worker, the loaded bundle.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench.harness.peak_memory import Ready, in_new_process, peak_of_prepared, restart_peak, tree_resident
+from bench.live.inputs import Shop, portions, stream
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.online.compaction.compactor import compact_folder
+from mtaw_fast.online.log.event_log import START
+from mtaw_fast.online.log.events import Forget
+from mtaw_fast.online.log.file_log import FileLog
+from mtaw_fast.online.settings import LearningLimits, LearningSettings
+from mtaw_fast.online.state.online_state import OnlineState
+
+_PORTION = 1000
+_READ = 2000  # events at a time, as a worker reads them
+_HOUR = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerMemory:
+    """Bytes that a worker holds after `events` events: in all, and of these in the native delta."""
+
+    events: int
+    total: int
+    delta: int
+
+    @property
+    def per_event(self) -> float:
+        """Bytes an event."""
+        return self.total / self.events
+
+
+def log_events(made: Shop, n_events: int, folder: Path, step: int) -> None:
+    """Log `n_events` clicks of a shop in `folder`, one every `step` ms, with ids and arrivals.
+
+    A click an hour later ends their sessions.
+    """
+    clicks = stream(made.later, n_events, step=step).clicks("visitor-", ids=True)
+    clicks.append(replace(clicks[-1], session="latest", id=None, time=clicks[-1].time + _HOUR))
+    log = FileLog(folder)
+    for some in portions(clicks, _PORTION):
+        log.append([replace(one, arrived=one.time) for one in some])
+    log.close()
+
+
+def worker(bundle: Path, folder: Path) -> WorkerMemory:
+    """Return what a process holds that learned the whole log."""
+    (events, total, delta), _ = in_new_process("a worker", _worker, bundle, folder)
+    return WorkerMemory(events, total, delta)
+
+
+def _worker(_: Ready, bundle: Path, folder: Path) -> tuple[int, int, int]:
+    log, state = FileLog(folder), OnlineState(Bundle.load(bundle).model, LearningLimits())
+    position, count = START, 0
+    restart_peak()
+    before = tree_resident(os.getpid())
+    while some := log.read(position, _READ):
+        state.apply(some)
+        position = some[-1].position
+        count += len(some)
+    del some
+    restart_peak()
+    return count, tree_resident(os.getpid()) - before, state.delta.n_bytes
+
+
+def compaction(bundle: Path, folder: Path) -> int:
+    """Compact a log; return by how many bytes the peak exceeded the idle process. The bundles' tables count."""
+    return peak_of_prepared(_prepared_compaction, bundle, folder).added
+
+
+def _prepared_compaction(bundle: Path, folder: Path) -> Callable[[], Any]:
+    return partial(compact_folder, bundle, LearningSettings(folder))
+
+
+def redaction(folder: Path, session: str, work: Path) -> tuple[int, float]:
+    """Redact a session in a copy of a log; return the bytes that the peak grew by, and the seconds that it took."""
+    shutil.copytree(folder, work)
+    log = FileLog(work)
+    position = log.append([Forget(session, 0)])
+    log.close()
+    (added, seconds), _ = in_new_process("a redaction", _redaction, work, {session: position})
+    return added, seconds
+
+
+def _redaction(_: Ready, folder: Path, forgotten: dict[str, str]) -> tuple[int, float]:
+    from mtaw_fast.system.memory_use import peak_memory
+
+    log = FileLog(folder)
+    restart_peak()
+    before, begin = peak_memory(), time.perf_counter()
+    log.redact(forgotten)
+    return peak_memory() - before, time.perf_counter() - begin
