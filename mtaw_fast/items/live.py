@@ -28,6 +28,7 @@ class LiveItems:
         self._replaced: TableChange | None = None
         self._patch: TableChange | None = None
         self._hidden = frozenset() if table is None else table.hidden
+        self._changed = 0 if table is None else table.changed
         self._rules: Mapping[str, Any] = {} if table is None else table.rules
 
     @property
@@ -45,9 +46,13 @@ class LiveItems:
         """See `ItemTable.made`."""
         return 0 if self._table is None else self._table.made
 
-    def apply(self, change: TableChange) -> None:
-        """Apply a change. Raises DataError, and changes nothing, if it does not fit the table so far."""
+    def apply(self, change: TableChange, time: int) -> None:
+        """Apply a change of a time in Unix milliseconds.
+
+        Raises DataError, and changes nothing, if it does not fit the table so far.
+        """
         self._schema = change.schema_after(self._schema)
+        self._changed = max(self._changed, time)
         if change.mode == "replace":
             self._replaced, self._patch = change, None
         else:
@@ -90,6 +95,8 @@ class LiveItems:
             if len(table.waiting):
                 found = lookup(table.waiting.ids).astype(np.int64)
                 table = table.admitted(found, n_rows)
+        if table.changed != self._changed:
+            table = replace(table, changed=self._changed)
         if table.hidden is not self._hidden:
             table = replace(table, hidden=self._hidden, version=table.version + 1)
         if table.rules is not self._rules:

@@ -21,9 +21,7 @@ _ROWS, _WAITING = "rows", "waiting"
 class Ids(Protocol):
     """A table of external ids, as `data.item_ids.ItemIds`."""
 
-    def __len__(self) -> int: ...
     def lookup(self, ids: Sequence[Any]) -> np.ndarray: ...
-    def external(self, internal: np.ndarray) -> list[Any]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +44,8 @@ class ItemTable:
         External ids that were hidden by hand, whether the catalog knows them or not.
     made : int
         Unix milliseconds at which the table was read from its source; later changes do not count.
+    changed : int
+        Unix milliseconds of the last change of the table while it was served; 0 without one.
     rules : mapping of str to dict
         Rules on rankings that are kept with the table, by name, as they were written (`mtaw_fast.rules`).
     """
@@ -57,6 +57,7 @@ class ItemTable:
     waiting: ItemFrame = field(default_factory=lambda: ItemFrame([], {}))
     hidden: frozenset[Any] = frozenset()
     made: int = 0
+    changed: int = 0
     rules: Mapping[str, Any] = field(default_factory=dict)
 
     def __contains__(self, name: object) -> bool:
@@ -168,17 +169,6 @@ class ItemTable:
         table._check_availability()
         return table._with_waiting(frame.taken(np.flatnonzero(~known))) if not known.all() else table
 
-    def aligned(self, ids: Ids, previous: Ids | None = None) -> ItemTable:
-        """Return the table for another catalog, whose ids are given; previous: those of the present one."""
-        known = ItemFrame([], {})
-        if self.n_rows and previous is not None:
-            rows = np.arange(self.n_rows, dtype=np.int32)
-            known = ItemFrame(previous.external(rows), self.columns)
-        whole = known.merged(self.waiting)
-        places = ids.lookup(whole.ids)
-        empty = ItemTable(len(ids), {}, None, self.version, hidden=self.hidden, made=self.made, rules=self.rules)
-        return empty.patched(whole, places, len(ids), self.public, self.availability)
-
     def withheld(self, ids: Ids, size: int) -> np.ndarray | None:
         """Return bool[size]: items that are hidden or not available; None if there is none."""
         mask = np.zeros(size, dtype=bool)
@@ -251,6 +241,7 @@ class ItemTable:
             "waiting_columns": list(self.waiting.columns),
             "hidden": sorted(self.hidden),
             "made": self.made,
+            "changed": self.changed,
             "rules": dict(self.rules),
         }
         arrays = {_ABOUT: np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)}
@@ -277,7 +268,8 @@ class ItemTable:
             }
             table = cls(
                 n_rows, columns, about["availability"], int(about["version"]), ItemFrame(waiting, held),
-                frozenset(about["hidden"]), int(about["made"]), dict(about.get("rules", {})),
+                frozenset(about["hidden"]), int(about["made"]), int(about.get("changed", 0)),
+                dict(about.get("rules", {})),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise DataError(f"{where} is damaged ({type(error).__name__}: {error}); write the file again") from None

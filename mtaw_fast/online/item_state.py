@@ -88,19 +88,19 @@ class ItemState:
         with self._lock(fcntl.LOCK_EX):
             end = self._log.end()
             live, parts, position = LiveItems(None), TableParts(), START
-            whole: list[TableChange] = []
+            whole, changed = list[TableChange](), 0
             while entries := self._log.read(position, _READ_EVENTS):
                 for event, position in entries:  # noqa: B007
                     data = parts.complete(event)
                     if data is not None:
-                        whole = _folded(whole, TableChange.unpacked(data))
+                        whole, changed = _folded(whole, TableChange.unpacked(data)), max(changed, event.time)
                     elif isinstance(event, (HideItems, ShowItems, KeepRules)):
                         apply_item_event(event, live, parts)
             now = now_ms()
             events: list[Event] = [HideItems(tuple(sorted(live.hidden)), now)] if live.hidden else []
             events += [KeepRules(name, rules, now) for name, rules in live.rules.items()]
             for change in whole:
-                events += table_parts(change, now)
+                events += table_parts(change, changed)  # not now: a newer table of the bundle stays newer
             if events:
                 self._log.append(events)
             self._log.expire(end, 0)

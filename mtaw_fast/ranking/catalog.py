@@ -20,7 +20,7 @@ import numpy as np
 
 from mtaw_fast.data.item_ids import ItemIds, each_id
 from mtaw_fast.errors import DataError
-from mtaw_fast.items import ItemTable
+from mtaw_fast.items import ItemFrame, ItemTable
 from mtaw_fast.items.live import LiveItems
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.kernels.native.memory_query import SessionMemory
@@ -267,11 +267,17 @@ class Catalog:
         norm = self.norm or mean_norm(self.model.weights["item_embedding"])
         embeddings = normalized(given) * np.float32(norm)
         ids = (CatalogIds(self.ids) if isinstance(self.ids, ItemIds) else self.ids).with_ids(items)
+        table = LiveItems(self.items).table(ids.lookup, len(ids))
+        former = self.ids.lookup(items)
+        if table is not None and (former >= 0).any():  # what is known about an item that was removed stays known
+            columns = {name: column.taken(former[former >= 0]) for name, column in table.columns.items()}
+            again = [item for item, place in zip(items, former, strict=True) if place >= 0]
+            table = table.patched(ItemFrame(again, columns), ids.lookup(again).astype(np.int64))
         return replace(
             self,
             norm=norm,
             ids=ids,
-            items=LiveItems(self.items).table(ids.lookup, len(ids)),
+            items=table,
             added=(*self.added, *items),
             embeddings=np.concatenate([self.embeddings, embeddings]),
             vectors=np.concatenate([self.vectors, normalized(embeddings)]),

@@ -28,7 +28,7 @@ from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.ranking.retrieval import NativeIndex
 from mtaw_fast.storage.tensor_file import write_tensors
 from tests.support.online.recommenders import MODEL, N, answers, drawn
-from tests.support.random_bundle import bundle_parts, memory_parts
+from tests.support.random_bundle import bundle_parts, memory_parts, save_random
 from tests.support.ranking.timed_model import END, timed_model
 
 SESSIONS = [*drawn(1, 12), ["nobody knows"]]
@@ -333,6 +333,44 @@ def test_a_bundle_carries_its_table_and_a_newer_one_wins_over_older_changes(fold
         rec.close()
 
 
+def test_after_a_compaction_the_later_table_wins(folder: Path, tmp_path: Path) -> None:
+    def price() -> Any:
+        rec = Recommender.load(folder, learn=tmp_path / "log")
+        try:
+            assert rec.items is not None
+            assert "sku-2" not in shown(rec)
+            return rec.items.values_at(["price"], rec.ids.lookup(["sku-1", "fresh"]))
+        finally:
+            rec.close()
+
+    rec = Recommender.load(folder, learn=tmp_path / "log")
+    rec.observe("s", ["sku-1", "fresh"])
+    rec.hide(["sku-2"])
+    rec.set_items({"id": ["sku-1"], "price": [1.0]})
+    rec.learner.compact(wait=True)  # type: ignore[union-attr]
+    rec.close()
+    assert price() == [{"price": 1.0}, {}]
+    frame = ItemFrame.of({"id": ["sku-1", "fresh"], "price": [7.0, 8.0]})
+    table = ItemTable(N, made=time.time_ns() // 1_000_000 + 1).replaced(frame, np.array([1, -1]), N)
+    put_table(folder, table)
+    assert price() == [{"price": 7.0}, {"price": 8.0}]
+    rec = Recommender.load(folder, learn=tmp_path / "log")
+    rec.set_items([{"id": "fresh", "price": 9}], "patch")
+    rec.learner.compact(wait=True)  # type: ignore[union-attr]
+    rec.close()
+    assert price() == [{"price": 7.0}, {"price": 9.0}]
+
+
+def test_an_item_that_comes_back_keeps_its_row(tmp_path: Path) -> None:
+    rec = Recommender.load(save_random(tmp_path / "b").folder)  # without a memory it gets a new internal id
+    rec.set_items({"id": ["sku-1", "x"], "price": [1.0, 2.0]})
+    rec.add_items(["x"], neighbors=[["sku-1"]])
+    rec.remove_items(["sku-1", "x"])
+    rec.add_items(["x", "sku-1"], neighbors=[["sku-3"], ["sku-3"]])
+    assert rec.items is not None
+    assert rec.items.values_at(["price"], rec.ids.lookup(["sku-1", "x"])) == [{"price": 1.0}, {"price": 2.0}]
+
+
 def test_the_state_folder_is_shortened(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(item_state, "SEGMENT_BYTES", 700)
     real = item_state.FileLog
@@ -352,6 +390,12 @@ def test_the_state_folder_is_shortened(folder: Path, tmp_path: Path, monkeypatch
         assert one.items.hidden == frozenset({"sku-23", "sku-24"})
         assert everything(one) == everything(rec)
     assert len(list((tmp_path / "state").glob("events-*.log"))) < 20
+    frame = ItemFrame.of({"id": ["sku-1"], "price": [0.5]})
+    put_table(folder, ItemTable(N, made=last.items.changed + 1).replaced(frame, np.array([1]), N))  # type: ignore[union-attr]
+    newer = Recommender.load(folder, state=tmp_path / "state")
+    assert newer.items is not None
+    assert newer.items.values_at(["price"], np.arange(3)) == [{}, {"price": 0.5}, {}]
+    newer.close()
     for one in (rec, other, last):
         one.close()
 

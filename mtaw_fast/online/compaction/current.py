@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import MANIFEST, model_hash
 from mtaw_fast.bundle.reader import LaterFormatError
 from mtaw_fast.errors import BundleError, LearnError
+from mtaw_fast.items import ItemTable
+from mtaw_fast.items.live import LiveItems
 from mtaw_fast.online.log.event_log import START, EventLog
 
 COMPACTED = "bundle"  # the folder of the compacted bundle, inside the learning folder
@@ -33,7 +36,8 @@ def signature_of(learned: Path) -> Signature:
 def current_bundle(folder: str | os.PathLike[str], learned: Path, verify: bool) -> Bundle:
     """Return the compacted bundle in `learned` if it was made from `folder`'s bundle; otherwise `folder`'s own.
 
-    A damaged compacted bundle is skipped with a log line: the log builds it again.
+    A damaged compacted bundle is skipped with a log line: the log builds it again. If `folder`'s item table was read
+    from its source after the last change of the compacted one, it takes that one's place.
 
     Raises
     ------
@@ -56,7 +60,21 @@ def current_bundle(folder: str | os.PathLike[str], learned: Path, verify: bool) 
         return trained
     except OSError as error:
         raise BundleError(f"cannot read {place}: {error.strerror or error}; check the disk and permissions") from error
-    return compacted if compacted.manifest.get("grown_from") == model_hash(trained.manifest) else trained
+    if compacted.manifest.get("grown_from") != model_hash(trained.manifest):
+        return trained
+    return _with_newer_table(compacted, trained.items)
+
+
+def _with_newer_table(compacted: Bundle, trained: ItemTable | None) -> Bundle:
+    """Return a compacted bundle with the item table of its base, if that is newer; hidden items stay as they are."""
+    own = compacted.items or ItemTable(compacted.n_items)
+    if trained is None or trained.made <= max(own.made, own.changed):
+        return compacted
+    live = LiveItems(trained)
+    table = live.table(compacted.ids.lookup, compacted.n_items)
+    assert table is not None
+    table = replace(table, hidden=own.hidden, rules=own.rules, version=max(own.version, table.version) + 1)
+    return replace(compacted, model=replace(compacted.model, items=table))
 
 
 def _is_of_the_system(error: BaseException) -> bool:

@@ -85,7 +85,7 @@ def apply_item_event(event: Event, items: LiveItems, parts: TableParts) -> str |
         if data is None or event.time <= items.made:  # the bundle's table is newer
             return "no_change"
         try:
-            items.apply(TableChange.unpacked(data))
+            items.apply(TableChange.unpacked(data), event.time)
         except DataError as error:  # another process changed the table after the sender had checked it
             _LOG.warning("a change of the item table was skipped: %s", error)
             return WRONG_TABLE
