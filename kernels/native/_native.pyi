@@ -163,6 +163,19 @@ class Engine:
         exclude_seen: bool = False,
         repeats: bool = False,
     ) -> tuple[list[Any], np.ndarray, None, np.ndarray | None, tuple[float, float, float, float | None]]: ...
+    def recommend_ruled(
+        self,
+        session: Sequence[Any] | np.ndarray,
+        k: int,
+        depth: int,
+        n_shown: int,
+        excluded: np.ndarray | None,
+        allowed: np.ndarray | None,
+        exclude_seen: bool,
+        repeats: bool,
+        arrangement: Arrangement,
+        pins: list[tuple[int, int]],
+    ) -> tuple[Any, Any, list[Any], Any, Any, np.ndarray | None, Any]: ...
     def rank(
         self,
         items: np.ndarray,

@@ -14,6 +14,11 @@ too.
         state: an encoder's session; clicks int32[m]: all its internal ids, m >= 1, of which the last `fresh` are new
         and are appended. Another engine of the same weights may continue it, and encodes earlier clicks again if it has
         other vectors for them. Returns as `recommend`, unknown = None.
+    engine.recommend_ruled(session, k, depth, n_shown, excluded, allowed, exclude_seen, repeats, arrangement, pins)
+        session: external ids, or int32[m] internal ones; arrangement, pins: see kernels.native.rules. The first k
+        places after the rules; at first `depth` places are ranked, then more as it takes, n_shown at most. Returns
+        (items, scores, unknown, boosts float64[..], pinned bool[..], repeats, times); all but unknown are None if no
+        click is known.
     engine.rank(items, offsets, k, excluded, allowed, exclude_seen)
         packed sessions of internal ids, none empty. Returns (ids int32[B, k], scores float32[B, k], times as above),
         padded with -1 / -inf.

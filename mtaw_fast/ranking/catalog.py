@@ -226,7 +226,7 @@ class Catalog:
     def bound_rules(self) -> BoundRules:
         """Rules bound to this state. Their bitmaps are shared by all states of a model's catalog."""
         cache = _BITMAPS.setdefault(self.model, BitmapCache())
-        return BoundRules(self.items, self.ids, self.size, cache)
+        return BoundRules(self.items, self.ids, self.gone, cache)
 
     def clicks_of(self, session: Sequence[Any]) -> tuple[np.ndarray, list[Any]]:
         """Return a session's known clicks int32[m] and its unknown ones as external ids."""

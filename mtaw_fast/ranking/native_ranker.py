@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from mtaw_fast.data.filters import Filter
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.encoder import SessionState
 from mtaw_fast.kernels.native.engine import Engine, engine_of
@@ -18,6 +19,11 @@ from mtaw_fast.ranking.memory_stage import memory_parts
 from mtaw_fast.ranking.options import Conditions, Options
 from mtaw_fast.ranking.ranker import GrowingState, Ranked, StageTimes
 from mtaw_fast.ranking.retrieval import NativeIndex
+from mtaw_fast.rules import AppliedRules
+
+# items: external ids; scores float32[..]; unknown; boosts float64[..], pinned bool[..] as in `rules.Arranged`; repeats;
+# times. All but `unknown` are None if no click is known.
+RuledAnswer: TypeAlias = tuple[Any, Any, list[Any], Any, Any, np.ndarray | None, Any]
 
 
 class EncodedClicks:
@@ -71,6 +77,26 @@ class NativeRanker:
         )  # fmt: skip
         state.count = len(clicks)
         return ranked, state
+
+    def recommend_ruled(
+        self,
+        session: Sequence[Any] | np.ndarray,
+        options: Options,
+        allowed: Filter | None,
+        applied: AppliedRules,
+        pins: list[tuple[int, int]],
+        n_shown: int,
+    ) -> RuledAnswer:
+        """Return what `ruled_ranking` gives for one session, in one native call.
+
+        session: external ids, or int32[m] internal ones. allowed: instead of the options'; with the filter of the
+        rules. pins: those of items that may be shown. n_shown: how many items can be recommended.
+        """
+        k, conditions, repeats = options[:3]
+        return self.engine.recommend_ruled(
+            session, k, applied.depth(k, n_shown), n_shown, conditions.excluded,
+            None if allowed is None else allowed.packed, conditions.exclude_seen, repeats, applied.arrangement, pins,
+        )  # fmt: skip
 
     def rank(self, sessions: Sessions, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
         """See `Ranker.rank`."""

@@ -24,7 +24,7 @@ from mtaw_fast.ranking.ranker import GrowingState, Ranker, StageTimes, Times
 from mtaw_fast.ranking.retrieval import Index, NativeIndex, for_items
 from mtaw_fast.ranking.retrieval.ann_plan import LARGEST_K
 from mtaw_fast.ranking.retrieval.segmented_index import SegmentedIndex
-from mtaw_fast.ranking.ruled_ranking import ruled_answer, ruled_rows
+from mtaw_fast.ranking.ruled_ranking import ruled_answer, ruled_rows, shown_pins, with_effects, with_filter
 
 _CHUNK_SESSIONS = 1024
 _NO_CLICKS = np.empty(0, dtype=np.int32)
@@ -72,6 +72,9 @@ class Pipeline:
         log_position: stored in the answer.
         """
         if options.rules is not None:
+            seen = options.conditions.exclude_seen and options.rules.pins
+            if isinstance(self.ranker, NativeRanker) and not options.rules.uses_current and not seen:
+                return self._ruled_natively(self.ranker, session, [], options, log_position)
             start = perf_counter_ns()
             clicks, unknown = self.catalog.clicks_of(session)
             return self._ruled(clicks, unknown, options, log_position, (perf_counter_ns() - start) / 1000)
@@ -188,14 +191,50 @@ class Pipeline:
         """
         if not len(clicks):
             refuse_other_type(self.catalog.ids.kind, unknown)
+        elif isinstance(self.ranker, NativeRanker):
+            answer, times = self._ruled_natively(self.ranker, clicks, unknown, options, log_position)
+            return answer, None if times is None else (lookup, *times[1:])
         session = Sessions(clicks, np.array([0, len(clicks)], dtype=np.int64))
         spent: list[StageTimes] = []
         answer = self._ruled_answers(session, [clicks], [unknown], options, spent)[0]
-        times: Times | None = None
+        times = None
         if spent:
             encodes, retrieves, memories = zip(*spent, strict=True)
             times = lookup, sum(encodes), sum(retrieves), None if None in memories else sum(memories)
         return answer if log_position is None else replace(answer, log_position=log_position), times
+
+    def _ruled_natively(
+        self,
+        ranker: NativeRanker,
+        session: Sequence[Any] | np.ndarray,
+        unknown: list[Any],
+        options: Options,
+        log_position: str | None,
+    ) -> tuple[Recommendations, Times | None]:
+        """Do what `_ruled` does in one native call.
+
+        session: the known clicks int32[m], m >= 1, whose other clicks are `unknown`; or a whole session of external
+        ids, if nothing but the ranking depends on the clicks.
+        """
+        catalog, (k, conditions, *_) = self.catalog, options
+        assert options.rules is not None
+        clicks = session if isinstance(session, np.ndarray) else _NO_CLICKS
+        applied = catalog.bound_rules.bound(options.rules, int(clicks[-1]) if len(clicks) else None)
+        allowed, pins = applied.filter, shown_pins(applied, conditions, clicks)
+        if conditions.allowed is not None:
+            allowed = with_filter(conditions, applied).allowed
+        items, scores, others, boosts, pinned, repeats, times = ranker.recommend_ruled(
+            session, options, allowed, applied, pins, catalog.n_items
+        )
+        if items is None:
+            return self._ruled(_NO_CLICKS, others, options, log_position)
+        short: Literal["rules"] | None = "rules" if len(items) < k else None
+        answer = Recommendations(items, scores, unknown + others, False, None, repeats, None, log_position, short=short)
+        if options.reasons:
+            answer = self._explained(answer, clicks if len(clicks) else catalog.clicks_of(list(session))[0])
+            assert answer.reasons is not None
+            answer = replace(answer, reasons=with_effects(answer.reasons, boosts, pinned))
+        return self.described(answer, options.fields), times
 
     def _ruled_answers(
         self,

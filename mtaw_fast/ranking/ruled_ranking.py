@@ -64,7 +64,7 @@ def ruled_rows(
     """
     rows: list[RuledRow | None] = [None] * len(clicks)
     for applied, places in _bound(catalog, rules, clicks):
-        allowed = _both(conditions, applied)
+        allowed = with_filter(conditions, applied)
         depth = applied.depth(k, catalog.n_items)
         final = depth <= approximate_depth and len(clicks[places[0]]) > 0
         if final:
@@ -77,7 +77,7 @@ def ruled_rows(
                 for row, row_ids, row_scores in zip(part.tolist(), ids, scores, strict=True):
                     count = int(np.count_nonzero(row_ids >= 0))
                     whole = final or count < depth or depth >= catalog.n_items
-                    pins = _shown(catalog, applied, allowed, clicks[row])
+                    pins = shown_pins(applied, conditions, clicks[row])
                     found = applied.arranged(row_ids[:count], row_scores[:count], k, whole, pins)
                     if found is None:
                         again.append(row)
@@ -99,16 +99,16 @@ def ruled_answer(
     short: Literal["rules", "candidates"] | None = None
     if len(found.ids) < options.k:
         short = "candidates" if row.ran_out else "rules"
-    reasons = None if answer.reasons is None else _with_effects(answer.reasons, found)
+    reasons = None if answer.reasons is None else with_effects(answer.reasons, found.boosts, found.pinned)
     return answer if short is None and reasons is None else replace(answer, short=short, reasons=reasons)
 
 
-def _with_effects(reasons: list[Reason], arranged: Arranged) -> list[Reason]:
+def with_effects(reasons: list[Reason], boosts: np.ndarray, pinned: np.ndarray) -> list[Reason]:
     """Return the reasons of the arranged items, with what the rules did to each."""
     found = []
-    for reason, boost, pinned in zip(reasons, arranged.boosts.tolist(), arranged.pinned.tolist(), strict=True):
+    for reason, boost, is_pinned in zip(reasons, boosts.tolist(), pinned.tolist(), strict=True):
         effect: Literal["pinned", "boosted", "buried"] | None
-        effect = "pinned" if pinned else "boosted" if boost > 0 else "buried" if boost < 0 else None
+        effect = "pinned" if is_pinned else "boosted" if boost > 0 else "buried" if boost < 0 else None
         found.append(reason if effect is None else replace(reason, rule=effect))
     return found
 
@@ -123,7 +123,8 @@ def _bound(catalog: Catalog, rules: RuleSet, clicks: list[np.ndarray]) -> Iterat
     yield from groups.values()
 
 
-def _both(conditions: Conditions, applied: AppliedRules) -> Conditions:
+def with_filter(conditions: Conditions, applied: AppliedRules) -> Conditions:
+    """Return the conditions together with the filter of rules."""
     if applied.filter is None:
         return conditions
     allowed = applied.filter if conditions.allowed is None else conditions.allowed & applied.filter
@@ -136,18 +137,15 @@ def _parts(rows: np.ndarray, depth: int) -> Iterator[np.ndarray]:
         yield rows[begin : begin + step]
 
 
-def _shown(
-    catalog: Catalog, applied: AppliedRules, conditions: Conditions, clicks: np.ndarray
-) -> list[tuple[int, int]]:
-    """Return the pins of items that are not removed."""
-    if not applied.pins:
-        return applied.pins
+def shown_pins(applied: AppliedRules, conditions: Conditions, clicks: np.ndarray) -> list[tuple[int, int]]:
+    """Return the pins of items that no condition removes."""
     allowed, excluded = conditions.allowed, conditions.excluded
+    if not applied.pins or (allowed is None and excluded is None and not conditions.exclude_seen):
+        return applied.pins
 
     def is_shown(item: int) -> bool:
         return not (
-            catalog.gone[item]
-            or (allowed is not None and not allowed.mask[item])
+            (allowed is not None and not allowed.mask[item])
             or (excluded is not None and item in excluded)
             or (conditions.exclude_seen and item in clicks)
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -50,21 +49,27 @@ class AppliedRules:
     filter : Filter or None
         The items that may be shown; None: all.
     pins : list of (int, int)
-        Places from 1, ascending, and internal ids; the catalog knows them, but they may be filtered out.
+        Places from 1, ascending, and internal ids, of items that neither the catalog nor the filter excludes.
     reorders : bool
         Whether there are boosts or limits, so that the first k may need more than k items of the ranking.
+    arrangement : Arrangement
+        Boosts and limits for `kernels.native.rules`.
     """
 
     filter: Filter | None
     pins: list[tuple[int, int]]
     reorders: bool
-    _arrangement: Arrangement
+    arrangement: Arrangement
 
     @classmethod
     def of(
-        cls, rules: RuleSet, table: ItemTable | None, ids: Ids, n_items: int, item: int | None, cache: BitmapCache
+        cls, rules: RuleSet, table: ItemTable | None, ids: Ids, gone: np.ndarray, item: int | None, cache: BitmapCache
     ) -> AppliedRules:
-        """Bind checked rules to a table of columns, the ids of N = n_items items, and the last click's item or None."""
+        """Bind checked rules to a table of columns, the ids of N items, and the last click's item or None.
+
+        gone: bool[N], items that are not recommended.
+        """
+        n_items = len(gone)
         found = None if rules.filter is None or table is None else cache.filter(
             resolved(rules.filter, table, item), table, n_items
         )  # fmt: skip
@@ -77,11 +82,16 @@ class AppliedRules:
             if shown:
                 boosts.append((matched.packed, rule.by, shown))
         limits = [] if table is None else [_limited(rule, table) for rule in rules.limits]
-        return cls(found, _places(rules, ids), bool(boosts or limits), Arrangement(n_items, boosts, limits))
+        pins = [
+            (place, item)
+            for place, item in _places(rules, ids)
+            if not gone[item] and (found is None or found.mask[item])
+        ]
+        return cls(found, pins, bool(boosts or limits), Arrangement(n_items, boosts, limits))
 
     def depth(self, k: int, n_items: int) -> int:
         """Return how much of the ranking to read at first for k places."""
-        wanted = 2 * k + 32 if self.reorders else k
+        wanted = 2 * k + 16 if self.reorders else k
         return min(n_items, wanted + len(self.pins))
 
     def arranged(
@@ -92,36 +102,34 @@ class AppliedRules:
         ids int32[D], scores float32[D]: its first places after all that removes items; all of it if `whole`. pins:
         those of `self.pins` that may be shown.
         """
-        found = self._arrangement.arrange(ids, scores, k, whole, pins)
+        found = self.arrangement.arrange(ids, scores, k, whole, pins)
         return None if found is None else Arranged(*found)
 
 
 class BoundRules:
-    """Rule sets bound to one state of a catalog, the least recently used dropped first. Thread-safe.
+    """Rule sets bound to one state of a catalog, the oldest dropped first. Thread-safe.
 
-    A set is checked against the columns when it is first used.
+    A set is checked against the columns when it is first used. gone: bool[N], items that are not recommended.
     """
 
-    def __init__(self, table: ItemTable | None, ids: Ids, n_items: int, cache: BitmapCache) -> None:
-        self._parts = table, ids, n_items, cache
-        self._bound: OrderedDict[tuple[RuleSet, int | None], AppliedRules] = OrderedDict()
+    def __init__(self, table: ItemTable | None, ids: Ids, gone: np.ndarray, cache: BitmapCache) -> None:
+        self._parts = table, ids, gone, cache
+        self._bound: dict[tuple[RuleSet, int | None], AppliedRules] = {}
         self._lock = ForkLock()
 
     def bound(self, rules: RuleSet, item: int | None) -> AppliedRules:
         """Return the rules after a click on `item`, an internal id, or None. Raises UsageError if they do not fit."""
         key = rules, item if rules.uses_current else None
+        found = self._bound.get(key)
+        if found is not None:
+            return found
+        table, ids, gone, cache = self._parts
+        rules.check(table)
+        found = AppliedRules.of(rules, table, ids, gone, key[1], cache)
         with self._lock:
-            found = self._bound.get(key)
-            if found is not None:
-                self._bound.move_to_end(key)
-                return found
-        rules.check(self._parts[0])
-        table, ids, n_items, cache = self._parts
-        found = AppliedRules.of(rules, table, ids, n_items, key[1], cache)
-        with self._lock:
+            while len(self._bound) >= _MOST_BOUND:
+                del self._bound[next(iter(self._bound))]
             self._bound[key] = found
-            while len(self._bound) > _MOST_BOUND:
-                self._bound.popitem(last=False)
         return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Mapping
@@ -13,10 +14,14 @@ from mtaw_fast.errors import UsageError, shown
 from mtaw_fast.items import ItemTable
 from mtaw_fast.rules.expression import MOST_BYTES, MOST_CLAUSES, Tree, clauses, names, parsed
 from mtaw_fast.rules.program import check, check_column
+from mtaw_fast.system.fork_lock import ForkLock
 
 LIMITED = ("category", "categories", "boolean")  # kinds of columns that a limit counts
 _MOST_PLACE = 10_000
 _MOST_BOOST = 1e6
+_MOST_LATEST = 64
+_LATEST: dict[tuple[int, bool, str | None], tuple[dict[str, Any], Any]] = {}  # rules of the latest calls, by their id
+_LATEST_LOCK = ForkLock()
 _KEYS = ("filter", "boost", "limit", "pin")
 
 
@@ -147,6 +152,28 @@ class RuleSet:
 
 def rule_set_of(rules: Mapping[str, Any], public_only: bool = False, name: str | None = None) -> RuleSet:
     """Return what `RuleSet.of` does; equal rules of later calls are not parsed again."""
+    key = (id(rules), public_only, name)
+    latest = _LATEST.get(key)
+    # The same object with the same content: to compare it costs less than to write it as JSON.
+    if latest is not None and _equal(latest[0], rules):
+        return latest[1]
+    found = _rule_set_of(rules, public_only, name)
+    copied = copy.deepcopy(dict(rules))
+    with _LATEST_LOCK:
+        while len(_LATEST) >= _MOST_LATEST:
+            del _LATEST[next(iter(_LATEST))]
+        _LATEST[key] = copied, found
+    return found
+
+
+def _equal(kept: Any, given: Any) -> bool:
+    try:
+        return bool(kept == given)
+    except (ValueError, RecursionError):  # arrays, which no rules have; the parser says so
+        return False
+
+
+def _rule_set_of(rules: Mapping[str, Any], public_only: bool, name: str | None) -> RuleSet:
     try:
         text = json.dumps(rules, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):

@@ -17,6 +17,7 @@
 #include "engine/engine.hpp"
 #include "ids/python_ids.hpp"
 #include "python_objects.hpp"
+#include "rules/python_rules.hpp"
 #include "unlocked.hpp"
 
 namespace py = pybind11;
@@ -26,6 +27,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 using MaybeArray = std::optional<py::array>;
+
+constexpr std::int64_t kDeeper = 4;  // how much more of a ranking is read when rules need more
 
 // Only ever used without the GIL, so that nothing that Python runs in between can come back to it.
 EngineScratch& thread_scratch() {
@@ -112,6 +115,63 @@ class EngineObject {
         return assembled(answer, known, py::none(), 0, repeats);
     }
 
+    // The first k places after the rules of `arrangement`; at first `depth` places are ranked, then more as it needs them.
+    // session: a list or tuple of external ids, or an array of internal ones.
+    py::tuple recommend_ruled(const py::object& session, std::int64_t k, std::int64_t depth, std::int64_t n_shown,
+                              const MaybeArray& excluded, const MaybeArray& allowed, bool exclude_seen, bool repeats,
+                              const py::object& arrangement, const Places& places) const {
+        const Clock::time_point start = Clock::now();
+        const Conditions conditions = checked(k, excluded, allowed, exclude_seen);
+        const Arrangement& rules = arrangement_of(arrangement);
+        if (rules.n_items() != engine_.n_items()) throw py::value_error("the rules are of another catalog");
+        const std::vector<Pin> pins = pins_of(rules, places);
+        Clicks clicks;
+        if (py::isinstance<py::array>(session)) {
+            const auto array = py::reinterpret_borrow<py::array>(session);
+            const std::int32_t* data = checked_data<std::int32_t>(array, 1, "session", "int32");
+            clicks.known.assign(data, data + array.size());
+        } else {
+            clicks = clicks_of(ids_, session);
+        }
+        const std::vector<std::int32_t>& known = clicks.known;
+        if (known.empty()) {
+            return py::make_tuple(py::none(), py::none(), clicks.unknown, py::none(), py::none(), py::none(), py::none());
+        }
+        const std::int64_t offsets[] = {0, static_cast<std::int64_t>(known.size())};
+        check_sessions({known.data(), offsets, 1}, offsets[1]);
+        const double lookup = microseconds(Clock::now() - start);
+        Arranged result;
+        Stages stages;
+        {
+            const Unlocked unlocked;
+            std::vector<std::int32_t> ids;
+            std::vector<float> scores;
+            for (std::int64_t read = std::max(depth, std::int64_t{1});; read *= kDeeper) {
+                read = std::min(read, std::max(n_shown, std::int64_t{1}));
+                ids.resize(static_cast<std::size_t>(read));
+                scores.resize(ids.size());
+                const Stages some = engine_.rank({known.data(), offsets, 1}, read, conditions, ids.data(),
+                                                 scores.data(), thread_scratch());
+                stages.encode_ns += some.encode_ns;
+                stages.retrieve_ns += some.retrieve_ns;
+                stages.memory_ns += some.memory_ns;
+                const std::int64_t count = std::find(ids.begin(), ids.end(), -1) - ids.begin();
+                const bool whole = count < read || read >= n_shown;
+                if (rules.arrange({ids.data(), scores.data(), count, whole}, k, pins, result)) break;
+            }
+        }
+        const auto array_of = [](const auto& values) {
+            using T = typename std::decay_t<decltype(values)>::value_type;
+            return py::array_t<T>(static_cast<py::ssize_t>(values.size()), values.data());
+        };
+        const auto count = static_cast<py::ssize_t>(result.ids.size());
+        py::object repeated = py::none();
+        if (repeats) repeated = repeated_of(result.ids.data(), count, known);
+        return py::make_tuple(external_list(ids_, result.ids.data(), count), array_of(result.scores), clicks.unknown,
+                              array_of(result.boosts), array_of(result.pinned).attr("view")("bool"), repeated,
+                              times_of(stages, lookup));
+    }
+
     py::tuple rank(const py::array& items, const py::array& offsets, std::int64_t k, const MaybeArray& excluded,
                    const MaybeArray& allowed, bool exclude_seen) const {
         const Conditions conditions = checked(k, excluded, allowed, exclude_seen);
@@ -179,17 +239,20 @@ class EngineObject {
         py::object scores = answer.scores;
         if (count < answer.scores.size()) scores = py::array_t<float>(count, answer.score_data);
         py::object repeated = py::none();
-        if (repeats) {
-            std::vector<std::int32_t> seen(clicks);
-            std::sort(seen.begin(), seen.end());
-            py::array_t<bool> flags(count);
-            std::transform(answer.ids.begin(), end, flags.mutable_data(), [&](std::int32_t id) {
-                return std::binary_search(seen.begin(), seen.end(), id);
-            });
-            repeated = flags;
-        }
+        if (repeats) repeated = repeated_of(answer.ids.data(), count, clicks);
         return py::make_tuple(external_list(ids_, answer.ids.data(), count), scores, unknown, repeated,
                               times_of(answer.stages, lookup));
+    }
+
+    static py::array_t<bool> repeated_of(const std::int32_t* ids, py::ssize_t count,
+                                         const std::vector<std::int32_t>& clicks) {
+        std::vector<std::int32_t> seen(clicks);
+        std::sort(seen.begin(), seen.end());
+        py::array_t<bool> flags(count);
+        std::transform(ids, ids + count, flags.mutable_data(), [&](std::int32_t id) {
+            return std::binary_search(seen.begin(), seen.end(), id);
+        });
+        return flags;
     }
 
     py::tuple owners_;  // kept alive
@@ -210,6 +273,9 @@ void bind_engine(py::module_& module) {
         .def("recommend_growing", &EngineObject::recommend_growing, py::arg("state"), py::arg("clicks"), py::arg("fresh"),
              py::arg("k"), py::arg("excluded") = py::none(), py::arg("allowed") = py::none(),
              py::arg("exclude_seen") = false, py::arg("repeats") = false)
+        .def("recommend_ruled", &EngineObject::recommend_ruled, py::arg("session"), py::arg("k"), py::arg("depth"),
+             py::arg("n_shown"), py::arg("excluded"), py::arg("allowed"), py::arg("exclude_seen"), py::arg("repeats"),
+             py::arg("arrangement"), py::arg("pins"))
         .def("rank", &EngineObject::rank, py::arg("items"), py::arg("offsets"), py::arg("k"),
              py::arg("excluded") = py::none(), py::arg("allowed") = py::none(), py::arg("exclude_seen") = false);
 }

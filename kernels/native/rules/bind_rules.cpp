@@ -12,6 +12,7 @@
 #include "buffers.hpp"
 #include "rules/arrange.hpp"
 #include "rules/program.hpp"
+#include "rules/python_rules.hpp"
 #include "unlocked.hpp"
 
 namespace py = pybind11;
@@ -167,15 +168,11 @@ class ArrangementObject {
         : owners_(py::make_tuple(boosts, limits)), arrangement_(n_items, boosts_of(n_items, boosts), limits_of(limits)) {}
 
     py::object arrange(const py::array& ids, const py::array& scores, std::int64_t k, bool whole,
-                       const std::vector<std::pair<std::int64_t, std::int32_t>>& places) const {
+                       const Places& places) const {
         const RankedPart part{checked_data<std::int32_t>(ids, 1, "ids", "int32"),
                               checked_data<float>(scores, 1, "scores", "float32"), ids.size(), whole};
         if (scores.size() != ids.size()) throw py::value_error("there must be a score for each id");
-        std::vector<Pin> pins;
-        for (const auto& [place, item] : places) {
-            if (item < 0 || item >= arrangement_.n_items()) throw py::index_error("a pinned item is outside the items");
-            pins.push_back({place, item});
-        }
+        const std::vector<Pin> pins = pins_of(arrangement_, places);
         Arranged result;
         bool done = false;
         {
@@ -190,6 +187,8 @@ class ArrangementObject {
         return py::make_tuple(array_of(result.ids), array_of(result.scores), array_of(result.boosts),
                               array_of(result.pinned).attr("view")("bool"));
     }
+
+    const Arrangement& arrangement() const { return arrangement_; }
 
  private:
     static std::vector<Boost> boosts_of(std::int64_t n_items, const py::list& boosts) {
@@ -232,6 +231,17 @@ class ArrangementObject {
 };
 
 }  // namespace
+
+const Arrangement& arrangement_of(py::handle object) { return py::cast<const ArrangementObject&>(object).arrangement(); }
+
+std::vector<Pin> pins_of(const Arrangement& arrangement, const Places& places) {
+    std::vector<Pin> pins;
+    for (const auto& [place, item] : places) {
+        if (item < 0 || item >= arrangement.n_items()) throw py::index_error("a pinned item is outside the items");
+        pins.push_back({place, item});
+    }
+    return pins;
+}
 
 void bind_rules(py::module_& module) {
     module.def("rule_bits", &rule_bits, py::arg("instructions"), py::arg("n_items"),

@@ -108,7 +108,9 @@ def test_kept_rules(service: Running, rec: Recommender) -> None:
     rules = {"filter": "margin > 3"}
     assert refused(admin(service, "GET", "/admin/rules/summer"), 404)
     assert service.ask("PUT", "/admin/rules/summer", rules).status == 401
-    assert "no column 'marge'" in refused(admin(service, "PUT", "/admin/rules/summer", {"filter": "marge > 3"}), 409)
+    assert "no column 'margins'" in refused(
+        admin(service, "PUT", "/admin/rules/summer", {"filter": "margins > 3"}), 409
+    )
     good(admin(service, "PUT", "/admin/rules/summer", rules))
     for _ in range(8):  # both workers
         eventually(lambda: ask(service, "summer").status == 200, 5)
