@@ -388,6 +388,7 @@ class Recommender:
         change = TableChange.of(
             data, mode, before=before, id=id, kinds=kinds, public=public, availability=availability, where="set_items"
         )
+        change.frame.check_ids(self.ids.kind, "set_items")
         later = 0 if before is None else before.made + 1
         self._change_items(table_parts(change, max(now_ms(), later)))
         catalog = self._pipeline.catalog

@@ -77,9 +77,6 @@ class ItemFrame:
             has = ", ".join(map(str, list(columns)[:10])) or "none"
             raise UsageError(f"{where}: there is no column {id!r} of item ids; name it (columns: {shown(has, 200)})")
         ids = _checked_ids(columns.pop(id), f"{where}: column {id!r}")
-        if id in given:
-            missing = int(np.argmin(given.pop(id)))
-            raise DataError(f"{where}: column {id!r}, row {missing + 1}: the id is missing")
         if len(columns) > MAX_COLUMNS:
             raise DataError(f"{where}: there are {len(columns):,} columns; at most {MAX_COLUMNS}")
         made = {}
@@ -122,6 +119,11 @@ class ItemFrame:
             if not mask.all():
                 given[name] = mask
         return ItemFrame(ids, columns, given)
+
+    def check_ids(self, kind: str, where: str) -> None:
+        """Raise DataError unless the ids are of the catalog's type, 'int' or 'str'."""
+        if self.ids and isinstance(self.ids[0], str) != (kind == "str"):
+            raise DataError(f"{where}: {shown(self.ids[0], 60)} is not an id; this catalog's item ids are {kind}")
 
     def taken(self, rows: np.ndarray) -> ItemFrame:
         """Return the frame of the rows int[m], in this order."""

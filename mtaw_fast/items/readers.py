@@ -55,6 +55,7 @@ def read_change(
     kept = {} if before is None else before.kinds
     frame = ItemFrame.of(source, id=id, kinds=kinds or {}, kept=kept, where=where)
     frame = ItemFrame(_converted(frame.ids, id_kind), frame.columns, frame.given)
+    frame.check_ids(id_kind, where)
     return TableChange.of(
         frame, mode, before=before, kinds=kinds, public=public, availability=availability, where=where
     )

@@ -43,6 +43,7 @@ class ItemState:
         self.folder = folder
         self._log = FileLog(folder, fsync=True)
         self._writing = threading.Lock()
+        self._shortened = 0  # bytes after the last shortening
         self.follower = LogFollower(self._log, ItemChanges(table), publish)
         try:
             self.follower.start()
@@ -59,8 +60,9 @@ class ItemState:
         """Keep changes, and return when they are published here; returns the log's position after them."""
         with self._lock(fcntl.LOCK_SH):
             position = self._log.append(events)
-        if self._log.n_bytes > 3 * SEGMENT_BYTES:
+        if self._log.n_bytes > 3 * SEGMENT_BYTES + 2 * self._shortened:
             self._shorten()
+            self._shortened = self._log.n_bytes
         self.catch_up()
         return position
 

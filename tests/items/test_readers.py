@@ -53,7 +53,8 @@ def test_ids_get_the_type_of_the_catalog(tmp_path: Path) -> None:
     assert read_change(tmp_path / "t.csv", "int").frame.ids == [8, 9]
     assert read_change(tmp_path / "t.csv", "str").frame.ids == ["8", "9"]
     (tmp_path / "t.csv").write_text("id,x\n008,1\n9,2\n")
-    assert read_change(tmp_path / "t.csv", "int").frame.ids == ["008", "9"]  # not 8: nothing is lost in silence
+    with pytest.raises(DataError, match=r"t\.csv: '008' is not an id; this catalog's item ids are int"):  # and not 8
+        read_change(tmp_path / "t.csv", "int")
     assert read_change({"id": [8]}, "str").frame.ids == ["8"]
 
 

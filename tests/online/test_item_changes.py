@@ -133,6 +133,7 @@ def test_a_wrong_change_changes_nothing(opened: Opened) -> None:
         (DataError, lambda: rec.set_items({"id": ["sku-1", "sku-1"], "price": [1.0, 2.0]}, "patch")),
         (DataError, lambda: rec.set_items({"id": ["sku-1"], "price": ["cheap"]}, "patch")),
         (DataError, lambda: rec.set_items({"id": ["sku-1"], "price": [True]})),
+        (DataError, lambda: rec.set_items({"id": [7], "price": [1.0]})),
         (DataError, lambda: rec.set_items({"id": ["sku-1"], "title": ["x" * 10**5]})),
         (DataError, lambda: rec.set_items({"id": ["sku-1"]}, "patch", availability="price")),
         (UsageError, lambda: rec.set_items({"id": ["sku-1"]}, "patch", public=["prise"])),
