@@ -112,8 +112,8 @@ class _RecordingSink:
     def forget_in_tables(self, place: int) -> None:
         raise MtawError(f"event: session {place} of the past was forgotten")
 
-    def add_prior(self, item: int, neighbor: int, sessions: int) -> None:
-        raise MtawError(f"event: item {item} was added with neighbor {neighbor} and {sessions} made-up sessions")
+    def add_prior(self, item: int, neighbor: int, sessions: int, time: int | None = None) -> None:
+        raise MtawError(f"event: item {item} was added with neighbor {neighbor}, {sessions} sessions at {time}")
 
     def refresh_vectors(self) -> None:
         pass

@@ -86,6 +86,9 @@ class ModelConfig(Group):
         (`model.mtaw.recent_clicks`). The weight is learned. 0 gives the paper's o_t.
     recent_decay : float, default 0.5
         Starting weight of a click in r_t relative to the click after it. It is learned.
+    text_model : str, default none
+        Folder of a model2vec model that embeds the texts of the item table (`training.content`). It must be there while
+        serving too. Without it, words are hashed.
 
     Raises
     ------
@@ -106,6 +109,7 @@ class ModelConfig(Group):
     iel_gain: float = 6.0
     recent_weight: float = 0.0
     recent_decay: float = 0.5
+    text_model: str = ""
 
     def ranges(self) -> dict[str, bool]:
         """See `Group.ranges`."""

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.errors import DataError
-from mtaw_fast.items.content_features import ContentFeatures, Embed
+from mtaw_fast.items.content_features import ContentFeatures
 from mtaw_fast.items.table import ItemTable
+from mtaw_fast.items.text_embedding import TextEmbedding, text_embedding
 
 LEAST_CLICKS = 5  # of an item whose vector is an example
 LEAST_EXAMPLES = 50
@@ -41,6 +42,8 @@ class ContentVectors:
         Of the features, and the constant in the last row.
     prior_clicks : float
         The weight of such a vector against clicks next to other items, in clicks.
+    text_model : str
+        Folder of the static embedding of texts; empty: words are hashed.
     held_out : mapping
         What the fit measured on items held out whole: see `fit_content_vectors`.
     """
@@ -49,15 +52,21 @@ class ContentVectors:
     weights: np.ndarray
     prior_clicks: float
     held_out: Mapping[str, Any]
+    text_model: str = ""
+
+    @property
+    def embed(self) -> TextEmbedding | None:
+        """The embedding of texts; None if words are hashed. Loads it at the first use; see `text_embedding`."""
+        return text_embedding(self.text_model) if self.text_model and self.features.has_text else None
 
     @property
     def d(self) -> int:
         """The length of its vectors."""
         return self.weights.shape[1]
 
-    def vectors(self, table: ItemTable, rows: np.ndarray, embed: Embed | None = None) -> np.ndarray:
+    def vectors(self, table: ItemTable, rows: np.ndarray) -> np.ndarray:
         """Return float32[n, d]: vectors of length 1 of rows int[n]; zero for items without a known attribute."""
-        inputs = self.features.of_rows(table, rows, embed)
+        inputs = self.features.of_rows(table, rows, self.embed)
         found = inputs @ self.weights[:-1] + self.weights[-1]
         found[~inputs.any(axis=1)] = 0
         return _normalized(found)
@@ -69,6 +78,7 @@ class ContentVectors:
             "columns": list(self.features.columns),
             "prior_clicks": self.prior_clicks,
             "held_out": dict(self.held_out),
+            "text_model": self.text_model,
         }
         return {_ABOUT: np.frombuffer(json.dumps(about).encode(), dtype=np.uint8), "weights": self.weights}
 
@@ -82,7 +92,9 @@ class ContentVectors:
             features, weights = ContentFeatures(tuple(about["columns"])), arrays["weights"]
             if weights.dtype != np.float32 or weights.ndim != 2 or len(weights) != features.count + 1:
                 raise ValueError("weights")
-            return cls(features, weights, float(about["prior_clicks"]), about["held_out"])
+            return cls(
+                features, weights, float(about["prior_clicks"]), about["held_out"], str(about.get("text_model", ""))
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{where} are damaged ({type(error).__name__}: {error}); retrain the bundle") from None
 
@@ -94,8 +106,7 @@ def fit_content_vectors(
     *,
     seed: int = 0,
     evidence: Evidence | None = None,
-    embed: Embed | None = None,
-    text_d: int | None = None,
+    text_model: str = "",
 ) -> ContentVectors | None:
     """Fit vectors to attributes; the strength of the ridge is chosen on items held out whole.
 
@@ -112,8 +123,8 @@ def fit_content_vectors(
     evidence : callable, optional
         evidence(items int[n], k) returns float64[n, d], what k clicks on each item say of its vector; `prior_clicks`
         is chosen with it on the items that were held out. 1 without it.
-    embed, text_d : optional
-        The embedding of texts and its length; by default words are hashed.
+    text_model : str, optional
+        Folder of a static embedding of texts (`text_embedding`); by default words are hashed.
 
     Returns
     -------
@@ -122,7 +133,8 @@ def fit_content_vectors(
         `items`, the mean `cosine` of their vectors with the trained ones, that of the `mean_vector`, and the `ridge`.
     """
     known = np.flatnonzero(clicks[: table.n_rows] >= LEAST_CLICKS)
-    features = ContentFeatures.of(table, known) if text_d is None else ContentFeatures.of(table, known, text_d)
+    embed = text_embedding(text_model) if text_model else None
+    features = ContentFeatures.of(table, known) if embed is None else ContentFeatures.of(table, known, embed.d)
     inputs = features.of_rows(table, known, embed)
     examples = inputs.any(axis=1)
     known, inputs = known[examples], inputs[examples]
@@ -148,7 +160,7 @@ def fit_content_vectors(
         guesses = _predicted(inputs[held], fitted[ridge])
         prior = _prior_clicks(guesses, goals[held], [evidence(known[held], k) for k in _FEW_CLICKS])
     weights = _solved(inputs, goals, masses, ridge).astype(np.float32)
-    return ContentVectors(features, weights, prior, held_out)
+    return ContentVectors(features, weights, prior, held_out, text_model)
 
 
 def _solved(inputs: np.ndarray, goals: np.ndarray, masses: np.ndarray, ridge: float) -> np.ndarray:

@@ -63,8 +63,8 @@ class LogProgress:
     open : mapping of str to (int, bool)
         By session id, of open sessions: Unix milliseconds of the last click, learned or not, and whether it is a bot,
         from which nothing is learned.
-    content_priors : sequence of (int, int)
-        Pairs of a new item and a neighbor that its attributes suggest.
+    content_priors : sequence of (int, int, int)
+        A new item, a neighbor that its attributes suggest, and the time (0: unknown) of the newest click then.
     entered : int
         Items that entered by clicks since the training.
     candidates : mapping of id to list of int
@@ -93,7 +93,7 @@ class LogProgress:
     carried: np.ndarray = field(default_factory=_empty(np.uint8))
     open: Mapping[str, tuple[int, bool]] = field(default_factory=dict)
     since: int | None = None
-    content_priors: Sequence[tuple[int, int]] = ()
+    content_priors: Sequence[tuple[int, int, int]] = ()
     entered: int = 0
     candidates: Mapping[int | str, Sequence[int]] = field(default_factory=dict)
 
@@ -115,7 +115,7 @@ class LogProgress:
             array, most = getattr(self, name), n_sessions if name == "sessions" else n_items
             if len(array) and (array.min() < 0 or array.max() >= most):
                 raise DataError(f"learned state: {name} points outside 0..{most - 1}; {_REMEDY}")
-        if any(not 0 <= item < n_items for pair in self.content_priors for item in pair):
+        if any(not 0 <= item < n_items for one in self.content_priors for item in one[:2]):
             raise DataError(f"learned state: content_priors points outside 0..{n_items - 1}; {_REMEDY}")
 
     def sessions_of(self, key: int) -> np.ndarray:
@@ -155,7 +155,7 @@ class LogProgress:
             ongoing = {str(name): (int(last), bool(bot)) for name, (last, bot) in about.get("open", {}).items()}
             since = None if about.get("since") is None else int(about["since"])
             entered = int(about.get("entered", len(arrays["untrained"])))
-            priors = tuple((int(item), int(near)) for item, near in about.get("content_priors", []))
+            priors = tuple((int(item), int(near), int(time)) for item, near, time in about.get("content_priors", []))
             candidates = {item: [int(key) for key in keys] for item, keys in about.get("candidates", [])}
             return cls(
                 str(about["log"]), str(about["position"]), int(about["clock"]), open=ongoing, since=since,

@@ -21,7 +21,10 @@ def with_content(model: Model, seed: int = 0) -> Model:
     if model.items is None:
         return model
     evidence = None if model.memory is None else _Evidence(model, seed)
-    content = fit_content_vectors(model.items, model.item_vectors, model.popularity, seed=seed, evidence=evidence)
+    text_model = model.config.model.text_model
+    content = fit_content_vectors(
+        model.items, model.item_vectors, model.popularity, seed=seed, evidence=evidence, text_model=text_model
+    )
     if content is None:
         return model
     unclicked = np.flatnonzero(model.popularity == 0)

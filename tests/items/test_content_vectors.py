@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mtaw_fast.errors import DataError
+from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.items import ContentVectors, ItemFrame, ItemTable
 from mtaw_fast.items.content_features import ContentFeatures
 from mtaw_fast.items.content_vectors import fit_content_vectors
@@ -129,3 +129,33 @@ def test_stored_and_read(tmp_path) -> None:
     assert (again.prior_clicks, again.held_out) == (content.prior_clicks, content.held_out)
     with pytest.raises(DataError, match="content vectors are damaged"):
         ContentVectors.of({**content.arrays(), "weights": content.weights[1:]})
+
+
+def test_texts_are_embedded_by_a_model_from_a_folder(tmp_path) -> None:
+    """Words that no example has in common are close in the embedding."""
+    model2vec, tokenizers = pytest.importorskip("model2vec"), pytest.importorskip("tokenizers")
+    rng = np.random.default_rng(0)
+    words = [f"word{i}" for i in range(60)]
+    topics = rng.normal(size=(4, 16))
+    tokenizer = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({**{word: i for i, word in enumerate(words)}, "[UNK]": 60}, unk_token="[UNK]")
+    )
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    embeddings = np.concatenate([topics[np.arange(60) % 4] + 0.1 * rng.normal(size=(60, 16)), np.zeros((1, 16))])
+    model2vec.StaticModel(embeddings.astype(np.float32), tokenizer, {}).save_pretrained(tmp_path / "words")
+    # Words 0 to 39 are in titles of clicked items, the others only in those of the last items.
+    titles = [words[i % 40] for i in range(300)] + [words[40 + i % 20] for i in range(100)]
+    frame = ItemFrame.of({"id": list(range(N)), "title": titles}, kinds={"title": "text"})
+    table = ItemTable(N).replaced(frame, np.arange(N), N)
+    centers = rng.normal(size=(4, D))
+    topic = np.array([words.index(title) % 4 for title in titles])
+    vectors, clicks = unit(centers[topic] + 0.1 * rng.normal(size=(N, D))), np.where(np.arange(N) < 300, 9, 0)
+    content = fit_content_vectors(table, vectors, clicks, text_model=str(tmp_path / "words"))
+    assert content is not None
+    again = ContentVectors.of(content.arrays())
+    assert (again.vectors(table, np.arange(300, N)) * vectors[300:]).sum(axis=1).mean() > 0.9
+    with pytest.raises(UsageError, match="is not a folder"):
+        fit_content_vectors(table, vectors, clicks, text_model=str(tmp_path / "nothing"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no model of model2vec"):
+        fit_content_vectors(table, vectors, clicks, text_model=str(tmp_path / "empty"))

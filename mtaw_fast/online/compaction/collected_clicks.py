@@ -40,7 +40,7 @@ class CollectedClicks:
         """See `EventSink.forget_in_tables`."""
         self.dropped.add(place)
 
-    def add_prior(self, item: int, neighbor: int, sessions: int) -> None:
+    def add_prior(self, item: int, neighbor: int, sessions: int, time: int | None = None) -> None:
         """Do nothing: the event processor stores priors."""
 
     def refresh_vectors(self) -> None:

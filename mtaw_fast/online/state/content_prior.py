@@ -31,7 +31,8 @@ class ContentPrior:
         self._recent, self._weight = np.zeros(model.n_items), 1.0
         self._waiting: dict[int | str, int] = {}
         self._waiting_of: ItemTable | None = None
-        if self.is_known:
+        if self._content is not None:
+            _ = self._content.embed  # it may be missing here, which loading must report
             self.count(model.sessions.items[-10 * _HALF_LIFE :])
 
     @property

@@ -56,8 +56,11 @@ class EventSink(Protocol):
         """Remove a session of the model's tables, by its place there."""
         ...
 
-    def add_prior(self, item: int, neighbor: int, sessions: int) -> None:
-        """Add the cold-start prior of a new item and one of its neighbors: so many made-up sessions."""
+    def add_prior(self, item: int, neighbor: int, sessions: int, time: int | None = None) -> None:
+        """Add the cold-start prior of a new item and one of its neighbors: so many made-up sessions.
+
+        time: Unix milliseconds of their clicks in the trends; None: they are not in the trends.
+        """
         ...
 
     def refresh_vectors(self) -> None:
@@ -89,8 +92,8 @@ class EventProcessor:
         Those of them that have too few clicks so far.
     priors : list of (int, int)
         Pairs of an item that was added by hand and a neighbor that was named with it.
-    content_priors : list of (int, int)
-        Pairs of a new item and a neighbor that its attributes suggest.
+    content_priors : list of (int, int, int)
+        A new item, a neighbor that its attributes suggest, and the time (0: unknown) of the newest click then.
     refused : Counter
         Clicks, items and vectors that were not learned, by reason; the tracker counts its own reasons.
     learned_clicks : int
@@ -129,16 +132,17 @@ class EventProcessor:
         self._awaited, self._awaited_until = set[int](), START  # ids reserved for items that the log has yet to add
         self.items = LiveItems(model.items)
         self.table_parts = TableParts()
-        self._content = ContentPrior(model)
+        self._content, self._learned_until = ContentPrior(model), model.learned_until or 0
         self._entered: list[int] = []  # new items whose attributes have not been looked at
         self.changed = True
         self.counted = False
 
     def start(self, sink: EventSink) -> None:
         """Pass on what the model holds outside its tables: priors, and the sessions that were still open."""
-        for pairs, sessions in ((self.priors, SESSIONS), (self.content_priors, CONTENT_SESSIONS)):
-            for item, neighbor in pairs:
-                sink.add_prior(item, neighbor, sessions)
+        for item, neighbor in self.priors:
+            sink.add_prior(item, neighbor, SESSIONS)
+        for item, neighbor, time in self.content_priors:
+            sink.add_prior(item, neighbor, CONTENT_SESSIONS, time or None)
         self._enter_from_table(sink)
         for lines in self._progress.carried_lines():
             carried = [parse(line) for line in lines]
@@ -328,9 +332,10 @@ class EventProcessor:
                 vector = self._content.vector(ids[place - self._n_items], place, table)
                 if vector is not None:
                     self.new_items.describe_by_content(place, vector)
+                    now = self.tracker.clock or self._learned_until
                     for neighbor in self._content.neighbors(vector):
-                        self.content_priors.append((place, neighbor))
-                        sink.add_prior(place, neighbor, CONTENT_SESSIONS)
+                        self.content_priors.append((place, neighbor, now))
+                        sink.add_prior(place, neighbor, CONTENT_SESSIONS, now or None)
         self._entered.clear()
 
     def _enter_from_table(self, sink: EventSink) -> None:

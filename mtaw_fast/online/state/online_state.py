@@ -21,6 +21,7 @@ from mtaw_fast.online.state.event_processor import EventProcessor
 from mtaw_fast.online.state.new_items import evidence_vector
 from mtaw_fast.ranking.catalog import Catalog
 
+_FIRST_PRIOR = -(1 << 40)  # the trends' handles of made-up sessions; those of the tables' sessions lie above
 _WAITING = 65_536  # sessions that are remembered because an item in them has no vector yet
 _FWD, _BWD = PAIR_KINDS.index("fwd"), PAIR_KINDS.index("bwd")
 
@@ -112,9 +113,14 @@ class OnlineState:
             self.trends.resume(handle, sessions.items[clicks].copy(), sessions.times[clicks].copy())
             self.trends.forget(handle)
 
-    def add_prior(self, item: int, neighbor: int, sessions: int) -> None:
+    def add_prior(self, item: int, neighbor: int, sessions: int, time: int | None = None) -> None:
         """See `EventSink.add_prior` and `online.state.cold_start`."""
-        self._n_prior_sessions = add_prior(self.delta, item, neighbor, self._n_prior_sessions, sessions)
+        before = self._n_prior_sessions
+        self._n_prior_sessions = add_prior(self.delta, item, neighbor, before, sessions)
+        if time is not None and self.trends is not None:
+            handles = np.repeat(_FIRST_PRIOR - np.arange(before, before + sessions, dtype=np.int64), 2)
+            items = np.tile(np.array([neighbor, item], dtype=np.int32), sessions)
+            self.trends.click(handles, items, np.full(2 * sessions, time, dtype=np.int64))
 
     def refresh_vectors(self) -> None:
         """See `EventSink.refresh_vectors`: compute the vectors of items that have enough new evidence."""

@@ -81,7 +81,7 @@ def test_an_item_that_is_clicked_alone_has_the_vector_of_its_attributes(model: M
     catalog = state.catalog()
     similar = model.item_vectors @ catalog.vectors[0]
     assert {int(item) % GROUPS for item in np.argsort(-similar)[:5]} == {3}
-    assert {neighbor % GROUPS for item, neighbor in state.event_processor.content_priors if item == N} == {3}
+    assert {neighbor % GROUPS for item, neighbor, _ in state.event_processor.content_priors if item == N} == {3}
 
 
 def test_clicks_outweigh_attributes(model: Model) -> None:

@@ -41,7 +41,7 @@ class Recorder:
     def forget_in_tables(self, place: int) -> None:
         self.calls.append(("forget in tables", place))
 
-    def add_prior(self, item: int, neighbor: int, sessions: int) -> None:
+    def add_prior(self, item: int, neighbor: int, sessions: int, time: int | None = None) -> None:
         self.calls.append(("prior", (item, neighbor)))
 
     def refresh_vectors(self) -> None:
