@@ -59,7 +59,8 @@ def export_onnx(
     Raises
     ------
     UsageError
-        On an unknown variant or part, or a data set without test samples.
+        On an unknown variant or part, a data set without test samples, or part 'whole' of a bundle whose ranker reads
+        context or the content of items.
     BundleError
         If a graph is not valid, differs from the product or is worse on the data set, the bundle was changed
         meanwhile, or the disk is full. The bundle stays as it is.
@@ -82,6 +83,12 @@ def export_onnx(
         return ExportedGraphs(None)
     for package, extra in (("onnx", "train"), ("onnxruntime", "cpu"), ("torch", "train")):
         require(package, extra)
+    net = bundle.model.ranker_net
+    if part == "whole" and net is not None and net.has_trends and net.side.names:
+        raise UsageError(
+            f"the graph of the whole recommender has no features of context and item content, which {folder} has "
+            f"({net.side.names[0]}, ..); export the encoder alone (--part encoder), or train on a data set without them"
+        )
     chosen = [name for name in VARIANTS if name in variants]
     try:
         with tempfile.TemporaryDirectory(prefix="mtaw-fast-onnx-") as drafts:

@@ -206,6 +206,7 @@ class Recommender:
         at: int | Sequence[int] | None = None,
         types: Sequence[str | None] | None = None,
         ids: Sequence[str | None] | None = None,
+        context: Mapping[str, Any] | None = None,
     ) -> str:
         """Learn from clicks. Rankings of all processes that share the log include them within a second.
 
@@ -223,6 +224,8 @@ class Recommender:
             The type of each event.
         ids : sequence of m str, optional
             Ids of the events. An event that comes twice counts once, so a call may be repeated.
+        context : mapping, optional
+            What is known of the visit, a text or a whole number by column. It is stored in the log with every click.
 
         Returns
         -------
@@ -238,7 +241,7 @@ class Recommender:
         LearnError
             If the clicks cannot be stored (a full disk): send them again.
         """
-        return self._learning("observe").observe(session, listed("items", items), at, types, ids)
+        return self._learning("observe").observe(session, listed("items", items), at, types, ids, context)
 
     def forget(self, session: str) -> str:
         """Remove what was learned from a session, in all processes; after the next compaction to the last bit.
@@ -542,6 +545,9 @@ class Recommender:
             A filter prepared by `filter`, for long lists.
         at : int, optional
             The moment of the request in Unix milliseconds, if the model was trained with times; now by default.
+        context : mapping, optional
+            What is known of the visit, such as {"referrer": "search"}: a text or a whole number by column of the data
+            set that the model was trained on with `context`. Values that training did not know count as one.
         repeats : bool, default False
             Whether the answer contains which results are in the session.
         reasons : bool, default False
@@ -556,7 +562,7 @@ class Recommender:
         ------
         UsageError
             If the session is not a list of ids, k is not a positive whole number, the filter is of another catalog, or
-            there is no such column, or the rules do not fit the item table.
+            the context or `fields` name a column that does not exist, or the rules do not fit the item table.
         ItemTypeError
             If all ids of the session are of another type: '5' or 5.0 if the catalog's ids are int.
         """
@@ -578,7 +584,7 @@ class Recommender:
         ----------
         sessions : iterable of iterables of ids, or Sessions
             Clicks as external ids, or packed Sessions of internal ids.
-        k, exclude, allow, exclude_seen, filter, at, repeats, reasons, fields, rules
+        k, exclude, allow, exclude_seen, filter, at, context, repeats, reasons, fields, rules
             As in `recommend`, for all sessions.
 
         Raises what `recommend` does, and DataError on an internal id outside the catalog.

@@ -18,6 +18,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle import refuse_existing as refuse_existing_bundle
 from mtaw_fast.config import DEFAULT_PRESET, Config, preset
 from mtaw_fast.config.type_weights import TypeWeights, by_code, parsed
+from mtaw_fast.data.context import translated_codes
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.dataset import refuse_existing as refuse_existing_dataset
 from mtaw_fast.data.item_ids import ItemIds
@@ -29,6 +30,7 @@ from mtaw_fast.evaluation.comparison import Evaluation
 from mtaw_fast.evaluation.protocol import Report, translated
 from mtaw_fast.evaluation.seen import same_training_part, warnings_of
 from mtaw_fast.items import ItemsReport, ItemTable
+from mtaw_fast.model.model import Model
 from mtaw_fast.ranking.encoders import EncoderName
 from mtaw_fast.ranking.retrieval import IndexName
 from mtaw_fast.recommender import Recommender
@@ -339,7 +341,7 @@ def evaluate(
     lines = warnings_of(model, data, samples) if split == "test" else []
     if seen:
         lines.append("this bundle was refit on the validation sessions; train with --no-refit to measure on them")
-    rankable = translated(samples, data.ids, model.ids)
+    rankable = translated(_with_context_of(samples, data, model.model), data.ids, model.ids)
     counts = None if weights is None else _sample_weights(weights, data, samples)
     common: dict[str, Any] = {"unseen": counted, "type_names": data.type_names, "weights": counts}
     report = protocol.evaluate(recommender, rankable, progress=_named_progress(progress, "model"), **common)
@@ -405,6 +407,17 @@ def _recommender(
 
 def _named(given: Dataset | Folder, dataset: Dataset) -> str:
     return dataset.name if isinstance(given, Dataset) else str(given)
+
+
+def _with_context_of(samples: Samples, data: Dataset, model: Model) -> Samples:
+    """Return the samples with their context in the model's codes, without any if either has none."""
+    prefixes = samples.prefixes
+    if prefixes.context is None:
+        return samples
+    codes = None
+    if data.context is not None and model.context is not None:
+        codes = translated_codes(prefixes.context, data.context, model.context.columns)
+    return dataclasses.replace(samples, prefixes=dataclasses.replace(prefixes, context=codes))
 
 
 def _sample_weights(weights: TypeWeights, data: Dataset, samples: Samples) -> np.ndarray:

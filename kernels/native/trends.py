@@ -220,6 +220,7 @@ class Trends:
         isa: str | None = None,
     ) -> None:
         self.capacity = capacity
+        self.n_context = len(arrays.get("context_sizes", ()))  # columns
         self.native = _native.Trends(
             dict(arrays), list(half_lives), window, max_neighbors, capacity, ahead, row_neighbors, isa
         )

@@ -27,6 +27,7 @@ from mtaw_fast.bundle.format import (
 )
 from mtaw_fast.bundle.verify import verify_model
 from mtaw_fast.config import Config
+from mtaw_fast.data.context import ClickContext
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import BundleError, DataError, UsageError, shown
 from mtaw_fast.items import ContentVectors, ItemTable
@@ -149,11 +150,12 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
         trends = TrendTables.load(opened["trends"]) if "trends" in opened else None
         items = ItemTable.of(arrays["item_table"]) if "item_table" in arrays else None
         content = ContentVectors.of(arrays["content"]) if "content" in arrays else None
+        context = ClickContext.of_arrays(map_tensors(opened["context"])) if "context" in opened else None
     except DataError as error:
         raise BundleError(f"{folder}: {error}") from None
     model = Model(
         config, arrays["weights"], ids, popularity, item_vectors, most_clicked, scan, memory, ranker_net, log_progress,
-        arrays.get("times", {}).get("times"), trends, items, content,
+        arrays.get("times", {}).get("times"), trends, items, content, context,
     )  # fmt: skip
     model.check(str(folder))
     if verify:

@@ -115,6 +115,8 @@ def save_bundle(
                 files["item_table"] = write_part(folder, "item_table", model.items.arrays(), created)
             if model.content is not None:
                 files["content"] = write_part(folder, "content", model.content.arrays(), created)
+            if model.context is not None:
+                files["context"] = write_part(folder, "context", model.context.arrays(), created)
             if model.log_progress is not None:
                 files["learned"] = write_file(folder, "learned", "safetensors", model.log_progress.save, created)
             flush_folder(folder)

@@ -34,6 +34,8 @@ _HELP = {
     "or a datetime (default: timestamp)",
     "type": "column of the event type, kept with every click (default: none)",
     "types": "comma-separated event types that count as clicks, such as view (default: all)",
+    "context": "comma-separated columns of what is known of a visit, such as referrer,region: the ranker counts "
+    "what is popular within each value (default: none)",
     "time_unit": "unit of numeric times: auto, s, ms, us or ns; auto decides by their size (default: auto)",
     "separator": "column separator of CSV (default: tab for .tsv and .tab, else comma)",
     "bad_rows": "refuse a log with unreadable rows, or skip those rows (default: refuse)",
@@ -62,6 +64,7 @@ def _clicks_or_none(text: str) -> int | None:
 _METAVARS = {
     **dict.fromkeys(("session", "user", "item", "time", "type"), "COLUMN"),
     "types": "TYPE,..",
+    "context": "COLUMN,..",
     "separator": "CHARACTER",
     "gap": "SECONDS",
     "dedupe": "SECONDS",
@@ -125,8 +128,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Read the source, write the folder and print its counts."""
     _check_texts(arguments)
     given = {name: getattr(arguments, name) for name in _HELP if getattr(arguments, name) is not _UNSET}
-    if "types" in given:
-        given["types"] = tuple(given["types"].split(","))
+    for name in ("types", "context"):
+        if name in given:
+            given[name] = tuple(given[name].split(","))
     misplaced = [name for name in given if name != "min_prefix"] if arguments.format != "clicks" else []
     if misplaced and arguments.format in _FORMATS:
         raise UsageError(f"--{misplaced[0].replace('_', '-')} works only with the format clicks")
@@ -178,6 +182,8 @@ def _in_parts(arguments: argparse.Namespace, given: dict[str, Any]) -> StoredDat
     source = arguments.source if is_url(arguments.source) else Path(arguments.source)
     common: dict[str, Any] = {"overwrite": arguments.overwrite, "partitions": arguments.partitions}
     options = ClickOptions(**given)
+    if options.context:
+        raise UsageError("--context reads the log in one pass; leave out --partitions and --ray")
     with _steps(not arguments.json) as progress:
         common["progress"] = progress
         if arguments.ray is None:

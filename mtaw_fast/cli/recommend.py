@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.cli.common import add_command, add_rules, add_serving_options, moment_of, print_json, rules_in, typed_ids
+from mtaw_fast.errors import UsageError
 from mtaw_fast.ranking.answer import Reason
 from mtaw_fast.recommender import Recommender
 
@@ -32,6 +33,10 @@ def add_to(commands: Any) -> None:
         help="time to rank for, ISO-8601 or Unix milliseconds, if the bundle was trained with times (default: now)",
     )  # fmt: skip
     add_rules(parser)
+    parser.add_argument(
+        "--context", action="append", default=[], metavar="COLUMN=VALUE",
+        help="what is known of the visit, if the bundle was trained with context; repeat for more columns",
+    )  # fmt: skip
     parser.add_argument("--reasons", action="store_true", help="say why each item is listed")
     parser.add_argument("--json", action="store_true", help="print the ranking as JSON")
     add_serving_options(parser)
@@ -48,6 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
         exclude=exclude,
         exclude_seen=arguments.exclude_seen,
         at=moment_of("--at", arguments.at),
+        context=_context_of(arguments.context),
         reasons=arguments.reasons,
         rules=rules_in(arguments.rules),
     )
@@ -80,6 +86,14 @@ def run(arguments: argparse.Namespace) -> None:
 def _as_json(reason: Reason) -> dict[str, Any]:
     found: dict[str, Any] = {"kind": reason.kind, "items": list(reason.items)}
     return found if reason.rule is None else {**found, "rule": reason.rule}
+
+
+def _context_of(given: list[str]) -> dict[str, str] | None:
+    """Return the values by column. Raises UsageError on one that is not COLUMN=VALUE."""
+    for one in given:
+        if "=" not in one:
+            raise UsageError(f"--context {one} is not COLUMN=VALUE; write one such as referrer=search")
+    return dict(one.split("=", 1) for one in given) or None
 
 
 def _in_words(reason: Reason) -> str:

@@ -316,6 +316,10 @@ class MemoryConfig(Group):
         }
 
 
+# Features of columns of the data set's context and item table: checked when it is known.
+_OF_COLUMNS = ("c_share_", "c_lift_", "i_same_", "i_part_", "i_age_")
+
+
 @dataclass(frozen=True, slots=True)
 class RankerConfig(Group):
     """Settings of the ranker over the candidates of the session memory, and of its fit.
@@ -355,9 +359,9 @@ class RankerConfig(Group):
         if names:
             from mtaw_fast.kernels.native.memory_query import feature_names
 
-            features = feature_names()
+            features = feature_names(trends=True)
             for name in names:
-                if name not in features:
+                if name not in features and not name.startswith(_OF_COLUMNS):
                     known = ", ".join(features)
                     raise UsageError(
                         f"setting excluded_features: there is no feature {shown(name)}; choose from {known}"

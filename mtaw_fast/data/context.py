@@ -5,6 +5,7 @@ A value is kept as a code: 0 without a value, 1 for every value that the column 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ MOST_COLUMNS = 8
 MOST_VALUES = 1000  # of a column: the most frequent ones; all others share one code
 MOST_CHARACTERS = 200  # of a value
 NO_VALUE, OTHER, FIRST = 0, 1, 2
+UNNAMED = "\ufffd"  # stands for a value that is not kept; no column names it
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +87,53 @@ class ContextColumns:
                 found[column] = self._codes[column].get(value, OTHER)
         return found
 
-    def value(self, column: int, code: int) -> str | None:
-        """Return the value of a code; None if it has none of its own."""
-        return self.values[column][code - FIRST] if code >= FIRST else None
+    def values_of(self, codes: np.ndarray) -> dict[str, str]:
+        """Return values by column that have the codes uint16[C] again; `UNNAMED` for a value without an own code."""
+        found = zip(self.names, self.values, codes.tolist(), strict=True)
+        return {
+            name: values[code - FIRST] if code >= FIRST else UNNAMED for name, values, code in found if code != NO_VALUE
+        }
+
+
+def translated_codes(codes: np.ndarray, given: ContextColumns, wanted: ContextColumns) -> np.ndarray:
+    """Return codes uint16[T, C] of the columns `given` as those of other columns: uint16[T, C']."""
+    if (given.names, given.values) == (wanted.names, wanted.values):
+        return codes
+    rows, inverse = np.unique(codes, axis=0, return_inverse=True)
+    found = [wanted.codes(given.values_of(row)) for row in rows]
+    return np.array(found, dtype=np.uint16).reshape(len(rows), len(wanted.names))[inverse.reshape(-1)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClickContext:
+    """The context of T clicks: codes uint16[T, C] of `columns`. Raises DataError if the codes do not fit them."""
+
+    columns: ContextColumns
+    codes: np.ndarray
+
+    def __post_init__(self) -> None:
+        codes, sizes = self.codes, np.array(self.columns.sizes)
+        if codes.dtype != np.uint16 or codes.ndim != 2 or codes.shape[1] != len(sizes):
+            raise DataError(f"context: codes must be uint16[T, {len(sizes)}], not {codes.dtype}{list(codes.shape)}")
+        if len(codes) and (codes.max(axis=0) > sizes).any():
+            raise DataError("context: a code lies outside its column; restore the file or retrain the bundle")
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return arrays for storage."""
+        columns = json.dumps(self.columns.as_dict(), ensure_ascii=False).encode()
+        return {"codes": self.codes, "columns": np.frombuffer(columns, dtype=np.uint8)}
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> ClickContext:
+        """Return what `arrays` stored. Raises DataError if they are damaged."""
+        try:
+            columns = ContextColumns.from_dict(json.loads(arrays["columns"].tobytes()))
+            codes = arrays["codes"]
+        except (KeyError, ValueError):
+            raise DataError("context: the file is damaged; restore it or retrain the bundle") from None
+        if columns is None:
+            raise DataError("context: the file names no column; restore it or retrain the bundle")
+        return cls(columns, codes)
 
 
 def checked_context(given: Any, names: Sequence[str] | None = None, where: str = "context") -> dict[str, str]:

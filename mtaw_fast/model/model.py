@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtaw_fast.config import Config
+from mtaw_fast.data.context import ClickContext
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError
@@ -56,6 +57,8 @@ class Model:
         What is known about the items besides their clicks.
     content : ContentVectors or None
         Gives items without clicks a vector by `items`.
+    context : ClickContext or None
+        The context of the clicks in `memory.session_items`; set if `ranker_net` has features of it.
     """
 
     config: Config
@@ -72,6 +75,7 @@ class Model:
     trends: TrendTables | None = None
     items: ItemTable | None = None
     content: ContentVectors | None = None
+    context: ClickContext | None = None
 
     @classmethod
     def of(
@@ -87,6 +91,7 @@ class Model:
         trends: TrendTables | None = None,
         items: ItemTable | None = None,
         content: ContentVectors | None = None,
+        context: ClickContext | None = None,
     ) -> Model:
         """Return the model of these parts (see the attributes), with the derived ones.
 
@@ -102,7 +107,7 @@ class Model:
         scan = quantize(item_vectors)
         whole = cls(
             config, weights, ids, popularity, item_vectors, order, scan, memory, ranker_net, None, clicked_at, trends,
-            items, content,
+            items, content, context,
         )  # fmt: skip
         whole.check("model")
         return whole
@@ -124,13 +129,24 @@ class Model:
             raise BundleError(f"{where}: its item table has {self.items.n_rows} rows for {self.n_items} items")
         if self.content is not None and self.content.d != self.config.model.embedding_dim:
             raise BundleError(f"{where}: its content vectors have another length than its item vectors; {RETRAIN}")
+        self._check_context(where)
+
+    def _check_context(self, where: str) -> None:
+        context, trends, net = self.context, self.trends, self.ranker_net
+        names, sizes = ((), ()) if context is None else (context.columns.names, context.columns.sizes)
+        wanted = net.side.context if net is not None and net.has_trends else ()
+        if names != wanted or sizes != (() if trends is None else trends.context_sizes):
+            raise BundleError(f"{where}: its ranker, its trends and its context do not belong together; {RETRAIN}")
+        if context is not None and (self.memory is None or len(context.codes) != len(self.memory.session_items)):
+            raise BundleError(f"{where}: its context is not that of the clicks in its memory; {RETRAIN}")
 
     @property
     def sessions(self) -> Sessions:
-        """The sessions of its memory, with times if it has them; empty without a memory."""
+        """The sessions of its memory, with times and context if it has them; empty without a memory."""
         if self.memory is None:
             return Sessions.from_lists([])
-        return Sessions(self.memory.session_items, self.memory.session_offsets, self.clicked_at)
+        codes = None if self.context is None else self.context.codes
+        return Sessions(self.memory.session_items, self.memory.session_offsets, self.clicked_at, None, codes)
 
     @property
     def learned_until(self) -> int | None:

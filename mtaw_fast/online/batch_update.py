@@ -117,14 +117,15 @@ class LogEvents:
         log, found = self._log, list[Event]()
         clicks = begin + np.flatnonzero(log.fresh[begin:end])
         sessions, items, times = log.stream.sessions[clicks], log.stream.items[clicks], log.times[clicks]
-        for session, item, time in zip(sessions.tolist(), items.tolist(), times.tolist(), strict=True):
+        columns = clicks.tolist(), sessions.tolist(), items.tolist(), times.tolist()
+        for click, session, item, time in zip(*columns, strict=True):
             name = self._names[session]
             if self._known and session not in self._started:
                 self._started.add(session)
                 if key_of(name) in self._known:
                     self.forgotten.append(name)
                     found.append(Forget(name, time))
-            found.append(Click(name, log.stream.item_ids[item], time))
+            found.append(Click(name, log.stream.item_ids[item], time, context=log.stream.context_of(click)))
         self.clicks += len(clicks)
         return [LogEntry(event, self._position) for event in found]
 

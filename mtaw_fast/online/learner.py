@@ -140,6 +140,7 @@ class OnlineLearner:
         at: int | Sequence[int] | None = None,
         types: Sequence[str | None] | None = None,
         ids: Sequence[str | None] | None = None,
+        context: Mapping[str, Any] | None = None,
     ) -> str:
         """Append clicks to the log; see `Recommender.observe`."""
         count = len(items)
@@ -153,7 +154,7 @@ class OnlineLearner:
             )
         return self.append(
             [
-                checked_click(session, *values, where=f"observe, click {place}")
+                checked_click(session, *values, context, where=f"observe, click {place}")
                 for place, values in enumerate(zip(items, times, kinds, names, strict=True))
             ]
         )

@@ -13,10 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from mtaw_fast.data.context import translated_codes
+from mtaw_fast.data.readers import ClickStream
 from mtaw_fast.data.sessions import Sessions, offsets_of, ranges
 from mtaw_fast.errors import UsageError
 from mtaw_fast.evaluation.decayed import DecayedCounts
 from mtaw_fast.evaluation.metrics import KS, gains_of, listed_rank, means_of
+from mtaw_fast.model.model import Model
 from mtaw_fast.online.batch_update import LogEvents, LogFile
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.online_state import OnlineState
@@ -166,6 +169,9 @@ class _Replay:
         order = np.argsort(stream.sessions, kind="stable")
         # The log's item codes and times, session by session: a click is at `_at`, its session starts at `_begins`.
         self._codes, self._moments = stream.items[order], log.times[order]
+        self._context = _context_in(stream, model)
+        if self._context is not None:
+            self._context = self._context[order]
         self._at = np.empty(len(order), dtype=np.int64)
         self._at[order] = np.arange(len(order))
         starts = offsets_of(np.bincount(stream.sessions, minlength=len(stream.session_ids)))
@@ -250,7 +256,8 @@ class _Replay:
         items = internal[self._codes[places]]
         rows = np.repeat(np.arange(len(asked)), lengths)[items >= 0]
         times = self._moments[places][items >= 0] if self._log.stream.times is not None else None
-        return Sessions(items[items >= 0], offsets_of(np.bincount(rows, minlength=len(asked))), times)
+        context = None if self._context is None else self._context[places][items >= 0]
+        return Sessions(items[items >= 0], offsets_of(np.bincount(rows, minlength=len(asked))), times, None, context)
 
     def _ranked(self, pipeline: Pipeline, asked: np.ndarray, internal: np.ndarray) -> np.ndarray:
         """Return int32[n]: the ranks of clicks."""
@@ -313,6 +320,13 @@ class _Replay:
         for click, begin, moment in zip(clicks.tolist(), begins[clicks].tolist(), moments.tolist(), strict=True):
             counts.click(items[click], items[begin:click], moment)
         return counts
+
+
+def _context_in(stream: ClickStream, model: Model) -> np.ndarray | None:
+    """Return uint16[T, C], the clicks' context in the model's codes; None if either has none."""
+    if stream.context is None or stream.context_columns is None or model.context is None:
+        return None
+    return translated_codes(stream.context, stream.context_columns, model.context.columns)
 
 
 def _cut(ranks: np.ndarray) -> np.ndarray:

@@ -75,7 +75,9 @@ class ComposedRanker:
         times = (encoding_end - start) / 1000, (search_end - encoding_end) / 1000
         if memory is None:
             return ranked, (*times, None)
-        ranked = memory.rank(sessions, k, queries, ranked, conditions.allowed, dropped, conditions.at)
+        ranked = memory.rank(
+            sessions, k, queries, ranked, conditions.allowed, dropped, conditions.at, conditions.context
+        )
         return ranked, (*times, (perf_counter_ns() - search_end) / 1000)
 
 

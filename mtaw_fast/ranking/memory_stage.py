@@ -10,9 +10,10 @@ import numpy as np
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.kernels.native.memory_query import Dense, Moment, NativeRankerNet, SessionMemory
-from mtaw_fast.kernels.native.trends import Trends
+from mtaw_fast.kernels.native.trends import ItemContent, Trends
 from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.ranking.catalog import Catalog
+from mtaw_fast.ranking.item_content import item_content
 
 
 def memory_parts(catalog: Catalog, capacity: int = 0) -> tuple[SessionMemory, NativeRankerNet] | None:
@@ -31,15 +32,28 @@ def memory_parts(catalog: Catalog, capacity: int = 0) -> tuple[SessionMemory, Na
     return memory, model.ranker_net.native()
 
 
-def moment_of(trends: Trends, times: np.ndarray | None, ends: np.ndarray, at: int | None = None) -> Moment:
+def moment_of(
+    trends: Trends,
+    sessions: Sessions,
+    ends: np.ndarray,
+    at: int | None = None,
+    context: np.ndarray | None = None,
+    content: ItemContent | None = None,
+) -> Moment:
     """Return the moments of requests after the prefixes that end before the clicks `ends` int64[Q].
 
-    times: int64[T], of all clicks; a request is right after its last click. Without times it is at `at`, or after the
-    newest click that `trends` knows, which is also the earliest possible moment.
+    If the sessions have times, a request is right after its last click. Without times it is at `at`, or after the
+    newest click that `trends` knows, which is also the earliest possible moment. The context of a visit is that of its
+    last click if the sessions have one, else `context` uint16[C]. content: for a ranker with features of it.
     """
-    if times is None:
-        return Moment(trends, np.full(len(ends), at or 0, dtype=np.int64))
-    return Moment(trends, times[ends - 1], times)
+    codes = None
+    if trends.n_context and sessions.context is not None:
+        codes = np.ascontiguousarray(sessions.context[ends - 1])
+    elif trends.n_context and context is not None:
+        codes = np.tile(context, (len(ends), 1))
+    if sessions.times is None:
+        return Moment(trends, np.full(len(ends), at or 0, dtype=np.int64), None, codes, content)
+    return Moment(trends, sessions.times[ends - 1], sessions.times, codes, content)
 
 
 class MemoryStage:
@@ -53,6 +67,8 @@ class MemoryStage:
         self.memory, self.ranker_net = memory, ranker_net
         self._catalog = catalog
         self._trends = catalog.trends
+        net = catalog.model.ranker_net
+        self._content = None if net is None or self._trends is None else item_content(net.side, catalog.items)
         self._here = Filter(~catalog.gone) if catalog.gone.any() else None
         # A prepared filter is used many times; it is combined once with this state.
         self._prepared: weakref.WeakKeyDictionary[Filter, Filter] = weakref.WeakKeyDictionary()
@@ -76,12 +92,14 @@ class MemoryStage:
         allowed: Filter | None,
         dropped: Sequence[np.ndarray] | None,
         at: int | None = None,
+        context: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the k best items of B sessions, none empty: (ids int32[B, k], scores float32[B, k]), padded.
 
         queries: float32[B, d]. found: the best `width(k)` items of each and their logits. The ranking contains only
         `allowed` items and none of each session's `dropped` ids. The moment of a request is the session's last click
-        if the sessions have times, else `at` (Unix milliseconds), or the newest click that the trends know.
+        if the sessions have times, else `at` (Unix milliseconds), or the newest click that the trends know. context:
+        see `moment_of`.
         """
         catalog = self._catalog
         ids, logits = (np.ascontiguousarray(array) for array in found)
@@ -93,9 +111,12 @@ class MemoryStage:
             excluded = np.concatenate([np.empty(0, np.int32), *dropped], dtype=np.int32)
         items = np.ascontiguousarray(sessions.items)
         begins, ends = sessions.offsets[:-1], sessions.offsets[1:]
+        moment = None
+        if self._trends is not None:
+            moment = moment_of(self._trends, sessions, ends, at, context, self._content)
         return self.memory.rank(
             self.ranker_net, items, begins, ends, k, dense, allowed=bits, excluded=excluded, excluded_offsets=offsets,
-            moment=None if self._trends is None else moment_of(self._trends, sessions.times, ends, at),
+            moment=moment,
         )  # fmt: skip
 
     def _bits(self, allowed: Filter | None) -> np.ndarray | None:

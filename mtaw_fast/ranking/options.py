@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias, TypedDict
 
 import numpy as np
 
+from mtaw_fast.data.context import checked_context
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import UsageError, shown
 from mtaw_fast.items import ItemTable
@@ -27,13 +28,15 @@ class Conditions:
 
     allowed: only these. excluded: none of these, int32[..] internal ids, ascending and distinct: a short list.
     exclude_seen: none of the session's own. at: Unix milliseconds, if the model was trained with times; None: right
-    after the session's last click if that has a time, else after the newest click that the model knows.
+    after the session's last click if that has a time, else after the newest click that the model knows. context:
+    uint16[C], codes of the visit's context in the model's columns; None: that of the session's last click, if known.
     """
 
     allowed: Filter | None = None
     excluded: np.ndarray | None = None
     exclude_seen: bool = False
     at: int | None = None
+    context: np.ndarray | None = None
 
     @property
     def bits(self) -> np.ndarray | None:
@@ -51,16 +54,21 @@ def conditions_of(
     prepared: Filter | None = None,
     exclude_seen: bool = False,
     at: int | None = None,
+    context: Mapping[str, Any] | None = None,
 ) -> Conditions:
     """Return the conditions of a call from external ids; unknown ids are ignored.
 
     at: now by default, if the model was trained with times. Raises UsageError on a value that is not a list of ids, on
-    a filter of another kind or catalog, and on a time that is not in milliseconds.
+    a filter of another kind or catalog, on a time that is not in milliseconds, and on context that is not checked
+    values by a column of the model.
     """
     timed = catalog.model.trends is not None
     moment = _moment(at) if timed or at is not None else None  # every bundle refuses an invalid moment
     at = moment if timed else None
+    codes = None if context is None else _codes_of(catalog, context)
     if exclude is _NONE and allow is None and prepared is None:
+        if codes is not None:
+            return Conditions(exclude_seen=exclude_seen, at=at, context=codes)
         return Conditions(exclude_seen=exclude_seen, at=at) if exclude_seen or at is not None else EVERYTHING
     ids, base = catalog.ids, catalog.model.n_items
     excluded = ids.known(listed("exclude", exclude))
@@ -69,9 +77,16 @@ def conditions_of(
             raise UsageError(f"filter must be made with filter(), not {type(prepared).__name__}; or pass allow=")
         prepared = prepared.extended(catalog.size, base, catalog.model.trained_items)
     if allow is None and len(excluded) <= _LONG_LIST:
-        return Conditions(prepared, excluded if len(excluded) else None, exclude_seen, at)
+        return Conditions(prepared, excluded if len(excluded) else None, exclude_seen, at, codes)
     own = Filter.of(catalog.size, excluded, None if allow is None else ids.known(listed("allow", allow)))
-    return Conditions(own if prepared is None else prepared & own, None, exclude_seen, at)
+    return Conditions(own if prepared is None else prepared & own, None, exclude_seen, at, codes)
+
+
+def _codes_of(catalog: Catalog, context: Mapping[str, Any]) -> np.ndarray | None:
+    """Return uint16[C], the codes of a visit's context; None if the model has none."""
+    known = catalog.model.context
+    given = checked_context(context, () if known is None else known.columns.names)
+    return None if known is None else known.columns.codes(given)
 
 
 def _moment(at: int | None) -> int:
@@ -110,6 +125,7 @@ class OptionKeywords(TypedDict, total=False):
     exclude_seen: bool
     filter: Filter | None
     at: int | None
+    context: Mapping[str, Any] | None
     repeats: bool
     reasons: bool
     fields: Iterable[str]
@@ -140,13 +156,14 @@ def options_of(
     reasons: bool = False,
     fields: Iterable[str] = (),
     rules: Rules = None,
+    context: Mapping[str, Any] | None = None,
 ) -> Options:
     """Return the options of one call on a catalog, checked; see `Recommender.recommend`.
 
     Raises UsageError on a k that is not a positive whole number, a value that is not a list of ids, a filter of
     another catalog, a column that does not exist, and wrong rules.
     """
-    conditions = conditions_of(catalog, exclude, allow, filter, exclude_seen, at)
+    conditions = conditions_of(catalog, exclude, allow, filter, exclude_seen, at, context)
     named = checked_fields(catalog, fields) if fields else ()
     return Options(checked_k(k, catalog.n_items), conditions, repeats, reasons, named, rules_of(catalog, rules))
 

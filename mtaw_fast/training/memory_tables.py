@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtaw_fast.config import Config
+from mtaw_fast.data.context import ContextColumns
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UsageError
 from mtaw_fast.memory import MemoryTables
@@ -91,10 +92,16 @@ def table_bytes(config: Config, sessions: Sessions, n_items: int) -> int:
     return pass_bytes(sessions, n_items, settings).total if limit is None else limit.most(sessions, n_items, settings)
 
 
-def build_trends(config: Config, sessions: Sessions, n_items: int) -> TrendTables | None:
-    """Build the trend tables of `sessions`; None without times, or if the settings exclude trends."""
+def build_trends(
+    config: Config, sessions: Sessions, n_items: int, context: ContextColumns | None = None
+) -> TrendTables | None:
+    """Build the trend tables of `sessions`; None without times, or if the settings exclude trends.
+
+    context: the columns of the sessions' context, to count clicks within its values.
+    """
     if sessions.times is None or not config.memory.trends or not config.ranker.prequential:
         return None
     return TrendTables.build(
-        sessions, sessions.times, n_items, trend_settings(config), threads=current_threads().pieces
-    )
+        sessions, sessions.times, n_items, trend_settings(config), threads=current_threads().pieces,
+        context_sizes=() if context is None else context.sizes,
+    )  # fmt: skip

@@ -23,6 +23,7 @@ from mtaw_fast.training.encoder.fitting import Fitting, weights_of
 from mtaw_fast.training.encoder.runner import LocalRunner
 from mtaw_fast.training.ranker.fitting import fit_ranker
 from mtaw_fast.training.ranker.prequential import build_dataset
+from mtaw_fast.training.ranker.side_inputs import NOTHING, SideInputs
 from mtaw_fast.training.ranker.train_ranker import fit_settings
 from mtaw_fast.training.reporting import Reporter
 from mtaw_fast.training.run_state import RunState
@@ -74,8 +75,16 @@ def refit_ranker(
     trends = None
     if model.trends is not None:
         assert before.times is not None
-        trends = TrendTables.build(before, before.times, model.n_items, model.trends.settings)
-    dataset = build_dataset(config, tables, new, min_prefix, weights, folder, "ranker", reporter, since, trends)
+        trends = TrendTables.build(
+            before, before.times, model.n_items, model.trends.settings, context_sizes=model.trends.context_sizes
+        )
+    side = NOTHING
+    if trends is not None:
+        columns = None if model.context is None else model.context.columns
+        side = SideInputs(model.ranker_net.side, columns, model.items)
+    dataset = build_dataset(
+        config, tables, new, min_prefix, weights, folder, "ranker", reporter, since, trends, side=side
+    )
     fit = fit_settings(config, timed=trends is not None)
     fit = replace(fit, lr=_RATE * fit.lr)
     ranker, history = fit_ranker(
@@ -124,6 +133,7 @@ def refit_encoder(
         trends=model.trends,
         items=model.items,
         content=model.content,
+        context=model.context,
     )
     return replace(whole, log_progress=learned), history
 

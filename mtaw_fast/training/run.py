@@ -15,11 +15,13 @@ import torch
 from mtaw_fast.config import Config
 from mtaw_fast.config.phases import phases_of
 from mtaw_fast.config.type_weights import by_code
+from mtaw_fast.data.context import ClickContext
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import UsageError
 from mtaw_fast.evaluation import report_of
 from mtaw_fast.kernels.native.loss import release_kept_blocks
+from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import RankerNet
 from mtaw_fast.model.model import Model
 from mtaw_fast.storage.files import folder_lock
@@ -33,6 +35,7 @@ from mtaw_fast.training.memory_tables import TableMemory, build_tables, build_tr
 from mtaw_fast.training.plan.estimate import plan_training
 from mtaw_fast.training.plan.plan import BUDGET_MINUTES, Plan
 from mtaw_fast.training.ranker.feature_importance import feature_importance
+from mtaw_fast.training.ranker.side_inputs import SideInputs
 from mtaw_fast.training.ranker.train_ranker import fit_settings, train_ranker
 from mtaw_fast.training.reporting import Reporter, Silent
 from mtaw_fast.training.run_state import RunState
@@ -103,7 +106,8 @@ def train(
     threads_here = Threads.of(threads, encoder_threads)
     if config.memory.enabled:  # reports a wrong setting now instead of after the first phase
         timed = config.memory.trends and config.ranker.prequential and dataset.train.times is not None
-        fit_settings(config, timed=timed)
+        names = feature_names() if not timed else feature_names(trends=True) + _side_of(dataset).features.names
+        fit_settings(config, timed=timed).kept(names)
     limit = TableMemory(table_memory, folder)
     with folder_lock(folder, UsageError), training_threads(threads_here), training_table_memory(limit):
         check_held_out(dataset, config)
@@ -155,6 +159,10 @@ def device_of(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"device {name!r} cannot be used ({str(error).splitlines()[0]}); try --device cpu") from None
     return device
+
+
+def _side_of(dataset: Dataset) -> SideInputs:
+    return SideInputs.of(dataset.context, dataset.items)
 
 
 def _weights_of_types(dataset: Dataset, config: Config) -> np.ndarray | None:
@@ -282,7 +290,7 @@ class _Run:
         past = self._weights("past") if "past" in self.state["kept"] else None
         ranker, history = train_ranker(
             self.config, sessions, self.dataset.n_items, self.dataset.min_prefix, past, self._files, phase,
-            self.reporter, self.type_weights,
+            self.reporter, self.type_weights, _side_of(self.dataset),
         )  # fmt: skip
         name = f"{phase}.safetensors"
         ranker.save(self._files / name)
@@ -316,10 +324,13 @@ class _Run:
 
     def _model(self, sessions: Sessions) -> Model:
         """Return the model that the phases so far have trained on `sessions`, with its memory if enabled."""
-        config, dataset, memory, ranker_net = self.config, self.dataset, None, None
+        config, dataset, memory, ranker_net, trends, context = self.config, self.dataset, None, None, None, None
         if config.memory.enabled:
             memory = build_tables(config, sessions, dataset.n_items)
             ranker_net = RankerNet.load(self._files / self.state["kept"]["ranker"])
+            trends = build_trends(config, sessions, dataset.n_items, dataset.context)
+            if trends is not None and dataset.context is not None and sessions.context is not None:
+                context = ClickContext(dataset.context, sessions.context)
         model = Model.of(
             config=config,
             weights=self._weights("weights"),
@@ -328,7 +339,8 @@ class _Run:
             memory=memory,
             ranker_net=ranker_net,
             clicked_at=sessions.times if config.memory.enabled else None,
-            trends=build_trends(config, sessions, dataset.n_items) if config.memory.enabled else None,
+            trends=trends,
+            context=context,
             items=dataset.items,
         )
         return with_content(model, self.config.optimizer.seed)

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from mtaw_fast.data.context import ContextColumns
 from mtaw_fast.data.readers import times
+from mtaw_fast.data.readers.context_codes import ContextReader
 from mtaw_fast.data.readers.sources import Part, one_line_errors
 from mtaw_fast.data.readers.validation import NO_CLICK, Columns, LogSchema, check_log, good_rows, open_part
 from mtaw_fast.errors import DataError, require
@@ -28,7 +30,8 @@ class ClickLog:
     item: int32[T], a code into `item_ids`, the external ids (all int or all str).
     time: int64[T], milliseconds since 1970. type: uint8[T], a code into `type_names`, or NO_CLICK for a row that does
     not count; None if the log has no types. owner_ids: the texts of text owners, by number; empty unless requested.
-    bad_rows: the number of further rows that could not be read.
+    bad_rows: the number of further rows that could not be read. context: uint16[T, C], codes of `context_columns`; None
+    for both without any.
     """
 
     owner: np.ndarray
@@ -39,6 +42,8 @@ class ClickLog:
     type_names: tuple[str, ...] = ()
     owner_ids: list[str] = field(default_factory=list)
     bad_rows: int = 0
+    context: np.ndarray | None = None
+    context_columns: ContextColumns | None = None
 
     def __len__(self) -> int:
         return len(self.time)
@@ -50,14 +55,14 @@ class ClickLog:
     def select(self, rows: Any) -> ClickLog:
         """Return the rows at these positions (a slice, numbers or a mask)."""
         kind = None if self.type is None else self.type[rows]
-        return replace(self, owner=self.owner[rows], item=self.item[rows], time=self.time[rows], type=kind)
+        context = None if self.context is None else self.context[rows]
+        return replace(
+            self, owner=self.owner[rows], item=self.item[rows], time=self.time[rows], type=kind, context=context
+        )
 
     def without_rows(self) -> ClickLog:
         """Return the log with its names and no rows, so that their memory can be freed."""
-        kind = None if self.type is None else np.empty(0, np.uint8)
-        return replace(
-            self, owner=np.empty(0, np.int64), item=np.empty(0, np.int32), time=np.empty(0, np.int64), type=kind
-        )
+        return self.select(np.empty(0, dtype=np.int64))
 
     @property
     def has_clicks(self) -> bool:
@@ -86,13 +91,16 @@ def read_log(
     types = check_log(files, columns, item_ids, type_names)
     pl = require("polars", "train")
     categories = pl.Categories.random(), pl.Categories.random()
-    owners, items, stamps, kinds = [], [], [], []
+    owners, items, stamps, kinds, context = [], [], [], [], ContextReader(columns.context)
+    context_categories = [pl.Categories.random() for _ in columns.context]
     texts: dict[int, str] = {}
     owner_texts: dict[int, str] = {}
     for part in files:
         coded = {"item": pl.col("item").cast(pl.Categorical(categories[1]))}
         if not types.owner_is_int:
             coded["owner"] = pl.col("owner").cast(pl.Categorical(categories[0]))
+        for number, one in enumerate(context_categories):
+            coded[f"context {number}"] = pl.col(f"context {number}").cast(pl.Categorical(one))
         with one_line_errors(part):
             chunk = clicks_of(part, columns, types).with_columns(**coded).collect(engine="streaming")
         if with_owner_ids and not types.owner_is_int:
@@ -101,6 +109,10 @@ def read_log(
         stamps.append(chunk["time"].to_numpy())
         if columns.type is not None:
             kinds.append(chunk["type"].to_numpy())
+        for number in range(len(columns.context)):
+            values = chunk[f"context {number}"]
+            codes = values.to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
+            context.add(number, {code: text for code, text in _texts(values) if text is not None}, codes)
         texts.update(_texts(chunk["item"]))
         items.append(chunk["item"].to_physical().to_numpy().astype(np.int32))
     rows = sum(map(len, stamps))
@@ -117,6 +129,7 @@ def read_log(
         # The codes of several threads vary from run to run; the row of the first appearance does not.
         owner_ids = [owner_texts.get(code, "") for code in np.argsort(rank).tolist()] if with_owner_ids else []
         owner = rank[owner]
+    columns_found, codes_found = context.finish() if columns.context else (None, None)
     return ClickLog(
         owner.astype(np.int64, copy=False),
         np.concatenate(items),
@@ -126,12 +139,14 @@ def read_log(
         types.names,
         owner_ids,
         types.rows - rows,
+        codes_found,
+        columns_found,
     )
 
 
 def clicks_of(part: Part, columns: Columns, types: LogSchema) -> Any:
     """Return the readable rows of a part, in order, as a lazy frame: owner (Int64 or String), item (String), time
-    (Int64, ms) and, if the log has types, type (UInt8)."""
+    (Int64, ms) and, if the log has types, type (UInt8); then `context 0` .. (String)."""
     pl = require("polars", "train")
     frame, schema, _ = open_part(part, columns)
     readings = times.forms(columns.time, schema[columns.time], times.zones_in(types.time_forms))
@@ -142,6 +157,9 @@ def clicks_of(part: Part, columns: Columns, types: LogSchema) -> Any:
     }
     if columns.type is not None:
         wanted["type"] = _type_expression(columns, types.names)
+    for number, name in enumerate(columns.context):
+        text = pl.col(name).cast(pl.String)
+        wanted[f"context {number}"] = pl.when(text != "").then(text)
     if columns.skips:
         frame = frame.filter(good_rows(part, columns, schema, types))
     return frame.select(**wanted)

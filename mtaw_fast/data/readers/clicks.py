@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from mtaw_fast.data.context import MOST_COLUMNS
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers import times
 from mtaw_fast.data.readers.click_log import ClickLog, Columns, read_log
@@ -29,7 +30,11 @@ from mtaw_fast.errors import DataError, UsageError
 FORMAT = "clicks"
 _DAY_MS = 86_400_000
 # The options that say how to read a log; the others say which clicks are kept.
-_READING = ("session", "item", "time", "user", "gap", "type", "types", "time_unit", "separator", "bad_rows", "dedupe")
+_READING = (
+    "session", "item", "time", "user", "gap", "type", "types", "time_unit", "separator", "bad_rows", "dedupe",
+    "context",
+)  # fmt: skip
+_LISTS = ("types", "context")  # tuples, which a manifest keeps as lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,8 @@ class ClickOptions:
         scripts. Empty: every row is a click.
         time_unit: unit of numeric times since 1970: 's', 'ms', 'us' or 'ns'; 'auto' decides by their size. ISO-8601
         texts need none; they are UTC unless they name an offset or a zone.
+        context: columns of what is known of the visit at a click, such as ('referrer', 'region'): text or whole
+        numbers, at most 8 columns. The 1,000 most frequent values of a column are told apart (`data.context`).
         separator: column separator of CSV; None is a tab for .tsv and .tab, else a comma.
     Rows
         bad_rows: 'refuse' a log with an unreadable row, or 'skip' such rows (the data set has their number).
@@ -76,6 +83,7 @@ class ClickOptions:
     support_rounds: Literal["once", "until-stable"] = "once"
     test_days: float = 7.0
     min_prefix: int = 1
+    context: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         checks = {
@@ -101,6 +109,10 @@ class ClickOptions:
             raise UsageError(f"click option max_session={self.max_session} is below min_session={self.min_session}")
         if self.types and self.type is None:
             raise UsageError("click option types needs type: the column that holds them")
+        if len(self.context) > MOST_COLUMNS or len(set(self.context)) != len(self.context):
+            raise UsageError(f"click option context={self.context!r}: name at most {MOST_COLUMNS} columns, each once")
+        if any(not name or not name.isprintable() for name in self.context):
+            raise UsageError(f"click option context={self.context!r}: a column's name is empty or has odd characters")
 
     @property
     def gap_ms(self) -> int:
@@ -142,7 +154,7 @@ def read(source: Any, options: ClickOptions | None = None, name: str | None = No
 def stream(source: Any, reader: Mapping[str, Any]) -> ClickStream:
     """Read the clicks of a log in time order, with sessions as in `read`; see `readers.read_stream`."""
     given = {name: reader[name] for name in _READING if name in reader}
-    options = ClickOptions(**{**given, "types": tuple(given.get("types", ()))})
+    options = ClickOptions(**{**given, **{name: tuple(given.get(name, ())) for name in _LISTS}})
     log = _log(
         source,
         options,
@@ -174,6 +186,7 @@ def columns_of(options: ClickOptions) -> Columns:
         time_unit=options.time_unit,
         separator=options.separator,
         bad_rows=options.bad_rows,
+        context=options.context,
     )
 
 
@@ -193,8 +206,9 @@ def rules_of(options: ClickOptions) -> Rules:
 def record_of(options: ClickOptions, rows: int, sessions: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return `Dataset.preparation` and `Dataset.reader`. rows: readable rows; sessions: their number before filters."""
     given = dataclasses.asdict(options)
+    lists = {name: list(given[name]) for name in _LISTS}
     preparation = {"reader": FORMAT, "rows": rows, "sessions": sessions, "options": given}
-    return preparation, {"format": FORMAT, **{name: given[name] for name in _READING}, "types": list(options.types)}
+    return preparation, {"format": FORMAT, **{name: given[name] for name in _READING}, **lists}
 
 
 def no_click(source: Any, options: ClickOptions) -> DataError:

@@ -47,7 +47,7 @@ class RawSessions:
     """B sessions of item codes.
 
     items: int32[T], item codes of the log. times: int64[T], milliseconds. types: uint8[T], type codes of the log, or
-    None. offsets: int64[B + 1].
+    None. offsets: int64[B + 1]. context: uint16[T, C], or None.
     ends: int64[B], time of the last click BEFORE any item was filtered out, as in the scripts.
     ties: int64[B], sort key among sessions of equal end.
     """
@@ -58,6 +58,7 @@ class RawSessions:
     ends: np.ndarray
     ties: np.ndarray
     types: np.ndarray | None = None
+    context: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -84,8 +85,9 @@ class RawSessions:
     def _of(self, clicks: np.ndarray, offsets: np.ndarray, sessions: np.ndarray) -> RawSessions:
         """Return the clicks and sessions at these positions (numbers or masks), packed by `offsets`."""
         types = None if self.types is None else self.types[clicks]
+        context = None if self.context is None else self.context[clicks]
         return RawSessions(
-            self.items[clicks], self.times[clicks], offsets, self.ends[sessions], self.ties[sessions], types
+            self.items[clicks], self.times[clicks], offsets, self.ends[sessions], self.ties[sessions], types, context
         )
 
 
@@ -234,6 +236,7 @@ def to_dataset(
         type_names=tuple(log.type_names) if timed else (),
         reader={**reader, "item_ids": ids.kind, "type_names": list(log.type_names)},
         unseen=unseen,
+        context=log.context_columns if timed else None,
     )
 
 
@@ -272,7 +275,7 @@ def samples_of(
 
 def packed(part: RawSessions, internal: np.ndarray, *, timed: bool = True) -> Sessions:
     """Return the sessions in internal ids. internal: int32[codes]."""
-    clicks = Sessions(internal[part.items], part.offsets, part.times, part.types)
+    clicks = Sessions(internal[part.items], part.offsets, part.times, part.types, part.context)
     return clicks if timed else clicks.without_times()
 
 
@@ -301,7 +304,8 @@ def cut_sessions(log: ClickLog, order: np.ndarray, starts: np.ndarray, ties: np.
         offsets = offsets_of(counts[counts > 0])
     types = None if log.type is None else log.type[order]
     times = log.time[order]
-    return RawSessions(log.item[order], times, offsets, times[offsets[1:] - 1], ties.astype(np.int64), types)
+    context = None if log.context is None else log.context[order]
+    return RawSessions(log.item[order], times, offsets, times[offsets[1:] - 1], ties.astype(np.int64), types, context)
 
 
 def _running(mask: np.ndarray) -> np.ndarray:

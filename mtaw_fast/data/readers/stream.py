@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mtaw_fast.data.context import ContextColumns
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.readers.click_log import NO_CLICK, ClickLog, appearance_rank
 from mtaw_fast.data.readers.dataset_builder import RawSessions
@@ -28,6 +29,7 @@ class ClickStream:
     session_ids: external ids, all int or all str. If sessions are cut by inactivity, an id is 'USER@MILLISECONDS' of
     the session's first row, which is equal in every log that has this row and the rows within the gap before it.
     item_ids: distinct external ids, all int or all str; some may have no click.
+    context: uint16[T, C], codes of the log's own `context_columns`; None for both without any.
     """
 
     sessions: np.ndarray
@@ -37,6 +39,14 @@ class ClickStream:
     session_ids: list[int] | list[str]
     item_ids: list[int] | list[str]
     type_names: tuple[str, ...] = ()
+    context: np.ndarray | None = None
+    context_columns: ContextColumns | None = None
+
+    def context_of(self, click: int) -> dict[str, str] | None:
+        """Return the values of a click's context by column; None without any."""
+        if self.context is None or self.context_columns is None:
+            return None
+        return self.context_columns.values_of(self.context[click]) or None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -104,6 +114,8 @@ def _in_time_order(log: ClickLog, session: np.ndarray, names: Callable[[np.ndarr
         names(found[np.argsort(rank)]),
         log.item_ids,
         log.type_names,
+        None if log.context is None else log.context[order],
+        log.context_columns,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.data.readers import times
+from mtaw_fast.data.readers.context_codes import check_context_columns
 from mtaw_fast.data.readers.sources import Part, one_line_errors, scan, without_broken_lines
 from mtaw_fast.errors import DataError, require
 
@@ -34,7 +35,8 @@ class Columns:
     owner: column of the session id, or of the user id if sessions are cut by inactivity. item, time: columns of the
     item id and the time. type: column of the event type, or None. types: the types that count as clicks; empty: all.
     time_unit: one of `times.UNITS`, for numeric times. separator: of CSV; None: by the file name.
-    bad_rows: 'refuse' or 'skip' unreadable rows; None refuses them, in formats without that option.
+    bad_rows: 'refuse' or 'skip' unreadable rows; None refuses them, in formats without that option. context: columns of
+    the visits' context.
     """
 
     owner: str
@@ -45,11 +47,12 @@ class Columns:
     time_unit: str = "auto"
     separator: str | None = None
     bad_rows: str | None = None
+    context: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
         """The names of all columns that are read."""
-        return [self.owner, self.item, self.time, *([self.type] if self.type is not None else [])]
+        return [self.owner, self.item, self.time, *([self.type] if self.type is not None else []), *self.context]
 
     @property
     def skips(self) -> bool:
@@ -245,6 +248,7 @@ def open_part(part: Part, columns: Columns) -> tuple[Any, Any, int]:
         dtype = schema[name]
         if not (dtype.is_integer() or times.is_text(dtype)):
             raise DataError(f"{part}: column {name!r} holds {dtype}; ids must be integers or text, so cast it first")
+    check_context_columns(columns.context, schema, str(part))
     if not times.forms(columns.time, schema[columns.time]):
         raise DataError(
             f"{part}: column {columns.time!r} holds {schema[columns.time]}; times must be epoch numbers, ISO-8601 "

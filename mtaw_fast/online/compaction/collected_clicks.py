@@ -13,7 +13,12 @@ from mtaw_fast.data.sessions import Sessions, offsets_of
 
 
 class CollectedClicks:
-    """An `EventSink` that stores clicks in the log's order: 16 bytes each.
+    """An `EventSink` that stores clicks in the log's order: 16 bytes each, and 2 a context column.
+
+    Parameters
+    ----------
+    n_columns : int, default 0
+        Context columns of the model.
 
     Attributes
     ----------
@@ -21,16 +26,21 @@ class CollectedClicks:
         Places in the model's tables of sessions that were forgotten.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, n_columns: int = 0) -> None:
         self.dropped: set[int] = set()
         self._forgotten: set[int] = set()
         self._handles, self._items, self._times = array("i"), array("i"), array("q")
+        self._n_columns, self._context = n_columns, array("H")
 
-    def click(self, handles: np.ndarray, items: np.ndarray, times: np.ndarray) -> None:
+    def click(
+        self, handles: np.ndarray, items: np.ndarray, times: np.ndarray, context: np.ndarray | None = None
+    ) -> None:
         """See `EventSink.click`."""
         self._handles.frombytes(handles.astype(np.int32).tobytes())
         self._items.frombytes(items.tobytes())
         self._times.frombytes(times.tobytes())
+        if context is not None:
+            self._context.frombytes(context.tobytes())
 
     def forget(self, handle: int) -> None:
         """See `EventSink.forget`."""
@@ -47,15 +57,17 @@ class CollectedClicks:
         """Do nothing: `merge` computes the vectors from the new tables."""
 
     def sessions(self) -> tuple[np.ndarray, Sessions]:
-        """Return the handles int32[S] of sessions that were not forgotten, ascending, and their clicks with times."""
-        handles, items, times = self._arrays()
+        """Return the handles int32[S] of sessions that were not forgotten, ascending, and their clicks with times
+        and context."""
+        handles, items, times, context = self._arrays()
         order = np.argsort(handles, kind="stable")
         if self._forgotten:
             order = order[~np.isin(handles[order], self._gone())]
         found, lengths = np.unique(handles[order], return_counts=True)
-        return found, Sessions(items[order], offsets_of(lengths), times[order])
+        codes = None if context is None else context[order]
+        return found, Sessions(items[order], offsets_of(lengths), times[order], None, codes)
 
-    def of(self, handles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def of(self, handles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
         """Return what was clicked in some sessions, in the log's order.
 
         Parameters
@@ -65,18 +77,22 @@ class CollectedClicks:
 
         Returns
         -------
-        tuple of (int32[E], int32[E], int64[E])
-            The handle, the item and the time of each click.
+        tuple of (int32[E], int32[E], int64[E], uint16[E, C] or None)
+            The handle, the item, the time and the context of each click.
         """
-        arrays = self._arrays()
-        chosen = np.isin(arrays[0], np.setdiff1d(handles, self._gone()))
-        return arrays[0][chosen], arrays[1][chosen], arrays[2][chosen]
+        all_handles, items, times, context = self._arrays()
+        chosen = np.isin(all_handles, np.setdiff1d(handles, self._gone()))
+        return all_handles[chosen], items[chosen], times[chosen], None if context is None else context[chosen]
 
-    def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+        context = None
+        if self._n_columns:
+            context = np.frombuffer(self._context, dtype=np.uint16).reshape(-1, self._n_columns)
         return (
             np.frombuffer(self._handles, dtype=np.int32),
             np.frombuffer(self._items, dtype=np.int32),
             np.frombuffer(self._times, dtype=np.int64),
+            context,
         )
 
     def _gone(self) -> np.ndarray:

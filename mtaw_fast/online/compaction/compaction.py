@@ -65,7 +65,8 @@ def compact_model(
     Model
         Its tables are, to the bit, those of a rebuild from the remaining sessions, ordered by last click.
     """
-    event_processor, collector = EventProcessor(model, limits, since), CollectedClicks()
+    columns = 0 if model.context is None else len(model.context.columns.names)
+    event_processor, collector = EventProcessor(model, limits, since), CollectedClicks(columns)
     event_processor.start(collector)
     for some in events:
         event_processor.process(some, collector)
@@ -159,13 +160,24 @@ class _Compaction:
 
     def _carried(self) -> bytes:
         """Return the clicks of open sessions as lines, in the log's order, without event ids: `seen` holds those."""
-        handles, items, times = self._collector.of(np.array(list(self._open), dtype=np.int32))
+        handles, items, times, context = self._collector.of(np.array(list(self._open), dtype=np.int32))
         lines = bytearray()
         for begin in range(0, len(handles), _LINES):
             some = slice(begin, begin + _LINES)
-            clicks = zip(handles[some].tolist(), self._external(items[some]), times[some].tolist(), strict=True)
-            lines += b"".join(Click(self._open[handle], item, time).line() + b"\n" for handle, item, time in clicks)
+            places = items[some]
+            values = [None] * len(places) if context is None else self._values(context[some])
+            clicks = zip(handles[some].tolist(), self._external(places), times[some].tolist(), values, strict=True)
+            lines += b"".join(
+                Click(self._open[handle], item, time, context=given).line() + b"\n"
+                for handle, item, time, given in clicks
+            )
         return bytes(lines[:-1])
+
+    def _values(self, context: np.ndarray) -> list[dict[str, str]]:
+        """Return the values of codes uint16[E, C] by column."""
+        assert self._before.context is not None
+        columns = self._before.context.columns
+        return [columns.values_of(codes) for codes in context]
 
     def _external(self, places: np.ndarray) -> list[int | str]:
         n_items, ids = self._before.n_items, self._event_processor.new_items.ids

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mtaw_fast.data.context import ClickContext
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.items import ItemTable
@@ -30,7 +31,8 @@ class ModelChanges:
     Attributes
     ----------
     sessions : Sessions
-        New sessions of internal ids 0..N+M-1, ordered by last click, with their times.
+        New sessions of internal ids 0..N+M-1, ordered by last click, with their times, and their context if the model
+        keeps it.
     dropped : int32[..]
         Ascending places in the tables of sessions to remove.
     items : sequence
@@ -88,10 +90,13 @@ def merge(model: Model, changes: ModelChanges, *, threads: int = 1) -> Model:
     embedding = np.concatenate([embedding, np.zeros((len(changes.items), embedding.shape[1]), dtype=np.float32)])
     embedding[untrained] = vectors[untrained] * norm
     del vectors
-    clicked_at, trends = _times(model, changes), None
+    clicked_at, trends, codes = _times(model, changes), None, _context(model, changes)
     if model.trends is not None:
         assert clicked_at is not None
-        trends = TrendTables.build(tables.sessions, clicked_at, n_items, model.trends.settings, threads=threads)
+        clicks, sizes = replace(tables.sessions, context=codes), model.trends.context_sizes
+        trends = TrendTables.build(
+            clicks, clicked_at, n_items, model.trends.settings, threads=threads, context_sizes=sizes
+        )
     ids = model.ids
     if len(changes.items):
         ids = ItemIds.from_list([*ids.external(np.arange(len(ids), dtype=np.int32)), *changes.items])
@@ -106,6 +111,7 @@ def merge(model: Model, changes: ModelChanges, *, threads: int = 1) -> Model:
         trends=trends,
         items=changes.table,
         content=model.content,
+        context=None if model.context is None or codes is None else ClickContext(model.context.columns, codes),
     )
     return replace(whole, log_progress=changes.log_progress)
 
@@ -118,6 +124,17 @@ def _times(model: Model, changes: ModelChanges) -> np.ndarray | None:
     if len(changes.dropped):
         sessions = sessions.select(np.setdiff1d(np.arange(len(sessions)), changes.dropped))
     return np.concatenate([sessions.times, changes.sessions.times])
+
+
+def _context(model: Model, changes: ModelChanges) -> np.ndarray | None:
+    """Return uint16[T, C], the context of the clicks in the new tables; None if the model keeps none."""
+    if model.context is None or changes.sessions.context is None:
+        return None
+    sessions = model.sessions
+    if len(changes.dropped):
+        sessions = sessions.select(np.setdiff1d(np.arange(len(sessions)), changes.dropped))
+    assert sessions.context is not None
+    return np.concatenate([sessions.context, changes.sessions.context])
 
 
 def _clicks_of(sessions: Sessions, places: np.ndarray, n_items: int) -> np.ndarray:

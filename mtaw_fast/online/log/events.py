@@ -1,6 +1,7 @@
 """The events of a log: clicks, sessions to forget, items added and removed. Each is one line of JSON.
 
-{"id": "e-1", "session": "s-1", "item": "sku-9", "time": 1764150000000, "type": "view", "arrived": 1764150000007}
+{"id": "e-1", "session": "s-1", "item": "sku-9", "time": 1764150000000, "type": "view", "arrived": 1764150000007,
+ "context": {"referrer": "search"}}
 {"forget": "s-1", "time": ..}
 {"add": ["sku-new"], "neighbors": [["sku-9", "sku-4"]], "time": ..}      or "vectors": [[..], ..]
 {"remove": ["sku-7"], "time": ..}
@@ -19,7 +20,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mtaw_fast.errors import DataError, shown
+from mtaw_fast.data.context import checked_context
+from mtaw_fast.errors import DataError, UsageError, shown
 from mtaw_fast.items import TableChange
 
 MAX_TEXT_LENGTH = 512  # characters of an id
@@ -50,6 +52,8 @@ class Click:
     arrived : int | None
         Unix milliseconds at which a service received it, by that host's clock. None in a log file, and in logs of
         release 0.2 and earlier.
+    context : mapping of str to str | None
+        What is known of the visit, by column (`data.context`).
     """
 
     session: str
@@ -58,6 +62,7 @@ class Click:
     type: str | None = None
     id: str | None = None
     arrived: int | None = None
+    context: Mapping[str, str] | None = None
 
     def line(self) -> bytes:
         """Return the event as one line of JSON, without a newline."""
@@ -68,6 +73,8 @@ class Click:
             value["id"] = self.id
         if self.arrived is not None:
             value["arrived"] = self.arrived
+        if self.context:
+            value["context"] = dict(self.context)
         return _encoded(value)
 
 
@@ -221,13 +228,20 @@ def now_ms() -> int:
 
 
 def checked_click(
-    session: Any, item: Any, at: Any = None, kind: Any = None, identity: Any = None, *, where: str = "event"
+    session: Any,
+    item: Any,
+    at: Any = None,
+    kind: Any = None,
+    identity: Any = None,
+    context: Any = None,
+    *,
+    where: str = "event",
 ) -> Click:
     """Check untrusted values and return them as a click.
 
     Parameters
     ----------
-    session, item, at, kind, identity
+    session, item, at, kind, identity, context
         The fields of `Click`. None as `at` means now.
     where : str
         Names the event in an error.
@@ -254,6 +268,7 @@ def checked_click(
         at,
         None if kind is None else _text("type", kind, where),
         None if identity is None else _text("id", identity, where),
+        context=_context_of(context, where),
     )
 
 
@@ -294,7 +309,7 @@ def parse(line: bytes) -> Event | None:
         arrived = value.get("arrived")
         if arrived is not None and (type(arrived) is not int or not EARLIEST <= arrived <= LATEST):
             raise ValueError("its arrival is not a time")
-        return Click(session, item, time, kind, identity, arrived)
+        return Click(session, item, time, kind, identity, arrived, _is_context(value.get("context")))
     if "forget" in value:
         return Forget(_is_text(value["forget"], "forget"), time)
     if "add" in value:
@@ -348,6 +363,24 @@ def _are_numbers(values: Any, name: str) -> tuple[float, ...]:
     if type(values) is not list or not all(type(one) in (int, float) and abs(one) < _HUGE for one in values):
         raise ValueError(f"its {name} hold something that is not a number")
     return tuple(values)
+
+
+def _is_context(value: Any) -> dict[str, str] | None:
+    if value is None:
+        return None
+    if type(value) is not dict or not all(type(one) is str for one in value.values()):
+        raise ValueError("its context does not hold texts by column")
+    return value
+
+
+def _context_of(value: Any, where: str) -> dict[str, str] | None:
+    """Return untrusted context, checked; None if there is no value. Raises DataError."""
+    if value is None:
+        return None
+    try:
+        return checked_context(value, where=f"{where}: context") or None
+    except UsageError as error:
+        raise DataError(str(error)) from None
 
 
 def _rows(value: Mapping[str, Any], name: str, count: int) -> list[Any] | None:

@@ -44,8 +44,8 @@ _STEP = 16  # clicks between two updates of the vectors of new items
 class EventSink(Protocol):
     """Receives what is learned. Items are internal ids, sessions the tracker's handles, times Unix milliseconds."""
 
-    def click(self, handles: np.ndarray, items: np.ndarray, times: np.ndarray) -> None:
-        """Add clicks, in order: int64[E], int32[E], int64[E]."""
+    def click(self, handles: np.ndarray, items: np.ndarray, times: np.ndarray, context: np.ndarray | None) -> None:
+        """Add clicks, in order: int64[E], int32[E], int64[E], and uint16[E, C] if the model knows a context."""
         ...
 
     def forget(self, handle: int) -> None:
@@ -109,6 +109,7 @@ class EventProcessor:
     def __init__(self, model: Model, limits: LearningLimits, since: int | None = None) -> None:
         self._since = since
         self._ids, self._limits = model.ids, limits
+        self._context = None if model.context is None else model.context.columns
         self._n_items, self._d = model.n_items, model.config.model.embedding_dim
         self._progress = model.log_progress or LogProgress("", START, 0)
         self._id_type = int if model.ids.kind == "int" else str
@@ -223,7 +224,7 @@ class EventProcessor:
             places = places[known]
         handles = np.array(batch.handles, dtype=np.int64)
         times = np.array(batch.times, dtype=np.int64)
-        sink.click(handles[known], places, times[known])
+        sink.click(handles[known], places, times[known], self._codes_of(batch, known))
         self._items_of_session.add(handles[known].tolist(), places.tolist())
         np.add.at(self.clicks, places, 1)
         self._content.count(places)
@@ -235,6 +236,17 @@ class EventProcessor:
         for place in self.hidden.intersection(places.tolist()) if self.hidden else ():
             if self.clicks[place] >= self._limits.min_clicks:
                 self._show(place)
+
+    def _codes_of(self, batch: UpdateBatch, known: np.ndarray) -> np.ndarray | None:
+        """Return uint16[E, C], the context of the known clicks; None if the model knows none."""
+        columns = self._context
+        if columns is None:
+            return None
+        codes = np.zeros((len(batch.context), len(columns.names)), dtype=np.uint16)
+        for row, given in enumerate(batch.context):
+            if given:
+                codes[row] = columns.codes(given)
+        return codes[known]
 
     def _places(self, items: list[int | str], sessions: list[str]) -> np.ndarray:
         """Return int32 internal ids. An unknown item enters the catalog; -1 if it cannot."""

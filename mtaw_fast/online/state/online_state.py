@@ -72,11 +72,13 @@ class OnlineState:
 
     # As the sink of the event processor
 
-    def click(self, handles: np.ndarray, items: np.ndarray, times: np.ndarray) -> None:
+    def click(
+        self, handles: np.ndarray, items: np.ndarray, times: np.ndarray, context: np.ndarray | None = None
+    ) -> None:
         """See `EventSink.click`."""
         self.delta.click(handles, items)
         if self.trends is not None:
-            self.trends.click(handles, items, times)
+            self.trends.click(handles, items, times, context=context)
         if self._waiting or (len(items) and items.max() >= self.model.n_items):
             self._follow_items_without_vector(handles.tolist(), items.tolist())
 
@@ -110,7 +112,8 @@ class OnlineState:
             clicks = slice(sessions.offsets[place], sessions.offsets[place + 1])
             assert sessions.times is not None
             handle = -1 - place  # the tracker's handles are not negative
-            self.trends.resume(handle, sessions.items[clicks].copy(), sessions.times[clicks].copy())
+            context = None if sessions.context is None else sessions.context[clicks].copy()
+            self.trends.resume(handle, sessions.items[clicks].copy(), sessions.times[clicks].copy(), context)
             self.trends.forget(handle)
 
     def add_prior(self, item: int, neighbor: int, sessions: int, time: int | None = None) -> None:

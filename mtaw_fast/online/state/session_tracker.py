@@ -71,6 +71,8 @@ class UpdateBatch:
     ----------
     handles, sessions, items, times : list
         One value for each click: the session's handle and id, the item's external id, Unix milliseconds.
+    context : list
+        Of each click's visit, by column; None if there is none.
     forgotten : list of int
         Handles of sessions whose clicks so far must be removed again, those in this batch included.
     """
@@ -79,6 +81,7 @@ class UpdateBatch:
     sessions: list[str] = field(default_factory=list)
     items: list[int | str] = field(default_factory=list)
     times: list[int] = field(default_factory=list)
+    context: list[Mapping[str, str] | None] = field(default_factory=list)
     forgotten: list[int] = field(default_factory=list)
 
 
@@ -276,3 +279,4 @@ def _add(batch: UpdateBatch, handle: int, click: Click) -> None:
     batch.sessions.append(click.session)
     batch.items.append(click.item)
     batch.times.append(click.time)
+    batch.context.append(click.context)

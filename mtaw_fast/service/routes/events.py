@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 from urllib.parse import unquote
 
@@ -65,7 +65,13 @@ def _clicks(events: Sequence[EventRequest]) -> list[Event]:
     try:
         return [
             checked_click(
-                one.session, one.item, now if one.time is None else one.time, one.type, one.id, where=f"event {place}"
+                one.session,
+                one.item,
+                now if one.time is None else one.time,
+                one.type,
+                one.id,
+                one.context,
+                where=f"event {place}",
             )
             for place, one in enumerate(events)
         ]
@@ -119,13 +125,15 @@ def keep_encoded_slashes(app: ASGIApp) -> ASGIApp:
     return routed
 
 
-async def learn_clicks(service: Service, session: str, items: list[int | str]) -> None:
+async def learn_clicks(
+    service: Service, session: str, items: list[int | str], context: Mapping[str, Any] | None = None
+) -> None:
     """Write clicks of a kept session to the log, if the service learns. Raises ServiceError (400) on a bad id."""
     if service.learns and items:
         now = now_ms()
         try:
             clicks: list[Event] = [
-                checked_click(session, item, now, where=f"click {place}")
+                checked_click(session, item, now, context=context, where=f"click {place}")
                 for place, item in enumerate(items)
                 if item != ""
             ]

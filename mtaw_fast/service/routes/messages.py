@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from mtaw_fast.data.context import MOST_CHARACTERS
 from mtaw_fast.online.log.events import EARLIEST, LATEST, MAX_TEXT_LENGTH
 from mtaw_fast.service.errors import Version
 from mtaw_fast.service.ranking_ids import EXAMPLE, PATTERN
@@ -15,6 +16,10 @@ from mtaw_fast.service.ranking_ids import EXAMPLE, PATTERN
 WholeNumber = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Item = WholeNumber | Annotated[str, Meta(max_length=MAX_TEXT_LENGTH)]  # of the type that the bundle uses
 Items = list[Item]
+Context = Annotated[
+    dict[str, WholeNumber | Annotated[str, Meta(max_length=MOST_CHARACTERS)] | None],
+    Meta(description="What is known of the visit, by context column.", examples=[{"referrer": "search"}], max_length=8),
+]
 MOST_EVENTS = 10_000  # of a request
 MOST_FIELDS = 64  # columns named in a request
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT_LENGTH)]
@@ -79,6 +84,7 @@ class RankingOptions(Struct, forbid_unknown_fields=True, kw_only=True):
         int | None,
         Meta(description="Time to rank for in Unix milliseconds, if the bundle uses times; null: now."),
     ] = None
+    context: Context | None = None
     fields: Annotated[
         list[Name],
         Meta(description="Columns of the item table to report; public ones without the token.", max_length=MOST_FIELDS),
@@ -180,6 +186,7 @@ class EventRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     ] = None
     type: Annotated[Name | None, Meta(description="Type of the event: view, cart, ..")] = None
     id: Annotated[Name | None, Meta(description="The event's id: an event that is sent twice counts once.")] = None
+    context: Context | None = None
 
 
 class EventsRequest(Struct, forbid_unknown_fields=True, kw_only=True):

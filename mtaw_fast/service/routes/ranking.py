@@ -128,6 +128,7 @@ def rank(
         allow=wanted.allow,
         exclude_seen=wanted.exclude_seen,
         at=wanted.at,
+        context=wanted.context,
         timings=True,
         repeats=wanted.repeats,
         reasons=wanted.reasons,
@@ -148,7 +149,12 @@ def rank_batched(
     """Rank sessions with equal options in one pass over the catalog; each ranking is the one of `rank`."""
     start = perf_counter()
     rankings = snapshot.recommender.recommend_batch(
-        sessions, wanted.k, exclude_seen=wanted.exclude_seen, at=wanted.at, repeats=wanted.repeats
+        sessions,
+        wanted.k,
+        exclude_seen=wanted.exclude_seen,
+        at=wanted.at,
+        repeats=wanted.repeats,
+        context=wanted.context,
     )
     metrics.stage("batched", (perf_counter() - start) * 1e6)
     metrics.add("mtaw_batched_answers_total", by=len(rankings))
@@ -173,6 +179,7 @@ def rank_batch(
             allow=asked.allow,
             exclude_seen=asked.exclude_seen,
             at=asked.at,
+            context=asked.context,
             repeats=asked.repeats,
             reasons=asked.reasons,
             fields=asked.fields,

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from litestar import Response, get, post
 from litestar.params import Body, Parameter
 
+from mtaw_fast.data.context import checked_context
 from mtaw_fast.data.item_ids import refuse_other_type
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.service.bundles import Reloader
@@ -103,14 +104,27 @@ async def click(
     refuse_other_type(service.bundles.of(session_id).snapshot.recommender.ids.kind, data.items, "the click")
     if data.reasons:
         check_reasons(data, ([*await service.sessions.clicks(session_id), *data.items],))
-    await learn_clicks(service, session_id, data.items)
+    given, columns = data.context, _context_columns(service, session_id)
+    if given is not None:
+        checked_context(given, columns)
+    elif columns:
+        kept = await service.sessions.context(session_id, None)
+        data.context = None if kept is None else {name: kept[name] for name in columns if name in kept}
+    await learn_clicks(service, session_id, data.items, data.context)
     clicks = await service.sessions.click(session_id, data.items)
+    if given is not None:
+        await service.sessions.context(session_id, given)
     ranked = await _ranked(request.scope, service, data, clicks, service.bundles.of(session_id))
     answer = ranked.answer(data.timings)
     if ranked.out.unknown:  # only of this request: each one before it named its own
         unknown = set(ranked.out.unknown)
         answer["unknown"] = [item for item in data.items if item in unknown]
     return json_response(ClickAnswer(clicks=len(clicks), **answer))
+
+
+def _context_columns(service: Service, session_id: str) -> tuple[str, ...]:
+    known = service.bundles.of(session_id).snapshot.recommender.bundle.model.context
+    return () if known is None else known.columns.names
 
 
 @get("/v1/sessions/{session_id:str}", responses=errors(400, 403, 404, 503), operation_class=operation("session"))
@@ -197,4 +211,5 @@ def _batched(
     def work(sessions: list[Any], waited: list[float]) -> list[Ranked]:
         return rank_batched(reloader.snapshot, asked, sessions, waited, service.metrics)
 
-    return BatchedWork((id(reloader), asked.k, asked.exclude_seen, asked.repeats, asked.at), session, work)
+    context = None if asked.context is None else tuple(sorted(asked.context.items()))
+    return BatchedWork((id(reloader), asked.k, asked.exclude_seen, asked.repeats, asked.at, context), session, work)

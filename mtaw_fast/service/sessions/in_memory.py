@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 _SESSION_BYTES = 512  # of a kept session without its id and clicks: entries, list and numbers
 _TEXT_BYTES = 80  # of a text without its characters
@@ -37,6 +37,13 @@ class SessionStore(Protocol):
         """Return the clicks that are kept, oldest first; none for an unknown session. Raises as `click`."""
         ...
 
+    async def context(self, session: str, given: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        """Return the context of a session that has clicks: the one that came last. Raises as `click`.
+
+        given: what came with a click; it replaces the one before. It is kept as long as the session.
+        """
+        ...
+
     async def forget(self, session: str) -> None:
         """Delete a session. Raises as `click`."""
         ...
@@ -57,6 +64,7 @@ class _Session:
     expires: float
     clicks: list[int | str]
     bytes: int
+    context: Mapping[str, Any] | None = None
 
 
 def session_bytes(session: str, clicks: Iterable[int | str]) -> int:
@@ -66,6 +74,10 @@ def session_bytes(session: str, clicks: Iterable[int | str]) -> int:
 
 def _clicks_bytes(clicks: Iterable[int | str]) -> int:
     return sum(_CLICK_BYTES + _id_bytes(item) for item in clicks)
+
+
+def _context_bytes(context: Mapping[str, Any] | None) -> int:
+    return sum(_CLICK_BYTES + _id_bytes(name) + _id_bytes(value or "") for name, value in (context or {}).items())
 
 
 def _id_bytes(one: int | str) -> int:
@@ -118,7 +130,7 @@ class MemorySessions:
             first += 1
         clicks = clicks[first:] if first else clicks
         if taken <= self._most_bytes:
-            self._sessions[session] = _Session(self._clock() + self._ttl, clicks, taken)
+            self._sessions[session] = _Session(self._clock() + self._ttl, clicks, taken, before.context)
             self._bytes += taken
         while len(self._sessions) > self._most or self._bytes > self._most_bytes:
             self._forget_oldest()
@@ -129,6 +141,16 @@ class MemorySessions:
         self.sweep()
         kept = self._sessions.get(session)
         return [] if kept is None else kept.clicks
+
+    async def context(self, session: str, given: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        """See `SessionStore.context`."""
+        kept = self._sessions.get(session)
+        if kept is None or given is None:
+            return given if kept is None else kept.context
+        more = _context_bytes(given) - _context_bytes(kept.context)
+        kept.context, kept.bytes = given, kept.bytes + more
+        self._bytes += more
+        return given
 
     async def forget(self, session: str) -> None:
         """See `SessionStore.forget`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,12 +15,15 @@ from mtaw_fast.service.redis_client import redis_client
 from mtaw_fast.service.sessions.in_memory import Usage, most_session_bytes
 
 _PREFIX = "mtaw:session:"
+_CONTEXT_PREFIX = "mtaw:context:"
 _LOG_INTERVAL = 1.0  # seconds between two log lines about a failing store
 _CLICKS = msgspec.json.Decoder(int | str)
+_CONTEXT = msgspec.json.Decoder(dict[str, int | str | None])
 
 
 class RedisSessions:
-    """`SessionStore` in Redis: one list a session, which expires `ttl` seconds after the last click."""
+    """`SessionStore` in Redis: a list a session and a text for its context, which expire `ttl` seconds after the last
+    click."""
 
     def __init__(self, url: str, ttl: float, clicks: int, timeout: float, password: str | None = None) -> None:
         """timeout: seconds to connect, and for a reply.
@@ -65,10 +68,22 @@ class RedisSessions:
         except Exception as error:
             raise self._unavailable(error) from None
 
+    async def context(self, session: str, given: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        """See `SessionStore.context`."""
+        key, ttl = _CONTEXT_PREFIX + session, max(1, round(self._ttl * 1000))
+        try:
+            if given is not None:
+                await self._client.set(key, msgspec.json.encode(given), px=ttl)
+                return given
+            kept = await self._client.getex(key, px=ttl)
+            return None if kept is None else _CONTEXT.decode(kept)
+        except Exception as error:
+            raise self._unavailable(error) from None
+
     async def forget(self, session: str) -> None:
         """See `SessionStore.forget`."""
         try:
-            await self._client.delete(_PREFIX + session)
+            await self._client.delete(_PREFIX + session, _CONTEXT_PREFIX + session)
         except Exception as error:
             raise self._unavailable(error) from None
 

@@ -181,7 +181,7 @@ def ranker_times(
     learned = np.maximum(long - short, 0) / max(last.n_clicks - few.n_clicks, 1)
     if dataset is None:
         return RankerTimes(table_click, short, learned, np.zeros(2), np.zeros(2))
-    settings = fit_settings(config, timed=trends is not None)
+    settings = replace(fit_settings(config, timed=trends is not None), excluded=())
 
     def fit(epochs: int) -> Cost:
         of_epochs = replace(settings, epochs=epochs)

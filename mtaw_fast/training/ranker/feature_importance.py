@@ -14,6 +14,7 @@ from mtaw_fast.evaluation.metrics import gains_of, listed_rank, means_of
 from mtaw_fast.memory import RankerNet
 from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.model.model import Model
+from mtaw_fast.ranking.item_content import item_content
 from mtaw_fast.ranking.memory_stage import moment_of
 from mtaw_fast.training.ranker.candidates import Prefixes, dense_of
 from mtaw_fast.training.ranker.prequential import evenly
@@ -76,7 +77,9 @@ def _candidates(model: Model, samples: Samples, chosen: np.ndarray) -> tuple[np.
     items = np.ascontiguousarray(sessions.items)
     asked = Prefixes(items, sessions.offsets[:-1][chosen], ends, samples.targets[chosen])
     dense = dense_of(config, model.weights, asked, threads) if config.memory.dense_candidates else None
-    moment = None if trends is None else moment_of(trends, sessions.times, ends)
+    moment = None
+    if trends is not None and model.ranker_net is not None:
+        moment = moment_of(trends, sessions, ends, content=item_content(model.ranker_net.side, model.items))
     return memory.features(items, asked.begins, ends, dense, threads=threads, moment=moment)
 
 

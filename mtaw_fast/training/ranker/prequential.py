@@ -18,13 +18,14 @@ from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.kernels.native.memory_query import Dense, SessionMemory, feature_names
-from mtaw_fast.kernels.native.trends import Trends
+from mtaw_fast.kernels.native.trends import ItemContent, Trends
 from mtaw_fast.memory import MemoryTables
 from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.ranking.memory_stage import moment_of
 from mtaw_fast.training.ranker.dataset import DatasetWriter, RankerDataset
 from mtaw_fast.training.ranker.new_item_vectors import NewItemVectors
+from mtaw_fast.training.ranker.side_inputs import NOTHING, SideInputs
 from mtaw_fast.training.reporting import Reporter
 from mtaw_fast.training.steps.batch import typed
 from mtaw_fast.training.threads import current_threads
@@ -44,6 +45,7 @@ def build_dataset(
     since: int | None = None,
     trends: TrendTables | None = None,
     type_weights: np.ndarray | None = None,
+    side: SideInputs = NOTHING,
 ) -> RankerDataset:
     """Rank and learn every click of the last sessions.
 
@@ -72,6 +74,8 @@ def build_dataset(
         Of the sessions before, for a ranker that reads trends.
     type_weights : float32[K], optional
         Weight of a query by the type of its target; those of weight 0 are not ranked.
+    side : SideInputs, default none
+        For features of context and content, with trends alone.
 
     Raises
     ------
@@ -82,8 +86,9 @@ def build_dataset(
     click_weights = None if type_weights is None else type_weights[typed(sessions)]
     ranked = _ranked_clicks(order, sessions, min_prefix, since, config.ranker.ranker_samples, click_weights)
     live_trends = None if trends is None else trends.live(tables.n_items)
-    run = _PrequentialRun(config, tables, sessions, weights, ranked, live_trends)
-    with DatasetWriter.opened(folder, feature_names(trends is not None)) as writer:
+    run = _PrequentialRun(config, tables, sessions, weights, ranked, live_trends, side.content)
+    names = feature_names() if trends is None else feature_names(trends=True) + side.features.names
+    with DatasetWriter.opened(folder, names) as writer:
         reporter.epoch_starts(f"{phase}, dataset", 1, 1, len(order.clicks))
         for clicks in np.split(order.clicks, order.bounds[1:-1]):
             run.rank(clicks, writer)
@@ -123,6 +128,7 @@ class _PrequentialRun:
         weights: Mapping[str, np.ndarray] | None,
         ranked: np.ndarray,
         trends: Trends | None,
+        content: ItemContent | None,
     ) -> None:
         settings = tables.settings
         assert settings.recency is not None
@@ -142,7 +148,7 @@ class _PrequentialRun:
         )
         query = query_settings(config, trends is not None)
         self._memory: SessionMemory = tables.queries(tables.n_items, query, delta=self._delta)
-        self._trends, self._times = trends, sessions.times
+        self._trends, self._sessions, self._content = trends, sessions, content
         self._threads = current_threads().pieces
         self._dense = None
         if weights is not None:
@@ -159,15 +165,19 @@ class _PrequentialRun:
         begins = self._begin_of[clicks]
         dense: Dense | None = None if self._dense is None else self._dense.of(self._query_of[clicks])
         threads = self._threads if len(clicks) >= _FEW else 1
-        moment = None if self._trends is None else moment_of(self._trends, self._times, clicks)
+        moment = None
+        if self._trends is not None:
+            moment = moment_of(self._trends, self._sessions, clicks, content=self._content)
         ids, values = self._memory.features(self._items, begins, clicks, dense, threads=threads, moment=moment)
         writer.add(clicks, self._items[clicks], clicks - begins, ids, values)
 
     def learn(self, clicks: np.ndarray) -> None:
         """Learn the clicks int64[n], in order."""
         self._delta.click(self._handle_of[clicks], self._items[clicks])
-        if self._trends is not None and self._times is not None:
-            self._trends.click(self._handle_of[clicks], self._items[clicks], self._times[clicks])
+        times, context = self._sessions.times, self._sessions.context
+        if self._trends is not None and times is not None:
+            codes = context[clicks] if context is not None and self._trends.n_context else None
+            self._trends.click(self._handle_of[clicks], self._items[clicks], times[clicks], context=codes)
         if self._dense is not None:
             self._dense.learn(self._items[clicks], self._delta)
 

@@ -10,13 +10,13 @@ import numpy as np
 
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import RankerNet
 from mtaw_fast.system.memory_use import give_back_freed
 from mtaw_fast.training.memory_tables import build_tables, build_trends
 from mtaw_fast.training.ranker.candidates import PrefixCandidates
 from mtaw_fast.training.ranker.fitting import RankerFit, fit_ranker
 from mtaw_fast.training.ranker.prequential import build_dataset
+from mtaw_fast.training.ranker.side_inputs import NOTHING, SideInputs
 from mtaw_fast.training.reporting import Reporter
 
 
@@ -30,6 +30,7 @@ def train_ranker(
     phase: str,
     reporter: Reporter,
     type_weights: np.ndarray | None = None,
+    side: SideInputs = NOTHING,
 ) -> tuple[RankerNet, list[dict[str, Any]]]:
     """Train the ranker on the last `config.ranker.ranker_fraction` of the sessions.
 
@@ -52,6 +53,8 @@ def train_ranker(
         Receives the progress.
     type_weights : float32[K], optional
         Weight of a sample by the type of its target.
+    side : SideInputs, default none
+        For features of context and content, if the ranker reads trends.
 
     Returns
     -------
@@ -66,9 +69,9 @@ def train_ranker(
     before, last = sessions.split_last(config.ranker.ranker_fraction)
     tables = build_tables(config, before, n_items)
     since = None if before.times is None else int(before.times.max())
-    trends = build_trends(config, before, n_items)
+    trends = build_trends(config, before, n_items, side.context)
     dataset = build_dataset(
-        config, tables, last, min_prefix, weights, folder, phase, reporter, since, trends, type_weights
+        config, tables, last, min_prefix, weights, folder, phase, reporter, since, trends, type_weights, side
     )
     fit = fit_settings(config, timed=trends is not None)
     del tables, trends  # not needed from here, and gigabytes for a large log
@@ -91,16 +94,15 @@ def fit_candidates(
 
 
 def fit_settings(config: Config, *, timed: bool = False) -> RankerFit:
-    """Return the settings of the ranker's fit; raises UsageError if they exclude a feature that does not exist.
+    """Return the settings of the ranker's fit.
 
-    timed: whether the ranker reads trends. Those change within hours and are learned best in many small steps
-    (measured on a news log: +0.5..1.0 P@20, +0.3 MRR@20), each on some of the candidates, and in twice as many epochs
-    (+0.1 of both).
+    timed: whether the ranker reads trends. Those change within hours and are
+    learned best in many small steps (measured on a news log: +0.5..1.0 P@20, +0.3 MRR@20), each on some of the
+    candidates, and in twice as many epochs (+0.1 of both).
     """
     excluded = tuple(name.strip() for name in config.ranker.excluded_features.split(",") if name.strip())
     if timed:
         fit = RankerFit(2 * config.ranker.ranker_epochs, config.ranker.ranker_lr / 3, excluded, 64, 49, 1e-3)
     else:
         fit = RankerFit(config.ranker.ranker_epochs, config.ranker.ranker_lr, excluded)
-    fit.kept(feature_names(trends=timed))
     return fit

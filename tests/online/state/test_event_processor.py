@@ -32,7 +32,7 @@ class Recorder:
         self.calls: list[tuple[str, Any]] = []
         self.refreshes = 0
 
-    def click(self, handles: np.ndarray, items: np.ndarray, times: np.ndarray) -> None:
+    def click(self, handles: np.ndarray, items: np.ndarray, times: np.ndarray, context: object = None) -> None:
         self.clicks += list(zip(handles.tolist(), items.tolist(), times.tolist(), strict=True))
 
     def forget(self, handle: int) -> None:

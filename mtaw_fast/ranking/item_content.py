@@ -1,0 +1,57 @@
+"""The columns of an item table that a ranker's features are made from."""
+
+from __future__ import annotations
+
+import weakref
+
+import numpy as np
+
+from mtaw_fast.items import ItemTable
+from mtaw_fast.items.columns import NO_TIME, CategoriesColumn, CategoryColumn, Column, TimeColumn
+from mtaw_fast.kernels.native.trends import MOST_CATEGORIES, ItemContent
+from mtaw_fast.memory.side_features import SideFeatures
+
+
+def content_columns(items: ItemTable | None) -> SideFeatures:
+    """Return the side features of a table: of its first four category columns, and of its first time column."""
+    if items is None:
+        return SideFeatures()
+    categories = [name for name, one in items.columns.items() if isinstance(one, CategoryColumn | CategoriesColumn)]
+    times = [name for name, one in items.columns.items() if isinstance(one, TimeColumn)]
+    return SideFeatures((), tuple(categories[:MOST_CATEGORIES]), times[0] if times else None)
+
+
+def item_content(side: SideFeatures, items: ItemTable | None) -> ItemContent | None:
+    """Return the content that a ranker with these features reads; None if it reads none.
+
+    Where the table is gone, or lacks a column, everything in it is missing.
+    """
+    if not side.has_content:
+        return None
+    columns = {} if items is None else items.columns
+    n_rows = 0 if items is None else items.n_rows
+    created = columns.get(side.created) if side.created is not None else None
+    times = None
+    if side.created is not None:
+        missing = np.full(n_rows, NO_TIME)
+        times = np.ascontiguousarray(created.values) if isinstance(created, TimeColumn) else missing
+    return ItemContent([_codes(columns.get(name), n_rows) for name in side.categories], times)
+
+
+def _codes(column: Column | None, n_rows: int) -> np.ndarray:
+    """Return int32[n]: the code of each row, the first one if a row has several; -1 if missing."""
+    if isinstance(column, CategoryColumn):
+        return np.ascontiguousarray(column.codes)
+    if not isinstance(column, CategoriesColumn):
+        return np.full(n_rows, -1, dtype=np.int32)
+    codes = _first_codes.get(column)
+    if codes is None:
+        codes = np.full(column.n_rows, -1, dtype=np.int32)
+        known = ~column.missing
+        codes[known] = column.codes[column.offsets[:-1][known]]
+        _first_codes[column] = codes
+    return codes
+
+
+# A service makes a catalog every few clicks, and a table seldom.
+_first_codes: weakref.WeakKeyDictionary[CategoriesColumn, np.ndarray] = weakref.WeakKeyDictionary()

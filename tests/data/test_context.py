@@ -1,0 +1,98 @@
+"""The columns of a visit's context: codes, storage, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtaw_fast.data.context import UNNAMED, ClickContext, ContextColumns, checked_context
+from mtaw_fast.errors import DataError, UsageError
+
+COLUMNS = ContextColumns(("referrer", "region"), (("search", "direct"), ("7",)))
+
+
+def test_codes_of_known_other_and_missing_values() -> None:
+    assert COLUMNS.sizes == (3, 2)
+    for given, codes in (
+        (None, [0, 0]),
+        ({}, [0, 0]),
+        ({"referrer": "search", "region": "7"}, [2, 2]),
+        ({"referrer": "direct"}, [3, 0]),
+        ({"referrer": "never seen", "region": "8"}, [1, 1]),
+        ({"device": "phone"}, [0, 0]),  # a column of another bundle
+    ):
+        found = COLUMNS.codes(given)
+        assert (found.dtype, found.tolist()) == (np.uint16, codes)
+
+
+def test_values_have_their_codes_again() -> None:
+    for codes in ([0, 0], [1, 2], [3, 1]):
+        found = COLUMNS.values_of(np.array(codes, np.uint16))
+        assert COLUMNS.codes(found).tolist() == codes
+    assert COLUMNS.values_of(np.array([1, 0], np.uint16)) == {"referrer": UNNAMED}
+
+
+def test_storage() -> None:
+    assert ContextColumns.from_dict([]) is None
+    again = ContextColumns.from_dict(COLUMNS.as_dict())
+    assert again is not None
+    assert (again.names, again.values) == (COLUMNS.names, COLUMNS.values)
+    clicks = ClickContext(COLUMNS, np.array([[0, 1], [3, 2]], np.uint16))
+    loaded = ClickContext.of_arrays(clicks.arrays())
+    assert loaded.columns.values == COLUMNS.values
+    np.testing.assert_array_equal(loaded.codes, clicks.codes)
+
+
+@pytest.mark.parametrize("given", [None, 5, [{"name": "a"}], [{"name": "a", "values": 3}], [3]])
+def test_damaged_columns(given: Any) -> None:
+    with pytest.raises(DataError, match="damaged"):
+        ContextColumns.from_dict(given)
+
+
+def test_wrong_columns_and_codes() -> None:
+    for names, values, why in (
+        (("a", "a"), ((), ()), "each once"),
+        (tuple("abcdefghi"), ((),) * 9, "at most 8"),
+        (("a",), (("x", "x"),), "distinct"),
+        (("a",), (tuple(map(str, range(1001))),), "more than 1000"),
+        (("a", "b"), ((),), "a list"),
+    ):
+        with pytest.raises(DataError, match=why):
+            ContextColumns(names, values)
+    for codes in (np.zeros((2, 3), np.uint16), np.zeros((2, 2), np.int64), np.array([[4, 0]], np.uint16)):
+        with pytest.raises(DataError, match="context"):
+            ClickContext(COLUMNS, codes)
+    for damaged in ({}, {"codes": np.zeros((1, 2), np.uint16), "columns": np.frombuffer(b"{", np.uint8)}):
+        with pytest.raises(DataError, match="damaged"):
+            ClickContext.of_arrays(damaged)
+
+
+def test_context_from_outside() -> None:
+    names = COLUMNS.names
+    assert checked_context({"referrer": "search", "region": 7}, names) == {"referrer": "search", "region": "7"}
+    assert checked_context({"referrer": None, "region": ""}, names) == {}
+    assert checked_context({"anything": np.int64(3)}) == {"anything": "3"}
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("search", "values by column"),
+        ([("referrer", "search")], "values by column"),
+        ({"device": "phone"}, "not a context column; the bundle has referrer, region"),
+        ({3: "x"}, "not a context column"),
+        ({"referrer": 1.5}, "text or a whole number"),
+        ({"referrer": True}, "text or a whole number"),
+        ({"referrer": ["a"]}, "text or a whole number"),
+        ({"referrer": "x" * 201}, "201 characters"),
+        ({"referrer": "\ud800"}, "not valid Unicode"),
+        ({str(n): "x" for n in range(9)}, "9 columns"),
+    ],
+)
+def test_refused_context(given: Any, why: str) -> None:
+    with pytest.raises(UsageError, match=why) as found:
+        checked_context(given, COLUMNS.names)
+    assert "\n" not in str(found.value)
+    assert len(str(found.value)) < 300
