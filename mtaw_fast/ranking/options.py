@@ -186,6 +186,7 @@ def rules_of(catalog: Catalog, rules: Rules) -> RuleSet | None:
         return rule_set_of(rules)
     found = catalog.kept_rules.get(rules)
     if found is None:
-        kept = ", ".join(sorted(catalog.kept_rules)) or "none"
-        raise UsageError(f"rules: no rules are kept under the name {shown(rules, 60)}; there are: {shown(kept, 300)}")
+        names = sorted(catalog.kept_rules)
+        kept = ", ".join(names[:10]) + (", .." if len(names) > 10 else "") or "none"
+        raise UsageError(f"rules: no rules are kept under the name {shown(rules, 60)}; there are: {kept}")
     return rule_set_of(found, name=rules)

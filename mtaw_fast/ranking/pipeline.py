@@ -73,7 +73,7 @@ class Pipeline:
         """
         if options.rules is not None:
             seen = options.conditions.exclude_seen and options.rules.pins
-            if isinstance(self.ranker, NativeRanker) and not options.rules.uses_current and not seen:
+            if isinstance(self.ranker, NativeRanker) and not options.rules.current and not seen:
                 return self._ruled_natively(self.ranker, session, [], options, log_position)
             start = perf_counter_ns()
             clicks, unknown = self.catalog.clicks_of(session)

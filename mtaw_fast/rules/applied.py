@@ -12,7 +12,7 @@ from mtaw_fast.items import ItemTable
 from mtaw_fast.items.columns import BooleanColumn, CategoriesColumn, CategoryColumn
 from mtaw_fast.kernels.native.rules import Arrangement
 from mtaw_fast.rules.bitmaps import BitmapCache
-from mtaw_fast.rules.program import resolved
+from mtaw_fast.rules.program import resolved, value_of
 from mtaw_fast.rules.rule_set import LimitRule, RuleSet
 from mtaw_fast.system.fork_lock import ForkLock
 
@@ -114,23 +114,36 @@ class BoundRules:
 
     def __init__(self, table: ItemTable | None, ids: Ids, gone: np.ndarray, cache: BitmapCache) -> None:
         self._parts = table, ids, gone, cache
-        self._bound: dict[tuple[RuleSet, int | None], AppliedRules] = {}
+        self._bound: dict[tuple[RuleSet, Any], AppliedRules] = {}
+        self._checked: set[RuleSet] = set()
         self._lock = ForkLock()
 
     def bound(self, rules: RuleSet, item: int | None) -> AppliedRules:
         """Return the rules after a click on `item`, an internal id, or None. Raises UsageError if they do not fit."""
-        key = rules, item if rules.uses_current else None
+        key = rules, self._values(rules, item) if rules.current else None
         found = self._bound.get(key)
         if found is not None:
             return found
         table, ids, gone, cache = self._parts
         rules.check(table)
-        found = AppliedRules.of(rules, table, ids, gone, key[1], cache)
+        found = AppliedRules.of(rules, table, ids, gone, item, cache)
         with self._lock:
+            if len(self._checked) >= _MOST_BOUND:
+                self._checked.clear()
+            self._checked.add(rules)
             while len(self._bound) >= _MOST_BOUND:
                 del self._bound[next(iter(self._bound))]
             self._bound[key] = found
         return found
+
+    def _values(self, rules: RuleSet, item: int | None) -> tuple[Any, ...]:
+        """Return what the rules read of the last click's item. Raises UsageError if they do not fit."""
+        table = self._parts[0]
+        if rules not in self._checked:
+            rules.check(table)
+        assert table is not None
+        values = [value_of(table, name, item) for name in rules.current]
+        return tuple(tuple(one) if isinstance(one, list) else one for one in values)
 
 
 def _limited(rule: LimitRule, table: ItemTable) -> tuple[str, Any, int]:

@@ -83,6 +83,18 @@ def names(tree: Tree) -> list[tuple[str, int]]:
     return found
 
 
+def current_names(tree: Tree) -> list[str]:
+    """Return the columns whose values of the last click's item a tree uses."""
+    if "not" in tree:
+        return current_names(tree["not"])
+    if "all" in tree or "any" in tree:
+        return [name for part in tree.get("all") or tree["any"] for name in current_names(part)]
+    if "missing" in tree:
+        return [tree["missing"]] if "of" in tree else []
+    sides = [tree.get("left", {}), tree.get("right", {}), tree.get("in", {}), *tree.get("values", ())]
+    return [side["current"] for side in sides if "current" in side]
+
+
 def _cause(error: SyntaxError) -> str:
     if error.msg.startswith("too many nested"):
         return "the brackets are nested too deeply"

@@ -12,7 +12,7 @@ from typing import Any
 
 from mtaw_fast.errors import UsageError, shown
 from mtaw_fast.items import ItemTable
-from mtaw_fast.rules.expression import MOST_BYTES, MOST_CLAUSES, Tree, clauses, names, parsed
+from mtaw_fast.rules.expression import MOST_BYTES, MOST_CLAUSES, Tree, clauses, current_names, names, parsed
 from mtaw_fast.rules.program import check, check_column
 from mtaw_fast.system.fork_lock import ForkLock
 
@@ -66,8 +66,8 @@ class RuleSet:
     limits : tuple of LimitRule
     pins : tuple of (int, id)
         Places from 1, ascending, and their external ids.
-    uses_current : bool
-        Whether a condition compares with the last click's item.
+    current : tuple of str
+        The columns whose values of the last click's item the conditions use.
     public_only : bool
         Whether private columns are refused.
     """
@@ -78,7 +78,7 @@ class RuleSet:
     boosts: tuple[BoostRule, ...]
     limits: tuple[LimitRule, ...]
     pins: tuple[tuple[int, Any], ...]
-    uses_current: bool
+    current: tuple[str, ...]
     public_only: bool = False
 
     @classmethod
@@ -106,8 +106,8 @@ class RuleSet:
         count = sum(map(clauses, trees)) + len(limits) + len(pins)
         if count > MOST_CLAUSES:
             raise UsageError(f"{at}: there are {count} clauses, the most is {MOST_CLAUSES}; write fewer comparisons")
-        uses_current = any(map(_uses_current, trees))
-        return cls(source, name, tuple(filters), tuple(boosts), tuple(limits), pins, uses_current, public_only)
+        current = tuple(sorted({name for tree in trees for name in current_names(tree)}))
+        return cls(source, name, tuple(filters), tuple(boosts), tuple(limits), pins, current, public_only)
 
     @property
     def conditions(self) -> list[FilterRule | BoostRule]:
@@ -247,15 +247,3 @@ def _listed(value: Any) -> list[Any]:
 
 def _number(listed: list[Any], place: int) -> str:
     return f" {place}" if len(listed) > 1 else ""
-
-
-def _uses_current(tree: Tree) -> bool:
-    for key in ("all", "any"):
-        if key in tree:
-            return any(map(_uses_current, tree[key]))
-    if "not" in tree:
-        return _uses_current(tree["not"])
-    if "missing" in tree:
-        return "of" in tree
-    sides = [tree.get("left", {}), tree.get("right", {}), tree.get("in", {}), *tree.get("values", ())]
-    return any("current" in side for side in sides)
