@@ -222,6 +222,7 @@ _GAP_DAYS = 30  # a longer run of days without a click is one row
 def report_lines(log: Mapping[str, Any]) -> list[str]:
     """Return the lines that describe a `LogReport.as_dict()`, warnings last."""
     share = log["unseen_clicks"] / log["test_clicks"] if log["test_clicks"] else 0.0
+    bursts = log.get("burst_sessions", 0)  # earlier releases knew none
     left_out = f", {log['dropped_repeats']:,} left out" if log["dropped_repeats"] else ""
     lines = [
         f"rows         {log['rows']:,}, {log['bad_rows']:,} bad; {log['clicks']:,} clicks",
@@ -229,6 +230,8 @@ def report_lines(log: Mapping[str, Any]) -> list[str]:
         f"of it{left_out}",
         f"sessions     {log['sessions']:,}: {log['short_sessions']:,} too short, {log['long_sessions']:,} too long; "
         f"the longest has {log['longest']:,} clicks",
+        f"bots         {log['long_sessions'] + bursts:,} left out: {log['long_sessions']:,} too long, {bursts:,} too "
+        "fast",
         f"items        {log['items']:,}: {log['rare_items']:,} under support",
         f"test clicks  {log['test_clicks']:,}: {share:.1%} on items that training never saw",
     ]

@@ -9,7 +9,7 @@ from typing import Any
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.cli.common import add_number
-from mtaw_fast.data.readers import read_stream
+from mtaw_fast.data.readers import bot_rule, read_stream
 from mtaw_fast.errors import UsageError
 from mtaw_fast.online.batch_update import LogFile, log_limits
 from mtaw_fast.online.settings import LearningLimits, LearningSettings, limits_of
@@ -36,8 +36,10 @@ def _add_learn_limit(parser: Any) -> None:
     parser.add_argument("--learn-limit", action="append", default=[], metavar="NAME=VALUE", help=_LIMIT_HELP)
 
 
-def log_of(bundle: Bundle, source: Path) -> LogFile:
+def log_of(bundle: Bundle, source: Path, limits: LearningLimits) -> LogFile:
     """Read the log at `source` with the reader that the bundle's data set was made with.
+
+    limits: what a burst is. A session is too long as `prepare` had it.
 
     Raises
     ------
@@ -50,7 +52,13 @@ def log_of(bundle: Bundle, source: Path) -> LogFile:
             f"the bundle {bundle.folder} does not say how to read a log: an earlier release made it, or its data set "
             "was not made by 'prepare'; prepare and train again"
         )
-    return LogFile.of(read_stream(source, reader), bundle.model)
+    rule = bot_rule(reader, burst_clicks=limits.burst_clicks, burst_ms=limits.burst_ms)
+    return LogFile.of(read_stream(source, reader), bundle.model, rule)
+
+
+def bots_text(bots: int) -> str:
+    """Return what a report says about the bots of a log, after its counts of clicks."""
+    return f"; left out as bots: {bots:,} session{'' if bots == 1 else 's'}" if bots else ""
 
 
 def limits_for(pairs: Sequence[str]) -> LearningLimits:

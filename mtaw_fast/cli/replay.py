@@ -9,7 +9,7 @@ from typing import Any
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.cli.common import add_command, add_number, moment_of, print_json, progress_bar
-from mtaw_fast.cli.learning_options import add_log_arguments, limits_for, log_of, min_prefix_of
+from mtaw_fast.cli.learning_options import add_log_arguments, bots_text, limits_for, log_of, min_prefix_of
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.online.replay import ReplayResult, ReplaySettings, replay
 from mtaw_fast.storage.files import atomic_path
@@ -57,12 +57,13 @@ def run(arguments: argparse.Namespace) -> None:
         min_prefix=min_prefix_of(bundle),
         half_life=arguments.half_life * 3_600_000,
     )
-    log = log_of(bundle, arguments.log)
+    limits = limits_for(arguments.learn_limit)
+    log = log_of(bundle, arguments.log, limits)
     if log.stream.times is None and (settings.begin is not None or settings.until is not None):
         raise UsageError(f"{arguments.log} has no times, so --from and --until do not apply; leave them out")
     with progress_bar(not arguments.json) as bar:
         progress = None if bar is None else functools.partial(bar, "replay")
-        found = replay(log, settings, limits_for(arguments.learn_limit), progress)
+        found = replay(log, settings, limits, progress)
     if arguments.plot is not None:
         plot(found, arguments.plot)
     if arguments.json:
@@ -81,7 +82,7 @@ def table(found: ReplayResult) -> str:
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
              for row in rows]  # fmt: skip
     refused = ", ".join(f"{reason} {count:,}" for reason, count in sorted(found.refused.items()))
-    return "\n".join([*lines, "", f"clicks not learned: {refused or 'none'}"])
+    return "\n".join([*lines, "", f"clicks not learned: {refused or 'none'}{bots_text(found.bots)}"])
 
 
 def plot(found: ReplayResult, path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import ADDED_PARTS
 from mtaw_fast.cli.common import add_command, print_json, wait_passively
-from mtaw_fast.cli.learning_options import add_log_arguments, limits_for, log_of, min_prefix_of
+from mtaw_fast.cli.learning_options import add_log_arguments, bots_text, limits_for, log_of, min_prefix_of
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.batch_update import UpdateSummary, apply_log
@@ -44,8 +44,8 @@ def run(arguments: argparse.Namespace) -> None:
         wait_passively()
         require("torch", "train")
     bundle = Bundle.load(arguments.bundle)
-    log = log_of(bundle, arguments.log)
     limits = limits_for(arguments.learn_limit)
+    log = log_of(bundle, arguments.log, limits)
     model, summary = apply_log(log, limits, threads=usable_cpus())
     history: list[dict[str, Any]] = []
     refit_began = time.perf_counter()
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
         f"{summary.learned_sessions:,} sessions, {summary.known_clicks:,} known before, {summary.new_items:,} new items"
     )
     refused = ", ".join(f"{reason} {count:,}" for reason, count in sorted(summary.refused.items()))
-    print(f"refused: {refused or 'nothing'}")
+    print(f"refused: {refused or 'nothing'}{bots_text(summary.bots)}")
     if lost:
         print(f"removed, as made for the old catalog: {', '.join(lost)}; run 'mtaw-fast export' again")
     print(f"wrote {arguments.bundle} in {result['seconds']:.1f} s")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mtaw_fast.data.bots import BotRule
 from mtaw_fast.data.readers import ClickStream
 from mtaw_fast.errors import UsageError
 from mtaw_fast.model.model import Model
@@ -45,20 +46,23 @@ class LogFile:
     times : int64[T]
         Their times in milliseconds. If the log has none, they are made up, one second apart.
     fresh : bool[T]
-        Whether the click's session ends after the last click that the model learned. The model was trained on earlier
-        sessions, or its training left them out.
+        Whether the click is to be learned: its session is no bot, and ends after the last click that the model learned.
+        The model was trained on earlier sessions, or its training left them out.
     model : Model
         The model.
+    bots : bool[B]
+        Which sessions are bots': they teach nothing, and `replay` scores none of their clicks.
     """
 
     stream: ClickStream
     times: np.ndarray
     fresh: np.ndarray
     model: Model
+    bots: np.ndarray
 
     @classmethod
-    def of(cls, stream: ClickStream, model: Model) -> LogFile:
-        """Compare a stream of clicks with a model.
+    def of(cls, stream: ClickStream, model: Model, rule: BotRule | None = None) -> LogFile:
+        """Compare a stream of clicks with a model. rule: what a bot is; None: the format knows no bots.
 
         Raises
         ------
@@ -78,7 +82,15 @@ class LogFile:
                 ends = np.full(int(stream.sessions.max()) + 1, -1, dtype=np.int64)
                 np.maximum.at(ends, stream.sessions, times)
                 fresh = (ends > model.learned_until)[stream.sessions]
-        return cls(stream, times, fresh, model)
+        bots = np.zeros(len(stream.session_ids), dtype=bool)
+        if rule is not None:
+            bots = rule.bots(stream.sessions, stream.times, len(bots))
+        return cls(stream, times, fresh & ~bots[stream.sessions], model, bots)
+
+    @property
+    def bot_clicks(self) -> int:
+        """Clicks of bots."""
+        return int(np.count_nonzero(self.bots[self.stream.sessions]))
 
     def names(self) -> list[str]:
         """Return the id of each session, prefixed by a hash of the log if it has no times: such logs count from 0."""
@@ -150,7 +162,9 @@ class UpdateSummary:
     dropped_sessions : int
         Sessions that the model knew in part: that part was replaced by the whole session.
     refused : dict of str to int
-        Clicks that were not learned, by reason.
+        Clicks that were not learned, by reason; those of whole sessions of bots included.
+    bots : int
+        Sessions of bots that were left out.
     """
 
     clicks: int
@@ -161,6 +175,7 @@ class UpdateSummary:
     new_items: int
     dropped_sessions: int
     refused: dict[str, int]
+    bots: int = 0
 
 
 def apply_log(log: LogFile, limits: LearningLimits, *, threads: int = 1) -> tuple[Model, UpdateSummary]:
@@ -192,10 +207,11 @@ def apply_log(log: LogFile, limits: LearningLimits, *, threads: int = 1) -> tupl
     return model, UpdateSummary(
         clicks=len(log.stream),
         sessions=len(log.stream.session_ids),
-        known_clicks=len(log.stream) - events.clicks,
+        known_clicks=len(log.stream) - events.clicks - log.bot_clicks,
         learned_clicks=model.sessions.n_clicks - before.sessions.n_clicks + int(before.sessions.lengths[gone].sum()),
         learned_sessions=len(model.sessions) - len(before.sessions) + len(gone),
         new_items=model.n_items - before.n_items,
         dropped_sessions=len(gone),
-        refused=dict(refused),
+        refused=dict(refused + Counter(bot=log.bot_clicks)),
+        bots=int(np.count_nonzero(log.bots)),
     )

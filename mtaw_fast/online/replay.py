@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -94,7 +95,9 @@ class ReplayResult:
     ranks : mapping of str to int32[S]
         'learning', 'frozen' and the baselines: the target's pessimistic rank, 0 below the 20th.
     refused : mapping of str to int
-        Clicks that were not learned, by reason.
+        Clicks that were not learned, by reason; those of whole sessions of bots included.
+    bots : int
+        Sessions of bots: their clicks are neither scored nor learned.
     """
 
     places: np.ndarray
@@ -103,6 +106,7 @@ class ReplayResult:
     unknown: np.ndarray
     ranks: Mapping[str, np.ndarray]
     refused: Mapping[str, int]
+    bots: int = 0
 
     def metrics(self, chosen: np.ndarray | slice = slice(None)) -> dict[str, dict[str, float]]:
         """Return the metrics of each ranker in percent, over the chosen samples."""
@@ -130,6 +134,8 @@ class ReplayResult:
             "baselines": {name: metrics[name] for name in BASELINES},
             "samples": len(self.places),
             "unknown_targets": self.unknown_percent(),
+            "bots": self.bots,
+            "refused": dict(self.refused),
         }
 
 
@@ -218,13 +224,15 @@ class _Replay:
             unknown=self._unknown[samples],
             ranks={"learning": ranks["learning"][samples], "frozen": self._frozen(samples)}
             | {name: ranks[name][samples] for name in BASELINES},
-            refused=dict(event_processor.refused + event_processor.tracker.refused),
+            refused=dict(event_processor.refused + event_processor.tracker.refused + Counter(bot=self._log.bot_clicks)),
+            bots=int(np.count_nonzero(self._log.bots)),
         )
 
     def _chosen(self) -> np.ndarray:
         """Return bool[T]: which clicks are scored."""
         settings, times = self._settings, self._log.times
         chosen = self._at - self._begins >= settings.min_prefix
+        chosen &= ~self._log.bots[self._log.stream.sessions]
         begin = settings.begin
         if begin is None and self._log.stream.times is not None and self._log.model.learned_until is not None:
             begin = self._log.model.learned_until + 1

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from mtaw_fast.data.bots import LONGEST, BotRule
 from mtaw_fast.data.context import MOST_COLUMNS
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers import times
@@ -78,7 +79,7 @@ class ClickOptions:
     bad_rows: Literal["refuse", "skip"] = "refuse"
     dedupe: float | None = None
     min_session: int = 2
-    max_session: int | None = 500
+    max_session: int | None = LONGEST
     min_support: int = 5
     support_rounds: Literal["once", "until-stable"] = "once"
     test_days: float = 7.0
@@ -200,7 +201,16 @@ def rules_of(options: ClickOptions) -> Rules:
         test_ms=round(options.test_days * _DAY_MS),
         drop_at_boundary=False,
         min_prefix=options.min_prefix,
+        bots=bot_rule({"format": FORMAT, "max_session": options.max_session}),
     )
+
+
+def bot_rule(reader: Mapping[str, Any], **burst: int) -> BotRule | None:
+    """Return what a bot is in a log that `reader` (`Dataset.reader`) reads; None if its format knows no bots.
+
+    burst: `burst_clicks` and `burst_ms` of the rule.
+    """
+    return BotRule(reader.get("max_session", LONGEST), **burst) if reader.get("format") == FORMAT else None
 
 
 def record_of(options: ClickOptions, rows: int, sessions: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -208,7 +218,8 @@ def record_of(options: ClickOptions, rows: int, sessions: int) -> tuple[dict[str
     given = dataclasses.asdict(options)
     lists = {name: list(given[name]) for name in _LISTS}
     preparation = {"reader": FORMAT, "rows": rows, "sessions": sessions, "options": given}
-    return preparation, {"format": FORMAT, **{name: given[name] for name in _READING}, **lists}
+    reading = {name: given[name] for name in (*_READING, "max_session")}
+    return preparation, {"format": FORMAT, **reading, **lists}
 
 
 def no_click(source: Any, options: ClickOptions) -> DataError:

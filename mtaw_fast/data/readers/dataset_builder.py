@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mtaw_fast.data.bots import BotRule
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.readers.click_log import NO_CLICK, ClickLog, appearance_rank
@@ -30,7 +31,8 @@ class Rules:
     clicks of an item. until_stable: repeat the support filter until nothing changes; False: once, as the scripts do.
     test_ms: a session is in the test split if it ends within this many milliseconds before the last end.
     drop_at_boundary: leave out sessions that end exactly at the boundary, as the scripts do; False: train on them.
-    min_prefix: the shortest prefix that counts as a sample.
+    min_prefix: the shortest prefix that counts as a sample. bots: what a bot is, to be left out before all filters;
+    None: nothing, as the scripts do.
     """
 
     min_session: int
@@ -40,6 +42,7 @@ class Rules:
     test_ms: int
     drop_at_boundary: bool
     min_prefix: int
+    bots: BotRule | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,6 +138,7 @@ def filter_sessions(raw: RawSessions, rules: Rules, where: str, report: LogRepor
     before = raw
     report.sessions = len(raw)
     report.longest = int(raw.lengths.max(initial=0))
+    raw = without_bots(raw, rules.bots, report)
     support = np.bincount(raw.items)
     most, report.items = int(support.max(initial=0)), int(np.count_nonzero(support))
     raw = raw.keep(np.ones(len(raw.items), dtype=bool), rules.min_session, None)
@@ -145,10 +149,22 @@ def filter_sessions(raw: RawSessions, rules: Rules, where: str, report: LogRepor
         raw = kept
         if settled or not rules.until_stable:
             break
-    report.short_sessions = len(before) - len(raw) - report.long_sessions
+    report.short_sessions = len(before) - len(raw) - report.long_sessions - report.burst_sessions
     if len(raw) == 0:
         raise nothing_left(where, len(before.items), most, rules, report)
     return raw
+
+
+def without_bots(raw: RawSessions, rule: BotRule | None, report: LogReport) -> RawSessions:
+    """Return the sessions that are no bots. report: counts the bots."""
+    if rule is None:
+        return raw
+    long = rule.too_long(raw.lengths)
+    fast = rule.too_fast(raw.times, raw.offsets) & ~long
+    report.long_sessions, report.long_clicks = int(np.count_nonzero(long)), int(raw.lengths[long].sum())
+    report.burst_sessions, report.burst_clicks = int(np.count_nonzero(fast)), int(raw.lengths[fast].sum())
+    bots = long | fast
+    return raw.select(np.flatnonzero(~bots)) if bots.any() else raw
 
 
 def enough_support(support: np.ndarray, rules: Rules, report: LogReport) -> np.ndarray:

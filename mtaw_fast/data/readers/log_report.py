@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mtaw_fast.data.bots import BURST_CLICKS, BURST_MS
 from mtaw_fast.data.readers.click_log import NO_CLICK, ClickLog
 
 _DAY_MS = 86_400_000
@@ -27,7 +28,8 @@ _FEW_SESSIONS = 1000  # training sessions; fewer give a warning
 _FEW_SAMPLES = 100  # test samples, likewise
 _SUMS = (
     "rows", "bad_rows", "clicks", "repeats", "near_repeats", "dropped_repeats", "sessions", "short_sessions",
-    "long_sessions", "long_clicks", "rare_items", "test_clicks", "unseen_clicks", "missed_targets",
+    "long_sessions", "long_clicks", "burst_sessions", "burst_clicks", "rare_items", "test_clicks", "unseen_clicks",
+    "missed_targets",
 )  # fmt: skip
 
 
@@ -49,6 +51,8 @@ class LogReport:
         longest one.
     long_clicks : int
         Clicks of the sessions that were too long.
+    burst_sessions, burst_clicks : int
+        Sessions left out for clicking faster than people do (`data.bots`), and their clicks.
     items, rare_items : int
         Distinct clicked items, and those below the support.
     days : dict of str to int
@@ -72,6 +76,8 @@ class LogReport:
     long_sessions: int = 0
     longest: int = 0
     long_clicks: int = 0
+    burst_sessions: int = 0
+    burst_clicks: int = 0
     items: int = 0
     rare_items: int = 0
     days: dict[str, int] = field(default_factory=dict)
@@ -172,19 +178,27 @@ class LogReport:
         return str(days[int(place)].astype("datetime64[D]"))
 
     def _bots(self, max_session: int | None) -> list[str]:
+        found = []
+        if self.burst_clicks / max(self.clicks, 1) >= _BOT_SHARE:
+            found.append(
+                f"{_some(self.burst_sessions, 'session')} with more than {BURST_CLICKS} clicks in {BURST_MS // 1000} s "
+                f"had {self.burst_clicks / self.clicks:.0%} of all clicks and are left out (bots)"
+            )
         share = self.long_clicks / max(self.clicks, 1)
         if max_session is not None and share >= _BOT_SHARE:
             return [
+                *found,
                 f"{_some(self.long_sessions, 'session')} of more than {max_session:,} clicks (the longest "
                 f"{self.longest:,}) had {share:.0%} of all clicks and are left out (bots?): --max-session N keeps "
-                "sessions of up to N clicks"
+                "sessions of up to N clicks",
             ]
         if max_session is None and self.longest > _BOT_CLICKS:
             return [
+                *found,
                 f"the longest session has {self.longest:,} clicks (a bot?), and training uses all of them: "
-                "--max-session N leaves longer sessions out"
+                "--max-session N leaves longer sessions out",
             ]
-        return []
+        return found
 
     def _twice(self) -> list[str]:
         share = self.near_repeats / max(self.clicks + self.dropped_repeats, 1)

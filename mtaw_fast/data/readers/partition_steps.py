@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from mtaw_fast.data.bots import BotRule
 from mtaw_fast.data.dataset_files import sample_arrays, session_arrays
 from mtaw_fast.data.readers.click_log import ClickLog, Columns, clicks_of
 from mtaw_fast.data.readers.dataset_builder import (
@@ -35,6 +36,7 @@ from mtaw_fast.data.readers.dataset_builder import (
     packed,
     samples_of,
     support_round,
+    without_bots,
 )
 from mtaw_fast.data.readers.log_report import LogReport
 from mtaw_fast.data.readers.sources import Part, one_line_errors
@@ -60,6 +62,7 @@ class Cut:
     gap_ms: int | None
     dedupe_ms: int | None
     min_session: int
+    bots: BotRule | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,7 @@ def cut(rows: Sequence[Path], partition: int, partitions: int, how: Cut, names: 
         raw = cut_sessions(log, order, starts, key[log.owner[order[starts]]])  # no two sessions of a user end at once
     report.times(raw.times)
     report.sessions, report.longest = len(raw), int(raw.lengths.max(initial=0))
+    raw = without_bots(raw, how.bots, report)
     clicks = np.bincount(raw.items, minlength=len(texts))
     raw = raw.keep(np.ones(len(raw.items), dtype=bool), how.min_session, None)
     raw = raw.select(np.lexsort((raw.ties, raw.ends)))

@@ -189,7 +189,7 @@ class _Work:
         """Return the files of the partitions' sessions and item codes, the item texts, and int64[N] their support."""
         pa, pc = require("pyarrow", "score"), require("pyarrow.compute", "score")
         gap = self._options.gap_ms if self._options.user is not None else None
-        how = Cut(gap, self._options.dedupe_ms, self._rules.min_session)
+        how = Cut(gap, self._options.dedupe_ms, self._rules.min_session, self._rules.bots)
         sessions = [self._scratch / f"cut-{number}" for number in range(partitions)]
         calls = [(rows, number, partitions, how, names, path) for number, path in enumerate(sessions)]
         for one in self._run_tasks(steps.cut, calls):
@@ -244,7 +244,9 @@ class _Work:
             for path in sessions:
                 support += map_tensors(path, "map")["support"]
         found = [one for one in found if one.sessions]
-        report.short_sessions = all_sessions - sum(one.sessions for one in found) - report.long_sessions
+        report.short_sessions = (
+            all_sessions - sum(one.sessions for one in found) - report.long_sessions - report.burst_sessions
+        )
         if not found:
             clicks = sum(report.days.values())
             raise nothing_left(place_of(self._source), clicks, self._most_clicked, rules, report)
