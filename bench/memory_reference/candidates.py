@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from bench.memory_reference.tables import near_once
 from mtaw_fast.kernels.native.memory_query import QuerySettings
 from mtaw_fast.kernels.native.memory_tables import PAIR_KINDS
 from mtaw_fast.memory.constants import DECAY, FRESH_SHARE, MOST_CLICKS, NEAR, SESSION_DECAY, SIMILAR, STRONG, SUMS
@@ -205,7 +206,8 @@ def _add_similar_sessions(query: Query) -> None:
     """Add the weights of the most similar past sessions to their items.
 
     A session gets 0.85^back * log((S + 1) / (sessions of u + 1)) from each own item u whose postings contain it. Its
-    anchor is its last click on the latest own item in it. Consecutive clicks on one item count as one.
+    anchor is its last click on the latest own item in it. Consecutive clicks on one item count as one; of a session
+    that counts a pair once, only the first click on each item counts.
     """
     tables = query.tables
     weights: dict[int, float] = {}
@@ -220,6 +222,8 @@ def _add_similar_sessions(query: Query) -> None:
     for session in heaviest[: query.settings.sessions]:
         past = tables.sessions[session].tolist()
         clicks = [item for t, item in enumerate(past) if t == 0 or item != past[t - 1]]
+        if tables.settings.once_from is not None and session >= tables.settings.once_from:
+            clicks = list(near_once(past).values())
         anchor = next(own.item for own in query.own if own.item in clicks)
         at = len(clicks) - 1 - clicks[::-1].index(anchor)
         weight = weights[session]

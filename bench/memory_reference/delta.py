@@ -11,13 +11,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bench.memory_reference.tables import near_once
 from mtaw_fast.kernels.native.memory_tables import PAIR_KINDS
 from mtaw_fast.memory.settings import MemorySettings
 
 _KINDS = {kind: place for place, kind in enumerate(PAIR_KINDS)}
 
 
-def delta_rows(sessions: Sequence[Sequence[int]], settings: MemorySettings) -> dict[int, dict[int, np.ndarray]]:
+def delta_rows(
+    sessions: Sequence[Sequence[int]], settings: MemorySettings, once: bool = False
+) -> dict[int, dict[int, np.ndarray]]:
     """Return the pairs of every item.
 
     Parameters
@@ -26,6 +29,8 @@ def delta_rows(sessions: Sequence[Sequence[int]], settings: MemorySettings) -> d
         The delta's sessions by last click.
     settings : MemorySettings
         With `recency` as a number.
+    once : bool, default False
+        Whether sessions count a pair once.
 
     Returns
     -------
@@ -41,11 +46,12 @@ def delta_rows(sessions: Sequence[Sequence[int]], settings: MemorySettings) -> d
 
     for s, session in enumerate(sessions):
         first = {item: t for t, item in reversed(list(enumerate(session)))}
-        for t, item in enumerate(session):
-            for j in range(max(0, t - settings.window), min(len(session), t + settings.window + 1)):
-                if session[j] == item:
+        near = list(near_once(list(session)).values()) if once else session
+        for t, item in enumerate(near):
+            for j in range(max(0, t - settings.window), min(len(near), t + settings.window + 1)):
+                if near[j] == item:
                     continue
-                values, weight = pair(item, session[j]), 1 / abs(j - t)
+                values, weight = pair(item, near[j]), 1 / abs(j - t)
                 values[_KINDS["fwd" if j > t else "bwd"]] += weight
                 values[_KINDS["next"]] += j == t + 1
                 values[_KINDS["rec"]] += weight * math.exp(-(newest[item] - s) / settings.recency)

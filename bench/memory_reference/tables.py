@@ -70,10 +70,12 @@ def _pairs(clicks: list[list[int]], n_items: int, settings: MemorySettings) -> l
     rows: list[dict[int, _Pair]] = [{} for _ in range(n_items)]
     for s, session in enumerate(clicks):
         first = {item: t for t, item in reversed(list(enumerate(session)))}
+        once = settings.once_from is not None and s >= settings.once_from
+        near = near_once(session) if once else dict(enumerate(session))
         for t, item in enumerate(session):
             row = rows[item]
-            for j, other in enumerate(session):
-                distance = j - t
+            for j, other in near.items() if first[item] == t or not once else ():
+                distance = list(near).index(j) - list(near).index(t) if once else j - t
                 if other == item or abs(distance) > settings.window:
                     continue
                 pair = row.setdefault(other, _Pair())
@@ -92,6 +94,11 @@ def _pairs(clicks: list[list[int]], n_items: int, settings: MemorySettings) -> l
                 pair.sums["ses"] += 1
                 pair.sums["aa"] += 1 / (len(first) - 1)
     return rows
+
+
+def near_once(session: list[int]) -> dict[int, int]:
+    """Return the clicks of a session that counts a pair once which count: the first on each item, by place."""
+    return {t: item for t, item in enumerate(session) if item not in session[:t]}
 
 
 def _totals(row: dict[int, _Pair]) -> dict[str, float]:

@@ -61,11 +61,19 @@ class Sums:
         lives = self.settings.half_lives_ms
         return np.array([decay_power(time - e * h, h) for e, h in zip(self.epochs, lives, strict=True)])
 
-    def add(self, sessions: list[list[Click]]) -> None:
-        """Add every session's clicks: ordered by time within a session (ties as given), then over all sessions."""
+    def add(self, sessions: list[list[Click]], once_from: int | None = None) -> None:
+        """Add every session's clicks: ordered by time within a session (ties as given), then over all sessions.
+
+        once_from: the place of the first session of which only the first click on each item is added.
+        """
         events = []
         for number, session in enumerate(sessions):
             clicks = sorted(session, key=lambda click: click[0])
+            for time, item in clicks:
+                first, last = self.times.get(item, (time, time))
+                self.times[item] = min(first, time), max(last, time)
+            if once_from is not None and number >= once_from:
+                clicks = firsts(clicks)
             events += [(time, number, place, clicks) for place, (time, _) in enumerate(clicks)]
         events.sort(key=lambda event: event[:3])
         for time, _, place, clicks in events:
@@ -77,8 +85,6 @@ class Sums:
         both = np.concatenate([weights, weights if place > 0 else np.zeros(ITEM_LANES)])
         self.counts[item] = self.counts.get(item, np.zeros(2 * ITEM_LANES)) + both
         self.all = self.all + both
-        first, last = self.times.get(item, (time, time))
-        self.times[item] = min(first, time), max(last, time)
         # The native rows add the terms of one later click from the furthest back to the nearest, bwd apart from fwd.
         for distance in range(min(self.settings.window, place), 0, -1):
             other = clicks[place - distance][1]
@@ -98,6 +104,11 @@ class Sums:
         total[lane : lane + PAIR_LANES] += part
 
 
+def firsts(clicks: list[Click]) -> list[Click]:
+    """Return a session's first click on each item."""
+    return [click for place, click in enumerate(clicks) if click[1] not in (item for _, item in clicks[:place])]
+
+
 def bfloat16(values: np.ndarray) -> np.ndarray:
     """Return uint16: the nearest bfloat16, ties to even."""
     bits = values.astype(np.float32).view(np.uint32)
@@ -109,12 +120,14 @@ def rounded(sums: np.ndarray) -> np.ndarray:
     return np.where(sums < 2.0**-50, 0, sums).astype(np.float32)
 
 
-def build(sessions: list[list[Click]], n_items: int, settings: TrendSettings) -> TrendTables:
+def build(
+    sessions: list[list[Click]], n_items: int, settings: TrendSettings, once_from: int | None = None
+) -> TrendTables:
     """Return what `TrendTables.build` does, to the bit."""
     lives = settings.half_lives_ms
     newest = max((time for session in sessions for time, _ in session), default=0)
     sums = Sums(settings, [newest // h for h in lives])
-    sums.add(sessions)
+    sums.add(sessions, once_from)
     to_newest = np.array([decay_power(e * h - newest, h) for e, h in zip(sums.epochs, lives, strict=True)])
     offsets, neighbors, values = [0], [], []
     for item in range(n_items):
@@ -152,9 +165,11 @@ class OnlineTrends:
     """Tables and later sessions; forgotten sessions of the tables are subtracted by their clicks."""
 
     tables: TrendTables
+    once: bool = False  # whether new sessions count an item and a pair once
     sessions: dict[int, list[Click]] = field(default_factory=dict)
     resumed: dict[int, list[Click]] = field(default_factory=dict)  # a session's clicks in the tables
     gone: list[list[Click]] = field(default_factory=list)  # of the tables, forgotten
+    whole: set[int] = field(default_factory=set)  # resumed sessions that count all clicks
     seen: list[Click] = field(default_factory=list)  # all clicks ever, for first and last times
 
     def click(self, handle: int, item: int, time: int) -> None:
@@ -163,7 +178,8 @@ class OnlineTrends:
         self.seen.append((time, item))
 
     def resume(self, handle: int, clicks: list[Click]) -> None:
-        """Continue a session of the tables."""
+        """Continue a session of the tables, which count all its clicks."""
+        self.whole.add(handle)
         self.sessions[handle] = list(clicks)
         self.resumed[handle] = list(clicks)
 
@@ -193,7 +209,9 @@ class Moment:
         # Relative to half-lives shortly before now, no weight is infinite.
         epochs = [now // h for h in lives]
         self.plus, self.minus = Sums(settings, epochs), Sums(settings, epochs)
-        self.plus.add(list(online.sessions.values()))
+        once = online.once
+        self.plus.add([one for handle, one in online.sessions.items() if handle in online.whole or not once])
+        self.plus.add([one for handle, one in online.sessions.items() if handle not in online.whole and once], 0)
         self.minus.add(list(online.resumed.values()) + online.gone)
         self.item_scale = np.array([decay_power(e * h - now, h) for e, h in zip(epochs, lives, strict=True)])
         self.base_scale = np.array(

@@ -50,6 +50,7 @@ def memory_build(
     threads: int,
     first: int,
     last: int,
+    once_from: int,
 ) -> dict[str, np.ndarray]: ...
 def memory_update(
     tables: dict[str, np.ndarray],
@@ -62,6 +63,7 @@ def memory_update(
     max_neighbors: int,
     max_postings: int,
     threads: int,
+    once_from: int,
 ) -> dict[str, np.ndarray]: ...
 def memory_check(tables: dict[str, np.ndarray], max_neighbors: int, max_postings: int) -> None: ...
 def rerank_topk(
@@ -199,6 +201,7 @@ class MemoryDelta:
         recency: float,
         max_neighbors: int,
         max_postings: int,
+        once_from: int = ...,
     ) -> None: ...
     def click(self, handles: np.ndarray, items: np.ndarray) -> None: ...
     def resume(self, handle: int, base_session: int) -> None: ...
@@ -243,6 +246,7 @@ class SessionMemory:
         isa: str | None = None,
         delta: MemoryDelta | None = None,
         trends: int = 0,
+        once_from: int = ...,
     ) -> None: ...
     @property
     def max_candidates(self) -> int: ...
@@ -319,6 +323,7 @@ def trends_build(
     window: int,
     max_neighbors: int,
     threads: int,
+    once_from: int,
     context: np.ndarray | None = None,
     context_sizes: Sequence[int] = (),
 ) -> dict[str, np.ndarray]: ...
@@ -338,6 +343,7 @@ class Trends:
         ahead: int,
         row_neighbors: int,
         isa: str | None = None,
+        once: bool = False,
     ) -> None: ...
     def click(
         self,
@@ -347,7 +353,9 @@ class Trends:
         arrivals: np.ndarray | None = None,
         context: np.ndarray | None = None,
     ) -> None: ...
-    def resume(self, handle: int, items: np.ndarray, times: np.ndarray, context: np.ndarray | None = None) -> bool: ...
+    def resume(
+        self, handle: int, items: np.ndarray, times: np.ndarray, once: bool, context: np.ndarray | None = None
+    ) -> bool: ...
     def forget(self, handle: int) -> bool: ...
     def candidates(
         self, items: np.ndarray, begins: np.ndarray, ends: np.ndarray, now: np.ndarray, n: int

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mtaw_fast.kernels.native import _native
+from mtaw_fast.kernels.native.memory_tables import NO_SESSION
 
 __all__ = ["MemoryDelta"]
 
@@ -36,6 +37,8 @@ class MemoryDelta:
         Sessions.
     max_neighbors, max_postings : int
         Of an item. The rows of the delta are cut after `max_neighbors` when they grow far beyond.
+    once_from : int, optional
+        The place of the first session that counts a pair once; the delta's follow those of the tables.
     capacity : int, default 65536
         Number of items that may come after those of the tables: ids N .. N + capacity - 1.
     max_clicks : int, default 512
@@ -56,12 +59,15 @@ class MemoryDelta:
         recency: float,
         max_neighbors: int,
         max_postings: int,
+        once_from: int | None = None,
         capacity: int = 65536,
         max_clicks: int = 512,
     ) -> None:
+        self.once_from = once_from
         self.native = _native.MemoryDelta(
-            dict(tables), capacity, max_clicks, window, span, recency, max_neighbors, max_postings
-        )
+            dict(tables), capacity, max_clicks, window, span, recency, max_neighbors, max_postings,
+            NO_SESSION if once_from is None else once_from,
+        )  # fmt: skip
 
     def click(self, handles: np.ndarray, items: np.ndarray) -> None:
         """Add clicks, in order.

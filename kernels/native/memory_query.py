@@ -18,6 +18,7 @@ import numpy as np
 
 from mtaw_fast.kernels.native import _native
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
+from mtaw_fast.kernels.native.memory_tables import NO_SESSION
 from mtaw_fast.kernels.native.trends import ItemContent, Trends
 
 __all__ = ["Dense", "Moment", "NativeRankerNet", "QuerySettings", "SessionMemory", "feature_names"]
@@ -105,6 +106,7 @@ class SessionMemory:
     sessions. n_catalog: ids of clicks and dense items are in 0..n_catalog-1; items after those of the tables have no
     past. settings: how many candidates a query takes. isa: the instruction set, by default the process's own; all give
     the same bits. delta: made from these tables, for at most n_catalog items; queries read both together.
+    once_from: the place of the first session that counts a pair once, as the delta has it.
 
     Raises ValueError on arrays that do not fit together or a setting out of range.
     """
@@ -118,11 +120,12 @@ class SessionMemory:
         *,
         isa: str | None = None,
         delta: MemoryDelta | None = None,
+        once_from: int | None = None,
     ) -> None:
         few, fresh = settings or QuerySettings(), None if delta is None else delta.native
         self.native = _native.SessionMemory(
             dict(tables), recency, n_catalog, few.own, few.others, few.sessions, few.dense, isa, fresh,
-            few.trends,
+            few.trends, NO_SESSION if once_from is None else once_from,
         )  # fmt: skip
         self.dense = few.dense
 

@@ -12,7 +12,9 @@ import numpy as np
 
 from mtaw_fast.kernels.native import _native
 
-__all__ = ["COUNTS", "PAIR_KINDS", "TABLES", "build_tables", "check_tables", "update_tables"]
+__all__ = ["COUNTS", "NO_SESSION", "PAIR_KINDS", "TABLES", "build_tables", "check_tables", "update_tables"]
+
+NO_SESSION = 2**63 - 1  # as `once_from`: no session counts a pair once
 
 PAIR_KINDS = ("next", "fwd", "bwd", "ses", "aa", "rec")  # the columns of `values` and `totals`
 COUNTS = ("clicks", "sessions", "repeated_later", "repeated_at_once", "newest")  # the columns of `counts`
@@ -42,6 +44,7 @@ def build_tables(
     recency: float,
     max_neighbors: int,
     max_postings: int,
+    once_from: int | None = None,
     threads: int = 1,
     first: int = 0,
     last: int | None = None,
@@ -49,7 +52,8 @@ def build_tables(
     """Build the arrays of TABLES from packed sessions, oldest first.
 
     items: int32[T]; offsets: int64[S + 1], from 0 to T; both C-contiguous, and both are in the result, not copied.
-    window, span: clicks, recency: sessions; max_neighbors and max_postings: of an item, 0 for all. first, last: the
+    window, span: clicks, recency: sessions; max_neighbors and max_postings: of an item, 0 for all. once_from: the place
+    of the first session that counts a pair once, None for no such session. first, last: the
     rows of items first .. last - 1 are made; those of the others are empty, and their totals and counts not written.
     Such a row needs only the sessions with its item: any other may be empty, so long as it keeps its number.
 
@@ -61,8 +65,9 @@ def build_tables(
     """
     last = n_items if last is None else last
     return _native.memory_build(
-        items, offsets, n_items, window, span, recency, max_neighbors, max_postings, threads, first, last
-    )
+        items, offsets, n_items, window, span, recency, max_neighbors, max_postings, threads, first, last,
+        NO_SESSION if once_from is None else once_from,
+    )  # fmt: skip
 
 
 def update_tables(
@@ -76,19 +81,22 @@ def update_tables(
     recency: float,
     max_neighbors: int,
     max_postings: int,
+    once_from: int | None = None,
     threads: int = 1,
 ) -> dict[str, np.ndarray]:
     """Return the tables, bit for bit, of the sessions of `tables` without the `expire` oldest, followed by new ones.
 
     tables: arrays that `build_tables` made with these settings (any that `check_tables` accepts are safe, but their
-    rows are copied as they are). items: int32[T'], offsets: int64[S' + 1]: the new sessions. Only rows of items in
+    rows are copied as they are). items: int32[T'], offsets: int64[S' + 1]: the new sessions. once_from: in the
+    result. Only rows of items in
     added or expired sessions are built.
 
     Raises as `build_tables` does, and ValueError if there are fewer than `expire` sessions. Releases the GIL.
     """
     return _native.memory_update(
-        dict(tables), items, offsets, expire, window, span, recency, max_neighbors, max_postings, threads
-    )
+        dict(tables), items, offsets, expire, window, span, recency, max_neighbors, max_postings, threads,
+        NO_SESSION if once_from is None else once_from,
+    )  # fmt: skip
 
 
 def check_tables(tables: Mapping[str, np.ndarray], max_neighbors: int, max_postings: int) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtaw_fast.kernels.native import _native
+from mtaw_fast.kernels.native.memory_tables import NO_SESSION
 
 __all__ = [
     "CONTEXT_ARRAYS", "HALF_LIVES", "TRENDS", "ItemContent", "TrendCounters", "Trends", "build_trends", "check_trends",
@@ -73,6 +74,7 @@ def build_trends(
     half_lives: Sequence[int] = HALF_LIVES,
     window: int = 10,
     max_neighbors: int = 256,
+    once_from: int | None = None,
     threads: int = 1,
     context: np.ndarray | None = None,
     context_sizes: Sequence[int] = (),
@@ -98,6 +100,8 @@ def build_trends(
         Clicks apart, at most, of a pair.
     max_neighbors : int, default 256
         Of an item, the strongest; 0 keeps all.
+    once_from : int, optional
+        The place of the first session that counts an item and a pair once; None for no such session.
     threads : int, default 1
     context : uint16[T, C] or None, default None
         Codes of the clicks' visits: adds CONTEXT_ARRAYS.
@@ -116,8 +120,9 @@ def build_trends(
         On an item or a time out of range.
     """
     return _native.trends_build(
-        items, offsets, times, n_items, list(half_lives), window, max_neighbors, threads, context, list(context_sizes)
-    )
+        items, offsets, times, n_items, list(half_lives), window, max_neighbors, threads,
+        NO_SESSION if once_from is None else once_from, context, list(context_sizes),
+    )  # fmt: skip
 
 
 def check_trends(
@@ -200,6 +205,8 @@ class Trends:
         built from the sessions have all of them again.
     isa : str or None, default None
         The instruction set, by default the process's own; all give the same bits.
+    once : bool, default False
+        Whether sessions count an item and a pair once, whatever they repeat: each item at its first click alone.
 
     Raises
     ------
@@ -218,11 +225,12 @@ class Trends:
         ahead: int = 300_000,
         row_neighbors: int = 512,
         isa: str | None = None,
+        once: bool = False,
     ) -> None:
         self.capacity = capacity
         self.n_context = len(arrays.get("context_sizes", ()))  # columns
         self.native = _native.Trends(
-            dict(arrays), list(half_lives), window, max_neighbors, capacity, ahead, row_neighbors, isa
+            dict(arrays), list(half_lives), window, max_neighbors, capacity, ahead, row_neighbors, isa, once
         )
 
     def click(
@@ -256,15 +264,25 @@ class Trends:
         """
         self.native.click(handles, items, times, arrivals, context)
 
-    def resume(self, handle: int, items: np.ndarray, times: np.ndarray, context: np.ndarray | None = None) -> bool:
+    def resume(
+        self,
+        handle: int,
+        items: np.ndarray,
+        times: np.ndarray,
+        context: np.ndarray | None = None,
+        *,
+        once: bool = False,
+    ) -> bool:
         """Register a session of the tables, to continue or forget it: its clicks so far, which are counted already.
+
+        once: whether the tables count an item and a pair of it once.
 
         Returns
         -------
         bool
             False, and nothing changes, if the handle has clicks.
         """
-        return self.native.resume(handle, items, times, context)
+        return self.native.resume(handle, items, times, once, context)
 
     def forget(self, handle: int) -> bool:
         """Remove a session's clicks from all sums; items keep their first and last click until the tables are rebuilt.

@@ -23,15 +23,15 @@ _COUNTS = ("window", "span", "max_neighbors", "max_postings")
 def write_tables(path: Path, arrays: Mapping[str, np.ndarray], settings: MemorySettings) -> None:
     """Write the arrays and `settings` (with `recency` as a number) to `path` in safetensors format, atomically.
 
-    The settings are float64[8]: the layout's number, the fields in the order of `_FIELDS`, and a zero that fills a
-    cache line.
+    The settings are float64[8]: the layout's number, the fields in the order of `_FIELDS`, and 1 + `once_from`, or 0.
     """
     write_joined_tables(path, {name: [array] for name, array in arrays.items()}, settings)
 
 
 def write_joined_tables(path: Path, pieces: Mapping[str, Sequence[np.ndarray]], settings: MemorySettings) -> None:
     """Do what `write_tables` does with arrays in pieces, cut along their first axis."""
-    numbers = [LAYOUT, *(getattr(settings, name) for name in _FIELDS), 0]
+    numbers = [LAYOUT, *(getattr(settings, name) for name in _FIELDS)]
+    numbers.append(0 if settings.once_from is None else 1 + settings.once_from)
     write_joined(path, {**pieces, _SETTINGS: [np.array(numbers, dtype=np.float64)]})
 
 
@@ -60,6 +60,9 @@ def read_tables(path: Path | SealedFile) -> tuple[dict[str, np.ndarray], MemoryS
         name: int(value) if name in _COUNTS and value.is_integer() else value
         for name, value in zip(_FIELDS, numbers[1:-1].tolist(), strict=True)
     }
+    if numbers[-1]:
+        last = float(numbers[-1])
+        values["once_from"] = int(last) - 1 if last.is_integer() else last
     try:
         return arrays, MemorySettings(**values)
     except UsageError as error:

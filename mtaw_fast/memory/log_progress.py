@@ -24,6 +24,11 @@ _TYPES = {
     "hidden": np.int32, "seed_items": np.int32, "seed_neighbors": np.int32, "carried": np.uint8,
 }  # fmt: skip
 _CARRIED_BYTES = 1 << 16  # of clicks of open sessions that are read at a time
+_GUARDS = {
+    "traffic": np.int64, "flood_items": np.uint32, "flood_counts": np.int64,
+    "crowd": np.int64, "visits": np.uint32, "pair_cells": np.uint32, "pair_counts": np.uint8,
+}  # fmt: skip
+_GUARD = "guard_"  # before their names in a file
 _REMEDY = "rebuild it from the log"
 
 
@@ -71,6 +76,8 @@ class LogProgress:
         Keys of the sessions that clicked unknown items which have not entered, the latest item last.
     since : int or None
         Unix milliseconds: earlier clicks of the log were in the training and are not learned. None if unknown.
+    guards : mapping of str to array
+        The state of `online.state.guards.Guards`; empty in files of earlier releases.
 
     Raises
     ------
@@ -96,6 +103,7 @@ class LogProgress:
     content_priors: Sequence[tuple[int, int, int]] = ()
     entered: int = 0
     candidates: Mapping[int | str, Sequence[int]] = field(default_factory=dict)
+    guards: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, dtype in _TYPES.items():
@@ -106,6 +114,8 @@ class LogProgress:
             self.seed_neighbors
         ):
             raise DataError(f"learned state: its arrays differ in length; {_REMEDY}")
+        if self.guards and {name: array.dtype for name, array in self.guards.items()} != _GUARDS:
+            raise DataError(f"learned state: the state of its guards is damaged; {_REMEDY}")
         if (self.keys[1:] < self.keys[:-1]).any():
             raise DataError(f"learned state: the session keys do not ascend; {_REMEDY}")
 
@@ -139,7 +149,8 @@ class LogProgress:
                  "content_priors": [*self.content_priors],
                  "candidates": [[item, list(keys)] for item, keys in self.candidates.items()]}  # fmt: skip
         text = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
-        write_tensors(path, {_ABOUT: text, **{name: getattr(self, name) for name in _TYPES}})
+        guards = {_GUARD + name: array for name, array in self.guards.items()}
+        write_tensors(path, {_ABOUT: text, **{name: getattr(self, name) for name in _TYPES}, **guards})
 
     @classmethod
     def load(cls, path: Path | SealedFile) -> LogProgress:
@@ -149,6 +160,7 @@ class LogProgress:
             about = json.loads(arrays.pop(_ABOUT).tobytes())
             if about["layout"] != LAYOUT:
                 raise DataError(f"{path}: its layout is {about['layout']}, not {LAYOUT}; upgrade mtaw-fast")
+            guards = {name.removeprefix(_GUARD): arrays.pop(name) for name in list(arrays) if name.startswith(_GUARD)}
             if set(arrays) != set(_TYPES):
                 raise KeyError(next(iter(set(arrays) ^ set(_TYPES))))
             # Older files lack the next five.
@@ -159,7 +171,7 @@ class LogProgress:
             candidates = {item: [int(key) for key in keys] for item, keys in about.get("candidates", [])}
             return cls(
                 str(about["log"]), str(about["position"]), int(about["clock"]), open=ongoing, since=since,
-                content_priors=priors, entered=entered, candidates=candidates, **arrays,
+                content_priors=priors, entered=entered, candidates=candidates, guards=guards, **arrays,
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path}: the learned state is damaged ({type(error).__name__}: {error})") from None

@@ -79,7 +79,7 @@ def write_range(
     ranges.
     """
     sessions = touching(shards, first, last)
-    numbers = ("window", "span", "recency", "max_neighbors", "max_postings")
+    numbers = ("window", "span", "recency", "max_neighbors", "max_postings", "once_from")
     native = {name: getattr(settings, name) for name in numbers}
     try:
         made = build_tables(

@@ -31,6 +31,9 @@ class MemorySettings:
         Stored neighbors of an item, the strongest; 0 stores all.
     max_postings : int, default 500
         Stored sessions of an item, the latest; 0 stores all.
+    once_from : int, optional
+        The place of the first session that counts a pair once (`MemoryTables`); None if no session does. Built tables
+        store it.
 
     Raises
     ------
@@ -44,6 +47,7 @@ class MemorySettings:
     recency: float | None = None
     max_neighbors: int = 512
     max_postings: int = 500
+    once_from: int | None = None
 
     def __post_init__(self) -> None:
         fine = {
@@ -53,6 +57,7 @@ class MemorySettings:
             "recency": self.recency is None or 0 < self.recency < math.inf,
             "max_neighbors": _is_count(self.max_neighbors, 0),
             "max_postings": _is_count(self.max_postings, 0),
+            "once_from": self.once_from is None or _is_count(self.once_from, 0),
         }
         for name, ok in fine.items():
             if not ok:

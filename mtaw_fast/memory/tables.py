@@ -6,7 +6,7 @@ Axes: N items, S sessions (oldest first), T clicks in them, P kept pairs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,9 @@ class MemoryTables:
         ses   sessions with both whose first clicks on them are at most `span` apart
         aa    ses, with the weight 1/(its distinct items - 1) for a session
         rec   the terms of fwd and bwd, each times exp(-age/recency), age in sessions before the latest one with a
+
+    Sessions from `settings.once_from` on count a pair once, whatever they repeat: of them next, fwd, bwd and rec see
+    each item at its first click alone, with distances in distinct items. So nobody gains by repeating clicks.
 
     Parameters
     ----------
@@ -119,11 +122,12 @@ class MemoryTables:
         *,
         drop: Sequence[int] | np.ndarray = (),
         n_items: int | None = None,
+        once: bool = False,
         threads: int = 1,
     ) -> MemoryTables:
         """Return tables without some sessions and with `new` ones after the others.
 
-        The result equals, bit for bit, `build` from these sessions with this object's settings. If only the oldest
+        The result equals, bit for bit, `build` from these sessions with the result's settings. If only the oldest
         sessions are removed, only the rows of items in added or removed sessions are rebuilt. If others are removed,
         later sessions get new numbers, which change the ages in `rec`: then everything is rebuilt.
 
@@ -137,6 +141,8 @@ class MemoryTables:
             Places of more sessions to remove.
         n_items : int, optional
             The new number of items, at least as many as before.
+        once : bool, default False
+            Whether the new sessions count a pair once; always if earlier ones do.
         threads : int, default 1
             The result does not depend on it.
 
@@ -151,7 +157,7 @@ class MemoryTables:
         if n_items is not None and n_items != self.n_items:
             if n_items < self.n_items:
                 raise UsageError(f"memory tables: {self.n_items} items cannot become {n_items}")
-            return self._widened(n_items).update(new, expire, drop=drop, threads=threads)
+            return self._widened(n_items).update(new, expire, drop=drop, once=once, threads=threads)
         if not 0 <= expire <= self.n_sessions:
             raise UsageError(f"memory tables: cannot expire {expire} of {self.n_sessions} sessions")
         gone = np.zeros(self.n_sessions, bool)
@@ -161,22 +167,27 @@ class MemoryTables:
             if (np.diff(places) <= 0).any() or places[0] < 0 or places[-1] >= self.n_sessions:
                 raise UsageError(f"memory tables: sessions to drop must ascend within 0..{self.n_sessions - 1}")
             gone[places] = True
+        settings = self.settings
+        if settings.once_from is not None:
+            settings = replace(settings, once_from=settings.once_from - int(gone[: settings.once_from].sum()))
+        elif once:
+            settings = replace(settings, once_from=self.n_sessions - int(gone.sum()))
         expire = int(gone.sum())
         if not gone[:expire].all():
             left = self.sessions.select(np.flatnonzero(~gone))
-            return self.build(Sessions.concatenate([left, new]), self.n_items, self.settings, threads=threads)
+            return self.build(Sessions.concatenate([left, new]), self.n_items, settings, threads=threads)
         try:
             arrays = update_tables(
                 self.arrays(),
                 np.ascontiguousarray(new.items),
                 np.ascontiguousarray(new.offsets),
                 expire=expire,
-                **_native_settings(self.settings),
+                **_native_settings(settings),
                 threads=threads,
             )
         except (ValueError, IndexError) as error:
             raise DataError(f"memory tables: {error}") from None
-        return MemoryTables(**_sealed(arrays), settings=self.settings)
+        return MemoryTables(**_sealed(arrays), settings=settings)
 
     def _widened(self, n_items: int) -> MemoryTables:
         """Return the tables for more items, which are in no session yet."""
@@ -233,7 +244,10 @@ class MemoryTables:
             On a setting out of range, or an instruction set that this CPU does not have.
         """
         assert self.settings.recency is not None
-        return SessionMemory(self.arrays(), self.settings.recency, n_catalog, settings, isa=isa, delta=delta)
+        once_from = self.settings.once_from if delta is None else delta.once_from
+        return SessionMemory(
+            self.arrays(), self.settings.recency, n_catalog, settings, isa=isa, delta=delta, once_from=once_from
+        )
 
     @property
     def n_items(self) -> int:
@@ -257,7 +271,8 @@ class MemoryTables:
 
 
 def _native_settings(settings: MemorySettings) -> dict:
-    return {name: getattr(settings, name) for name in ("window", "span", "recency", "max_neighbors", "max_postings")}
+    names = ("window", "span", "recency", "max_neighbors", "max_postings", "once_from")
+    return {name: getattr(settings, name) for name in names}
 
 
 def _sealed(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -124,6 +124,7 @@ class TrendTables:
         n_items: int,
         settings: TrendSettings | None = None,
         *,
+        once_from: int | None = None,
         threads: int = 1,
         context_sizes: Sequence[int] = (),
     ) -> TrendTables:
@@ -137,6 +138,8 @@ class TrendTables:
             Of their clicks, ms since 1970.
         context_sizes : sequence of int, default none
             The largest code of each column of `sessions.context`, to count clicks within its values.
+        once_from : int, optional
+            The place of the first session that counts an item and a pair once: each item at its first click alone.
 
         Raises
         ------
@@ -152,6 +155,7 @@ class TrendTables:
                 np.ascontiguousarray(times),
                 n_items,
                 **settings.native,
+                once_from=once_from,
                 threads=threads,
                 context=codes if context_sizes else None,
                 context_sizes=context_sizes,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mtaw_fast.data.bots import BURST_CLICKS, BURST_MS
 from mtaw_fast.errors import UsageError
 
 DAY_MS = 86_400_000
@@ -31,10 +32,15 @@ class LearningLimits:
         what was learned from it is removed.
     fresh_clicks : int, default 3
         The first so many clicks of a session are fresh: a flood of new sessions can make them at the lowest cost.
-    item_floor, item_share, item_window : int, float, int, default 50, 0.3 and 60_000
-        Of the fresh clicks within a window of so many milliseconds, clicks on one item are learned up to the larger of
-        the floor and this share of all fresh clicks so far. A share below 1 / `fresh_clicks` also limits a flood that
-        clicks other items too: one click of each of its sessions is on the item it promotes.
+    item_share, item_window, item_floor : float, int, int, default 0.3, 60_000 and 5
+        Of the fresh clicks within a window, clicks on one item are learned up to this share of all fresh clicks so far,
+        or of what the long-run traffic brings in a window if that is more. A window lasts so many milliseconds; in a
+        shop with little traffic, as long as that traffic takes to allow `item_floor` clicks (`online.state.guards`). A
+        share below 1 / `fresh_clicks` also limits a flood that clicks other items too: one click of each of its
+        sessions is on the item it promotes.
+    pair_floor, pair_share : int, float, default 2 and 0.5
+        Sessions with the same two items are learned up to the larger of the floor and this share of the sessions with
+        the rarer one, in about a day of traffic (`online.state.guards`).
     late : int, default 86_400_000
         An event may be so many milliseconds older than the newest one and still be learned.
     new_items : int, default 65_536
@@ -53,22 +59,24 @@ class LearningLimits:
 
     session_gap: int = 1_800_000
     session_clicks: int = 200
-    burst_clicks: int = 30
-    burst_ms: int = 10_000
+    burst_clicks: int = BURST_CLICKS
+    burst_ms: int = BURST_MS
     fresh_clicks: int = 3
-    item_floor: int = 50
+    item_floor: int = 5
     item_share: float = 0.3
     item_window: int = 60_000
+    pair_floor: int = 2
+    pair_share: float = 0.5
     late: int = 86_400_000
     new_items: int = 65_536
     min_clicks: int = 1
     cold_start: int = 0
 
     def __post_init__(self) -> None:
-        least = {"fresh_clicks": 0, "new_items": 0, "item_floor": 0, "late": 0, "cold_start": 0}
+        least = {"fresh_clicks": 0, "new_items": 0, "item_floor": 0, "pair_floor": 0, "late": 0, "cold_start": 0}
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
-            if name == "item_share":
+            if name in ("item_share", "pair_share"):
                 fine = 0 < value <= 1
             else:
                 fine = isinstance(value, int) and least.get(name, 1) <= value < 2**53

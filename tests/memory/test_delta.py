@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -28,8 +30,9 @@ def memory_of(tables: MemoryTables, delta: MemoryDelta | None, n_catalog: int, i
     recency = tables.settings.recency
     assert recency is not None
     return SessionMemory(
-        tables.arrays(), recency, n_catalog, QuerySettings(own=60, others=150, dense=0), isa=isa, delta=delta
-    )
+        tables.arrays(), recency, n_catalog, QuerySettings(own=60, others=150, dense=0), isa=isa, delta=delta,
+        once_from=tables.settings.once_from,
+    )  # fmt: skip
 
 
 def ranges_of(sessions: Sessions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -38,7 +41,10 @@ def ranges_of(sessions: Sessions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def as_rebuilt(tracker: SessionModel, base: MemoryTables, n_items: int) -> MemoryTables:
     """Return tables of everything, with the recency of the base."""
-    return MemoryTables.build(tracker.sessions, n_items, base.settings)
+    first = base.settings.once_from
+    if first is not None:
+        first -= sum(one is None for one in tracker.base[:first])
+    return MemoryTables.build(tracker.sessions, n_items, replace(base.settings, once_from=first))
 
 
 def ranked(memory: SessionMemory, queries: Sessions, seed: int = 0) -> np.ndarray:
@@ -48,7 +54,7 @@ def ranked(memory: SessionMemory, queries: Sessions, seed: int = 0) -> np.ndarra
 def assert_rows(delta: MemoryDelta, tracker: SessionModel, chosen: MemorySettings, n_items: int) -> None:
     """Compare rows and counts of every item with plain Python."""
     updated = list(tracker.updated.values())
-    rows = delta_rows(updated, chosen)
+    rows = delta_rows(updated, chosen, chosen.once_from is not None and chosen.once_from <= len(tracker.base))
     for item in range(n_items):
         neighbors, values = delta.row(item)
         expected = rows.get(item, {})
@@ -83,10 +89,11 @@ def queries(n_items: int, seed: int, count: int = 150) -> Sessions:
     return Sessions.from_lists([(n_items * rng.random(rng.integers(1, 9)) ** 2).astype(int) for _ in range(count)])
 
 
+@pytest.mark.parametrize("once_from", [None, 0])
 @pytest.mark.parametrize("seed", range(3))
-def test_without_a_base_every_feature_is_the_rebuilt_one(seed: int) -> None:
+def test_without_a_base_every_feature_is_the_rebuilt_one(seed: int, once_from: int | None) -> None:
     """All but `second`: a row's strongest neighbors are not updated at every event of other rows."""
-    base = MemoryTables.build(Sessions.from_lists([]), 0, MemorySettings(recency=200.0))
+    base = MemoryTables.build(Sessions.from_lists([]), 0, MemorySettings(recency=200.0, once_from=once_from))
     handles, items = random_clicks(np.random.default_rng(seed), 1200, 200, power=2)
     delta, tracker = fed(base, handles, items, capacity=200)
     rebuilt = as_rebuilt(tracker, base, 200)
@@ -158,10 +165,12 @@ def test_a_pair_that_was_cut_has_its_past_when_it_is_met_again() -> None:
     assert absent > 20
 
 
+@pytest.mark.parametrize("once", [False, True])
 @pytest.mark.parametrize(("n_old", "mean", "n_items"), [(0, 4, 200), (300, 4, 200), (300, 20, 60), (40, 2, 12)])
-def test_a_querying_session_gets_the_evidence_of_the_others(n_old: int, mean: int, n_items: int) -> None:
+def test_a_querying_session_gets_the_evidence_of_the_others(n_old: int, mean: int, n_items: int, once: bool) -> None:
     """The querying session counts as if it was forgotten: its clicks are not evidence for its next one."""
-    base = MemoryTables.build(random_log(n_old, n_items, 7), n_items if n_old else 0, MemorySettings(recency=50.0))
+    chosen = MemorySettings(recency=50.0, once_from=n_old if once else None)
+    base = MemoryTables.build(random_log(n_old, n_items, 7), n_items if n_old else 0, chosen)
     handles, items = random_clicks(np.random.default_rng(mean), 900, n_items, power=2, mean=mean)
     capacity = 0 if n_old else n_items
     delta, tracker = fed(base, handles, items, capacity=capacity)
@@ -217,6 +226,7 @@ SMALL = st.builds(
     recency=st.floats(0.5, 20),
     max_neighbors=st.just(0),
     max_postings=st.just(0),
+    once_from=st.none() | st.integers(0, 6),
 )
 
 
@@ -324,9 +334,10 @@ def test_forgetting_leaves_no_trace() -> None:
     assert_rows(delta, tracker, base.settings, 40)
 
 
-def test_a_session_of_the_base_that_is_gone_leaves_the_tables_of_the_others() -> None:
+@pytest.mark.parametrize("once_from", [None, 60])
+def test_a_session_of_the_base_that_is_gone_leaves_the_tables_of_the_others(once_from: int | None) -> None:
     log = random_log(120, 40, seed=9, longest=9)
-    base = MemoryTables.build(log, 40, MemorySettings(recency=1e9))
+    base = MemoryTables.build(log, 40, MemorySettings(recency=1e9, once_from=once_from))
     delta, tracker = delta_of(base), SessionModel.of(log)
     for session in (3, 50, 119, 118, 0):
         assert delta.forget_base(session)

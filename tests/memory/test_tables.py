@@ -80,6 +80,18 @@ def test_every_statistic_of_a_log_worked_by_hand() -> None:
     assert tables.session_items.tolist() == [0, 1, 0, 2, 2, 0, 1, 1, 3]
 
 
+def test_a_session_counts_a_pair_once_whatever_it_repeats() -> None:
+    once = MemorySettings(window=2, recency=2.0, once_from=1)
+    plain = MemoryTables.build(Sessions.from_lists([[0, 1, 2], [0, 1, 2]]), 3, once)
+    for repeated in ([0, 1, 0, 1, 0, 1, 2], [0, 0, 0, 1, 1, 2, 2, 0], [0, 1, 1, 2, *[1, 2] * 50]):
+        tables = MemoryTables.build(Sessions.from_lists([[0, 1, 2], repeated]), 3, once)
+        for name in ("neighbors", "latest", "values", "totals"):
+            np.testing.assert_array_equal(getattr(tables, name), getattr(plain, name), err_msg=name)
+        assert tables.counts[:, COUNTS.index("clicks")].sum() == 3 + len(repeated), "clicks count as they are"
+    whole = MemoryTables.build(Sessions.from_lists([[0, 1, 0, 1]]), 3, once)
+    assert from_bfloat16(whole.values)[0, PAIR_KINDS.index("next")] == 2, "a session before it counts all"
+
+
 def test_rows_are_ordered_by_strength_and_cut() -> None:
     # Of the row of item 0: 1 follows twice, 5 precedes twice, 2 once, 3 and 4 once each and from one click further.
     sessions = Sessions.from_lists([[0, 1], [0, 1], [2, 0], [4, 5, 0], [3, 5, 0]])
@@ -147,11 +159,14 @@ def test_pairs_mirror_each_other(sessions: Sessions) -> None:
 def test_an_update_equals_a_rebuild(
     old: Sessions, new: Sessions, data: st.DataObject, chosen: MemorySettings, threads: int
 ) -> None:
-    expire = data.draw(st.integers(0, len(old)))
+    expire, once = data.draw(st.integers(0, len(old))), data.draw(st.booleans())
+    chosen = replace(chosen, once_from=None if chosen.once_from is None else min(chosen.once_from, len(old)))
     tables = MemoryTables.build(old, N_ITEMS, chosen)
-    updated = tables.update(new, expire, threads=threads)
+    updated = tables.update(new, expire, once=once, threads=threads)
     remaining = Sessions.concatenate([old.slice(expire, len(old)), new])
-    assert_same_tables(updated, MemoryTables.build(remaining, N_ITEMS, tables.settings))
+    first = chosen.once_from if chosen.once_from is not None else len(old) if once else None
+    expected = replace(tables.settings, once_from=None if first is None else max(first - expire, 0))
+    assert_same_tables(updated, MemoryTables.build(remaining, N_ITEMS, expected))
 
 
 @settings(max_examples=100, deadline=None)
@@ -162,10 +177,14 @@ def test_an_update_without_any_sessions_equals_a_rebuild(
     expire = data.draw(st.integers(0, len(old)))
     drop = sorted(data.draw(st.sets(st.integers(0, len(old) - 1)))) if len(old) else []
     tables = MemoryTables.build(old, N_ITEMS, chosen)
-    left = [one for place, one in enumerate(old) if place >= expire and place not in drop]
-    remaining = Sessions.concatenate([Sessions.from_lists(left), new])
+    kept = [place for place in range(len(old)) if place >= expire and place not in drop]
+    remaining = Sessions.concatenate([Sessions.from_lists([old[place] for place in kept]), new])
     updated = tables.update(new, expire, drop=drop)
-    assert_same_tables(updated, MemoryTables.build(remaining, N_ITEMS, tables.settings))
+    first = chosen.once_from
+    if first is not None:
+        first -= sum(place not in kept for place in range(min(first, len(old))))
+    expected = replace(tables.settings, once_from=first)
+    assert_same_tables(updated, MemoryTables.build(remaining, N_ITEMS, expected))
 
 
 @pytest.mark.parametrize("drop", [[-1], [3], [1, 1], [2, 0]])

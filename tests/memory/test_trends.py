@@ -83,10 +83,11 @@ def assert_features_agree(pair: Pair, now: int, seed: int, cancelled: bool = Fal
 def test_tables_equal_the_plain_ones_to_the_bit(window: int, most: int) -> None:
     settings = TrendSettings(window=window, max_neighbors=most)
     sessions = random_sessions(120, N_ITEMS, seed=window)
-    expected = reference.build(sessions, N_ITEMS, settings)
-    assert len(expected.neighbors) > 100
-    for threads in (1, 3):
-        assert_same_tables(tables_of(sessions, N_ITEMS, settings, threads), expected)
+    for once_from in (None, 40):
+        expected = reference.build(sessions, N_ITEMS, settings, once_from)
+        assert len(expected.neighbors) > 100
+        for threads in (1, 3):
+            assert_same_tables(tables_of(sessions, N_ITEMS, settings, threads, once_from), expected)
 
 
 def test_no_trace_of_the_order_of_arrival() -> None:
@@ -107,12 +108,13 @@ def test_powers_of_half_lives() -> None:
     assert reference.decay_power(-(10**9), 1) == 0
 
 
+@pytest.mark.parametrize("once", [False, True])
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_stream_agrees_with_all_clicks_in_order(seed: int) -> None:
+def test_a_stream_agrees_with_all_clicks_in_order(seed: int, once: bool) -> None:
     """With late clicks and forgotten sessions, with tables and without."""
     for n_base in (0, 80):
         tables = tables_of(random_sessions(n_base, N_ITEMS, seed), N_ITEMS, SETTINGS)
-        pair = pair_of(tables, CAPACITY)
+        pair = pair_of(tables, CAPACITY, once=once)
         now = feed(pair, 250, CAPACITY, seed + 10, START + 4 * DAY)
         counters = pair.native.counters
         assert counters.late > 5
@@ -155,6 +157,26 @@ def test_t0_moves_over_hundreds_of_half_lives() -> None:
     now = feed(pair, 60, CAPACITY, 9, now + 400 * DAY)
     assert_rows_agree(pair, now)
     assert_features_agree(pair, now, 2)
+
+
+def test_a_session_counts_an_item_and_a_pair_once() -> None:
+    tables = tables_of([], N_ITEMS, SETTINGS)
+    plain, repeated = (tables.live(CAPACITY, once=True) for _ in range(2))
+    times = START + 1000 * np.arange(40)
+    items = np.array([1, 2] * 20, np.int32)
+    plain.click(np.zeros(2, np.int64), items[:2], times[:2])
+    repeated.click(np.zeros(40, np.int64), items, times)
+    now = int(times[-1])
+    np.testing.assert_array_equal(repeated.counts(items[:2], now)[:, :14], plain.counts(items[:2], now)[:, :14])
+    for item in (1, 2):
+        np.testing.assert_array_equal(repeated.row(item, now)[1], plain.row(item, now)[1])
+    # As tables of the session have it, and as nothing once they no longer do.
+    session = list(zip(times.tolist(), items.tolist(), strict=True))
+    built = tables_of([session], N_ITEMS, SETTINGS, once_from=0).live(CAPACITY)
+    np.testing.assert_allclose(built.row(1, now)[1], plain.row(1, now)[1], rtol=2**-8)
+    assert built.resume(0, items, times, once=True)
+    assert built.forget(0)
+    np.testing.assert_allclose(built.row(1, now)[1], 0, atol=2**-8)
 
 
 def test_a_session_of_the_tables_goes_on_and_is_forgotten() -> None:

@@ -82,7 +82,7 @@ void BaseRows::sum_anew(std::int32_t item, const std::vector<std::int32_t>& sess
             return pairs[at->second];
         };
         visit_session(
-            item, clicks, m, first, settings_,
+            item, clicks, m, first, settings_, settings_.once(s),
             [&](std::int32_t other, std::int64_t distance) { pair_of(other).add_near(distance, fresh); },
             [&](std::int32_t other) { pair_of(other).add_same(share); });
     }
@@ -114,7 +114,7 @@ bool BaseRows::sum_pair(std::int32_t item, std::int32_t other, std::int64_t most
         const double fresh = std::exp(-static_cast<double>(newest - s) / settings_.recency);
         const double share = 1.0 / static_cast<double>(std::max<std::int64_t>(distinct - 1, 1));
         visit_session(
-            item, clicks, m, first, settings_,
+            item, clicks, m, first, settings_, settings_.once(s),
             [&](std::int32_t met, std::int64_t distance) { if (met == other) pair.add_near(distance, fresh); },
             [&](std::int32_t met) { if (met == other) pair.add_same(share); });
     }
@@ -138,7 +138,7 @@ void BaseRows::take_away(std::int32_t item, std::int64_t session, const RowView&
         return gone.try_emplace(other, PairSums{{}, other, -1}).first->second;
     };
     visit_session(
-        item, clicks, m, first, settings_,
+        item, clicks, m, first, settings_, settings_.once(session),
         [&](std::int32_t other, std::int64_t distance) { pair_of(other).add_near(distance, fresh); },
         [&](std::int32_t other) { pair_of(other).add_same(share); });
     double total[kPairKinds] = {};

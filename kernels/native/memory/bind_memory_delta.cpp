@@ -27,9 +27,11 @@ py::array_t<T> array_of(const std::vector<T>& values) {
 class DeltaObject {
   public:
     DeltaObject(const py::dict& tables, std::int64_t capacity, std::int64_t max_clicks, std::int64_t window,
-                std::int64_t span, double recency, std::int64_t max_neighbors, std::int64_t max_postings)
+                std::int64_t span, double recency, std::int64_t max_neighbors, std::int64_t max_postings,
+                std::int64_t once_from)
         : owners_(tables.attr("copy")()),
-          delta_({bound_tables(owners_).view, recency}, {window, span, recency, max_neighbors, max_postings},
+          delta_({bound_tables(owners_).view, recency, once_from},
+                 {window, span, recency, max_neighbors, max_postings, once_from},
                  bound_tables(owners_).view.n_items + capacity, max_clicks) {}
 
     const MemoryDelta& delta() const { return delta_; }
@@ -123,9 +125,10 @@ void bind_memory_delta(py::module_& module) {
     using Sizes = MemoryDelta::Sizes;
     py::class_<DeltaObject>(module, "MemoryDelta", "See mtaw_fast.kernels.native.memory_delta.")
         .def(py::init<const py::dict&, std::int64_t, std::int64_t, std::int64_t, std::int64_t, double, std::int64_t,
-                      std::int64_t>(),
+                      std::int64_t, std::int64_t>(),
              py::arg("tables"), py::arg("capacity"), py::arg("max_clicks"), py::arg("window"), py::arg("span"),
-             py::arg("recency"), py::arg("max_neighbors"), py::arg("max_postings"))
+             py::arg("recency"), py::arg("max_neighbors"), py::arg("max_postings"),
+             py::arg("once_from") = kNoSession)
         .def("click", &DeltaObject::click, py::arg("handles"), py::arg("items"))
         .def("resume", &DeltaObject::resume, py::arg("handle"), py::arg("base_session"))
         .def("forget", &DeltaObject::forget, py::arg("handle"))

@@ -51,9 +51,9 @@ std::int64_t rows_of(const py::dict& arrays, const char* name) {
     return arrays.contains(name) ? py::array(arrays[name]).size() : 0;
 }
 
-MemoryView view_of(const py::dict& tables, double recency) {
+MemoryView view_of(const py::dict& tables, double recency, std::int64_t once_from) {
     if (!(recency > 0 && std::isfinite(recency))) throw py::value_error("recency must be finite and above 0");
-    return {bound_tables(tables).view, recency};
+    return {bound_tables(tables).view, recency, once_from};
 }
 
 class RankerObject {
@@ -219,10 +219,10 @@ class MemoryObject {
  public:
     MemoryObject(const py::dict& tables, double recency, std::int64_t n_catalog, std::int64_t own, std::int64_t others,
                  std::int64_t sessions, std::int64_t dense, const std::optional<std::string>& isa, const py::object& delta,
-                 std::int64_t trends)
+                 std::int64_t trends, std::int64_t once_from)
         : owners_(tables.attr("copy")()),
           delta_(delta),
-          memory_(view_of(owners_, recency), {own, others, sessions, dense, trends}, n_catalog,
+          memory_(view_of(owners_, recency, once_from), {own, others, sessions, dense, trends}, n_catalog,
                   isa ? isa_named(isa->c_str()) : active_isa(), delta.is_none() ? nullptr : &memory_delta_of(delta)) {}
 
     const SessionMemory& memory() const { return memory_; }
@@ -330,9 +330,10 @@ void bind_memory_query(py::module_& module) {
     py::class_<RankerObject>(module, "MemoryRanker").def(py::init<const py::dict&>(), py::arg("arrays"));
     py::class_<MemoryObject>(module, "SessionMemory", "See mtaw_fast.kernels.native.memory_query.")
         .def(py::init<const py::dict&, double, std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t,
-                      const std::optional<std::string>&, const py::object&, std::int64_t>(),
+                      const std::optional<std::string>&, const py::object&, std::int64_t, std::int64_t>(),
              py::arg("tables"), py::arg("recency"), py::arg("n_catalog"), py::arg("own"), py::arg("others"),
-             py::arg("sessions"), py::arg("dense"), py::arg("isa") = py::none(), py::arg("delta") = py::none(), py::arg("trends") = 0)
+             py::arg("sessions"), py::arg("dense"), py::arg("isa") = py::none(), py::arg("delta") = py::none(),
+             py::arg("trends") = 0, py::arg("once_from") = kNoSession)
         .def_property_readonly("max_candidates", [](const MemoryObject& self) { return self.memory().max_candidates(); })
         .def("features", &MemoryObject::features, py::arg("items"), py::arg("begins"), py::arg("ends"),
              py::arg("queries") = py::none(), py::arg("dense") = py::none(), py::arg("logits") = py::none(),

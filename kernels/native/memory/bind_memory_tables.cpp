@@ -69,10 +69,10 @@ void add_tables(py::dict& arrays, const PastSessions& sessions, const MemorySett
 
 py::dict memory_build(const py::array& items, const py::array& offsets, std::int64_t n_items, std::int64_t window,
                       std::int64_t span, double recency, std::int64_t max_neighbors, std::int64_t max_postings,
-                      int threads, std::int64_t first, std::int64_t last) {
+                      int threads, std::int64_t first, std::int64_t last, std::int64_t once_from) {
     const PastSessions sessions = packed(items, offsets, n_items);
     py::dict arrays;
-    add_tables(arrays, sessions, {window, span, recency, max_neighbors, max_postings}, threads, nullptr,
+    add_tables(arrays, sessions, {window, span, recency, max_neighbors, max_postings, once_from}, threads, nullptr,
                {first, last});
     arrays["session_items"] = items;
     arrays["session_offsets"] = offsets;
@@ -81,7 +81,7 @@ py::dict memory_build(const py::array& items, const py::array& offsets, std::int
 
 py::dict memory_update(const py::dict& tables, const py::array& items, const py::array& offsets, std::int64_t expire,
                        std::int64_t window, std::int64_t span, double recency, std::int64_t max_neighbors,
-                       std::int64_t max_postings, int threads) {
+                       std::int64_t max_postings, int threads, std::int64_t once_from) {
     const BoundTables before = bound_tables(tables);
     const TablesView& view = before.view;
     const PastSessions fresh = packed(items, offsets, view.n_items);
@@ -104,7 +104,7 @@ py::dict memory_update(const py::dict& tables, const py::array& items, const py:
     }
     const OlderTables older{view, expire};
     add_tables(arrays, {all_items, all_offsets, kept + fresh.count, view.n_items},
-               {window, span, recency, max_neighbors, max_postings}, threads, &older, {0, view.n_items});
+               {window, span, recency, max_neighbors, max_postings, once_from}, threads, &older, {0, view.n_items});
     return arrays;
 }
 
@@ -121,10 +121,11 @@ void bind_memory_tables(py::module_& module) {
     module.def("memory_build", &memory_build, py::arg("items"), py::arg("offsets"), py::arg("n_items"),
                py::arg("window"), py::arg("span"), py::arg("recency"), py::arg("max_neighbors"),
                py::arg("max_postings"), py::arg("threads"), py::arg("first"), py::arg("last"),
+               py::arg("once_from"),
                "The tables of past sessions; see mtaw_fast.kernels.native.memory_tables.build_tables.");
     module.def("memory_update", &memory_update, py::arg("tables"), py::arg("items"), py::arg("offsets"),
                py::arg("expire"), py::arg("window"), py::arg("span"), py::arg("recency"), py::arg("max_neighbors"),
-               py::arg("max_postings"), py::arg("threads"),
+               py::arg("max_postings"), py::arg("threads"), py::arg("once_from"),
                "Tables with sessions gone and added; see mtaw_fast.kernels.native.memory_tables.update_tables.");
     module.def("memory_check", &memory_check, py::arg("tables"), py::arg("max_neighbors"), py::arg("max_postings"),
                "Refuses tables that a reader cannot follow blindly.");

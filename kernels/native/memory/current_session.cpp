@@ -19,7 +19,7 @@ double* sums_with(OwnEvidence& row, std::int32_t neighbor) {
 
 }  // namespace
 
-void list_own_evidence(const std::int32_t* clicks, std::int64_t m, const OwnItems& own, const MemorySettings& settings,
+void list_own_evidence(const std::int32_t* clicks, std::int64_t m, const OwnItems& own, const MemorySettings& settings, bool once,
                  std::vector<OwnEvidence>& rows) {
     const std::vector<std::uint8_t> first = first_clicks(clicks, m);
     if (rows.size() < static_cast<std::size_t>(own.count)) rows.resize(static_cast<std::size_t>(own.count));
@@ -32,7 +32,7 @@ void list_own_evidence(const std::int32_t* clicks, std::int64_t m, const OwnItem
             row.totals[kind] += value;
         };
         visit_session(
-            own.list[u].item, clicks, m, first, settings,
+            own.list[u].item, clicks, m, first, settings, once,
             [&](std::int32_t other, std::int64_t distance) {
                 add(other, distance > 0 ? kFwd : kBwd, 1.0 / static_cast<double>(std::abs(distance)));
                 if (distance == 1) add(other, kNext, 1.0);

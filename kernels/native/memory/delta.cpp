@@ -182,11 +182,25 @@ void MemoryDelta::pair_up(std::int32_t slot, std::int32_t item, bool is_new, std
         other_row.add_term({other_row.pair_with(item, base_), slot, distance, same ? 1 : 0});
         met_.push_back(other);
     };
+    const auto touch_all = [&] {
+        for (const std::int32_t other : met_) touch(row_at(other));
+        touch(row);
+    };
     auto first = static_cast<std::int64_t>(session.firsts.size()) - (is_new ? 2 : 1);
     const auto is_first = [&](std::int64_t j) {
         while (first >= 0 && session.firsts[static_cast<std::size_t>(first)] > j) --first;
         return first >= 0 && session.firsts[static_cast<std::size_t>(first)] == j;
     };
+    if (once()) {
+        for (std::int64_t distance = 1; is_new && first >= 0; --first, ++distance) {
+            const std::int64_t j = session.firsts[static_cast<std::size_t>(first)];
+            const bool is_near = distance <= settings.window, same = t - j <= settings.span;
+            if (!is_near && !same) break;
+            add(j, is_near ? static_cast<std::int32_t>(distance) : 0, same);
+        }
+        touch_all();
+        return;
+    }
     const std::int64_t near_from = std::max<std::int64_t>(0, t - settings.window);
     for (std::int64_t j = t - 1; j >= near_from; --j) {
         if (session.clicks[static_cast<std::size_t>(j)] == item) continue;
@@ -198,8 +212,7 @@ void MemoryDelta::pair_up(std::int32_t slot, std::int32_t item, bool is_new, std
             add(session.firsts[static_cast<std::size_t>(first)], 0, true);
         }
     }
-    for (const std::int32_t other : met_) touch(row_at(other));
-    touch(row);
+    touch_all();
 }
 
 void MemoryDelta::remove(std::int32_t slot) {

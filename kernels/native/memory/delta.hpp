@@ -80,6 +80,8 @@ class MemoryDelta {
     };
     [[nodiscard]] Sizes sizes() const;
     [[nodiscard]] std::int64_t n_catalog() const { return static_cast<std::int64_t>(by_item_.size()); }
+    // Whether its sessions count a pair once.
+    [[nodiscard]] bool once() const { return base_.settings().once(base_.tables().n_sessions); }
 
     // Everything below needs this lock.
     [[nodiscard]] ReadLock read() const;

@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <vector>
 
 #include "compiler.hpp"
 #include "memory/bfloat16.hpp"
 #include "memory/delta.hpp"
+#include "memory/pair_terms.hpp"
 
 namespace mtaw {
 
@@ -62,6 +64,21 @@ class MergedTables {
         }
         const auto& clicks = delta_->sessions().at(slot_of_session(session)).clicks;
         return {clicks.data(), static_cast<std::int64_t>(clicks.size())};
+    }
+
+    // The clicks that count when items are found by a similar session: of one that counts a pair once, the first click
+    // on each item. places: working memory, which the result may point to.
+    SessionClicks counting_clicks(std::int32_t session, std::vector<std::int32_t>& places) const {
+        const SessionClicks all = clicks(session);
+        if (session < tables_.once_from) return all;
+        if (session < tables_.n_sessions) {
+            list_firsts(all.clicks, all.count, places);
+        } else {
+            places = delta_->sessions().at(slot_of_session(session)).firsts;
+        }
+        if (static_cast<std::int64_t>(places.size()) == all.count) return all;
+        for (std::int32_t& place : places) place = all.clicks[place];
+        return {places.data(), static_cast<std::int64_t>(places.size())};
     }
 
     // Into out[kCountKinds].

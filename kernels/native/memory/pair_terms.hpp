@@ -21,14 +21,55 @@ inline std::vector<std::uint8_t> first_clicks(const std::int32_t* clicks, std::i
     return first;
 }
 
-// Calls near(other, distance) and same(other) for every click on `item`, as RowBuilder does, in order of time.
+// Calls near(other, distance), in order of time, for the first clicks around the one at t of clicks [begin, end), which
+// is a first click too. Distances count first clicks.
+template <typename First, typename Near>
+void visit_firsts(std::int64_t begin, std::int64_t t, std::int64_t end, std::int64_t window, const First& is_first,
+                  const Near& near) {
+    std::int64_t j = t, distance = 0;
+    while (j > begin && distance < window) distance += is_first(--j) ? 1 : 0;
+    for (; j < t; ++j) {
+        if (is_first(j)) near(j, -distance--);
+    }
+    for (j = t + 1; j < end && distance < window; ++j) {
+        if (is_first(j)) near(j, ++distance);
+    }
+}
+
+// The places of the first clicks on each item of clicks[m], ascending.
+inline void list_firsts(const std::int32_t* clicks, std::int64_t m, std::vector<std::int32_t>& places) {
+    constexpr std::int64_t kFew = 32;  // clicks that are compared with each other
+    places.clear();
+    if (m <= kFew) {
+        for (std::int64_t t = 0; t < m; ++t) {
+            if (std::find(clicks, clicks + t, clicks[t]) == clicks + t) places.push_back(static_cast<std::int32_t>(t));
+        }
+        return;
+    }
+    const std::vector<std::uint8_t> first = first_clicks(clicks, m);
+    for (std::int64_t t = 0; t < m; ++t) {
+        if (first[static_cast<std::size_t>(t)] != 0) places.push_back(static_cast<std::int32_t>(t));
+    }
+}
+
+// Calls near(other, distance) and same(other) for every click on `item`, as RowBuilder does, in order of time. once:
+// whether the session counts a pair once.
 template <typename Near, typename Same>
 void visit_session(std::int32_t item, const std::int32_t* clicks, std::int64_t m, const std::vector<std::uint8_t>& first,
-                   const MemorySettings& settings, const Near& near, const Same& same) {
+                   const MemorySettings& settings, bool once, const Near& near, const Same& same) {
+    const auto is_first = [&](std::int64_t t) { return first[static_cast<std::size_t>(t)] != 0; };
     for (std::int64_t t = 0; t < m; ++t) {
         if (clicks[t] != item) continue;
-        for (std::int64_t j = std::max<std::int64_t>(0, t - settings.window); j < std::min(m, t + settings.window + 1); ++j) {
-            if (clicks[j] != item) near(clicks[j], j - t);
+        if (once) {
+            if (is_first(t)) {
+                visit_firsts(0, t, m, settings.window, is_first,
+                             [&](std::int64_t j, std::int64_t distance) { near(clicks[j], distance); });
+            }
+        } else {
+            const std::int64_t end = std::min(m, t + settings.window + 1);
+            for (std::int64_t j = std::max<std::int64_t>(0, t - settings.window); j < end; ++j) {
+                if (clicks[j] != item) near(clicks[j], j - t);
+            }
         }
         if (first[static_cast<std::size_t>(t)] == 0) continue;
         for (std::int64_t j = std::max<std::int64_t>(0, t - settings.span); j < std::min(m, t + settings.span + 1); ++j) {

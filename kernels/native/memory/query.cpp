@@ -58,7 +58,8 @@ SessionMemory::SessionMemory(const MemoryView& memory, const MemoryQuerySettings
                                     std::to_string(n_catalog) + "; make both from one training");
     }
     if (delta != nullptr && (delta->n_catalog() != n_catalog || delta->base().tables().counts != memory.counts ||
-                             delta->base().tables().recency != memory.recency)) {
+                             delta->base().tables().recency != memory.recency ||
+                             delta->base().tables().once_from != memory.once_from)) {
         throw std::invalid_argument("the delta is of other tables, or for more or fewer items than the catalog; "
                                     "make it from these tables with a capacity of " +
                                     std::to_string(n_catalog - memory.n_items));
@@ -184,7 +185,8 @@ void SessionMemory::gather(const MemoryRequest& request, const ItemVectors* vect
     std::int32_t* const touched = scratch.touched_.get();
     const std::int64_t capacity = scratch.bounds_.touched + kPadding;
     SimilarScratch similar{scratch.weights_.data(),   touched,              touched + capacity,       touched + 2 * capacity,
-                           scratch.similar_.get(), scratch.fresh_.data(), scratch.kept_.data(), scratch.slots_.get()};
+                           scratch.similar_.get(), scratch.fresh_.data(), scratch.kept_.data(), scratch.slots_.get(),
+                           scratch.firsts_};
     add_similar_sessions(merged_, scratch.own_, scratch.current_, settings_.sessions, *kernels_, similar, scratch.pool_,
                          scratch.facts_.largest);
     add_second(scratch);

@@ -94,6 +94,7 @@ class MemoryScratch {
     std::unique_ptr<std::int32_t[]> keys_;     // by slot: the bits of its pre-score, kBanned = may not be found
     std::unique_ptr<std::int32_t[]> touched_;  // three arrays of `touched`
     std::unique_ptr<std::int32_t[]> slots_;
+    std::vector<std::int32_t> firsts_;
     std::unique_ptr<std::int32_t[]> similar_;
     AlignedFloats fresh_;
     AlignedFloats kept_;

@@ -82,7 +82,7 @@ void SessionMemory::find_current_session(const MemoryRequest& request, MemoryScr
         }
         counts[kNewest] = static_cast<std::int32_t>(delta_->newest(item, *delta_->find_counts(item), current));
     }
-    list_own_evidence(clicks, request.m, own, delta_->base().settings(), scratch.own_evidence_);
+    list_own_evidence(clicks, request.m, own, delta_->base().settings(), delta_->once(), scratch.own_evidence_);
 }
 
 void SessionMemory::add_neighbors(MemoryScratch& scratch) const {

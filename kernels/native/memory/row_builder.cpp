@@ -6,6 +6,7 @@
 
 #include "compiler.hpp"
 #include "memory/bfloat16.hpp"
+#include "memory/pair_terms.hpp"
 
 namespace mtaw {
 namespace {
@@ -52,14 +53,20 @@ void RowBuilder::visit(std::int32_t item, const ItemClick& click, const Near& ne
     const std::int64_t t = click.place;
     const std::int64_t begin = sessions_.offsets[click.session];
     const std::int64_t end = sessions_.offsets[click.session + 1];
-    for (std::int64_t j = std::max(begin, t - settings_.window), to = std::min(end, t + settings_.window + 1); j < to;
-         ++j) {
-        if (sessions_.items[j] != item) near(sessions_.items[j], j - t);
+    const auto is_first = [&](std::int64_t j) { return index_.first[static_cast<std::size_t>(j)] != 0; };
+    if (!settings_.once(click.session)) {
+        for (std::int64_t j = std::max(begin, t - settings_.window), to = std::min(end, t + settings_.window + 1);
+             j < to; ++j) {
+            if (sessions_.items[j] != item) near(sessions_.items[j], j - t);
+        }
+    } else if (is_first(t)) {
+        visit_firsts(begin, t, end, settings_.window, is_first,
+                     [&](std::int64_t j, std::int64_t distance) { near(sessions_.items[j], distance); });
     }
-    if (index_.first[static_cast<std::size_t>(t)] == 0) return;
+    if (!is_first(t)) return;
     for (std::int64_t j = std::max(begin, t - settings_.span), to = std::min(end, t + settings_.span + 1); j < to;
          ++j) {
-        if (index_.first[static_cast<std::size_t>(j)] != 0 && sessions_.items[j] != item) same(sessions_.items[j]);
+        if (is_first(j) && sessions_.items[j] != item) same(sessions_.items[j]);
     }
 }
 

@@ -101,7 +101,7 @@ void add_similar_sessions(const MergedTables& memory, const OwnItems& own, const
     std::fill(largest, largest + kMoreLanes, 0.0F);
     for (std::int64_t i = 0; i < count; ++i) {
         if (i + kAhead < count) prefetch(i + kAhead);
-        kernels.add_session(memory.clicks(scratch.chosen[i]), own.count, scratch.kept[i], scratch.kept[i] * scratch.fresh[i],
+        kernels.add_session(memory.counting_clicks(scratch.chosen[i], scratch.firsts), own.count, scratch.kept[i], scratch.kept[i] * scratch.fresh[i],
                             pool, scratch.slots, largest);
     }
 }

@@ -2,10 +2,11 @@
 //
 // A past session gains 0.85^back * log((S + 1) / (sessions of u + 1)) from each own item u that it holds (of an item
 // only the latest sessions, those of the tables' postings). The heaviest give their weight to their items: to each of
-// their clicks, consecutive ones on one item counted as one.
+// their clicks, consecutive ones on one item counted as one; of a session that counts a pair once, to each item once.
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "memory/kernels.hpp"
 #include "memory/merged_tables.hpp"
@@ -23,6 +24,7 @@ struct SimilarScratch {
     float* fresh;           // [sessions + kPadding]
     float* kept;            // [sessions + kPadding]
     std::int32_t* slots;    // [longest past session]
+    std::vector<std::int32_t>& firsts;  // of a past session
 };
 
 // Adds the lanes kKnn .. kKnnNext of the pool, from the `most` heaviest past sessions (ties to the later one).

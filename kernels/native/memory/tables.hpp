@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 namespace mtaw {
 
@@ -13,6 +14,8 @@ namespace mtaw {
 //   ses   1 for every session with both whose first clicks on them are at most `span` apart
 //   aa    ses, where a session weighs 1/(its distinct items - 1)
 //   rec   the terms of fwd and bwd, each times exp(-(newest - session)/recency); newest: the latest session with a
+// Sessions from `once_from` on count a pair once, however often they repeat a click: of them next, fwd, bwd and rec see
+// each item at its first click alone, and distances count distinct items.
 // `rec` ages with the reader: at S sessions it is the stored one times exp(-(S - 1 - newest)/recency). So a row depends
 // only on the sessions that contain its item.
 enum PairKind : int { kNext, kFwd, kBwd, kSes, kAa, kRec, kPairKinds };
@@ -21,12 +24,17 @@ enum PairKind : int { kNext, kFwd, kBwd, kSes, kAa, kRec, kPairKinds };
 // latest session with it, -1 without any.
 enum CountKind : int { kClicks, kSessions, kRepeatedLater, kRepeatedAtOnce, kNewest, kCountKinds };
 
+constexpr std::int64_t kNoSession = std::numeric_limits<std::int64_t>::max();  // comes after all sessions
+
 struct MemorySettings {
     std::int64_t window;          // clicks
     std::int64_t span;            // clicks
     double recency;               // sessions after which a pair's weight in `rec` has fallen to 1/e
     std::int64_t max_neighbors;  // of an item; 0 keeps all
     std::int64_t max_postings;    // of an item; 0 keeps all
+    std::int64_t once_from = kNoSession;  // the first session that counts a pair once
+
+    [[nodiscard]] bool once(std::int64_t session) const { return session >= once_from; }
 };
 
 // Packed sessions of clicks on items 0..n_items-1, in order of time.

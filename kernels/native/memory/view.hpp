@@ -7,7 +7,8 @@ namespace mtaw {
 
 // The arrays are the caller's, and check_tables has passed them.
 struct MemoryView : TablesView {
-    double recency;  // MemorySettings'
+    double recency;  // MemorySettings', as the next one
+    std::int64_t once_from = kNoSession;
 };
 
 }  // namespace mtaw

@@ -92,6 +92,7 @@ class TrendsBuild::Rows {
         std::stable_sort(order_.begin(), order_.end(), [&](std::int64_t a, std::int64_t b) { return times[a] < times[b]; });
         double sums[kItemSums] = {}, weights[kItemLanes];
         for (const std::int64_t click : order_) {
+            if (build_.counts_[at(click)] == 0) continue;
             weigh(times[click], 0, weights);
             const bool later = build_.starts_[at(click)] < click;
             for (int lane = 0; lane < kItemLanes; ++lane) {
@@ -112,6 +113,7 @@ class TrendsBuild::Rows {
         found_.clear();
         double weights[kItemLanes];
         for (const std::int64_t click : order_) {
+            if (build_.counts_[at(click)] == 0) continue;
             weigh(build_.sessions_.times[click], kContextLane, weights);
             for (std::int64_t c = 0; c < shape.n_columns; ++c) {
                 const std::int64_t value = shape.value_of(c, build_.sessions_.context[click * shape.n_columns + c]);
@@ -141,15 +143,22 @@ class TrendsBuild::Rows {
         const std::int64_t window = build_.settings_.window;
         for (std::int64_t p = build_.begins_[at(item)]; p < build_.begins_[at(item) + 1]; ++p) {
             const std::int64_t click = build_.clicks_[at(p)], start = build_.starts_[at(click)];
-            for (std::int64_t d = 1; d <= std::min(window, click - start); ++d) {
-                const std::int32_t other = sessions.items[click - d];
-                if (other != item) terms_.push_back({sessions.times[click], click, other, static_cast<std::int32_t>(-d)});
+            if (build_.counts_[at(click)] == 0) continue;
+            std::int64_t distance = 0;
+            for (std::int64_t earlier = click - 1; earlier >= start && distance < window; --earlier) {
+                if (build_.counts_[at(earlier)] == 0) continue;
+                ++distance;
+                const std::int32_t other = sessions.items[earlier];
+                if (other != item) terms_.push_back({sessions.times[click], click, other, static_cast<std::int32_t>(-distance)});
             }
-            for (std::int64_t d = 1; d <= window; ++d) {
-                const std::int64_t later = click + d;
-                if (later >= sessions.offsets[sessions.count] || build_.starts_[at(later)] != start) break;
+            distance = 0;
+            const std::int64_t end = sessions.offsets[sessions.count];
+            for (std::int64_t later = click + 1; later < end && build_.starts_[at(later)] == start && distance < window;
+                 ++later) {
+                if (build_.counts_[at(later)] == 0) continue;
+                ++distance;
                 const std::int32_t other = sessions.items[later];
-                if (other != item) terms_.push_back({sessions.times[later], later, other, static_cast<std::int32_t>(d)});
+                if (other != item) terms_.push_back({sessions.times[later], later, other, static_cast<std::int32_t>(distance)});
             }
         }
         if (!std::is_sorted(terms_.begin(), terms_.end())) std::sort(terms_.begin(), terms_.end());
@@ -250,6 +259,7 @@ TrendsBuild::TrendsBuild(const TimedSessions& sessions, const TrendSettings& set
     for (int lane = 0; lane < kItemLanes; ++lane) clock_[lane] = floor_div(newest, settings.half_lives.ms[lane]);
     clock_[kItemLanes] = newest;
     order_sessions();
+    mark_counting();
     index_items();
     sum_all();
     blocks_.resize(at((sessions_.n_items + kBlock - 1) / kBlock));
@@ -299,6 +309,17 @@ void TrendsBuild::order_sessions() {
     }
 }
 
+void TrendsBuild::mark_counting() {
+    counts_.assign(starts_.size(), 1);
+    for (std::int64_t s = std::max<std::int64_t>(sessions_.once_from, 0); s < sessions_.count; ++s) {
+        const std::int32_t* const begin = sessions_.items + sessions_.offsets[s];
+        for (std::int64_t t = sessions_.offsets[s]; t < sessions_.offsets[s + 1]; ++t) {
+            const std::int32_t* const click = sessions_.items + t;
+            counts_[at(t)] = std::find(begin, click, *click) == click ? 1 : 0;
+        }
+    }
+}
+
 void TrendsBuild::index_items() {
     const std::int64_t n = sessions_.offsets[sessions_.count];
     begins_.assign(at(sessions_.n_items) + 1, 0);
@@ -318,6 +339,7 @@ void TrendsBuild::sum_all() {
     const std::int64_t* const times = sessions_.times;
     std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) { return times[a] < times[b]; });
     for (const std::int64_t t : order) {
+        if (counts_[at(t)] == 0) continue;
         for (int lane = 0; lane < kItemLanes; ++lane) {
             const std::int64_t h = settings_.half_lives.ms[lane];
             const double weight = decay_power(times[t] - clock_[lane] * h, h);

@@ -14,6 +14,7 @@ struct TimedSessions {
     const std::int64_t* times;    // [T], ms since 1970
     std::int64_t count;           // S
     std::int64_t n_items;         // N
+    std::int64_t once_from;       // the first session that counts an item and a pair once
     const std::uint16_t* context = nullptr;  // [T, shape.n_columns]
     ContextShape shape{};
 };
@@ -59,6 +60,7 @@ class TrendsBuild {
     class Rows;
 
     void order_sessions();
+    void mark_counting();
     void index_items();
     void sum_all();
 
@@ -73,6 +75,7 @@ class TrendsBuild {
     std::vector<std::int64_t> begins_;  // [N + 1] into clicks_
     std::vector<std::int64_t> clicks_;  // places of each item's clicks, ascending
     std::vector<std::int64_t> starts_;  // [T] where the session of a click begins
+    std::vector<std::uint8_t> counts_;  // [T] whether a click counts; not where its session counts the item once
     std::vector<Block> blocks_;
     std::int64_t n_pairs_ = 0, n_context_sums_ = 0;
 };

@@ -40,7 +40,9 @@ void TrendsDelta::click(std::int64_t handle, std::int32_t item, std::int64_t tim
         ++counters_.clamped;
     }
     advance(time);
-    Session& session = sessions_[handle];
+    const auto [found, is_new] = sessions_.try_emplace(handle);
+    Session& session = found->second;
+    if (is_new) session.once = limits_.once;
     const auto count = static_cast<std::int64_t>(session.items.size());
     std::int64_t place = count;
     while (place > std::max<std::int64_t>(0, count - kLateClicks) && session.times[at(place) - 1] > time) --place;
@@ -57,8 +59,13 @@ void TrendsDelta::click(std::int64_t handle, std::int32_t item, std::int64_t tim
             }
         }
     };
+    if (place < count) ++counters_.late;
+    if (session.once) {
+        insert_once(session, place, item, time, codes);
+        meet(item, time);
+        return;
+    }
     if (place < count) {
-        ++counters_.late;
         add_straddling(-1.0, 0);
         if (place == 0) {  // what was the first click is none any more
             weigh(session.times[0], 1.0, weights);
@@ -69,16 +76,7 @@ void TrendsDelta::click(std::int64_t handle, std::int32_t item, std::int64_t tim
             }
         }
     }
-    session.items.insert(session.items.begin() + place, item);
-    session.times.insert(session.times.begin() + place, time);
-    if (shape_.n_columns > 0) {
-        const auto where = session.codes.begin() + place * shape_.n_columns;
-        if (codes != nullptr) {
-            session.codes.insert(where, codes, codes + shape_.n_columns);
-        } else {
-            session.codes.insert(where, at(shape_.n_columns), std::uint16_t{0});
-        }
-    }
+    insert(session, place, item, time, codes);
     if (place < count) {
         add_straddling(1.0, 1);
         for (std::int64_t j = place + 1; j <= std::min(place + window, count); ++j) {
@@ -90,6 +88,61 @@ void TrendsDelta::click(std::int64_t handle, std::int32_t item, std::int64_t tim
     for (std::int64_t d = 1; d <= std::min(window, place); ++d) add_pair(session.items[at(place - d)], item, d, weights);
     add_click(item, place > 0, weights);
     if (codes != nullptr) add_context(item, codes, weights[kContextLane]);
+    meet(item, time);
+}
+
+void TrendsDelta::insert(Session& session, std::int64_t place, std::int32_t item, std::int64_t time,
+                         const std::uint16_t* codes) const {
+    session.items.insert(session.items.begin() + place, item);
+    session.times.insert(session.times.begin() + place, time);
+    if (shape_.n_columns > 0) {
+        const auto where = session.codes.begin() + place * shape_.n_columns;
+        if (codes != nullptr) {
+            session.codes.insert(where, codes, codes + shape_.n_columns);
+        } else {
+            session.codes.insert(where, at(shape_.n_columns), std::uint16_t{0});
+        }
+    }
+}
+
+// Inserts a click into a session that counts an item once.
+void TrendsDelta::insert_once(Session& session, std::int64_t place, std::int32_t item, std::int64_t time,
+                              const std::uint16_t* codes) {
+    const auto count = static_cast<std::int64_t>(session.items.size());
+    const bool is_last = place == count;
+    if (!is_last) add_once(session, -1.0);  // another click may be the first on the item now
+    insert(session, place, item, time, codes);
+    if (is_last) {
+        add_last_once(session, place, 1.0);
+    } else {
+        add_once(session, 1.0);
+    }
+}
+
+void TrendsDelta::add_once(const Session& session, double sign) {
+    for (std::int64_t j = 0; j < static_cast<std::int64_t>(session.items.size()); ++j) add_last_once(session, j, sign);
+}
+
+// What the session's click at `place` adds to those before it.
+void TrendsDelta::add_last_once(const Session& session, std::int64_t place, double sign) {
+    const auto is_first = [&](std::int64_t j) {
+        const auto begin = session.items.begin();
+        return std::find(begin, begin + j, session.items[at(j)]) == begin + j;
+    };
+    if (!is_first(place)) return;
+    const std::int32_t item = session.items[at(place)];
+    double weights[kItemLanes];
+    weigh(session.times[at(place)], sign, weights);
+    std::int64_t distance = 0;
+    for (std::int64_t j = place - 1; j >= 0 && distance < settings_.window; --j) {
+        if (is_first(j)) add_pair(session.items[at(j)], item, ++distance, weights);
+    }
+    add_click(item, place > 0, weights);
+    if (shape_.n_columns > 0) add_context(item, session.codes.data() + place * shape_.n_columns, weights[kContextLane]);
+}
+
+// Counts a click on an item in what is no sum.
+void TrendsDelta::meet(std::int32_t item, std::int64_t time) {
     ++counters_.clicks;
     ItemDelta& row = of(item);
     row.first = row.first == kNever ? time : std::min(row.first, time);
@@ -101,9 +154,10 @@ void TrendsDelta::click(std::int64_t handle, std::int32_t item, std::int64_t tim
 }
 
 bool TrendsDelta::resume(std::int64_t handle, const std::int32_t* items, const std::int64_t* times, std::int64_t count,
-                         const std::uint16_t* codes) {
+                         bool once, const std::uint16_t* codes) {
     const auto [found, is_new] = sessions_.try_emplace(handle);
     if (!is_new) return false;
+    found->second.once = once;
     std::vector<std::int64_t> order(at(count));
     for (std::int64_t i = 0; i < count; ++i) order[at(i)] = i;
     std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) { return times[a] < times[b]; });
@@ -122,6 +176,11 @@ bool TrendsDelta::forget(std::int64_t handle) {
     if (found == sessions_.end()) return false;
     const Session session = std::move(found->second);
     sessions_.erase(found);
+    if (session.once) {
+        add_once(session, -1.0);
+        counters_.clicks -= static_cast<std::int64_t>(session.items.size());
+        return true;
+    }
     double weights[kItemLanes];
     for (std::int64_t j = 0; j < static_cast<std::int64_t>(session.items.size()); ++j) {
         weigh(session.times[at(j)], -1.0, weights);

@@ -20,6 +20,7 @@ struct TrendLimits {
     std::int64_t capacity;        // ids of items that clicks may name: 0 .. capacity - 1
     std::int64_t ahead;           // ms that a click may be later than its arrival
     std::int64_t row_neighbors;  // of an item; a row that has more is cut to the strongest half of them, even
+    bool once = false;            // whether new sessions count an item and a pair once (tables.hpp)
 };
 
 // The sums of one item's new clicks.
@@ -52,9 +53,10 @@ class TrendsDelta {
     // A click of the session `handle`; arrival: when the log took it. The item must be under the capacity. codes: the
     // visit's context, [shape.n_columns]; null: none is known.
     void click(std::int64_t handle, std::int32_t item, std::int64_t time, std::int64_t arrival, const std::uint16_t* codes);
-    // Registers the first clicks of a session that the tables contain already. False if the session is known.
+    // Registers the first clicks of a session that the tables contain already; once: as they count it. False if the
+    // session is known.
     bool resume(std::int64_t handle, const std::int32_t* items, const std::int64_t* times, std::int64_t count,
-                const std::uint16_t* codes);
+                bool once, const std::uint16_t* codes);
     // Removes all clicks of the session; the items' first and last click times stay. False if there is no such session.
     bool forget(std::int64_t handle);
 
@@ -85,6 +87,7 @@ class TrendsDelta {
         std::vector<std::int32_t> items;
         std::vector<std::int64_t> times;  // ascending
         std::vector<std::uint16_t> codes;  // [clicks, columns]
+        bool once = false;
     };
     const std::unordered_map<std::int64_t, Session>& sessions() const { return sessions_; }
 
@@ -92,6 +95,12 @@ class TrendsDelta {
     ItemDelta& of(std::int32_t item);
     void weigh(std::int64_t time, double sign, double* weights) const;
     void advance(std::int64_t time);
+    void insert(Session& session, std::int64_t place, std::int32_t item, std::int64_t time, const std::uint16_t* codes) const;
+    void insert_once(Session& session, std::int64_t place, std::int32_t item, std::int64_t time,
+                     const std::uint16_t* codes);
+    void add_once(const Session& session, double sign);
+    void meet(std::int32_t item, std::int64_t time);
+    void add_last_once(const Session& session, std::int64_t place, double sign);
     void add_click(std::int32_t item, bool later, const double* weights);
     void add_pair(std::int32_t earlier, std::int32_t later, std::int64_t distance, const double* weights);
     void add_term(std::int32_t item, std::int32_t neighbor, int first_lane, double share, const double* weights);

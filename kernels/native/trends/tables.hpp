@@ -45,6 +45,8 @@ struct ContextView {
     std::int64_t n_sums = 0;                // Q
 };
 
+// Of a session that counts an item and a pair once, all sums see an item's first click alone, and distances count distinct
+// items.
 // Of the ordered pair (a, b), a != b: fwd, 1/distance for every click on b after one on a, at most `window` clicks
 // apart in their session, decayed from the time of the later click; bwd, the same with b before a. A session's clicks
 // come in the order of their times. Every sum is one of weights relative to its lane's t0 = epochs[lane] * half-life.

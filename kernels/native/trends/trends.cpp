@@ -13,6 +13,8 @@ namespace {
 constexpr std::int64_t kRun = 64;  // clicks added under one lock, which readers wait for
 constexpr std::size_t kFewActive = 1024;
 constexpr int kShort = 2, kLong = 3, kDaily = 5;  // item lanes by which items are popular
+// Sessions with an item within about an hour that make it a trend: a number, or a share of an hour's long-run traffic.
+constexpr float kFewSessions = 5, kCrowdShare = 0.001F;
 
 }  // namespace
 
@@ -47,14 +49,14 @@ void Trends::click(const TrendClicks& clicks) {
 }
 
 bool Trends::resume(std::int64_t handle, const std::int32_t* items, const std::int64_t* times, std::int64_t count,
-                    const std::uint16_t* context) {
+                    bool once, const std::uint16_t* context) {
     for (std::int64_t i = 0; i < count; ++i) {
         if (items[i] < 0 || items[i] >= capacity() || times[i] < 0 || times[i] > kMaxTime) {
             throw std::out_of_range("the click " + std::to_string(i) + " of a resumed session is outside the items or times");
         }
     }
     const std::unique_lock locked(mutex_.get());
-    return delta_.resume(handle, items, times, count, context);
+    return delta_.resume(handle, items, times, count, once, context);
 }
 
 bool Trends::forget(std::int64_t handle) {
@@ -148,16 +150,23 @@ void Trends::list_rising() {
 std::int64_t Trends::rising(std::int64_t now, std::int64_t k, std::int32_t* ids, float* scores) const {
     now = std::max(now, delta_.newest());
     const TrendFactors factors = factors_at(now);
+    const auto hours = [&](int lane) { return static_cast<float>(delta_.settings().half_lives.ms[lane]); };
+    constexpr int kWeekly = kItemLanes - 1;
+    const auto week = to_float(base_.sums[kWeekly] * static_cast<double>(factors.base[kWeekly]) +
+                               delta_.sums()[kWeekly] * factors.delta[kWeekly]);
+    const float crowd = std::max(kFewSessions, kCrowdShare * week * hours(kLong) / hours(kWeekly));
     std::vector<std::pair<float, std::int32_t>> scored;
     scored.reserve(rising_.size());
     for (const Rising& one : rising_) {
         const TrendItem item = item_at(one.item, delta_.find(one.item), now, factors);
         // How fast it is clicked now (with few clicks, the day is more reliable), and how much faster than over
         // a day. Of the first clicks of a news log's sessions (4% of a day's), 81% are in the first 20.
-        const float fast = item.all[kShort] + 0.25F * item.all[kLong] + 0.02F * item.all[kDaily];
-        const auto hours = [&](int lane) { return static_cast<float>(delta_.settings().half_lives.ms[lane]); };
+        // The sessions of a small crowd are no trend, so the fast lanes count little below `crowd` of them.
+        const float share = std::min(item.all[kLong] / crowd, 1e4F), fourth = share * share * share * share;
+        const float trusted = fourth / (fourth + 1.0F);
+        const float fast = trusted * (item.all[kShort] + 0.25F * item.all[kLong]) + 0.02F * item.all[kDaily];
         const float usual = (item.all[kDaily] + 1.0F) * hours(kLong) / hours(kDaily);
-        scored.emplace_back(-fast * std::sqrt((item.all[kLong] + 1.0F) / usual), one.item);
+        scored.emplace_back(-fast * std::sqrt((trusted * item.all[kLong] + 1.0F) / usual), one.item);
     }
     std::sort(scored.begin(), scored.end());
     const std::int64_t count = std::min(k, static_cast<std::int64_t>(scored.size()));

@@ -114,7 +114,7 @@ class Trends {
     void click(const TrendClicks& clicks);
     // As TrendsDelta; resume throws as click does.
     bool resume(std::int64_t handle, const std::int32_t* items, const std::int64_t* times, std::int64_t count,
-                const std::uint16_t* context = nullptr);
+                bool once, const std::uint16_t* context = nullptr);
     bool forget(std::int64_t handle);
 
     // While it lives, nothing changes.

@@ -143,6 +143,7 @@ class _Compaction:
             content_priors=event_processor.content_priors,
             entered=event_processor.new_items.entered,
             candidates={item: sorted(keys) for item, keys in event_processor.new_items.candidates.items()},
+            guards=event_processor.guards.state(),
         )
 
     def _logged_sessions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -72,10 +72,12 @@ def merge(model: Model, changes: ModelChanges, *, threads: int = 1) -> Model:
     """
     assert model.memory is not None
     n_items = model.n_items + len(changes.items)
-    tables = model.memory.update(changes.sessions, drop=changes.dropped, n_items=n_items, threads=threads)
-    gone = _clicks_of(model.memory.sessions, changes.dropped, n_items)
+    tables = model.memory.update(changes.sessions, drop=changes.dropped, n_items=n_items, once=True, threads=threads)
+    first = model.memory.settings.once_from
+    once = np.zeros(len(changes.dropped), dtype=bool) if first is None else changes.dropped >= first
+    gone = counted_clicks(model.memory.sessions.select(changes.dropped), once, n_items)
     popularity = np.concatenate([model.popularity, np.zeros(len(changes.items), dtype=np.int64)]) - gone
-    popularity += np.bincount(changes.sessions.items, minlength=n_items)
+    popularity += counted_clicks(changes.sessions, np.ones(len(changes.sessions), dtype=bool), n_items)
     embedding = model.weights["item_embedding"]
     vectors = np.concatenate([model.item_vectors, changes.vectors])
     untrained = changes.log_progress.untrained
@@ -95,7 +97,13 @@ def merge(model: Model, changes: ModelChanges, *, threads: int = 1) -> Model:
         assert clicked_at is not None
         clicks, sizes = replace(tables.sessions, context=codes), model.trends.context_sizes
         trends = TrendTables.build(
-            clicks, clicked_at, n_items, model.trends.settings, threads=threads, context_sizes=sizes
+            clicks,
+            clicked_at,
+            n_items,
+            model.trends.settings,
+            once_from=tables.settings.once_from,
+            threads=threads,
+            context_sizes=sizes,
         )
     ids = model.ids
     if len(changes.items):
@@ -137,11 +145,12 @@ def _context(model: Model, changes: ModelChanges) -> np.ndarray | None:
     return np.concatenate([sessions.context, changes.sessions.context])
 
 
-def _clicks_of(sessions: Sessions, places: np.ndarray, n_items: int) -> np.ndarray:
-    """Return int64[N]: clicks on each item in the sessions at `places`."""
-    if len(places) == 0:
-        return np.zeros(n_items, dtype=np.int64)
-    return np.bincount(sessions.select(places).items, minlength=n_items)
+def counted_clicks(sessions: Sessions, once: np.ndarray, n_items: int) -> np.ndarray:
+    """Return int64[N]: clicks on each item; once, bool[S]: of these sessions only the first click on it."""
+    owners = np.repeat(np.arange(len(sessions)), sessions.lengths)
+    few = once[owners]
+    distinct = np.unique(owners[few] * n_items + sessions.items[few]) % n_items
+    return np.bincount(sessions.items[~few], minlength=n_items) + np.bincount(distinct, minlength=n_items)
 
 
 def _floats(bits: np.ndarray) -> np.ndarray:

@@ -54,6 +54,7 @@ def memory_with_delta(model: Model, new_items: int = _NEW_ITEMS) -> tuple[Sessio
         recency=settings.recency,
         max_neighbors=settings.max_neighbors,
         max_postings=settings.max_postings,
+        once_from=tables.n_sessions if settings.once_from is None else settings.once_from,
         capacity=new_items,
     )
     return tables.queries(delta.n_catalog, query_settings(model.config, model.trends is not None), delta=delta), delta
@@ -82,7 +83,7 @@ def with_priors(
     delta, memory, trends = catalog.delta, catalog.memory, catalog.trends
     if delta is None or memory is None:
         memory, delta = memory_with_delta(catalog.model)
-        trends = None if catalog.model.trends is None else catalog.model.trends.live(delta.n_catalog)
+        trends = None if catalog.model.trends is None else catalog.model.trends.live(delta.n_catalog, once=True)
     for place, near in zip(range(catalog.size, wider.size), neighbors, strict=True):
         for neighbor in catalog.ids.lookup(near).tolist():
             add_prior(delta, place, neighbor, delta.n_sessions, SESSIONS)

@@ -33,6 +33,7 @@ from mtaw_fast.online.log.events import (
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.cold_start import CONTENT_SESSIONS, SESSIONS
 from mtaw_fast.online.state.content_prior import ContentPrior
+from mtaw_fast.online.state.guards import Guards
 from mtaw_fast.online.state.item_changes import WRONG_TABLE, apply_item_event
 from mtaw_fast.online.state.new_items import NewItems
 from mtaw_fast.online.state.session_items import SessionItems
@@ -115,7 +116,8 @@ class EventProcessor:
         self._id_type = int if model.ids.kind == "int" else str
         self._steps = 0
         self.position = self._progress.position
-        self.tracker = SessionTracker(limits, self._progress.clock, self._progress.seen.tolist())
+        self.guards = Guards(model, limits)
+        self.tracker = SessionTracker(limits, self._progress.clock, self._progress.seen.tolist(), self.guards.flood)
         self.new_items = NewItems(model.n_items, limits.new_items, self._progress.entered, self._progress.candidates)
         self.refused: Counter[str] = Counter()
         self.learned_clicks = 0
@@ -130,6 +132,7 @@ class EventProcessor:
         self.content_priors = [*self._progress.content_priors]
         self._items_of_session = SessionItems()
         self._sessions, self._forgotten_places = model.sessions, set[int]()
+        self._once_from = None if model.memory is None else model.memory.settings.once_from
         self._awaited, self._awaited_until = set[int](), START  # ids reserved for items that the log has yet to add
         self.items = LiveItems(model.items)
         self.table_parts = TableParts()
@@ -150,7 +153,8 @@ class EventProcessor:
             for one in carried:
                 if isinstance(one, TablePart):
                     self._change_items(one, sink)
-            self._apply_batch(self.tracker.resume(one for one in carried if isinstance(one, Click)), sink)
+            batch = self.tracker.resume(one for one in carried if isinstance(one, Click))
+            self._apply_batch(batch, sink, admitted=True)
         self.tracker.resume_ongoing(self._progress.open)
         sink.refresh_vectors()
 
@@ -216,17 +220,26 @@ class EventProcessor:
             clicks = later
         self._apply_batch(self.tracker.admit(clicks), sink)
 
-    def _apply_batch(self, batch: UpdateBatch, sink: EventSink) -> None:
+    def _apply_batch(self, batch: UpdateBatch, sink: EventSink, admitted: bool = False) -> None:
+        """admitted: whether all clicks have passed the guards before."""
         places = self._places(batch.items, batch.sessions)
         self._look_at_attributes(sink)
-        known = places >= 0
-        if not known.all():
-            places = places[known]
-        handles = np.array(batch.handles, dtype=np.int64)
-        times = np.array(batch.times, dtype=np.int64)
-        sink.click(handles[known], places, times[known], self._codes_of(batch, known))
-        self._items_of_session.add(handles[known].tolist(), places.tolist())
-        np.add.at(self.clicks, places, 1)
+        learned = places >= 0
+        for at in np.flatnonzero(learned).tolist():
+            place, handle = int(places[at]), batch.handles[at]
+            items = self._items_of_session.of(handle)
+            if place in items:  # a session counts an item once
+                continue
+            if admitted or self.guards.crowd.admits(place, items):
+                self._items_of_session.add(handle, place)
+                self.clicks[place] += 1
+            else:
+                self.refused["crowd"] += 1
+                learned[at] = False
+        places = places[learned]
+        handles = np.array(batch.handles, dtype=np.int64)[learned]
+        times = np.array(batch.times, dtype=np.int64)[learned]
+        sink.click(handles, places, times, self._codes_of(batch, learned))
         self._content.count(places)
         for handle in batch.forgotten:
             self._forget_session(handle, sink)
@@ -300,7 +313,8 @@ class EventProcessor:
             if place not in self._forgotten_places:
                 self._forgotten_places.add(place)
                 begin, end = self._sessions.offsets[place : place + 2]
-                self._uncount(self._sessions.items[begin:end])
+                items = self._sessions.items[begin:end]
+                self._uncount(items if self._once_from is None or place < self._once_from else np.unique(items))
                 sink.forget_in_tables(place)
 
     def _forget_session(self, handle: int, sink: EventSink) -> None:

@@ -48,7 +48,7 @@ class OnlineState:
         self.model, self._limits, self._since = model, limits, since
         self.memory, self.delta = memory_with_delta(model, limits.new_items)
         # Trends are learned too if the model's ranker reads them.
-        self.trends = None if model.trends is None else model.trends.live(self.delta.n_catalog)
+        self.trends = None if model.trends is None else model.trends.live(self.delta.n_catalog, once=True)
         self.event_processor = EventProcessor(model, limits, since)
         self._n_prior_sessions = 0
         self._norm = np.float32(mean_norm(model.weights["item_embedding"]))
@@ -112,8 +112,10 @@ class OnlineState:
             clicks = slice(sessions.offsets[place], sessions.offsets[place + 1])
             assert sessions.times is not None
             handle = -1 - place  # the tracker's handles are not negative
+            once = self.delta.once_from is not None and place >= self.delta.once_from
             context = None if sessions.context is None else sessions.context[clicks].copy()
-            self.trends.resume(handle, sessions.items[clicks].copy(), sessions.times[clicks].copy(), context)
+            items, times = sessions.items[clicks].copy(), sessions.times[clicks].copy()
+            self.trends.resume(handle, items, times, context, once=once)
             self.trends.forget(handle)
 
     def add_prior(self, item: int, neighbor: int, sessions: int, time: int | None = None) -> None:

@@ -10,31 +10,33 @@ _NONE = -1
 
 
 class SessionItems:
-    """Lists of items by handle, linked from the last one back: 8 bytes a click and 4 a session."""
+    """Lists of items by handle, linked from the last one back: 8 bytes an item and 4 a session."""
 
     def __init__(self) -> None:
         self._items = array("i")
         self._before = array("i")  # by click: the place of the session's click before it
         self._last = array("i")  # by handle: the place of the session's last click
 
-    def add(self, handles: list[int], items: list[int]) -> None:
-        """Append clicks to their sessions."""
+    def add(self, handle: int, item: int) -> None:
+        """Append an item to a session."""
         last = self._last
-        most = max(handles, default=_NONE)
-        if most >= len(last):
-            last.extend([_NONE] * (most + 1 - len(last)))
-        for handle, item in zip(handles, items, strict=True):
-            self._before.append(last[handle])
-            last[handle] = len(self._items)
-            self._items.append(item)
+        if handle >= len(last):
+            last.extend([_NONE] * (handle + 1 - len(last)))
+        self._before.append(last[handle])
+        last[handle] = len(self._items)
+        self._items.append(item)
 
-    def take(self, handle: int) -> np.ndarray:
-        """Return int32[..], the items of a session, the last one first; it has none from now on."""
-        found = array("i")
-        place = self._last[handle] if handle < len(self._last) else _NONE
+    def of(self, handle: int) -> list[int]:
+        """Return the items of a session, the last one first."""
+        found, place = [], self._last[handle] if handle < len(self._last) else _NONE
         while place != _NONE:
             found.append(self._items[place])
             place = self._before[place]
+        return found
+
+    def take(self, handle: int) -> np.ndarray:
+        """Return int32[..], the items of a session, the last one first; it has none from now on."""
+        found = self.of(handle)
         if found:
             self._last[handle] = _NONE
         return np.array(found, dtype=np.int32)

@@ -13,6 +13,7 @@ import numpy as np
 from mtaw_fast.kernels.native.keys import RecentKeys, SessionHandles
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.settings import LearningLimits
+from mtaw_fast.online.state.guards import FloodGuard
 
 REMEMBERED_IDS = 1_000_000  # event ids kept to recognize duplicates
 _MAX_STEP = 3_600_000  # ms that one event can advance the clock: one from the year 2099 must not make others late
@@ -27,30 +28,6 @@ def key_of(text: str) -> int:
 def event_key(session: str, identity: str) -> int:
     """Return a 64-bit hash of an event id within its session: a client that guesses ids silences no other session."""
     return key_of(f"{len(session)}:{session}{identity}")
-
-
-class FloodGuard:
-    """Applies the limit `item_share`: counts the fresh clicks of a window, item by item."""
-
-    def __init__(self, limits: LearningLimits) -> None:
-        self._limits = limits
-        self._window = -1
-        self._total = 0
-        self._items: Counter[int | str] = Counter()
-
-    def admits(self, item: int | str, clock: int) -> bool:
-        """Count a fresh click on an item; return whether it is learned.
-
-        clock: the tracker's, not the time of the click: a client must not open a window, or keep one open.
-        """
-        limits = self._limits
-        window = clock // limits.item_window
-        if window != self._window:
-            self._window, self._total = window, 0
-            self._items.clear()
-        self._total += 1
-        self._items[item] += 1
-        return self._items[item] <= max(limits.item_floor, limits.item_share * self._total)
 
 
 @dataclass(slots=True)
@@ -98,8 +75,13 @@ class SessionTracker:
         Unix milliseconds of the newest arrival; 0 if no click had one. The guards against bots and floods go by it.
     """
 
-    def __init__(self, limits: LearningLimits, clock: int = 0, seen: Iterable[int] = ()) -> None:
-        """clock: Unix milliseconds of the newest event so far. seen: what `seen` of the tracker before returned."""
+    def __init__(
+        self, limits: LearningLimits, clock: int = 0, seen: Iterable[int] = (), flood: FloodGuard | None = None
+    ) -> None:
+        """clock: Unix milliseconds of the newest event so far. seen: what `seen` of the tracker before returned.
+
+        flood: the guard against floods; by default one that knows no traffic yet.
+        """
         self._limits = limits
         self._open: OrderedDict[str, _OpenSession] = OrderedDict()
         self._handles = SessionHandles()
@@ -107,7 +89,7 @@ class SessionTracker:
         for key in seen:
             self._seen.add(int(key))
         self._may_be_former = len(self._seen) > 0  # earlier releases stored `key_of` of the event id alone
-        self._flood = FloodGuard(limits)
+        self._flood = FloodGuard(limits) if flood is None else flood
         self._late = self._behind = 0
         self.clock = self._newest = clock
         self.arrival = 0
@@ -190,6 +172,8 @@ class SessionTracker:
         ):
             return "flood"
         session.clicks += 1
+        if session.clicks > limits.fresh_clicks:
+            self._flood.prove(session.clicks if session.clicks == limits.fresh_clicks + 1 else 1)
         session.learned = max(session.learned, click.time)
         _add(batch, session.handle, click)
         return None

@@ -13,6 +13,7 @@ N_ITEMS = 7
 SESSIONS = st.lists(st.lists(st.integers(0, N_ITEMS - 1), max_size=12), max_size=12).map(Sessions.from_lists)
 SETTINGS = st.builds(
     MemorySettings,
+    once_from=st.none() | st.integers(0, 4),
     window=st.integers(1, 6),
     span=st.integers(1, 8),
     recency=st.one_of(st.none(), st.floats(0.5, 20)),

@@ -17,8 +17,8 @@ def delta_of(tables: MemoryTables, capacity: int = 0, max_clicks: int = 512) -> 
     assert chosen.recency is not None
     return MemoryDelta(
         tables.arrays(), window=chosen.window, span=chosen.span, recency=chosen.recency,
-        max_neighbors=chosen.max_neighbors, max_postings=chosen.max_postings, capacity=capacity,
-        max_clicks=max_clicks,
+        max_neighbors=chosen.max_neighbors, max_postings=chosen.max_postings, once_from=chosen.once_from,
+        capacity=capacity, max_clicks=max_clicks,
     )  # fmt: skip
 
 

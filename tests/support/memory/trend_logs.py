@@ -35,10 +35,12 @@ def packed(sessions: list[list[Click]]) -> tuple[Sessions, np.ndarray]:
     return Sessions.from_lists([[item for _, item in session] for session in sessions]), times
 
 
-def tables_of(sessions: list[list[Click]], n_items: int, settings: TrendSettings, threads: int = 1) -> TrendTables:
+def tables_of(
+    sessions: list[list[Click]], n_items: int, settings: TrendSettings, threads: int = 1, once_from: int | None = None
+) -> TrendTables:
     """Return native tables."""
     items, times = packed(sessions)
-    return TrendTables.build(items, times, n_items, settings, threads=threads)
+    return TrendTables.build(items, times, n_items, settings, once_from=once_from, threads=threads)
 
 
 @dataclass
@@ -65,9 +67,9 @@ class Pair:
         self.reference.forget(handle)
 
 
-def pair_of(tables: TrendTables, capacity: int, isa: str | None = None) -> Pair:
+def pair_of(tables: TrendTables, capacity: int, isa: str | None = None, once: bool = False) -> Pair:
     """Return both over the same tables."""
-    return Pair(tables.live(capacity, isa=isa), OnlineTrends(tables))
+    return Pair(tables.live(capacity, isa=isa, once=once), OnlineTrends(tables, once))
 
 
 def feed(pair: Pair, count: int, n_items: int, seed: int, begin: int, step: int = 2 * MINUTE) -> int:

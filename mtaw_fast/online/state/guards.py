@@ -1,0 +1,220 @@
+"""Guards against colluding sessions: what they may move is a share of a shop's long-run traffic.
+
+A session costs nothing, so no single one proves anything. What proves an item, or a pair of items, is the traffic of
+others. Both guards decide in the log's order and from its counts alone, so that every reader of a log decides the
+same, also after a restart: a compacted bundle stores their state.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from zlib import crc32
+
+import numpy as np
+
+from mtaw_fast.kernels.native.memory_tables import COUNTS
+from mtaw_fast.memory.log_progress import LogProgress
+from mtaw_fast.model.model import Model
+from mtaw_fast.online.settings import DAY_MS, LearningLimits
+
+_MEMORY_MS = 3 * DAY_MS  # how far the long-run traffic looks back
+_LONGEST_MS = 3_600_000  # of a window
+_UNIT = 1024  # parts of a click that it is counted in
+_MOST_PERIOD, _LEAST_PERIOD = 1 << 17, 256  # visits
+_MONTH = 30  # days that a bundle without times is taken to be of
+_CELLS = 1 << 19  # of one of the two rows of pair counts
+_MOST_COUNT = 255  # a pair's: more are not told apart
+_REACH = 10  # latest items of a session that the next one is paired with
+
+
+class FloodGuard:
+    """Applies `item_share`: of a window's fresh clicks, one item gets a share.
+
+    The share is of the fresh clicks so far, or of what the long-run traffic brings in a window if that is more. A
+    window is as long as the long-run traffic takes to allow `item_floor` clicks, but at most an hour, and at least
+    `item_window`. The long-run traffic is that of proven sessions, those with more than `fresh_clicks` clicks. At a
+    constant rate r it is r * `_MEMORY_MS`; a span dt without clicks leaves 1 / (1 + dt / `_MEMORY_MS`) of it.
+
+    Parameters
+    ----------
+    limits : LearningLimits
+        The limits.
+    rate : float, default 0
+        Clicks of proven sessions per millisecond in the training.
+    """
+
+    def __init__(self, limits: LearningLimits, rate: float = 0.0) -> None:
+        self._limits = limits
+        self._traffic, self._at = int(rate * _MEMORY_MS * _UNIT), 0
+        self._begin = self._end = self._floor = 0
+        self._total = self._proven = 0
+        self._items: Counter[int] = Counter()
+
+    def admits(self, item: int | str, clock: int) -> bool:
+        """Count a fresh click on an item; return whether it is learned.
+
+        clock: the tracker's, not the time of the click: a client must not open a window, or keep one open.
+        """
+        if not self._begin <= clock < self._end:
+            self._open_window(clock)
+        key = crc32(str(item).encode("utf-8", "surrogatepass"))
+        self._total += 1
+        self._items[key] += 1
+        return self._items[key] <= max(self._floor, self._limits.item_share * self._total)
+
+    def prove(self, clicks: int) -> None:
+        """Count clicks of a proven session."""
+        self._proven += clicks
+
+    def _open_window(self, clock: int) -> None:
+        self._traffic = self._traffic + _UNIT * self._proven
+        if self._at and clock > self._at:
+            self._traffic = self._traffic * _MEMORY_MS // (_MEMORY_MS + clock - self._at)
+        self._at, self._proven = clock, 0
+        share, floor = self._limits.item_share, self._limits.item_floor
+        length = int(floor / share * _MEMORY_MS * _UNIT / self._traffic) if self._traffic else 0
+        length = max(min(length, _LONGEST_MS), self._limits.item_window)
+        self._begin, self._end = clock, clock + length
+        self._floor = max(floor, int(share * length * self._traffic / (_MEMORY_MS * _UNIT)))
+        self._total = 0
+        self._items.clear()
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return what `restore` takes."""
+        numbers = (self._traffic, self._at, self._begin, self._end, self._floor, self._total, self._proven)
+        return {
+            "traffic": np.array(numbers, dtype=np.int64),
+            "flood_items": np.fromiter(self._items.keys(), np.uint32, len(self._items)),
+            "flood_counts": np.fromiter(self._items.values(), np.int64, len(self._items)),
+        }
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Continue from what `state` returned."""
+        self._traffic, self._at, self._begin, self._end, self._floor, self._total, self._proven = state[
+            "traffic"
+        ].tolist()
+        self._items = Counter(dict(zip(state["flood_items"].tolist(), state["flood_counts"].tolist(), strict=True)))
+
+
+class CrowdGuard:
+    """Applies `pair_floor` and `pair_share`: sessions that bring two items together are a share of those with either.
+
+    A visit is a session's first click on an item. A visit to b by a session with a is learned while
+
+        sessions with a and b  <  max(pair_floor, pair_share * min(visits of a, visits of b))
+
+    of what was learned in about the last two periods: counts are halved after every period. A period is as many visits
+    as a day of the training had, at most `_MOST_PERIOD`. Pairs are counted in two hashed rows, of which the lower
+    counts.
+
+    Parameters
+    ----------
+    limits : LearningLimits
+        The limits.
+    visits : uint32[N]
+        Visits of each item to begin with.
+    period : int
+        Visits.
+    """
+
+    def __init__(self, limits: LearningLimits, visits: np.ndarray, period: int) -> None:
+        self._limits, self._period, self._count = limits, period, 0
+        self._visits = array("I", visits.tobytes())
+        self._pairs = bytearray(2 * _CELLS)
+
+    def admits(self, item: int, others: Sequence[int]) -> bool:
+        """Count a session's first click on an item, unless it must not be learned; return whether it is learned.
+
+        others: the items of the session before it, the latest first.
+        """
+        visits, pairs, share, floor = self._visits, self._pairs, self._limits.pair_share, self._limits.pair_floor
+        while item >= len(visits):
+            visits.append(0)
+        own, cells = visits[item], []
+        for other in others[:_REACH]:
+            low, high = (item, other) if item < other else (other, item)
+            mixed = (low * 0x9E3779B97F4A7C15 + high * 0xC2B2AE3D27D4EB4F) & 0xFFFFFFFFFFFFFFFF
+            mixed ^= mixed >> 29
+            one, two = mixed % _CELLS, _CELLS + (mixed >> 24) % _CELLS
+            count, theirs = min(pairs[one], pairs[two]), visits[other]
+            if count >= floor and count >= share * (own if own < theirs else theirs):
+                return False
+            if count < _MOST_COUNT:
+                cells += (one, two) if pairs[one] == pairs[two] else (one,) if pairs[one] == count else (two,)
+        for cell in cells:
+            if pairs[cell] < _MOST_COUNT:
+                pairs[cell] += 1
+        visits[item] = own + 1
+        self._count += 1
+        if self._count >= self._period:
+            self._halve()
+        return True
+
+    def _halve(self) -> None:
+        self._count = 0
+        for counts in (np.frombuffer(self._visits, np.uint32), np.frombuffer(self._pairs, np.uint8)):
+            np.right_shift(counts, 1, out=counts)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return what `restore` takes."""
+        pairs = np.frombuffer(bytes(self._pairs), np.uint8)
+        cells = np.flatnonzero(pairs)
+        return {
+            "crowd": np.array([self._period, self._count], dtype=np.int64),
+            "visits": np.array(self._visits, dtype=np.uint32),
+            "pair_cells": cells.astype(np.uint32),
+            "pair_counts": pairs[cells],
+        }
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Continue from what `state` returned."""
+        self._period, self._count = state["crowd"].tolist()
+        self._visits = array("I", state["visits"].tobytes())
+        pairs = np.zeros(2 * _CELLS, np.uint8)
+        pairs[state["pair_cells"]] = state["pair_counts"]
+        self._pairs = bytearray(pairs.tobytes())
+
+
+class Guards:
+    """Both guards.
+
+    Attributes
+    ----------
+    flood : FloodGuard
+        Asked for each fresh click.
+    crowd : CrowdGuard
+        Asked for each first click of a session on an item.
+    """
+
+    def __init__(self, model: Model, limits: LearningLimits) -> None:
+        """Start from what the model stores, or from what it was trained on."""
+        sessions = model.sessions
+        lengths, span = sessions.lengths, 0
+        if sessions.times is not None and len(sessions.times):
+            span = int(sessions.times.max()) - int(sessions.times.min())
+        proven = int(lengths[lengths > limits.fresh_clicks].sum())
+        visited = np.zeros(model.n_items, np.int64) if model.memory is None else _sessions_with(model)
+        days = span / DAY_MS if span else _MONTH
+        most = max(int(visited.sum()), 1)
+        period = int(min(max(most / max(days, 1.0), _LEAST_PERIOD), _MOST_PERIOD))
+        # Halved after every period, a count is twice that of a period.
+        visits = np.minimum(visited, 2 * period * visited // most).astype(np.uint32)
+        self.flood = FloodGuard(limits, proven / span if span else 0.0)
+        self.crowd = CrowdGuard(limits, visits, period)
+        progress: LogProgress | None = model.log_progress
+        if progress is not None and progress.guards:
+            self.flood.restore(progress.guards)
+            self.crowd.restore(progress.guards)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the arrays that `LogProgress.guards` stores."""
+        return self.flood.state() | self.crowd.state()
+
+
+def _sessions_with(model: Model) -> np.ndarray:
+    """Return int64[N]: the sessions with each item."""
+    assert model.memory is not None
+    found: np.ndarray = model.memory.counts[:, COUNTS.index("sessions")].astype(np.int64)
+    return found
