@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.live.inputs import MORNING, Shop, external, queries, shop, strangers, stream, with_memory
+from bench.live.inputs import ALL, MORNING, Shop, external, queries, shop, strangers, stream, with_memory
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.online.compaction.compactor import BUSY, compact_folder
 from mtaw_fast.online.compaction.current import current_bundle
@@ -76,7 +76,7 @@ def learning_soak(folder: Path, seconds: float, rate: float) -> LearningOutcome:
     from tests.soak import resident_bytes
 
     made = shop(N_ITEMS, PAST, _CHUNK)
-    settings = LearningSettings(folder / "learned", compact=False, retention_days=_KEEP_DAYS)
+    settings = LearningSettings(folder / "learned", compact=False, retention_days=_KEEP_DAYS, limits=ALL)
     bundle = made.saved(folder / "bundle")
     rec = Recommender.load(bundle, learn=settings, verify=False)
     learner = rec.learner

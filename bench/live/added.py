@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.harness.comparison import Case, Contender, Plan
-from bench.live.inputs import Shop, external, portions, queries, shop, strangers, stream, with_memory
+from bench.live.inputs import ALL, Shop, external, portions, queries, shop, strangers, stream, with_memory
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import MtawError
 from mtaw_fast.online.settings import LearningSettings
@@ -51,7 +51,7 @@ class Learned:
         events = stream(made.later, n_events)
         bundle = made.saved(folder / "bundle")
         self.alone = Recommender.load(bundle, verify=False)
-        settings = LearningSettings(folder / "learned", compact=False)
+        settings = LearningSettings(folder / "learned", compact=False, limits=ALL)
         self.live = Recommender.load(bundle, learn=settings, verify=False)
         learner = self.live.learner
         assert learner is not None

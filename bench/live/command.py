@@ -1,6 +1,6 @@
 """Online learning: its cost per ranking and per event, how soon events count, and that none is lost.
 
-python -m bench.live [--quick] [--cases recommend-added,event,rate,fresh,loss,compact,memory] [--clicks N] [--json FILE]
+python -m bench.live [--quick] [--cases NAME,..] [--clicks N] [--json FILE]
 """
 
 from __future__ import annotations
@@ -264,6 +264,20 @@ def _memory(report: Report, options: argparse.Namespace, folder: Path) -> None:
     )
 
 
+def _poisoning(report: Report, options: argparse.Namespace, folder: Path) -> None:
+    from bench.live.poisoning import PER_DAY, curves, table, trained_shop
+    from mtaw_fast.online.settings import LearningLimits
+
+    model = trained_shop(folder, _say)
+    found = curves(model, LearningLimits(), per_day=PER_DAY[1:2] if options.quick else PER_DAY)
+    for (per_day, quiet), attacks in found.items():
+        for one in attacks:
+            params = {"clicks_a_day": per_day, "silent_days": quiet, "colluders": one.colluders}
+            more = {"unknown": one.unknown, "learned": one.learned}
+            report.rows.append(_row("poisoning", params, "place", np.array([one.visitors]), more=more))
+    report.notes.append(f"poisoning: the place of B after n sessions that click A, B\n\n{table(found)}\n")
+
+
 def _row(
     case: str,
     params: Mapping[str, Any],
@@ -307,4 +321,5 @@ _CASES: dict[str, Callable[[Report, argparse.Namespace, Path], None]] = {
     "loss": _loss,
     "compact": _compact,
     "memory": _memory,
+    "poisoning": _poisoning,
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.live.inputs import Shop, portions, stream
+from bench.live.inputs import ALL, Shop, portions, stream
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import MtawError
 from mtaw_fast.memory import MemoryTables
@@ -47,7 +47,7 @@ def compaction(made: Shop, bundle: Path, n_events: int, folder: Path) -> Compact
     log_bytes = log.n_bytes
     log.close()
     begin = time.perf_counter()
-    compacted = compact_folder(bundle, LearningSettings(folder))
+    compacted = compact_folder(bundle, LearningSettings(folder, limits=ALL))
     seconds = time.perf_counter() - begin
     assert compacted is not None
     _check(made, compacted.model.memory, events.ordered(), n_events)
@@ -59,7 +59,7 @@ def _check(made: Shop, compacted: MemoryTables | None, over: Sessions, n_events:
     before = made.model.memory
     assert before is not None
     assert compacted is not None
-    rebuilt = MemoryTables.build(Sessions.concatenate([before.sessions, over]), before.n_items, before.settings)
+    rebuilt = MemoryTables.build(Sessions.concatenate([before.sessions, over]), before.n_items, compacted.settings)
     for name, array in rebuilt.arrays().items():
         if not np.array_equal(array, getattr(compacted, name)):
             raise MtawError(f"compact: after {n_events} events {name} differs from that of tables built from all")

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.live.inputs import Shop, portions, shop, stream
+from bench.live.inputs import ALL, Shop, portions, shop, stream
 from mtaw_fast.errors import MtawError
 from mtaw_fast.online.log.event_log import START, LogEntry
 from mtaw_fast.online.log.file_log import FileLog
-from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.event_processor import EventProcessor
 from mtaw_fast.online.state.online_state import OnlineState
 
@@ -52,8 +51,8 @@ def event_costs(n_items: int, past_clicks: int, n_events: int, batch: int, follo
     made = shop(n_items, past_clicks, n_events)
     events = stream(made.later, n_events).clicks(ids=True)
     log = FileLog(folder / "log")
-    state, plain = OnlineState(made.model, LearningLimits()), OnlineState(made.model, LearningLimits())
-    event_processor, sink = EventProcessor(made.model, LearningLimits()), _RecordingSink()
+    state, plain = OnlineState(made.model, ALL), OnlineState(made.model, ALL)
+    event_processor, sink = EventProcessor(made.model, ALL), _RecordingSink()
     costs, position = Costs(), START
     for chunk in portions(events, _CHUNK):
         with costs.stage("append", len(chunk)):

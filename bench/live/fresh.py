@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.live.inputs import Shop, portions, stream
+from bench.live.inputs import ALL_LEARNED, Shop, portions, stream
 from bench.live.service_client import ServiceClient, post, until
 from bench.serving.http_client import Load
 from bench.serving.load_process import RunningLoad
@@ -36,7 +36,7 @@ def freshness(made: Shop, bundle: Path, work: Path, trials: int, seed: int = 0) 
     # Items with few past clicks, so that a few visitors matter.
     rare = rng.permutation(np.argsort(made.model.popularity, kind="stable")[: made.model.n_items // 2])
     taken = np.empty(trials)
-    with Service(bundle, work / "service.log", 2, ["--learn", str(work / "learned")]) as service:
+    with Service(bundle, work / "service.log", 2, ["--learn", str(work / "learned"), *ALL_LEARNED]) as service:
         first, second = sorted(service.worker_pids())
         with ServiceClient(service, first) as writer, ServiceClient(service, second) as reader:
             for trial in range(trials):

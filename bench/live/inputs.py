@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +22,14 @@ from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.model.model import Model
 from mtaw_fast.model.parameters import parameter_shapes
 from mtaw_fast.online.log.events import Click
+from mtaw_fast.online.settings import LearningLimits
 
 # Short visits, as in shops: about 4 clicks on average.
 LAW = ClickLaw(length_exponent=2.2, max_length=20)
 CLICKS_A_SESSION = 3.98
 MORNING = 1_764_150_000_000  # Unix ms of the first event
+ALL = LearningLimits(item_floor=1_000_000, pair_floor=1_000)  # every click: events come far faster than in the past
+ALL_LEARNED = ["--learn-limit", f"item_floor={ALL.item_floor}", "--learn-limit", f"pair_floor={ALL.pair_floor}"]
 _OPEN = 50  # sessions that run at the same time
 _STEP_MS = 100  # between two events: a session's clicks are about 5 s apart
 _WEIGHTS = {
@@ -140,14 +143,15 @@ def portions(events: Sequence[Click], size: int) -> Iterator[Sequence[Click]]:
 
 
 def with_memory(model: Model, sessions: Sessions, threads: int = 1) -> Model:
-    """Return the model with its memory built from other sessions."""
+    """Return the model with its memory built from its sessions and learned ones after them."""
     assert model.memory is not None
+    settings = replace(model.memory.settings, once_from=model.memory.n_sessions)
     return Model.of(
         config=model.config,
         weights=model.weights,
         ids=model.ids,
         popularity=np.bincount(sessions.items, minlength=model.n_items).astype(np.int64),
-        memory=MemoryTables.build(sessions, model.n_items, model.memory.settings, threads=threads),
+        memory=MemoryTables.build(sessions, model.n_items, settings, threads=threads),
         ranker_net=model.ranker_net,
     )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.live.inputs import shop
+from bench.live.inputs import ALL, shop
 from bench.live.observer import SESSION
 from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import Click
@@ -69,7 +69,7 @@ def kill_while_observing(kills: int, folder: Path, say: Callable[[str], None], s
             lines += process.stdout.read().splitlines(keepends=True)
         acknowledged.update(int(line) for line in lines if line.endswith("\n"))
     begin = time.perf_counter()
-    recommender = Recommender.load(bundle, learn=LearningSettings(learned, compact=False), verify=False)
+    recommender = Recommender.load(bundle, learn=LearningSettings(learned, compact=False, limits=ALL), verify=False)
     reopened = time.perf_counter() - begin
     assert recommender.learner is not None
     state = recommender.learner.state

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from bench.live.inputs import ALL
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.recommender import Recommender
 
@@ -16,7 +17,9 @@ SESSION = 4  # clicks
 
 def main(bundle: str, folder: str, first: str) -> None:
     """Observe from event `first` on."""
-    recommender = Recommender.load(bundle, learn=LearningSettings(Path(folder), compact=False), verify=False)
+    recommender = Recommender.load(
+        bundle, learn=LearningSettings(Path(folder), compact=False, limits=ALL), verify=False
+    )
     n_items, number = recommender.bundle.n_items, int(first)
     while True:
         recommender.observe(f"s{number // SESSION}", [number % n_items + 1], ids=[f"e{number}"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.live.inputs import Shop, external, portions, queries, stream
+from bench.live.inputs import ALL, ALL_LEARNED, Shop, external, portions, queries, stream
 from bench.live.service_client import ServiceClient, post, until
 from bench.serving.http_client import Load
 from bench.serving.load_process import RunningLoad
@@ -79,7 +79,7 @@ def pairs(
     rankings = [post("/v1/recommend", {"session": session, "k": K}) for session in sessions]
     with (
         Service(bundle, work / "plain.log", workers) as plain,
-        Service(bundle, work / "learning.log", workers, ["--learn", str(learned)]) as learning,
+        Service(bundle, work / "learning.log", workers, ["--learn", str(learned), *ALL_LEARNED]) as learning,
     ):
         for number in range(count):
             say(f"pair {number + 1} of {count}")
@@ -127,7 +127,7 @@ def _load(
 
 def _check(found: Pairs, service: Service, bundle: Path, learned: Path, sessions: Sequence[Sequence[int]]) -> int:
     """Compare the service with a process that reads its log; return the number of rankings compared."""
-    fresh = Recommender.load(bundle, learn=LearningSettings(learned, compact=False), verify=False)
+    fresh = Recommender.load(bundle, learn=LearningSettings(learned, compact=False, limits=ALL), verify=False)
     try:
         assert fresh.log_position is not None
         taken = fresh.bundle.model.log_progress

@@ -67,6 +67,7 @@ REFUSALS = (
     "session_full",
     "bot",
     "flood",
+    "crowd",
     "catalog_full",
     "unproven",
     "wrong_type",

@@ -28,7 +28,7 @@ from tests.support.service.traffic import traffic
 PAIR = ("sku-1", "sku-2")
 QUESTIONS = [["sku-1"], ["sku-2", "sku-9"], ["sku-20", "sku-21", "sku-1"]]
 SECOND = 1.0  # limit for every ranking to know a click
-PLENTY = ("--learn-limit", "item_floor=1000000")  # tests click on few items, often
+PLENTY = ("--learn-limit", "item_floor=1000000", "--learn-limit", "pair_floor=1000")  # tests click on few items, often
 
 
 @pytest.fixture(scope="module")

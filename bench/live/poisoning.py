@@ -1,0 +1,133 @@
+"""How far colluding sessions lift an item: its place for the visitors of another item, and for unknown visitors.
+
+Shops of 10^3 to 10^6 clicks a day: one trained model, whose past is the same sessions squeezed into less time, so that
+every shop has the same items, rows and ranker. Colluders click A and then B; B is an item far down the list of A.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.data.synthetic_log import write_click_log
+from mtaw_fast.memory.trends import TrendTables
+from mtaw_fast.model.model import Model
+from mtaw_fast.online.log.event_log import LogEntry
+from mtaw_fast.online.log.events import Click
+from mtaw_fast.online.settings import DAY_MS, LearningLimits
+from mtaw_fast.online.state.online_state import OnlineState
+from mtaw_fast.ranking.encoders import NativeEncoder
+from mtaw_fast.ranking.options import Conditions
+from mtaw_fast.ranking.pipeline import Pipeline
+from mtaw_fast.ranking.retrieval import NativeIndex
+
+COLLUDERS = (0, 1, 2, 5, 10, 20, 50, 100, 500)
+PER_DAY = (1_000, 10_000, 100_000, 1_000_000)
+_DAYS = 30  # of the log before it is squeezed
+_BETWEEN_MS = 10_000  # clicks of a colluder, and colluders
+_RANK_OF_A = 50  # by popularity
+_PLACE_OF_B = 548
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """What n colluding sessions achieved: places from 1 on, and how many of their clicks were learned."""
+
+    colluders: int
+    visitors: int
+    unknown: int
+    learned: int
+
+
+def trained_shop(folder: Path, say: Callable[[str], None]) -> Model:
+    """Return a model of a generated log with 3,000 items and 111,000 clicks in 30 days."""
+    log, dataset, bundle = folder / "clicks.csv", folder / "dataset", folder / "bundle"
+    write_click_log(log, 3_000, 20_000, seed=0, days=_DAYS)
+    for command in (["prepare", "clicks", log, dataset, "--test-days", "0"], ["train", dataset, bundle, "--no-refit"]):
+        say(f"poisoning, {command[0]}")
+        subprocess.run([sys.executable, "-m", "mtaw_fast", *map(str, command)], check=True, stdout=subprocess.DEVNULL)
+    return Bundle.load(bundle).model
+
+
+def at_rate(model: Model, per_day: int) -> Model:
+    """Return the model with its past squeezed or stretched to so many clicks a day."""
+    sessions = model.sessions
+    assert sessions.times is not None
+    assert model.trends is not None
+    latest = int(sessions.times.max())
+    factor = sessions.n_clicks / per_day / _DAYS
+    times = latest - ((latest - sessions.times) * factor).astype(np.int64)
+    trends = TrendTables.build(sessions, times, model.n_items, model.trends.settings)
+    return replace(model, clicked_at=times, trends=trends)
+
+
+class Shop:
+    """One shop, attacked again and again from the same state."""
+
+    def __init__(self, model: Model, limits: LearningLimits) -> None:
+        self._model, self._limits = model, limits
+        self._encoder = NativeEncoder(model.config, model.weights)
+        self._index = NativeIndex(model.item_vectors, model.scan)
+        self._names = model.ids.external(np.arange(model.n_items, dtype=np.int32))
+        assert model.learned_until is not None
+        self._begin = model.learned_until
+        self.target = int(np.argsort(-model.popularity, kind="stable")[_RANK_OF_A])
+        ranked, _ = self._ranked(self._state(), self._begin)
+        self.promoted = int(ranked[_PLACE_OF_B - 1])
+
+    def attack(self, colluders: int, quiet_ms: int = 0) -> Attack:
+        """Let so many sessions click A and then B, after so many milliseconds without any click."""
+        state = self._state()
+        at = self._begin + quiet_ms
+        clicks = []
+        for colluder in range(colluders):
+            for item in (self.target, self.promoted):
+                at += _BETWEEN_MS
+                clicks.append(Click(f"colluder-{colluder}", self._names[item], at, arrived=at))
+        state.apply([LogEntry(click, f"{place:010d}-000000000000") for place, click in enumerate(clicks)])
+        visitors, unknown = self._ranked(state, at)
+        return Attack(colluders, self._place(visitors), self._place(unknown), state.event_processor.learned_clicks)
+
+    def _state(self) -> OnlineState:
+        return OnlineState(self._model, self._limits)
+
+    def _ranked(self, state: OnlineState, at: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ids of all items as visitors of A see them, and unknown visitors."""
+        pipeline = Pipeline.of(state.catalog(), self._encoder, self._index)
+        asked = Sessions(np.array([self.target], np.int32), np.array([0, 1, 1]), np.array([at], np.int64))
+        ids, _ = pipeline.rank(asked, self._model.n_items, Conditions(at=at))
+        return ids[0], ids[1]
+
+    def _place(self, ids: np.ndarray) -> int:
+        return 1 + int(np.flatnonzero(ids == self.promoted)[0])
+
+
+def table(found: Mapping[tuple[int, int], Sequence[Attack]]) -> str:
+    """Return Markdown: a row a shop, its places for the visitors of A and for unknown visitors."""
+    counts = [one.colluders for one in next(iter(found.values()))]
+    head = ["clicks a day", "before", "visitors", *(f"n = {count}" for count in counts)]
+    lines = [head, ["---"] * len(head)]
+    for (per_day, quiet), attacks in found.items():
+        named = [f"{per_day:,}", "a silent day" if quiet else "traffic"]
+        lines.append([*named, "of A", *(str(one.visitors) for one in attacks)])
+        lines.append([*named, "unknown", *(str(one.unknown) for one in attacks)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def curves(
+    model: Model, limits: LearningLimits, colluders: Sequence[int] = COLLUDERS, per_day: Sequence[int] = PER_DAY
+) -> dict[tuple[int, int], list[Attack]]:
+    """Return the attacks by clicks a day and days of silence before."""
+    found = {}
+    for clicks in per_day:
+        shop = Shop(at_rate(model, clicks), limits)
+        for days in (0, 1):
+            found[clicks, days] = [shop.attack(count, days * DAY_MS) for count in colluders]
+    return found
