@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.live.inputs import MORNING
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.data.synthetic_log import write_click_log
@@ -76,19 +77,18 @@ class Shop:
         self._encoder = NativeEncoder(model.config, model.weights)
         self._index = NativeIndex(model.item_vectors, model.scan)
         self._names = model.ids.external(np.arange(model.n_items, dtype=np.int32))
-        assert model.learned_until is not None
-        self._begin = model.learned_until
+        self._begin = MORNING if model.learned_until is None else model.learned_until
         self.target = int(np.argsort(-model.popularity, kind="stable")[_RANK_OF_A])
         ranked, _ = self._ranked(self._state(), self._begin)
         self.promoted = int(ranked[_PLACE_OF_B - 1])
 
-    def attack(self, colluders: int, quiet_ms: int = 0) -> Attack:
-        """Let so many sessions click A and then B, after so many milliseconds without any click."""
+    def attack(self, colluders: int, quiet_ms: int = 0, repeats: int = 1) -> Attack:
+        """Let so many sessions click A and then B, so many times, after so many milliseconds without any click."""
         state = self._state()
         at = self._begin + quiet_ms
         clicks = []
         for colluder in range(colluders):
-            for item in (self.target, self.promoted):
+            for item in (self.target, self.promoted) * repeats:
                 at += _BETWEEN_MS
                 clicks.append(Click(f"colluder-{colluder}", self._names[item], at, arrived=at))
         state.apply([LogEntry(click, f"{place:010d}-000000000000") for place, click in enumerate(clicks)])

@@ -1,0 +1,70 @@
+"""Colluding sessions move an item no further than the long-run traffic allows."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from bench.live.inputs import shop
+from bench.live.poisoning import Shop
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.memory.trends import TrendTables
+from mtaw_fast.online.settings import DAY_MS, LearningLimits
+
+TOP = 20
+NOON = 1_764_150_000_000
+
+
+@cache
+def small_shop() -> Shop:
+    """Return a shop of 3,700 clicks a day, if its past is taken to be a month."""
+    return Shop(shop(2_000, 111_000, 10).model, LearningLimits())
+
+
+def test_a_hundred_clicks_of_one_session_are_worth_two() -> None:
+    once, often = small_shop().attack(1), small_shop().attack(1, repeats=100)
+    assert often.learned > 10 * once.learned
+    assert often.visitors == once.visitors
+    assert once.visitors > TOP
+
+
+def test_five_sessions_bring_an_item_to_no_top_list_and_no_number_brings_it_further() -> None:
+    few, many = small_shop().attack(5), small_shop().attack(300)
+    assert few.visitors > TOP
+    assert many.visitors > TOP
+    assert many.learned < 20
+
+
+def test_one_session_after_a_silent_day_is_not_what_unknown_visitors_see() -> None:
+    rng = np.random.default_rng(7)
+    n_items, count = 300, 1_500
+    sessions = Sessions.from_lists([(n_items * rng.random(4) ** 3).astype(int) for _ in range(count)])
+    starts = NOON - 10 * DAY_MS + np.arange(count) * (10 * DAY_MS // count)
+    times = np.repeat(starts, 4) + np.tile(1000 * np.arange(4), count)
+    trends = TrendTables.build(sessions, times, n_items).live(n_items, once=True)
+    now, promoted = NOON + DAY_MS, n_items - 1
+
+    def place() -> int:
+        found, _ = trends.rising(now, 256)
+        return 1 + int(np.append(np.flatnonzero(found == promoted), len(found))[0])
+
+    before = place()
+    trends.click(np.array([1, 1]), np.array([0, promoted], np.int32), np.array([now - 2000, now - 1000]))
+    assert place() > TOP
+    for session in range(2, 40):
+        trends.click(np.array([session]), np.array([promoted], np.int32), np.array([now]))
+    assert place() == 1 < before, "a real crowd is shown"
+
+
+@pytest.mark.parametrize("per_day", [1_000, 1_000_000])
+def test_the_crowd_that_unknown_visitors_see_grows_with_the_shop(per_day: int) -> None:
+    sessions = Sessions.from_lists([[place % 200] for place in range(per_day)])
+    times = NOON - DAY_MS + np.arange(per_day) * (DAY_MS // per_day)
+    trends = TrendTables.build(sessions, times, 201).live(201, once=True)
+    needed = 0
+    while trends.rising(NOON, 1)[0].tolist() != [200] and needed < 1000:
+        needed += 1
+        trends.click(np.array([needed]), np.array([200], np.int32), np.array([NOON]))
+    assert needed < 30 if per_day == 1_000 else needed > 40
