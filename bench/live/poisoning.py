@@ -1,7 +1,7 @@
 """How far colluding sessions lift an item: its place for the visitors of another item, and for unknown visitors.
 
-Shops of 10^3 to 10^6 clicks a day: one trained model, whose past is the same sessions squeezed into less time, so that
-every shop has the same items, rows and ranker. Colluders click A and then B; B is an item far down the list of A.
+Shops of 10^3 to 10^6 clicks a day: one trained model, whose past is the same sessions in more or less time, repeated
+for a week. So every shop has the same items and ranker. Colluders click A and then B; B is far down the list of A.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from bench.live.inputs import MORNING
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.data.synthetic_log import write_click_log
+from mtaw_fast.memory import MemoryTables
 from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.log.event_log import LogEntry
@@ -31,7 +32,8 @@ from mtaw_fast.ranking.retrieval import NativeIndex
 
 COLLUDERS = (0, 1, 2, 5, 10, 20, 50, 100, 500)
 PER_DAY = (1_000, 10_000, 100_000, 1_000_000)
-_DAYS = 30  # of the log before it is squeezed
+_DAYS = 30  # of the log
+_MOST_CLICKS = 3_000_000  # of a shop's past: at 10^6 clicks a day, three days
 _BETWEEN_MS = 10_000  # clicks of a colluder, and colluders
 _RANK_OF_A = 50  # by popularity
 _PLACE_OF_B = 548
@@ -58,15 +60,28 @@ def trained_shop(folder: Path, say: Callable[[str], None]) -> Model:
 
 
 def at_rate(model: Model, per_day: int) -> Model:
-    """Return the model with its past squeezed or stretched to so many clicks a day."""
-    sessions = model.sessions
-    assert sessions.times is not None
+    """Return the model with its past at so many clicks a day, repeated until it is a week or `_MOST_CLICKS`."""
+    past = model.sessions
+    assert model.memory is not None
     assert model.trends is not None
-    latest = int(sessions.times.max())
-    factor = sessions.n_clicks / per_day / _DAYS
-    times = latest - ((latest - sessions.times) * factor).astype(np.int64)
-    trends = TrendTables.build(sessions, times, model.n_items, model.trends.settings)
-    return replace(model, clicked_at=times, trends=trends)
+    assert past.times is not None
+    first, latest = int(past.times.min()), int(past.times.max())
+    span = past.n_clicks / per_day * DAY_MS
+    times = ((past.times - latest) * (span / (latest - first))).astype(np.int64)
+    repeats = max(1, min(round(7 * DAY_MS / span), _MOST_CLICKS // past.n_clicks))
+    whole = Sessions.concatenate([past.without_times()] * repeats)
+    moments = latest + np.concatenate([times - int(turn * span) for turn in reversed(range(repeats))])
+    memory = MemoryTables.build(whole, model.n_items, replace(model.memory.settings, recency=None), threads=2)
+    return Model.of(
+        config=model.config,
+        weights=model.weights,
+        ids=model.ids,
+        popularity=model.popularity * repeats,
+        memory=memory,
+        ranker_net=model.ranker_net,
+        clicked_at=moments,
+        trends=TrendTables.build(whole, moments, model.n_items, model.trends.settings, threads=2),
+    )
 
 
 class Shop:

@@ -46,7 +46,7 @@ def test_an_update_equals_the_online_state_of_the_same_events(tmp_path: Path) ->
     assert MODEL.memory is not None
     assert updated.memory is not None
     whole = Sessions.concatenate([MODEL.memory.sessions, Sessions(items, offsets)])
-    rebuilt = MemoryTables.build(whole, updated.n_items, MODEL.memory.settings)
+    rebuilt = MemoryTables.build(whole, updated.n_items, updated.memory.settings)
     assert all(np.array_equal(array, updated.memory.arrays()[name]) for name, array in rebuilt.arrays().items())
     catalog = state.catalog()
     assert catalog.size == updated.n_items

@@ -164,7 +164,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     printed = json.loads(capsys.readouterr().out)
     found = replay(log_file(tmp_path / "log.csv", ROWS, MODEL), ReplaySettings(every=EVERY), LIMITS)
     assert printed == found.as_dict()
-    assert set(printed) == {"learning", "frozen", "baselines", "samples", "unknown_targets"}
+    assert set(printed) == {"learning", "frozen", "baselines", "samples", "unknown_targets", "bots", "refused"}
     assert set(printed["baselines"]) == {"co-occurrence", "popularity"}
     assert {"P@20", "MRR@20"} <= set(printed["learning"])
     plot = tmp_path / "hours.png"

@@ -314,12 +314,16 @@ class EventProcessor:
                 self._forgotten_places.add(place)
                 begin, end = self._sessions.offsets[place : place + 2]
                 items = self._sessions.items[begin:end]
-                self._uncount(items if self._once_from is None or place < self._once_from else np.unique(items))
+                distinct = list(dict.fromkeys(items.tolist()))
+                self._uncount(items if self._once_from is None or place < self._once_from else np.array(distinct))
+                self.guards.crowd.release(distinct)
                 sink.forget_in_tables(place)
 
     def _forget_session(self, handle: int, sink: EventSink) -> None:
         sink.forget(handle)
-        self._uncount(self._items_of_session.take(handle))
+        items = self._items_of_session.take(handle)
+        self._uncount(items)
+        self.guards.crowd.release(items[::-1].tolist())
 
     def _uncount(self, places: np.ndarray) -> None:
         np.subtract.at(self.clicks, places, 1)

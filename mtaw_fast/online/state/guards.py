@@ -24,7 +24,7 @@ _LONGEST_MS = 3_600_000  # of a window
 _UNIT = 1024  # parts of a click that it is counted in
 _MOST_PERIOD, _LEAST_PERIOD = 1 << 17, 256  # visits
 _MONTH = 30  # days that a bundle without times is taken to be of
-_CELLS = 1 << 19  # of one of the two rows of pair counts
+_CELLS = 1 << 21  # of one of the two rows of pair counts
 _MOST_COUNT = 255  # a pair's: more are not told apart
 _REACH = 10  # latest items of a session that the next one is paired with
 
@@ -134,15 +134,11 @@ class CrowdGuard:
             visits.append(0)
         own, cells = visits[item], []
         for other in others[:_REACH]:
-            low, high = (item, other) if item < other else (other, item)
-            mixed = (low * 0x9E3779B97F4A7C15 + high * 0xC2B2AE3D27D4EB4F) & 0xFFFFFFFFFFFFFFFF
-            mixed ^= mixed >> 29
-            one, two = mixed % _CELLS, _CELLS + (mixed >> 24) % _CELLS
+            one, two = _cells(item, other)
             count, theirs = min(pairs[one], pairs[two]), visits[other]
             if count >= floor and count >= share * (own if own < theirs else theirs):
                 return False
-            if count < _MOST_COUNT:
-                cells += (one, two) if pairs[one] == pairs[two] else (one,) if pairs[one] == count else (two,)
+            cells += one, two
         for cell in cells:
             if pairs[cell] < _MOST_COUNT:
                 pairs[cell] += 1
@@ -151,6 +147,17 @@ class CrowdGuard:
         if self._count >= self._period:
             self._halve()
         return True
+
+    def release(self, items: Sequence[int]) -> None:
+        """Uncount the visits of a session that is forgotten. items: in the order of its first clicks."""
+        visits, pairs = self._visits, self._pairs
+        for place, item in enumerate(items):
+            if item < len(visits):
+                visits[item] = max(visits[item] - 1, 0)
+            for other in items[max(place - _REACH, 0) : place]:
+                for cell in _cells(item, other):
+                    if 0 < pairs[cell] < _MOST_COUNT:
+                        pairs[cell] -= 1
 
     def _halve(self) -> None:
         self._count = 0
@@ -175,6 +182,14 @@ class CrowdGuard:
         pairs = np.zeros(2 * _CELLS, np.uint8)
         pairs[state["pair_cells"]] = state["pair_counts"]
         self._pairs = bytearray(pairs.tobytes())
+
+
+def _cells(item: int, other: int) -> tuple[int, int]:
+    """Return the cells of two items, in either order, in the two rows."""
+    low, high = (item, other) if item < other else (other, item)
+    mixed = (low * 0x9E3779B97F4A7C15 + high * 0xC2B2AE3D27D4EB4F) & 0xFFFFFFFFFFFFFFFF
+    mixed ^= mixed >> 29
+    return mixed % _CELLS, _CELLS + (mixed >> 24) % _CELLS
 
 
 class Guards:

@@ -16,7 +16,7 @@ from mtaw_fast.online.log import file_log
 from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import Click, Event, Forget
 from mtaw_fast.online.log.redis_log import RedisLog
-from mtaw_fast.online.settings import LearningSettings
+from mtaw_fast.online.settings import LearningLimits, LearningSettings
 from tests.support.online.recommenders import MODEL, NOON, N, answers, drawn, until_learned
 from tests.support.redis_server import Redis
 from tests.support.service.running import eventually
@@ -139,8 +139,9 @@ def test_compacted_events_expire_if_the_stream_is_too_large(log: RedisLog) -> No
 
 
 def test_two_hosts_share_a_stream(folder: Path, tmp_path: Path, url: str) -> None:
+    limits = LearningLimits(pair_floor=1000)  # of few items
     hosts = [
-        Recommender.load(folder, learn=LearningSettings(tmp_path / name, stream=url, compact=False))
+        Recommender.load(folder, learn=LearningSettings(tmp_path / name, stream=url, compact=False, limits=limits))
         for name in ("one", "two")
     ]
     for place, session in enumerate(drawn(21)):
@@ -155,7 +156,7 @@ def test_two_hosts_share_a_stream(folder: Path, tmp_path: Path, url: str) -> Non
     questions = drawn(22)
     assert answers(hosts[0], questions) == answers(hosts[1], questions)
     # One of them compacts what was learned; the other continues from the stream alone.
-    settings = LearningSettings(tmp_path / "one", stream=url, compact=False)
+    settings = LearningSettings(tmp_path / "one", stream=url, compact=False, limits=limits)
     compacted = compact_folder(folder, settings)
     assert compacted is not None
     assert compacted.model.log_progress.position == position
@@ -164,7 +165,7 @@ def test_two_hosts_share_a_stream(folder: Path, tmp_path: Path, url: str) -> Non
     again = Recommender.load(folder, learn=settings)
     assert again.log_position == position
     counted = int(again.learner.state.event_processor.clicks.sum() - MODEL.popularity.sum())
-    assert counted == sum(len(session) + 1 for place, session in enumerate(drawn(21)) if place != 3)
+    assert counted == sum(len(set(session)) + 1 for place, session in enumerate(drawn(21)) if place != 3)
     position = again.observe("later", ["sku-1"], ids=["once"])
     until_learned(again, position)
     again.close()

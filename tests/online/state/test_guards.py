@@ -99,6 +99,18 @@ def test_sessions_that_bring_two_items_together_are_a_share_of_those_with_either
         assert sum(guard.admits(1, [0]) for _ in range(100)) == 2
 
 
+def test_a_session_that_is_forgotten_leaves_no_count() -> None:
+    guard = CrowdGuard(LIMITS, np.zeros(40, np.uint32), 10_000)
+    for _ in range(5):
+        sessions = [[3, 9, 4], [9, 5, 3]]
+        for session in sessions:
+            assert all(guard.admits(item, session[:place][::-1]) for place, item in enumerate(session))
+        for session in sessions:
+            guard.release(session)
+    state = guard.state()
+    assert len(state["pair_cells"]) == state["visits"].sum() == 0
+
+
 def test_pairs_are_forgotten_with_their_period() -> None:
     guard = CrowdGuard(LIMITS, np.zeros(40, np.uint32), 50)
     assert [guard.admits(1, [0]) for _ in range(5)] == [True, True, False, False, False]
