@@ -25,6 +25,7 @@ SERIES = tuple(
 )  # fmt: skip
 
 Click = tuple[int, int]  # time, item
+MOST_COUNTED = 3  # clicks of a session on one item, where it counts a pair once
 
 
 def decay_power(ms: int, half_life: int) -> float:
@@ -64,27 +65,37 @@ class Sums:
     def add(self, sessions: list[list[Click]], once_from: int | None = None) -> None:
         """Add every session's clicks: ordered by time within a session (ties as given), then over all sessions.
 
-        once_from: the place of the first session of which only the first click on each item is added.
+        once_from: the place of the first session that counts a pair once.
         """
         events = []
         for number, session in enumerate(sessions):
             clicks = sorted(session, key=lambda click: click[0])
-            for time, item in clicks:
+            near = clicks
+            if once_from is not None and number >= once_from:
+                near = firsts(clicks)
+            for place, (time, item) in enumerate(clicks):
                 first, last = self.times.get(item, (time, time))
                 self.times[item] = min(first, time), max(last, time)
-            if once_from is not None and number >= once_from:
-                clicks = firsts(clicks)
-            events += [(time, number, place, clicks) for place, (time, _) in enumerate(clicks)]
+                before = sum(one == item for _, one in clicks[:place])
+                if near is clicks:
+                    events.append((time, number, place, item, place, near))
+                elif before < MOST_COUNTED:
+                    among = [one for _, one in near].index(item)
+                    events.append((time, number, place, item, among, near if before == 0 else []))
         events.sort(key=lambda event: event[:3])
-        for time, _, place, clicks in events:
-            self._add_click(time, place, clicks)
+        for time, _, place, item, among, near in events:
+            self._add_click(time, place, item)
+            if near:
+                self._add_pairs(time, among, near)
 
-    def _add_click(self, time: int, place: int, clicks: list[Click]) -> None:
+    def _add_click(self, time: int, place: int, item: int) -> None:
         weights = self.weights(time)
-        item = clicks[place][1]
         both = np.concatenate([weights, weights if place > 0 else np.zeros(ITEM_LANES)])
         self.counts[item] = self.counts.get(item, np.zeros(2 * ITEM_LANES)) + both
         self.all = self.all + both
+
+    def _add_pairs(self, time: int, place: int, clicks: list[Click]) -> None:
+        weights, item = self.weights(time), clicks[place][1]
         # The native rows add the terms of one later click from the furthest back to the nearest, bwd apart from fwd.
         for distance in range(min(self.settings.window, place), 0, -1):
             other = clicks[place - distance][1]
@@ -165,7 +176,7 @@ class OnlineTrends:
     """Tables and later sessions; forgotten sessions of the tables are subtracted by their clicks."""
 
     tables: TrendTables
-    once: bool = False  # whether new sessions count an item and a pair once
+    once: bool = False  # whether new sessions count a pair once
     sessions: dict[int, list[Click]] = field(default_factory=dict)
     resumed: dict[int, list[Click]] = field(default_factory=dict)  # a session's clicks in the tables
     gone: list[list[Click]] = field(default_factory=list)  # of the tables, forgotten

@@ -101,7 +101,7 @@ def build_trends(
     max_neighbors : int, default 256
         Of an item, the strongest; 0 keeps all.
     once_from : int, optional
-        The place of the first session that counts an item and a pair once; None for no such session.
+        The place of the first session that counts a pair once; None for no such session.
     threads : int, default 1
     context : uint16[T, C] or None, default None
         Codes of the clicks' visits: adds CONTEXT_ARRAYS.
@@ -206,7 +206,8 @@ class Trends:
     isa : str or None, default None
         The instruction set, by default the process's own; all give the same bits.
     once : bool, default False
-        Whether sessions count an item and a pair once, whatever they repeat: each item at its first click alone.
+        Whether sessions count a pair once, whatever they repeat: at the first click on each item. To an item's clicks
+        they add three at most.
 
     Raises
     ------
@@ -275,7 +276,7 @@ class Trends:
     ) -> bool:
         """Register a session of the tables, to continue or forget it: its clicks so far, which are counted already.
 
-        once: whether the tables count an item and a pair of it once.
+        once: whether the tables count a pair of it once.
 
         Returns
         -------

@@ -40,7 +40,7 @@ class LearningLimits:
         sessions is on the item it promotes.
     pair_floor, pair_share : int, float, default 2 and 0.5
         Sessions with the same two items are learned up to the larger of the floor and this share of the sessions with
-        the rarer one, in about a day of traffic (`online.state.guards`).
+        the rarer one, in about a day of traffic. The floor is more in a large shop (`online.state.guards`).
     late : int, default 86_400_000
         An event may be so many milliseconds older than the newest one and still be learned.
     new_items : int, default 65_536

@@ -21,7 +21,7 @@ from mtaw_fast.online.compaction import redaction
 from mtaw_fast.online.compaction.compactor import compact_folder
 from mtaw_fast.online.log.events import AddItems, Click, Forget, RemoveItems
 from mtaw_fast.online.log.file_log import FileLog
-from mtaw_fast.online.settings import LearningSettings
+from mtaw_fast.online.settings import LearningLimits, LearningSettings
 
 # That release took the ages of items however far they were from the fitted ones, and made more prior sessions.
 CLOSE = {"frozen": 0.02, "learned": 0.15}
@@ -44,7 +44,8 @@ def expected(shop: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def settings(shop: Path) -> LearningSettings:
-    return LearningSettings(shop / "shop.learned", compact=False)
+    limits = LearningLimits(pair_floor=1000)  # its log was learned without this one
+    return LearningSettings(shop / "shop.learned", compact=False, limits=limits)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@
 namespace mtaw {
 namespace {
 
+enum Counting : std::uint8_t { kNothing, kClicks, kPairs };
 constexpr std::int64_t kBlock = 64;  // items that a thread takes at a time
 
 std::size_t at(std::int64_t place) { return static_cast<std::size_t>(place); }
@@ -92,7 +93,7 @@ class TrendsBuild::Rows {
         std::stable_sort(order_.begin(), order_.end(), [&](std::int64_t a, std::int64_t b) { return times[a] < times[b]; });
         double sums[kItemSums] = {}, weights[kItemLanes];
         for (const std::int64_t click : order_) {
-            if (build_.counts_[at(click)] == 0) continue;
+            if (build_.counts_[at(click)] == kNothing) continue;
             weigh(times[click], 0, weights);
             const bool later = build_.starts_[at(click)] < click;
             for (int lane = 0; lane < kItemLanes; ++lane) {
@@ -113,7 +114,7 @@ class TrendsBuild::Rows {
         found_.clear();
         double weights[kItemLanes];
         for (const std::int64_t click : order_) {
-            if (build_.counts_[at(click)] == 0) continue;
+            if (build_.counts_[at(click)] == kNothing) continue;
             weigh(build_.sessions_.times[click], kContextLane, weights);
             for (std::int64_t c = 0; c < shape.n_columns; ++c) {
                 const std::int64_t value = shape.value_of(c, build_.sessions_.context[click * shape.n_columns + c]);
@@ -143,10 +144,10 @@ class TrendsBuild::Rows {
         const std::int64_t window = build_.settings_.window;
         for (std::int64_t p = build_.begins_[at(item)]; p < build_.begins_[at(item) + 1]; ++p) {
             const std::int64_t click = build_.clicks_[at(p)], start = build_.starts_[at(click)];
-            if (build_.counts_[at(click)] == 0) continue;
+            if (build_.counts_[at(click)] != kPairs) continue;
             std::int64_t distance = 0;
             for (std::int64_t earlier = click - 1; earlier >= start && distance < window; --earlier) {
-                if (build_.counts_[at(earlier)] == 0) continue;
+                if (build_.counts_[at(earlier)] != kPairs) continue;
                 ++distance;
                 const std::int32_t other = sessions.items[earlier];
                 if (other != item) terms_.push_back({sessions.times[click], click, other, static_cast<std::int32_t>(-distance)});
@@ -155,7 +156,7 @@ class TrendsBuild::Rows {
             const std::int64_t end = sessions.offsets[sessions.count];
             for (std::int64_t later = click + 1; later < end && build_.starts_[at(later)] == start && distance < window;
                  ++later) {
-                if (build_.counts_[at(later)] == 0) continue;
+                if (build_.counts_[at(later)] != kPairs) continue;
                 ++distance;
                 const std::int32_t other = sessions.items[later];
                 if (other != item) terms_.push_back({sessions.times[later], later, other, static_cast<std::int32_t>(distance)});
@@ -310,12 +311,13 @@ void TrendsBuild::order_sessions() {
 }
 
 void TrendsBuild::mark_counting() {
-    counts_.assign(starts_.size(), 1);
+    counts_.assign(starts_.size(), kPairs);
     for (std::int64_t s = std::max<std::int64_t>(sessions_.once_from, 0); s < sessions_.count; ++s) {
         const std::int32_t* const begin = sessions_.items + sessions_.offsets[s];
         for (std::int64_t t = sessions_.offsets[s]; t < sessions_.offsets[s + 1]; ++t) {
             const std::int32_t* const click = sessions_.items + t;
-            counts_[at(t)] = std::find(begin, click, *click) == click ? 1 : 0;
+            const std::int64_t before = std::count(begin, click, *click);
+            counts_[at(t)] = before == 0 ? kPairs : before < kMostCounted ? kClicks : kNothing;
         }
     }
 }
@@ -339,7 +341,7 @@ void TrendsBuild::sum_all() {
     const std::int64_t* const times = sessions_.times;
     std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) { return times[a] < times[b]; });
     for (const std::int64_t t : order) {
-        if (counts_[at(t)] == 0) continue;
+        if (counts_[at(t)] == kNothing) continue;
         for (int lane = 0; lane < kItemLanes; ++lane) {
             const std::int64_t h = settings_.half_lives.ms[lane];
             const double weight = decay_power(times[t] - clock_[lane] * h, h);

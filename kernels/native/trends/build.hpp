@@ -14,7 +14,7 @@ struct TimedSessions {
     const std::int64_t* times;    // [T], ms since 1970
     std::int64_t count;           // S
     std::int64_t n_items;         // N
-    std::int64_t once_from;       // the first session that counts an item and a pair once
+    std::int64_t once_from;       // the first session that counts a pair once
     const std::uint16_t* context = nullptr;  // [T, shape.n_columns]
     ContextShape shape{};
 };
@@ -75,7 +75,7 @@ class TrendsBuild {
     std::vector<std::int64_t> begins_;  // [N + 1] into clicks_
     std::vector<std::int64_t> clicks_;  // places of each item's clicks, ascending
     std::vector<std::int64_t> starts_;  // [T] where the session of a click begins
-    std::vector<std::uint8_t> counts_;  // [T] whether a click counts; not where its session counts the item once
+    std::vector<std::uint8_t> counts_;  // [T] what a click adds to: kPairs, kClicks alone, or nothing
     std::vector<Block> blocks_;
     std::int64_t n_pairs_ = 0, n_context_sums_ = 0;
 };

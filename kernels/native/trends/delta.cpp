@@ -125,17 +125,17 @@ void TrendsDelta::add_once(const Session& session, double sign) {
 
 // What the session's click at `place` adds to those before it.
 void TrendsDelta::add_last_once(const Session& session, std::int64_t place, double sign) {
-    const auto is_first = [&](std::int64_t j) {
-        const auto begin = session.items.begin();
-        return std::find(begin, begin + j, session.items[at(j)]) == begin + j;
+    const auto before = [&](std::int64_t j) {
+        return std::count(session.items.begin(), session.items.begin() + j, session.items[at(j)]);
     };
-    if (!is_first(place)) return;
+    const std::int64_t repeats = before(place);
+    if (repeats >= kMostCounted) return;
     const std::int32_t item = session.items[at(place)];
     double weights[kItemLanes];
     weigh(session.times[at(place)], sign, weights);
     std::int64_t distance = 0;
-    for (std::int64_t j = place - 1; j >= 0 && distance < settings_.window; --j) {
-        if (is_first(j)) add_pair(session.items[at(j)], item, ++distance, weights);
+    for (std::int64_t j = place - 1; repeats == 0 && j >= 0 && distance < settings_.window; --j) {
+        if (before(j) == 0) add_pair(session.items[at(j)], item, ++distance, weights);
     }
     add_click(item, place > 0, weights);
     if (shape_.n_columns > 0) add_context(item, session.codes.data() + place * shape_.n_columns, weights[kContextLane]);

@@ -20,7 +20,7 @@ struct TrendLimits {
     std::int64_t capacity;        // ids of items that clicks may name: 0 .. capacity - 1
     std::int64_t ahead;           // ms that a click may be later than its arrival
     std::int64_t row_neighbors;  // of an item; a row that has more is cut to the strongest half of them, even
-    bool once = false;            // whether new sessions count an item and a pair once (tables.hpp)
+    bool once = false;            // whether new sessions count a pair once (tables.hpp)
 };
 
 // The sums of one item's new clicks.

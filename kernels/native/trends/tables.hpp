@@ -10,6 +10,7 @@ namespace mtaw {
 
 constexpr int kPairSums = 2 * kPairLanes;   // kPairLanes of fwd, then kPairLanes of bwd
 constexpr int kItemSums = 2 * kItemLanes;   // kItemLanes of all clicks, then of those that are not their session's first
+constexpr std::int64_t kMostCounted = 3;    // clicks of a session on one item, where it counts a pair once
 constexpr std::int64_t kNever = -1;         // the time of a click that never was
 
 constexpr std::int64_t kMostContext = 8;            // columns
@@ -45,8 +46,8 @@ struct ContextView {
     std::int64_t n_sums = 0;                // Q
 };
 
-// Of a session that counts an item and a pair once, all sums see an item's first click alone, and distances count distinct
-// items.
+// A session that counts a pair once adds to pairs at the first click on each item alone, and distances count distinct
+// items. To an item's clicks it adds kMostCounted at most.
 // Of the ordered pair (a, b), a != b: fwd, 1/distance for every click on b after one on a, at most `window` clicks
 // apart in their session, decayed from the time of the later click; bwd, the same with b before a. A session's clicks
 // come in the order of their times. Every sum is one of weights relative to its lane's t0 = epochs[lane] * half-life.
