@@ -99,6 +99,12 @@ def test_sessions_that_bring_two_items_together_are_a_share_of_those_with_either
         assert sum(guard.admits(1, [0]) for _ in range(100)) == 2
 
 
+@pytest.mark.parametrize(("visits_a_day", "least"), [(1_000, 2), (30_000, 3), (100_000, 10)])
+def test_a_pair_may_have_a_ten_thousandth_of_a_days_visits(visits_a_day: int, least: int) -> None:
+    guard = CrowdGuard(LIMITS, np.zeros(2, np.uint32), visits_a_day)
+    assert sum(guard.admits(1, [0]) for _ in range(100)) == least
+
+
 def test_a_session_that_is_forgotten_leaves_no_count() -> None:
     guard = CrowdGuard(LIMITS, np.zeros(40, np.uint32), 10_000)
     for _ in range(5):
