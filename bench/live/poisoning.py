@@ -87,13 +87,14 @@ def at_rate(model: Model, per_day: int) -> Model:
 class Shop:
     """One shop, attacked again and again from the same state."""
 
-    def __init__(self, model: Model, limits: LearningLimits) -> None:
+    def __init__(self, model: Model, limits: LearningLimits, rank: int = _RANK_OF_A) -> None:
+        """rank: how many items are more popular than A."""
         self._model, self._limits = model, limits
         self._encoder = NativeEncoder(model.config, model.weights)
         self._index = NativeIndex(model.item_vectors, model.scan)
         self._names = model.ids.external(np.arange(model.n_items, dtype=np.int32))
         self._begin = MORNING if model.learned_until is None else model.learned_until
-        self.target = int(np.argsort(-model.popularity, kind="stable")[_RANK_OF_A])
+        self.target = int(np.argsort(-model.popularity, kind="stable")[rank])
         ranked, _ = self._ranked(self._state(), self._begin)
         self.promoted = int(ranked[_PLACE_OF_B - 1])
 

@@ -91,7 +91,8 @@ def test_clicks_outweigh_attributes(model: Model) -> None:
             Click(f"s{n}", f"sku-{4 + GROUPS * (n % 10)}", NOON + 2 * n),
             Click(f"s{n}", "sku-203", NOON + 2 * n),
         ]
-    vectors = state_of(model, events, LearningLimits()).catalog().vectors
+    limits = LearningLimits(item_floor=1000, pair_floor=1000)
+    vectors = state_of(model, events, limits).catalog().vectors
     similar = model.item_vectors @ vectors[0]
     assert {int(item) % GROUPS for item in np.argsort(-similar)[:5]} == {4}
 
