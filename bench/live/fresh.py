@@ -83,7 +83,7 @@ def freshness_at(made: Shop, bundle: Path, work: Path, rate: float, seconds: flo
     ]
     due = poisson_arrivals(rate / _BATCH, _RAMP, seconds - _RAMP, seed)[: len(bodies)]
     taken: list[float] = []
-    with Service(bundle, work / "service.log", 2, ["--learn", str(work / "learned")]) as service:
+    with Service(bundle, work / "service.log", 2, ["--learn", str(work / "learned"), *ALL_LEARNED]) as service:
         first, second = sorted(service.worker_pids())
         with ServiceClient(service, first) as writer, ServiceClient(service, second) as reader:
             load = Load(service.address, bodies[: len(due)], due, connections=_CONNECTIONS)

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness.peak_memory import Ready, in_new_process, peak_of_prepared, restart_peak, tree_resident
-from bench.live.inputs import Shop, portions, stream
+from bench.live.inputs import ALL, Shop, portions, stream
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.online.compaction.compactor import compact_folder
 from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import Forget
 from mtaw_fast.online.log.file_log import FileLog
-from mtaw_fast.online.settings import LearningLimits, LearningSettings
+from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.online.state.online_state import OnlineState
 
 _PORTION = 1000
@@ -64,7 +64,7 @@ def worker(bundle: Path, folder: Path) -> WorkerMemory:
 
 
 def _worker(_: Ready, bundle: Path, folder: Path) -> tuple[int, int, int]:
-    log, state = FileLog(folder), OnlineState(Bundle.load(bundle).model, LearningLimits())
+    log, state = FileLog(folder), OnlineState(Bundle.load(bundle).model, ALL)
     position, count = START, 0
     restart_peak()
     before = tree_resident(os.getpid())
@@ -83,7 +83,7 @@ def compaction(bundle: Path, folder: Path) -> int:
 
 
 def _prepared_compaction(bundle: Path, folder: Path) -> Callable[[], Any]:
-    return partial(compact_folder, bundle, LearningSettings(folder))
+    return partial(compact_folder, bundle, LearningSettings(folder, limits=ALL))
 
 
 def redaction(folder: Path, session: str, work: Path) -> tuple[int, float]:

@@ -70,6 +70,7 @@ def test_equals_the_plain_reference(
         test_ms=round(test_days * DAY * 1000),
         drop_at_boundary=False,
         min_prefix=min_prefix,
+        bots=True,
     )
     if expected is None:
         refused(path, options)

@@ -48,10 +48,15 @@ def prepare(
     test_ms: int,
     drop_at_boundary: bool,
     min_prefix: int,
+    bots: bool = False,
 ) -> dict[str, Any] | None:
-    """External ids, timed train sessions and test samples; None where a reader must refuse."""
+    """External ids, timed train sessions and test samples; None where a reader must refuse.
+
+    bots: sessions of too many clicks, before any filter, are left out.
+    """
     longest = float("inf") if max_session is None else max_session
-    sessions = [session for session in sessions if len(session[2]) >= min_session]
+    most = longest if bots else float("inf")
+    sessions = [session for session in sessions if min_session <= len(session[2]) <= most]
     while True:
         support = Counter(item for _, _, clicks in sessions for item, _ in clicks)
         kept = [(end, tie, [c for c in clicks if support[c[0]] >= min_support]) for end, tie, clicks in sessions]
