@@ -24,7 +24,7 @@ from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningLimits, LearningSettings
 
 # That release took the ages of items however far they were from the fitted ones, and made more prior sessions.
-CLOSE = {"frozen": 0.02, "learned": 0.7}  # of learned sessions, which count a pair once now
+CLOSE = {"frozen": 0.02, "learned": 1.0}  # of learned sessions, which count a pair once now
 NEW_ITEM = "new-1"  # ranked lower then
 ARCHIVE = Path(__file__).parents[1] / "support" / "previous_release" / "shop.tar.gz"
 

@@ -23,7 +23,7 @@ _MEMORY_MS = 3 * DAY_MS  # how far the long-run traffic looks back
 _LONGEST_MS = 3_600_000  # of a window
 _UNIT = 1024  # parts of a click that it is counted in
 _MOST_PERIOD, _LEAST_PERIOD = 1 << 17, 256  # visits
-_FEW = 10_000  # 1 / the share of a period's visits that any pair may have
+_FEW = 1_000  # 1 / the share of a period's visits that any pair may have
 _MONTH = 30  # days that a bundle without times is taken to be of
 _CELLS = 1 << 21  # of one of the two rows of pair counts
 _MOST_COUNT = 255  # a pair's: more are not told apart
@@ -104,7 +104,7 @@ class CrowdGuard:
 
     A visit is a session's first click on an item. A visit to b by a session with a is learned while
 
-        sessions with a and b  <  max(pair_floor, period / 10,000, pair_share * min(visits of a, visits of b))
+        sessions with a and b  <  max(pair_floor, period / 1,000, pair_share * min(visits of a, visits of b))
 
     of what was learned in about the last two periods: counts are halved after every period. A period is as many visits
     as a day of the training had, at most `_MOST_PERIOD`. Pairs are counted in two hashed rows, of which the lower

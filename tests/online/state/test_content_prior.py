@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +157,7 @@ def test_readers_and_compactions_agree(
     model: Model, parts: list[list[Event]], cuts: list[int], cold: int, compacted: int
 ) -> None:
     events = [event for part in parts for event in part]
-    limits = replace(LearningLimits(), cold_start=cold)
+    limits = LearningLimits(cold_start=cold, item_floor=1000, pair_floor=1000)
     whole, other = state_of(model, events, limits), state_of(model, events, limits, cuts)
     one, two = whole.catalog(), other.catalog()
     assert one.added == two.added

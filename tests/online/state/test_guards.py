@@ -82,7 +82,7 @@ def test_a_restart_continues_where_the_guards_were() -> None:
 
 def test_sessions_that_bring_two_items_together_are_a_share_of_those_with_either() -> None:
     def admitted(others: int, of_two: int) -> int:
-        guard = CrowdGuard(LIMITS, np.zeros(2, np.uint32), 10_000)
+        guard = CrowdGuard(LIMITS, np.zeros(2, np.uint32), 2_000)
         for _ in range(others):
             assert guard.admits(0, [])
             assert guard.admits(1, [])
@@ -94,15 +94,15 @@ def test_sessions_that_bring_two_items_together_are_a_share_of_those_with_either
     assert admitted(100, 20) == 20
     # Either item alone does not help: the rarer one decides, whichever it is.
     for common in (0, 1):
-        guard = CrowdGuard(LIMITS, np.zeros(2, np.uint32), 10_000)
+        guard = CrowdGuard(LIMITS, np.zeros(2, np.uint32), 2_000)
         assert all(guard.admits(common, []) for _ in range(500))
         assert sum(guard.admits(1, [0]) for _ in range(100)) == 2
 
 
-@pytest.mark.parametrize(("visits_a_day", "least"), [(1_000, 2), (30_000, 3), (100_000, 10)])
-def test_a_pair_may_have_a_ten_thousandth_of_a_days_visits(visits_a_day: int, least: int) -> None:
+@pytest.mark.parametrize(("visits_a_day", "least"), [(1_000, 2), (10_000, 10), (100_000, 100)])
+def test_a_pair_may_have_a_thousandth_of_a_days_visits(visits_a_day: int, least: int) -> None:
     guard = CrowdGuard(LIMITS, np.zeros(2, np.uint32), visits_a_day)
-    assert sum(guard.admits(1, [0]) for _ in range(100)) == least
+    assert sum(guard.admits(1, [0]) for _ in range(200)) == least
 
 
 def test_a_session_that_is_forgotten_leaves_no_count() -> None:

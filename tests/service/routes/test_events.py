@@ -19,6 +19,7 @@ import pytest
 
 from mtaw_fast.online.log.events import Forget
 from mtaw_fast.online.log.file_log import FileLog
+from mtaw_fast.online.settings import LearningLimits, LearningSettings
 from mtaw_fast.recommender import Recommender
 from tests.service.conftest import N_ITEMS
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
@@ -344,7 +345,8 @@ def test_another_bundle_learns_the_same_events_once(memory_bundle: Path, tmp_pat
         with contextlib.closing(service.connect()) as connection:
             live = rankings(connection)
         service.assert_no_error()
-    rec = Recommender.load(folder, learn=tmp_path / "learned")
+    limits = LearningLimits(item_floor=1_000_000, pair_floor=1000)
+    rec = Recommender.load(folder, learn=LearningSettings(tmp_path / "learned", compact=False, limits=limits))
     fresh = [rec.recommend(one, k=20) for one in QUESTIONS]
     rec.close()
     assert [(one.items, [float(score) for score in one.scores]) for one in fresh] == [
