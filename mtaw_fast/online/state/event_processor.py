@@ -223,7 +223,7 @@ class EventProcessor:
     def _apply_batch(self, batch: UpdateBatch, sink: EventSink, admitted: bool = False) -> None:
         """admitted: whether all clicks have passed the guards before."""
         places = self._places(batch.items, batch.sessions)
-        self._look_at_attributes(sink)
+        self._look_at_attributes()
         learned = places >= 0
         for at in np.flatnonzero(learned).tolist():
             place, handle = int(places[at]), batch.handles[at]
@@ -354,18 +354,22 @@ class EventProcessor:
         self._entered.clear()  # what was given with them says more
         sink.refresh_vectors()
 
-    def _look_at_attributes(self, sink: EventSink) -> None:
-        """Give items that just entered the vector and the neighbors of their attributes."""
+    def _look_at_attributes(self, sink: EventSink | None = None) -> None:
+        """Give items that just entered the vector of their attributes; with a sink, the cold-start prior too.
+
+        An item that enters by a click has evidence of its own, which the prior would outweigh.
+        """
         if self._entered and self._content.is_known:
             table, ids = self.items.latest(self.places_of, self._size), self.new_items.ids
+            now = self.tracker.clock or self._learned_until
             for place in self._entered:
                 vector = self._content.vector(ids[place - self._n_items], place, table)
                 if vector is not None:
                     self.new_items.describe_by_content(place, vector)
-                    now = self.tracker.clock or self._learned_until
-                    for neighbor in self._content.neighbors(vector):
-                        self.content_priors.append((place, neighbor, now))
-                        sink.add_prior(place, neighbor, CONTENT_SESSIONS, now or None)
+                    if sink is not None:
+                        for neighbor in self._content.neighbors(vector):
+                            self.content_priors.append((place, neighbor, now))
+                            sink.add_prior(place, neighbor, CONTENT_SESSIONS, now or None)
         self._entered.clear()
 
     def _enter_from_table(self, sink: EventSink) -> None:

@@ -34,6 +34,8 @@ def save_timed(folder: Path, n_items: int) -> Bundle:
         for name in ("mean", "linear")
     }
     wide["scale"] = np.concatenate([plain["scale"], np.full(more, 0.3, np.float32)])
+    for name in ("t_first", "t_last_age"):  # some ages are within the bounds and some are not
+        wide["mean"][names.index(name)], wide["scale"][names.index(name)] = 8.0, 4.0
     wide["w1"] = np.concatenate([plain["w1"], 0.1 * rng.normal(size=(more, plain["w1"].shape[1])).astype(np.float32)])
     model = Model.of(
         **{**parts, "popularity": np.bincount(sessions.items, minlength=n_items)},
