@@ -91,7 +91,7 @@ class AppliedRules:
 
     def depth(self, k: int, n_items: int) -> int:
         """Return how much of the ranking to read at first for k places."""
-        wanted = 2 * k + 16 if self.reorders else k
+        wanted = 2 * k + 8 if self.reorders else k
         return min(n_items, wanted + len(self.pins))
 
     def arranged(
