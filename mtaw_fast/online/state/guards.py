@@ -26,6 +26,8 @@ _MOST_PERIOD, _LEAST_PERIOD = 1 << 17, 256  # visits
 _FEW = 1_000  # 1 / the share of a period's visits that any pair may have
 _MONTH = 30  # days that a bundle without times is taken to be of
 _CELLS = 1 << 21  # of one of the two rows of pair counts
+_LAST_CELL = _CELLS - 1
+_A, _B, _C, _D = 0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F  # of the hashes of a pair
 _MOST_COUNT = 255  # a pair's: more are not told apart
 _REACH = 10  # latest items of a session that the next one is paired with
 
@@ -122,6 +124,7 @@ class CrowdGuard:
 
     def __init__(self, limits: LearningLimits, visits: np.ndarray, period: int) -> None:
         self._limits, self._period, self._count = limits, period, 0
+        self._floor = max(limits.pair_floor, period // _FEW)
         self._visits = array("I", visits.tobytes())
         self._pairs = bytearray(2 * _CELLS)
 
@@ -130,20 +133,23 @@ class CrowdGuard:
 
         others: the items of the session before it, the latest first.
         """
-        visits, pairs, share = self._visits, self._pairs, self._limits.pair_share
-        floor = max(self._limits.pair_floor, self._period // _FEW)
+        visits, pairs, floor = self._visits, self._pairs, self._floor
         while item >= len(visits):
             visits.append(0)
-        own, cells = visits[item], []
-        for other in others[:_REACH]:
-            one, two = _cells(item, other)
-            count, theirs = min(pairs[one], pairs[two]), visits[other]
-            if count >= floor and count >= share * (own if own < theirs else theirs):
-                return False
-            cells += one, two
-        for cell in cells:
-            if pairs[cell] < _MOST_COUNT:
-                pairs[cell] += 1
+        own = visits[item]
+        for place, other in enumerate(others[:_REACH]):
+            low, high = (item, other) if item < other else (other, item)
+            one, two = (low * _A + high * _B) >> 9 & _LAST_CELL, _CELLS + ((low * _C + high * _D) >> 11 & _LAST_CELL)
+            first, second = pairs[one], pairs[two]
+            if first >= floor and second >= floor:
+                most = self._limits.pair_share * min(own, visits[other])
+                if first >= most and second >= most:
+                    self._uncount_pairs(item, others[:place])
+                    return False
+            if first < _MOST_COUNT:
+                pairs[one] = first + 1
+            if second < _MOST_COUNT:
+                pairs[two] = second + 1
         visits[item] = own + 1
         self._count += 1
         if self._count >= self._period:
@@ -152,14 +158,19 @@ class CrowdGuard:
 
     def release(self, items: Sequence[int]) -> None:
         """Uncount the visits of a session that is forgotten. items: in the order of its first clicks."""
-        visits, pairs = self._visits, self._pairs
+        visits = self._visits
         for place, item in enumerate(items):
             if item < len(visits):
                 visits[item] = max(visits[item] - 1, 0)
-            for other in items[max(place - _REACH, 0) : place]:
-                for cell in _cells(item, other):
-                    if 0 < pairs[cell] < _MOST_COUNT:
-                        pairs[cell] -= 1
+            self._uncount_pairs(item, items[max(place - _REACH, 0) : place])
+
+    def _uncount_pairs(self, item: int, others: Sequence[int]) -> None:
+        for other in others:
+            low, high = (item, other) if item < other else (other, item)
+            one, two = (low * _A + high * _B) >> 9 & _LAST_CELL, (low * _C + high * _D) >> 11 & _LAST_CELL
+            for cell in (one, _CELLS + two):
+                if 0 < self._pairs[cell] < _MOST_COUNT:
+                    self._pairs[cell] -= 1
 
     def _halve(self) -> None:
         self._count = 0
@@ -180,18 +191,11 @@ class CrowdGuard:
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Continue from what `state` returned."""
         self._period, self._count = state["crowd"].tolist()
+        self._floor = max(self._limits.pair_floor, self._period // _FEW)
         self._visits = array("I", state["visits"].tobytes())
         pairs = np.zeros(2 * _CELLS, np.uint8)
         pairs[state["pair_cells"]] = state["pair_counts"]
         self._pairs = bytearray(pairs.tobytes())
-
-
-def _cells(item: int, other: int) -> tuple[int, int]:
-    """Return the cells of two items, in either order, in the two rows."""
-    low, high = (item, other) if item < other else (other, item)
-    mixed = (low * 0x9E3779B97F4A7C15 + high * 0xC2B2AE3D27D4EB4F) & 0xFFFFFFFFFFFFFFFF
-    mixed ^= mixed >> 29
-    return mixed % _CELLS, _CELLS + (mixed >> 24) % _CELLS
 
 
 class Guards:
