@@ -29,6 +29,7 @@ from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.training import TrainedModel, train
 from mtaw_fast.training.refit import refit_ranker
 from mtaw_fast.training.reporting import Silent
+from mtaw_fast.training.trained_model import served_metrics
 from tests.support.training.timed import A_SHIFT, HOUR, START, shifting_dataset, shifting_sessions
 from tests.training.test_run_timed import CONFIG, LIMITS, stream_of
 
@@ -121,11 +122,8 @@ def test_a_bundle_keeps_them_and_ranks_alike(trained: TrainedModel, folder: Path
     np.testing.assert_array_equal(found.context.codes, model.context.codes)
     assert found.trends is not None
     assert found.trends.context_sizes == COLUMNS.sizes
-    at = START + HOURS * HOUR
-    for context in (None, {"referrer": "mail"}, {"referrer": "search", "region": "n"}):
-        ours = Recommender.of(model).recommend([3], k=9, at=at, context=context) if hasattr(Recommender, "of") else None
-        out = Recommender.load(folder).recommend([3], k=9, at=at, context=context)
-        assert ours is None or ours.items == out.items
+    samples = dataset().test
+    assert served_metrics(found, samples) == served_metrics(model, samples)
 
 
 def test_the_context_of_a_request_changes_its_ranking(folder: Path) -> None:
