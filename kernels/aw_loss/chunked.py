@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from mtaw_fast.kernels.aw_loss.reference import SMALLEST_BASE, adaptive_weight
+from mtaw_fast.kernels.aw_loss.reference import adaptive_weight, row_scalar
 from mtaw_fast.kernels.aw_loss.request import LossRequest
 from mtaw_fast.kernels.scatter import add_rows
 
@@ -64,17 +65,17 @@ class _ChunkedLoss(torch.autograd.Function):
             if keep:
                 kept.append(exps)
         total = others + z_target.exp()
-        log_p = z_target - total.log()
-        ctx.save_for_backward(q, e, q_inverse_norm, e_inverse_norm, targets, total, log_p, *kept)
+        log_odds = z_target - others.log()
+        ctx.save_for_backward(q, e, q_inverse_norm, e_inverse_norm, targets, total, log_odds, *kept)
         ctx.scale, ctx.gamma, ctx.dtype = scale, gamma, dtype
-        return -adaptive_weight(log_p, gamma) * log_p
+        return -adaptive_weight(log_odds, gamma) * functional.logsigmoid(log_odds)
 
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
-        q, e, q_inverse_norm, e_inverse_norm, targets, total, log_p, *kept = ctx.saved_tensors
+        q, e, q_inverse_norm, e_inverse_norm, targets, total, log_odds, *kept = ctx.saved_tensors
         scale, dtype = ctx.scale, ctx.dtype
-        row = grad_loss * _row_scalar(log_p, ctx.gamma) * scale  # [B]; dL/d cos = row (P / S - onehot)
-        target_row = row * torch.expm1(log_p)  # its entry at the target, row (p - 1)
+        row = grad_loss * row_scalar(log_odds, ctx.gamma) * scale  # [B]; dL/d cos = row (P / S - onehot)
+        target_row = -row * log_odds.neg().sigmoid()  # its entry at the target, row (p - 1)
         e_low, q_low = e.to(dtype), (scale * q).to(dtype)
         weighted_q = (q * (row / total)[:, None]).to(dtype)  # [B, d]
 
@@ -116,16 +117,6 @@ def _row_sums(exps: Tensor) -> Tensor:
 
 def _inverse_norm(vectors: Tensor) -> Tensor:
     return torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp_min(_SMALLEST_NORM).reciprocal()
-
-
-def _row_scalar(log_p: Tensor, gamma: float) -> Tensor:
-    """c of every row: float[B]."""
-    if gamma == 0:
-        return torch.ones_like(log_p)
-    base = -2 * torch.expm1(log_p)
-    slope = 2 * gamma * log_p.exp() * base.clamp_min(SMALLEST_BASE) ** (gamma - 1) * log_p
-    # The clamped weight is constant there, as in the reference.
-    return adaptive_weight(log_p, gamma) - torch.where(base > SMALLEST_BASE, slope, 0.0)
 
 
 def _through_norm(gradient: Tensor, unit: Tensor, inverse_norm: Tensor) -> Tensor:

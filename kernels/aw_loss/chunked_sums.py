@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mtaw_fast.kernels.aw_loss.reference import SMALLEST_BASE
 from mtaw_fast.kernels.aw_loss.request import LossRequest
 from mtaw_fast.kernels.scatter import add_rows
 
@@ -128,11 +127,9 @@ class _RowLosses(torch.autograd.Function):
         if gamma == 0:
             weight = slope = torch.ones_like(base)
         else:
-            clamped = base.clamp_min(SMALLEST_BASE)
-            weight = clamped**gamma
-            # The clamped weight is constant, as in the reference.
-            bend = 2 * gamma * (target / total) * clamped ** (gamma - 1) * log_p
-            slope = weight - torch.where(base > SMALLEST_BASE, bend, 0.0)
+            weight = base**gamma
+            bend = 2 * gamma * (target / total) * base ** (gamma - 1) * log_p
+            slope = weight - torch.where(base > 0, bend, 0.0)
         ctx.save_for_backward(slope / total, -slope * scale * miss)
         return -weight * log_p
 

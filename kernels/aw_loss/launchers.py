@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from mtaw_fast.kernels.aw_loss import configs
-from mtaw_fast.kernels.aw_loss.reference import SMALLEST_BASE
 from mtaw_fast.kernels.aw_loss.triton_kernels import gradients, rows, sums, units
 
 SCALARS = 1024  # rows a program of the kernels with one scalar a row
@@ -100,7 +99,7 @@ def row_losses(others: Tensor, target_cosines: Tensor, scale: float, gamma: floa
     losses, others_slopes, cosine_slopes = (torch.empty_like(others) for _ in range(3))
     with torch.cuda.device_of(others):
         rows.row_losses[(blocks(n_rows, SCALARS),)](
-            others, target_cosines, losses, others_slopes, cosine_slopes, n_rows, scale, gamma, SMALLEST_BASE,
+            others, target_cosines, losses, others_slopes, cosine_slopes, n_rows, scale, gamma,
             PLAIN=gamma == 0, ROWS=SCALARS, num_warps=4, enable_fp_fusion=True,
         )  # fmt: skip
     return losses, others_slopes, cosine_slopes

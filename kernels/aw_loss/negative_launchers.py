@@ -10,7 +10,6 @@ from torch import Tensor
 
 from mtaw_fast.kernels.aw_loss import configs
 from mtaw_fast.kernels.aw_loss.launchers import SCALARS, blocks, knobs_of, options
-from mtaw_fast.kernels.aw_loss.reference import SMALLEST_BASE
 from mtaw_fast.kernels.aw_loss.triton_kernels import gradients, negative_rows, negatives
 
 ROWS = 256  # a program of the kernel with one loss a row: with 1024 it spills 4 bytes on sm_100
@@ -110,7 +109,7 @@ def negative_losses(
         )  # fmt: skip
         negative_rows.negative_rows[(blocks(n_rows, ROWS),)](
             rows.peaks, rows.rests, rows.target_cosines, rows.rhos, split_losses, split_slopes, losses, *slopes,
-            n_rows, splits, scale, gamma, SMALLEST_BASE,
+            n_rows, splits, scale, gamma,
             PLAIN=plain, ROWS=ROWS, num_warps=4, enable_fp_fusion=True,
         )  # fmt: skip
     return losses, Slopes(*slopes), sums

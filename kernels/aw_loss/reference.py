@@ -1,6 +1,12 @@
-"""The AW loss in plain PyTorch, B x N logits and all: the reference for every faster backend."""
+"""The AW loss in plain PyTorch, B x N logits and all: the reference for every faster backend.
+
+1 - p is no difference anywhere. Only the target and the largest other item of a row can have p above 1/2; for these
+two its logarithm comes from the sum of the other items, so that it keeps its digits down to the smallest 1 - p.
+"""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -8,8 +14,7 @@ from torch.nn import functional
 
 from mtaw_fast.kernels.aw_loss.request import LossRequest
 
-# For gamma < 1 the derivative of (2 - 2p)^gamma is unbounded where p reaches 1.
-SMALLEST_BASE = 1e-6
+_LOG_2 = math.log(2)
 
 
 def not_supported_reasons(request: LossRequest) -> list[str]:
@@ -25,22 +30,47 @@ def aw_loss(request: LossRequest) -> Tensor:
     if request.compute_dtype is not None:
         queries, items = queries.to(request.compute_dtype), items.to(request.compute_dtype)
     logits = request.scale * (queries @ items.T).to(request.queries.dtype)  # [B, N]
-    log_p = functional.log_softmax(logits, dim=1).gather(1, request.targets[:, None])[:, 0]  # [B]
-    loss = -adaptive_weight(log_p, request.gamma) * log_p
+    targets = request.targets[:, None]
+    of_target = logits.gather(1, targets)  # [B, 1]
+    others = logits.scatter(1, targets, -math.inf)  # [B, N]
+    log_others = others.logsumexp(dim=1, keepdim=True)
+    log_odds = (of_target - log_others)[:, 0]
+    loss = -adaptive_weight(log_odds, request.gamma) * functional.logsigmoid(log_odds)
     if request.negatives:
-        loss = loss + _negative_term(logits, request.targets, request.gamma)
+        loss = loss + _negative_term(others, of_target, request.gamma)
     return loss
 
 
-def adaptive_weight(log_p: Tensor, gamma: float) -> Tensor:
-    """(2 - 2p)^gamma, by its own branch for gamma = 0."""
+def adaptive_weight(log_odds: Tensor, gamma: float) -> Tensor:
+    """(2 - 2p)^gamma of log(p / (1 - p)), by its own branch for gamma = 0."""
     if gamma == 0:
-        return torch.ones_like(log_p)
-    return (-2 * torch.expm1(log_p)).clamp_min(SMALLEST_BASE) ** gamma
+        return torch.ones_like(log_odds)
+    return (gamma * (_LOG_2 + functional.logsigmoid(-log_odds))).exp()
 
 
-def _negative_term(logits: Tensor, targets: Tensor, gamma: float) -> Tensor:
-    """-sum over j != target of (2 y_j)^gamma log(1 - y_j): float[B]."""
-    y = logits.softmax(dim=1)
-    term = (2 * y) ** gamma * torch.log1p(-y.clamp_max(1 - SMALLEST_BASE))
-    return -term.scatter(1, targets[:, None], 0.0).sum(dim=1)
+def row_scalar(log_odds: Tensor, gamma: float) -> Tensor:
+    """c = -d loss / d log p = (2 - 2p)^gamma (1 - gamma p log p / (1 - p)) of log(p / (1 - p)).
+
+    As p nears 1, -log p / (1 - p) nears 1.
+    """
+    if gamma == 0:
+        return torch.ones_like(log_odds)
+    miss = log_odds.neg().sigmoid()
+    ratio = torch.where(miss > 0, -functional.logsigmoid(log_odds) / miss, 1.0)
+    return adaptive_weight(log_odds, gamma) * (1 + gamma * log_odds.sigmoid() * ratio)
+
+
+def _negative_term(others: Tensor, of_target: Tensor, gamma: float) -> Tensor:
+    """-sum over j != target of (2 p_j)^gamma log(1 - p_j): float[B].
+
+    others: the logits [B, N], -inf at the targets. of_target: [B, 1].
+    """
+    largest, places = others.max(dim=1, keepdim=True)
+    rest = others.scatter(1, places, -math.inf)
+    log_rest = torch.logaddexp(rest.logsumexp(dim=1, keepdim=True), of_target)  # without the largest one
+    log_p = rest - torch.logaddexp(log_rest, largest)  # at most log 1/2
+    log_odds = (largest - log_rest)[:, 0]
+    term = torch.log1p(-log_p.exp())
+    if gamma != 0:
+        term = term * (gamma * (_LOG_2 + log_p)).exp()
+    return -term.sum(dim=1) - adaptive_weight(-log_odds, gamma) * functional.logsigmoid(-log_odds)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
+from bench.training import loss_accuracy
 from mtaw_fast.errors import UnsupportedError, UsageError
 from mtaw_fast.kernels.aw_loss import aw_loss, chunked
 from mtaw_fast.kernels.aw_loss.interface import BACKENDS
@@ -96,6 +97,31 @@ def test_a_perfect_row_is_finite(backend: str, gamma: float) -> None:
     assert loss.item() == 0
     assert q.grad is not None
     assert torch.isfinite(q.grad).all()
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 6.0])
+@pytest.mark.parametrize("scale", [16.0, 40.0])
+@pytest.mark.parametrize("negatives", [False, True])
+@pytest.mark.parametrize("backend", ON_CPU)
+def test_float32_keeps_its_digits_near_certainty(backend: str, negatives: bool, scale: float, gamma: float) -> None:
+    """Against log space in float64. By 1 - p as a difference the gradients were wrong by up to 100%."""
+    if negatives and backend == "chunked":
+        pytest.skip("chunked has no negatives")
+    targets = loss_accuracy.inputs()[2]
+    truth, got = (
+        loss_accuracy.loss_and_gradients(loss, dtype)
+        for loss, dtype in (
+            (lambda q, e: loss_accuracy.oracle(q, e, targets, scale, gamma, negatives), torch.float64),
+            (
+                lambda q, e: aw_loss(
+                    q, e, targets, scale=scale, gamma=gamma, negatives=negatives, reduction="none", backend=backend
+                ),
+                torch.float32,
+            ),
+        )
+    )
+    for name, ours, expected in zip(("loss", "d queries", "d items"), got, truth, strict=True):
+        assert loss_accuracy.worst(ours, expected) < 5e-5, name
 
 
 @pytest.mark.parametrize("backend", ON_CPU)

@@ -63,7 +63,7 @@ def sizes(p: Problem) -> dict[str, tuple[float, float]]:
     unit_q, unit_e = (functional.normalize(v, dim=1).requires_grad_() for v in (q, e))
     logits = p.scale * unit_q @ unit_e.T
     ce = functional.cross_entropy(logits, torch.tensor(p.targets), reduction="none")
-    loss = (2 - 2 * torch.exp(-ce)).clamp_min(1e-6) ** p.gamma * ce
+    loss = (2 - 2 * torch.exp(-ce)).clamp_min(1e-15) ** p.gamma * ce
     slope = torch.autograd.grad(loss.sum(), logits, retain_graph=True)[0].abs().max().item()
     (loss * torch.tensor(p.row_weights)).sum().backward()
     found = {"loss": (max(loss.max().item(), 1e-3), slope)}

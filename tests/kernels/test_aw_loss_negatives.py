@@ -68,8 +68,8 @@ def sizes(p: Problem) -> dict[str, tuple[float, float]]:
     log_p = functional.log_softmax(logits, dim=1)
     own = -log_p.gather(1, targets[:, None])[:, 0]
     y = log_p.exp()
-    others = (2 * y) ** p.gamma * torch.log1p(-y.clamp_max(1 - 1e-6))
-    loss = (-2 * torch.expm1(-own)).clamp_min(1e-6) ** p.gamma * own
+    others = (2 * y) ** p.gamma * torch.log1p(-y.clamp_max(1 - 1e-15))
+    loss = (-2 * torch.expm1(-own)).clamp_min(1e-15) ** p.gamma * own
     loss = loss - others.scatter(1, targets[:, None], 0.0).sum(dim=1)
     slope = torch.autograd.grad(loss.sum(), logits, retain_graph=True)[0].abs().max().item()
     (loss * torch.tensor(p.row_weights)).sum().backward()
@@ -123,7 +123,7 @@ def of_cosines(cosines: list[list[float]], targets: list[int], gamma: float, sca
 
 @on_every_path
 @pytest.mark.parametrize("gamma", GAMMAS)
-@pytest.mark.parametrize("miss", [0.5, 0.26, 0.24, 1e-2, 1e-4, 2e-6, 5e-7, 1e-12])
+@pytest.mark.parametrize("miss", [0.5, 0.26, 0.24, 1e-2, 1e-4, 2e-6, 5e-7, 1e-12, 1e-30])
 def test_a_sure_miss_keeps_its_precision(miss: float, gamma: float, isa: str, compute: str) -> None:
     """An item that is not the target with p of 1 - miss; 1 - p would drown in the rounding of p."""
     scale = 40.0
@@ -137,6 +137,19 @@ def test_a_sure_miss_keeps_its_precision(miss: float, gamma: float, isa: str, co
     for name, expected in truth.items():
         worst = np.abs(got[name] - expected).max()
         assert worst <= relative * (1 + gamma) * np.abs(expected).max() + 1e-6, name
+
+
+@on_every_path
+@pytest.mark.parametrize("gamma", [*GAMMAS, 64.0])
+def test_the_surest_miss_is_finite(gamma: float, isa: str, compute: str) -> None:
+    """The target as far from the query as an angle goes, another item on it: 1 - p is exp(-80)."""
+    items = np.array([[1, 0], [-1, 0], [0.6, 0.8]], np.float32)
+    p = Problem(items[:1].copy(), items[:2], np.array([1]), np.ones(1, np.float32), gamma, scale=40.0)
+    of_target = 80 * 2**gamma  # (2 - 2p)^gamma -log p
+    assert run(p, isa, compute)["loss"][0] == pytest.approx(of_target + 80 * 2**gamma, rel=1e-3)
+    for catalog in (items[:2], items):
+        got = run(replace(p, items=catalog, queries=items[2:] if len(catalog) == 3 else p.queries), isa, compute)
+        assert all(np.isfinite(array).all() for array in got.values())
 
 
 @on_every_path

@@ -9,7 +9,7 @@ import triton.language as tl
 
 from mtaw_fast.kernels.aw_loss.triton_kernels.gradients import load_unit_rows, through_norm
 from mtaw_fast.kernels.aw_loss.triton_kernels.negatives import NO_ITEM, log_ratio
-from mtaw_fast.kernels.aw_loss.triton_kernels.rows import LIFT, LOG2_E, SMALLEST_PEAK, loss_terms
+from mtaw_fast.kernels.aw_loss.triton_kernels.rows import LIFT, LOG2_E, SMALLEST_MISS, SMALLEST_PEAK, loss_terms
 from mtaw_fast.kernels.aw_loss.triton_kernels.sums import target_cosine
 from mtaw_fast.kernels.aw_loss.triton_kernels.tiles import shifted_exp
 from mtaw_fast.kernels.triton_kernels.arithmetic import narrow
@@ -67,7 +67,7 @@ def finish_largest(
     tl.store(rhos_p + rows, rests / total)
 
 
-@triton.jit(do_not_specialize=["n_rows", "splits", "scale", "gamma", "smallest_base"])
+@triton.jit(do_not_specialize=["n_rows", "splits", "scale", "gamma"])
 def negative_rows(
     largest_p,  # float32[n_rows]
     rests_p,  # float32[n_rows]
@@ -84,7 +84,6 @@ def negative_rows(
     splits,
     scale,
     gamma,
-    smallest_base,
     PLAIN: tl.constexpr,
     ROWS: tl.constexpr,
 ):
@@ -108,29 +107,28 @@ def negative_rows(
         unit_slopes += tl.load(split_slopes_p + place, mask=m_rows, other=0.0)
         place += n_rows
     others = largest + rest
-    log_p, weight, c, target, total = loss_terms(others, cosine, scale, gamma, smallest_base, PLAIN)
+    log_p, weight, c, target, total = loss_terms(others, cosine, scale, gamma, PLAIN)
 
     p, miss = largest / total, (rest + target) / total  # of the largest item: p and 1 - p
     low = tl.minimum(p, 0.5)
-    base = tl.maximum(miss, smallest_base)
-    minus_log = tl.where(p > 0.5, -tl.log(base), low * log_ratio(low))
-    # The logarithm is constant where its argument is clamped, as in the reference.
-    is_free = tl.where(miss >= smallest_base, 1.0, 0.0)
+    minus_log = tl.where(p > 0.5, -tl.log(tl.maximum(miss, SMALLEST_MISS)), low * log_ratio(low))
     power = tl.full((ROWS,), 1.0, tl.float32)
     unit = rho
     if not PLAIN:
         power = tl.exp2(gamma * tl.log2(tl.maximum(2.0 * p, SMALLEST_REST)))
         unit = rho * tl.exp2(gamma * tl.log2(tl.maximum(2.0 * rho, SMALLEST_REST)))
     of_rest = unit * unit_slopes
-    of_largest = power * (gamma * minus_log + is_free * p / base)
-    all_slopes = of_largest + of_rest
-    entry = c * p + power * (gamma * minus_log * miss + is_free * p) - p * of_rest
+    # The largest item's slope, power (gamma minus_log + p / (1 - p)), has a pole; times rho or the target's p it has
+    # none, as these are parts of 1 - p.
+    bounded = gamma * power * minus_log + of_rest
+    pole = power * p / (rest + target)
+    entry = c * p + power * (gamma * minus_log * miss + p) - p * of_rest
 
     tl.store(losses_p + rows, -weight * log_p + unit * unit_losses + power * minus_log, mask=m_rows)
-    tl.store(t_slopes_p + rows, scale * (c - all_slopes) * rho, mask=m_rows)
+    tl.store(t_slopes_p + rows, scale * ((c - bounded) * rho - pole * rest), mask=m_rows)
     tl.store(unit_slopes_p + rows, scale * unit, mask=m_rows)
     tl.store(largest_slopes_p + rows, scale * entry, mask=m_rows)
-    tl.store(target_slopes_p + rows, -scale * (c * others + all_slopes * target) / total, mask=m_rows)
+    tl.store(target_slopes_p + rows, -scale * ((c * others + bounded * target) / total + pole * target), mask=m_rows)
 
 
 @triton.jit(do_not_specialize=["n_rows", "most_slope"])

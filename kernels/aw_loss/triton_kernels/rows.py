@@ -9,6 +9,8 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 # Gradient entries are lifted by 2^15, so that fp16 holds probabilities of catalogs of millions; at most 2^15 < 65504.
 LIFT = tl.constexpr(32768.0)
 SMALLEST_PEAK = tl.constexpr(1e-30)  # its quotient by LIFT is still a normal float32
+# Below every 1 - p but that of a catalog of one item, which is 0: scale is at most 40, and exp(-80) is 1.8e-35.
+SMALLEST_MISS = tl.constexpr(1e-37)
 
 
 @triton.jit
@@ -19,7 +21,7 @@ def log1p(x):
 
 
 @triton.jit
-def loss_terms(others, cosine, scale, gamma, smallest_base, PLAIN: tl.constexpr):
+def loss_terms(others, cosine, scale, gamma, PLAIN: tl.constexpr):
     """(log p, weight (2 - 2p)^gamma, -d loss / d log p, exp(z - scale / 2) of the target, its sum with `others`).
 
     1 - p is others / total, never a difference; log p comes from it too where p > 1/2. PLAIN: gamma = 0.
@@ -31,16 +33,13 @@ def loss_terms(others, cosine, scale, gamma, smallest_base, PLAIN: tl.constexpr)
     weight = tl.full(others.shape, 1.0, tl.float32)
     slope = weight
     if not PLAIN:
-        base = 2.0 * (others / total)
-        log_base = tl.log2(tl.maximum(base, smallest_base))
+        log_base = tl.log2(tl.maximum(2.0 * (others / total), SMALLEST_MISS))
         weight = tl.exp2(gamma * log_base)
-        # The weight is constant where its base is clamped, as in the reference.
-        bend = 2.0 * gamma * (target / total) * tl.exp2((gamma - 1.0) * log_base) * log_p
-        slope = weight - tl.where(base > smallest_base, bend, 0.0)
+        slope = weight - 2.0 * gamma * (target / total) * tl.exp2((gamma - 1.0) * log_base) * log_p
     return log_p, weight, slope, target, total
 
 
-@triton.jit(do_not_specialize=["n_rows", "scale", "gamma", "smallest_base"])
+@triton.jit(do_not_specialize=["n_rows", "scale", "gamma"])
 def row_losses(
     others_p,  # float32[n_rows]
     target_cosines_p,  # float32[n_rows]
@@ -50,7 +49,6 @@ def row_losses(
     n_rows,
     scale,
     gamma,
-    smallest_base,
     PLAIN: tl.constexpr,
     ROWS: tl.constexpr,
 ):
@@ -58,7 +56,7 @@ def row_losses(
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     others = tl.load(others_p + rows, mask=rows < n_rows, other=1.0)
     cosine = tl.load(target_cosines_p + rows, mask=rows < n_rows, other=0.0)
-    log_p, weight, slope, _, total = loss_terms(others, cosine, scale, gamma, smallest_base, PLAIN)
+    log_p, weight, slope, _, total = loss_terms(others, cosine, scale, gamma, PLAIN)
     tl.store(losses_p + rows, -weight * log_p, mask=rows < n_rows)
     tl.store(others_slopes_p + rows, slope / total, mask=rows < n_rows)
     tl.store(cosine_slopes_p + rows, -slope * scale * (others / total), mask=rows < n_rows)

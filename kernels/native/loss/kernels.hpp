@@ -102,7 +102,7 @@ struct NegativeTile {
     std::int64_t first_item;     // of the tile
     std::int64_t* dominant;      // negative_sums: [block_rows], the dominant item where it is in the tile
     float* sums;                 // negative_sums: [3, block_rows], out, over the others: p, f and g (negative_tiles.hpp)
-    const float* factors;        // negative_slopes: [block_rows]; factor x p + g takes the place of the exponentials,
+    const float* factors;        // negative_slopes: [block_rows]; factor x S p + g takes the place of the exponentials,
     void* pairs;                 // and is written here as in ExpTile
 };
 

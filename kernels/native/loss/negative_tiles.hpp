@@ -18,6 +18,7 @@ namespace {
 
 constexpr float kSeries = 1.0F / 256.0F;   // p up to which four terms of a series do
 constexpr float kLargestPower = 125.0F;    // of 2, a normal float
+constexpr float kSmallestInverse = 1e-30F;  // below every 1 / S: logits are at most 40
 
 // log2 of x > 0, within 2e-7; of 0 about -127.
 template <typename F>
@@ -135,9 +136,10 @@ void negative_sums(const NegativeTile& tile) {
 
 template <typename F, int V>
 void negative_slopes_of(const NegativeTile& tile) {
-    typename F::Vec inverse_sums[V], factors[V];
+    typename F::Vec inverse_sums[V], sums[V], factors[V];
     for (int v = 0; v < V; ++v) {
         inverse_sums[v] = F::load(tile.inverse_sums + v * F::kLanes);
+        sums[v] = F::divide(F::set(1.0F), F::at_least(inverse_sums[v], kSmallestInverse));
         factors[v] = F::load(tile.factors + v * F::kLanes);
     }
     ExpTile out{};
@@ -151,7 +153,7 @@ void negative_slopes_of(const NegativeTile& tile) {
             for (int v = 0; v < V; ++v) {
                 const typename F::Vec p = small_shares<F, V>(tile, item + i, v, inverse_sums[v]);
                 const NegativeTerms<F> terms(p, tile.gamma, tile.whole_gamma);
-                slopes[i][v] = F::multiply_add(factors[v], p, terms.slope);
+                slopes[i][v] = F::multiply_add(factors[v], F::mul(sums[v], p), terms.slope);
             }
         }
         F::store_exps(slopes, out, item);

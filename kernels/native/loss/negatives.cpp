@@ -93,7 +93,8 @@ void LossPass::finish_negatives(const Chunk& chunk, std::int64_t block) {
         const double log_p_of_row = log_p(chunk, row, total);
         negatives_.terms[place] = negative_row_terms(log_p_of_row, in_.gamma, {sums[0], sums[1], sums[2]},
                                                      negatives_.dominants[place] >= 0);
-        negatives_.factors[place] = static_cast<float>(negatives_.terms[place].factor);
+        // By 1 / S: as the dominant item's 1 - p nears 0 the factor alone would leave float's range.
+        negatives_.factors[place] = static_cast<float>(negatives_.terms[place].factor / total);
     }
 }
 

@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from mtaw_fast.kernels.aw_loss import native
-from mtaw_fast.kernels.aw_loss.reference import SMALLEST_BASE
+from mtaw_fast.kernels.aw_loss.reference import adaptive_weight, row_scalar
 from mtaw_fast.kernels.aw_loss.request import LossRequest
 from mtaw_fast.training.steps.negative_sampling import CatalogSample
 
@@ -89,13 +89,14 @@ class _Mean(torch.autograd.Function):
         to_target = logits.gather(1, targets[:, None])[:, 0]
         logits[:, always:] += correction
         exponentials = logits.sub_(scale).exp_()  # a cosine is at most 1, so no maximum is needed
-        total = exponentials.sum(dim=1)
-        log_p = to_target - scale - total.log()
-        loss = -_power(log_p, gamma) * log_p
+        of_target = exponentials.gather(1, targets[:, None])[:, 0]
+        others = exponentials.scatter_(1, targets[:, None], 0.0).sum(dim=1)
+        log_odds = to_target - scale - others.log()
+        loss = -adaptive_weight(log_odds, gamma) * functional.logsigmoid(log_odds)
         # dL/dz = c (softmax - onehot)
-        c = row_weights * scale * _slope(log_p, gamma)
-        gradient = exponentials.mul_((c / total)[:, None])
-        gradient[torch.arange(len(targets)), targets] -= c
+        c = row_weights * scale * row_scalar(log_odds, gamma)
+        gradient = exponentials.mul_((c / (others + of_target))[:, None])
+        gradient[torch.arange(len(targets)), targets] = -c * log_odds.neg().sigmoid()
         gradient = gradient.to(dtype)
         ctx.save_for_backward(
             (gradient @ items.to(dtype)).to(items.dtype), (gradient.T @ queries.to(dtype)).to(items.dtype)
@@ -107,18 +108,3 @@ class _Mean(torch.autograd.Function):
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
         d_queries, d_items = ctx.saved_tensors
         return d_queries * above, d_items * above, None, None, None
-
-
-def _power(log_p: Tensor, gamma: float) -> Tensor:
-    """(2 - 2p)^gamma, with a branch for gamma = 0."""
-    if gamma == 0:
-        return torch.ones_like(log_p)
-    return (-2 * torch.expm1(log_p)).clamp_min(SMALLEST_BASE) ** gamma
-
-
-def _slope(log_p: Tensor, gamma: float) -> Tensor:
-    """c = (2 - 2p)^gamma - 2 gamma p (2 - 2p)^(gamma - 1) log p."""
-    if gamma == 0:
-        return torch.ones_like(log_p)
-    base = (-2 * torch.expm1(log_p)).clamp_min(SMALLEST_BASE)
-    return base**gamma - 2 * gamma * log_p.exp() * base ** (gamma - 1) * log_p

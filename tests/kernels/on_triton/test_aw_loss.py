@@ -18,8 +18,8 @@ from mtaw_fast.kernels.aw_loss import aw_loss, catalog_sums, configs, loss_of_su
 from tests.support.kernels.aw_loss import TRITON_DEVICE as DEVICE
 from tests.support.kernels.aw_loss import TRITON_DTYPES as DTYPES
 from tests.support.kernels.aw_loss import TRITON_SHAPES as SHAPES
+from tests.support.kernels.aw_loss import loss_rounding, worst
 from tests.support.kernels.aw_loss import triton_problem as problem
-from tests.support.kernels.aw_loss import worst
 
 
 def loss_and_gradients(
@@ -51,6 +51,8 @@ def assert_as_close_as_eager(
     ours = loss_and_gradients("triton", dtype, compute, inputs, gamma)
     for name, truth, peer, got in zip(("loss", "d queries", "d items"), exact, eager, ours, strict=True):
         slack = torch.finfo(compute or dtype).eps * max(truth.abs().max().item(), 1e-3)
+        if name == "loss":
+            slack += loss_rounding(gamma)
         assert worst(got, truth) <= 2 * worst(peer, truth) + slack, name
 
 

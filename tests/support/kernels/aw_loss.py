@@ -43,3 +43,8 @@ def triton_problem(rows: int, items: int, d: int, seed: int = 0) -> tuple[Tensor
 
 def worst(a: Tensor, b: Tensor) -> float:
     return (a - b).abs().max().item()
+
+
+def loss_rounding(gamma: float, scale: float = 16.0) -> float:
+    """Return what a float32 logit's own rounding moves a loss by: eager may be lucky with a row or two."""
+    return scale * torch.finfo(torch.float32).eps * 2**gamma  # the largest slope of the target's term
