@@ -178,7 +178,7 @@ PRESETS: Mapping[str, Config] = {
         enabled=True, targets="new", epochs=2, spectral_share=1.0, itl_gain=20.0, iel_gain=2.0, recent_weight=2.0
     ),
     "paper": Config(),
-    # As in the paper's text; it leaves out scale, dropout and clipping, which validation chose (docs/results.md).
+    # As in the paper's text; docs/training.md says what it leaves open and how that is read here.
     "paper-literal": Config.of(
         max_positions=50,
         init="uniform",
@@ -186,6 +186,7 @@ PRESETS: Mapping[str, Config] = {
         schedule="constant",
         warmup_epochs=0.0,
         batch_prefixes=100,
+        batches="prefixes",
         clip_norm=0.0,
         dropout=0.2,
         epochs=50,

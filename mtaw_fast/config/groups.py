@@ -24,6 +24,7 @@ LossBackend = Literal["auto", "reference", "chunked", "native", "triton"]
 TrainStep = Literal["auto", "eager", "cuda-graph"]
 Targets = Literal["all", "new"]
 Softmax = Literal["auto", "full", "sampled"]
+Batches = Literal["sessions", "prefixes"]
 
 
 class Group:
@@ -212,7 +213,10 @@ class OptimizerConfig(Group):
     warmup_epochs : float, default 0.1
         Linear warm-up, in epochs.
     batch_prefixes : int, default 1024
-        Largest number of samples in a step. A batch holds whole sessions.
+        Largest number of samples in a step.
+    batches : {'sessions', 'prefixes'}, default 'sessions'
+        What a batch holds: whole sessions, whose samples share one pass, or samples drawn at random, each with a pass
+        over its prefix. 'prefixes' is the published recipe and takes several times as long.
     clip_norm : float, default 5
         Largest norm of the gradient; 0 does not clip.
     train_step : {'auto', 'eager', 'cuda-graph'}, default 'auto'
@@ -229,6 +233,7 @@ class OptimizerConfig(Group):
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "schedule": get_args(Schedule),
+        "batches": get_args(Batches),
         "train_step": get_args(TrainStep),
     }
 
@@ -237,6 +242,7 @@ class OptimizerConfig(Group):
     schedule: Schedule = "cosine"
     warmup_epochs: float = 0.1
     batch_prefixes: int = 1024
+    batches: Batches = "sessions"
     clip_norm: float = 5.0
     train_step: TrainStep = "auto"
     epochs: int = 3

@@ -115,6 +115,12 @@ class Sessions:
         lengths = self.lengths[indices]
         return self._of(ranges(self.offsets[indices], lengths), offsets_of(lengths))
 
+    def up_to(self, clicks: np.ndarray) -> Sessions:
+        """Return a copy of the part of a session that ends with each of these clicks (int64[S], places among all T)."""
+        begins = self.offsets[np.searchsorted(self.offsets, clicks, side="right") - 1]
+        lengths = clicks + 1 - begins
+        return self._of(ranges(begins, lengths), offsets_of(lengths))
+
     def keep_last(self, max_clicks: int) -> Sessions:
         """Cut every session to its last `max_clicks` clicks; return itself if none is longer."""
         lengths = self.lengths

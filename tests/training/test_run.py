@@ -19,6 +19,7 @@ from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training import TrainedModel, train
 from mtaw_fast.training.encoder.initial_weights import initialize
+from mtaw_fast.training.reporting import Silent
 from mtaw_fast.training.steps.batch import Batch
 from mtaw_fast.training.steps.full_step import Stepper
 from tests.support.training.runs import CHILD
@@ -59,6 +60,28 @@ def test_resuming_after_kill_9_gives_the_same_bits(
     assert [{k: v for k, v in r.items() if k not in strip} for r in resumed.history] == [
         {k: v for k, v in r.items() if k not in strip} for r in whole.history
     ]
+
+
+def test_shuffled_prefixes_learn_and_resume_to_the_same_bits(ring: Dataset, small: Config, tmp_path: Path) -> None:
+    class StopsAt(Silent):
+        steps = 0
+
+        def step_done(self, sessions: int, loss: float) -> None:
+            self.steps += 1
+            if self.steps == 60:
+                raise KeyboardInterrupt
+
+    config = small.replace(batches="prefixes", epochs=2)
+    whole = train(ring, config, tmp_path / "whole")
+    assert whole.metrics["MRR@20"] > 40  # chance is 6
+    with pytest.raises(KeyboardInterrupt):
+        train(ring, config, tmp_path / "cut", reporter=StopsAt())
+    resumed = train(ring, config, tmp_path / "cut", resume=True)
+    for name, weights in whole.model.weights.items():
+        assert np.array_equal(weights, resumed.model.weights[name])
+    assert not np.array_equal(
+        weights, train(ring, config.replace(batches="sessions"), tmp_path / "s").model.weights[name]
+    )
 
 
 def test_the_step_itself_reports_nan_without_touching_the_weights(ring: Dataset, small: Config) -> None:

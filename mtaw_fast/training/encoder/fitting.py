@@ -22,7 +22,8 @@ from mtaw_fast.training.encoder.prefetch import made_ahead
 from mtaw_fast.training.encoder.runner import FitRequest, LocalRunner, Runner, Validate
 from mtaw_fast.training.reporting import LossCurve, Reporter, Silent
 from mtaw_fast.training.run_state import RunState
-from mtaw_fast.training.steps.batch import Batch, epoch_batches, nothing_to_learn, sample_counts
+from mtaw_fast.training.steps.batch import nothing_to_learn, sample_counts
+from mtaw_fast.training.steps.epoch import EpochBatches
 from mtaw_fast.training.steps.full_step import AnyStepper, learning_rate
 from mtaw_fast.training.threads import current_threads, training_threads
 
@@ -105,16 +106,15 @@ class Fitting:
         # A state that depends on the epoch alone: a resumed run draws the same dropout.
         torch.manual_seed(int(np.random.SeedSequence([config.optimizer.seed, epoch]).generate_state(1)[0]))
         stepper.model.train()
-        samples = sample_counts(sessions, self.min_prefix, config.loss.targets, self.type_weights)
-        batches = epoch_batches(samples, config.optimizer.batch_prefixes, config.optimizer.seed, epoch)
-        self.reporter.epoch_starts(phase, epoch, epochs, len(sessions))
-        began, loss, curve = time.perf_counter(), 0.0, LossCurve(len(sessions))
+        source = EpochBatches(config, sessions, self.min_prefix, self.type_weights)
+        batches = source.cut(epoch)
+        self.reporter.epoch_starts(phase, epoch, epochs, source.units)
+        began, loss, curve = time.perf_counter(), 0.0, LossCurve(source.units)
         # A warm-up shorter than a step would only give that step a learning rate of 0.
         skipped = config.optimizer.warmup_epochs if config.optimizer.warmup_epochs * len(batches) < 1 else 0.0
 
         def made(numbers: np.ndarray) -> Any:
-            chosen, device = sessions.select(numbers), stepper.input_device
-            return stepper.stage(Batch.of(chosen, self.min_prefix, device, config.loss.targets, self.type_weights))
+            return stepper.stage(source.batch(numbers, stepper.input_device))
 
         for step, (numbers, batch) in enumerate(made_ahead(made, batches, stepper.ahead)):
             loss = stepper.step(batch, max(epoch - 1 + step / len(batches), skipped))
@@ -125,7 +125,7 @@ class Fitting:
         mean = stepper.end_epoch()
         if stepper.failed_step is not None:
             failed = stepper.failed_step
-            named = ", ".join(map(str, batches[failed][:_SESSIONS_NAMED]))
+            named = ", ".join(map(str, source.sessions_of(batches[failed])[:_SESSIONS_NAMED]))
             raise TrainingError(
                 f"the loss is {mean} in {phase} epoch {epoch}, step {failed + 1} of {len(batches)} (sessions "
                 f"{named}, .. of those that have a sample); the last whole epoch is kept: lower lr or scale and "

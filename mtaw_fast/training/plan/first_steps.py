@@ -27,8 +27,9 @@ from mtaw_fast.training.ranker.fitting import fit_ranker
 from mtaw_fast.training.ranker.prequential import build_dataset
 from mtaw_fast.training.ranker.train_ranker import fit_settings
 from mtaw_fast.training.reporting import Silent
-from mtaw_fast.training.steps.batch import Batch, epoch_batches, nothing_to_learn, sample_counts
+from mtaw_fast.training.steps.batch import nothing_to_learn, sample_counts
 from mtaw_fast.training.steps.choice import make_stepper
+from mtaw_fast.training.steps.epoch import EpochBatches
 
 _WARM_UP, _STEPS = 1, 4
 _STEP_SESSIONS = 20_000  # from which the batches of measured steps are drawn
@@ -118,7 +119,8 @@ def encoder_times(
     if len(chosen) > _STEP_SESSIONS:
         chosen = np.sort(rng.choice(chosen, _STEP_SESSIONS, replace=False))
     some = usable.select(chosen)
-    cut = epoch_batches(counts[chosen], config.optimizer.batch_prefixes, config.optimizer.seed, 0)
+    source = EpochBatches(config, some, min_prefix, type_weights)
+    cut = source.cut(0)
     steps, samples = {}, float(counts[chosen].sum()) / len(cut)
     with torch.random.fork_rng(devices=[]):
         model = MTAW(config, n_items).draw_weights(config.optimizer.seed).to(device)
@@ -128,9 +130,7 @@ def encoder_times(
             costs = []
             for k in range(_WARM_UP + _STEPS):
                 numbers = cut[k % len(cut)]
-                batch = stepper.stage(
-                    Batch.of(some.select(numbers), min_prefix, stepper.input_device, config.loss.targets, type_weights)
-                )
+                batch = stepper.stage(source.batch(numbers, stepper.input_device))
                 costs.append(watch.cost(lambda: stepper.step(batch, config.optimizer.warmup_epochs), busy=True))  # noqa: B023
             steps[softmax] = np.median(costs[_WARM_UP:], axis=0)
     start = by_sessions = np.zeros(2)

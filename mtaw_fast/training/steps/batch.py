@@ -1,4 +1,4 @@
-"""The input of a training step: whole sessions whose every prefix is a sample, and how an epoch is cut into batches."""
+"""The input of a training step, the samples of sessions, and how an epoch is cut into batches."""
 
 from __future__ import annotations
 
@@ -17,18 +17,28 @@ def sample_counts(
     sessions: Sessions, min_prefix: int, counted: str = "all", type_weights: np.ndarray | None = None
 ) -> np.ndarray:
     """int64[B]: the number of rows that `Batch.of` makes of each session."""
-    some_weigh_nothing = type_weights is not None and bool((type_weights == 0).any())
-    if counted == "all" and not some_weigh_nothing:
+    if counted == "all" and not _some_weigh_nothing(type_weights):
         return np.maximum(sessions.lengths - min_prefix, 0)
-    place = np.arange(sessions.n_clicks) - np.repeat(sessions.offsets[:-1], sessions.lengths)
-    is_target = place >= min_prefix
-    if counted == "new":
-        is_target &= sessions.first_clicks()
-    if some_weigh_nothing:
-        assert type_weights is not None
-        is_target &= type_weights[typed(sessions)] > 0
-    totals = offsets_of(is_target)
+    totals = offsets_of(is_target(sessions, min_prefix, counted, type_weights))
     return totals[sessions.offsets[1:]] - totals[sessions.offsets[:-1]]
+
+
+def is_target(
+    sessions: Sessions, min_prefix: int, counted: str = "all", type_weights: np.ndarray | None = None
+) -> np.ndarray:
+    """bool[T]: whether a click is the target of a sample."""
+    place = np.arange(sessions.n_clicks) - np.repeat(sessions.offsets[:-1], sessions.lengths)
+    found = place >= min_prefix
+    if counted == "new":
+        found &= sessions.first_clicks()
+    if _some_weigh_nothing(type_weights):
+        assert type_weights is not None
+        found &= type_weights[typed(sessions)] > 0
+    return found
+
+
+def _some_weigh_nothing(type_weights: np.ndarray | None) -> bool:
+    return type_weights is not None and bool((type_weights == 0).any())
 
 
 def nothing_to_learn(min_prefix: int, counted: str, type_weights: np.ndarray | None) -> TrainingError:
@@ -76,23 +86,22 @@ class Batch:
         device: torch.device,
         counted: str = "all",
         type_weights: np.ndarray | None = None,
+        only_last: bool = False,
     ) -> Batch:
         """Return the batch of sessions of two clicks or more; every prefix of `min_prefix` clicks or more is a sample.
 
         counted: 'all' samples, or the 'new' ones, whose target is not in the prefix. The others have no row, which
         gives the same loss as a row of weight 0. type_weights: float32[K], the weight of a sample by the type of its
-        target; the batch's mean loss is that of samples repeated so often.
+        target; the batch's mean loss is that of samples repeated so often. only_last: a session's only sample is its
+        longest prefix, whatever `min_prefix` and `counted`.
         """
         lengths = sessions.lengths - 1
         offsets = offsets_of(lengths)
         place = ranges(sessions.offsets[:-1], lengths)
-        in_session = ranges(np.zeros(len(sessions), np.int64), lengths)
-        is_sample = in_session + 1 >= min_prefix
-        if counted == "new":
-            is_sample &= sessions.first_clicks()[place + 1]
-        if type_weights is not None:
-            is_sample &= type_weights[typed(sessions)[place + 1]] > 0
-        rows = np.flatnonzero(is_sample)
+        if only_last:
+            rows = offsets[1:] - 1
+        else:
+            rows = np.flatnonzero(is_target(sessions, min_prefix, counted, type_weights)[place + 1])
         clicks = sessions.items[place].astype(np.int64)
         targets = sessions.items[place[rows] + 1].astype(np.int64)
 
@@ -108,6 +117,15 @@ class Batch:
             mass = float(counts.sum())
             weights = put((counts * (len(rows) / max(mass, 1e-300))).astype(np.float32))
         return cls(put(clicks), put(offsets), put(rows), put(targets), tiles, weights, mass)
+
+
+def prefix_batches(samples: int, budget: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """Shuffle the samples and cut them into batches of `budget`, the last one with the rest.
+
+    The same seed and epoch give the same batches on every machine. Returns int64 sample numbers, an array a batch.
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(samples)
+    return [order[begin : begin + budget] for begin in range(0, samples, budget)]
 
 
 # Sessions are sorted by length within runs of about this many batches: enough for little padding, few enough that

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtaw_fast.training.steps.batch import epoch_batches
@@ -11,6 +11,7 @@ from mtaw_fast.training.steps.batch import epoch_batches
 lengths_strategy = st.lists(st.integers(1, 40), min_size=0, max_size=300).map(lambda x: np.array(x, dtype=np.int64))
 
 
+@settings(deadline=None)
 @given(lengths=lengths_strategy, budget=st.integers(1, 100), seed=st.integers(0, 9), epoch=st.integers(1, 9))
 def test_every_session_once_and_no_batch_over_budget(lengths: np.ndarray, budget: int, seed: int, epoch: int) -> None:
     batches = epoch_batches(lengths, budget, seed, epoch)
