@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.harness import register
 from bench.harness.machine import checkout, machine_record
 from mtaw_fast.errors import DataError
 from mtaw_fast.storage.files import read_json, write_json
@@ -42,9 +43,10 @@ class RecordKind:
 
 
 def log_read(path: Path, record: dict[str, Any], why: str) -> None:
-    """Add a read of the test set to the record and write it, before the read happens."""
+    """Add a read of the test set to the record and to the register next to it, before the read happens."""
     record["reads"] = [*record["reads"], {"at": _now(), "commit": commit(), "why": why}]
     write_json(path, record)
+    register.append(path.parent, register.line_of(record, record["reads"][-1]))
 
 
 def finish(path: Path, record: dict[str, Any]) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from mtaw_fast.errors import UsageError
 
+QUOTED = Path(__file__).parents[2] / "docs/results/published.jsonl"
 MAX_LEN = 50  # clicks that a system sees of a session: RecBole's MAX_ITEM_LIST_LENGTH; 99% of the sessions are shorter
 
 _RECBOLE = "RecBole 1.2.1's class; "
@@ -131,18 +134,15 @@ SYSTEMS = (
     ),
 )  # fmt: skip
 
-PUBLISHED = {  # P@20, MRR@20, as MTAW's paper has them
-    "tmall": {
-        "FPMC": (16.06, 7.32), "GRU4Rec": (18.20, 6.85), "NARM": (23.30, 10.70), "STAMP": (26.47, 13.36),
-        "SASRec": (26.95, 14.21), "NextItNet": (27.22, 13.32), "SR-GNN": (27.57, 13.72), "GC-SAN": (25.38, 12.72),
-        "S2-DHCN": (31.42, 15.05), "GCE-GNN": (33.42, 15.42), "MTAW": (37.17, 19.14),
-    },
-    "retailrocket": {
-        "FPMC": (32.37, 13.82), "GRU4Rec": (44.89, 15.77), "NARM": (50.22, 24.59), "STAMP": (50.96, 25.17),
-        "SASRec": (51.12, 25.91), "NextItNet": (48.26, 24.48), "SR-GNN": (50.32, 26.57), "GC-SAN": (50.32, 26.57),
-        "S2-DHCN": (53.66, 27.30), "GCE-GNN": (53.63, 28.01), "MTAW": (56.39, 30.52),
-    },
-}  # fmt: skip
+
+def published(path: Path = QUOTED) -> dict[str, dict[str, tuple[float, float]]]:
+    """Return P@20 and MRR@20 as quoted, by data set and model; the file's lines also name paper and protocol."""
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        quoted = json.loads(line)
+        for dataset, (precision, mrr) in quoted["figures"].items():
+            found.setdefault(dataset, {})[quoted["model"]] = (precision, mrr)
+    return found
 
 
 def system_of(name: str) -> System:

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.peers import records
 from bench.peers.records import every_record
-from bench.peers.systems import PUBLISHED, SYSTEMS
+from bench.peers.systems import SYSTEMS, published
 from bench.quality.records import every_record as quality_records
 from bench.quality.table import TITLES, markdown
 from mtaw_fast.errors import UsageError
@@ -99,13 +99,13 @@ def _place(record: Record) -> int:
 
 def quality(dataset: str, found: Sequence[Record], ours: Sequence[Record]) -> str:
     """Return a row for each system in the order of `SYSTEMS`, then our baseline and presets (means over seeds)."""
-    published = PUBLISHED.get(dataset, {})
+    quoted = published().get(dataset, {})
     by_system = {record["system"]: record for record in found}
     rows = []
     for system in SYSTEMS:
         record = by_system.get(system.name)
         measured = ("not ranked yet", *[""] * 6) if record is None else (_epochs(record), *_figures([record]))
-        rows.append((system.title, *measured, _published(published, system.title)))
+        rows.append((system.title, *measured, _published(quoted, system.title)))
     mine = [one for one in ours if one["dataset"]["name"] == dataset and one["split"] == "test"]
     mine = [one for one in mine if "published" not in one.get("protocol", "") and set(one["changed"]) <= {"gamma"}]
     for name in ("co-occurrence + repeats", *_PRESETS):
@@ -116,7 +116,7 @@ def quality(dataset: str, found: Sequence[Record], ours: Sequence[Record]) -> st
         for changed, group in groups.items():
             title = " ".join([f"**{name}**", *(f"{key}={value:g}" for key, value in changed)])
             seeds = f"{len(group)} seeds" if len(group) > 1 else "1 seed" if group[0]["seed"] is not None else ""
-            shown = _published(published, "MTAW") if name.startswith("paper") else ""
+            shown = _published(quoted, "MTAW") if name.startswith("paper") else ""
             rows.append((title, seeds, *_figures(group), shown))
     size = found[0]
     note = (
@@ -147,8 +147,8 @@ def _figures(group: Sequence[Record]) -> tuple[str, ...]:
     return tuple(cells)
 
 
-def _published(published: Mapping[str, tuple[float, float]], title: str) -> str:
-    return "{:.2f} / {:.2f}".format(*published[title]) if title in published else ""
+def _published(quoted: Mapping[str, tuple[float, float]], title: str) -> str:
+    return "{:.2f} / {:.2f}".format(*quoted[title]) if title in quoted else ""
 
 
 def cost(found: Sequence[Record]) -> str:

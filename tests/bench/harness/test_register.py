@@ -1,0 +1,61 @@
+"""The register of test reads: a line before every read, and a page made of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.harness import register
+from bench.harness.records import log_read
+from bench.harness.register import NAME, lines, main, tables, written
+from mtaw_fast.errors import DataError
+
+ROOT = Path(__file__).parents[3]
+RESULTS = ROOT / "docs/results"
+RECORD = {"dataset": {"name": "ring"}, "preset": "full", "changed": {"gamma": 6.0}, "seed": 3, "reads": []}
+
+
+def test_a_read_is_registered_before_it_happens(tmp_path: Path) -> None:
+    record = dict(RECORD)
+    for why in ("the finalist's one read", "again"):
+        log_read(tmp_path / "ring.json", record, why)
+    found = lines(tmp_path)
+    assert [(line["dataset"], line["model"], line["seed"], line["why"]) for line in found] == [
+        ("ring", "full, gamma=6.0", 3, "the finalist's one read"),
+        ("ring", "full, gamma=6.0", 3, "again"),
+    ]
+    assert [read["at"] for read in json.loads((tmp_path / "ring.json").read_text())["reads"]] == [
+        line["at"] for line in found
+    ]
+
+
+def test_the_page_is_made_of_the_register() -> None:
+    page = (ROOT / "docs" / register.PAGE).read_text()
+    assert page == written(page, lines(RESULTS)), "run python -m bench.harness.register --write docs"
+
+
+def test_every_read_of_a_record_is_in_the_register() -> None:
+    registered = {(line["at"], line["dataset"], line.get("seed")) for line in lines(RESULTS)}
+    for path in [*RESULTS.glob("*.json"), *(RESULTS / "peers").glob("*.json")]:
+        record = json.loads(path.read_text())
+        for read in record.get("reads", []):
+            assert (read["at"], record["dataset"]["name"], record.get("seed")) in registered, path.name
+
+
+def test_a_read_by_hand_says_what_it_shaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--results", str(tmp_path), "--add", "--dataset", "ring", "--model", "full, replay", "--figures", "1 / 2"]
+    assert main(given) == 2
+    assert capsys.readouterr().err == "error: --add needs --shaped\n"
+    assert main([*given, "--shaped", "nothing"]) == 0
+    (row,) = tables(lines(tmp_path))["hand"].splitlines()[2:]
+    assert row.endswith("| ring | full, replay | 1 / 2 | nothing |")
+
+
+def test_a_damaged_line_and_a_page_without_marks_are_named(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_text("{}\n{")
+    with pytest.raises(DataError, match=rf"{NAME}, line 2, is no JSON"):
+        lines(tmp_path)
+    with pytest.raises(DataError, match="there is no '<!-- test reads, by hand -->'"):
+        written("# Test reads\n", [])
