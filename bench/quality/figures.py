@@ -1,7 +1,7 @@
 """Find the figures in README and docs that no record has: `python -m bench.quality.figures`.
 
 A figure is a number with decimals outside code, alone or as `P / MRR`, `mean ± deviation` or `[low, high]`. It has a
-record if a table between `<!-- .. -->` and `<!-- end -->` has it, which a command writes, or if a group of records under
+record if a table between `<!-- .. -->` and `<!-- end -->` has it, which a command writes, or if a group of records in
 docs/results has it: quality (means over seeds), peers, or quoted. A number alone can match by chance, so write pairs as
 one figure. All others are listed in docs/results/without-record/figures.json, by page and heading. The list only gets
 shorter: a new figure needs a record.
