@@ -1,4 +1,4 @@
-"""Find the figures in README and docs that no record has: `python -m bench.quality.figures`.
+"""Find the figures in README and docs that no record has: `python -m bench.suite.figures`.
 
 A figure is a number with decimals outside code, alone or as `P / MRR`, `mean ± deviation` or `[low, high]`. It has a
 record if a table between `<!-- .. -->` and `<!-- end -->` has it, which a command writes, or if a group of records in
@@ -6,7 +6,7 @@ docs/results has it: quality (means over seeds), peers, or quoted. A number alon
 one figure. All others are listed in docs/results/without-record/figures.json, by page and heading. The list only gets
 shorter: a new figure needs a record.
 
-    python -m bench.quality.figures --write    # after a figure got its record or left
+    python -m bench.suite.figures --write    # after a figure got its record or left
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def without_record(root: Path) -> dict[str, dict[str, list[str]]]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the figures without a record, or replace the list; return the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench.quality.figures", description="List the figures of README and docs without a record."
+        prog="python -m bench.suite.figures", description="List the figures of README and docs without a record."
     )
     parser.add_argument("--write", action="store_true", help=f"replace {LIST}")
     options = parser.parse_args(argv)

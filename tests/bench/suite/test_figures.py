@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 
-from bench.quality.figures import LIST, ROOT, figures, recorded, without_record
+from bench.suite.figures import LIST, ROOT, figures, recorded, without_record
 
 
 def test_a_figure_without_a_record_is_on_the_list() -> None:
     """A new figure needs a record; one that got it, or left, leaves the list too."""
     listed = json.loads((ROOT / LIST).read_text(encoding="utf-8"))
-    assert without_record(ROOT) == listed, "see python -m bench.quality.figures"
+    assert without_record(ROOT) == listed, "see python -m bench.suite.figures"
 
 
 def test_the_results_in_the_readme_have_records() -> None:
