@@ -226,6 +226,8 @@ class Catalog:
     def bound_rules(self) -> BoundRules:
         """Rules bound to this state. Their bitmaps are shared by all states of a model's catalog."""
         cache = _BITMAPS.setdefault(self.model, BitmapCache())
+        if self.items is not None:
+            cache.drop_changed(self.items)
         return BoundRules(self.items, self.ids, self.gone, cache)
 
     def clicks_of(self, session: Sequence[Any]) -> tuple[np.ndarray, list[Any]]:
