@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.live.inputs import ALL_LEARNED, Shop, portions, stream
+from bench.live.inputs import Shop, portions, stream
 from bench.live.service_client import ServiceClient, post, until
 from bench.serving.http_client import Load
 from bench.serving.load_process import RunningLoad
@@ -19,7 +19,8 @@ from mtaw_fast.errors import MtawError
 K = 20
 _VISITORS = 10  # who click the same pair of items
 _PATIENCE = 10.0
-_RAMP, _BATCH, _CONNECTIONS = 1.0, 20, 16  # seconds, events a request, connections of the load
+_LOAD_TIMEOUT = 60.0  # of a service that refuses most of the load
+_RAMP, _BATCH, _CONNECTIONS = 0.1, 20, 16  # of the seconds; events a request; connections of the load
 
 
 def freshness(made: Shop, bundle: Path, work: Path, trials: int, seed: int = 0) -> np.ndarray:
@@ -36,7 +37,7 @@ def freshness(made: Shop, bundle: Path, work: Path, trials: int, seed: int = 0) 
     # Items with few past clicks, so that a few visitors matter.
     rare = rng.permutation(np.argsort(made.model.popularity, kind="stable")[: made.model.n_items // 2])
     taken = np.empty(trials)
-    with Service(bundle, work / "service.log", 2, ["--learn", str(work / "learned"), *ALL_LEARNED]) as service:
+    with Service(bundle, work / "service.log", 2, ["--learn", str(work / "learned")]) as service:
         first, second = sorted(service.worker_pids())
         with ServiceClient(service, first) as writer, ServiceClient(service, second) as reader:
             for trial in range(trials):
@@ -81,14 +82,15 @@ def freshness_at(made: Shop, bundle: Path, work: Path, rate: float, seconds: flo
         post("/v1/events", {"events": [{"session": one.session, "item": one.item} for one in some]})
         for some in portions(clicks, _BATCH)
     ]
-    due = poisson_arrivals(rate / _BATCH, _RAMP, seconds - _RAMP, seed)[: len(bodies)]
+    ramp = _RAMP * seconds
+    due = poisson_arrivals(rate / _BATCH, ramp, seconds - ramp, seed)[: len(bodies)]
     taken: list[float] = []
-    with Service(bundle, work / "service.log", 2, ["--learn", str(work / "learned"), *ALL_LEARNED]) as service:
+    with Service(bundle, work / "service.log", 2, ["--learn", str(work / "learned")]) as service:
         first, second = sorted(service.worker_pids())
         with ServiceClient(service, first) as writer, ServiceClient(service, second) as reader:
-            load = Load(service.address, bodies[: len(due)], due, connections=_CONNECTIONS)
+            load = Load(service.address, bodies[: len(due)], due, connections=_CONNECTIONS, timeout=_LOAD_TIMEOUT)
             with RunningLoad(load) as running:
-                while time.monotonic() < running.began + _RAMP:
+                while time.monotonic() < running.began + ramp:
                     time.sleep(0.01)
                 while time.monotonic() < running.began + seconds:
                     event = {"events": [{"session": f"probe-{len(taken)}", "item": 1}]}

@@ -1,0 +1,40 @@
+"""Memory of a worker, a compaction and a redaction, each in a process of its own: few bytes an event."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.live.inputs import shop
+from bench.live.memory_use import compaction, log_events, redaction, worker
+
+EVENTS = 40_000
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a bundle, and two logs: of an hour, and of 40 s, at whose end every session is open."""
+    folder, made = tmp_path_factory.mktemp("memory"), shop(2_000, 20_000, EVENTS)
+    made.saved(folder / "bundle")
+    log_events(made, EVENTS, folder / "hour", 100)
+    log_events(made, EVENTS, folder / "minute", 1)
+    return folder
+
+
+@pytest.mark.parametrize(("log", "python_bytes"), [("hour", 180), ("minute", 220)])
+def test_a_worker_holds_few_bytes_an_event(logged: Path, log: str, python_bytes: int) -> None:
+    found = worker(logged / "bundle", logged / log)
+    assert found.events == EVENTS + 1
+    assert (found.total - found.delta) / EVENTS <= python_bytes
+
+
+def test_a_compaction_takes_few_bytes_an_event(logged: Path) -> None:
+    assert compaction(logged / "bundle", logged / "hour") / EVENTS <= 1000
+
+
+def test_a_redaction_takes_no_memory(logged: Path, tmp_path: Path) -> None:
+    taken, _ = redaction(logged / "hour", "visitor-7", tmp_path / "log")
+    assert taken <= 4 << 20
