@@ -251,6 +251,15 @@ class Recommender:
         """
         return self._learning("forget").forget(session)
 
+    def compact(self) -> None:
+        """Write what was learned into the compacted bundle, redact the log, and return when the result is served.
+
+        After that, no file has the clicks of a session that was forgotten before. It runs in a process of its own, also
+        without this call: see `LearningSettings`. Raises UsageError if this recommender was not loaded with `learn`,
+        LearnError if the compaction fails or the log cannot be redacted.
+        """
+        self._learning("compact").compact(wait=True)
+
     @property
     def log_position(self) -> str | None:
         """The position in the log up to which rankings include every event; None without `learn` and `state`."""

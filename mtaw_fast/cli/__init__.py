@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from mtaw_fast import __version__
 from mtaw_fast.cli import (
+    compact,
     evaluate,
     export,
     info,
@@ -29,7 +30,9 @@ from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.system.launch import follows
 
 _INTERRUPTED = 130
-_COMMANDS = (prepare, train, tune, update, evaluate, report, replay, export, recommend, score, serve, items, info)
+_COMMANDS = (
+    prepare, train, tune, update, evaluate, report, replay, export, recommend, score, serve, items, compact, info,
+)  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):

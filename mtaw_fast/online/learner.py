@@ -104,6 +104,7 @@ class OnlineLearner:
         self._failure: _Failure | None = None  # of the last switch to a compacted bundle
         self._stopped = ForkEvent()
         self._compactor: subprocess.Popen[bytes] | None = None
+        self._requested: subprocess.Popen[bytes] | None = None  # that `request_compaction` started
         self._compaction_tried = time.monotonic()
         self._served_signature = seen
         self._following = ForkLock()
@@ -303,7 +304,7 @@ class OnlineLearner:
         return LearnError(f"{self._folder} holds another training now; load it again to serve it and learn from it")
 
     def _needs_compaction(self) -> bool:
-        running = self._compactor is not None and self._compactor.poll() is None
+        running = any(one is not None and one.poll() is None for one in (self._compactor, self._requested))
         if running or not self.settings.compact:
             return False
         waited = time.monotonic() - self._compaction_tried
@@ -336,6 +337,21 @@ class OnlineLearner:
         self._compactor = process = start_compactor(self._folder, self.settings, wait=wait)
         if wait:
             self._until_served(process)
+
+    def request_compaction(self) -> str | None:
+        """Start a compaction of the log up to now, after one that is running; return the log's end.
+
+        None, and nothing starts, if such a compaction is waiting or running. Raises LearnError as `compact`, and if the
+        log cannot be read.
+        """
+        with self._following:
+            if self._requested is not None and self._requested.poll() is None:
+                return None
+            if _training_of(read_manifest(Path(self._folder))) != self._trained:
+                raise self._another_training()
+            position = self.log.end()
+            self._requested = start_compactor(self._folder, self.settings, wait=True)
+            return position
 
     def _until_served(self, process: subprocess.Popen[bytes]) -> None:
         """Wait until a compactor ends and its bundle is served; see `compact`."""

@@ -74,10 +74,10 @@ def make_app(service: Service) -> Middleware:
     ]
     if service.sessions is not None:
         handlers += [_options(recommend.session, events.forget), recommend.click, recommend.session]
-    if service.sessions is not None or service.learns:
+    if service.sessions is not None or service.learns or service.feedback is not None:
         handlers.append(events.forget)
     if service.learns:
-        handlers.append(events.events)
+        handlers += [events.events, operations.compact]
     if service.feedback is not None:
         handlers.append(feedback.feedback)
     app = Litestar(

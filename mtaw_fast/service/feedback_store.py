@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
+import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from mtaw_fast.errors import UsageError, require
@@ -17,6 +20,9 @@ from mtaw_fast.service.redis_client import redis_client
 from mtaw_fast.service.settings import REDIS, Settings
 
 _FIELD = b"f"
+_READ_ENTRIES = 1000  # of a stream, at once
+
+Belongs = Callable[[bytes], bool]  # whether a line belongs to a session
 
 
 class FeedbackStore(Protocol):
@@ -24,6 +30,10 @@ class FeedbackStore(Protocol):
 
     async def keep(self, line: bytes) -> None:
         """Store a line, given without its line end. On an error, nothing of it is stored."""
+        ...
+
+    async def forget(self, belongs: Belongs) -> None:
+        """Remove the lines that belong to a session."""
         ...
 
     async def close(self) -> None:
@@ -62,10 +72,40 @@ class FeedbackFile:
         """See `FeedbackStore.keep`. One thread writes the lines in order, so that a slow disk stops nothing else."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._append, line)
 
+    async def forget(self, belongs: Belongs) -> None:
+        """See `FeedbackStore.forget`. A file with such lines is replaced by one without them, which no kill leaves half
+        done. Files that were moved away are not found."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._forget, belongs)
+
+    def _forget(self, belongs: Belongs) -> None:
+        for path in sorted(self._path.glob("feedback-*.jsonl")) if self._folder else [self._path]:
+            if not path.exists():
+                continue
+            descriptor = self._locked(path)
+            try:
+                with open(descriptor, "rb", closefd=False) as lines:
+                    if any(map(belongs, lines)):
+                        _rewrite(path, lines, belongs)
+            finally:
+                os.close(descriptor)
+
+    def _locked(self, path: Path) -> int:
+        """Open a file and wait until nobody else has it; not one that was moved away or replaced meanwhile."""
+        while True:
+            descriptor = self._open(path)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                with contextlib.suppress(FileNotFoundError):
+                    if os.path.samestat(path.stat(), os.fstat(descriptor)):
+                        return descriptor
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
+
     def _append(self, line: bytes) -> None:
-        descriptor = self._open(self._file())
+        descriptor = self._locked(self._file())
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
             end = os.fstat(descriptor).st_size
             if end and os.pread(descriptor, 1, end - 1) != b"\n":  # a crash left a partial line
                 line = b"\n" + line
@@ -83,6 +123,23 @@ class FeedbackFile:
     async def close(self) -> None:
         """See `FeedbackStore.close`. Waiting lines are written first; no file stays open between two lines."""
         await asyncio.to_thread(self._thread.shutdown)
+
+
+def _rewrite(path: Path, lines: BinaryIO, belongs: Belongs) -> None:
+    """Replace a file by one without some of its lines."""
+    mode = os.fstat(lines.fileno()).st_mode & 0o777
+    lines.seek(0)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(descriptor, "wb") as left:
+            left.writelines(line for line in lines if not belongs(line))
+            left.flush()
+            os.fchmod(left.fileno(), mode)
+            os.fsync(left.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 class RedisFeedback:
@@ -127,6 +184,15 @@ class RedisFeedback:
             # Redis may have restarted: then every open connection is dead, and only using it shows that.
             await self._client.connection_pool.disconnect(inuse_connections=False)
             await self._client.xadd(self._stream, {_FIELD: line})
+
+    async def forget(self, belongs: Belongs) -> None:
+        """See `FeedbackStore.forget`."""
+        least = "-"
+        while entries := await self._client.xrange(self._stream, min=least, count=_READ_ENTRIES):
+            gone = [identity for identity, values in entries if belongs(values.get(_FIELD, b""))]
+            if gone:
+                await self._client.xdel(self._stream, *gone)
+            least = b"(" + entries[-1][0]
 
     async def close(self) -> None:
         """See `FeedbackStore.close`."""

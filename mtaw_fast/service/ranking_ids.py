@@ -1,6 +1,11 @@
 """The ids of rankings. They are opaque, and a key makes them, so that feedback counts only for rankings that were made.
 
-    0f3a6c1d2b4e5f60-75bca19cf21610cd7fe8126a800b45fa97b1      bundle version - 20 random digits, 16 of a code (MAC)
+    0f3a6c1d2b4e5f60-75bca19cf21610cd7fe8126a800b45fa97b1
+
+    bundle version - 10 random digits, 10 of the session, 16 of a code (MAC)
+
+The digits of the session are a code of its id and the random digits: only who has the key and the id can tell that a
+ranking belongs to a session. So feedback can be removed with its session. Without a session, they are random too.
 
 An id names its bundle, so that no worker has to remember its answers. All workers of a service have the same key, and
 it outlives a restart. `load_key` says where it is.
@@ -27,7 +32,7 @@ EXAMPLE = "0f3a6c1d2b4e5f60-75bca19cf21610cd7fe8126a800b45fa97b1"
 KEY_VARIABLE = "MTAW_FEEDBACK_KEY"  # the same on several hosts: each then takes feedback on the others' rankings
 KEY_NAME = "ranking-ids.key"
 FEEDBACK_STREAM = "mtaw:feedback"
-_VERSION_DIGITS, _CODE_DIGITS = 16, 16
+_VERSION_DIGITS, _DRAWN_DIGITS, _CODE_DIGITS = 16, 10, 16
 _WHOLE = re.compile(PATTERN.removesuffix("$"))  # Python's `$` would allow a line end, which JSON Schema's does not
 _KEY = re.compile("[0-9a-f]{64}")
 _TIMEOUT = 1.0  # seconds for Redis
@@ -46,10 +51,22 @@ def use_key(key: bytes) -> None:
     _coded = _coder(key)
 
 
-def new_id(version: str) -> str:
-    """Return an id for a ranking of a bundle version that no other ranking has. Thread-safe."""
-    named = f"{version}-{os.urandom(10).hex()}"
+def new_id(version: str, session: str | None = None) -> str:
+    """Return an id for a ranking of a bundle version that no other ranking has. Thread-safe.
+
+    session: the id of the session that it was made for, if that is known.
+    """
+    drawn = os.urandom(_DRAWN_DIGITS // 2).hex()
+    of_session = os.urandom(_DRAWN_DIGITS // 2).hex() if session is None else _session_code(drawn, session)
+    named = f"{version}-{drawn}{of_session}"
     return named + _code(named)
+
+
+def is_of_session(recommendation: str, session: str) -> bool:
+    """Return whether an id was made, with the key of this process, for a ranking of a session."""
+    begin = _VERSION_DIGITS + 1
+    drawn = recommendation[begin : begin + _DRAWN_DIGITS]
+    return recommendation[begin + _DRAWN_DIGITS : -_CODE_DIGITS] == _session_code(drawn, session)
 
 
 def is_id(text: str) -> bool:
@@ -62,9 +79,13 @@ def version_in(recommendation: str) -> str:
     return recommendation[:_VERSION_DIGITS]
 
 
+def _session_code(drawn: str, session: str) -> str:
+    return _code(f"{drawn} {session}")[:_DRAWN_DIGITS]
+
+
 def _code(named: str) -> str:
     coded = _coded.copy()
-    coded.update(named.encode())
+    coded.update(named.encode("utf-8", "surrogatepass"))
     return coded.hexdigest()
 
 

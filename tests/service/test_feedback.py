@@ -98,6 +98,35 @@ def test_feedback_is_stored_and_counted_but_not_learned(service: Running) -> Non
     )
 
 
+def test_deleting_a_session_deletes_its_feedback(service: Running) -> None:
+    """Of rankings that were asked for with the session's id, and in lines that name it; of earlier days too."""
+    named = good(service.ask("POST", "/v1/recommend", {"session": ["sku-11"], "session_id": "a@b.example"}))
+    other = good(service.ask("POST", "/v1/recommend", {"session": ["sku-11"], "session_id": "somebody else"}))
+    without = good(service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}))
+    for answer in (named, other, without, named):
+        report(service, recommendation=answer["recommendation"], shown=answer["items"][:3])
+    report(service, recommendation=without["recommendation"], clicked=["sku-4"], session="a@b.example")
+    folder = folder_of(service)
+    [today] = folder.glob("feedback-*.jsonl")
+    earlier = folder / "feedback-2020-01-01.jsonl"
+    earlier.write_bytes(b"\n{damaged\n" + today.read_bytes())
+    lines = len(today.read_text().splitlines())
+    good(service.ask("DELETE", "/v1/sessions/a%40b.example"))
+    for path in (today, earlier):
+        left = path.read_text()
+        assert named["recommendation"] not in left
+        assert "a@b.example" not in left
+        assert other["recommendation"] in left
+        assert left.count(without["recommendation"]) == 1
+    assert len(today.read_text().splitlines()) == lines - 3
+    assert earlier.read_bytes().startswith(b"\n{damaged\n")
+    earlier.unlink()
+    for _ in range(10):  # both workers go on in the file that replaced it
+        report(service, recommendation=other["recommendation"], clicked=["sku-4"])
+    assert len(today.read_text().splitlines()) == lines - 3 + 10
+    assert [path.name for path in folder.glob(".*")] == []
+
+
 def test_feedback_on_an_unknown_version_counts_as_other(service: Running) -> None:
     before = service.metric('mtaw_feedback_items_total{version="other",what="shown"}')
     for number in range(40):

@@ -28,9 +28,9 @@ def encoded(answer: msgspec.Struct) -> bytes:
         return json.dumps(msgspec.to_builtins(answer)).encode()
 
 
-def json_response(answer: msgspec.Struct) -> Response[Any]:
-    """Return a response of status 200 with an answer."""
-    return Response(encoded(answer), media_type=JSON)
+def json_response(answer: msgspec.Struct, status: int = 200) -> Response[Any]:
+    """Return a response with an answer."""
+    return Response(encoded(answer), media_type=JSON, status_code=status)
 
 
 def error_answer(scope: Any, error: Exception, service: Service) -> tuple[int, bytes, dict[str, str]]:

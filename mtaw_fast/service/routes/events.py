@@ -18,6 +18,7 @@ from mtaw_fast.service.errors import invalid, unavailable
 from mtaw_fast.service.http.access import check_request_origin
 from mtaw_fast.service.http.decoding import StrictRequest
 from mtaw_fast.service.http.responses import json_response
+from mtaw_fast.service.routes.feedback import of_session
 from mtaw_fast.service.routes.messages import EventRequest, EventsAnswer, EventsRequest, ForgetAnswer
 from mtaw_fast.service.routes.openapi import errors, operation
 from mtaw_fast.service.state import Service, service_of
@@ -95,13 +96,19 @@ async def forget(
         ),
     ],
 ) -> Response[ForgetAnswer]:
-    """Delete a session: what every worker learned from it, and the copy that the service keeps."""
+    """Delete a session: what every worker learned from it, its feedback, and the copy that the service keeps."""
     service = service_of(request)
     check_request_origin(request, service.settings)
     event = _session_in(request.scope["raw_path"])
     if service.sessions is not None:
         await service.sessions.forget(event.session)
     position = await keep(service, [event]) if service.learns else None
+    if service.feedback is not None:
+        try:
+            await service.feedback.forget(of_session(event.session))
+        except Exception as error:  # disks and Redis raise errors of many types
+            reason = f"the session's feedback could not be removed ({type(error).__name__}); send the request again"
+            raise unavailable("not_kept", reason) from None
     return json_response(ForgetAnswer(version=service.take(request, event.session).version, log_position=position))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -15,7 +16,7 @@ from mtaw_fast.service.http.access import check_request_origin
 from mtaw_fast.service.http.decoding import StrictRequest
 from mtaw_fast.service.http.responses import encoded, json_response
 from mtaw_fast.service.observability.service_log import log_event
-from mtaw_fast.service.ranking_ids import is_id, version_in
+from mtaw_fast.service.ranking_ids import is_id, is_of_session, version_in
 from mtaw_fast.service.routes.messages import FeedbackAnswer, FeedbackRequest, Item
 from mtaw_fast.service.routes.openapi import errors, operation
 from mtaw_fast.service.state import service_of
@@ -24,8 +25,8 @@ _LOG_INTERVAL = 1.0  # seconds between two log lines about a failing store
 _KINDS = ("shown", "clicked", "bought")
 
 
-class _Line(msgspec.Struct, kw_only=True):
-    """A stored line. time: Unix milliseconds."""
+class _Line(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A stored line. time: Unix milliseconds. session: its id, if the client named it."""
 
     time: int
     recommendation: str
@@ -33,6 +34,27 @@ class _Line(msgspec.Struct, kw_only=True):
     shown: list[Item]
     clicked: list[Item]
     bought: list[Item]
+    session: str | None = None
+
+
+class _Of(msgspec.Struct):
+    """What a stored line says of its session."""
+
+    recommendation: str
+    session: str | None = None
+
+
+def of_session(session: str) -> Callable[[bytes], bool]:
+    """Return a function that tells whether a stored line belongs to a session."""
+
+    def belongs(line: bytes) -> bool:
+        try:
+            found = msgspec.json.decode(line, type=_Of)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return False  # the empty line of a crash
+        return found.session == session or is_of_session(found.recommendation, session)
+
+    return belongs
 
 
 @post("/v1/feedback", status_code=200, responses=errors(400, 403, 408, 413, 503), operation_class=operation("feedback"))
@@ -58,7 +80,8 @@ async def feedback(request: StrictRequest, data: Annotated[FeedbackRequest, Body
         refuse_other_type(kind, items, f"`{name}`")
         reported[name] = list(dict.fromkeys(items))
     version = version_in(data.recommendation)
-    line = _Line(time=time.time_ns() // 1_000_000, recommendation=data.recommendation, version=version, **reported)
+    line = _Line(time=time.time_ns() // 1_000_000, recommendation=data.recommendation, version=version,
+                 session=data.session, **reported)  # fmt: skip
     try:
         await store.keep(encoded(line))
     except Exception as error:  # disks and Redis raise errors of many types

@@ -31,7 +31,10 @@ Recommendation = Annotated[
 BundleName = Annotated[str | None, Meta(description="Folder name of the bundle that answered, if several are served.")]
 SessionId = Annotated[
     Name | None,
-    Meta(description="The session's id: if several bundles are served, it decides which one answers."),
+    Meta(
+        description="The session's id: deleting it deletes feedback on the ranking. If several bundles are served, it "
+        "decides which one answers."
+    ),
 ]
 
 
@@ -123,6 +126,10 @@ class FeedbackRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     shown: Annotated[Items, Meta(description="Items that were shown.", examples=[["sku-2", "sku-9"]])] = []
     clicked: Annotated[Items, Meta(description="Those of them that were clicked.", examples=[["sku-2"]])] = []
     bought: Annotated[Items, Meta(description="Those of them that were bought.")] = []
+    session: Annotated[
+        Name | None,
+        Meta(description="The session's id, if the ranking was asked for without: deleting it deletes this feedback."),
+    ] = None
 
 
 class AddItemsRequest(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -416,6 +423,16 @@ class ReloadAnswer(Struct, kw_only=True):
     version: Version
     result: Annotated[str, Meta(description="'loaded' or 'unchanged'.")]
     workers: Annotated[dict[str, int], Meta(description="Live workers by the version that they serve.")]
+
+
+class CompactAnswer(Struct, kw_only=True):
+    """A compaction was started."""
+
+    version: Version
+    log_position: Annotated[
+        str,
+        Meta(description="The log's end now: the compaction covers all up to here."),
+    ]
 
 
 class HealthAnswer(Struct, kw_only=True):

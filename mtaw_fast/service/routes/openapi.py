@@ -19,8 +19,8 @@ from mtaw_fast.service.ranking_ids import EXAMPLE
 from mtaw_fast.service.settings import Limits
 
 _NEED_TOKEN = (
-    "reload", "add_items", "remove_items", "hide_items", "show_items", "put_items", "patch_items", "put_rules",
-    "get_rules", "delete_rules",
+    "reload", "compact", "add_items", "remove_items", "hide_items", "show_items", "put_items", "patch_items",
+    "put_rules", "get_rules", "delete_rules",
 )  # fmt: skip
 VERSION_HEADER = "X-Bundle-Version"
 
@@ -142,6 +142,7 @@ _EXAMPLES: dict[str, tuple[str, Any, Any]] = {
     "ready": ("operation", None, {"version": _VERSION, "status": "ready"}),
     "metrics": ("operation", None, None),
     "reload": ("operation", None, {"version": _VERSION, "result": "loaded", "workers": {_VERSION: 2}}),
+    "compact": ("operation", None, {"version": _VERSION, "log_position": "0000000000-000000000162"}),
 }  # fmt: skip
 
 

@@ -1,17 +1,18 @@
-"""The routes for operators: health, metrics, reload."""
+"""The routes for operators: health, metrics, reload, compaction."""
 
 from __future__ import annotations
 
 from litestar import Response, get, post
 
-from mtaw_fast.errors import MtawError
+from mtaw_fast.errors import LearnError, MtawError
+from mtaw_fast.service.background import in_background
 from mtaw_fast.service.bundles import ReloadResult
 from mtaw_fast.service.errors import ServiceError, unavailable
 from mtaw_fast.service.http.access import admin_only
 from mtaw_fast.service.http.decoding import StrictRequest
 from mtaw_fast.service.http.responses import json_response
 from mtaw_fast.service.observability.metrics import CONTENT_TYPE
-from mtaw_fast.service.routes.messages import HealthAnswer, ReloadAnswer
+from mtaw_fast.service.routes.messages import CompactAnswer, HealthAnswer, ReloadAnswer
 from mtaw_fast.service.routes.openapi import errors, operation
 from mtaw_fast.service.state import service_of
 
@@ -61,3 +62,24 @@ async def reload(request: StrictRequest) -> Response[ReloadAnswer]:
     result: ReloadResult = "loaded" if "loaded" in results else "unchanged"
     version = service.take(request).version
     return json_response(ReloadAnswer(version=version, result=result, workers=service.metrics.workers()))
+
+
+@post(
+    "/admin/compact", status_code=202, responses=errors(401, 403, 409), operation_class=operation("compact"),
+    guards=[admin_only],
+)  # fmt: skip
+async def compact(request: StrictRequest) -> Response[CompactAnswer]:
+    """Start a compaction: it writes what was learned into the compacted bundle, and redacts the log.
+
+    It begins after one that is running. Needs the bearer token.
+    """
+    service = service_of(request)
+    learner = service.reloader.snapshot.recommender.learner
+    assert learner is not None
+    try:
+        position = await in_background(learner.request_compaction)
+    except LearnError as error:
+        raise ServiceError(409, "not_compacted", str(error)) from None
+    if position is None:
+        raise ServiceError(409, "compaction_running", "a compaction that was asked for is running; try again after it")
+    return json_response(CompactAnswer(version=service.take(request).version, log_position=position), 202)

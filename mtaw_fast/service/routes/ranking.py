@@ -103,13 +103,13 @@ class Ranked:
     out: Recommendations
     timings: Timings | None
 
-    def answer(self, timings: bool) -> dict[str, Any]:
-        """Return the fields of a `RecommendAnswer`. timings: whether to include them."""
+    def answer(self, timings: bool, session: str | None = None) -> dict[str, Any]:
+        """Return the fields of a `RecommendAnswer`. timings: whether to include them. session: its id, if known."""
         return {
             "version": self.snapshot.version,
             "bundle": self.snapshot.name,
             "timings": self.timings if timings else None,
-            **answer_fields(self.snapshot, self.out),
+            **answer_fields(self.snapshot, self.out, session),
         }
 
 
@@ -188,9 +188,9 @@ def rank_batch(
     return rankings
 
 
-def batch_answer(snapshot: Snapshot, rankings: Sequence[Recommendations]) -> BatchAnswer:
-    """Return the answer to a batch request."""
-    answers = [Answer(**answer_fields(snapshot, out)) for out in rankings]
+def batch_answer(snapshot: Snapshot, rankings: Sequence[Recommendations], session: str | None) -> BatchAnswer:
+    """Return the answer to a batch request. session: the id that came with it."""
+    answers = [Answer(**answer_fields(snapshot, out, session)) for out in rankings]
     return BatchAnswer(version=snapshot.version, answers=answers, bundle=snapshot.name)
 
 
@@ -219,10 +219,10 @@ def count_rankings(
     metrics.add("mtaw_unknown_clicks_total", by=sum(len(out.unknown) for out in rankings))
 
 
-def answer_fields(snapshot: Snapshot, out: Recommendations) -> dict[str, Any]:
-    """Return the fields of an `Answer`."""
+def answer_fields(snapshot: Snapshot, out: Recommendations, session: str | None) -> dict[str, Any]:
+    """Return the fields of an `Answer`. session: the session's id, if known."""
     return {
-        "recommendation": new_id(snapshot.version),
+        "recommendation": new_id(snapshot.version, session),
         "items": out.items,
         "scores": out.scores.tolist(),
         "unknown": out.unknown,

@@ -57,7 +57,7 @@ async def recommend(request: StrictRequest, data: Annotated[RecommendRequest, Bo
 async def _recommend(service: Service, scope: Any, data: RecommendRequest) -> bytes:
     check_limits(data, (data.session,), service.settings.limits)
     ranked = await _ranked(scope, service, data, data.session, service.bundles.of(data.session_id))
-    return encoded(RecommendAnswer(**ranked.answer(data.timings)))
+    return encoded(RecommendAnswer(**ranked.answer(data.timings, data.session_id)))
 
 
 async def _recommend_directly(service: Service, scope: Any, body: bytes) -> bytes:
@@ -78,7 +78,7 @@ async def recommend_batch(request: StrictRequest, data: Annotated[BatchRequest, 
 
     def work(_: float, check_deadline: Callable[[], None]) -> tuple[list[Recommendations], bytes]:
         rankings = rank_batch(snapshot, data, check_deadline, rules)
-        return rankings, encoded(batch_answer(snapshot, rankings))
+        return rankings, encoded(batch_answer(snapshot, rankings, data.session_id))
 
     rankings, body = await service.queue.run_in_thread(work)
     count_rankings(service.metrics, snapshot.version, data.sessions, rankings)
@@ -115,7 +115,7 @@ async def click(
     if given is not None:
         await service.sessions.context(session_id, given)
     ranked = await _ranked(request.scope, service, data, clicks, service.bundles.of(session_id))
-    answer = ranked.answer(data.timings)
+    answer = ranked.answer(data.timings, session_id)
     if ranked.out.unknown:  # only of this request: each one before it named its own
         unknown = set(ranked.out.unknown)
         answer["unknown"] = [item for item in data.items if item in unknown]

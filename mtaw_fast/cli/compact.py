@@ -1,0 +1,36 @@
+"""`mtaw-fast compact`: write what a service learned into its compacted bundle, and redact its log."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from mtaw_fast.cli.common import add_command
+from mtaw_fast.cli.learning_options import add_learning_options, learning_settings
+from mtaw_fast.errors import UsageError
+from mtaw_fast.online.compaction.compactor import compact_folder
+from mtaw_fast.online.compaction.current import COMPACTED
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = add_command(
+        commands,
+        "compact",
+        run,
+        "Write what was learned into the compacted bundle, and redact the log. Services that use the folder switch to "
+        "the bundle. Give the options of 'serve'.",
+        "mtaw-fast compact shop.bundle --learn shop.learned",
+    )
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder made by 'train'")
+    add_learning_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Compact, after a compaction that is running."""
+    settings = learning_settings(arguments)
+    if settings is None:
+        raise UsageError("compact: give the service's --learn")
+    compact_folder(arguments.bundle, settings, wait=True)
+    print(f"wrote {settings.folder / COMPACTED}")

@@ -1,0 +1,31 @@
+"""`mtaw-fast compact`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mtaw_fast import Recommender
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.cli import main
+from tests.support.online.recommenders import MODEL, until_learned
+
+
+def test_compact_redacts_what_was_forgotten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle, learned = tmp_path / "bundle", tmp_path / "learned"
+    Bundle.save(bundle, MODEL, metrics={}, dataset={"name": "x", "fingerprint": ""})
+    rec = Recommender.load(bundle, learn=learned)
+    rec.observe("gone", ["sku-1", "sku-2"])
+    until_learned(rec, rec.forget("gone"))
+    rec.close()
+    segment = next(learned.glob("events-*.log"))
+    assert b'"session":"gone"' in segment.read_bytes()
+    assert main(["compact", str(bundle), "--learn", str(learned)]) == 0
+    assert capsys.readouterr().out == f"wrote {learned / 'bundle'}\n"
+    assert b'"session":"gone"' not in segment.read_bytes()
+
+
+def test_compact_needs_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compact", str(tmp_path)]) == 2
+    assert "--learn" in capsys.readouterr().err
