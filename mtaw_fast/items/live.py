@@ -87,14 +87,14 @@ class LiveItems:
             if self._replaced is None and self._patch is None and not self._hidden and not self._rules:
                 return None
             table = ItemTable(n_rows)
-        for change in (self._replaced, self._patch):
-            if change is not None:
-                table = change.applied(table, lookup, n_rows)
         if table.n_rows != n_rows:
             table = table.resized(n_rows)
             if len(table.waiting):
                 found = lookup(table.waiting.ids).astype(np.int64)
                 table = table.admitted(found, n_rows)
+        for change in (self._replaced, self._patch):
+            if change is not None:
+                table = change.applied(table, lookup, n_rows)
         if table.changed != self._changed:
             table = replace(table, changed=self._changed)
         if table.hidden is not self._hidden:
