@@ -244,7 +244,9 @@ class Recommender:
         return self._learning("observe").observe(session, listed("items", items), at, types, ids, context)
 
     def forget(self, session: str) -> str:
-        """Remove what was learned from a session, in all processes; after the next compaction to the last bit.
+        """Remove what was learned from a session, in all processes: rankings are as if it never was.
+
+        Its clicks stay in the log until the next compaction (`compact`).
 
         A later click with the same session id begins another session. Returns the log position after the request.
         Raises UsageError if this recommender was not loaded with `learn`, LearnError if the request cannot be stored.

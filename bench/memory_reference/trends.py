@@ -173,32 +173,36 @@ def _strength(values: np.ndarray, totals: np.ndarray, to_now: np.ndarray) -> flo
 
 @dataclass
 class OnlineTrends:
-    """Tables and later sessions; forgotten sessions of the tables are subtracted by their clicks."""
+    """Tables and later sessions. What was forgotten is as if it never was."""
 
     tables: TrendTables
     once: bool = False  # whether new sessions count a pair once
     sessions: dict[int, list[Click]] = field(default_factory=dict)
-    resumed: dict[int, list[Click]] = field(default_factory=dict)  # a session's clicks in the tables
     gone: list[list[Click]] = field(default_factory=list)  # of the tables, forgotten
-    whole: set[int] = field(default_factory=set)  # resumed sessions that count all clicks
-    seen: list[Click] = field(default_factory=list)  # all clicks ever, for first and last times
+    left: TrendTables | None = None  # without them, with the clock of `tables`: for the items of forgotten sessions
 
     def click(self, handle: int, item: int, time: int) -> None:
         """Add a click."""
         self.sessions.setdefault(handle, []).append((time, item))
-        self.seen.append((time, item))
-
-    def resume(self, handle: int, clicks: list[Click]) -> None:
-        """Continue a session of the tables, which count all its clicks."""
-        self.whole.add(handle)
-        self.sessions[handle] = list(clicks)
-        self.resumed[handle] = list(clicks)
 
     def forget(self, handle: int) -> None:
         """Remove a session."""
         del self.sessions[handle]
-        if handle in self.resumed:
-            self.gone.append(self.resumed.pop(handle))
+
+    def forget_in_tables(self, clicks: list[Click], left: TrendTables) -> None:
+        """Remove a session of the tables."""
+        self.gone.append(clicks)
+        self.left = left
+
+    @property
+    def seen(self) -> list[Click]:
+        """All clicks since the tables."""
+        return [click for session in self.sessions.values() for click in session]
+
+    def tables_of(self, item: int) -> TrendTables:
+        """Return the tables that have the item's row."""
+        renewed = any(item == clicked for session in self.gone for _, clicked in session)
+        return self.left if renewed and self.left is not None else self.tables
 
     @property
     def newest(self) -> int:
@@ -217,13 +221,12 @@ class Moment:
         settings, tables = online.tables.settings, online.tables
         lives = settings.half_lives_ms
         self.now, self.requested, self.tables, self.seen = now, requested, tables, online.seen
+        self.tables_of = online.tables_of
         # Relative to half-lives shortly before now, no weight is infinite.
         epochs = [now // h for h in lives]
         self.plus, self.minus = Sums(settings, epochs), Sums(settings, epochs)
-        once = online.once
-        self.plus.add([one for handle, one in online.sessions.items() if handle in online.whole or not once])
-        self.plus.add([one for handle, one in online.sessions.items() if handle not in online.whole and once], 0)
-        self.minus.add(list(online.resumed.values()) + online.gone)
+        self.plus.add(list(online.sessions.values()), 0 if online.once else None)
+        self.minus.add(online.gone)
         self.item_scale = np.array([decay_power(e * h - now, h) for e, h in zip(epochs, lives, strict=True)])
         self.base_scale = np.array(
             [decay_power(int(e) * h - now, h) for e, h in zip(tables.clock[:-1], lives, strict=True)]
@@ -235,16 +238,16 @@ class Moment:
     def counts(self, item: int) -> np.ndarray:
         """Return float64[14]."""
         zeros = np.zeros(2 * ITEM_LANES)
-        found = (self.plus.counts.get(item, zeros) - self.minus.counts.get(item, zeros)) * np.tile(self.item_scale, 2)
+        found = self.plus.counts.get(item, zeros) * np.tile(self.item_scale, 2)
         if item < self.tables.n_items:
-            found = found + self.tables.counts[item] * np.tile(self.base_scale, 2)
-        return np.maximum(found, 0)
+            found = found + self.tables_of(item).counts[item] * np.tile(self.base_scale, 2)
+        return found
 
     def ages(self, item: int) -> tuple[float, float]:
         """Return the seconds since the first and the last click."""
         times = [time for time, clicked in self.seen if clicked == item]
         if item < self.tables.n_items:
-            times += [time for time in self.tables.times[item].tolist() if time != NEVER]
+            times += [time for time in self.tables_of(item).times[item].tolist() if time != NEVER]
         if not times:
             return 0.0, NEVER_AGE
         return min((self.now - min(times)) / 1e3, NEVER_AGE), min((self.now - max(times)) / 1e3, NEVER_AGE)
@@ -255,24 +258,24 @@ class Moment:
         return np.maximum(self.tables.sums * np.tile(self.base_scale, 2) + since, 0)
 
     def row(self, item: int) -> dict[int, np.ndarray]:
-        """Return float64[10] by neighbor; may be negative after a session of the tables was removed."""
+        """Return float64[10] by neighbor, of all pairs: queries read the strongest `max_neighbors` of them."""
         row: dict[int, np.ndarray] = {}
         if item < self.tables.n_items:
-            for p in range(self.tables.row_offsets[item], self.tables.row_offsets[item + 1]):
-                values = (self.tables.values[p].astype(np.uint32) << 16).view(np.float32).astype(np.float64)
-                row[int(self.tables.neighbors[p])] = values * self.base_pair_scale
-        for sums, sign in ((self.plus, 1.0), (self.minus, -1.0)):
-            for neighbor, values in sums.pairs.get(item, {}).items():
-                row[neighbor] = row.get(neighbor, np.zeros(2 * PAIR_LANES)) + sign * values * self.pair_scale
+            tables = self.tables_of(item)
+            for p in range(tables.row_offsets[item], tables.row_offsets[item + 1]):
+                values = (tables.values[p].astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+                row[int(tables.neighbors[p])] = values * self.base_pair_scale
+        for neighbor, values in self.plus.pairs.get(item, {}).items():
+            row[neighbor] = row.get(neighbor, np.zeros(2 * PAIR_LANES)) + values * self.pair_scale
         return row
 
     def totals(self, item: int) -> np.ndarray:
         """Return float64[10] of the whole row."""
         zeros = np.zeros(2 * PAIR_LANES)
-        found = (self.plus.totals.get(item, zeros) - self.minus.totals.get(item, zeros)) * self.pair_scale
+        found = self.plus.totals.get(item, zeros) * self.pair_scale
         if item < self.tables.n_items:
-            found = found + self.tables.totals[item] * self.base_pair_scale
-        return np.maximum(found, 0)
+            found = found + self.tables_of(item).totals[item] * self.base_pair_scale
+        return found
 
     def pre_scores(self, own: list[int]) -> dict[int, float]:
         """Return the part of the pre-score from pairs, by item."""

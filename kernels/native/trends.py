@@ -78,6 +78,7 @@ def build_trends(
     threads: int = 1,
     context: np.ndarray | None = None,
     context_sizes: Sequence[int] = (),
+    newest: int = 0,
 ) -> dict[str, np.ndarray]:
     """Build the arrays of TRENDS from packed sessions and the times of their clicks.
 
@@ -107,6 +108,8 @@ def build_trends(
         Codes of the clicks' visits: adds CONTEXT_ARRAYS.
     context_sizes : sequence of C int, default none
         The largest code of each column, at most 1,001.
+    newest : int, default 0
+        The clock is of this time, or of the newest click if that is later.
 
     Returns
     -------
@@ -121,7 +124,7 @@ def build_trends(
     """
     return _native.trends_build(
         items, offsets, times, n_items, list(half_lives), window, max_neighbors, threads,
-        NO_SESSION if once_from is None else once_from, context, list(context_sizes),
+        NO_SESSION if once_from is None else once_from, newest, context, list(context_sizes),
     )  # fmt: skip
 
 
@@ -200,9 +203,9 @@ class Trends:
         Ids of clicks and candidates are in 0..capacity-1; at least N.
     ahead : int, default 300000
         Ms that a click's time may be later than its arrival; one that is further ahead takes the latest time allowed.
-    row_neighbors : int, default 512
-        Of an item, since the tables: a longer row is cut to the strongest half of them, to stay cheap to read. Tables
-        built from the sessions have all of them again.
+    row_neighbors : int, default 2048
+        Of an item, since the tables: a longer row is cut to the strongest half of them. Tables built from the sessions
+        have all of them again. Of a row and the tables' together, queries read the strongest `max_neighbors`.
     isa : str or None, default None
         The instruction set, by default the process's own; all give the same bits.
     once : bool, default False
@@ -224,7 +227,7 @@ class Trends:
         max_neighbors: int = 256,
         capacity: int,
         ahead: int = 300_000,
-        row_neighbors: int = 512,
+        row_neighbors: int = 2048,
         isa: str | None = None,
         once: bool = False,
     ) -> None:
@@ -265,28 +268,8 @@ class Trends:
         """
         self.native.click(handles, items, times, arrivals, context)
 
-    def resume(
-        self,
-        handle: int,
-        items: np.ndarray,
-        times: np.ndarray,
-        context: np.ndarray | None = None,
-        *,
-        once: bool = False,
-    ) -> bool:
-        """Register a session of the tables, to continue or forget it: its clicks so far, which are counted already.
-
-        once: whether the tables count a pair of it once.
-
-        Returns
-        -------
-        bool
-            False, and nothing changes, if the handle has clicks.
-        """
-        return self.native.resume(handle, items, times, once, context)
-
     def forget(self, handle: int) -> bool:
-        """Remove a session's clicks from all sums; items keep their first and last click until the tables are rebuilt.
+        """Remove a session's clicks: its items are as if it never was.
 
         Returns
         -------
@@ -294,6 +277,39 @@ class Trends:
             False if there is no such session.
         """
         return self.native.forget(handle)
+
+    def forget_in_tables(
+        self,
+        items: np.ndarray,
+        times: np.ndarray,
+        left: Mapping[str, np.ndarray],
+        ids: np.ndarray,
+        context: np.ndarray | None = None,
+        *,
+        once: bool = False,
+    ) -> None:
+        """Remove a session of the tables.
+
+        Parameters
+        ----------
+        items, times : int32[m], int64[m]
+            Its clicks.
+        left : mapping of str to array
+            What `build_trends` makes, with the tables' settings and newest click, of all sessions that are left with
+            one of its items. Item i of these arrays is ids[i]. Their rows of the session's items replace the tables'.
+        ids : int32[..]
+            Ascending.
+        context : uint16[m, C] or None, default None
+            Codes of its visit, as the tables count them.
+        once : bool, default False
+            Whether the tables count a pair of it once.
+
+        Raises
+        ------
+        ValueError, IndexError
+            On arrays that do not fit together, or an item or time out of range; then nothing changes.
+        """
+        self.native.forget_in_tables(items, times, dict(left), ids, once, context)
 
     def candidates(
         self, items: np.ndarray, begins: np.ndarray, ends: np.ndarray, now: np.ndarray, n: int
@@ -354,8 +370,8 @@ class Trends:
     def rising(self, now: int, k: int) -> tuple[np.ndarray, np.ndarray]:
         """List the items that are clicked most now, compared with the last day.
 
-        Of the 256 items that were most popular when the list was last made: at the first click 10 s (by the clicks'
-        clock) after the one before.
+        Of the 256 items that were most popular when the list was last made: at the first click after a multiple of
+        10 s, and after a session was forgotten.
 
         Returns
         -------

@@ -311,7 +311,8 @@ class OnlineLearner:
         event_processor, known = self.state.event_processor, position_in(self.bundle, self.log)
         # The position, not the clicks: clicks of carried sessions are old, and a request to forget is not a click.
         news = event_processor.position > known
-        if news and event_processor.learned_clicks >= self.settings.compact_clicks:
+        enough = event_processor.learned_clicks >= self.settings.compact_clicks
+        if news and (enough or event_processor.keeps_vectors):
             return waited >= _MIN_COMPACTION_SECONDS  # while most sessions are open, compactions gain little
         if waited < self.settings.compact_seconds:
             return False

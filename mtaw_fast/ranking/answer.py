@@ -53,7 +53,7 @@ def reasons_of(catalog: Catalog, clicks: np.ndarray, found: np.ndarray) -> list[
         if item in seen:
             reasons.append(Reason("session"))
             continue
-        near = {} if memory is None else {own: cosine(memory, own, item) for own in seen}
+        near = {} if memory is None else {own: cosine(memory, own, item, catalog.delta) for own in seen}
         best = sorted((own for own, share in near.items() if share > 0), key=lambda own: -near[own])[:_MOST_ITEMS]
         names = catalog.ids.external(np.array(best, dtype=np.int32))
         reasons.append(Reason("together", tuple(names)) if best else Reason("encoder"))

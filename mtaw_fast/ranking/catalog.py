@@ -12,7 +12,7 @@ added segment. Every answer equals, to the bit, that of a bundle saved with all 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -156,18 +156,22 @@ class Catalog:
         removed: np.ndarray,
         clicks: np.ndarray,
         memory: SessionMemory,
+        delta: MemoryDelta,
         trends: Trends | None = None,
         items: ItemTable | None = None,
+        unknown: Collection[Any] = (),
     ) -> Catalog:
         """Return the catalog of the model's items and those added while serving.
 
-        places: internal ids N, N + 1, .. by external ids, in this order; kept without a copy. The others as the fields;
-        a vector may be zero.
+        places: internal ids N, N + 1, .. by external ids, in this order; kept without a copy. unknown: of these, ids
+        that count as unknown: no session holds them any more. The others as the fields; a vector may be zero.
         """
         added = tuple(places)
+        if unknown:
+            places = {item: place for item, place in places.items() if item not in unknown}
         ids = CatalogIds(model.ids, added, places) if added else model.ids
         return cls(
-            model, ids, added, vectors * norm, vectors, removed, float(norm), clicks, memory, None, trends, items
+            model, ids, added, vectors * norm, vectors, removed, float(norm), clicks, memory, delta, trends, items
         )  # fmt: skip
 
     @property

@@ -61,7 +61,7 @@ def clicked_together(
     memory = catalog.model.memory
     if memory is None:
         return None
-    others, cosines = neighbors(memory, item)
+    others, cosines = neighbors(memory, item, catalog.delta)
     fine = ~catalog.gone[others] & (cosines > 0)
     if conditions.allowed is not None:
         fine &= conditions.allowed.mask[others]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from mtaw_fast.memory import MemorySettings, MemoryTables
 from mtaw_fast.memory.co_clicked import cosine, neighbors
+from tests.support.memory.streams import delta_of
 from tests.support.memory.together import TABLES, TOGETHER, A, B, C, E
 
 
@@ -26,3 +30,19 @@ class TestTogether:
         tables = MemoryTables.build(TABLES.sessions, 4, MemorySettings(max_neighbors=1, max_postings=3))
         assert neighbors(tables, A)[0].tolist() == [B]
         assert cosine(tables, A, C) == pytest.approx(TOGETHER[A, C])
+
+    def test_without_a_forgotten_session(self) -> None:
+        """Stored pairs, cut pairs and totals are those of tables without it."""
+        for chosen in (MemorySettings(), MemorySettings(max_neighbors=1, max_postings=3)):
+            tables = MemoryTables.build(TABLES.sessions, 4, chosen)
+            for place in range(len(TABLES.sessions)):
+                left = TABLES.sessions.select(np.delete(np.arange(len(TABLES.sessions)), place))
+                never = MemoryTables.build(left, 4, replace(chosen, recency=tables.settings.recency))
+                delta = delta_of(tables)
+                assert delta.forget_base(place)
+                for one in range(4):
+                    for ours, theirs in zip(neighbors(tables, one, delta), neighbors(never, one), strict=True):
+                        np.testing.assert_array_equal(ours, theirs)
+                    for other in {0, 1, 2, 3} - {one}:
+                        if chosen.max_neighbors > 1:
+                            assert cosine(tables, one, other, delta) == cosine(never, one, other)

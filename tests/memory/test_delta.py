@@ -348,6 +348,49 @@ def test_a_session_of_the_base_that_is_gone_leaves_the_tables_of_the_others(once
     assert agreement(ranked(memory_of(base, delta, 40), wanted), ranked(memory_of(rebuilt, None, 40), wanted)) == 1
 
 
+def test_a_session_of_the_base_is_gone_from_rows_with_more_sessions_than_postings() -> None:
+    """Their rows, totals and counts are those of tables without it, to the bit, also after a few were forgotten."""
+    log = random_log(150, 12, seed=21, longest=9)
+    base = MemoryTables.build(log, 12, MemorySettings(recency=1e9, max_postings=5, max_neighbors=6))
+    delta, gone = delta_of(base), [140, 3, 77]
+    for session in gone:
+        assert delta.forget_base(session)
+    left = log.select(np.setdiff1d(np.arange(len(log)), gone))
+    never = MemoryTables.build(left, 12, base.settings)
+    for item in range(12):
+        neighbors, values = delta.base_row(item)
+        row = slice(never.row_offsets[item], never.row_offsets[item + 1])
+        np.testing.assert_array_equal(neighbors, never.neighbors[row])
+        np.testing.assert_array_equal(values, never.values[row])
+    np.testing.assert_array_equal(delta.base_ses(np.arange(12, dtype=np.int32)), never.totals[:, 3])
+    assert delta.is_dropped(np.array([3, 4, 140], np.int32)).tolist() == [True, False, True]
+    with pytest.raises(IndexError, match=r"item 12 is outside 0\.\.11"):
+        delta.base_row(12)
+    with pytest.raises(IndexError, match=r"session 150 is outside 0\.\.149"):
+        delta.is_dropped(np.array([150], np.int32))
+
+
+def test_a_row_of_tables_and_delta_is_read_as_far_as_tables_keep_it() -> None:
+    """The pairs that a query meets are those of a rebuilt row, but for a few near the cut."""
+    n_items, chosen = 80, MemorySettings(recency=100.0, max_neighbors=16)
+    base = MemoryTables.build(random_log(400, n_items, seed=23, longest=8), n_items, chosen)
+    handles, items = random_clicks(np.random.default_rng(24), 1500, n_items, power=2)
+    delta, tracker = fed(base, handles, items)
+    rebuilt = as_rebuilt(tracker, base, n_items)
+    reached = feature_names().index("reach_near")
+    wanted = strangers(Sessions.from_lists([[item] for item in range(n_items)]), tracker)
+    met, differ = 0, 0
+    ours = memory_of(base, delta, n_items).features(*ranges_of(wanted))
+    theirs = memory_of(rebuilt, None, n_items).features(*ranges_of(wanted))
+    for q in range(len(wanted)):
+        mine, others = by_item(ours[0][q], ours[1][q]), by_item(theirs[0][q], theirs[1][q])
+        near = [{item for item, row in one.items() if row[reached] > 0} for one in (mine, others)]
+        met += len(near[1])
+        differ += len(near[0] ^ near[1])
+    assert met > 500
+    assert differ < 0.06 * met
+
+
 def test_seeds_add_to_a_pair_and_bring_an_unknown_item() -> None:
     base = MemoryTables.build(Sessions.from_lists([[0, 1], [0, 1], [1, 2]]), 3, MemorySettings())
     delta = delta_of(base, capacity=1)

@@ -14,7 +14,7 @@ from bench.memory_reference.side import OnlineContext, Visit
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError
 from mtaw_fast.kernels.native.memory_query import Moment, QuerySettings, SessionMemory, feature_names
-from mtaw_fast.kernels.native.trends import ItemContent, Trends
+from mtaw_fast.kernels.native.trends import ItemContent, Trends, build_trends
 from mtaw_fast.kernels.native.trends import feature_names as trend_names
 from mtaw_fast.memory import MemorySettings, MemoryTables
 from mtaw_fast.memory.side_features import SideFeatures
@@ -171,14 +171,23 @@ def test_forgetting_all_leaves_the_tables() -> None:
         both.forget(handle)
     for item in range(CAPACITY):
         np.testing.assert_array_equal(both.native.context(item, START + 4 * DAY), before[item])
-    # A visit of the tables: resumed and forgotten, as a service does.
+    # A visit of the tables.
     visit = next(visit for visit in visits if len(visit) > 2)
     items = np.array([item for (_, item), _ in visit], np.int32)
     times = np.array([time for (time, _), _ in visit])
-    assert both.native.resume(99, items, times, codes_of([visit]))
-    assert both.native.forget(99)
-    both.plain.gone.append(visit)
-    both.assert_sums_agree(START + 4 * DAY)
+    others = [one for one in visits if one is not visit]
+    sessions, when = packed([[click for click, _ in one] for one in others])
+    left = build_trends(
+        sessions.items.copy(), sessions.offsets, when, N_ITEMS, **SETTINGS.native, newest=int(both.plain.clock[-1]),
+        context=codes_of(others), context_sizes=SIZES,
+    )  # fmt: skip
+    both.native.forget_in_tables(items, times, left, np.arange(N_ITEMS, dtype=np.int32), codes_of([visit]))
+    # The tables leave out small sums, so they are compared with tables that never had the visit.
+    fresh = TrendTables.build(replace(sessions, context=codes_of(others)), when, N_ITEMS, SETTINGS, context_sizes=SIZES)
+    never = fresh.live(CAPACITY)
+    for item in range(CAPACITY):
+        found = both.native.context(item, START + 4 * DAY)
+        np.testing.assert_allclose(found, never.context(item, START + 4 * DAY), rtol=1e-5, atol=1e-6)
 
 
 def test_a_long_row_keeps_the_values_with_the_most_clicks() -> None:

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "memory/row_view.hpp"
@@ -19,9 +20,13 @@ inline RowView row_of(const TablesView& tables, std::int64_t item) {
             tables.row_offsets[item + 1] - begin, tables.totals + item * kPairKinds};
 }
 
-// Tables without the sessions that were dropped. Their rows are those of a table made without these: exactly where all
-// sessions with the item are among its postings, else by taking away what the dropped ones gave. In other rows `rec`
-// keeps the ages that it was summed with. Sessions keep their numbers; `number` closes the gaps.
+// The pairs at the places begin .. end - 1.
+inline RowView part_of(const RowView& row, std::int64_t begin, std::int64_t end) {
+    return {row.neighbors + begin, row.latest + begin, row.values + begin * kPairKinds, end - begin, row.totals};
+}
+
+// Tables without the sessions that were dropped. Rows of their items are those of tables made without these sessions.
+// In other rows `rec` keeps the ages that it was summed with. Sessions keep their numbers; `number` closes the gaps.
 class BaseRows {
   public:
     // Keeps the arrays of `view`.
@@ -60,17 +65,23 @@ class BaseRows {
         return settings_.max_neighbors > 0 && row.count >= settings_.max_neighbors;
     }
 
-    // The session must not have been dropped; returns its distinct items.
-    std::vector<std::int32_t> drop(std::int64_t session);
-    [[nodiscard]] std::int64_t n_bytes() const;
-
-  private:
     struct Patch {
         std::vector<std::int32_t> neighbors, latest;
         std::vector<std::uint16_t> values;
         float totals[kPairKinds];
         std::int32_t counts[kCountKinds];
     };
+    // The rows of its items without a session that has not been dropped.
+    struct Without {
+        std::int64_t session = -1, n_dropped = 0;  // dropped before it
+        std::vector<std::pair<std::int32_t, std::shared_ptr<const Patch>>> patches;
+    };
+    [[nodiscard]] Without without(std::int64_t session) const;
+    // dropped: what `without` returned since the last session was dropped.
+    void drop(const Without& dropped);
+    [[nodiscard]] std::int64_t n_bytes() const;
+
+  private:
 
     [[nodiscard]] static std::size_t word(std::int64_t session) { return static_cast<std::size_t>(session >> 6); }
     [[nodiscard]] const Patch* patch_of(std::int64_t item) const {
@@ -78,17 +89,17 @@ class BaseRows {
         const auto found = patches_.find(static_cast<std::int32_t>(item));
         return found == patches_.end() ? nullptr : found->second.get();
     }
-    void patch(std::int32_t item, std::int64_t session, const std::int32_t* clicks, std::int64_t m);
-    void sum_anew(std::int32_t item, const std::vector<std::int32_t>& sessions, Patch& out) const;
-    void take_away(std::int32_t item, std::int64_t session, const RowView& before, Patch& out) const;
-    [[nodiscard]] std::int32_t latest_with(std::int32_t item, std::int32_t other, std::int32_t kept) const;
+    // Ascending, of all sessions that are left, `gone` excepted: those with each item.
+    [[nodiscard]] std::vector<std::vector<std::int32_t>> sessions_with(const std::vector<std::int32_t>& items,
+                                                                       std::int64_t gone) const;
+    void sum_row(std::int32_t item, const std::vector<std::int32_t>& sessions, std::int64_t gone, Patch& out) const;
 
     const MemoryView view_;
     const MemorySettings settings_;
     std::vector<std::uint64_t> dropped_;     // a bit a session; empty until there is one
     std::vector<std::int64_t> before_word_;
     std::int64_t n_dropped_ = 0;
-    std::unordered_map<std::int32_t, std::unique_ptr<Patch>> patches_;
+    std::unordered_map<std::int32_t, std::shared_ptr<const Patch>> patches_;
 };
 
 }  // namespace mtaw

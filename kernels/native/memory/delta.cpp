@@ -84,7 +84,7 @@ void MemoryDelta::resume(std::int64_t handle, std::int64_t base_session) {
     if (base_.is_dropped(base_session)) {
         throw std::out_of_range("session " + std::to_string(base_session) + " of the tables is gone: it was forgotten or resumed");
     }
-    drop_base(base_session);
+    drop_base(base_.without(base_session));
     const std::int32_t slot = sessions_.add(handle);
     const MemoryView& tables = base_.tables();
     for (std::int64_t t = tables.session_offsets[base_session]; t < tables.session_offsets[base_session + 1]; ++t) {
@@ -101,10 +101,18 @@ bool MemoryDelta::forget(std::int64_t handle) {
 
 bool MemoryDelta::forget_base(std::int64_t base_session) {
     check_base_session(base_session);
-    const WriteLock lock(*this);
-    if (base_.is_dropped(base_session)) return false;
-    drop_base(base_session);
-    return true;
+    while (true) {
+        BaseRows::Without dropped;
+        {
+            const ReadLock lock = read();  // rows of popular items take long; queries go on
+            if (base_.is_dropped(base_session)) return false;
+            dropped = base_.without(base_session);
+        }
+        const WriteLock lock(*this);
+        if (base_.n_dropped() != dropped.n_dropped) continue;  // another thread was faster
+        drop_base(dropped);
+        return true;
+    }
 }
 
 void MemoryDelta::add_prior(std::int32_t item, std::int32_t neighbor, const double* values) {
@@ -146,14 +154,15 @@ void MemoryDelta::append(std::int32_t slot, std::int32_t item) {
     ++row.counts->clicks;
     if (is_new) {
         ++row.counts->sessions;
-        ++row.unsorted;
         row.postings.push_back(slot);
     } else {
         ++row.counts->repeated_later;
         row.counts->repeated_at_once += session.clicks[static_cast<std::size_t>(t) - 1] == item ? 1 : 0;
     }
     for (const std::int32_t place : session.firsts) {
-        row_at(session.clicks[static_cast<std::size_t>(place)]).counts->meet(before, now);
+        DeltaRow& held = row_at(session.clicks[static_cast<std::size_t>(place)]);
+        held.counts->meet(before, now);
+        held.come_last(slot);
     }
     pair_up(slot, item, is_new, t);
     if (++n_events_ % kPortion == 0) rank_stale();
@@ -240,14 +249,11 @@ void MemoryDelta::take_out(DeltaRow& row, std::int32_t slot) {
     }
     --row.counts->sessions;
     std::erase(row.postings, slot);
-    const std::int32_t stamp = sessions_.stamp(slot);
-    if (row.counts->newest == stamp || row.counts->before_newest == stamp) {
-        std::vector<std::int32_t> latest(std::min<std::size_t>(row.postings.size(), 2));
-        std::partial_sort_copy(row.postings.begin(), row.postings.end(), latest.begin(), latest.end(),
-                               [&](std::int32_t a, std::int32_t b) { return sessions_.place(a) > sessions_.place(b); });
-        row.counts->newest = latest.empty() ? -1 : sessions_.stamp(latest[0]);
-        row.counts->before_newest = latest.size() < 2 ? -1 : sessions_.stamp(latest[1]);
-    }
+    const auto stamp_from_end = [&](std::size_t back) {
+        return row.postings.size() < back ? -1 : sessions_.stamp(row.postings[row.postings.size() - back]);
+    };
+    row.counts->newest = stamp_from_end(1);
+    row.counts->before_newest = stamp_from_end(2);
     struct Kept {
         std::int32_t neighbor;
         DeltaTerm term;
@@ -258,6 +264,7 @@ void MemoryDelta::take_out(DeltaRow& row, std::int32_t slot) {
     }
     // Sums the remaining terms again, so that no rounding error is left.
     row.clear_pairs();
+    start(row);
     for (const DeltaPrior& prior : row.priors) row.add_prior(row.pair_with(prior.neighbor, base_), prior.values);
     for (Kept& one : kept) {
         one.term.pair = row.pair_with(one.neighbor, base_);
@@ -265,15 +272,20 @@ void MemoryDelta::take_out(DeltaRow& row, std::int32_t slot) {
     }
 }
 
-void MemoryDelta::drop_base(std::int64_t session) {
-    for (const std::int32_t item : base_.drop(session)) {
+void MemoryDelta::drop_base(const BaseRows::Without& dropped) {
+    base_.drop(dropped);
+    for (const auto& [item, patch] : dropped.patches) {
         if (find(item) == nullptr) {
             by_item_[static_cast<std::size_t>(item)].ses = base_.row(item).totals[kSes];
             continue;
         }
         DeltaRow& row = row_at(item);
-        for (DeltaPair& pair : row.pairs) row.link(pair, base_);
         start(row);
+        for (DeltaPair& pair : row.pairs) {
+            row.set_weak(pair, false);
+            row.link(pair, base_);
+        }
+        row.cut_terms = 0;
         row.risen = true;
         touch(row);
     }

@@ -136,8 +136,7 @@ class MemoryDelta {
     [[nodiscard]] double least_of(const DeltaRow& row, const FreshRow& fresh) const;
     void start(DeltaRow& row) const;
     [[nodiscard]] static bool outgrown(const DeltaRow& row);
-    void sort_postings(DeltaRow& row);
-    void drop_base(std::int64_t session);
+    void drop_base(const BaseRows::Without& dropped);
     void sum_terms(const DeltaRow& row, std::int64_t begin, std::int64_t end, std::int64_t newest, FreshRow& out,
                    const CurrentSession& current = {}) const;
     [[nodiscard]] static double strength(const DeltaPair& pair, double rec, const FreshRow& row);

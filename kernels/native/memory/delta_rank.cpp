@@ -1,8 +1,7 @@
-// Keeps rows of the delta short to read: folded terms, strongest neighbors, latest postings.
+// Keeps rows of the delta short to read: folded terms, strongest neighbors, and no more pairs than tables keep.
 #include <algorithm>
 #include <cstddef>
 #include <limits>
-#include <numeric>
 
 #include "memory/bfloat16.hpp"
 #include "memory/delta.hpp"
@@ -16,10 +15,11 @@ namespace {
 // again. So the sessions clicked last, the likeliest to continue, are left out: kUnsettled, or a share of `recency`.
 constexpr std::int64_t kFewTerms = 512, kTermShare = 32, kUnsettled = 256;
 constexpr double kUnsettledShare = 1.0 / 32;
-constexpr double kRankGrowth = 1 + 1.0 / 64;      // of the totals, after which the strongest are found again in any case
-constexpr std::size_t kSmallRow = 64;        // pairs up to which they are found again for every event
+constexpr double kRankGrowth = 1 + 1.0 / 256;     // of the totals, after which the strongest are found again in any case
+constexpr std::size_t kSmallRow = 128;       // pairs up to which they are found again for every event
 constexpr double kRounded = 1 + 0x1p-8, kBelow = 1 - 0x1p-40;
-constexpr std::int64_t kPostingShare = 16;  // postings are sorted again after one new one in so many
+// Which pairs are read is found again after so many terms, or one in kCutShare of all.
+constexpr std::int64_t kCutTerms = 16, kCutShare = 64;
 
 }  // namespace
 
@@ -27,6 +27,7 @@ constexpr std::int64_t kPostingShare = 16;  // postings are sorted again after o
 void MemoryDelta::touch(DeltaRow& row) {
     const auto n_terms = static_cast<std::int64_t>(row.terms.size());
     if (n_terms - row.folded > row.unfolded + std::max(kFewTerms, n_terms / kTermShare)) fold(row);
+    if (n_terms - row.cut_terms > std::max(kCutTerms, n_terms / kCutShare)) cut(row);
     if (base_.row(row.item).count + static_cast<std::int64_t>(row.pairs.size()) <= kStrong) {
         row.risen = false;  // all of them are
         row.strong.clear();
@@ -35,7 +36,6 @@ void MemoryDelta::touch(DeltaRow& row) {
         row.is_stale = true;
         stale_.push_back(row.item);
     }
-    if (row.unsorted * kPostingShare >= static_cast<std::int64_t>(row.postings.size())) sort_postings(row);
     longest_row_ = std::max(longest_row_, row.read_count());
     longest_postings_ = std::max(longest_postings_, static_cast<std::int64_t>(row.postings.size()));
 }
@@ -86,37 +86,59 @@ void MemoryDelta::fold(DeltaRow& row) {
     }
     // Ages count from the last session that is folded, whatever becomes of those behind it.
     row.fold_mark = sessions_.mark_before(slots[static_cast<std::size_t>(settled)]);
-    cut(row);
 }
 
-// As many neighbors as the tables keep come first, the strongest; a query reads these and those that are met later.
+// Finds the pairs that a query reads: as many as tables keep, by what a rebuilt row would be ordered by.
 void MemoryDelta::cut(DeltaRow& row) {
-    const std::size_t n_pairs = row.pairs.size();
-    row.kept = row.fresh_from = static_cast<std::int32_t>(n_pairs);
+    row.cut_terms = static_cast<std::int64_t>(row.terms.size());
+    const RowView base = base_.row(row.item);
+    const auto n_pairs = static_cast<std::int64_t>(row.pairs.size());
     const std::int64_t most = base_.settings().max_neighbors;
-    if (most == 0 || static_cast<std::int64_t>(n_pairs) <= most) return;
+    if (most == 0 || base.count + n_pairs <= most) return;
     sum_row(row, fresh_);
-    std::vector<double> strengths(n_pairs);
-    for (std::size_t p = 0; p < n_pairs; ++p) strengths[p] = strength(row.pairs[p], fresh_.rec[p], fresh_);
-    std::vector<std::int32_t> order(n_pairs), place(n_pairs);
-    std::iota(order.begin(), order.end(), 0);
-    std::sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
-        const double x = strengths[static_cast<std::size_t>(a)], y = strengths[static_cast<std::size_t>(b)];
-        return x != y ? x > y : row.pairs[static_cast<std::size_t>(a)].neighbor < row.pairs[static_cast<std::size_t>(b)].neighbor;
+    struct Ranked {
+        double strength;
+        std::int32_t neighbor;
+        std::int64_t at;  // the delta's pair, or -1 - the place of one that the base alone has
+    };
+    std::vector<Ranked> ranked;
+    ranked.reserve(static_cast<std::size_t>(n_pairs + base.count));
+    std::vector<std::uint8_t> marks(static_cast<std::size_t>(base.count), 0);
+    for (std::int64_t p = 0; p < n_pairs; ++p) {
+        const auto at = static_cast<std::size_t>(p);
+        const DeltaPair& pair = row.pairs[at];
+        if (pair.place >= 0) marks[static_cast<std::size_t>(pair.place)] = 1;
+        ranked.push_back({strength(pair, fresh_.rec[at], fresh_), pair.neighbor, p});
+    }
+    for (std::int64_t place = 0; place < base.count; ++place) {
+        if (marks[static_cast<std::size_t>(place)] != 0) continue;
+        DeltaPair alone{};
+        std::copy_n(base.values + place * kPairKinds, kPairKinds, alone.base);
+        ranked.push_back({strength(alone, 0, fresh_), base.neighbors[place], -1 - place});
+    }
+    const std::int64_t kept = std::min(most, static_cast<std::int64_t>(ranked.size()));
+    std::nth_element(ranked.begin(), ranked.begin() + (kept - 1), ranked.end(), [](const Ranked& x, const Ranked& y) {
+        return x.strength != y.strength ? x.strength > y.strength : x.neighbor < y.neighbor;
     });
-    std::vector<DeltaPair> pairs;
-    pairs.reserve(row.pairs.capacity());
-    for (std::size_t p = 0; p < n_pairs; ++p) {
-        pairs.push_back(row.pairs[static_cast<std::size_t>(order[p])]);
-        place[static_cast<std::size_t>(order[p])] = static_cast<std::int32_t>(p);
+    row.cut_least = ranked[static_cast<std::size_t>(kept - 1)].strength;
+    std::fill(marks.begin(), marks.end(), 0);  // from here on: whether it is read
+    for (std::int64_t i = 0; i < static_cast<std::int64_t>(ranked.size()); ++i) {
+        const std::int64_t at = ranked[static_cast<std::size_t>(i)].at;
+        std::int64_t place = -1 - at;
+        if (at >= 0) {
+            DeltaPair& pair = row.pairs[static_cast<std::size_t>(at)];
+            row.set_weak(pair, i >= kept);
+            place = pair.place;
+        }
+        if (i < kept && place >= 0) marks[static_cast<std::size_t>(place)] = 1;
     }
-    row.pairs = std::move(pairs);
-    for (DeltaTerm& term : row.terms) term.pair = place[static_cast<std::size_t>(term.pair)];
-    for (StrongPair& one : row.strong) {
-        if (one.pair >= 0) one.pair = place[static_cast<std::size_t>(one.pair)];
+    row.narrowed = true;
+    row.base_runs.clear();
+    for (std::int32_t place = 0; place < base.count; ++place) {
+        if (marks[static_cast<std::size_t>(place)] == 0) continue;
+        if (row.base_runs.empty() || row.base_runs.back().second != place) row.base_runs.emplace_back(place, place);
+        row.base_runs.back().second = place + 1;
     }
-    row.reindex();
-    row.kept = static_cast<std::int32_t>(most);
 }
 
 bool MemoryDelta::outgrown(const DeltaRow& row) {
@@ -128,6 +150,9 @@ bool MemoryDelta::outgrown(const DeltaRow& row) {
 // What there is to know of a row before anything is added to it.
 void MemoryDelta::start(DeltaRow& row) const {
     const RowView base = base_.row(row.item);
+    row.narrowed = false;
+    row.base_runs.clear();
+    row.cut_least = row.strong_least = -1;
     if (base.totals == nullptr) return;
     const std::int64_t newest = base_.number(base_.counts(row.item)[kNewest]);
     FreshRow now;
@@ -137,10 +162,13 @@ void MemoryDelta::start(DeltaRow& row) const {
     std::copy_n(now.totals, kPairKinds, row.ranked_totals);
     std::copy_n(base.totals, kFixedKinds, row.base_totals);
     *row.ses = static_cast<float>(row.base_totals[kSes] + row.totals[kSes]);
-    if (base.count < kStrong) return;
-    DeltaPair last{};
-    std::copy_n(base.values + (kStrong - 1) * kPairKinds, kPairKinds, last.base);
-    row.strong_least = strength(last, 0, now);
+    const auto strength_at = [&](std::int64_t place) {
+        DeltaPair pair{};
+        std::copy_n(base.values + place * kPairKinds, kPairKinds, pair.base);
+        return strength(pair, 0, now);
+    };
+    if (base.count >= kStrong) row.strong_least = strength_at(kStrong - 1);
+    if (base_.is_cut(base)) row.cut_least = strength_at(base.count - 1);
 }
 
 // By what a rebuilt row would be ordered by; rec: the delta's, as of `totals`.
@@ -206,15 +234,6 @@ double MemoryDelta::least_of(const DeltaRow& row, const FreshRow& fresh) const {
         }
     }
     return least;
-}
-
-// Only where a query does not take all of them their order matters.
-void MemoryDelta::sort_postings(DeltaRow& row) {
-    row.unsorted = 0;
-    const std::int64_t most = base_.settings().max_postings;
-    if (most == 0 || static_cast<std::int64_t>(row.postings.size()) <= most) return;
-    std::sort(row.postings.begin(), row.postings.end(),
-              [&](std::int32_t a, std::int32_t b) { return sessions_.place(a) < sessions_.place(b); });
 }
 
 }  // namespace mtaw

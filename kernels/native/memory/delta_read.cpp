@@ -89,20 +89,11 @@ void MemoryDelta::materialize(const DeltaRow& row, FreshRow& out, const CurrentS
     out.latest.resize(static_cast<std::size_t>(out.count));
     out.values.resize(static_cast<std::size_t>(out.count) * 8);
     const auto base_sessions = static_cast<std::int32_t>(base_.tables().n_sessions);
-    const RowView under = base_.row(row.item);
-    double least = 0;  // of a cut row's neighbors, what the weakest has now
-    if (base_.is_cut(under)) {
-        DeltaPair last{};
-        std::copy_n(under.values + (under.count - 1) * kPairKinds, kPairKinds, last.base);
-        least = strength(last, 0, out);
-    }
     const auto rounded = [](double value, float before) { return from_bfloat16(to_bfloat16(value)) - before; };
     std::size_t to = 0;
     for (std::size_t p = 0; p < n_pairs; ++p) {
-        if (p == static_cast<std::size_t>(row.kept)) p = static_cast<std::size_t>(row.fresh_from);
-        if (p == n_pairs) break;
         const DeltaPair& pair = row.pairs[p];
-        if (!pair.in_base && least > 0 && strength(pair, out.rec[p], out) < least) continue;
+        if (pair.weak) continue;
         float* const values = out.values.data() + to * 8;
         std::copy_n(pair.fresh, kFixedKinds, values);
         if (const OwnEvidence::Pair* const own = own_evidence == nullptr ? nullptr : own_evidence->find(pair.neighbor)) {
@@ -110,17 +101,17 @@ void MemoryDelta::materialize(const DeltaRow& row, FreshRow& out, const CurrentS
             for (int kind = 0; kind < kFixedKinds; ++kind) {
                 const float before = from_bfloat16(pair.base[kind]);
                 const double others = pair.sums[kind] - own->sums[kind];
-                left += others;
+                left += others + static_cast<double>(pair.rest[kind]);
                 values[kind] = rounded(pair.whole(kind) + others, before);
             }
-            if (!pair.in_base && left < kNothing) continue;  // nobody else has clicked both
+            if (!pair.in_base() && left < kNothing) continue;  // nobody else has clicked both
         }
         out.neighbors[to] = pair.neighbor;
         out.latest[to] = out.last[p] < 0 ? 0 : base_sessions + static_cast<std::int32_t>(out.last[p]) + 1;
         const float base_aa = from_bfloat16(pair.base[kAa]), base_rec = from_bfloat16(pair.base[kRec]) * out.base_aging;
         values[kAa] = rounded(pair.whole(kAa) + out.aa[p], base_aa);
         values[kRec] = rounded(pair.whole(kRec) * static_cast<double>(out.base_aging) + out.rec[p], base_rec);
-        values[kPairKinds] = pair.in_base ? 0.0F : 1.0F;
+        values[kPairKinds] = pair.in_base() ? 0.0F : 1.0F;
         values[kPairKinds + 1] = 0;
         ++to;
     }

@@ -10,8 +10,8 @@ namespace {
 
 constexpr std::size_t kFew = 12;    // pairs that are looked through
 // Sessions of the tables that are gone through for one pair: to undo a rounding, and to find what a cut took away.
-constexpr std::int64_t kFewSessions = 64, kManySessions = 256;
-constexpr double kMargin = 0.9;     // by which the strongest may have become weaker since they were found
+constexpr std::int64_t kFewSessions = 64, kManySessions = 512;
+constexpr double kMargin = 0.75;    // by which the strongest may have become weaker since they were found
 
 std::size_t bucket_of(std::int32_t neighbor, std::size_t mask) {
     return (static_cast<std::uint32_t>(neighbor) * 0x9E3779B1U >> 7) & mask;
@@ -47,6 +47,7 @@ std::int32_t DeltaRow::pair_with(std::int32_t neighbor, const BaseRows& base) {
     pair.neighbor = neighbor;
     pair.folded_latest = pair.strong_place = -1;
     link(pair, base);
+    set_weak(pair, pair.in_base() ? !reads(pair.place) : cut_least > 0);
     pairs.push_back(pair);
     const auto place = static_cast<std::int32_t>(pairs.size());
     if (pairs.size() > kFew && 2 * pairs.size() > index.size()) {
@@ -87,6 +88,7 @@ void DeltaRow::add_term(const DeltaTerm& term) {
     if (term.distance == 1) add(kNext, 1.0);
     if (term.same != 0) add(kSes, 1.0);
     round(pair);
+    if (pair.weak && max_strength(pair) >= cut_least) strengthen(pair);
     terms.push_back(term);
     risen = risen || (pair.strong_place < 0 && max_strength(pair) > strong_least * kMargin);
 }
@@ -110,19 +112,42 @@ void DeltaRow::add_prior(std::int32_t place, const double* values) {
     pair.seeded_aa += values[kAa];
     pair.seeded_rec += values[kRec];
     round(pair);
+    strengthen(pair);
     risen = true;
+}
+
+void DeltaRow::set_weak(DeltaPair& pair, bool weak) {
+    n_weak += (weak ? 1 : 0) - (pair.weak ? 1 : 0);
+    pair.weak = weak;
+}
+
+void DeltaRow::strengthen(DeltaPair& pair) {
+    if (!pair.weak) return;
+    set_weak(pair, false);
+    if (pair.in_base() && narrowed) base_runs.emplace_back(pair.place, pair.place + 1);
+}
+
+bool DeltaRow::reads(std::int32_t place) const {
+    return !narrowed || std::any_of(base_runs.begin(), base_runs.end(), [place](const auto& run) {
+        return run.first <= place && place < run.second;
+    });
+}
+
+void DeltaRow::come_last(std::int32_t slot) {
+    const auto found = std::find(postings.rbegin(), postings.rend(), slot);
+    std::rotate(found.base() - 1, found.base(), postings.end());
 }
 
 void DeltaRow::link(DeltaPair& pair, const BaseRows& base) {
     const RowView row = base.row(item);
     const std::int32_t* const end = row.neighbors + row.count;
     const std::int32_t* const found = std::find(row.neighbors, end, pair.neighbor);
-    pair.in_base = found != end;
+    pair.place = found == end ? -1 : static_cast<std::int32_t>(found - row.neighbors);
     std::fill(pair.base, pair.base + kPairKinds, std::uint16_t{0});
     std::fill(pair.rest, pair.rest + kPairKinds, 0.0F);
-    if (pair.in_base) std::copy_n(row.values + (found - row.neighbors) * kPairKinds, kPairKinds, pair.base);
+    if (pair.in_base()) std::copy_n(row.values + pair.place * kPairKinds, kPairKinds, pair.base);
     double sums[kPairKinds];
-    const std::int64_t most = pair.in_base ? kFewSessions : base.is_cut(row) ? kManySessions : 0;
+    const std::int64_t most = pair.in_base() ? kFewSessions : base.is_cut(row) ? kManySessions : 0;
     const bool both = item < base.tables().n_items && pair.neighbor < base.tables().n_items;
     if (most > 0 && both && base.sum_pair(item, pair.neighbor, most, sums)) {
         for (int kind = 0; kind < kPairKinds; ++kind) {
@@ -146,7 +171,7 @@ void DeltaRow::clear_pairs() {
     strong.clear();
     terms.clear();
     index.clear();
-    kept = fresh_from = 0;
+    n_weak = cut_terms = 0;
     folded = unfolded = 0;
     std::fill(totals, totals + kFixedKinds, 0.0);
     *ses = static_cast<float>(base_totals[kSes]);
@@ -157,7 +182,7 @@ std::int64_t DeltaRow::n_bytes() const {
         return static_cast<std::int64_t>(array.capacity() * sizeof(*array.data()));
     };
     return static_cast<std::int64_t>(sizeof(DeltaRow)) + bytes(pairs) + bytes(terms) + bytes(index) + bytes(postings) +
-           bytes(strong) + bytes(priors);
+           bytes(strong) + bytes(priors) + bytes(base_runs);
 }
 
 }  // namespace mtaw

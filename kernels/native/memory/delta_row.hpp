@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "memory/base_rows.hpp"
@@ -37,7 +38,10 @@ struct DeltaPair {
     std::int32_t folded_latest;    // the slot of the latest session that was folded, -1 = none
     std::uint16_t base[kPairKinds];
     float rest[kPairKinds];        // what rounding, or the cut, took from the base's value; 0 if it is not known
-    bool in_base;
+    std::int32_t place;            // in the base's row, -1 = not there
+    bool weak;                     // whether it is not read: a rebuilt row would not have it
+
+    [[nodiscard]] bool in_base() const { return place >= 0; }
 
     // The base's value as it was summed; rec as of the base's newest session.
     [[nodiscard]] double whole(int kind) const {
@@ -72,20 +76,25 @@ struct DeltaRow {
     DeltaCounts* counts;  // the row's
     float* ses;           // total of base and delta, where all of them are by item
     std::int32_t fold_mark = 0;
-    std::int32_t kept = 0, fresh_from = 0;  // pairs that a query reads: 0 .. kept - 1 and from fresh_from on
+    // A query reads as many pairs of base and delta together as tables keep, the strongest: those of the delta that are not
+    // weak, and, if the row is narrowed, of the base's the runs of places [begin, end) alone.
+    bool narrowed = false;
+    std::vector<std::pair<std::int32_t, std::int32_t>> base_runs;
+    std::int64_t n_weak = 0;
+    double cut_least = -1;                  // the strength of the weakest that is read, -1 = all are
+    std::int64_t cut_terms = 0;             // terms when that was found
     std::int64_t folded = 0;                // terms, the first ones
     std::int64_t unfolded = 0;              // terms that the last fold left over
     bool risen = false;                     // a pair that is not among the strongest may have become one of them
     bool is_stale = false;                  // `strong` waits to be made
     double strong_least = -1;               // the strength of the last of the strongest, -1 = there are no others
-    std::int64_t unsorted = 0;              // postings since they were sorted
     double totals[kFixedKinds] = {};
     double ranked_totals[kPairKinds] = {};  // of base and delta when the strongest were found
     double base_totals[kFixedKinds] = {};
     std::vector<DeltaPair> pairs;
     std::vector<DeltaTerm> terms;
     std::vector<std::int32_t> index;        // a hash table of 1 + pair by neighbor, empty while there are few
-    std::vector<std::int32_t> postings;     // slots
+    std::vector<std::int32_t> postings;     // slots, by their sessions' last clicks
     std::vector<StrongPair> strong;         // the strongest; empty while they are the base's, or all there are
     std::vector<DeltaPrior> priors;
 
@@ -99,11 +108,18 @@ struct DeltaRow {
     [[nodiscard]] double max_strength(const DeltaPair& pair) const;
     void add_prior(std::int32_t pair, const double* values);
     void link(DeltaPair& pair, const BaseRows& base);
+    void set_weak(DeltaPair& pair, bool weak);
+    // A weak pair is read from now on.
+    void strengthen(DeltaPair& pair);
+    // Whether a query reads the base's pair at a place.
+    [[nodiscard]] bool reads(std::int32_t place) const;
     void round(DeltaPair& pair);
+    // The slot's session was clicked.
+    void come_last(std::int32_t slot);
     // Forgets all pairs and terms, to be added again.
     void clear_pairs();
     void reindex();
-    [[nodiscard]] std::int64_t read_count() const { return kept + static_cast<std::int64_t>(pairs.size()) - fresh_from; }
+    [[nodiscard]] std::int64_t read_count() const { return static_cast<std::int64_t>(pairs.size()) - n_weak; }
     [[nodiscard]] std::int64_t n_bytes() const;
 };
 

@@ -120,7 +120,13 @@ void SessionMemory::add_neighbors(MemoryScratch& scratch) const {
             kernels_->add_fresh(fresh.view(), factors.lanes, near, scratch.pool_);
             for (const int lane : {kRecDec, kRecAll}) factors.lanes[lane] *= fresh.base_aging;
         }
-        kernels_->add_row(row, factors.lanes, near, scratch.pool_);
+        if (delta != nullptr && delta->narrowed) {
+            for (const auto& [begin, end] : delta->base_runs) {
+                kernels_->add_row(part_of(row, begin, end), factors.lanes, near, scratch.pool_);
+            }
+        } else {
+            kernels_->add_row(row, factors.lanes, near, scratch.pool_);
+        }
         if (u == 0) {
             strong = this->strong(item, scratch);
             for (std::int64_t i = 0; i < strong.count; ++i) {

@@ -44,14 +44,14 @@ const std::uint16_t* codes_of(const MaybeArray& context, std::int64_t count, std
 
 py::dict trends_build(const py::array& items, const py::array& offsets, const py::array& times, std::int64_t n_items,
                       const std::vector<std::int64_t>& half_lives, std::int64_t window, std::int64_t max_neighbors,
-                      int threads, std::int64_t once_from, const MaybeArray& context,
+                      int threads, std::int64_t once_from, std::int64_t newest, const MaybeArray& context,
                       const std::vector<std::int64_t>& context_sizes) {
     if (n_items < 0 || n_items > std::numeric_limits<std::int32_t>::max()) {
         throw py::value_error("n_items must be in 0..2147483647, not " + std::to_string(n_items));
     }
     const std::int64_t* bounds = checked_data<std::int64_t>(offsets, 1, "offsets", "int64");
     TimedSessions sessions{checked_data<std::int32_t>(items, 1, "items", "int32"), bounds,
-                                 checked_data<std::int64_t>(times, 1, "times", "int64"), offsets.shape(0) - 1, n_items, once_from};
+                           checked_data<std::int64_t>(times, 1, "times", "int64"), offsets.shape(0) - 1, n_items, once_from, newest};
     if (offsets.shape(0) < 1 || bounds[0] != 0 || bounds[sessions.count] != items.shape(0)) {
         throw py::value_error("offsets must run from 0 to " + std::to_string(items.shape(0)) + ", the number of clicks");
     }
@@ -148,13 +148,18 @@ class TrendsObject {
         trends_.click(clicks);
     }
 
-    bool resume(std::int64_t handle, const py::array& items, const py::array& times, bool once, const MaybeArray& context) {
+    void forget_in_tables(const py::array& items, const py::array& times, const py::dict& left, const py::array& ids, bool once,
+                          const MaybeArray& context) {
         const std::int32_t* const clicks = checked_data<std::int32_t>(items, 1, "items", "int32");
         const std::int64_t* const when = checked_data<std::int64_t>(times, 1, "times", "int64");
+        const std::int32_t* const names = checked_data<std::int32_t>(ids, 1, "ids", "int32");
         if (items.size() != times.size()) throw py::value_error("times must have one entry for each click");
+        const TrendsView view = bound_trends(left);
+        if (view.n_items != ids.size()) throw py::value_error("ids must name each item of the tables that are left");
+        for (std::int64_t i = 0; i < ids.size(); ++i) check_item("ids", i, names[i], i == 0 ? 0 : names[i - 1] + 1);
         const std::uint16_t* const codes = codes_of(context, items.size(), trends_.context_shape().n_columns);
         const Unlocked unlocked;
-        return trends_.resume(handle, clicks, when, items.size(), once, codes);
+        trends_.forget_in_tables({clicks, when, codes, items.size(), once}, view, names);
     }
 
     bool forget(std::int64_t handle) {
@@ -425,7 +430,7 @@ void bind_trends(py::module_& module) {
     });
     module.def("trends_build", &trends_build, py::arg("items"), py::arg("offsets"), py::arg("times"), py::arg("n_items"),
                py::arg("half_lives"), py::arg("window"), py::arg("max_neighbors"), py::arg("threads"),
-               py::arg("once_from"),
+               py::arg("once_from"), py::arg("newest"),
                py::arg("context") = py::none(), py::arg("context_sizes") = std::vector<std::int64_t>());
     py::class_<ContentObject>(module, "ItemContent")
         .def(py::init<const std::vector<py::array>&, const MaybeArray&>(), py::arg("categories"), py::arg("created") = py::none());
@@ -438,10 +443,10 @@ void bind_trends(py::module_& module) {
              py::arg("ahead"), py::arg("row_neighbors"), py::arg("isa") = py::none(), py::arg("once") = false)
         .def("click", &TrendsObject::click, py::arg("handles"), py::arg("items"), py::arg("times"),
              py::arg("arrivals") = py::none(), py::arg("context") = py::none())
-        .def("resume", &TrendsObject::resume, py::arg("handle"), py::arg("items"), py::arg("times"),
-             py::arg("once"), py::arg("context") = py::none())
         .def("context", &TrendsObject::context, py::arg("item"), py::arg("now"))
         .def("forget", &TrendsObject::forget, py::arg("handle"))
+        .def("forget_in_tables", &TrendsObject::forget_in_tables, py::arg("items"), py::arg("times"), py::arg("left"),
+             py::arg("ids"), py::arg("once"), py::arg("context") = py::none())
         .def("candidates", &TrendsObject::candidates, py::arg("items"), py::arg("begins"), py::arg("ends"),
              py::arg("now"), py::arg("n"))
         .def("features", &TrendsObject::features, py::arg("items"), py::arg("begins"), py::arg("ends"), py::arg("now"),

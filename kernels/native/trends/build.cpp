@@ -232,7 +232,8 @@ TrendsBuild::TrendsBuild(const TimedSessions& sessions, const TrendSettings& set
     : sessions_(sessions), settings_(settings) {
     check_trend_settings(settings);
     if (threads < 1) throw std::invalid_argument("threads must be at least 1");
-    std::int64_t newest = 0;
+    std::int64_t newest = sessions.newest;
+    if (newest < 0 || newest > kMaxTime) throw std::invalid_argument("newest must be in 0..2^52 ms");
     for (std::int64_t s = 0; s < sessions.count; ++s) {
         if (sessions.offsets[s + 1] < sessions.offsets[s]) {
             throw std::invalid_argument("offsets[" + std::to_string(s + 1) + "] is less than the one before");

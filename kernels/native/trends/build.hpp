@@ -15,6 +15,7 @@ struct TimedSessions {
     std::int64_t count;           // S
     std::int64_t n_items;         // N
     std::int64_t once_from;       // the first session that counts a pair once
+    std::int64_t newest = 0;      // ms: the clock is of this time, or of the newest click if that is later
     const std::uint16_t* context = nullptr;  // [T, shape.n_columns]
     ContextShape shape{};
 };

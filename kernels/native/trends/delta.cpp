@@ -1,6 +1,7 @@
 #include "trends/delta.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 
 namespace mtaw {
@@ -10,6 +11,8 @@ namespace {
 constexpr std::int64_t kMaxPast = 256;
 
 std::size_t at(std::int64_t place) { return static_cast<std::size_t>(place); }
+
+float widened(std::uint16_t value) { return std::bit_cast<float>(std::uint32_t{value} << 16); }
 
 // Its place, or `count`.
 std::int64_t place_of(const std::int32_t* values, std::int64_t count, std::int32_t wanted) {
@@ -26,10 +29,13 @@ std::int64_t place_of(const std::int32_t* values, std::int64_t count, std::int32
 
 }  // namespace
 
-TrendsDelta::TrendsDelta(const TrendSettings& settings, const TrendLimits& limits, const std::int64_t* clock,
-                         const ContextShape& shape)
-    : settings_(settings), limits_(limits), shape_(shape), context_totals_(at(shape.n_values()), 0.0) {
-    std::copy(clock, clock + kItemLanes + 1, clock_);
+TrendsDelta::TrendsDelta(const TrendSettings& settings, const TrendLimits& limits, const TrendsView& base)
+    : base_(base),
+      settings_(settings),
+      limits_(limits),
+      shape_(base.context.shape),
+      context_totals_(at(base.context.shape.n_values()), 0.0) {
+    std::copy(base.clock, base.clock + kItemLanes + 1, clock_);
 }
 
 void TrendsDelta::click(std::int64_t handle, std::int32_t item, std::int64_t time, std::int64_t arrival,
@@ -62,7 +68,7 @@ void TrendsDelta::click(std::int64_t handle, std::int32_t item, std::int64_t tim
     if (place < count) ++counters_.late;
     if (session.once) {
         insert_once(session, place, item, time, codes);
-        meet(item, time);
+        meet(handle, item, time);
         return;
     }
     if (place < count) {
@@ -88,7 +94,7 @@ void TrendsDelta::click(std::int64_t handle, std::int32_t item, std::int64_t tim
     for (std::int64_t d = 1; d <= std::min(window, place); ++d) add_pair(session.items[at(place - d)], item, d, weights);
     add_click(item, place > 0, weights);
     if (codes != nullptr) add_context(item, codes, weights[kContextLane]);
-    meet(item, time);
+    meet(handle, item, time);
 }
 
 void TrendsDelta::insert(Session& session, std::int64_t place, std::int32_t item, std::int64_t time,
@@ -142,33 +148,20 @@ void TrendsDelta::add_last_once(const Session& session, std::int64_t place, doub
 }
 
 // Counts a click on an item in what is no sum.
-void TrendsDelta::meet(std::int32_t item, std::int64_t time) {
+void TrendsDelta::meet(std::int64_t handle, std::int32_t item, std::int64_t time) {
     ++counters_.clicks;
     ItemDelta& row = of(item);
-    row.first = row.first == kNever ? time : std::min(row.first, time);
-    row.last = std::max(row.last, time);
+    meet(row, time);
+    if (row.sessions.empty() || row.sessions.back() != handle) row.sessions.push_back(handle);
     if (!row.active) {
         row.active = true;
         active_.push_back(item);
     }
 }
 
-bool TrendsDelta::resume(std::int64_t handle, const std::int32_t* items, const std::int64_t* times, std::int64_t count,
-                         bool once, const std::uint16_t* codes) {
-    const auto [found, is_new] = sessions_.try_emplace(handle);
-    if (!is_new) return false;
-    found->second.once = once;
-    std::vector<std::int64_t> order(at(count));
-    for (std::int64_t i = 0; i < count; ++i) order[at(i)] = i;
-    std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) { return times[a] < times[b]; });
-    for (const std::int64_t i : order) {
-        found->second.items.push_back(items[i]);
-        found->second.times.push_back(times[i]);
-        for (std::int64_t c = 0; c < shape_.n_columns; ++c) {
-            found->second.codes.push_back(codes == nullptr ? std::uint16_t{0} : codes[i * shape_.n_columns + c]);
-        }
-    }
-    return true;
+void TrendsDelta::meet(ItemDelta& row, std::int64_t time) {
+    row.first = row.first == kNever ? time : std::min(row.first, time);
+    row.last = std::max(row.last, time);
 }
 
 bool TrendsDelta::forget(std::int64_t handle) {
@@ -176,14 +169,80 @@ bool TrendsDelta::forget(std::int64_t handle) {
     if (found == sessions_.end()) return false;
     const Session session = std::move(found->second);
     sessions_.erase(found);
+    counters_.clicks -= static_cast<std::int64_t>(session.items.size());
+    take_out(session);
+    return true;
+}
+
+void TrendsDelta::forget_in_tables(const TrendsSession& gone, const TrendsView& left, const std::int32_t* ids) {
+    std::vector<std::int64_t> order(at(gone.count));
+    for (std::int64_t i = 0; i < gone.count; ++i) order[at(i)] = i;
+    std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) { return gone.times[a] < gone.times[b]; });
+    Session session;
+    session.once = gone.once;
+    for (const std::int64_t i : order) {
+        session.items.push_back(gone.items[i]);
+        session.times.push_back(gone.times[i]);
+        for (std::int64_t c = 0; c < shape_.n_columns; ++c) {
+            session.codes.push_back(gone.codes == nullptr ? std::uint16_t{0} : gone.codes[i * shape_.n_columns + c]);
+        }
+        const std::int32_t* const place = std::lower_bound(ids, ids + left.n_items, gone.items[i]);
+        base_.replace(gone.items[i], left, place - ids, ids);
+    }
+    take_out(session);
+}
+
+// What is in no session any more leaves the sums of all items, which keep a rounding error of float64; the rows of its
+// items are made again from their sessions, so that nothing is left.
+void TrendsDelta::take_out(const Session& session) {
+    adds_ = Adds::kAllItems;
+    add_session(session, -1.0);
+    std::vector<std::int32_t> items = session.items;
+    std::sort(items.begin(), items.end());
+    items.erase(std::unique(items.begin(), items.end()), items.end());
+    std::vector<std::int64_t> handles;
+    for (const std::int32_t item : items) {
+        ItemDelta& row = of(item);
+        n_pairs_ -= static_cast<std::int64_t>(row.neighbors.size());
+        n_context_ -= static_cast<std::int64_t>(row.context.size());
+        std::sort(row.sessions.begin(), row.sessions.end());
+        row.sessions.erase(std::unique(row.sessions.begin(), row.sessions.end()), row.sessions.end());
+        std::erase_if(row.sessions, [&](std::int64_t handle) { return !sessions_.contains(handle); });
+        handles.insert(handles.end(), row.sessions.begin(), row.sessions.end());
+        ItemDelta empty{item, row.active};
+        empty.sessions = std::move(row.sessions);
+        row = std::move(empty);
+        row.renewed = true;
+    }
+    std::sort(handles.begin(), handles.end());
+    handles.erase(std::unique(handles.begin(), handles.end()), handles.end());
+    adds_ = Adds::kRenewed;
+    for (const std::int64_t handle : handles) {
+        const Session& left = sessions_.at(handle);
+        add_session(left, 1.0);
+        for (std::size_t i = 0; i < left.items.size(); ++i) {
+            ItemDelta& row = of(left.items[i]);
+            if (row.renewed) meet(row, left.times[i]);
+        }
+    }
+    adds_ = Adds::kAll;
+    for (const std::int32_t item : items) {
+        of(item).renewed = false;
+        narrow(of(item));
+    }
+    if (session.times.empty() || session.times.back() < newest()) return;
+    clock_[kItemLanes] = base_.view().clock[kItemLanes];
+    for (const ItemDelta& row : items_) clock_[kItemLanes] = std::max(clock_[kItemLanes], row.last);
+}
+
+void TrendsDelta::add_session(const Session& session, double sign) {
     if (session.once) {
-        add_once(session, -1.0);
-        counters_.clicks -= static_cast<std::int64_t>(session.items.size());
-        return true;
+        add_once(session, sign);
+        return;
     }
     double weights[kItemLanes];
     for (std::int64_t j = 0; j < static_cast<std::int64_t>(session.items.size()); ++j) {
-        weigh(session.times[at(j)], -1.0, weights);
+        weigh(session.times[at(j)], sign, weights);
         for (std::int64_t d = 1; d <= std::min(settings_.window, j); ++d) {
             add_pair(session.items[at(j - d)], session.items[at(j)], d, weights);
         }
@@ -191,9 +250,7 @@ bool TrendsDelta::forget(std::int64_t handle) {
         if (shape_.n_columns > 0) {
             add_context(session.items[at(j)], session.codes.data() + j * shape_.n_columns, weights[kContextLane]);
         }
-        --counters_.clicks;
     }
-    return true;
 }
 
 std::int64_t TrendsDelta::n_bytes() const {
@@ -269,14 +326,16 @@ void TrendsDelta::advance(std::int64_t time) {
 }
 
 void TrendsDelta::add_click(std::int32_t item, bool later, const double* weights) {
+    const auto add = [&](double* sums) {
+        for (int lane = 0; lane < kItemLanes; ++lane) {
+            sums[lane] += weights[lane];
+            if (later) sums[kItemLanes + lane] += weights[lane];
+        }
+    };
+    if (adds_ != Adds::kRenewed) add(sums_);
+    if (adds_ == Adds::kAllItems) return;
     ItemDelta& row = of(item);
-    for (int lane = 0; lane < kItemLanes; ++lane) {
-        row.counts[lane] += weights[lane];
-        sums_[lane] += weights[lane];
-        if (!later) continue;
-        row.counts[kItemLanes + lane] += weights[lane];
-        sums_[kItemLanes + lane] += weights[lane];
-    }
+    if (adds_ == Adds::kAll || row.renewed) add(row.counts);
 }
 
 void TrendsDelta::add_pair(std::int32_t earlier, std::int32_t later, std::int64_t distance, const double* weights) {
@@ -288,7 +347,9 @@ void TrendsDelta::add_pair(std::int32_t earlier, std::int32_t later, std::int64_
 
 void TrendsDelta::add_term(std::int32_t item, std::int32_t neighbor, int first_lane, double share,
                            const double* weights) {
+    if (adds_ == Adds::kAllItems) return;
     ItemDelta& row = of(item);
+    if (adds_ == Adds::kRenewed && !row.renewed) return;
     auto count = static_cast<std::int64_t>(row.neighbors.size());
     std::int64_t place = place_of(row.neighbors.data(), count, neighbor);
     if (place == count) {
@@ -296,6 +357,11 @@ void TrendsDelta::add_term(std::int32_t item, std::int32_t neighbor, int first_l
         place = static_cast<std::int64_t>(row.neighbors.size());
         row.neighbors.push_back(neighbor);
         row.values.resize(row.values.size() + kPairSums, 0.0);
+        if (row.narrowed) {
+            const TrendRow base = base_.row(item);
+            const std::int64_t found = place_of(base.neighbors, base.count, neighbor);
+            row.places.push_back(found == base.count ? -1 : static_cast<std::int32_t>(found));
+        }
         ++n_pairs_;
     }
     double* const value = row.values.data() + place * kPairSums + first_lane;
@@ -305,14 +371,127 @@ void TrendsDelta::add_term(std::int32_t item, std::int32_t neighbor, int first_l
         value[lane] += part;
         total[lane] += part;
     }
+    if (place >= row.n_read) read_pair(row, place);
+}
+
+// A pair that a query does not read yet has a new term: what is strong enough is found again after some of them.
+void TrendsDelta::read_pair(ItemDelta& row, std::int64_t place) {
+    constexpr std::int64_t kChangeShare = 32;  // of the pairs that there are, or that are read
+    const std::int64_t to = row.n_read++;
+    if (to != place) {
+        std::swap(row.neighbors[at(place)], row.neighbors[at(to)]);
+        std::swap_ranges(row.values.begin() + place * kPairSums, row.values.begin() + (place + 1) * kPairSums,
+                         row.values.begin() + to * kPairSums);
+        if (row.narrowed) std::swap(row.places[at(place)], row.places[at(to)]);
+    }
+    if (row.narrowed && row.places[at(to)] >= 0) {
+        const std::int32_t in_base = row.places[at(to)];
+        const bool is_read = std::any_of(row.base_runs.begin(), row.base_runs.end(), [&](const auto& run) {
+            return run.first <= in_base && in_base < run.second;
+        });
+        if (!is_read) row.base_runs.emplace_back(in_base, in_base + 1);
+    }
+    ++row.changes;
+    const std::int64_t pairs = std::max(settings_.max_neighbors, static_cast<std::int64_t>(row.neighbors.size()));
+    if (row.changes * kChangeShare > pairs) narrow(row);
+}
+
+// Finds the pairs that a query reads: as many as tables keep, by what a rebuilt row would be cut by.
+void TrendsDelta::narrow(ItemDelta& row) {
+    row.changes = 0;
+    const TrendRow base = base_.row(row.item);
+    const auto count = static_cast<std::int64_t>(row.neighbors.size());
+    const std::int64_t most = settings_.max_neighbors;
+    if (most == 0 || (!row.narrowed && base.count + count <= most)) return;
+    double to_now[kPairLanes], to_epoch[kPairSums], totals[kPairSums];
+    for (int lane = 0; lane < kPairLanes; ++lane) {
+        const int of = kFirstPairLane + lane;
+        const std::int64_t h = settings_.half_lives.ms[of];
+        to_now[lane] = decay_power(clock_[of] * h - newest(), h);
+        to_epoch[lane] = to_epoch[kPairLanes + lane] = decay_power((base_.view().clock[of] - clock_[of]) * h, h);
+    }
+    for (int k = 0; k < kPairSums; ++k) {
+        totals[k] = row.totals[k] + (base.totals == nullptr ? 0.0 : static_cast<double>(base.totals[k]) * to_epoch[k]);
+    }
+    const auto add_base = [&](std::int64_t place, double* sums) {
+        for (int k = 0; k < kPairSums; ++k) {
+            sums[k] += static_cast<double>(widened(base.values[place * kPairSums + k])) * to_epoch[k];
+        }
+    };
+    struct Ranked {
+        double strength;
+        std::int32_t neighbor;
+        std::int64_t at;  // among these pairs, or -1 - the place of one that the tables alone have
+    };
+    std::vector<Ranked> ranked;
+    ranked.reserve(at(count + base.count));
+    base_places_.resize(std::max(base_places_.size(), at(limits_.capacity)), 0);
+    for (std::int64_t p = 0; p < base.count; ++p) base_places_[at(base.neighbors[p])] = static_cast<std::int32_t>(p + 1);
+    row.places.resize(at(count));
+    std::vector<std::uint8_t> marks(at(base.count), 0);  // places that these pairs have too
+    for (std::int64_t i = 0; i < count; ++i) {
+        double sums[kPairSums];
+        std::copy_n(row.values.data() + i * kPairSums, kPairSums, sums);
+        const std::int32_t place = row.places[at(i)] = base_places_[at(row.neighbors[at(i)])] - 1;
+        if (place >= 0) {
+            marks[at(place)] = 1;
+            add_base(place, sums);
+        }
+        ranked.push_back({pair_strength(sums, totals, to_now), row.neighbors[at(i)], i});
+    }
+    for (std::int64_t p = 0; p < base.count; ++p) {
+        base_places_[at(base.neighbors[p])] = 0;
+        if (marks[at(p)] != 0) continue;
+        double sums[kPairSums] = {};
+        add_base(p, sums);
+        ranked.push_back({pair_strength(sums, totals, to_now), base.neighbors[p], -1 - p});
+    }
+    const auto kept = std::min(at(most), ranked.size());
+    if (kept < ranked.size()) {
+        std::nth_element(ranked.begin(), ranked.begin() + static_cast<std::ptrdiff_t>(kept), ranked.end(), [](const Ranked& x, const Ranked& y) {
+            return x.strength != y.strength ? x.strength > y.strength : x.neighbor < y.neighbor;
+        });
+    }
+    std::fill(marks.begin(), marks.end(), 0);  // from here on: places that are read
+    std::vector<std::uint8_t> read(at(count), 0);
+    for (std::size_t i = 0; i < kept; ++i) {
+        const std::int64_t place = ranked[i].at >= 0 ? row.places[at(ranked[i].at)] : -1 - ranked[i].at;
+        if (ranked[i].at >= 0) read[at(ranked[i].at)] = 1;
+        if (place >= 0) marks[at(place)] = 1;
+    }
+    std::vector<std::int32_t> neighbors, places;
+    std::vector<double> values;
+    neighbors.reserve(row.neighbors.capacity());
+    values.reserve(row.values.capacity());
+    for (const std::uint8_t now : {std::uint8_t{1}, std::uint8_t{0}}) {
+        for (std::int64_t i = 0; i < count; ++i) {
+            if (read[at(i)] != now) continue;
+            neighbors.push_back(row.neighbors[at(i)]);
+            places.push_back(row.places[at(i)]);
+            values.insert(values.end(), row.values.begin() + i * kPairSums, row.values.begin() + (i + 1) * kPairSums);
+        }
+        if (now == 1) row.n_read = static_cast<std::int64_t>(neighbors.size());
+    }
+    row.neighbors = std::move(neighbors);
+    row.places = std::move(places);
+    row.values = std::move(values);
+    row.narrowed = true;
+    row.base_runs.clear();
+    for (std::int32_t place = 0; place < base.count; ++place) {
+        if (marks[at(place)] == 0) continue;
+        if (row.base_runs.empty() || row.base_runs.back().second != place) row.base_runs.emplace_back(place, place);
+        row.base_runs.back().second = place + 1;
+    }
 }
 
 void TrendsDelta::add_context(std::int32_t item, const std::uint16_t* codes, double weight) {
     ItemDelta& row = of(item);
+    const bool to_all = adds_ != Adds::kRenewed, to_row = adds_ == Adds::kAll || (adds_ == Adds::kRenewed && row.renewed);
     for (std::int64_t c = 0; c < shape_.n_columns; ++c) {
         const std::int64_t value = shape_.value_of(c, codes[c]);
         if (value < 0) continue;
-        context_totals_[at(value)] += weight;
+        if (to_all) context_totals_[at(value)] += weight;
+        if (!to_row) continue;
         const auto found = std::find(row.context.begin(), row.context.end(), static_cast<std::uint16_t>(value));
         if (found != row.context.end()) {
             row.context_sums[at(found - row.context.begin())] += weight;
@@ -371,6 +550,8 @@ void TrendsDelta::cut(ItemDelta& row) {
     }
     row.neighbors = std::move(neighbors);
     row.values = std::move(values);
+    row.n_read = static_cast<std::int64_t>(kept);
+    narrow(row);
     counters_.cut += static_cast<std::int64_t>(count - kept);
     n_pairs_ -= static_cast<std::int64_t>(count - kept);
 }

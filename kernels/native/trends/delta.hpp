@@ -1,14 +1,15 @@
 // The clicks since the tables were built: the same sums, updated click by click.
 //
-// Values are float64 and may be negative: a session of the tables can be removed, and the result is the sum of both.
 // The same calls give the same bits however they are batched. Not locked: the lock is in trends.hpp.
 #pragma once
 
 #include <cstdint>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "compiler.hpp"
+#include "trends/base.hpp"
 #include "trends/tables.hpp"
 
 namespace mtaw {
@@ -34,6 +35,24 @@ struct ItemDelta {
     std::vector<double> values;  // [neighbors, kPairSums]
     std::vector<std::uint16_t> context;  // values of visits' context
     std::vector<double> context_sums;    // within each
+    // A query reads as many pairs of tables and delta together as tables keep, the strongest: the first n_read of these
+    // and, if the row is narrowed, of the tables' row the runs of places [begin, end) alone.
+    std::int64_t n_read = 0;
+    bool narrowed = false;
+    std::vector<std::pair<std::int32_t, std::int32_t>> base_runs;
+    std::vector<std::int32_t> places;     // [neighbors] in the tables' row, -1 = not there; if the row is narrowed
+    std::int64_t changes = 0;             // pairs that are read since the row was narrowed
+    std::vector<std::int64_t> sessions;   // handles of those with the item; some twice, some gone
+    bool renewed = false;                 // its sums are made again
+};
+
+// A session of the tables.
+struct TrendsSession {
+    const std::int32_t* items;   // [count]
+    const std::int64_t* times;   // [count]
+    const std::uint16_t* codes;  // [count, columns], its visit's context; null: none is known
+    std::int64_t count;
+    bool once;  // as the tables count it
 };
 
 struct TrendCounters {
@@ -47,18 +66,16 @@ struct TrendCounters {
 class TrendsDelta {
  public:
     // The clock continues from that of the tables.
-    TrendsDelta(const TrendSettings& settings, const TrendLimits& limits, const std::int64_t* clock,
-                const ContextShape& shape);
+    TrendsDelta(const TrendSettings& settings, const TrendLimits& limits, const TrendsView& base);
 
     // A click of the session `handle`; arrival: when the log took it. The item must be under the capacity. codes: the
     // visit's context, [shape.n_columns]; null: none is known.
     void click(std::int64_t handle, std::int32_t item, std::int64_t time, std::int64_t arrival, const std::uint16_t* codes);
-    // Registers the first clicks of a session that the tables contain already; once: as they count it. False if the
-    // session is known.
-    bool resume(std::int64_t handle, const std::int32_t* items, const std::int64_t* times, std::int64_t count,
-                bool once, const std::uint16_t* codes);
-    // Removes all clicks of the session; the items' first and last click times stay. False if there is no such session.
+    // Removes all clicks of the session: its items are as if it never was. False if there is no such session.
     bool forget(std::int64_t handle);
+    // Removes a session of the tables. left: tables of the sessions with its items that are left, over the n_left items
+    // ids[..], ascending, with the clock of the tables.
+    void forget_in_tables(const TrendsSession& session, const TrendsView& left, const std::int32_t* ids);
 
     // Null if the item has no new click.
     const ItemDelta* find(std::int64_t item) const {
@@ -69,6 +86,7 @@ class TrendsDelta {
     void prefetch_slot(std::int64_t item) const {
         if (item < static_cast<std::int64_t>(slots_.size())) MTAW_PREFETCH(slots_.data() + item);
     }
+    const TrendsBase& base() const { return base_; }
     const double* sums() const { return sums_; }
     const ContextShape& shape() const { return shape_; }
     const double* context_totals() const { return context_totals_.data(); }
@@ -92,14 +110,21 @@ class TrendsDelta {
     const std::unordered_map<std::int64_t, Session>& sessions() const { return sessions_; }
 
  private:
+    enum class Adds { kAll, kAllItems, kRenewed };  // to everything; the sums of all items alone; the rows that are renewed
+
     ItemDelta& of(std::int32_t item);
+    void add_session(const Session& session, double sign);
+    void take_out(const Session& session);
+    void meet(ItemDelta& row, std::int64_t time);
+    void read_pair(ItemDelta& row, std::int64_t place);
+    void narrow(ItemDelta& row);
     void weigh(std::int64_t time, double sign, double* weights) const;
     void advance(std::int64_t time);
     void insert(Session& session, std::int64_t place, std::int32_t item, std::int64_t time, const std::uint16_t* codes) const;
     void insert_once(Session& session, std::int64_t place, std::int32_t item, std::int64_t time,
                      const std::uint16_t* codes);
     void add_once(const Session& session, double sign);
-    void meet(std::int32_t item, std::int64_t time);
+    void meet(std::int64_t handle, std::int32_t item, std::int64_t time);
     void add_last_once(const Session& session, std::int64_t place, double sign);
     void add_click(std::int32_t item, bool later, const double* weights);
     void add_pair(std::int32_t earlier, std::int32_t later, std::int64_t distance, const double* weights);
@@ -108,10 +133,13 @@ class TrendsDelta {
     void add_context(std::int32_t item, const std::uint16_t* codes, double weight);
     void cut_context(ItemDelta& row);
 
+    TrendsBase base_;
     TrendSettings settings_;
     TrendLimits limits_;
     ContextShape shape_;
     std::vector<double> context_totals_;  // by value
+    Adds adds_ = Adds::kAll;
+    std::vector<std::int32_t> base_places_;  // by item: 1 + place in a row of the tables; 0 between calls
     std::int64_t clock_[kItemLanes + 1];
     double sums_[kItemSums] = {};
     std::vector<std::int32_t> slots_;  // by item: 1 + place, 0 = none

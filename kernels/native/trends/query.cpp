@@ -29,6 +29,18 @@ MTAW_INLINE void widen(const std::uint16_t* value, float* out) {
     for (int k = 0; k < kPairSums; ++k) out[k] = from_bfloat16(value[k]);
 }
 
+// Calls visit(place) for the pairs of a row of the tables that a query reads.
+template <typename Visit>
+void each_base(const TrendRow& base, const ItemDelta* delta, const Visit& visit) {
+    if (delta == nullptr || !delta->narrowed) {
+        for (std::int64_t p = 0; p < base.count; ++p) visit(p);
+        return;
+    }
+    for (const auto& [begin, end] : delta->base_runs) {
+        for (std::int64_t p = begin; p < end; ++p) visit(p);
+    }
+}
+
 // sin(x) and cos(x) for x in [-pi, pi] by their series: the same bits everywhere.
 void sine_cosine(double x, float& sine, float& cosine) {
     double s = 0, c = 0, term = 1;
@@ -77,10 +89,10 @@ void Trends::start(const TrendsRequest& request, const ColumnKernels& kernels, T
     trend_query_features(scratch.facts_, kernels, scratch.query_features_);
 }
 
-void Trends::row_totals(std::int64_t item, const ItemDelta* delta, const TrendFactors& factors, float* totals) const {
+void Trends::row_totals(const TrendRow& base, const ItemDelta* delta, const TrendFactors& factors, float* totals) {
     for (int k = 0; k < kPairSums; ++k) {
         const int lane = kFirstPairLane + k % kPairLanes;
-        float total = item < base_.n_items ? base_.totals[item * kPairSums + k] * factors.base[lane] : 0.0F;
+        float total = base.totals == nullptr ? 0.0F : base.totals[k] * factors.base[lane];
         if (delta != nullptr) total += to_float(delta->totals[k] * factors.delta[lane]);
         totals[k] = std::max(total, 0.0F);
     }
@@ -95,25 +107,23 @@ void Trends::state_rows(const TrendsRequest& request, TrendsScratch& scratch) co
     facts.last_pairs = 0;
     for (std::int64_t u = 0; u < std::min(request.n_own, kTrendOwn); ++u) {
         const std::int64_t item = request.own[u];
-        if (item < base_.n_items) {
-            const std::int64_t begin = base_.row_offsets[item], length = base_.row_offsets[item + 1] - begin;
-            prefetch(base_.neighbors + begin, length);
-            prefetch(base_.values + begin * kPairSums, length * kPairSums);
-        }
+        const TrendRow base = delta_.base().row(item);
+        prefetch(base.neighbors, base.count);
+        prefetch(base.values, base.count * kPairSums);
         if (const ItemDelta* const delta = delta_.find(item)) {
-            const auto length = static_cast<std::int64_t>(delta->neighbors.size());
-            prefetch(delta->neighbors.data(), length);
-            prefetch(delta->values.data(), length * kPairSums);
+            prefetch(delta->neighbors.data(), delta->n_read);
+            prefetch(delta->values.data(), delta->n_read * kPairSums);
         }
     }
     float weight = 1;
     for (std::int64_t u = 0; u < std::min(request.n_own, kTrendOwn); ++u, weight *= 0.75F) {
         TrendsScratch::OwnRow& row = scratch.rows_[scratch.n_rows_++];
         row.item = request.own[u];
+        row.base = delta_.base().row(row.item);
         row.delta = delta_.find(row.item);
         row.weight = weight;
         float totals[kPairSums];
-        row_totals(row.item, row.delta, scratch.factors_, totals);
+        row_totals(row.base, row.delta, scratch.factors_, totals);
         for (int lane = 0; lane < kPairLanes; ++lane) {
             const float fwd = totals[lane], bwd = totals[kPairLanes + lane];
             own[lane] += weight * fwd;
@@ -181,8 +191,7 @@ std::int64_t Trends::choose(const TrendsRequest& request, std::int64_t n, std::i
     std::size_t most = static_cast<std::size_t>(scratch.n_rows_ + kTrendPopular + 1);
     for (std::int64_t u = 0; u < scratch.n_rows_; ++u) {
         const TrendsScratch::OwnRow& row = scratch.rows_[u];
-        if (row.item < base_.n_items) most += static_cast<std::size_t>(base_.row_offsets[row.item + 1] - base_.row_offsets[row.item]);
-        if (row.delta != nullptr) most += row.delta->neighbors.size();
+        most += static_cast<std::size_t>(row.base.count + (row.delta == nullptr ? 0 : row.delta->n_read));
     }
     if (items.size() < most) {
         items.resize(most);
@@ -202,17 +211,15 @@ std::int64_t Trends::choose(const TrendsRequest& request, std::int64_t n, std::i
     const std::int32_t n_own = count;
     for (std::int64_t u = 0; u < scratch.n_rows_; ++u) {
         const TrendsScratch::OwnRow& row = scratch.rows_[u];
-        if (row.item < base_.n_items) {
-            for (std::int64_t p = base_.row_offsets[row.item]; p < base_.row_offsets[row.item + 1]; ++p) {
-                float value[kPairSums];
-                widen(base_.values + p * kPairSums, value);
-                scores[slot_of(base_.neighbors[p])] += pre_of(value, row.base_pre);
-            }
-        }
+        each_base(row.base, row.delta, [&](std::int64_t p) {
+            float value[kPairSums];
+            widen(row.base.values + p * kPairSums, value);
+            scores[slot_of(row.base.neighbors[p])] += pre_of(value, row.base_pre);
+        });
         if (row.delta != nullptr) {
             const double* value = row.delta->values.data();
-            for (const std::int32_t neighbor : row.delta->neighbors) {
-                scores[slot_of(neighbor)] += to_float(pre_of(value, row.delta_pre));
+            for (std::int64_t p = 0; p < row.delta->n_read; ++p) {
+                scores[slot_of(row.delta->neighbors[static_cast<std::size_t>(p)])] += to_float(pre_of(value, row.delta_pre));
                 value += kPairSums;
             }
         }
@@ -302,20 +309,17 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
             sums.pre += pre;
         };
         float values[kPairSums];
-        if (row.item < base_.n_items) {
-            for (std::int64_t p = base_.row_offsets[row.item]; p < base_.row_offsets[row.item + 1]; ++p) {
-                const std::int32_t slot = place[base_.neighbors[p]];
-                if (slot == 0) continue;
-                float raw[kPairSums];
-                widen(base_.values + p * kPairSums, raw);
-                for (int k = 0; k < kPairSums; ++k) values[k] = raw[k] * base_by[k];
-                add(slot, values, pre_of(raw, row.base_pre));
-            }
-        }
+        each_base(row.base, row.delta, [&](std::int64_t p) {
+            const std::int32_t slot = place[row.base.neighbors[p]];
+            if (slot == 0) return;
+            float raw[kPairSums];
+            widen(row.base.values + p * kPairSums, raw);
+            for (int k = 0; k < kPairSums; ++k) values[k] = raw[k] * base_by[k];
+            add(slot, values, pre_of(raw, row.base_pre));
+        });
         if (row.delta == nullptr) continue;
-        const std::size_t length = row.delta->neighbors.size();
-        for (std::size_t p = 0; p < length; ++p) {
-            const std::int32_t slot = place[row.delta->neighbors[p]];
+        for (std::int64_t p = 0; p < row.delta->n_read; ++p) {
+            const std::int32_t slot = place[row.delta->neighbors[static_cast<std::size_t>(p)]];
             if (slot == 0) continue;
             const double* const raw = row.delta->values.data() + p * kPairSums;
             for (int k = 0; k < kPairSums; ++k) values[k] = to_float(raw[k] * delta_by[k]);
@@ -339,12 +343,7 @@ void Trends::fill(std::int64_t begin, std::int64_t count, float* columns, float*
         if (i < count) {
             const TrendItem item = item_at(scratch.measured_[at], scratch.found_[at], scratch.now_, scratch.factors_);
             TrendSums sums = scratch.sums_[at];
-            // Removing a session may leave a small negative sum.
-            for (int k = 0; k < kPairSums; ++k) {
-                sums.last[k] = std::max(sums.last[k], 0.0F);
-                sums.own[k] = std::max(sums.own[k], 0.0F);
-            }
-            sums.pre = std::max(sums.pre, 0.0F) + 0.8F * item.later[kQuarter] * facts.per_later[kQuarter] +
+            sums.pre += 0.8F * item.later[kQuarter] * facts.per_later[kQuarter] +
                        0.3F * item.all[kHour] * facts.per_all[kHour];
             fill_trend_column(facts, sums, item, columns + i);
             if (n_side == 0) continue;
@@ -372,14 +371,13 @@ void Trends::row(std::int64_t item, std::int64_t now, std::vector<std::int32_t>&
         for (std::size_t k = 0; k < kPairSums; ++k) values[place * kPairSums + k] += raw[k];
     };
     double raw[kPairSums];
-    if (item < base_.n_items) {
-        for (std::int64_t p = base_.row_offsets[item]; p < base_.row_offsets[item + 1]; ++p) {
-            for (int k = 0; k < kPairSums; ++k) {
-                raw[k] = static_cast<double>(from_bfloat16(base_.values[p * kPairSums + k])) *
-                         static_cast<double>(factors.base[kFirstPairLane + k % kPairLanes]);
-            }
-            add(base_.neighbors[p], raw);
+    const TrendRow base = delta_.base().row(item);
+    for (std::int64_t p = 0; p < base.count; ++p) {
+        for (int k = 0; k < kPairSums; ++k) {
+            raw[k] = static_cast<double>(from_bfloat16(base.values[p * kPairSums + k])) *
+                     static_cast<double>(factors.base[kFirstPairLane + k % kPairLanes]);
         }
+        add(base.neighbors[p], raw);
     }
     const ItemDelta* const delta = delta_.find(item);
     if (delta == nullptr) return;

@@ -45,17 +45,14 @@ void Trends::prefetch_side(std::int64_t item, const TrendsScratch& scratch) cons
 
 float Trends::context_sum(std::int64_t item, const ItemDelta* delta, std::int64_t value, const TrendFactors& factors) const {
     float sum = 0;
-    if (item < base_.n_items) {
-        const ContextView& context = base_.context;
-        const std::uint16_t* const begin = context.values + context.offsets[item];
-        const std::uint16_t* const end = context.values + context.offsets[item + 1];
-        const std::uint16_t* const found = std::lower_bound(begin, end, static_cast<std::uint16_t>(value));
-        if (found != end && *found == value) sum = context.sums[found - context.values] * factors.base[kContextLane];
-    }
+    const TrendRow base = delta_.base().row(item);
+    const std::uint16_t* const end = base.context + base.n_context;
+    const std::uint16_t* const found = std::lower_bound(base.context, end, static_cast<std::uint16_t>(value));
+    if (found != end && *found == value) sum = base.context_sums[found - base.context] * factors.base[kContextLane];
     if (delta != nullptr) {
-        const auto found = std::find(delta->context.begin(), delta->context.end(), static_cast<std::uint16_t>(value));
-        if (found != delta->context.end()) {
-            const auto place = static_cast<std::size_t>(found - delta->context.begin());
+        const auto fresh = std::find(delta->context.begin(), delta->context.end(), static_cast<std::uint16_t>(value));
+        if (fresh != delta->context.end()) {
+            const auto place = static_cast<std::size_t>(fresh - delta->context.begin());
             sum += to_float(delta->context_sums[place] * factors.delta[kContextLane]);
         }
     }

@@ -19,7 +19,7 @@ constexpr float kFewSessions = 5, kCrowdShare = 0.001F;
 }  // namespace
 
 Trends::Trends(const TrendsView& base, const TrendSettings& settings, const TrendLimits& limits)
-    : base_(base), delta_(settings, limits, base.clock, base.context.shape) {
+    : base_(base), delta_(settings, limits, base) {
     if (limits.capacity < base.n_items || limits.capacity > std::numeric_limits<std::int32_t>::max()) {
         throw std::invalid_argument("capacity must be in " + std::to_string(base.n_items) + "..2147483647, not " +
                                     std::to_string(limits.capacity));
@@ -43,25 +43,28 @@ void Trends::click(const TrendClicks& clicks) {
             const std::int64_t arrival = clicks.arrivals != nullptr ? clicks.arrivals[i] : clicks.times[i];
             const std::uint16_t* const codes = clicks.context == nullptr ? nullptr : clicks.context + i * context_shape().n_columns;
             delta_.click(clicks.handles[i], clicks.items[i], clicks.times[i], arrival, codes);
-            if (delta_.newest() - listed_ >= kTrendEvery) list_rising();
+            if (floor_div(delta_.newest(), kTrendEvery) != floor_div(listed_, kTrendEvery)) list_rising();
         }
     }
-}
-
-bool Trends::resume(std::int64_t handle, const std::int32_t* items, const std::int64_t* times, std::int64_t count,
-                    bool once, const std::uint16_t* context) {
-    for (std::int64_t i = 0; i < count; ++i) {
-        if (items[i] < 0 || items[i] >= capacity() || times[i] < 0 || times[i] > kMaxTime) {
-            throw std::out_of_range("the click " + std::to_string(i) + " of a resumed session is outside the items or times");
-        }
-    }
-    const std::unique_lock locked(mutex_.get());
-    return delta_.resume(handle, items, times, count, once, context);
 }
 
 bool Trends::forget(std::int64_t handle) {
     const std::unique_lock locked(mutex_.get());
-    return delta_.forget(handle);
+    const bool is_known = delta_.forget(handle);
+    if (is_known) list_rising();
+    return is_known;
+}
+
+void Trends::forget_in_tables(const TrendsSession& session, const TrendsView& left, const std::int32_t* ids) {
+    for (std::int64_t i = 0; i < session.count; ++i) {
+        const std::int64_t time = session.times[i];
+        if (!std::binary_search(ids, ids + left.n_items, session.items[i]) || time < 0 || time > kMaxTime) {
+            throw std::out_of_range("the click " + std::to_string(i) + " of a session of the tables is outside the items or times");
+        }
+    }
+    const std::unique_lock locked(mutex_.get());
+    delta_.forget_in_tables(session, left, ids);
+    list_rising();
 }
 
 TrendFactors Trends::factors_at(std::int64_t now) const {
@@ -82,11 +85,11 @@ TrendItem Trends::item_at(std::int64_t item, const ItemDelta* delta, std::int64_
     TrendItem out;
     float sums[kItemSums] = {};
     std::int64_t first = kNever, last = kNever;
-    if (item < base_.n_items) {
-        const float* const counts = base_.counts + item * kItemSums;
-        for (int k = 0; k < kItemSums; ++k) sums[k] = counts[k] * factors.base[k];
-        first = base_.times[2 * item];
-        last = base_.times[2 * item + 1];
+    const TrendRow base = delta_.base().row(item);
+    if (base.counts != nullptr) {
+        for (int k = 0; k < kItemSums; ++k) sums[k] = base.counts[k] * factors.base[k];
+        first = base.times[0];
+        last = base.times[1];
     }
     if (delta != nullptr) {
         for (int k = 0; k < kItemSums; ++k) sums[k] += to_float(delta->counts[k] * factors.delta[k]);
@@ -126,8 +129,9 @@ void Trends::list_rising() {
     rising_.clear();
     const auto add = [&](std::int32_t item) {
         const ItemDelta* const delta = delta_.find(item);
+        const TrendRow row = delta_.base().row(item);
         const auto sum = [&](int k) {
-            const float base = item < base_.n_items ? base_.counts[std::int64_t{item} * kItemSums + k] : 0.0F;
+            const float base = row.counts == nullptr ? 0.0F : row.counts[k];
             const double since = delta == nullptr ? 0.0 : delta->counts[k];
             return std::max(base * factors.base[k] + to_float(since * factors.delta[k]), 0.0F);
         };

@@ -25,7 +25,7 @@ constexpr std::int64_t kTrendOwn = 10;      // latest distinct items of a sessio
 constexpr std::int64_t kTrendRising = 50;   // rising items that become candidates
 constexpr std::int64_t kTrendPopular = 100;  // whose popularity counts in the pre-score
 constexpr std::int64_t kTrendMostRising = 256;  // that are kept in order
-constexpr std::int64_t kTrendEvery = 10000;  // ms of the clicks' time after which they are put in order again
+constexpr std::int64_t kTrendEvery = 10000;  // ms of the clicks' time: at every multiple they are put in order again
 
 using TrendsLock = std::shared_lock<std::shared_mutex>;
 
@@ -75,6 +75,7 @@ class TrendsScratch {
 
     struct OwnRow {
         std::int64_t item;
+        TrendRow base;
         const ItemDelta* delta;
         float weight;               // 0.75^place
         float base_pre[kPairSums];  // what a pair's value is worth in the pre-score
@@ -112,10 +113,9 @@ class Trends {
 
     // Throws std::out_of_range on an item outside 0..capacity-1, before any click is taken.
     void click(const TrendClicks& clicks);
-    // As TrendsDelta; resume throws as click does.
-    bool resume(std::int64_t handle, const std::int32_t* items, const std::int64_t* times, std::int64_t count,
-                bool once, const std::uint16_t* context = nullptr);
+    // As TrendsDelta; forget_in_tables throws as click does.
     bool forget(std::int64_t handle);
+    void forget_in_tables(const TrendsSession& session, const TrendsView& left, const std::int32_t* ids);
 
     // While it lives, nothing changes.
     TrendsLock reading() const { return TrendsLock(mutex_.get()); }
@@ -144,7 +144,6 @@ class Trends {
     TrendItem item_at(std::int64_t item, const ItemDelta* delta, std::int64_t now, const TrendFactors& factors) const;
     TrendFactors factors_at(std::int64_t now) const;
     const TrendsDelta& delta() const { return delta_; }
-    const TrendsView& base() const { return base_; }
     std::int64_t capacity() const { return delta_.limits().capacity; }
 
  private:
@@ -156,7 +155,7 @@ class Trends {
 
     void state_rows(const TrendsRequest& request, TrendsScratch& scratch) const;
     void state_facts(const TrendsRequest& request, TrendsScratch& scratch) const;
-    void row_totals(std::int64_t item, const ItemDelta* delta, const TrendFactors& factors, float* totals) const;
+    static void row_totals(const TrendRow& base, const ItemDelta* delta, const TrendFactors& factors, float* totals);
     void state_side(const TrendsRequest& request, TrendsScratch& scratch) const;
     void prefetch_side(std::int64_t item, const TrendsScratch& scratch) const;
     // A candidate's raw side features, kTile apart. popularity: its share of all clicks; first: the age of its first.
@@ -166,7 +165,7 @@ class Trends {
     void list_rising();
     void list_base();
 
-    TrendsView base_;
+    const TrendsView base_;  // as it was: `delta_.base()` has the rows
     TrendsDelta delta_;
     std::vector<std::int32_t> base_popular_;  // that may become popular again, by the tables
     std::vector<Rising> rising_;              // best first

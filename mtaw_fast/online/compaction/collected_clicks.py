@@ -6,6 +6,7 @@ Axes: E clicks, S sessions.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -52,6 +53,9 @@ class CollectedClicks:
 
     def add_prior(self, item: int, neighbor: int, sessions: int, time: int | None = None) -> None:
         """Do nothing: the event processor stores priors."""
+
+    def renew_vectors(self, places: Sequence[int]) -> None:
+        """Do nothing, as `refresh_vectors`."""
 
     def refresh_vectors(self) -> None:
         """Do nothing: `merge` computes the vectors from the new tables."""

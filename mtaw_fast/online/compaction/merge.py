@@ -81,12 +81,14 @@ def merge(model: Model, changes: ModelChanges, *, threads: int = 1) -> Model:
     embedding = model.weights["item_embedding"]
     vectors = np.concatenate([model.item_vectors, changes.vectors])
     untrained = changes.log_progress.untrained
+    # The vectors that these items have hold what the dropped sessions said: only those that are left count.
+    dropped = set(model.memory.sessions.select(changes.dropped).items.tolist())
     for item in untrained.tolist():
         begin, end = tables.row_offsets[item : item + 2]
         if begin < end:
             values = _floats(tables.values[begin:end])
             weights = values[:, _FWD] + values[:, _BWD]
-            given = vectors[item] if vectors[item].any() else None
+            given = vectors[item] if vectors[item].any() and item not in dropped else None
             vectors[item] = evidence_vector(weights, vectors[tables.neighbors[begin:end]], given)
     norm = np.float32(mean_norm(embedding))
     embedding = np.concatenate([embedding, np.zeros((len(changes.items), embedding.shape[1]), dtype=np.float32)])

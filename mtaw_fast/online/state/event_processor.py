@@ -68,6 +68,10 @@ class EventSink(Protocol):
         """Update the vectors of new items. It is called after the same events for every reader."""
         ...
 
+    def renew_vectors(self, places: Sequence[int]) -> None:
+        """Compute the vectors of new items again, by internal id, after sessions with them were forgotten."""
+        ...
+
 
 class EventProcessor:
     """Processes events in order and passes what is learned to a sink. Not thread-safe: one reader owns it.
@@ -103,6 +107,8 @@ class EventProcessor:
         The item table with what changed, and the items that were hidden by hand.
     table_parts : TableParts
         Changes of the item table that are not complete.
+    keeps_vectors : bool
+        Whether vectors of the model still follow sessions that were forgotten, until a compaction computes them again.
     changed, counted : bool
         Whether items were added, removed or changed, and whether known items were clicked. The reader resets both.
     """
@@ -138,6 +144,7 @@ class EventProcessor:
         self.table_parts = TableParts()
         self._content, self._learned_until = ContentPrior(model), model.learned_until or 0
         self._entered: list[int] = []  # new items whose attributes have not been looked at
+        self.keeps_vectors = False
         self.changed = True
         self.counted = False
 
@@ -241,9 +248,9 @@ class EventProcessor:
         times = np.array(batch.times, dtype=np.int64)[learned]
         sink.click(handles, places, times, self._codes_of(batch, learned))
         self._content.count(places)
+        self.new_items.count(places.tolist())
         for handle in batch.forgotten:
             self._forget_session(handle, sink)
-        self.new_items.count(places.tolist())
         self.learned_clicks += len(places)
         self.counted = self.counted or len(places) > 0
         for place in self.hidden.intersection(places.tolist()) if self.hidden else ():
@@ -306,27 +313,42 @@ class EventProcessor:
         self.changed = True
 
     def _forget(self, session: str, sink: EventSink) -> None:
-        self.new_items.forget(key_of(session))
+        key = key_of(session)
+        self.new_items.forget(key)
         for handle in self.tracker.forget(session):
             self._forget_session(handle, sink)
-        for place in self._progress.sessions_of(key_of(session)).tolist():
+        for place in self._progress.sessions_of(key).tolist():
             if place not in self._forgotten_places:
                 self._forgotten_places.add(place)
                 begin, end = self._sessions.offsets[place : place + 2]
                 items = self._sessions.items[begin:end]
-                distinct = list(dict.fromkeys(items.tolist()))
-                self._uncount(items if self._once_from is None or place < self._once_from else np.array(distinct))
-                self.guards.crowd.release(distinct)
+                self.keeps_vectors = self.keeps_vectors or bool(np.isin(items, self._progress.untrained).any())
                 sink.forget_in_tables(place)
+                distinct = list(dict.fromkeys(items.tolist()))
+                all_count = self._once_from is None or place < self._once_from
+                self._uncount(items if all_count else np.array(distinct), sink)
+                self.guards.crowd.release(distinct)
 
     def _forget_session(self, handle: int, sink: EventSink) -> None:
         sink.forget(handle)
         items = self._items_of_session.take(handle)
-        self._uncount(items)
+        self._uncount(items, sink)
         self.guards.crowd.release(items[::-1].tolist())
 
-    def _uncount(self, places: np.ndarray) -> None:
+    def _uncount(self, places: np.ndarray, sink: EventSink) -> None:
+        """Take the clicks of a forgotten session back. A new item that no session holds now is unknown again."""
         np.subtract.at(self.clicks, places, 1)
+        new = np.unique(places[places >= self._n_items]).tolist()
+        self.new_items.uncount(places.tolist())
+        for place in new:
+            one = self.new_items[place - self._n_items]
+            described = one.vector is not None or one.content is not None or len(one.neighbors) > 0
+            if self.clicks[place] < self._limits.min_clicks and not described:
+                self.hidden.add(place)
+                self.gone[place] = True
+                one.is_left = self.clicks[place] <= 0
+        if new:
+            sink.renew_vectors(new)
         self.changed = True
 
     def _add(self, event: AddItems, sink: EventSink) -> None:

@@ -35,6 +35,8 @@ class NewItem:
         The internal ids that came with it.
     content : float32[d] | None
         The vector of its attributes.
+    is_left : bool
+        Whether all sessions with it were forgotten.
     """
 
     clicks: int = 0
@@ -42,6 +44,7 @@ class NewItem:
     vector: tuple[float, ...] | None = None
     neighbors: tuple[int, ...] = ()
     content: np.ndarray | None = None
+    is_left: bool = False
 
 
 class NewItems:
@@ -151,7 +154,19 @@ class NewItems:
         for place in places:
             if place >= self._n_base:
                 self._items[place - self._n_base].clicks += 1
+                self._items[place - self._n_base].is_left = False
                 self._touched.add(place - self._n_base)
+
+    def uncount(self, places: Iterable[int]) -> None:
+        """Take clicks of a forgotten session back; internal ids as `count`."""
+        for place in places:
+            if place >= self._n_base:
+                self._items[place - self._n_base].clicks -= 1
+
+    @property
+    def left(self) -> frozenset[int | str]:
+        """External ids of items that no session holds any more, and that nobody added by hand."""
+        return frozenset(item for item, one in zip(self._places, self._items, strict=True) if one.is_left)
 
     def request_update(self, place: int) -> None:
         """Let the vector of the item at `place` (from 0 on) be computed at the next update."""
@@ -168,6 +183,7 @@ class NewItems:
         one = self._items[place - self._n_base]
         one.vector = None if event.vectors is None else event.vectors[row]
         one.neighbors = tuple(neighbors)
+        one.is_left = False
         self.request_update(place - self._n_base)
 
     def describe_by_content(self, place: int, vector: np.ndarray) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mtaw_fast.kernels.native.memory_tables import PAIR_KINDS
+from mtaw_fast.kernels.native.memory_tables import COUNTS, PAIR_KINDS
+from mtaw_fast.kernels.native.trends import build_trends
 from mtaw_fast.model.item_vectors import mean_norm
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.log.event_log import LogEntry
@@ -24,6 +25,7 @@ from mtaw_fast.ranking.catalog import Catalog
 _FIRST_PRIOR = -(1 << 40)  # the trends' handles of made-up sessions; those of the tables' sessions lie above
 _WAITING = 65_536  # sessions that are remembered because an item in them has no vector yet
 _FWD, _BWD = PAIR_KINDS.index("fwd"), PAIR_KINDS.index("bwd")
+_SESSIONS = COUNTS.index("sessions")
 
 
 class OnlineState:
@@ -55,6 +57,7 @@ class OnlineState:
         self._vectors = np.zeros((0, model.config.model.embedding_dim), dtype=np.float32)  # rows beyond M are spare
         # Places of new items without a vector, by the handles of their sessions: the next click there is evidence.
         self._waiting: OrderedDict[int, list[int]] = OrderedDict()
+        self._gone = set[int]()  # sessions of the tables that were forgotten
         self.event_processor.start(self)
 
     def restarted(self) -> OnlineState:
@@ -107,16 +110,41 @@ class OnlineState:
 
     def forget_in_tables(self, place: int) -> None:
         """See `EventSink.forget_in_tables`."""
-        if self.delta.forget_base(place) and self.trends is not None:
-            sessions = self.model.sessions
-            clicks = slice(sessions.offsets[place], sessions.offsets[place + 1])
-            assert sessions.times is not None
-            handle = -1 - place  # the tracker's handles are not negative
-            once = self.delta.once_from is not None and place >= self.delta.once_from
-            context = None if sessions.context is None else sessions.context[clicks].copy()
-            items, times = sessions.items[clicks].copy(), sessions.times[clicks].copy()
-            self.trends.resume(handle, items, times, context, once=once)
-            self.trends.forget(handle)
+        if not self.delta.forget_base(place) or self.trends is None:
+            return
+        assert self.model.trends is not None
+        self._gone.add(place)
+        sessions, tables = self.model.sessions, self.model.trends
+        clicks = slice(sessions.offsets[place], sessions.offsets[place + 1])
+        items = np.unique(sessions.items[clicks])
+        places, first = self._sessions_with(items), self.delta.once_from
+        left = sessions.select(places)
+        ids, numbers = np.unique(np.concatenate([items, left.items]), return_inverse=True)
+        assert sessions.times is not None
+        assert left.times is not None
+        codes = sessions.context if tables.context_sizes else None
+        rows = build_trends(
+            numbers[len(items) :].astype(np.int32), left.offsets, left.times, len(ids), **tables.settings.native,
+            newest=int(tables.clock[-1]), once_from=None if first is None else int(np.searchsorted(places, first)),
+            context=None if codes is None else np.ascontiguousarray(left.context), context_sizes=tables.context_sizes,
+        )  # fmt: skip
+        self.trends.forget_in_tables(
+            sessions.items[clicks].copy(), sessions.times[clicks].copy(), rows, ids.astype(np.int32),
+            None if codes is None else np.ascontiguousarray(codes[clicks]), once=first is not None and place >= first,
+        )  # fmt: skip
+
+    def _sessions_with(self, items: np.ndarray) -> np.ndarray:
+        """Return the places, ascending, of the sessions in the tables with one of `items`, without forgotten ones."""
+        tables = self.model.memory
+        assert tables is not None
+        begins, ends = tables.post_offsets[items], tables.post_offsets[items + 1]
+        if (ends - begins < tables.counts[items, _SESSIONS]).any():  # the postings are only the latest of them
+            wanted = np.zeros(tables.n_items, dtype=bool)
+            wanted[items] = True
+            found = np.searchsorted(tables.session_offsets, np.flatnonzero(wanted[tables.session_items]), "right") - 1
+        else:
+            found = np.concatenate([tables.postings[b:e] for b, e in zip(begins, ends, strict=True)])
+        return np.setdiff1d(found, np.fromiter(self._gone, dtype=np.int64, count=len(self._gone)))
 
     def add_prior(self, item: int, neighbor: int, sessions: int, time: int | None = None) -> None:
         """See `EventSink.add_prior` and `online.state.cold_start`."""
@@ -137,6 +165,17 @@ class OnlineState:
         for place in chosen:
             self._vectors[place] = self._vector(place, self._vectors)
         self.event_processor.changed = True
+
+    def renew_vectors(self, places: Sequence[int]) -> None:
+        """See `EventSink.renew_vectors`; the vectors of new items next to them are computed again too."""
+        n_base, new_items = self.model.n_items, self.event_processor.new_items
+        self._grow(len(new_items))
+        for place in places:
+            neighbors, _ = self.delta.row(place)
+            for one in {place, *neighbors[neighbors >= n_base].tolist()}:
+                new_items.request_update(one - n_base)
+            self._vectors[place - n_base] = 0
+        self.refresh_vectors()
 
     def _vector(self, place: int, new_vectors: np.ndarray) -> np.ndarray:
         one = self.event_processor.new_items[place]
@@ -206,8 +245,10 @@ class OnlineState:
             event_processor.gone[:size].copy(),
             event_processor.clicks[:size].copy(),
             self.memory,
+            self.delta,
             self.trends,
             event_processor.table(),
+            event_processor.new_items.left,
         )
         if counts_alone:
             _ = catalog.most_clicked  # sort here: such catalogs are frequent, and no ranking may wait for it

@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.memory_reference.trends import Click, OnlineTrends
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.kernels.native.trends import Trends
+from mtaw_fast.kernels.native.trends import Trends, build_trends
 from mtaw_fast.memory.trends import TrendSettings, TrendTables
 
 START = 1_700_000_000_000
@@ -55,11 +55,17 @@ class Pair:
         self.native.click(np.array([handle]), np.array([item], np.int32), np.array([time]))
         self.reference.click(handle, item, time)
 
-    def resume(self, handle: int, clicks: list[Click]) -> None:
-        """Continue a session of the tables in both."""
-        times, items = (np.array(column) for column in zip(*clicks, strict=True))
-        assert self.native.resume(handle, items.astype(np.int32), times)
-        self.reference.resume(handle, clicks)
+    def forget_in_tables(self, clicks: list[Click], left: list[list[Click]]) -> None:
+        """Remove a session of the tables from both. left: the sessions of the tables without it."""
+        tables = self.reference.tables
+        sessions, times = packed(left)
+        arrays = build_trends(
+            sessions.items.copy(), sessions.offsets, times, tables.n_items, **tables.settings.native,
+            newest=int(tables.clock[-1]),
+        )  # fmt: skip
+        when, items = (np.array(column) for column in zip(*clicks, strict=True))
+        self.native.forget_in_tables(items.astype(np.int32), when, arrays, np.arange(tables.n_items, dtype=np.int32))
+        self.reference.forget_in_tables(clicks, TrendTables(**arrays, settings=tables.settings))
 
     def forget(self, handle: int) -> None:
         """Remove a session from both."""
