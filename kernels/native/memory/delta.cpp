@@ -187,8 +187,8 @@ void MemoryDelta::pair_up(std::int32_t slot, std::int32_t item, bool is_new, std
     const auto add = [&](std::int64_t j, std::int32_t distance, bool same) {
         const std::int32_t other = session.clicks[static_cast<std::size_t>(j)];
         DeltaRow& other_row = row_at(other);
-        row.add_term({row.pair_with(other, base_), slot, -distance, same ? 1 : 0});
-        other_row.add_term({other_row.pair_with(item, base_), slot, distance, same ? 1 : 0});
+        row.add_term({row.pair_with(other, base_), slot, -distance, same});
+        other_row.add_term({other_row.pair_with(item, base_), slot, distance, same});
         met_.push_back(other);
     };
     const auto touch_all = [&] {

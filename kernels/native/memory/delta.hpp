@@ -139,7 +139,8 @@ class MemoryDelta {
     void drop_base(const BaseRows::Without& dropped);
     void sum_terms(const DeltaRow& row, std::int64_t begin, std::int64_t end, std::int64_t newest, FreshRow& out,
                    const CurrentSession& current = {}) const;
-    [[nodiscard]] static double strength(const DeltaPair& pair, double rec, const FreshRow& row);
+    [[nodiscard]] static double strength(const PairBase& base, const double* sums, double rec, const FreshRow& row);
+    [[nodiscard]] static double strength_of_base(const RowView& base, std::int64_t place, const FreshRow& row);
     void check_item(std::int32_t item) const;
     void check_base_session(std::int64_t session) const;
 

@@ -44,7 +44,7 @@ void MemoryDelta::mark_strong(DeltaRow& row) {
     for (DeltaPair& pair : row.pairs) pair.strong_place = -1;
     for (std::size_t i = 0; i < row.strong.size(); ++i) {
         if (row.strong[i].pair >= 0) {
-            row.pairs[static_cast<std::size_t>(row.strong[i].pair)].strong_place = static_cast<std::int32_t>(i);
+            row.pairs[static_cast<std::size_t>(row.strong[i].pair)].strong_place = static_cast<std::int8_t>(i);
         }
     }
 }
@@ -80,9 +80,11 @@ void MemoryDelta::fold(DeltaRow& row) {
     const std::vector<std::int32_t> slots = sessions_.ordered();
     for (std::size_t p = 0; p < n_pairs; ++p) {
         DeltaPair& pair = row.pairs[p];
-        pair.folded_aa = fresh_.aa[p];
-        pair.folded_rec = fresh_.rec[p];
-        pair.folded_latest = fresh_.last[p] < 0 ? -1 : slots[static_cast<std::size_t>(fresh_.last[p])];
+        if (pair.past_at < 0 && fresh_.last[p] < 0) continue;
+        PairPast& past = row.past_of(pair);
+        past.folded_aa = fresh_.aa[p];
+        past.folded_rec = fresh_.rec[p];
+        past.folded_latest = fresh_.last[p] < 0 ? -1 : slots[static_cast<std::size_t>(fresh_.last[p])];
     }
     // Ages count from the last session that is folded, whatever becomes of those behind it.
     row.fold_mark = sessions_.mark_before(slots[static_cast<std::size_t>(settled)]);
@@ -107,14 +109,13 @@ void MemoryDelta::cut(DeltaRow& row) {
     for (std::int64_t p = 0; p < n_pairs; ++p) {
         const auto at = static_cast<std::size_t>(p);
         const DeltaPair& pair = row.pairs[at];
-        if (pair.place >= 0) marks[static_cast<std::size_t>(pair.place)] = 1;
-        ranked.push_back({strength(pair, fresh_.rec[at], fresh_), pair.neighbor, p});
+        const PairBase& known = row.base_of(pair);
+        if (known.place >= 0) marks[static_cast<std::size_t>(known.place)] = 1;
+        ranked.push_back({strength(known, pair.sums, fresh_.rec[at], fresh_), pair.neighbor, p});
     }
     for (std::int64_t place = 0; place < base.count; ++place) {
         if (marks[static_cast<std::size_t>(place)] != 0) continue;
-        DeltaPair alone{};
-        std::copy_n(base.values + place * kPairKinds, kPairKinds, alone.base);
-        ranked.push_back({strength(alone, 0, fresh_), base.neighbors[place], -1 - place});
+        ranked.push_back({strength_of_base(base, place, fresh_), base.neighbors[place], -1 - place});
     }
     const std::int64_t kept = std::min(most, static_cast<std::int64_t>(ranked.size()));
     std::nth_element(ranked.begin(), ranked.begin() + (kept - 1), ranked.end(), [](const Ranked& x, const Ranked& y) {
@@ -128,7 +129,7 @@ void MemoryDelta::cut(DeltaRow& row) {
         if (at >= 0) {
             DeltaPair& pair = row.pairs[static_cast<std::size_t>(at)];
             row.set_weak(pair, i >= kept);
-            place = pair.place;
+            place = row.base_of(pair).place;
         }
         if (i < kept && place >= 0) marks[static_cast<std::size_t>(place)] = 1;
     }
@@ -162,23 +163,26 @@ void MemoryDelta::start(DeltaRow& row) const {
     std::copy_n(now.totals, kPairKinds, row.ranked_totals);
     std::copy_n(base.totals, kFixedKinds, row.base_totals);
     *row.ses = static_cast<float>(row.base_totals[kSes] + row.totals[kSes]);
-    const auto strength_at = [&](std::int64_t place) {
-        DeltaPair pair{};
-        std::copy_n(base.values + place * kPairKinds, kPairKinds, pair.base);
-        return strength(pair, 0, now);
-    };
-    if (base.count >= kStrong) row.strong_least = strength_at(kStrong - 1);
-    if (base_.is_cut(base)) row.cut_least = strength_at(base.count - 1);
+    if (base.count >= kStrong) row.strong_least = strength_of_base(base, kStrong - 1, now);
+    if (base_.is_cut(base)) row.cut_least = strength_of_base(base, base.count - 1, now);
 }
 
 // By what a rebuilt row would be ordered by; rec: the delta's, as of `totals`.
-double MemoryDelta::strength(const DeltaPair& pair, double rec, const FreshRow& row) {
+double MemoryDelta::strength(const PairBase& base, const double* sums, double rec, const FreshRow& row) {
     double sum = 0;
     for (const int kind : {kFwd, kBwd, kSes}) {
-        sum += (pair.whole(kind) + pair.sums[kind]) / (static_cast<double>(row.totals[kind]) + 1.0);
+        sum += (base.whole(kind) + sums[kind]) / (static_cast<double>(row.totals[kind]) + 1.0);
     }
-    const double whole = pair.whole(kRec) * static_cast<double>(row.base_aging) + rec;
+    const double whole = base.whole(kRec) * static_cast<double>(row.base_aging) + rec;
     return sum + whole / (static_cast<double>(row.totals[kRec]) + 1.0);
+}
+
+// Of a pair that the base alone has.
+double MemoryDelta::strength_of_base(const RowView& base, std::int64_t place, const FreshRow& row) {
+    constexpr double kNoSums[kFixedKinds] = {};
+    PairBase alone = kNoBase;
+    std::copy_n(base.values + place * kPairKinds, kPairKinds, alone.values);
+    return strength(alone, kNoSums, 0, row);
 }
 
 void MemoryDelta::find_strong(const DeltaRow& row, std::vector<StrongPair>& out, FreshRow& fresh) const {
@@ -192,7 +196,8 @@ void MemoryDelta::find_strong(const DeltaRow& row, std::vector<StrongPair>& out,
     ranked.reserve(static_cast<std::size_t>(n_pairs) + 2 * kStrong);
     for (std::int32_t p = 0; p < n_pairs; ++p) {
         const DeltaPair& pair = row.pairs[static_cast<std::size_t>(p)];
-        ranked.push_back({strength(pair, fresh.rec[static_cast<std::size_t>(p)], fresh), {pair.neighbor, p, from_bfloat16(pair.base[kFwd]) + pair.fresh[kFwd]}});
+        const double found = strength(row.base_of(pair), pair.sums, fresh.rec[static_cast<std::size_t>(p)], fresh);
+        ranked.push_back({found, {pair.neighbor, p, row.fwd_of(pair)}});
     }
     // Its order under the base's totals is nearly that under both; where the values' roundings could have turned two
     // around it is right.
@@ -202,11 +207,9 @@ void MemoryDelta::find_strong(const DeltaRow& row, std::vector<StrongPair>& out,
     for (std::int64_t p = 0; p < base.count && others < 2 * kStrong; ++p) {
         if (row.find(base.neighbors[p]) >= 0) continue;
         ++others;
-        DeltaPair pair{};
-        std::copy_n(base.values + p * kPairKinds, kPairKinds, pair.base);
-        const double found = strength(pair, 0, fresh);
+        const double found = strength_of_base(base, p, fresh);
         before = found >= before && found <= before * kRounded ? before * kBelow : found;
-        ranked.push_back({before, {base.neighbors[p], -1, from_bfloat16(pair.base[kFwd])}});
+        ranked.push_back({before, {base.neighbors[p], -1, from_bfloat16(base.values[p * kPairKinds + kFwd])}});
     }
     const auto stronger = [](const Ranked& x, const Ranked& y) {
         return x.strength != y.strength ? x.strength > y.strength : x.pair.neighbor < y.pair.neighbor;
@@ -225,12 +228,11 @@ double MemoryDelta::least_of(const DeltaRow& row, const FreshRow& fresh) const {
     for (const StrongPair& one : row.strong) {
         if (one.pair >= 0) {
             const auto p = static_cast<std::size_t>(one.pair);
-            least = std::min(least, strength(row.pairs[p], fresh.rec[p], fresh));
+            const DeltaPair& pair = row.pairs[p];
+            least = std::min(least, strength(row.base_of(pair), pair.sums, fresh.rec[p], fresh));
         } else {
-            DeltaPair pair{};
             const std::int32_t* const at = std::find(base.neighbors, base.neighbors + base.count, one.neighbor);
-            std::copy_n(base.values + (at - base.neighbors) * kPairKinds, kPairKinds, pair.base);
-            least = std::min(least, strength(pair, 0, fresh));
+            least = std::min(least, strength_of_base(base, at - base.neighbors, fresh));
         }
     }
     return least;

@@ -40,8 +40,8 @@ void MemoryDelta::sum_terms(const DeltaRow& row, std::int64_t begin, std::int64_
         if (term.session == current.slot) continue;
         const auto p = static_cast<std::size_t>(term.pair);
         const std::int64_t place = current.place_without(sessions_.place(term.session));
-        if (term.distance != 0) out.rec[p] += aging_(age_of_first - place) / static_cast<double>(std::abs(term.distance));
-        if (term.same != 0) out.aa[p] += 1.0 / std::max(sessions_.distinct(term.session) - 1, 1);
+        if (term.distance() != 0) out.rec[p] += aging_(age_of_first - place) / static_cast<double>(std::abs(term.distance()));
+        if (term.same()) out.aa[p] += 1.0 / std::max(sessions_.distinct(term.session) - 1, 1);
         out.last[p] = std::max(out.last[p], place);
     }
 }
@@ -59,9 +59,10 @@ void MemoryDelta::sum_row(const DeltaRow& row, FreshRow& out, const CurrentSessi
     }
     for (std::size_t p = 0; p < n_pairs; ++p) {
         const DeltaPair& pair = row.pairs[p];
-        out.aa[p] = pair.folded_aa + pair.seeded_aa;
-        out.rec[p] = pair.folded_rec * fold_aging + pair.seeded_rec;
-        out.last[p] = pair.folded_latest < 0 ? -1 : current.place_without(sessions_.place(pair.folded_latest));
+        const PairPast& past = row.past_of(pair);
+        out.aa[p] = past.folded_aa + past.seeded_aa;
+        out.rec[p] = past.folded_rec * fold_aging + past.seeded_rec;
+        out.last[p] = past.folded_latest < 0 ? -1 : current.place_without(sessions_.place(past.folded_latest));
     }
     sum_terms(row, row.folded, static_cast<std::int64_t>(row.terms.size()), newest, out, current);
     double aa = 0, rec = 0;
@@ -94,24 +95,25 @@ void MemoryDelta::materialize(const DeltaRow& row, FreshRow& out, const CurrentS
     for (std::size_t p = 0; p < n_pairs; ++p) {
         const DeltaPair& pair = row.pairs[p];
         if (pair.weak) continue;
+        const PairBase& base = row.base_of(pair);
         float* const values = out.values.data() + to * 8;
-        std::copy_n(pair.fresh, kFixedKinds, values);
         if (const OwnEvidence::Pair* const own = own_evidence == nullptr ? nullptr : own_evidence->find(pair.neighbor)) {
             double left = 0;
             for (int kind = 0; kind < kFixedKinds; ++kind) {
-                const float before = from_bfloat16(pair.base[kind]);
                 const double others = pair.sums[kind] - own->sums[kind];
-                left += others + static_cast<double>(pair.rest[kind]);
-                values[kind] = rounded(pair.whole(kind) + others, before);
+                left += others + static_cast<double>(base.rest[kind]);
+                values[kind] = base.fresh(kind, others);
             }
-            if (!pair.in_base() && left < kNothing) continue;  // nobody else has clicked both
+            if (base.place < 0 && left < kNothing) continue;  // nobody else has clicked both
+        } else {
+            for (int kind = 0; kind < kFixedKinds; ++kind) values[kind] = base.fresh(kind, pair.sums[kind]);
         }
         out.neighbors[to] = pair.neighbor;
         out.latest[to] = out.last[p] < 0 ? 0 : base_sessions + static_cast<std::int32_t>(out.last[p]) + 1;
-        const float base_aa = from_bfloat16(pair.base[kAa]), base_rec = from_bfloat16(pair.base[kRec]) * out.base_aging;
-        values[kAa] = rounded(pair.whole(kAa) + out.aa[p], base_aa);
-        values[kRec] = rounded(pair.whole(kRec) * static_cast<double>(out.base_aging) + out.rec[p], base_rec);
-        values[kPairKinds] = pair.in_base() ? 0.0F : 1.0F;
+        const float base_rec = from_bfloat16(base.values[kRec]) * out.base_aging;
+        values[kAa] = base.fresh(kAa, out.aa[p]);
+        values[kRec] = rounded(base.whole(kRec) * static_cast<double>(out.base_aging) + out.rec[p], base_rec);
+        values[kPairKinds] = base.place >= 0 ? 0.0F : 1.0F;
         values[kPairKinds + 1] = 0;
         ++to;
     }
@@ -124,7 +126,7 @@ MemoryDelta::Ordered MemoryDelta::ordered() const {
     out.offsets.push_back(0);
     for (const std::int32_t slot : sessions_.ordered()) {
         const DeltaSessions::Session& session = sessions_.at(slot);
-        out.handles.push_back(session.handle);
+        out.handles.push_back(sessions_.handle(slot));
         out.items.insert(out.items.end(), session.clicks.begin(), session.clicks.end());
         out.offsets.push_back(static_cast<std::int64_t>(out.items.size()));
     }

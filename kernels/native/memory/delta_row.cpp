@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "memory/bfloat16.hpp"
+#include "memory/make_room.hpp"
 
 namespace mtaw {
 namespace {
@@ -15,12 +16,6 @@ constexpr double kMargin = 0.75;    // by which the strongest may have become we
 
 std::size_t bucket_of(std::int32_t neighbor, std::size_t mask) {
     return (static_cast<std::uint32_t>(neighbor) * 0x9E3779B1U >> 7) & mask;
-}
-
-// Most rows are short: growing to twice the size would leave a third of the memory unused.
-template <typename T>
-void make_room(std::vector<T>& array) {
-    if (array.size() == array.capacity()) array.reserve(array.size() + array.size() / 8 + 1);
 }
 
 }  // namespace
@@ -45,9 +40,8 @@ std::int32_t DeltaRow::pair_with(std::int32_t neighbor, const BaseRows& base) {
     make_room(pairs);
     DeltaPair pair{};
     pair.neighbor = neighbor;
-    pair.folded_latest = pair.strong_place = -1;
     link(pair, base);
-    set_weak(pair, pair.in_base() ? !reads(pair.place) : cut_least > 0);
+    set_weak(pair, base_of(pair).place >= 0 ? !reads(base_of(pair).place) : cut_least > 0);
     pairs.push_back(pair);
     const auto place = static_cast<std::int32_t>(pairs.size());
     if (pairs.size() > kFew && 2 * pairs.size() > index.size()) {
@@ -82,12 +76,11 @@ void DeltaRow::add_term(const DeltaTerm& term) {
         pair.sums[kind] += value;
         totals[kind] += value;
     };
-    if (term.distance != 0) {
-        add(term.distance > 0 ? kFwd : kBwd, 1.0 / static_cast<double>(term.distance > 0 ? term.distance : -term.distance));
-    }
-    if (term.distance == 1) add(kNext, 1.0);
-    if (term.same != 0) add(kSes, 1.0);
-    round(pair);
+    const std::int32_t distance = term.distance();
+    if (distance != 0) add(distance > 0 ? kFwd : kBwd, 1.0 / static_cast<double>(distance > 0 ? distance : -distance));
+    if (distance == 1) add(kNext, 1.0);
+    if (term.same()) add(kSes, 1.0);
+    refresh(pair);
     if (pair.weak && max_strength(pair) >= cut_least) strengthen(pair);
     terms.push_back(term);
     risen = risen || (pair.strong_place < 0 && max_strength(pair) > strong_least * kMargin);
@@ -95,11 +88,12 @@ void DeltaRow::add_term(const DeltaTerm& term) {
 
 // Never less than its strength, whose `rec` takes summing: that is at most what fwd and bwd are.
 double DeltaRow::max_strength(const DeltaPair& pair) const {
+    const PairBase& base = base_of(pair);
     double most = 0;
     for (const int kind : {kFwd, kBwd, kSes}) {
-        most += (pair.whole(kind) + pair.sums[kind]) / (base_totals[kind] + totals[kind] + 1.0);
+        most += (base.whole(kind) + pair.sums[kind]) / (base_totals[kind] + totals[kind] + 1.0);
     }
-    const double rec = pair.sums[kFwd] + pair.sums[kBwd] + pair.seeded_rec + pair.whole(kRec);
+    const double rec = pair.sums[kFwd] + pair.sums[kBwd] + past_of(pair).seeded_rec + base.whole(kRec);
     return most + std::min(rec / (ranked_totals[kRec] + 1.0), 1.0);
 }
 
@@ -109,9 +103,10 @@ void DeltaRow::add_prior(std::int32_t place, const double* values) {
         pair.sums[kind] += values[kind];
         totals[kind] += values[kind];
     }
-    pair.seeded_aa += values[kAa];
-    pair.seeded_rec += values[kRec];
-    round(pair);
+    PairPast& past = past_of(pair);
+    past.seeded_aa += values[kAa];
+    past.seeded_rec += values[kRec];
+    refresh(pair);
     strengthen(pair);
     risen = true;
 }
@@ -124,7 +119,8 @@ void DeltaRow::set_weak(DeltaPair& pair, bool weak) {
 void DeltaRow::strengthen(DeltaPair& pair) {
     if (!pair.weak) return;
     set_weak(pair, false);
-    if (pair.in_base() && narrowed) base_runs.emplace_back(pair.place, pair.place + 1);
+    const std::int32_t place = base_of(pair).place;
+    if (place >= 0 && narrowed) base_runs.emplace_back(place, place + 1);
 }
 
 bool DeltaRow::reads(std::int32_t place) const {
@@ -142,32 +138,49 @@ void DeltaRow::link(DeltaPair& pair, const BaseRows& base) {
     const RowView row = base.row(item);
     const std::int32_t* const end = row.neighbors + row.count;
     const std::int32_t* const found = std::find(row.neighbors, end, pair.neighbor);
-    pair.place = found == end ? -1 : static_cast<std::int32_t>(found - row.neighbors);
-    std::fill(pair.base, pair.base + kPairKinds, std::uint16_t{0});
-    std::fill(pair.rest, pair.rest + kPairKinds, 0.0F);
-    if (pair.in_base()) std::copy_n(row.values + pair.place * kPairKinds, kPairKinds, pair.base);
+    PairBase made = kNoBase;
+    if (found != end) {
+        made.place = static_cast<std::int32_t>(found - row.neighbors);
+        std::copy_n(row.values + made.place * kPairKinds, kPairKinds, made.values);
+    }
     double sums[kPairKinds];
-    const std::int64_t most = pair.in_base() ? kFewSessions : base.is_cut(row) ? kManySessions : 0;
+    const std::int64_t most = made.place >= 0 ? kFewSessions : base.is_cut(row) ? kManySessions : 0;
     const bool both = item < base.tables().n_items && pair.neighbor < base.tables().n_items;
+    bool known = made.place >= 0;
     if (most > 0 && both && base.sum_pair(item, pair.neighbor, most, sums)) {
         for (int kind = 0; kind < kPairKinds; ++kind) {
-            pair.rest[kind] = static_cast<float>(sums[kind] - static_cast<double>(from_bfloat16(pair.base[kind])));
+            made.rest[kind] = static_cast<float>(sums[kind] - static_cast<double>(from_bfloat16(made.values[kind])));
+            known = known || made.rest[kind] != 0;
         }
     }
-    round(pair);
+    if (pair.base_at >= 0) {
+        bases[static_cast<std::size_t>(pair.base_at)] = made;
+    } else if (known) {
+        make_room(bases);
+        pair.base_at = static_cast<std::int32_t>(bases.size());
+        bases.push_back(made);
+    }
+    refresh(pair);
 }
 
-void DeltaRow::round(DeltaPair& pair) {
-    for (int kind = 0; kind < kFixedKinds; ++kind) {
-        const float base = from_bfloat16(pair.base[kind]);
-        pair.fresh[kind] = from_bfloat16(to_bfloat16(pair.whole(kind) + pair.sums[kind])) - base;
+PairPast& DeltaRow::past_of(DeltaPair& pair) {
+    if (pair.past_at < 0) {
+        make_room(pasts);
+        pair.past_at = static_cast<std::int32_t>(pasts.size());
+        pasts.push_back(kNoPast);
     }
-    if (pair.strong_place >= 0) strong[static_cast<std::size_t>(pair.strong_place)].fwd = from_bfloat16(pair.base[kFwd]) + pair.fresh[kFwd];
+    return pasts[static_cast<std::size_t>(pair.past_at)];
+}
+
+void DeltaRow::refresh(const DeltaPair& pair) {
+    if (pair.strong_place >= 0) strong[static_cast<std::size_t>(pair.strong_place)].fwd = fwd_of(pair);
     *ses = static_cast<float>(base_totals[kSes] + totals[kSes]);
 }
 
 void DeltaRow::clear_pairs() {
     pairs.clear();
+    bases.clear();
+    pasts.clear();
     strong.clear();
     terms.clear();
     index.clear();
@@ -181,7 +194,7 @@ std::int64_t DeltaRow::n_bytes() const {
     const auto bytes = [](const auto& array) {
         return static_cast<std::int64_t>(array.capacity() * sizeof(*array.data()));
     };
-    return static_cast<std::int64_t>(sizeof(DeltaRow)) + bytes(pairs) + bytes(terms) + bytes(index) + bytes(postings) +
+    return static_cast<std::int64_t>(sizeof(DeltaRow)) + bytes(pairs) + bytes(bases) + bytes(pasts) + bytes(terms) + bytes(index) + bytes(postings) +
            bytes(strong) + bytes(priors) + bytes(base_runs);
 }
 

@@ -1,6 +1,7 @@
 // A row of the delta: what its sessions tell about one item.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -18,8 +19,14 @@ static_assert(kNext < kFixedKinds && kFwd < kFixedKinds && kBwd < kFixedKinds &&
 struct DeltaTerm {
     std::int32_t pair;      // of the row
     std::int32_t session;   // its slot
-    std::int32_t distance;  // of the other click after the item's, negative before it; 0 = too far for fwd and bwd
-    std::int32_t same;      // whether both are first clicks, near enough for ses
+    std::int32_t distance_and_same;
+
+    DeltaTerm(std::int32_t of, std::int32_t slot, std::int32_t distance_to, bool is_same)
+        : pair(of), session(slot), distance_and_same(2 * distance_to + (is_same ? 1 : 0)) {}
+    // Of the other click after the item's, negative before it; 0 = too far for fwd and bwd.
+    [[nodiscard]] std::int32_t distance() const { return distance_and_same >> 1; }
+    // Whether both are first clicks, near enough for ses.
+    [[nodiscard]] bool same() const { return (distance_and_same & 1) != 0; }
 };
 
 // A cold-start prior: evidence that belongs to no session.
@@ -28,25 +35,38 @@ struct DeltaPrior {
     double values[kPairKinds];
 };
 
-struct DeltaPair {
-    double sums[kFixedKinds];
+// What the base knows of a pair.
+struct PairBase {
+    std::uint16_t values[kPairKinds];
+    float rest[kPairKinds];  // what rounding, or the cut, took from the values; 0 if it is not known
+    std::int32_t place;      // in the base's row, -1 = not there
+
+    // The value as it was summed; rec as of the base's newest session.
+    [[nodiscard]] double whole(int kind) const {
+        return static_cast<double>(from_bfloat16(values[kind])) + static_cast<double>(rest[kind]);
+    }
+    // What is to be added to the value so that the sum with the delta's is rounded once.
+    [[nodiscard]] float fresh(int kind, double sum) const {
+        return from_bfloat16(to_bfloat16(whole(kind) + sum)) - from_bfloat16(values[kind]);
+    }
+};
+constexpr PairBase kNoBase{{}, {}, -1};
+
+// What the delta knows of a pair in addition to the sums and to the terms that are not folded.
+struct PairPast {
     double seeded_aa, seeded_rec;
     double folded_aa, folded_rec;  // of the terms that were folded; rec as at DeltaRow::fold_mark
-    float fresh[kFixedKinds];      // what is to be added to the base's value so that the sum is rounded once
-    std::int32_t neighbor;
-    std::int32_t strong_place;     // in DeltaRow::strong, -1 = not there
     std::int32_t folded_latest;    // the slot of the latest session that was folded, -1 = none
-    std::uint16_t base[kPairKinds];
-    float rest[kPairKinds];        // what rounding, or the cut, took from the base's value; 0 if it is not known
-    std::int32_t place;            // in the base's row, -1 = not there
-    bool weak;                     // whether it is not read: a rebuilt row would not have it
+};
+constexpr PairPast kNoPast{0, 0, 0, 0, -1};
 
-    [[nodiscard]] bool in_base() const { return place >= 0; }
-
-    // The base's value as it was summed; rec as of the base's newest session.
-    [[nodiscard]] double whole(int kind) const {
-        return static_cast<double>(from_bfloat16(base[kind])) + static_cast<double>(rest[kind]);
-    }
+// Most pairs are met once or twice: what few of them have is in arrays of the row.
+struct DeltaPair {
+    double sums[kFixedKinds];
+    std::int32_t neighbor;
+    std::int32_t base_at = -1, past_at = -1;  // places in DeltaRow::bases and pasts, -1 = none
+    std::int8_t strong_place = -1;            // in DeltaRow::strong, -1 = not there
+    bool weak = false;                        // whether it is not read: a rebuilt row would not have it
 };
 
 // One of the strongest neighbors.
@@ -92,6 +112,8 @@ struct DeltaRow {
     double ranked_totals[kPairKinds] = {};  // of base and delta when the strongest were found
     double base_totals[kFixedKinds] = {};
     std::vector<DeltaPair> pairs;
+    std::vector<PairBase> bases;
+    std::vector<PairPast> pasts;
     std::vector<DeltaTerm> terms;
     std::vector<std::int32_t> index;        // a hash table of 1 + pair by neighbor, empty while there are few
     std::vector<std::int32_t> postings;     // slots, by their sessions' last clicks
@@ -100,6 +122,18 @@ struct DeltaRow {
 
     DeltaRow(std::int32_t of, DeltaCounts* counted, float* ses_of) : item(of), counts(counted), ses(ses_of) {}
 
+    [[nodiscard]] const PairBase& base_of(const DeltaPair& pair) const {
+        return pair.base_at < 0 ? kNoBase : bases[static_cast<std::size_t>(pair.base_at)];
+    }
+    [[nodiscard]] const PairPast& past_of(const DeltaPair& pair) const {
+        return pair.past_at < 0 ? kNoPast : pasts[static_cast<std::size_t>(pair.past_at)];
+    }
+    // The same, made if there is none.
+    PairPast& past_of(DeltaPair& pair);
+    [[nodiscard]] float fwd_of(const DeltaPair& pair) const {
+        const PairBase& base = base_of(pair);
+        return from_bfloat16(base.values[kFwd]) + base.fresh(kFwd, pair.sums[kFwd]);
+    }
     // -1 = none.
     [[nodiscard]] std::int32_t find(std::int32_t neighbor) const;
     // The pair with a neighbor, made if there is none; `base` has the row under this one.
@@ -113,7 +147,8 @@ struct DeltaRow {
     void strengthen(DeltaPair& pair);
     // Whether a query reads the base's pair at a place.
     [[nodiscard]] bool reads(std::int32_t place) const;
-    void round(DeltaPair& pair);
+    // Brings what is derived from the sums up to date.
+    void refresh(const DeltaPair& pair);
     // The slot's session was clicked.
     void come_last(std::int32_t slot);
     // Forgets all pairs and terms, to be added again.

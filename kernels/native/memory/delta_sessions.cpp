@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "memory/make_room.hpp"
+
 namespace mtaw {
 namespace {
 
@@ -14,38 +16,38 @@ std::uint64_t hash_with(std::uint64_t hash, std::int32_t item) {
 }  // namespace
 
 std::int32_t DeltaSessions::find(std::int64_t handle) const {
-    const auto found = slot_of_.find(handle);
-    return found == slot_of_.end() ? -1 : found->second;
+    return static_cast<std::int32_t>(slot_of_.find(static_cast<std::uint64_t>(handle), handles_.data()));
 }
 
 std::int32_t DeltaSessions::find_clicks(const std::int32_t* clicks, std::int64_t m) const {
     std::uint64_t hash = 0;
     for (std::int64_t t = 0; t < m; ++t) hash = hash_with(hash, clicks[t]);
-    const auto found = latest_with_.find(hash);
-    if (found == latest_with_.end()) return -1;
-    const std::vector<std::int32_t>& held = at(found->second).clicks;
-    return std::equal(held.begin(), held.end(), clicks, clicks + m) ? found->second : -1;
+    const auto found = static_cast<std::int32_t>(latest_with_.find(hash, hashes_.data()));
+    if (found < 0) return -1;
+    const std::vector<std::int32_t>& held = at(found).clicks;
+    return std::equal(held.begin(), held.end(), clicks, clicks + m) ? found : -1;
 }
 
 void DeltaSessions::link(std::int32_t slot) {
     Session& session = sessions_[static_cast<std::size_t>(slot)];
-    std::int32_t& latest = latest_with_.try_emplace(session.hash, -1).first->second;
+    const std::uint64_t hash = hashes_[static_cast<std::size_t>(slot)];
     session.newer = -1;
-    session.older = latest;
-    if (latest >= 0) sessions_[static_cast<std::size_t>(latest)].newer = slot;
-    latest = slot;
+    session.older = static_cast<std::int32_t>(latest_with_.find(hash, hashes_.data()));
+    if (session.older >= 0) sessions_[static_cast<std::size_t>(session.older)].newer = slot;
+    latest_with_.put(hash, slot, hashes_.data());
 }
 
 void DeltaSessions::unlink(std::int32_t slot) {
     const Session& session = sessions_[static_cast<std::size_t>(slot)];
     if (session.clicks.empty()) return;
+    const std::uint64_t hash = hashes_[static_cast<std::size_t>(slot)];
     if (session.older >= 0) sessions_[static_cast<std::size_t>(session.older)].newer = session.newer;
     if (session.newer >= 0) {
         sessions_[static_cast<std::size_t>(session.newer)].older = session.older;
     } else if (session.older >= 0) {
-        latest_with_[session.hash] = session.older;
+        latest_with_.put(hash, session.older, hashes_.data());
     } else {
-        latest_with_.erase(session.hash);
+        latest_with_.erase(hash, hashes_.data());
     }
 }
 
@@ -53,15 +55,20 @@ std::int32_t DeltaSessions::add(std::int64_t handle) {
     std::int32_t slot;
     if (free_.empty()) {
         slot = static_cast<std::int32_t>(sessions_.size());
-        sessions_.push_back({handle, {}, {}, 0, -1, -1});
+        sessions_.emplace_back();
         facts_.push_back({0, 0});
+        handles_.push_back(0);
+        hashes_.push_back(0);
     } else {
         slot = free_.back();
         free_.pop_back();
-        sessions_[static_cast<std::size_t>(slot)] = {handle, {}, {}, 0, -1, -1};
-        facts_[static_cast<std::size_t>(slot)] = {0, 0};
     }
-    slot_of_.emplace(handle, slot);
+    const auto at = static_cast<std::size_t>(slot);
+    sessions_[at] = {};
+    facts_[at] = {0, 0};
+    handles_[at] = static_cast<std::uint64_t>(handle);
+    hashes_[at] = 0;
+    slot_of_.put(handles_[at], slot, handles_.data());
     ++count_;
     come_last(slot);
     return slot;
@@ -74,7 +81,7 @@ void DeltaSessions::remove(std::int32_t slot) {
     unlink(slot);
     --count_;
     n_clicks_ -= static_cast<std::int64_t>(session.clicks.size());
-    slot_of_.erase(session.handle);
+    slot_of_.erase(handles_[at], handles_.data());
     session = {};
     free_.push_back(slot);
 }
@@ -86,12 +93,14 @@ bool DeltaSessions::append(std::int32_t slot, std::int32_t item) {
         return session.clicks[static_cast<std::size_t>(place)] == item;
     });
     if (is_first) {
+        make_room(session.firsts);
         session.firsts.push_back(static_cast<std::int32_t>(session.clicks.size()));
         ++facts_[at].distinct;
     }
     unlink(slot);
+    make_room(session.clicks);
     session.clicks.push_back(item);
-    session.hash = hash_with(session.hash, item);
+    hashes_[at] = hash_with(hashes_[at], item);
     link(slot);
     ++n_clicks_;
     longest_ = std::max(longest_, static_cast<std::int64_t>(session.clicks.size()));
@@ -142,15 +151,10 @@ std::int64_t DeltaSessions::n_bytes() const {
     const auto bytes = [](const auto& array) {
         return static_cast<std::int64_t>(array.capacity() * sizeof(*array.data()));
     };
-    std::int64_t total = bytes(sessions_) + bytes(facts_) + bytes(free_) + bytes(holders_) + bytes(words_) +
+    std::int64_t total = bytes(sessions_) + bytes(facts_) + bytes(handles_) + bytes(hashes_) + bytes(free_) + bytes(holders_) + bytes(words_) +
                          bytes(before_word_);
     for (const Session& session : sessions_) total += bytes(session.clicks) + bytes(session.firsts);
-    // A node: the entry, a pointer and the allocator's word; a bucket: a pointer.
-    constexpr std::int64_t kNode = sizeof(std::pair<std::int64_t, std::int32_t>) + 2 * sizeof(void*);
-    const auto of_map = [](const auto& map) {
-        return static_cast<std::int64_t>(map.size()) * kNode + static_cast<std::int64_t>(map.bucket_count() * sizeof(void*));
-    };
-    return total + of_map(slot_of_) + of_map(latest_with_);
+    return total + static_cast<std::int64_t>(slot_of_.n_bytes() + latest_with_.n_bytes());
 }
 
 }  // namespace mtaw

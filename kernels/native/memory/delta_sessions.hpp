@@ -2,10 +2,10 @@
 #pragma once
 
 #include <cstdint>
-#include <unordered_map>
 #include <vector>
 
 #include "compiler.hpp"
+#include "keys/place_table.hpp"
 
 namespace mtaw {
 
@@ -15,10 +15,8 @@ namespace mtaw {
 class DeltaSessions {
   public:
     struct Session {
-        std::int64_t handle;
         std::vector<std::int32_t> clicks;
         std::vector<std::int32_t> firsts;  // the places of its first clicks on each item
-        std::uint64_t hash = 0;            // of its clicks
         std::int32_t newer = -1, older = -1;  // slots: its neighbors among those with the same hash
     };
 
@@ -33,6 +31,9 @@ class DeltaSessions {
     bool append(std::int32_t slot, std::int32_t item);
 
     [[nodiscard]] const Session& at(std::int32_t slot) const { return sessions_[static_cast<std::size_t>(slot)]; }
+    [[nodiscard]] std::int64_t handle(std::int32_t slot) const {
+        return static_cast<std::int64_t>(handles_[static_cast<std::size_t>(slot)]);
+    }
     [[nodiscard]] std::int32_t distinct(std::int32_t slot) const { return facts_[static_cast<std::size_t>(slot)].distinct; }
     // How many sessions were clicked last before this one was.
     [[nodiscard]] std::int64_t place(std::int32_t slot) const { return place_of_stamp(stamp(slot)); }
@@ -90,8 +91,9 @@ class DeltaSessions {
     std::vector<Session> sessions_;
     std::vector<Facts> facts_;             // by slot, apart from what is read less often
     std::vector<std::int32_t> free_;       // slots
-    std::unordered_map<std::int64_t, std::int32_t> slot_of_;
-    std::unordered_map<std::uint64_t, std::int32_t> latest_with_;  // by hash: the newest of its chain
+    std::vector<std::uint64_t> handles_, hashes_;  // by slot; a hash is that of the clicks
+    PlaceTable slot_of_;                   // by handle
+    PlaceTable latest_with_;               // by hash: the newest of its chain
     std::vector<std::int32_t> holders_;    // by stamp: the slot, -1 = clicked again since, or gone
     std::vector<std::uint64_t> words_;     // a bit a stamp that is held
     std::vector<std::int32_t> before_word_;  // bits set before each word

@@ -189,7 +189,7 @@ inline StrongNeighbors MergedTables::strong(std::int64_t item) const {
             out.fwd[out.count++] = fwd;
         };
         for (std::int64_t p = 0; p < base.count; ++p) add(base.neighbors[p], from_bfloat16(base.values[p * kPairKinds + kFwd]));
-        for (const DeltaPair& pair : more->pairs) add(pair.neighbor, pair.fresh[kFwd]);
+        for (const DeltaPair& pair : more->pairs) add(pair.neighbor, more->base_of(pair).fresh(kFwd, pair.sums[kFwd]));
         return out;
     }
     if (more == nullptr || (!more->is_stale && more->strong.empty())) {
