@@ -56,7 +56,10 @@ def sanitized(sanitizers: str) -> tuple[str, ...]:
 
 def native_sources(parts: Sequence[str]) -> list[Path]:
     """Return the native sources that do not need Python: those of the folders `parts`, and what all of them share."""
-    found = {*NATIVE.glob("*.cpp"), *(path for part in ("score", "keys", *parts) for path in NATIVE.glob(f"{part}/*.cpp"))}
+    found = {
+        *NATIVE.glob("*.cpp"),
+        *(path for part in ("score", "keys", *parts) for path in NATIVE.glob(f"{part}/*.cpp")),
+    }
     return sorted(path for path in found if not path.stem.startswith(("bind_", "python_", "module")))
 
 
