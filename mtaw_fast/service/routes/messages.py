@@ -214,7 +214,7 @@ class Timings(Struct, omit_defaults=True, forbid_unknown_fields=True):
     memory: Annotated[float | None, Meta(description="Only if a session memory reordered the ranking.")] = None
 
 
-class ReasonAnswer(Struct, kw_only=True):
+class ReasonAnswer(Struct, omit_defaults=True, kw_only=True):
     """Why an item was chosen."""
 
     kind: Annotated[
@@ -224,7 +224,7 @@ class ReasonAnswer(Struct, kw_only=True):
             "encoder: neither, it is close to the session's vector."
         ),
     ]
-    items: Annotated[Items, Meta(description="At most three, the closest first.")] = []
+    items: Annotated[Items, Meta(description="At most three, the closest first.")]
     rule: Annotated[
         Literal["boosted", "buried", "pinned"] | None, Meta(description="What the rules did to the item.")
     ] = None
