@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -115,4 +115,7 @@ class _RecordingSink:
         raise MtawError(f"event: item {item} was added with neighbor {neighbor}, {sessions} sessions at {time}")
 
     def refresh_vectors(self) -> None:
+        pass
+
+    def renew_vectors(self, places: Sequence[int]) -> None:
         pass

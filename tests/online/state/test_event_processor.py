@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,9 @@ class Recorder:
 
     def refresh_vectors(self) -> None:
         self.refreshes += 1
+
+    def renew_vectors(self, places: Sequence[int]) -> None:
+        self.calls.append(("renew", tuple(places)))
 
 
 def model_of(text: bool = True, learned: LogProgress | None = None) -> Model:
