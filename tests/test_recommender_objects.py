@@ -54,7 +54,7 @@ def test_recommenders_are_copied_by_their_folder(
     assert again.recommend(["sku-3", "sku-4"]) == rec.recommend(["sku-3", "sku-4"])
     assert len(pickle.dumps(rec)) < 1000
     rec.remove_items(["sku-3"])
-    with pytest.raises(UsageError, match="items added or removed by hand is not pickled"):
+    with pytest.raises(UsageError, match="items were changed by hand is not pickled"):
         copied(rec)
 
 

@@ -10,8 +10,10 @@ import numpy as np
 from mtaw_fast.export.whole.features import Dense
 from mtaw_fast.export.whole.moment import DAY, HOUR, QUARTER, Moment, TrendArrays, item_counts
 from mtaw_fast.export.whole.nodes import BOOL, FLOAT, INT, LONG, Graph, Value
+from mtaw_fast.memory.constants import ITEM_LANES
 
 NOTHING = float(-np.inf)
+_FEW_SESSIONS, _CROWD_SHARE = 5.0, 0.001  # as in the kernels' trends.cpp
 
 
 def allowed_items(g: Graph, exclude: Value, allow: Value, use_allow: Value, n_items: int) -> Value:
@@ -90,9 +92,15 @@ def rising(
     def lane(of: int) -> Value:
         return counts.cut(of, of + 1, 1).flat()
 
-    fast = lane(QUARTER) + lane(HOUR) * 0.25 + lane(DAY) * 0.02
+    # The sessions of a small crowd are no trend.
+    week = when.everything.cut(ITEM_LANES - 1, ITEM_LANES)
+    crowd = (week * float(_CROWD_SHARE * trends.lives[HOUR] / trends.lives[ITEM_LANES - 1])).most(_FEW_SESSIONS)
+    share = (lane(HOUR) / crowd).least(1e4)
+    fourth = share * share * share * share
+    trusted = fourth / (fourth + 1.0)
+    fast = trusted * (lane(QUARTER) + lane(HOUR) * 0.25) + lane(DAY) * 0.02
     usual = (lane(DAY) + 1.0) * float(trends.lives[HOUR] / trends.lives[DAY])
-    speed = fast * g.op("Sqrt", (lane(HOUR) + 1.0) / usual)
+    speed = fast * g.op("Sqrt", (trusted * lane(HOUR) + 1.0) / usual)
     speeds, places = g.top(speed, speed.size())
     ordered = ids.at(places)
     kept = g.places(allowed.at(ordered))

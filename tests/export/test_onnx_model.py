@@ -72,7 +72,7 @@ class TestGraphs:
             assert axes == {"ids": ["batch", "length"], "lengths": ["batch"], "query": ["batch", D]}
         else:
             inputs = {"session": ["batch", "length"], "lengths": ["batch"], "k": [1], "exclude": ["n"], "allow": ["m"]}
-            inputs |= {"use_allow": [1], "exclude_seen": [1]}
+            inputs |= {"use_allow": [1], "exclude_seen": [1], "available": [axes["available"][0]]}
             assert axes == {**inputs, "items": ["batch", "k"], "scores": ["batch", "k"]}
         found = {entry.key: entry.value for entry in model.metadata_props}
         assert found["mtaw_fast.model"] == model_hash(bundle.manifest)
