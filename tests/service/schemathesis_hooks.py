@@ -1,7 +1,7 @@
 """Hooks for schemathesis: send whole numbers as integers, because JSON Schema allows 20.0 and the service does not.
 
 Send ids as texts, as those of the catalog are: a session with only numbers is refused. Make ids of rankings with the
-service's key.
+service's key. Name no columns of items or visits, of which the bundle has none.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from mtaw_fast.service.ranking_ids import PATTERN, load_key, new_id, use_key
 from mtaw_fast.service.settings import Settings
 
 use_key(load_key(Settings(Path())))  # that of the environment
+EARLIEST_MS = 10**11
+_COLUMNS = ("context", "rules", "fields")
 _CLICKS = ("session", "sessions", "items", "shown", "clicked", "bought")
 
 
@@ -33,12 +35,26 @@ def map_body(_: Any, body: Any) -> Any:
 
 @schemathesis.hook
 def before_call(_: Any, case: Any, __: Any) -> None:
-    """Replace 20 by "20" in the ids of clicks."""
+    """Replace 20 by "20" in the ids of clicks, and leave out what names columns."""
+    for name in _COLUMNS:
+        (case.query or {}).pop(name, None)
     if isinstance(case.body, dict):
+        for one in (case.body, *_events_of(case.body)):
+            for name in _COLUMNS:
+                one.pop(name, None)
+            if isinstance(one.get("time"), int) and one["time"] < EARLIEST_MS:  # it may look like seconds
+                one["time"] = None
+        if case.body.get("reasons"):  # they are limited for long sessions
+            case.body["k"] = 10
         case.body = {name: _as_text(one) if name in _CLICKS else one for name, one in case.body.items()}
         name = case.body.get("recommendation")
         if isinstance(name, str) and re.fullmatch(PATTERN, name):
             case.body["recommendation"] = new_id(name[:16])
+
+
+def _events_of(body: dict[str, Any]) -> list[dict[str, Any]]:
+    events = body.get("events")
+    return [one for one in events if isinstance(one, dict)] if isinstance(events, list) else []
 
 
 def _as_text(ids: Any) -> Any:

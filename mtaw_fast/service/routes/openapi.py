@@ -213,10 +213,12 @@ def state_limits(document: dict[str, Any], limits: Limits) -> None:
     """Add to the document what requests may contain: no unknown fields, and no more than `limits`."""
     schemas = document["components"]["schemas"]
     _state_id_limits(schemas)
+    for name in schemas:
+        if name.endswith("Request"):
+            schemas[name]["additionalProperties"] = False
     for name in _REQUESTS:
         if name not in schemas:
             continue
-        schemas[name]["additionalProperties"] = False
         fields = schemas[name]["properties"]
         fields["k"]["maximum"] = limits.k
         fields["at"]["oneOf"][0].update(minimum=0, maximum=LATEST_MOMENT - 1)
@@ -230,13 +232,12 @@ def state_limits(document: dict[str, Any], limits: Limits) -> None:
             fields["sessions"]["maxItems"] = limits.batch
             fields["sessions"]["items"]["maxItems"] = limits.clicks
     _state_event_limits(schemas)
-    for name in ("FeedbackRequest", "AddItemsRequest", "RemoveItemsRequest"):
-        if name in schemas:
-            schemas[name]["additionalProperties"] = False
-            if "items" in schemas[name]["properties"]:
-                for one in schemas[name]["properties"]["items"]["items"]["oneOf"]:
-                    one.update(_BOUNDS[one["type"]])
+    for name in ("FeedbackRequest", "AddItemsRequest", "RemoveItemsRequest", "HideItemsRequest"):
+        if name in schemas and "items" in schemas[name]["properties"]:
+            for one in schemas[name]["properties"]["items"]["items"]["oneOf"]:
+                one.update(_BOUNDS[one["type"]])
     if "FeedbackRequest" in schemas:
+        schemas["FeedbackRequest"]["properties"]["session"]["oneOf"][0].update(_BOUNDS["string"])
         for name in ("shown", "clicked", "bought"):
             schemas["FeedbackRequest"]["properties"][name]["maxItems"] = limits.k
     for path in ("/v1/similar", "/v1/items"):
@@ -264,8 +265,6 @@ def _state_event_limits(schemas: dict[str, Any]) -> None:
     """Add the limits that Litestar leaves out: those of a field with several types."""
     if "EventRequest" not in schemas:
         return
-    for name in ("EventsRequest", "EventRequest"):
-        schemas[name]["additionalProperties"] = False
     fields = schemas["EventRequest"]["properties"]
     for name in ("item", "type", "id"):
         for one in fields[name]["oneOf"]:
