@@ -80,8 +80,9 @@ def test_a_batch_of_fewer_sessions_than_processes() -> None:
     got = together(
         in_threads(3, lambda process_group: trained(steps, shard_stepper(config, new_model(config), process_group)))
     )
-    # The catalog's sums are added in another order, and the third loss has seen two updates.
-    np.testing.assert_allclose(got["losses"], expected["losses"], rtol=3e-6)
+    np.testing.assert_allclose(got["losses"][:2], expected["losses"][:2], rtol=1e-6)
+    # After two updates by Adam, the loss backends of a single process differ by 7e-7 already.
+    np.testing.assert_allclose(got["losses"][2], expected["losses"][2], rtol=3e-6)
     np.testing.assert_allclose(got["item_embedding"], expected["item_embedding"], atol=1e-5)
 
 
