@@ -2,7 +2,8 @@
 
 `shop.tar.gz` was written by release 0.2. `shop.bundle` is trained on `shop.dataset` (60 items). The log in
 `shop.learned` has 40 sessions, an added item, a removed item and a session to forget; the bundle there was compacted
-before the last 10 sessions. `expected.json` has that release's rankings of `queries` at the time `at`.
+before the last 10 sessions. `expected.json` has that release's rankings of `queries` at the time `at`, and `learned.json`
+the present release's after the log.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from mtaw_fast.online.log.events import AddItems, Click, Forget, RemoveItems
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningLimits, LearningSettings
 
-# That release took the ages of items however far they were from the fitted ones, and made more prior sessions.
-CLOSE = {"frozen": 0.02, "learned": 1.0}  # of learned sessions, which count a pair once now
-NEW_ITEM = "new-1"  # ranked lower then
-ARCHIVE = Path(__file__).parents[1] / "support" / "previous_release" / "shop.tar.gz"
+# That release took the ages of items however far they were from the fitted ones, made more prior sessions, and counted a
+# pair as often as a session repeated it. So scores of learned sessions are those that the present release gives.
+CLOSE = 0.015  # of frozen rankings, whose ages are bounded now
+ROUNDING = 1e-4  # scores were written with AVX-512; other instruction sets add in another order
+FOLDER = Path(__file__).parents[1] / "support" / "previous_release"
+ARCHIVE = FOLDER / "shop.tar.gz"
 
 
 @pytest.fixture
@@ -57,21 +60,12 @@ def learner(shop: Path, settings: LearningSettings) -> Iterator[Recommender]:
     rec.close()
 
 
-def check_rankings(rec: Recommender, expected: dict[str, Any], name: str) -> None:
-    for query, wanted in zip(expected["queries"], expected[name], strict=True):
-        before = dict(zip(wanted["items"], wanted["scores"], strict=True))
-        now = rec.recommend(query, k=len(before), at=expected["at"])
-        after = dict(zip(now.items, now.scores.tolist(), strict=True))
-        same = [item for item in before if item in after and item != NEW_ITEM]
-        assert len(same) >= len(before) - 2
-        if name == "learned" and -1.0 in wanted["scores"]:
-            continue  # the list for unknown visitors, in which few sessions weigh less now
-        expected_scores = [before[item] for item in same]
-        np.testing.assert_allclose([after[item] for item in same], expected_scores, atol=CLOSE[name])
-
-
 def test_the_bundle_ranks_as_before(shop: Path, expected: dict[str, Any]) -> None:
-    check_rankings(Recommender.load(shop / "shop.bundle", encoder="native", index="native"), expected, "frozen")
+    rec = Recommender.load(shop / "shop.bundle", encoder="native", index="native")
+    for query, wanted in zip(expected["queries"], expected["frozen"], strict=True):
+        found = rec.recommend(query, k=10, at=expected["at"])
+        assert found.items == wanted["items"]
+        np.testing.assert_allclose(found.scores, wanted["scores"], atol=CLOSE)
 
 
 def test_the_data_set_is_read(shop: Path) -> None:
@@ -82,7 +76,11 @@ def test_the_data_set_is_read(shop: Path) -> None:
 
 def test_the_learning_folder_ranks_as_before_and_learns_on(learner: Recommender, expected: dict[str, Any]) -> None:
     assert learner.log_position == expected["position"]
-    check_rankings(learner, expected, "learned")
+    learned = json.loads((FOLDER / "learned.json").read_text())
+    for query, wanted in zip(expected["queries"], learned, strict=True):
+        found = learner.recommend(query, k=10, at=expected["at"])
+        assert found.items == wanted["items"]
+        np.testing.assert_allclose(found.scores, wanted["scores"], rtol=ROUNDING, atol=ROUNDING)
     learner.observe("another", ["item-1", "another-item"])
     learner.learner.catch_up()
     assert learner.log_position > expected["position"]
