@@ -2,8 +2,8 @@
 
 `shop.tar.gz` was written by release 0.2. `shop.bundle` is trained on `shop.dataset` (60 items). The log in
 `shop.learned` has 40 sessions, an added item, a removed item and a session to forget; the bundle there was compacted
-before the last 10 sessions. `expected.json` has that release's rankings of `queries` at the time `at`, and `learned.json`
-the present release's after the log.
+before the last 10 sessions. `expected.json` has that release's rankings of `queries` at the time `at`, and
+`learned.json` the present release's after the log.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from mtaw_fast.online.log.events import AddItems, Click, Forget, RemoveItems
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningLimits, LearningSettings
 
-# That release took the ages of items however far they were from the fitted ones, made more prior sessions, and counted a
-# pair as often as a session repeated it. So scores of learned sessions are those that the present release gives.
+# That release took the ages of items however far they were from the fitted ones, made more prior sessions, and counted
+# a pair as often as a session repeated it. So scores of learned sessions are those that the present release gives.
 CLOSE = 0.015  # of frozen rankings, whose ages are bounded now
 ROUNDING = 1e-4  # scores were written with AVX-512; other instruction sets add in another order
 FOLDER = Path(__file__).parents[1] / "support" / "previous_release"
