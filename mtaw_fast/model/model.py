@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -111,6 +111,16 @@ class Model:
         )  # fmt: skip
         whole.check("model")
         return whole
+
+    def with_weights(self, weights: Mapping[str, np.ndarray]) -> Model:
+        """Return the model with other weights of its encoder, and what is derived from them; all else stays.
+
+        Raises BundleError where they do not fit or are not finite.
+        """
+        _check("model", self.config, weights, self.ids, self.popularity, self.memory, self.ranker_net)
+        check_finite("model", weights)
+        item_vectors = normalized(weights["item_embedding"])
+        return replace(self, weights=weights, item_vectors=item_vectors, scan=quantize(item_vectors))
 
     def check(self, where: str) -> None:
         """Raise BundleError, naming `where`, unless the parts fit together; values are not checked."""

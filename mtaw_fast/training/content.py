@@ -34,19 +34,7 @@ def with_content(model: Model, seed: int = 0) -> Model:
         return replace(model, content=content)
     embedding = np.array(model.weights["item_embedding"])
     embedding[unclicked[said]] = vectors[said] * np.float32(mean_norm(embedding))
-    whole = Model.of(
-        config=model.config,
-        weights={**model.weights, "item_embedding": embedding},
-        ids=model.ids,
-        popularity=model.popularity,
-        memory=model.memory,
-        ranker_net=model.ranker_net,
-        clicked_at=model.clicked_at,
-        trends=model.trends,
-        items=model.items,
-        content=content,
-    )
-    return replace(whole, log_progress=model.log_progress)
+    return replace(model.with_weights({**model.weights, "item_embedding": embedding}), content=content)
 
 
 class _Evidence:

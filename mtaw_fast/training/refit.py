@@ -122,19 +122,7 @@ def refit_encoder(
     if learned is not None:
         clicked = model.popularity[learned.untrained] > 0
         learned = replace(learned, untrained=learned.untrained[~clicked])
-    whole = Model.of(
-        config=model.config,
-        weights={name: np.array(array) for name, array in weights.items()},
-        ids=model.ids,
-        popularity=model.popularity,
-        memory=model.memory,
-        ranker_net=model.ranker_net,
-        clicked_at=model.clicked_at,
-        trends=model.trends,
-        items=model.items,
-        content=model.content,
-        context=model.context,
-    )
+    whole = model.with_weights({name: np.array(array) for name, array in weights.items()})
     return replace(whole, log_progress=learned), history
 
 

@@ -6,9 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from mtaw_fast.config import Config
+from mtaw_fast.data.context import ContextColumns
 from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.sessions import Samples
 from mtaw_fast.items import ItemFrame, ItemTable
 from mtaw_fast.training import train
 from mtaw_fast.training.content import with_content
@@ -22,9 +25,15 @@ CONFIG = Config.of(
 )  # fmt: skip
 
 
-def test_the_trained_model_has_content_vectors(tmp_path: Path) -> None:
+@pytest.mark.parametrize("context", [None, ContextColumns(("referrer",), (("search", "mail"),))], ids=["", "context"])
+def test_the_trained_model_has_content_vectors(tmp_path: Path, context: ContextColumns | None) -> None:
     """Items of an hour are clicked together; the last one, without a click, gets the vector of its hour."""
     plain = shifting_dataset(count=400, hours=HOURS)
+    if context is not None:
+        parts = plain.train, plain.test.prefixes
+        train_part, prefixes = (replace(one, context=np.full((one.n_clicks, 1), 2, np.uint16)) for one in parts)
+        test = Samples(prefixes, plain.test.targets, plain.test.session, plain.test.target_times)
+        plain = replace(plain, train=train_part, test=test, context=context)
     n = plain.n_items + 1
     frame = ItemFrame.of({"id": list(range(n)), "hour": [f"hour-{i // A_SHIFT % HOURS}" for i in range(n)]})
     dataset = replace(
@@ -35,6 +44,7 @@ def test_the_trained_model_has_content_vectors(tmp_path: Path) -> None:
     model = train(dataset, CONFIG, tmp_path, refit=False).model
     assert model.content is not None
     assert model.content.held_out["cosine"] > model.content.held_out["mean_vector"] + 0.2
+    assert (model.context is None) == (context is None)
     similar = model.item_vectors[:-1] @ model.item_vectors[-1]
     assert {int(item) // A_SHIFT for item in np.argsort(-similar)[:3]} == {0}
 
