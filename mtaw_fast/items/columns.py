@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
@@ -16,7 +17,7 @@ NO_TIME = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Column:
+class Column(ABC):
     """A named column of values of one kind, each of which may be missing.
 
     Attributes
@@ -37,14 +38,14 @@ class Column:
     version: int = 0
 
     @property
+    @abstractmethod
     def n_rows(self) -> int:
         """How many rows it has."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def missing(self) -> np.ndarray:
         """bool[n]: which values are missing."""
-        raise NotImplementedError
 
     def values_at(self, rows: np.ndarray) -> list[Any]:
         """Return the values of rows int[m] as plain Python values; None for a missing one and outside the rows.
@@ -60,32 +61,32 @@ class Column:
             found[place] = value
         return found
 
+    @abstractmethod
     def resized(self, count: int) -> Self:
         """Return the column with `count` rows: cut, or extended by missing values."""
-        raise NotImplementedError
 
+    @abstractmethod
     def taken(self, rows: np.ndarray) -> Self:
         """Return the column of the rows int[m], in this order."""
-        raise NotImplementedError
 
+    @abstractmethod
     def patched(self, rows: np.ndarray, values: Self) -> Self:
         """Return the column with rows int[m] (distinct) replaced by the m values of another column of this kind."""
-        raise NotImplementedError
 
+    @abstractmethod
     def arrays(self) -> dict[str, np.ndarray]:
         """Return its arrays for storage, by their names in the class."""
-        raise NotImplementedError
 
     @classmethod
+    @abstractmethod
     def of_arrays(cls, name: str, public: bool, version: int, arrays: Mapping[str, np.ndarray]) -> Self:
         """Return the column that `arrays` stored. Raises DataError if they do not fit; rows are safe to read then."""
-        raise NotImplementedError
 
-    def _missing_at(self, rows: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+    @abstractmethod
+    def _missing_at(self, rows: np.ndarray) -> np.ndarray: ...
 
-    def _plain(self, rows: np.ndarray) -> list[Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def _plain(self, rows: np.ndarray) -> list[Any]: ...
 
 
 def _array(arrays: Mapping[str, np.ndarray], part: str, dtype: Any, name: str, axes: int = 1) -> np.ndarray:
@@ -227,18 +228,12 @@ class CategoryColumn(Column):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class CategoriesColumn(Column):
-    """Several labels a row: codes int32[..] of all rows end to end, offsets int64[n + 1]. An empty row is missing."""
+class _RaggedColumn(Column):
+    """Rows of any length end to end in the array `_flat`, and offsets int64[n + 1]. An empty row is missing."""
 
-    kind: ClassVar[str] = "categories"
     offsets: np.ndarray
-    codes: np.ndarray
-    labels: Labels
 
-    @property
-    def label_codes(self) -> Mapping[str, int]:
-        """The code of each label."""
-        return self.labels.codes
+    _flat: ClassVar[str]
 
     @property
     def n_rows(self) -> int:
@@ -251,16 +246,33 @@ class CategoriesColumn(Column):
     def _missing_at(self, rows: np.ndarray) -> np.ndarray:
         return self.offsets[rows + 1] == self.offsets[rows]
 
-    def _plain(self, rows: np.ndarray) -> list[Any]:
-        return [[self.labels[code] for code in self.codes[self.offsets[row] : self.offsets[row + 1]]] for row in rows]
-
     def resized(self, count: int) -> Self:
-        offsets, codes = ragged.resized(self.offsets, self.codes, count)
-        return replace(self, offsets=offsets, codes=codes)
+        return self._with(*ragged.resized(self.offsets, getattr(self, self._flat), count))
 
     def taken(self, rows: np.ndarray) -> Self:
-        offsets, codes = ragged.gathered(self.offsets, self.codes, rows)
-        return replace(self, offsets=offsets, codes=codes)
+        return self._with(*ragged.gathered(self.offsets, getattr(self, self._flat), rows))
+
+    def _with(self, offsets: np.ndarray, flat: np.ndarray) -> Self:
+        changed: dict[str, Any] = {"offsets": offsets, self._flat: flat}
+        return replace(self, **changed)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CategoriesColumn(_RaggedColumn):
+    """Several labels a row: codes int32[..] of all rows end to end, offsets int64[n + 1]. An empty row is missing."""
+
+    kind: ClassVar[str] = "categories"
+    _flat = "codes"
+    codes: np.ndarray
+    labels: Labels
+
+    @property
+    def label_codes(self) -> Mapping[str, int]:
+        """The code of each label."""
+        return self.labels.codes
+
+    def _plain(self, rows: np.ndarray) -> list[Any]:
+        return [[self.labels[code] for code in self.codes[self.offsets[row] : self.offsets[row + 1]]] for row in rows]
 
     def patched(self, rows: np.ndarray, values: Self) -> Self:
         labels, new_codes = _joined(self.labels, values.labels, values.codes)
@@ -281,23 +293,12 @@ class CategoriesColumn(Column):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class TextColumn(Column):
+class TextColumn(_RaggedColumn):
     """data uint8[..], the UTF-8 of all rows end to end; offsets int64[n + 1]. An empty text is missing."""
 
     kind: ClassVar[str] = "text"
-    offsets: np.ndarray
+    _flat = "data"
     data: np.ndarray
-
-    @property
-    def n_rows(self) -> int:
-        return len(self.offsets) - 1
-
-    @property
-    def missing(self) -> np.ndarray:
-        return self.offsets[1:] == self.offsets[:-1]
-
-    def _missing_at(self, rows: np.ndarray) -> np.ndarray:
-        return self.offsets[rows + 1] == self.offsets[rows]
 
     def _plain(self, rows: np.ndarray) -> list[Any]:
         begins, ends = self.offsets[rows].tolist(), self.offsets[rows + 1].tolist()
@@ -305,14 +306,6 @@ class TextColumn(Column):
             self.data[begin:end].tobytes().decode("utf-8", "replace")
             for begin, end in zip(begins, ends, strict=True)
         ]  # fmt: skip
-
-    def resized(self, count: int) -> Self:
-        offsets, data = ragged.resized(self.offsets, self.data, count)
-        return replace(self, offsets=offsets, data=data)
-
-    def taken(self, rows: np.ndarray) -> Self:
-        offsets, data = ragged.gathered(self.offsets, self.data, rows)
-        return replace(self, offsets=offsets, data=data)
 
     def patched(self, rows: np.ndarray, values: Self) -> Self:
         offsets, data = ragged.replaced((self.offsets, self.data), rows, (values.offsets, values.data))
