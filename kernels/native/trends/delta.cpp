@@ -209,7 +209,9 @@ void TrendsDelta::take_out(const Session& session) {
         row.sessions.erase(std::unique(row.sessions.begin(), row.sessions.end()), row.sessions.end());
         std::erase_if(row.sessions, [&](std::int64_t handle) { return !sessions_.contains(handle); });
         handles.insert(handles.end(), row.sessions.begin(), row.sessions.end());
-        ItemDelta empty{item, row.active};
+        ItemDelta empty{};
+        empty.item = item;
+        empty.active = row.active;
         empty.sessions = std::move(row.sessions);
         row = std::move(empty);
         row.renewed = true;
