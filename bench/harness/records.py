@@ -1,10 +1,17 @@
-"""Records that stay in the repository: a JSON file each, with its reads of the test set and what made it."""
+"""Records that stay in the repository, with their reads of the test set and what made them.
+
+A bench keeps its records in one file, a JSON object a line, by name: FOLDER/<bench>.jsonl.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import fcntl
 import functools
-from collections.abc import Iterator
+import json
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +19,9 @@ from typing import Any
 from bench.harness import register
 from bench.harness.machine import checkout, machine_record
 from mtaw_fast.errors import DataError
-from mtaw_fast.storage.files import read_json, write_json
+from mtaw_fast.storage.files import write_bytes
+
+Record = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,35 +33,104 @@ class RecordKind:
     schema: int
     measured: str
 
-    def read(self, path: Path) -> dict[str, Any]:
-        """Return the record at `path`; DataError if it is of another kind."""
-        return self.checked(read_json(path, DataError), str(path))
-
-    def every(self, folder: Path) -> Iterator[dict[str, Any]]:
-        """Yield the finished records of a folder, by file name."""
-        for path in sorted(folder.glob("*.json")):
-            record = self.read(path)
-            if self.measured in record:
-                yield record
-
-    def checked(self, record: Any, place: str) -> dict[str, Any]:
+    def checked(self, record: Any, place: str) -> Record:
         """Return the record; DataError if it is of another kind or schema."""
         if not isinstance(record, dict) or (record.get("kind"), record.get("schema")) != (self.kind, self.schema):
             raise DataError(f"{place} is no record of {self.bench}, or of another schema; move it away")
         return record
 
 
-def log_read(path: Path, record: dict[str, Any], why: str) -> None:
+@dataclass(frozen=True, slots=True)
+class RecordFile:
+    """The records of a bench in a folder; without the file there are none."""
+
+    path: Path
+    kind: RecordKind
+
+    def every(self) -> dict[str, Record]:
+        """Return all records by name, in the order of names.
+
+        Raises DataError if the file cannot be read, or a line is no record of this kind.
+        """
+        if not self.path.exists():
+            return {}
+        found = {}
+        for name, record in read_lines(self.path):
+            found[name] = self.kind.checked(record, f"{self.path}: {name}")
+        return found
+
+    def finished(self) -> list[Record]:
+        """Return the records that have been measured whole, in the order of names."""
+        return [record for record in self.every().values() if self.kind.measured in record]
+
+    def entry(self, name: str) -> Entry:
+        """Return the place of the record of this name."""
+        return Entry(self, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The place of one record, which may not exist yet."""
+
+    file: RecordFile
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.file.path}: {self.name}"
+
+    def found(self) -> Record | None:
+        """Return the record, or None if there is none."""
+        return self.file.every().get(self.name)
+
+    def read(self) -> Record:
+        """Return the record; DataError if there is none."""
+        record = self.found()
+        if record is None:
+            raise DataError(f"{self}: there is no such record")
+        return record
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Add or replace the record. The file is replaced atomically; other records of it stay."""
+        self.file.path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(self.file.path.parent):
+            every: dict[str, Mapping[str, Any]] = {**self.file.every(), self.name: record}
+            lines = (json.dumps({"name": name, **every[name]}, ensure_ascii=False) + "\n" for name in sorted(every))
+            write_bytes(self.file.path, "".join(lines).encode())
+
+
+def read_lines(path: Path) -> Iterator[tuple[str, Record]]:
+    """Yield the name and the record of every line. Raises DataError on a line that is no JSON object with a name."""
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            record = json.loads(line)
+            name = record.pop("name")
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise DataError(f"{path}, line {number}, is no JSON object with a name") from None
+        yield name, record
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Wait for the lock of a folder: two trainings may finish in the same moment."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def log_read(entry: Entry, record: Record, why: str) -> None:
     """Add a read of the test set to the record and to the register next to it, before the read happens."""
     record["reads"] = [*record["reads"], {"at": _now(), "commit": commit(), "why": why}]
-    write_json(path, record)
-    register.append(path.parent, register.line_of(record, record["reads"][-1]))
+    entry.write(record)
+    register.append(entry.file.path.parent, register.line_of(record, record["reads"][-1]))
 
 
-def finish(path: Path, record: dict[str, Any]) -> None:
+def finish(entry: Entry, record: Mapping[str, Any]) -> None:
     """Write the whole record, with the time, the machine and the versions that made it."""
     machine = {name: value for name, value in machine_record().items() if name != "kernel"}
-    write_json(path, {**record, "made": {"at": _now(), "commit": commit(), "machine": machine}})
+    entry.write({**record, "made": {"at": _now(), "commit": commit(), "machine": machine}})
 
 
 @functools.cache

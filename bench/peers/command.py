@@ -8,8 +8,8 @@ python -m bench.peers --quick
 
 A system trains for M minutes of processor time on one thread and saves a checkpoint; the same command later continues.
 Epochs are chosen by MRR@20 on the validation sessions, the last of the training sessions, as in our own training. Then
-the best weights rank the test set. Each record under docs/results/peers lists its reads of the test set. --efficiency
-records the costs of training and ranking in the folder `cost`, by machine class. A system without its environment or
+the best weights rank the test set. Each record in docs/results/peers.jsonl lists its reads of the test set.
+--efficiency records there the costs of training and ranking, by machine class. A system without its environment or
 its authors' code is skipped with the reason. --quick ranks Item-KNN, which needs neither, on a small generated log and
 keeps nothing. --json FILE writes the records that the run made or found.
 """
@@ -36,7 +36,7 @@ from mtaw_fast.data.synthetic import generate
 from mtaw_fast.errors import UsageError
 
 DATASETS = "tmall,retailrocket"
-RESULTS, WORK, ENVIRONMENTS = Path("docs/results/peers"), Path("runs/peers"), Path("runs/peers/environments")
+RESULTS, WORK, ENVIRONMENTS = Path("docs/results"), Path("runs/peers"), Path("runs/peers/environments")
 _QUICK_ITEMS, _QUICK_SESSIONS = 200, 1500
 
 
@@ -96,8 +96,8 @@ def _parser() -> argparse.ArgumentParser:
         "--rounds", type=int, default=ROUNDS, metavar="N", help=f"(--efficiency) turns of each (default: {ROUNDS})"
     )
     parser.add_argument(
-        "--presets", type=Path, default=RESULTS.parent, metavar="DIR",
-        help=f"(--table) records of bench.quality, for further rows (default: {RESULTS.parent})",
+        "--presets", type=Path, default=RESULTS, metavar="DIR",
+        help=f"(--table) records of bench.quality, for further rows (default: {RESULTS})",
     )  # fmt: skip
     parser.add_argument(
         "--checkouts", type=Path, metavar="DIR", help="folder with the authors' repositories, GCE-GNN and DHCN"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness.machine import machine_class, machine_record
-from bench.harness.records import finish
+from bench.harness.records import Entry, finish
 from bench.peers import records
 from bench.peers.environments import why_not
 from bench.peers.files import JOB, read_state
@@ -53,13 +53,13 @@ def measure(
             print(f"skipped {name}: there is no such preset", file=sys.stderr)
         elif (one := _preset(name, dataset, folder, places, minutes)) is not None:
             timed.append(one)
-    found: dict[Path, list[list[dict[str, Any]]]] = {}
+    found: dict[Entry, list[list[dict[str, Any]]]] = {}
     for number in range(rounds):
-        for driver, path in timed:
+        for driver, entry in timed:
             print(f"round {number + 1} of {rounds}: {dataset.name} {driver.name}", file=sys.stderr, flush=True)
-            found.setdefault(path, []).append(driver.timed(BATCHES, _SECONDS))
-    for path, turns_of in found.items():
-        record = records.read_record(path)
+            found.setdefault(entry, []).append(driver.timed(BATCHES, _SECONDS))
+    for entry, turns_of in found.items():
+        record = entry.read()
         record["inference"] = {
             str(batch): {
                 "us": round(statistics.median(one["us"] for one in turns), 2),
@@ -68,10 +68,10 @@ def measure(
             }
             for batch, turns in zip(BATCHES, zip(*turns_of, strict=True), strict=True)
         }
-        finish(path, record)
+        finish(entry, record)
 
 
-def _peer(system: System, dataset: Dataset, data: Path, places: Places, minutes: float) -> tuple[Driver, Path] | None:
+def _peer(system: System, dataset: Dataset, data: Path, places: Places, minutes: float) -> tuple[Driver, Entry] | None:
     """Return the driver of a system and its record; None, with the reason on stderr, if it is absent or not trained."""
     reason = why_not(system, places.environments, places.checkouts)
     if reason is not None:
@@ -101,16 +101,16 @@ def _elsewhere(driver: Driver) -> bool:
     return bool(others)
 
 
-def _knn(system: System, dataset: Dataset, data: Path, places: Places) -> tuple[Driver, Path]:
+def _knn(system: System, dataset: Dataset, data: Path, places: Places) -> tuple[Driver, Entry]:
     folder = places.work / f"{dataset.name}-{system.name}"
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / JOB, {**system.settings, "dataset": str(data.resolve())})
     _, training = fit_knn(dataset, system.settings)
-    path = _keep(places, dataset, system.name, system.title, system.settings, training)
-    return Driver(_OURS, folder, system.name), path
+    entry = _keep(places, dataset, system.name, system.title, system.settings, training)
+    return Driver(_OURS, folder, system.name), entry
 
 
-def _preset(name: str, dataset: Dataset, data: Path, places: Places, minutes: float) -> tuple[Driver, Path] | None:
+def _preset(name: str, dataset: Dataset, data: Path, places: Places, minutes: float) -> tuple[Driver, Entry] | None:
     """Train a preset; return its driver and its record, or None while its training has no bundle yet."""
     changed = list(OURS.get(name, {}).get(dataset.name, ()))
     folder = places.work / f"{dataset.name}-ours-{name}"
@@ -130,8 +130,8 @@ def _preset(name: str, dataset: Dataset, data: Path, places: Places, minutes: fl
         print(f"skipped {name}: it was not trained here yet; give it --minutes", file=sys.stderr)
         return None
     settings = changed_settings(preset(name).override(changed), Config())
-    path = _keep(places, dataset, f"ours-{name}", f"{name} {' '.join(changed)}".strip(), settings, state)
-    return (driver, path) if (folder / "bundle").exists() else None
+    entry = _keep(places, dataset, f"ours-{name}", f"{name} {' '.join(changed)}".strip(), settings, state)
+    return (driver, entry) if (folder / "bundle").exists() else None
 
 
 def _keep(
@@ -141,18 +141,17 @@ def _keep(
     title: str,
     settings: Mapping[str, Any],
     training: Mapping[str, Any],
-) -> Path:
+) -> Entry:
     """Write a training into the system's cost record on this machine; DataError if that has other data.
 
     The times of its rankings stay if the settings are the same: they do not depend on the length of the training.
     """
-    path = records.cost_path_of(places.results, dataset.name, system)
-    before = records.read_record(path) if path.exists() else {}
+    entry = records.cost_entry_of(places.results, dataset.name, system)
+    before = entry.found() or {}
     if before and (before["title"], before["dataset"]["fingerprint"]) != (title, dataset.fingerprint):
-        raise DataError(f"{path} was made from other data or by other settings; move it away")
+        raise DataError(f"{entry} was made from other data or by other settings; move the line away")
     if before.get("settings", settings) != settings:
         before = {}
-    path.parent.mkdir(parents=True, exist_ok=True)
     record = {
         **before,
         "kind": records.KIND,
@@ -163,5 +162,5 @@ def _keep(
         "settings": dict(settings),
         "training": dict(training),
     }
-    finish(path, record)
-    return path
+    finish(entry, record)
+    return entry

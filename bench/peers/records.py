@@ -1,10 +1,10 @@
-"""Records of a system on a data set: one JSON file with its figures, and one with its costs on a machine class.
+"""Records of a system on a data set: a line of peers.jsonl with its figures, and one with its costs on a machine class.
 
-    <data set>-<system>.json                            its settings, its training and its figures
-    cost/<machine class>/<data set>-<system>.json       its training there, and the time of its rankings
+    <data set>-<system>                            its settings, its training and its figures
+    cost/<machine class>/<data set>-<system>       its training there, and the time of its rankings
 
-A file is replaced atomically; without "metrics" the test set is not ranked yet. Figures come from the longest training
-on any machine; times are compared on one machine only.
+A record without "metrics" did not rank the test set yet. Figures come from the longest training on any machine; times
+are compared on one machine only.
 """
 
 from __future__ import annotations
@@ -13,27 +13,44 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness.machine import machine_class, machine_record
-from bench.harness.records import RecordKind
+from bench.harness.records import Entry, RecordFile, RecordKind
 from bench.peers.systems import System
 
 SCHEMA = 1
 KIND = "mtaw_fast peers"
+FILE = "peers.jsonl"
 _COST = "cost"
 _RECORDS = RecordKind("bench.peers", KIND, SCHEMA, "training")
-read_record, every_record = _RECORDS.read, _RECORDS.every
 
 
-def path_of(results: Path, dataset: str, system: System) -> Path:
-    """Return the file of a system on a data set."""
-    return results / f"{dataset}-{system.name}.json"
+def entry_of(results: Path, dataset: str, system: System) -> Entry:
+    """Return the place of the record of a system on a data set."""
+    return _file(results).entry(f"{dataset}-{system.name}")
 
 
-def cost_path_of(results: Path, dataset: str, name: str) -> Path:
-    """Return the file of the costs of a system, or of our preset, on this machine."""
-    return results / _COST / machine_class(machine_record()) / f"{dataset}-{name}.json"
+def cost_entry_of(results: Path, dataset: str, name: str) -> Entry:
+    """Return the place of the costs of a system, or of our preset, on this machine."""
+    return _file(results).entry(f"{_COST}/{machine_class(machine_record())}/{dataset}-{name}")
+
+
+def trained(results: Path) -> list[dict[str, Any]]:
+    """Return the records of all trained systems, without costs."""
+    return [record for name, record in _measured(results) if not name.startswith(f"{_COST}/")]
 
 
 def costs(results: Path) -> dict[str, list[dict[str, Any]]]:
     """Return the cost records of each machine class."""
-    folders = sorted(path for path in (results / _COST).glob("*") if path.is_dir())
-    return {folder.name: list(every_record(folder)) for folder in folders}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name, record in _measured(results):
+        if name.startswith(f"{_COST}/"):
+            found.setdefault(name.split("/")[1], []).append(record)
+    return found
+
+
+def _measured(results: Path) -> list[tuple[str, dict[str, Any]]]:
+    file = _file(results)
+    return [(name, record) for name, record in file.every().items() if file.kind.measured in record]
+
+
+def _file(results: Path) -> RecordFile:
+    return RecordFile(results / FILE, _RECORDS)

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from bench.harness.machine import machine_class, machine_record
-from bench.harness.records import finish, log_read
+from bench.harness.records import Entry, finish, log_read
 from bench.peers import records
 from bench.peers.environments import DRIVERS, digest_of, python_of, source_of
 from bench.peers.files import (
@@ -133,10 +133,10 @@ def run(system: System, dataset: Dataset, places: Places, minutes: float, test: 
     minutes: of processor time. test: whether the test set may be read now.
     """
     settings, source = system.settings_for(dataset.name)
-    path = records.path_of(places.results, dataset.name, system)
-    record = records.read_record(path) if path.exists() else {"reads": []}
+    entry = records.entry_of(places.results, dataset.name, system)
+    record = entry.found() or {"reads": []}
     if record.get("dataset", {}).get("fingerprint", dataset.fingerprint) != dataset.fingerprint:
-        raise DataError(f"{path} was made from other data; move it away")
+        raise DataError(f"{entry} was made from other data; move the line away")
     if decisive(record.get("settings", settings)) != decisive(settings):
         record = {"reads": record["reads"]}
     record = {
@@ -153,14 +153,14 @@ def run(system: System, dataset: Dataset, places: Places, minutes: float, test: 
     }
     places.results.mkdir(parents=True, exist_ok=True)
     if system.driver is None:
-        return _run_knn(dataset, record, path) if "metrics" not in record else record
+        return _run_knn(dataset, record, entry) if "metrics" not in record else record
     with job_of(system, dataset, places) as driver:
         if places.checkouts is not None and system.authors is not None:
             record["authors"] = {
                 "repository": system.authors,
                 "sha256": digest_of(source_of(system, places.checkouts)),
             }
-        return _run_driver(driver, dataset, record, path, minutes, test)
+        return _run_driver(driver, dataset, record, entry, minutes, test)
 
 
 @contextmanager
@@ -183,7 +183,7 @@ def training_of(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _run_driver(
-    driver: Driver, dataset: Dataset, record: dict[str, Any], path: Path, minutes: float, test: bool
+    driver: Driver, dataset: Dataset, record: dict[str, Any], entry: Entry, minutes: float, test: bool
 ) -> dict[str, Any]:
     before = read_state(driver.folder)
     if minutes > 0 and not (before and before["ended"]):
@@ -198,7 +198,7 @@ def _run_driver(
             f"{driver.name}: its record has a training of {longer} steps, this one has {here}; the record stays",
             file=sys.stderr,
         )
-        return records.read_record(path)
+        return entry.read()
     record["training"] = training_of(state)
     record["versions"] = state["versions"]
     # Compare all of it: another training may have its best after the same number of steps.
@@ -207,15 +207,15 @@ def _run_driver(
         record = {name: value for name, value in record.items() if name in _OF_ANY_WEIGHTS}
     if test and "metrics" not in record:
         why = f"the best of {record['training']['epochs_done']:g} epochs done, of {state['epochs_asked']} asked"
-        log_read(path, record, why)
-        record["reads"] = records.read_record(path)["reads"]
+        log_read(entry, record, why)
+        record["reads"] = entry.read()["reads"]
         began = time.perf_counter()
         valid = validation_of(dataset, VALIDATION)[1]
         record["validation"] = means_of(gains_of(driver.ranks("valid", valid, dataset.n_items)))
         _measure(record, driver.ranks("test", dataset.test, dataset.n_items), dataset.test)
         record["evaluation_seconds"] = round(time.perf_counter() - began, 1)
-    finish(path, record)
-    return records.read_record(path)
+    finish(entry, record)
+    return entry.read()
 
 
 def fit_knn(dataset: Dataset, settings: Mapping[str, Any]) -> tuple[ItemKnn, dict[str, Any]]:
@@ -230,16 +230,16 @@ def fit_knn(dataset: Dataset, settings: Mapping[str, Any]) -> tuple[ItemKnn, dic
     }  # fmt: skip
 
 
-def _run_knn(dataset: Dataset, record: dict[str, Any], path: Path) -> dict[str, Any]:
+def _run_knn(dataset: Dataset, record: dict[str, Any], entry: Entry) -> dict[str, Any]:
     """Fit Item-KNN on all training sessions, as our presets are refit: it has nothing to choose on validation."""
     options = knn_options(record["settings"])
     known, valid = validation_of(dataset, VALIDATION)
     record["validation"] = means_of(gains_of(ranks_of(ItemKnn.fit(known, dataset.n_items, **options), valid)))
     ranker, record["training"] = fit_knn(dataset, record["settings"])
-    log_read(path, record, "fitted on all training sessions")
+    log_read(entry, record, "fitted on all training sessions")
     _measure(record, ranks_of(ranker, dataset.test), dataset.test)
-    finish(path, record)
-    return records.read_record(path)
+    finish(entry, record)
+    return entry.read()
 
 
 def _measure(record: dict[str, Any], ranks: np.ndarray, samples: Samples) -> None:

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.peers import records
-from bench.peers.records import every_record
 from bench.peers.systems import SYSTEMS, published
-from bench.quality.records import every_record as quality_records
+from bench.quality.records import records_in
 from bench.quality.table import TITLES, markdown
 from mtaw_fast.errors import UsageError
 from mtaw_fast.storage.files import write_bytes
@@ -44,8 +43,8 @@ class Tables:
     @classmethod
     def read(cls, results: Path, presets: Path) -> Tables:
         """Read the records of bench.peers and of bench.quality."""
-        ours = list(quality_records(presets)) if presets.is_dir() else []
-        return cls(list(every_record(results)), records.costs(results), ours)
+        ours = records_in(presets).finished()
+        return cls(records.trained(results), records.costs(results), ours)
 
     def quality(self, dataset: str) -> str:
         """Return the table of the systems' figures on a data set; empty if none was ranked."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from bench.harness.records import finish, log_read
+from bench.harness.records import Entry, finish, log_read
 from bench.quality import records
 from bench.quality.records import Finalist, Places
 from bench.quality.reuse import chosen_by_validation, keep, model_of, work_folder
@@ -47,14 +47,14 @@ def run_published(
     not run again, and the record is complete after every epoch. Raises UsageError if the record has other data or
     defaults.
     """
-    path = places.results / finalist.file_name()
+    entry = places.entry(finalist.name)
     asked = finalist.config.optimizer.epochs
     wanted = min(asked, stop_after or asked)
-    record = records.load(path, finalist, dataset.fingerprint)
+    record = records.load(entry, finalist, dataset.fingerprint)
     if record is not None and record.get("epochs", {}).get("run", 0) >= wanted:
         return record
     record = record or finalist.new_record(dataset.fingerprint, base)
-    log_read(path, record, f"after every epoch, up to epoch {wanted}: {LEAK}")
+    log_read(entry, record, f"after every epoch, up to epoch {wanted}: {LEAK}")
     folder = work_folder(finalist, places)
     folder.mkdir(parents=True, exist_ok=True)
     with folder_lock(folder / "run", UsageError), training_threads(Threads.of()):
@@ -72,10 +72,10 @@ def run_published(
             dataset.min_prefix,
             LocalRunner(torch.device("cpu")),
             state,
-            _Recorder(path, record, state),
+            _Recorder(entry, record, state),
         )
         fitting.fit(_PHASE, dataset.train, wanted, validate=reader)
-    return records.read_record(path)
+    return entry.read()
 
 
 class _TestReader:
@@ -101,8 +101,8 @@ class _TestReader:
 class _Recorder(ProgressLines):
     """Writes the record after every epoch."""
 
-    def __init__(self, path: Path, record: Mapping[str, Any], state: RunState) -> None:
-        self._path, self._record, self._state = path, record, state
+    def __init__(self, entry: Entry, record: Mapping[str, Any], state: RunState) -> None:
+        self._entry, self._record, self._state = entry, record, state
 
     def epoch_ends(self, record: Mapping[str, Any]) -> None:
         """Print the epoch's line, and replace the record."""
@@ -110,7 +110,7 @@ class _Recorder(ProgressLines):
         history = self._state["history"]
         measured = {**best_of(history), "training": {"seconds": round(self._state["seconds"], 1), "history": history}}
         measured["epochs"] = {"run": len(history), "asked": self._record["config"]["epochs"]}
-        finish(self._path, {**self._record, **measured})
+        finish(self._entry, {**self._record, **measured})
 
 
 def best_of(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -6,11 +6,11 @@ python -m bench.quality --quick
 python -m bench.quality --table [--preset P] [--series NAME]
 
 Screen settings on the validation sessions (--split validation, one seed); the chosen ones read the test set once, on
-several seeds (--split test). Each run is a JSON file under docs/results/, named by its settings and seed. A recorded
-run is not repeated and an interrupted one continues. A test set is not read twice for the same finalist unless --again
-says why; the file lists the reads. --protocol published follows the literature, which is a leak: it reads the test set
-after every epoch and takes the best epoch of each metric. --quick does all this on a small generated log and keeps
-nothing. --json FILE writes the records that the run made or found.
+several seeds (--split test). Each run is a line of docs/results/quality.jsonl, named by its settings and seed. A
+recorded run is not repeated and an interrupted one continues. A test set is not read twice for the same finalist
+unless --again says why; the line lists the reads. --protocol published follows the literature, which is a leak: it
+reads the test set after every epoch and takes the best epoch of each metric. --quick does all this on a small
+generated log and keeps nothing. --json FILE writes the records that the run made or found.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from bench.harness.comparison import limit_threads
 from bench.harness.machine import usable_cores
 from bench.harness.report import Report, bench_parser, command, parse
-from bench.quality.records import HELD_OUT, PROTOCOLS, PUBLISHED, SPLITS, Finalist, Places, every_record, read_series
+from bench.quality.records import HELD_OUT, PROTOCOLS, PUBLISHED, SPLITS, Finalist, Places, read_series, records_in
 from bench.quality.table import render
 from mtaw_fast.config import preset
 from mtaw_fast.errors import UsageError, require
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _checked(parse(_parser(), argv))
     if options.table:
         series, results = options.series, options.results
-        found = every_record(results or RESULTS) if series is None else read_series(results or EARLIER, series)
+        found = records_in(results or RESULTS).finished() if series is None else read_series(results or EARLIER, series)
         print(render([record for record in found if options.preset in (None, record["preset"])]))
         return 0
     require("torch", "bench")
@@ -186,7 +186,7 @@ def _records(
     for seed, name in itertools.product(seeds, left_out):
         chosen = config.replace(seed=seed, excluded_features=name)
         finalist = Finalist(dataset.name, preset_name, chosen, options.split, options.protocol)
-        print(f"{finalist.file_name()}", file=sys.stderr, flush=True)
+        print(finalist.name, file=sys.stderr, flush=True)
         if options.protocol == PUBLISHED:
             record = run_published(finalist, base, dataset, places, options.stop_after)
         else:

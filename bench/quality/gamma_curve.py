@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness.report import command
-from bench.quality.records import HELD_OUT, PROTOCOLS, SPLITS, every_record, protocol_of
+from bench.quality.records import HELD_OUT, PROTOCOLS, SPLITS, protocol_of, records_in
 from bench.quality.table import LEAK_MARK, TITLES, epochs_of, markdown, mean_and_spread
 from mtaw_fast.config import PRESETS
 from mtaw_fast.errors import UsageError, require
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def curves_of(results: Path, dataset: str, preset: str, split: str) -> dict[str, Curve]:
     """Return the curve of each protocol, from records that differ in gamma alone; UsageError without two points."""
     found: dict[str, dict[float, list[Mapping[str, Any]]]] = {protocol: {} for protocol in PROTOCOLS}
-    for record in every_record(results):
+    for record in records_in(results).finished():
         about = (record["dataset"]["name"], record["preset"], record["split"])
         if about == (dataset, preset, split) and not set(record["changed"]) - {"gamma"}:
             found[protocol_of(record)].setdefault(record["config"]["gamma"], []).append(record)

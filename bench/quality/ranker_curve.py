@@ -21,7 +21,7 @@ import numpy as np
 
 from bench.harness.comparison import limit_threads
 from bench.harness.report import command, whole_numbers
-from bench.quality.records import read_lines
+from bench.quality.records import read_points
 from bench.quality.reuse import encoder_of
 from bench.quality.runs import ProgressLines, curve_parser, prepared
 from mtaw_fast.config import Config, preset
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def curve(dataset: Dataset, config: Config, counts: Sequence[int], options: argparse.Namespace) -> None:
     """Add the lines of one set that are not in the file yet."""
-    there = read_lines(options.out)
+    there = read_points(options.out)
     same = {"dataset": dataset.name, "set": sorted(options.set)}
     missing = [
         (count, seed)

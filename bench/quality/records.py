@@ -1,10 +1,10 @@
-"""The record of a trained and evaluated model: a JSON file with its settings, its figures and its reads of the test.
+"""The record of a trained and evaluated model: a line of quality.jsonl with its settings, figures and test reads.
 
-    <data set>-<preset>-<hash of the settings>-<split>-seed<N>.json
-    <data set>-<preset>-<hash of the settings>-test-published-seed<N>.json     by the published protocol
+    <data set>-<preset>-<hash of the settings>-<split>-seed<N>
+    <data set>-<preset>-<hash of the settings>-test-published-seed<N>     by the published protocol
 
 The hash covers the settings that differ from the defaults, without the seed and by their former names, so new settings
-do not change file names. A file is replaced atomically; one without "metrics" belongs to an interrupted run.
+do not change names. A record without "metrics" belongs to an interrupted run.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.harness.records import RecordKind, commit
+from bench.harness.records import Entry, RecordFile, RecordKind, commit, read_lines
 from mtaw_fast.config import Config
 from mtaw_fast.config.former_names import to_former
 from mtaw_fast.errors import DataError, UsageError
 
 SCHEMA = 1
 KIND = "mtaw_fast quality"
+FILE = "quality.jsonl"
 _RECORDS = RecordKind("bench.quality", KIND, SCHEMA, "metrics")
-read_record, every_record = _RECORDS.read, _RECORDS.every
 SPLITS = ("validation", "test")
 # What chooses the epoch: the held-out sessions, or the test set itself (a leak that published figures have).
 HELD_OUT, PUBLISHED = PROTOCOLS = ("held-out", "published")
@@ -50,6 +50,15 @@ class Places:
             folder.mkdir(parents=True, exist_ok=True)
         return cls(results, work)
 
+    def entry(self, name: str) -> Entry:
+        """Return the place of a record."""
+        return records_in(self.results).entry(name)
+
+
+def records_in(results: Path) -> RecordFile:
+    """Return the records of a folder."""
+    return RecordFile(results / FILE, _RECORDS)
+
 
 @dataclass(frozen=True, slots=True)
 class Finalist:
@@ -64,12 +73,11 @@ class Finalist:
     split: str
     protocol: str = HELD_OUT
 
-    def file_name(self) -> str:
-        """Return the name of its file."""
+    @property
+    def name(self) -> str:
+        """The name of its record."""
         split = self.split if self.protocol == HELD_OUT else f"{self.split}-{self.protocol}"
-        return (
-            f"{self.dataset}-{self.preset}-{settings_hash(self.config)}-{split}-seed{self.config.optimizer.seed}.json"
-        )
+        return f"{self.dataset}-{self.preset}-{settings_hash(self.config)}-{split}-seed{self.config.optimizer.seed}"
 
     def new_record(self, fingerprint: str, preset: Config) -> dict[str, Any]:
         """Return the record before anything is measured. fingerprint: of the data set; preset: its own settings."""
@@ -102,20 +110,20 @@ def settings_hash(config: Config) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def load(path: Path, finalist: Finalist, fingerprint: str) -> dict[str, Any] | None:
-    """Return the record at `path`, or None without a file.
+def load(entry: Entry, finalist: Finalist, fingerprint: str) -> dict[str, Any] | None:
+    """Return the record of this place, or None if there is none.
 
-    Raises DataError if the file is no such record, UsageError if it was made with other defaults or other data.
+    Raises DataError if it is no such record, UsageError if it was made with other defaults or other data.
     """
-    if not path.exists():
+    record = entry.found()
+    if record is None:
         return None
-    record = read_record(path)
     made_with = Config.from_dict(record["config"])
     absent = _MEMORY_SETTINGS - record["config"].keys() if finalist.config.memory.enabled else frozenset()
     if absent or _shaping(made_with) != _shaping(finalist.config) or record["preset"] != finalist.preset:
-        raise UsageError(f"{path} was made with other defaults; move it away to measure again")
+        raise UsageError(f"{entry} was made with other defaults; move the line away to measure again")
     if record["dataset"]["fingerprint"] != fingerprint:
-        raise UsageError(f"{path} was made from other data ({record['dataset']['fingerprint']}); move it away")
+        raise UsageError(f"{entry} was made from other data ({record['dataset']['fingerprint']}); move the line away")
     return record
 
 
@@ -131,32 +139,26 @@ def protocol_of(record: Mapping[str, Any]) -> str:
 
 
 def read_series(path: Path, name: str) -> list[dict[str, Any]]:
-    """Return the records of one series of a JSONL, whose lines are records with "series" and "file" (a file name).
+    """Return the records of one series of a file, whose lines are records with "name" and "series".
 
     Raises DataError if the file cannot be read or a line is no record, UsageError if it has no such series.
     """
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {error}") from None
     every: dict[str, list[dict[str, Any]]] = {}
-    for number, line in enumerate(lines, 1):
-        place = f"{path}, line {number},"
-        try:
-            record = _RECORDS.checked(json.loads(line), place)
-        except ValueError as error:
-            raise DataError(f"{place} is no JSON: {error}") from None
-        every.setdefault(str(record.get("series")), []).append(record)
+    try:
+        for place, record in read_lines(path):
+            every.setdefault(str(record.get("series")), []).append(_RECORDS.checked(record, f"{path}: {place}"))
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error}") from None
     if name not in every:
         raise UsageError(f"{path} has no series '{name}'; it has {', '.join(sorted(every))}")
     return every[name]
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_points(path: Path) -> list[dict[str, Any]]:
     """Return the points of a curve, one JSON object a line; none without the file."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> None:
+def write_points(path: Path, lines: Iterable[dict[str, Any]]) -> None:
     """Replace the points of a curve."""
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -69,7 +69,7 @@ def shared_refit(finalist: Finalist, dataset: Dataset, places: Places) -> Traine
 def chosen_by_validation(finalist: Finalist, dataset: Dataset, places: Places) -> dict[str, Any] | None:
     """Return the part "training" of the validation record of the finalist's settings and seed, or None."""
     of = replace(finalist, split="validation", protocol=HELD_OUT)
-    record = records.load(places.results / of.file_name(), of, dataset.fingerprint)
+    record = records.load(places.entry(of.name), of, dataset.fingerprint)
     return None if record is None else record.get("training")
 
 
@@ -85,7 +85,7 @@ def keep(weights: Mapping[str, np.ndarray], epoch: int, chosen: int | None, fold
 
 def work_folder(finalist: Finalist, places: Places) -> Path:
     """Return the folder of the finalist's running training."""
-    return places.work / finalist.file_name().removesuffix(".json")
+    return places.work / finalist.name
 
 
 def model_of(finalist: Finalist, dataset: Dataset, weights: Mapping[str, np.ndarray]) -> Model:

@@ -81,12 +81,12 @@ def run(finalist: Finalist, base: Config, dataset: Dataset, places: Places, agai
     base: the preset's settings. again: why to read the test set once more for a recorded finalist. Raises UsageError
     if the record has other data or defaults.
     """
-    path = places.results / finalist.file_name()
-    record = records.load(path, finalist, dataset.fingerprint)
+    entry = places.entry(finalist.name)
+    record = records.load(entry, finalist, dataset.fingerprint)
     if record is not None and "metrics" in record and again is None:
         return record
     if again is not None and (finalist.split != "test" or record is None):
-        raise UsageError(f"--again is for a test set that was read before, and {path} has no such read")
+        raise UsageError(f"--again is for a test set that was read before, and {entry} has no such read")
     record = record or finalist.new_record(dataset.fingerprint, base)
     folder = work_folder(finalist, places)
     if trained := shared_refit(finalist, dataset, places):
@@ -99,11 +99,11 @@ def run(finalist: Finalist, base: Config, dataset: Dataset, places: Places, agai
     trained.save(folder / "bundle", dataset, overwrite=True)
     if finalist.split == "test":
         # A run that is interrupted after this has read the test set: the next run is one more read.
-        log_read(path, record, again or (FIRST_READ if not record["reads"] else "the read before was cut off"))
+        log_read(entry, record, again or (FIRST_READ if not record["reads"] else "the read before was cut off"))
     measured = measure(folder / "bundle", trained, samples_of(dataset, finalist))
-    finish(path, {**record, **measured})
+    finish(entry, {**record, **measured})
     shutil.rmtree(folder)
-    return records.read_record(path)
+    return entry.read()
 
 
 def samples_of(dataset: Dataset, finalist: Finalist) -> Samples:
@@ -156,12 +156,11 @@ def run_baselines(dataset: Dataset, split: str, places: Places) -> list[dict[str
     found = []
     rankers = None
     for name in BASELINES:
-        path = places.results / f"{dataset.name}-baseline-{re.sub('[^a-z]+', '-', name)}-{split}.json"
-        if path.exists():
-            record = records.read_record(path)
-            if "metrics" in record and record["dataset"]["fingerprint"] == dataset.fingerprint:
-                found.append(record)
-                continue
+        entry = places.entry(f"{dataset.name}-baseline-{re.sub('[^a-z]+', '-', name)}-{split}")
+        record = entry.found()
+        if record and "metrics" in record and record["dataset"]["fingerprint"] == dataset.fingerprint:
+            found.append(record)
+            continue
         rankers = rankers or fit_baselines(fitted, known, held_out, dataset.min_prefix, dataset.n_items)
         record = {
             "kind": records.KIND,
@@ -174,9 +173,9 @@ def run_baselines(dataset: Dataset, split: str, places: Places) -> list[dict[str
             "reads": [],
         }
         if split == "test":
-            log_read(path, record, FIRST_READ)
+            log_read(entry, record, FIRST_READ)
         report = evaluate(rankers[name], samples)
         measured = {name: value for name, value in report.as_dict().items() if "@" not in name}
-        finish(path, {**record, "metrics": dict(report.metrics), **measured})
-        found.append(records.read_record(path))
+        finish(entry, {**record, "metrics": dict(report.metrics), **measured})
+        found.append(entry.read())
     return found

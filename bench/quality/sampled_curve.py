@@ -22,7 +22,7 @@ from torch import Tensor
 
 from bench.harness.comparison import limit_threads
 from bench.harness.report import command, whole_numbers
-from bench.quality.records import read_lines, write_lines
+from bench.quality.records import read_points, write_points
 from bench.quality.reuse import encoder_of
 from bench.quality.runs import ProgressLines, curve_parser, prepared
 from mtaw_fast.config import Config, preset
@@ -52,13 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = options.dataset.split(",")
     options.counts = whole_numbers("--counts", options.counts)
     options.neighbors = whole_numbers("--neighbors", options.neighbors, least=0)
-    lines = [line for line in read_lines(options.out) if line["dataset"] not in names]
+    lines = [line for line in read_points(options.out) if line["dataset"] not in names]
     options.work.mkdir(parents=True, exist_ok=True)
     with limit_threads(options.threads):
         for name in names:
             config = preset("paper").replace(gamma=_GAMMA.get(name, 2.0), epochs=1)
             lines += curve(prepared(options.data, name, options.work), config, options)
-    write_lines(options.out, lines)
+    write_points(options.out, lines)
     return 0
 
 

@@ -97,8 +97,8 @@ BENCHES = (
 )  # fmt: skip
 
 BY_HAND = (
-    ByHand("quality --data DIR", "the presets on the public sets; its records stay under docs/results"),
-    ByHand("peers --data DIR", "published systems trained on the public sets; records stay under docs/results/peers"),
+    ByHand("quality --data DIR", "the presets on the public sets; its records stay in docs/results/quality.jsonl"),
+    ByHand("peers --data DIR", "published systems trained on the public sets; records: docs/results/peers.jsonl"),
     ByHand("quality.gamma_curve", "the paper's figure 2, drawn from the records of bench.quality"),
     ByHand("prepare.partitions LOG", "a click log in partitions: what each step costs"),
 )

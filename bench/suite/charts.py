@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness.powers import power_of
-from bench.peers.records import costs, every_record
+from bench.peers.records import costs, trained
 from bench.peers.table import epochs
 from bench.quality.table import TITLES
 from mtaw_fast.errors import require
@@ -359,9 +359,9 @@ class Training:
 
 
 def trainings_of(folder: Path, machine: str) -> list[Training]:
-    """Return every training with a figure on a machine class, ours first. folder: holds `peers`, their records."""
-    reached = {_key(record): record.get("validation", {}) for record in every_record(folder / "peers")}
-    own = costs(folder / "peers").get(machine, [])
+    """Return every training with a figure on a machine class, ours first. folder: of their records."""
+    reached = {_key(record): record.get("validation", {}) for record in trained(folder)}
+    own = costs(folder).get(machine, [])
     found = [one for record in own if (one := _training_line(record, reached.get(_key(record), {}))) is not None]
     return sorted(found, key=lambda one: not one.name.endswith(_MARK))  # stable
 

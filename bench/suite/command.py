@@ -94,7 +94,7 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     report.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="(default: bench/results)")
     report.add_argument(
         "--quality", type=Path, default=QUALITY, metavar="DIR",
-        help="the folder of peers/, the records of bench.peers (default: docs/results)",
+        help="the folder of peers.jsonl, the records of bench.peers (default: docs/results)",
     )  # fmt: skip
     report.set_defaults(run=_report)
 

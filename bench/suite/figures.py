@@ -21,9 +21,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.peers.records import every_record as peers_records
+from bench.peers.records import trained
 from bench.peers.systems import QUOTED
-from bench.quality.records import every_record
+from bench.quality.records import records_in as quality_in
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/results.md", "docs/performance.md")
@@ -55,12 +55,12 @@ def recorded(root: Path) -> set[str]:
     results = root / "docs/results"
     groups: dict[tuple[str, ...], list[Record]] = {}
     earlier = [json.loads(line) for line in (results / "earlier.jsonl").read_text().splitlines()]
-    for record in [*every_record(results), *(one for one in earlier if "metrics" in one)]:
+    for record in [*quality_in(results).finished(), *(one for one in earlier if "metrics" in one)]:
         names = (record["dataset"]["name"], record["preset"], record["split"], record.get("protocol", "held-out"))
         key = (*names, record.get("series", ""), json.dumps(record["changed"], sort_keys=True))
         groups.setdefault(key, []).append(record)
     found = set(itertools.chain.from_iterable(_of_group(group) for group in groups.values()))
-    for record in peers_records(results / "peers"):
+    for record in trained(results):
         if "metrics" in record:
             found.update(_of_group([record]))
     for line in (results / "ranker-lessons.jsonl").read_text().splitlines():

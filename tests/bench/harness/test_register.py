@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from bench.harness import register
-from bench.harness.records import log_read
+from bench.harness.records import log_read, read_lines
 from bench.harness.register import NAME, lines, main, tables, written
+from bench.quality.records import KIND, SCHEMA, records_in
 from mtaw_fast.errors import DataError
 
 ROOT = Path(__file__).parents[3]
 RESULTS = ROOT / "docs/results"
-RECORD = {"dataset": {"name": "ring"}, "preset": "full", "changed": {"gamma": 6.0}, "seed": 3, "reads": []}
+RECORD = {
+    "kind": KIND,
+    "schema": SCHEMA,
+    "dataset": {"name": "ring"},
+    "preset": "full",
+    "changed": {"gamma": 6.0},
+    "seed": 3,
+    "reads": [],
+}
 
 
 def test_a_read_is_registered_before_it_happens(tmp_path: Path) -> None:
-    record = dict(RECORD)
+    record, entry = dict(RECORD), records_in(tmp_path).entry("ring")
     for why in ("the finalist's one read", "again"):
-        log_read(tmp_path / "ring.json", record, why)
+        log_read(entry, record, why)
     found = lines(tmp_path)
     assert [(line["dataset"], line["model"], line["seed"], line["why"]) for line in found] == [
         ("ring", "full, gamma=6.0", 3, "the finalist's one read"),
         ("ring", "full, gamma=6.0", 3, "again"),
     ]
-    assert [read["at"] for read in json.loads((tmp_path / "ring.json").read_text())["reads"]] == [
-        line["at"] for line in found
-    ]
+    ((_, kept),) = read_lines(entry.file.path)
+    assert [read["at"] for read in kept["reads"]] == [line["at"] for line in found]
 
 
 def test_the_page_is_made_of_the_register() -> None:
@@ -38,10 +45,9 @@ def test_the_page_is_made_of_the_register() -> None:
 
 def test_every_read_of_a_record_is_in_the_register() -> None:
     registered = {(line["at"], line["dataset"], line.get("seed")) for line in lines(RESULTS)}
-    for path in [*RESULTS.glob("*.json"), *(RESULTS / "peers").glob("*.json")]:
-        record = json.loads(path.read_text())
+    for name, record in [*read_lines(RESULTS / "quality.jsonl"), *read_lines(RESULTS / "peers.jsonl")]:
         for read in record.get("reads", []):
-            assert (read["at"], record["dataset"]["name"], record.get("seed")) in registered, path.name
+            assert (read["at"], record["dataset"]["name"], record.get("seed")) in registered, name
 
 
 def test_a_read_by_hand_says_what_it_shaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from bench.harness.machine import machine_class, machine_record
 from bench.peers import command, efficiency, ours, records
 from bench.peers.environments import DRIVERS, ENVIRONMENTS, set_up, why_not
 from bench.peers.knn import ItemKnn
-from bench.peers.records import KIND, SCHEMA, every_record, read_record
+from bench.peers.records import FILE, KIND, SCHEMA, trained
 from bench.peers.running import Driver, Places, run
 from bench.peers.systems import SYSTEMS, System, published, system_of
 from bench.peers.table import Tables
@@ -60,7 +60,7 @@ def test_a_peer_is_trained_cut_resumed_and_ranked(tmp_path: Path, capsys: pytest
     assert record["training"]["step"] == 1
     assert record["reads"] == []
     assert "metrics" not in record
-    assert all("metrics" not in one for one in every_record(places.results))
+    assert all("metrics" not in one for one in trained(places.results))
     turns = Driver.of(TINY, tmp_path / "work" / "ring-tiny", places).timed([1, 16], 0.0)
     assert [(one["batch"], one["us"] > 0, one["calls"] >= 3) for one in turns] == [(1, True, True), (16, True, True)]
     record = run(TINY, dataset, places, FOREVER, test=True)
@@ -81,9 +81,9 @@ def test_a_peer_is_trained_cut_resumed_and_ranked(tmp_path: Path, capsys: pytest
     longer = dataclasses.replace(TINY, settings={**TINY.settings, "epochs": 6})
     longer_places = dataclasses.replace(places, work=tmp_path / "longer")
     capsys.readouterr()
-    path = records.path_of(places.results, "ring", TINY)
-    record = read_record(path)
-    assert run(longer, dataset, longer_places, ONE_STEP, test=True) == record == read_record(path)
+    entry = records.entry_of(places.results, "ring", TINY)
+    record = entry.read()
+    assert run(longer, dataset, longer_places, ONE_STEP, test=True) == record == entry.read()
     assert "tiny: its record has a training of 57 steps, this one has 1; the record stays" in capsys.readouterr().err
     # Figures go where a training without a look at the test finds better weights, until it is ranked again.
     moved = run(longer, dataset, longer_places, FOREVER, test=False)
@@ -94,9 +94,9 @@ def test_a_peer_is_trained_cut_resumed_and_ranked(tmp_path: Path, capsys: pytest
     assert len(ranked["reads"]) == len(record["reads"]) + 1
     # Another training has other weights, although its best came after the same number of steps.
     other_best = {**ranked["training"]["best"], "MRR@20": ranked["training"]["best"]["MRR@20"] - 0.01}
-    path.write_text(json.dumps({**ranked, "training": {**ranked["training"], "best": other_best}}))
+    entry.write({**ranked, "training": {**ranked["training"], "best": other_best}})
     assert "metrics" not in run(longer, dataset, longer_places, 0, test=False)
-    path.write_text(json.dumps(ranked))
+    entry.write(ranked)
     # More epochs asked of the same weights leave their figures.
     asked = dataclasses.replace(longer, settings={**longer.settings, "epochs": 7})
     again = run(asked, dataset, longer_places, 0, test=False)
@@ -115,7 +115,7 @@ def test_a_peer_is_trained_cut_resumed_and_ranked(tmp_path: Path, capsys: pytest
         assert kept["training"]["step"] == step
         assert not {"metrics", "reads", "validation"} & kept.keys()
         assert all(kept["inference"][batch]["us"] > 0 for batch in ("1", "512"))
-    assert records.read_record(places.results / "ring-tiny.json") == again
+    assert entry.read() == again
     # Seconds of another class of machines are not taken for those of this one.
     there = elsewhere.work / "ring-tiny" / "machines.json"
     assert json.loads(there.read_text()) == [machine_class(machine_record())]
@@ -139,7 +139,7 @@ def test_a_driver_that_fails_is_told_and_leaves_no_figures(tmp_path: Path, capfd
     with pytest.raises(MtawError, match="tiny: its driver ended with 1"):
         run(failing, ring_dataset(), places_of(tmp_path), FOREVER, test=True)
     assert "the tiny peer fails, as asked" in capfd.readouterr().err
-    assert not list((tmp_path / "results").glob("*.json"))
+    assert not trained(tmp_path / "results")
     with pytest.raises(MtawError, match="nothing was trained yet; give it --minutes"):
         run(TINY, ring_dataset(), places_of(tmp_path / "other"), 0, test=True)
 
@@ -165,7 +165,7 @@ def test_the_command_skips_ranks_and_refuses(tmp_path: Path, capsys: pytest.Capt
     shown = capsys.readouterr()
     assert shown.err.count("skipped ") == len(SYSTEMS) - 1
     assert "ring Item-KNN, 1 of 1 epochs: P@20 " in shown.out
-    assert [one["system"] for one in every_record(tmp_path / "results")] == ["item-knn"]
+    assert [one["system"] for one in trained(tmp_path / "results")] == ["item-knn"]
     assert command.main(["--table", "--results", str(tmp_path / "results"), "--presets", str(tmp_path)]) == 0
     assert "### ring: quality" in capsys.readouterr().out
     costs = tmp_path / "costs.json"
@@ -315,10 +315,10 @@ def test_rankings_are_timed_in_turns_and_kept(
     for one, stay in ((knn, True), (dataclasses.replace(knn, settings={**knn.settings, "neighbors": 50}), False)):
         with pytest.raises(MtawError, match="no time"):
             efficiency.measure(dataset, tmp_path, [one], [], places, 0)
-        kept = records.read_record(records.cost_path_of(places.results, "ring", "item-knn"))
+        kept = records.cost_entry_of(places.results, "ring", "item-knn").read()
         assert (kept["settings"], "inference" in kept) == (dict(one.settings), stay)
     other = dataclasses.replace(dataset, fingerprint="ring-2")
-    with pytest.raises(DataError, match=r"ours-paper\.json was made from other data or by other settings"):
+    with pytest.raises(DataError, match=r"ours-paper was made from other data or by other settings"):
         efficiency.measure(other, tmp_path, [], ["paper"], dataclasses.replace(places, work=tmp_path / "third"), 1)
 
 
@@ -391,7 +391,7 @@ def test_the_systems_are_whole() -> None:
         assert all(0 < mrr < precision < 100 for precision, mrr in figures.values())
 
 
-def test_a_file_of_something_else_is_no_record(tmp_path: Path) -> None:
-    (tmp_path / "other.json").write_text(json.dumps({"kind": "other"}))
+def test_a_line_of_something_else_is_no_record(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text(json.dumps({"name": "ring-tiny", "kind": "other"}))
     with pytest.raises(DataError, match=r"no record of bench\.peers"):
-        read_record(tmp_path / "other.json")
+        trained(tmp_path)

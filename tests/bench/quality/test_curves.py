@@ -8,7 +8,7 @@ import pytest
 
 from bench.harness.report import whole_numbers
 from bench.quality import ranker_curve, sampled_curve
-from bench.quality.records import read_lines, write_lines
+from bench.quality.records import read_points, write_points
 from mtaw_fast.config import Config
 from mtaw_fast.data.synthetic import generate
 
@@ -25,13 +25,13 @@ def test_other_sets_keep_their_points_and_neighbors_bring_the_sum_nearer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset, out = generate(3000, 3000), tmp_path / "lines.jsonl"
-    write_lines(out, [{"dataset": "other", "drawn": 1}, {"dataset": "small", "drawn": 1}])
+    write_points(out, [{"dataset": "other", "drawn": 1}, {"dataset": "small", "drawn": 1}])
     monkeypatch.setattr(sampled_curve, "prepared", lambda *_: dataset)
     small = Config.of(embedding_dim=16, init="structured", batch_prefixes=128, compute_dtype="float32")
     monkeypatch.setattr(sampled_curve, "preset", lambda _: small)
     asked = ["--dataset", "small", "--counts", "50,3000", "--neighbors", "0,4", "--batches", "2", "--draws", "4"]
     assert sampled_curve.main(["--data", "-", *asked, "--work", str(tmp_path), "--out", str(out)]) == 0
-    other, *points = read_lines(out)
+    other, *points = read_points(out)
     assert other == {"dataset": "other", "drawn": 1}
     by = {(point["neighbours"], point["drawn"]): point for point in points}  # prose: ignore
     assert set(by) == {(0, 50), (0, 3000), (4, 50), (4, 3000)}

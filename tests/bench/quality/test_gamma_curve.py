@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.quality import gamma_curve
-from bench.quality.records import HELD_OUT, KIND, PUBLISHED, SCHEMA
+from bench.quality.records import HELD_OUT, KIND, PUBLISHED, SCHEMA, records_in
 from bench.quality.table import LEAK_MARK
 
 
@@ -22,7 +21,7 @@ def write(folder: Path, gamma: float, p20: float, seed: int = 0, **changes: Any)
         "intervals": {"P@20": [p20 - 3, p20 + 1], "MRR@20": [p20 / 2 - 1, p20 / 2 + 1]}, **changes,
     }  # fmt: skip
     name = "-".join(map(str, (gamma, seed, *changes, changes.get("protocol", ""), changes.get("dataset", ""))))
-    (folder / f"{name}.json").write_text(json.dumps(record))
+    records_in(folder).entry(name).write(record)
 
 
 def test_the_points_are_means_of_the_records_that_differ_in_gamma_alone(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from bench.quality import best_epochs
 from bench.quality import command as quality
 from bench.quality import runs as quality_runs
-from bench.quality.records import every_record
+from bench.quality.records import records_in
 from bench.quality.table import LEAK_MARK, render
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.evaluation import evaluate
@@ -97,7 +96,7 @@ def test_what_is_cut_off_has_recorded_its_epochs_and_goes_on(
     monkeypatch.setattr(best_epochs._TestReader, "__call__", cut)
     with pytest.raises(KeyboardInterrupt):
         bench(tmp_path, *LITERAL, "--protocol", "published")
-    (part,) = every_record(tmp_path / "results")
+    (part,) = records_in(tmp_path / "results").finished()
     assert part["epochs"] == {"run": 1, "asked": 3}
     monkeypatch.undo()
     trained = count_epochs(monkeypatch)
@@ -155,12 +154,13 @@ def test_every_table_marks_the_leak(made: Path, capsys: pytest.CaptureFixture[st
 
 def test_defaults_of_the_memory_may_change_where_there_is_none(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
-    path = next((tmp_path / "results").glob("*published*"))
-    record = json.loads(path.read_text())
+    file = records_in(tmp_path / "results")
+    entry = file.entry(next(name for name in file.every() if "published" in name))
+    record = entry.read()
     changed = {"ranker_lr": 0.1, "window": 3, "leave_out": "knn"}
-    path.write_text(json.dumps({**record, "config": {**record["config"], **changed}}))
+    entry.write({**record, "config": {**record["config"], **changed}})
     assert bench(tmp_path, *LITERAL, "--protocol", "published") == 0
-    path.write_text(json.dumps({**record, "config": {**record["config"], "memory": True}}))
+    entry.write({**record, "config": {**record["config"], "memory": True}})
     assert bench(tmp_path, *LITERAL, "--protocol", "published") == 2
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from bench.quality import command as quality
 from bench.quality import runs as quality_runs
-from bench.quality.records import KIND, SCHEMA, Finalist, load, protocol_of, settings_hash
+from bench.quality.records import KIND, SCHEMA, Finalist, load, protocol_of, records_in, settings_hash
 from bench.quality.table import render
 from mtaw_fast.cli import main as command
 from mtaw_fast.config import Config, preset
@@ -42,7 +42,7 @@ def ranker_losses(record: dict[str, Any]) -> list[float]:
     return [line["loss"] for line in record["training"]["history"] if line["phase"] == "ranker"]
 
 
-def test_a_final_is_one_file_a_seed_with_all_that_the_notes_need(made: Path) -> None:
+def test_a_final_is_one_record_a_seed_with_all_that_the_notes_need(made: Path) -> None:
     found = records(made, "paper-*-test-seed")
     assert [record["seed"] for record in found] == [0, 1]
     for record in found:
@@ -138,40 +138,40 @@ def test_a_record_of_other_data_or_defaults_is_refused(
 ) -> None:
     shutil.copytree(made / "data", tmp_path / "data")
     shutil.copytree(made / "results", tmp_path / "results")
-    path = next((tmp_path / "results").glob("*paper-*-test-seed0.json"))
-    record = json.loads(path.read_text())
-    path.write_text(json.dumps(record | {"dataset": {"name": "ring", "fingerprint": "another"}}))
+    file = records_in(tmp_path / "results")
+    entry = file.entry(next(name for name in file.every() if name.endswith("-test-seed0") and "-paper-" in name))
+    record = entry.read()
+    entry.write(record | {"dataset": {"name": "ring", "fingerprint": "another"}})
     assert bench(tmp_path, "--preset", "paper", "--seeds", "1") == 2
     assert "made from other data" in capsys.readouterr().err
-    path.write_text(json.dumps(record | {"config": record["config"] | {"patience": 9}}))
+    entry.write(record | {"config": record["config"] | {"patience": 9}})
     assert bench(tmp_path, "--preset", "paper", "--seeds", "1") == 2
     assert "made with other defaults" in capsys.readouterr().err
     # A setting that there was not yet, and that shapes a memory: today's default is another model.
     finalist = Finalist("ring", "full", preset("full"), "validation")
     older = {name: value for name, value in preset("full").as_dict().items() if name != "prequential"}
-    path.write_text(json.dumps(record | {"preset": "full", "config": older}))
+    entry.write(record | {"preset": "full", "config": older})
     with pytest.raises(UsageError, match="made with other defaults"):
-        load(path, finalist, record["dataset"]["fingerprint"])
-    path.write_text(json.dumps({"kind": "something else"}))
+        load(entry, finalist, record["dataset"]["fingerprint"])
+    entry.write({"kind": "something else"})
     assert bench(tmp_path, "--preset", "paper", "--seeds", "1") == 1
     assert "is no record of bench.quality" in capsys.readouterr().err
 
 
 def test_the_name_forgets_the_seed_and_new_settings_with_their_defaults() -> None:
     assert settings_hash(Config.of(seed=3, gamma=6.0)) == settings_hash(Config.of(gamma=6.0)) != settings_hash(Config())
-    name = Finalist("tmall", "paper", Config.of(seed=3), "test").file_name()
-    assert name == f"tmall-paper-{settings_hash(Config())}-test-seed3.json"
+    name = Finalist("tmall", "paper", Config.of(seed=3), "test").name
+    assert name == f"tmall-paper-{settings_hash(Config())}-test-seed3"
 
 
 def test_the_committed_records_keep_the_hashes_in_their_names() -> None:
-    paths = sorted((ROOT / "docs" / "results").glob("*-seed*.json"))
-    assert len(paths) > 100
-    for path in paths:
-        record = json.loads(path.read_text())
+    every = {name: record for name, record in records_in(ROOT / "docs/results").every().items() if "-seed" in name}
+    assert len(every) > 100
+    for name, record in every.items():
         of_sessions = {"batches": "sessions"}  # records without this setting are older than it
         config = preset(record["preset"]).replace(**of_sessions | from_former(record["changed"]), seed=record["seed"])
         finalist = Finalist(record["dataset"]["name"], record["preset"], config, record["split"], protocol_of(record))
-        assert finalist.file_name() == path.name
+        assert finalist.name == name
     assert settings_hash(preset("full")) == "12cba66a"
     assert settings_hash(preset("paper").replace(gamma=6.0)) == "430a2d11"
 
@@ -218,7 +218,7 @@ def test_a_series_of_a_file_has_the_tables_of_its_records(tmp_path: Path, capsys
     whole = {
         name: {"kind": KIND, "schema": SCHEMA, **screen("tmall", at, 20, "")} for name, at in (("a", 50), ("b", 60))
     }
-    lines = [{"series": name, "file": f"{name}.json", **record} for name, record in whole.items()]
+    lines = [{"name": name, "series": name, **record} for name, record in whole.items()]
     (tmp_path / "some.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     for name, record in whole.items():
         assert quality.main(["--table", "--results", f"{tmp_path}/some.jsonl", "--series", name]) == 0
@@ -243,7 +243,10 @@ def test_the_earlier_records_still_make_their_tables(capsys: pytest.CaptureFixtu
         (["--table", "--results", "{tmp}/series.jsonl", "--series", "third"], "has no series 'third'; it has first"),
         (["--table", "--results", "{tmp}/none.jsonl", "--series", "first"], "No such file"),
         (["--table", "--results", "{tmp}/torn.jsonl", "--series", "first"], "torn.jsonl, line 2, is no JSON"),
-        (["--table", "--results", "{tmp}/other.jsonl", "--series", "first"], "line 1, is no record of bench.quality"),
+        (
+            ["--table", "--results", "{tmp}/other.jsonl", "--series", "first"],
+            ": a is no record of bench.quality",
+        ),
         (["--data", "{tmp}", "--preset", "paper", "--series", "first"], "give --table, or leave --series out"),
         (["--data", "{tmp}", "--preset", "paper", "--json", "{tmp}/none/out.json"], "its folder does not exist"),
         (["--data", "{tmp}", "--preset", "paper", "--seeds", "0"], "at least one seed"),
@@ -253,8 +256,8 @@ def test_the_earlier_records_still_make_their_tables(capsys: pytest.CaptureFixtu
     ],
 )
 def test_misuse_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture, arguments: list[str], message: str) -> None:
-    line = json.dumps({"kind": KIND, "schema": SCHEMA, "series": "first"})
-    for name, text in {"series": line, "torn": f"{line}\n{{", "other": "{}"}.items():
+    line = json.dumps({"name": "a", "kind": KIND, "schema": SCHEMA, "series": "first"})
+    for name, text in {"series": line, "torn": f"{line}\n{{", "other": '{"name": "a"}'}.items():
         (tmp_path / f"{name}.jsonl").write_text(text)
     places = ["--results", f"{tmp_path}/results", "--work", f"{tmp_path}/work"]
     assert quality.main([*places, *(argument.format(tmp=tmp_path) for argument in arguments)]) in (1, 2)

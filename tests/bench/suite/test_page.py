@@ -180,9 +180,8 @@ def test_trainings_are_those_with_a_figure_ours_first(tmp_path):
 
     def keep(name, title, training, **more):
         record = {**about, "system": name, "title": title, "training": training, **more}
-        for folder in (tmp_path / "peers", tmp_path / "peers" / "cost" / "intel-2c"):
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"tmall-{name}.json").write_text(json.dumps(record))
+        for place in (f"tmall-{name}", f"cost/intel-2c/tmall-{name}"):
+            (tmp_path / "peers.jsonl").open("a").write(json.dumps({"name": place, **record}) + "\n")
             record.pop("validation", None)  # a cost has none
 
     history = [{"cpu_seconds": 60.0, "P@20": 12.0}, {"cpu_seconds": 90.0, "P@20": 18.0}]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.quality import command as quality
+from bench.quality.records import records_in
 from mtaw_fast.data.sessions import Samples
 from tests.support.training.ring import N_ITEMS, ring_sessions
 
@@ -41,4 +42,5 @@ def bench(folder: Path, *arguments: str) -> int:
 
 
 def records(folder: Path, part: str) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text()) for path in sorted((folder / "results").glob(f"*{part}*.json"))]
+    every = records_in(folder / "results").every()
+    return [record for name, record in every.items() if fnmatch(name, f"*{part}*")]
