@@ -5,8 +5,9 @@ Its memory use must stay flat, and its answers must equal those of a rebuild.
     python -m tests.soak --learn --seconds 3600 --rate 2000
 
 However long the run is, its events span 8 hours of event time, and each compaction drops what is older than an hour.
-So the state is bounded, and what still grows is a leak. Memory use rises between two compactions, so its peaks are
-compared: those of the last three tenths of the run with those of the three tenths before.
+So the state is bounded, and what still grows is a leak. Memory use rises between two compactions, and steps up with the
+first ones, when an old and a new state meet. So its peaks are compared after `_WARM_UP` compactions: those of the later
+half of the rest with those of the first. A slow machine gets more time for `_LEAST` compactions, with few events.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _SPAN_MS, _KEEP_DAYS = 8 * 3_600_000, 1 / 24
 _CHUNK, _COMPACTIONS, _MIN_COMPACTION_SECONDS, _MAX_COMPACTION_SECONDS = 20_000, 12, 1.0, 60.0
 _ASKED, _SAMPLES = 200, 400
 _QUIET = 0.9  # share of the run after which no compaction starts
+_WARM_UP, _LEAST, _OVERTIME = 2, 4, 0.1  # compactions; share of the rate after the run's end
 _PATIENCE = 120.0
 
 
@@ -72,7 +74,7 @@ class LearningOutcome:
 
 
 def learning_soak(folder: Path, seconds: float, rate: float) -> LearningOutcome:
-    """Observe `rate` events per second for so many seconds, and rank in the remaining time."""
+    """Observe `rate` events per second for at least so many seconds, and rank in the remaining time."""
     from tests.soak import resident_bytes
 
     made = shop(N_ITEMS, PAST, _CHUNK)
@@ -89,33 +91,38 @@ def learning_soak(folder: Path, seconds: float, rate: float) -> LearningOutcome:
     served = rec.bundle
     begin = time.monotonic()
     next_compaction = begin + every
-    while (now := time.monotonic()) - begin < seconds:
-        while events < (now - begin) * rate:
+    while (now := time.monotonic()) - begin < seconds or (compactions < _LEAST and now - begin < seconds + _PATIENCE):
+        while events < rate * (min(now - begin, seconds) + _OVERTIME * max(now - begin - seconds, 0)):
             click = next(clicks)
             rec.observe(click.session, [click.item], at=click.time)
             events += 1
         rec.recommend(asked[rankings % len(asked)], 20)
         rankings += 1
-        if now >= next_compaction and now - begin < _QUIET * seconds:
+        wanted = now >= next_compaction and (now - begin < _QUIET * seconds or compactions < _LEAST)
+        if wanted and (learner._compactor is None or learner._compactor.poll() is not None):
             learner.compact()
             next_compaction = now + every
         if not samples or now - begin - samples[-1][0] > seconds / _SAMPLES:
             samples.append((now - begin, resident_bytes()))
             if rec.bundle is not served:
                 served, compactions = rec.bundle, compactions + 1
+                if compactions == _WARM_UP:
+                    samples.clear()
     taken = time.monotonic() - begin
     _settle(rec, bundle, settings)
     compactions += rec.bundle is not served
     compared = _compared(rec, bundle, settings, asked, folder)
     rec.close()
+    sizes = [size for _, size in samples]
+    assert compactions >= _LEAST, f"only {compactions} compactions in {taken:.0f} s"
     return LearningOutcome(
         events,
         rankings,
         taken,
         compactions,
         learner.state.event_processor.tracker.refused.total(),
-        max(size for at, size in samples if 0.4 * taken <= at < 0.7 * taken),
-        max(size for at, size in samples if at >= 0.7 * taken),
+        max(sizes[: len(sizes) // 2]),
+        max(sizes[len(sizes) // 2 :]),
         *compared,
     )
 

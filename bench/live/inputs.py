@@ -21,6 +21,7 @@ from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.model.model import Model
 from mtaw_fast.model.parameters import parameter_shapes
+from mtaw_fast.online.compaction.merge import counted_clicks
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.settings import LearningLimits
 
@@ -143,14 +144,19 @@ def portions(events: Sequence[Click], size: int) -> Iterator[Sequence[Click]]:
 
 
 def with_memory(model: Model, sessions: Sessions, threads: int = 1) -> Model:
-    """Return the model with its memory built from its sessions and learned ones after them."""
+    """Return the model with its memory built from its sessions and learned ones after them.
+
+    Learned sessions, those that a compaction has merged included, count once.
+    """
     assert model.memory is not None
-    settings = replace(model.memory.settings, once_from=model.memory.n_sessions)
+    before = model.memory.settings
+    first = model.memory.n_sessions if before.once_from is None else before.once_from
+    settings = replace(before, once_from=first)
     return Model.of(
         config=model.config,
         weights=model.weights,
         ids=model.ids,
-        popularity=np.bincount(sessions.items, minlength=model.n_items).astype(np.int64),
+        popularity=counted_clicks(sessions, np.arange(len(sessions)) >= first, model.n_items),
         memory=MemoryTables.build(sessions, model.n_items, settings, threads=threads),
         ranker_net=model.ranker_net,
     )
