@@ -31,6 +31,7 @@ _CHECKED_SCORES = 1 << 24  # true scores that a check computes, at most: queries
 _RECALL_QUERIES = 2048
 Ranking = tuple[np.ndarray, np.ndarray]
 _ITEMS = 2000
+_LEVELS = 8  # of Panorama's bounds
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +48,18 @@ class RetrievalCases:
         index = faiss.IndexFlatIP(self.vectors.catalog.shape[1])
         index.add(self.vectors.catalog)
         return index
+
+    @cached_property
+    def _panorama(self) -> Any:
+        """FAISS's exact index that stops reading an item once its bound is under the k-th score (faiss-cpu >= 1.13)."""
+        dim = self.vectors.catalog.shape[1]
+        index = faiss.IndexFlatIPPanorama(dim, min(_LEVELS, dim))
+        index.add(self.vectors.catalog)
+        return index
+
+    def _search_panorama(self, queries: np.ndarray) -> Ranking:
+        cosines, ids = self._panorama.search(queries, K)
+        return ids, cosines
 
     def _queries(self, batch: int) -> list[np.ndarray]:
         rows = self.vectors.queries
@@ -66,6 +79,9 @@ class RetrievalCases:
         thresholds = {"faiss-flat": faiss.cvar.distance_compute_blas_threshold, "faiss-flat-blas1": 1}
         if batch == 1:
             del thresholds["faiss-flat-blas1"]
+        others = []
+        if hasattr(faiss, "IndexFlatIPPanorama"):
+            others = [Contender("faiss-panorama", lambda call: self._search_panorama(groups[call % len(groups)]))]
         return Case(
             "exact" if batch == 1 else "exact-batch",
             {**self.vectors.params, "k": K, "batch": batch, "threads": 1, "index": self.exact.name},
@@ -77,7 +93,8 @@ class RetrievalCases:
                     lambda call, threshold=threshold: self._search_flat(groups[call % len(groups)], threshold),
                 )
                 for name, threshold in thresholds.items()
-            ],
+            ]
+            + others,
             lambda contender: self._wrong(contender, batch),
             plan,
             self.floor,

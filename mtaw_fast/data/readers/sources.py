@@ -141,6 +141,22 @@ def without_broken_lines(part: Part) -> tuple[Any, int]:
         return pl.read_ndjson(io.BytesIO(text), infer_schema_length=None).lazy(), count - len(kept)
 
 
+def one_row_an_event(frame: Any, name: str) -> Any:
+    """Return a frame of sessions whose events are a list of objects with the field `name` as one row an event.
+
+    OTTO's log has this form: {"session": 1, "events": [{"aid": 5, "ts": 1659304800025, "type": "clicks"}, ..]}. Other
+    frames are returned as they are.
+    """
+    pl = require("polars", "train")
+    schema = frame.collect_schema()
+    if name in schema:
+        return frame
+    for column, kind in schema.items():
+        if isinstance(kind, pl.List) and isinstance(kind.inner, pl.Struct) and name in kind.inner.to_schema():
+            return frame.filter(pl.col(column).list.len() > 0).explode(column).unnest(column)
+    return frame
+
+
 @contextmanager
 def one_line_errors(part: Part) -> Iterator[None]:
     """Turn the errors of polars and the file system while reading `part` into a one-line DataError."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from mtaw_fast.data.readers import times
 from mtaw_fast.data.readers.context_codes import check_context_columns
-from mtaw_fast.data.readers.sources import Part, one_line_errors, scan, without_broken_lines
+from mtaw_fast.data.readers.sources import Part, one_line_errors, one_row_an_event, scan, without_broken_lines
 from mtaw_fast.errors import DataError, require
 
 # run(function, calls) returns the results of `function(*call)`, in order, and raises the error of the first that fails.
@@ -228,13 +228,14 @@ def open_part(part: Part, columns: Columns) -> tuple[Any, Any, int]:
     """
     broken = 0
     try:
-        frame = scan(part, columns.separator)
         with one_line_errors(part):
+            frame = one_row_an_event(scan(part, columns.separator), columns.item)
             schema = frame.collect_schema()
     except DataError:
         if part.kind != "json" or not isinstance(part.source, Path) or not columns.skips:
             raise
         frame, broken = without_broken_lines(part)
+        frame = one_row_an_event(frame, columns.item)
         schema = frame.collect_schema()
     for name in columns.names:
         if name not in schema:

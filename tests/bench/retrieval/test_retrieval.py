@@ -57,10 +57,11 @@ def rows_of(path: Path) -> list[dict]:
 
 def test_quick_is_the_batch_1_case_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert retrieval.main(["--quick", "--json", str(tmp_path / "out.json")]) == 0
-    (row,) = rows_of(tmp_path / "out.json")
+    row, panorama = rows_of(tmp_path / "out.json")
     assert (row["bench"], row["case"], row["metric"], row["baseline"]) == (
         "retrieval", "exact", "latency_us", "faiss-flat",
     )  # fmt: skip
+    assert panorama["baseline"] == "faiss-panorama"
     assert row["params"] == {
         "catalog": N, "d": 100, "data": "clustered", "k": K, "batch": 1, "threads": 1, "index": "native",
     }  # fmt: skip
@@ -81,8 +82,10 @@ def test_all_rows_and_the_curve(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert len({one["index"] for one in curve}) == 7
     assert [(row["case"], row["baseline"]) for row in rows] == [
         ("exact", "faiss-flat"),
+        ("exact", "faiss-panorama"),
         ("exact-batch", "faiss-flat"),
         ("exact-batch", "faiss-flat-blas1"),
+        ("exact-batch", "faiss-panorama"),
         ("ladder", "faiss-flat"),
         ("ladder", "exact-native"),
     ]

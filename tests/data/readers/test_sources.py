@@ -43,6 +43,22 @@ def test_json_lines(tmp_path: Path, ending: str) -> None:
     )
 
 
+def test_a_json_line_may_be_a_session_with_its_events(tmp_path: Path) -> None:
+    lines = [
+        {"session_id": s, "events": [{"item_id": i, "timestamp": t} for owner, i, t in ROWS if owner == s]}
+        for s in range(12)
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in [*lines, {"session_id": 99, "events": []}])
+    (tmp_path / "log.jsonl").write_text(text)
+    assert contents(read("clicks", tmp_path / "log.jsonl", options=LOOSE)) == contents(
+        read("clicks", frame(), options=LOOSE)
+    )
+    (tmp_path / "log.jsonl").write_text(text + "no json\n")
+    assert read("clicks", tmp_path / "log.jsonl", options=SKIP).preparation["log"]["bad_rows"] == 1
+    with pytest.raises(DataError, match="has no column 'aid'; it has 'session_id', 'events'"):
+        read("clicks", tmp_path / "log.jsonl", options=dataclasses.replace(SKIP, item="aid"))
+
+
 def test_json_texts_stay_texts_and_broken_lines_are_told(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     rows = [{"session_id": 1, "item_id": str(k), "timestamp": 1_700_000_000 + k} for k in range(4)]
