@@ -106,7 +106,7 @@ def test_a_trained_bundle(tmp_path: Path) -> None:
     save_random(tmp_path / "bundle", n_items=N, embedding_dim=16)
     command = ["--quick", "--bundle", str(tmp_path / "bundle"), "--json", str(tmp_path / "out.json")]
     assert retrieval.main(command) == 0
-    (row,) = rows_of(tmp_path / "out.json")
+    row, _ = rows_of(tmp_path / "out.json")
     assert (row["params"]["data"], row["params"]["catalog"], row["params"]["d"]) == ("trained generated", N, 16)
 
 
