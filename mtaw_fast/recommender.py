@@ -195,7 +195,8 @@ class Recommender:
     def _switch_to(self, parts: tuple[Bundle, Encoder, Index], catalog: Catalog) -> None:
         """Serve another state of the catalog from now on, perhaps of another bundle."""
         with self._updating:
-            pipeline = Pipeline.of(catalog, *parts[1:])  # may raise: all of it changes, or nothing
+            impressions = self._pipeline.impressions if parts[0] is self.bundle else None
+            pipeline = Pipeline.of(catalog, *parts[1:], impressions=impressions)  # may raise: all changes, or nothing
             self.bundle, self.encoder, self.index = parts
             self._pipeline = pipeline
 
@@ -568,12 +569,18 @@ class Recommender:
         rules : dict or str, optional
             Filters, boosts, limits and pins by the columns of the item table, or the name of kept ones: docs/rules.md.
             If they leave fewer than k items, the answer's `short` says so.
+        explore : float, default 0
+            Share of the list, from 0 to 1, for items that were seldom shown: docs/items.md. The answer's `explored`
+            says which ones.
+        explore_below : int, default 100
+            An item is explored while it was clicked and shown fewer times.
 
         Raises
         ------
         UsageError
             If the session is not a list of ids, k is not a positive whole number, the filter is of another catalog, or
-            the context or `fields` name a column that does not exist, or the rules do not fit the item table.
+            the context or `fields` name a column that does not exist, the rules do not fit the item table, or the
+            share to explore is out of range.
         ItemTypeError
             If all ids of the session are of another type: '5' or 5.0 if the catalog's ids are int.
         """
@@ -595,7 +602,7 @@ class Recommender:
         ----------
         sessions : iterable of iterables of ids, or Sessions
             Clicks as external ids, or packed Sessions of internal ids.
-        k, exclude, allow, exclude_seen, filter, at, context, repeats, reasons, fields, rules
+        k, exclude, allow, exclude_seen, filter, at, context, repeats, reasons, fields, rules, explore, explore_below
             As in `recommend`, for all sessions.
 
         Raises what `recommend` does, and DataError on an internal id outside the catalog.

@@ -37,6 +37,10 @@ def add_to(commands: Any) -> None:
         "--context", action="append", default=[], metavar="COLUMN=VALUE",
         help="what is known of the visit, if the bundle was trained with context; repeat for more columns",
     )  # fmt: skip
+    parser.add_argument(
+        "--explore", type=float, default=0.0, metavar="SHARE",
+        help="share of the list for items that were seldom clicked (default: 0)",
+    )  # fmt: skip
     parser.add_argument("--reasons", action="store_true", help="say why each item is listed")
     parser.add_argument("--json", action="store_true", help="print the ranking as JSON")
     add_serving_options(parser)
@@ -56,6 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
         context=_context_of(arguments.context),
         reasons=arguments.reasons,
         rules=rules_in(arguments.rules),
+        explore=arguments.explore,
     )
     if arguments.json:
         answer = {
@@ -68,6 +73,8 @@ def run(arguments: argparse.Namespace) -> None:
             answer["reasons"] = [_as_json(reason) for reason in out.reasons]
         if out.short is not None:
             answer["short"] = out.short
+        if out.explored is not None:
+            answer["explored"] = out.explored.tolist()
         print_json(answer)
         return
     if out.unknown:
@@ -76,6 +83,8 @@ def run(arguments: argparse.Namespace) -> None:
         rising = recommender.bundle.model.trends is not None
         print(f"no known click: the {'items that are rising' if rising else 'most popular items'}")
     why = [""] * len(out) if out.reasons is None else [f"  ({_in_words(reason)})" for reason in out.reasons]
+    if out.explored is not None and out.reasons is None:
+        why = ["  (explored)" if one else "" for one in out.explored]
     for rank, (item, score, reason) in enumerate(zip(out.items, out.scores, why, strict=True), 1):
         print(f"{rank:4d}  {score:9.4f}  {item}{reason}")
     if out.short is not None:

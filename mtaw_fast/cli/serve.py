@@ -56,6 +56,8 @@ def add_to(commands: Any) -> None:
         "--state", type=Path, metavar="FOLDER",
         help="without --learn: keep changes of the item table and of hidden items here (docs/items.md)",
     )  # fmt: skip
+    add_number(parser, "--explore-share", "SHARE", 0.0, "share of each list for items that were seldom shown", float)
+    add_number(parser, "--explore-below", "N", 100, "explore items that were clicked and shown fewer times")
     limits = parser.add_argument_group("limits")
     add_number(limits, "--max-body", "BYTES", 1 << 20, "largest request")
     add_number(limits, "--max-clicks", "N", 1000, "most clicks in a session")
@@ -152,6 +154,8 @@ def run(arguments: argparse.Namespace) -> None:
         access_log=arguments.access_log,
         learn=learning_settings(arguments),
         state=arguments.state,
+        explore_share=arguments.explore_share,
+        explore_below=arguments.explore_below,
         limits=Limits(
             body=arguments.max_body,
             clicks=arguments.max_clicks,

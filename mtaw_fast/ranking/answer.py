@@ -31,13 +31,14 @@ class Reason:
         session. 'encoder': neither; it is close to the session's vector.
     items : tuple of ids
         External ids, the closest first, at most three.
-    rule : {'boosted', 'buried', 'pinned'} or None
-        What the rules of the call did to the item: added to its score, lowered it, or put it at its place.
+    rule : {'boosted', 'buried', 'pinned', 'explored'} or None
+        What the rules of the call did to the item: added to its score, lowered it, or put it at its place; or that
+        exploration placed it.
     """
 
     kind: Literal["session", "together", "encoder"]
     items: tuple[Any, ...] = ()
-    rule: Literal["boosted", "buried", "pinned"] | None = None
+    rule: Literal["boosted", "buried", "pinned", "explored"] | None = None
 
 
 def reasons_of(catalog: Catalog, clicks: np.ndarray, found: np.ndarray) -> list[Reason]:
@@ -91,6 +92,8 @@ class Recommendations:
     short : {'rules', 'candidates'} or None
         Why a call with rules has fewer items than it asked for: no more items meet the rules and the other conditions,
         or the approximate index found too few candidates.
+    explored : bool[len(items)] or None
+        If the call explores: which items it placed.
     """
 
     items: list[Any]
@@ -103,6 +106,7 @@ class Recommendations:
     log_position: str | None = None
     fields: list[dict[str, Any]] | None = None
     short: Literal["rules", "candidates"] | None = None
+    explored: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -127,6 +131,7 @@ class Recommendations:
             == (other.items, other.unknown, other.fallback, other.reasons, other.fields, other.short)
             and self.scores.tobytes() == other.scores.tobytes()
             and _bytes(self.repeats) == _bytes(other.repeats)
+            and _bytes(self.explored) == _bytes(other.explored)
         )
 
     def __repr__(self) -> str:
@@ -147,7 +152,8 @@ class Recommendations:
     def to_frame(self, library: Literal["polars", "pandas", "arrow"] = "polars") -> Any:
         """Return the ranking as a table of the library `library`.
 
-        Its columns are item, score (float32), and if requested repeat (bool), reason (text) and the fields. Raises
+        Its columns are item, score (float32), and if requested repeat (bool), reason (text), explored (bool) and the
+        fields. Raises
         MissingPackageError if the library is not installed, UsageError on another library.
         """
         columns: dict[str, Any] = {"item": self.items, "score": self.scores}
@@ -155,6 +161,8 @@ class Recommendations:
             columns["repeat"] = self.repeats
         if self.reasons is not None:
             columns["reason"] = [reason.kind for reason in self.reasons]
+        if self.explored is not None:
+            columns["explored"] = self.explored
         names = dict.fromkeys(name for one in self.fields or () for name in one if name not in columns)
         columns |= {name: [one.get(name) for one in self.fields or ()] for name in names}
         if library == "polars":
@@ -209,8 +217,8 @@ def timed(answer: Recommendations, times: Times | None, start: int, ready: int) 
     return replace(answer, timings={**stages, "assemble": total - sum(stages.values()), "total": total})
 
 
-def _bytes(repeats: np.ndarray | None) -> bytes | None:
-    return None if repeats is None else repeats.tobytes()
+def _bytes(flags: np.ndarray | None) -> bytes | None:
+    return None if flags is None else flags.tobytes()
 
 
 def _installed(package: str) -> Any:

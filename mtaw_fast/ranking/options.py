@@ -19,6 +19,7 @@ from mtaw_fast.rules import RuleSet, rule_set_of
 _NONE: tuple[Any, ...] = ()  # the default of `exclude`: Python has a single empty tuple
 LATEST_MOMENT = 4_102_444_800_000  # the year 2100
 Rules: TypeAlias = Mapping[str, Any] | str | RuleSet | None  # written out, the name of kept ones, or checked before
+EXPLORE_BELOW = 100  # impressions from which on an item is not explored, by default
 _LONG_LIST = 1000  # a longer exclude list becomes a mask, which costs O(N)
 
 
@@ -130,11 +131,20 @@ class OptionKeywords(TypedDict, total=False):
     reasons: bool
     fields: Iterable[str]
     rules: Rules
+    explore: float
+    explore_below: int
+
+
+class Explore(NamedTuple):
+    """The share of a list that goes to items with fewer than `below` impressions."""
+
+    share: float
+    below: int
 
 
 class Options(NamedTuple):
     """Checked options. k: items wanted, 1 to N. repeats, reasons: whether the answer has them (`Recommendations`).
-    fields: columns of the item table whose values it has."""
+    fields: columns of the item table whose values it has. explore: None for no exploration."""
 
     k: int
     conditions: Conditions
@@ -142,6 +152,7 @@ class Options(NamedTuple):
     reasons: bool = False
     fields: tuple[str, ...] = ()
     rules: RuleSet | None = None
+    explore: Explore | None = None
 
 
 def options_of(
@@ -157,15 +168,27 @@ def options_of(
     fields: Iterable[str] = (),
     rules: Rules = None,
     context: Mapping[str, Any] | None = None,
+    explore: float = 0.0,
+    explore_below: int = EXPLORE_BELOW,
 ) -> Options:
     """Return the options of one call on a catalog, checked; see `Recommender.recommend`.
 
     Raises UsageError on a k that is not a positive whole number, a value that is not a list of ids, a filter of
-    another catalog, a column that does not exist, and wrong rules.
+    another catalog, a column that does not exist, wrong rules, and a share to explore that is out of range.
     """
     conditions = conditions_of(catalog, exclude, allow, filter, exclude_seen, at, context)
     named = checked_fields(catalog, fields) if fields else ()
-    return Options(checked_k(k, catalog.n_items), conditions, repeats, reasons, named, rules_of(catalog, rules))
+    share = checked_explore(explore, explore_below)
+    return Options(checked_k(k, catalog.n_items), conditions, repeats, reasons, named, rules_of(catalog, rules), share)
+
+
+def checked_explore(share: float, below: int) -> Explore | None:
+    """Return the options of exploration, None for no share. Raises UsageError on values out of range."""
+    if isinstance(share, bool) or not isinstance(share, (int, float, np.number)) or not 0 <= share <= 1:
+        raise UsageError(f"explore must be a share from 0 to 1, not {shown(share, 60)}")
+    if isinstance(below, bool) or not isinstance(below, (int, np.integer)) or below < 1:
+        raise UsageError(f"explore_below must be a whole number of at least 1, not {shown(below, 60)}")
+    return Explore(float(share), int(below)) if share else None
 
 
 def checked_fields(catalog: Catalog, fields: Iterable[str]) -> tuple[str, ...]:

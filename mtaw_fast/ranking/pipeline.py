@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import perf_counter_ns
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from mtaw_fast.ranking.answer import Recommendations, assembled, reasons_of
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.composed_ranker import ComposedRanker, retrieve
 from mtaw_fast.ranking.encoders import Encoder, NativeEncoder
+from mtaw_fast.ranking.exploring import Impressions, with_explored
 from mtaw_fast.ranking.item_lists import clicked_together, most_popular, rising
 from mtaw_fast.ranking.native_ranker import NativeRanker
 from mtaw_fast.ranking.options import EVERYTHING, Conditions, Options
@@ -41,9 +42,17 @@ class Pipeline:
     catalog: Catalog
     index: Index
     ranker: Ranker
+    impressions: Impressions = field(default_factory=Impressions)
 
     @classmethod
-    def of(cls, catalog: Catalog, encoder: Encoder, index: Index, before: Pipeline | None = None) -> Pipeline:
+    def of(
+        cls,
+        catalog: Catalog,
+        encoder: Encoder,
+        index: Index,
+        before: Pipeline | None = None,
+        impressions: Impressions | None = None,
+    ) -> Pipeline:
         """Make the pipeline of a catalog from its model's own encoder and index.
 
         The ranker is native if both are. before: the pipeline of an earlier state of the same model's catalog; parts
@@ -58,11 +67,13 @@ class Pipeline:
             native = NativeRanker(catalog, encoder, index, earlier)
         if catalog.is_updated:
             index = SegmentedIndex(index, catalog.model.n_items, catalog.vectors, catalog.gone)
+        if impressions is None:
+            impressions = Impressions() if before is None else before.impressions
         if native is not None:
-            return cls(catalog, index, native)
+            return cls(catalog, index, native, impressions)
         if catalog.added:
             encoder = encoder.extended(catalog.embeddings)
-        return cls(catalog, index, ComposedRanker(catalog, encoder, index))
+        return cls(catalog, index, ComposedRanker(catalog, encoder, index), impressions)
 
     def recommend(
         self, session: Sequence[Any], options: Options, log_position: str | None = None
@@ -71,6 +82,9 @@ class Pipeline:
 
         log_position: stored in the answer.
         """
+        if options.explore is not None:
+            answer, times = self.recommend(session, options._replace(explore=None), log_position)
+            return self._explored(answer, self.catalog.clicks_of(session)[0], options), times
         if options.rules is not None:
             seen = options.conditions.exclude_seen and options.rules.pins
             if isinstance(self.ranker, NativeRanker) and not options.rules.current and not seen:
@@ -98,6 +112,10 @@ class Pipeline:
 
         clicks: int32[m], the internal ids of all known clicks so far. unknown: the other clicks.
         """
+        if options.explore is not None:
+            plain = options._replace(explore=None)
+            answer, times, state = self.recommend_growing(clicks, unknown, state, plain, log_position)
+            return self._explored(answer, clicks, options), times, state
         if options.rules is not None:  # it encodes the session again
             return *self._ruled(clicks, unknown, options, log_position), state
         if not len(clicks):
@@ -114,6 +132,9 @@ class Pipeline:
         """Return the answers to sessions of internal ids; `unknown` has each session's unknown clicks."""
         for number in np.flatnonzero(sessions.lengths == 0).tolist():
             refuse_other_type(self.catalog.ids.kind, unknown[number], f"session {number}")
+        if options.explore is not None:
+            answers = self.recommend_batch(sessions, unknown, options._replace(explore=None), log_position)
+            return [self._explored(one, own, options) for one, own in zip(answers, sessions, strict=True)]
         if options.rules is not None:
             clicks = list(sessions)
             found = self._ruled_answers(sessions, clicks, unknown, options)
@@ -277,6 +298,16 @@ class Pipeline:
         row = self._popular(options.k, options.conditions)
         found = assembled(self.catalog, row, _NO_CLICKS, unknown, options.repeats)
         return self.described(replace(found, log_position=log_position), options.fields)
+
+    def _explored(self, answer: Recommendations, clicks: np.ndarray, options: Options) -> Recommendations:
+        """Return an answer to the known clicks int32[m] with its share of seldom shown items."""
+        session = Sessions(clicks, np.array([0, len(clicks)], dtype=np.int64))
+
+        def rank(k: int, conditions: Conditions) -> np.ndarray:
+            ids = self.rank(session, k, conditions)[0][0]
+            return ids[ids >= 0]
+
+        return with_explored(self.catalog, self.impressions, answer, clicks, options, rank)
 
     def described(self, answer: Recommendations, fields: Sequence[str]) -> Recommendations:
         """Return an answer with the values of some columns of the item table; itself without any."""

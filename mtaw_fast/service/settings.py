@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 from mtaw_fast.errors import UsageError
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.ranking.encoders import EncoderName
+from mtaw_fast.ranking.options import EXPLORE_BELOW
 from mtaw_fast.ranking.retrieval import IndexName
 
 _LIMIT_FLAGS = {
@@ -104,6 +105,10 @@ class Settings:
         Without `learn`: the folder that keeps changes of the item table.
     ranking_key : bytes, optional
         The key of the rankings' ids, see `ranking_ids.load_key`.
+    explore_share : float
+        Share of each list for items that were seldom shown, unless a request says another.
+    explore_below : int
+        An item is explored while it was clicked and shown fewer times.
     """
 
     bundle: Path
@@ -128,6 +133,8 @@ class Settings:
     learn: LearningSettings | None = None
     state: Path | None = None
     ranking_key: bytes | None = field(default=None, repr=False)
+    explore_share: float = 0.0
+    explore_below: int = EXPLORE_BELOW
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -137,6 +144,10 @@ class Settings:
             raise UsageError(f"--port must be 0..65535, not {self.port}")
         for name in ("session_ttl", "max_sessions", "max_sessions_bytes", "shutdown_timeout", "reload_interval"):
             _check_positive(f"--{name.replace('_', '-')}", getattr(self, name))
+        if not 0 <= self.explore_share <= 1:
+            raise UsageError(f"--explore-share must be from 0 to 1, not {self.explore_share}")
+        if self.explore_below < 1:
+            raise UsageError(f"--explore-below must be at least 1, not {self.explore_below}")
         if self.learn is not None and self.state is not None:
             raise UsageError("--state: with --learn, the log of learning keeps the item table too; leave --state out")
         self._check_side_by_side()

@@ -260,3 +260,27 @@ def test_feedback_stores_that_cannot_be_used_are_refused(tmp_path: Path) -> None
         FeedbackFile(tmp_path / "file", folder=True)
     with pytest.raises(UsageError, match="--feedback contains a password"):
         Settings(tmp_path, feedback="redis://:secret@host/0")
+
+
+def test_explored_items_are_marked_and_reported(service: Running) -> None:
+    asked = {"session": ["sku-11"], "k": 10, "explore": 0.4, "reasons": True}
+    answer = good(service.ask("POST", "/v1/recommend", asked))
+    explored = [item for item, one in zip(answer["items"], answer["explored"], strict=True) if one]
+    assert [reason.get("rule") == "explored" for reason in answer["reasons"]] == answer["explored"]
+    assert "explored" not in good(service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}))
+    report(service, recommendation=answer["recommendation"], shown=answer["items"], explored=explored)
+    kept = [line for line in kept_in(folder_of(service)) if line["recommendation"] == answer["recommendation"]]
+    assert kept[0].get("explored", []) == explored
+    for wrong in (1.5, -1, "x"):
+        refused(service.ask("POST", "/v1/recommend", {**asked, "explore": wrong}), 400, "invalid_request")
+
+
+def test_a_service_explores_by_itself(text_bundle: Path) -> None:
+    with running(text_bundle, "--explore-share", "0.5", "--explore-below", "3") as service:
+        asked = {"session": ["sku-11"], "k": 10}
+        counts = [sum(good(service.ask("POST", "/v1/recommend", asked))["explored"]) for _ in range(12)]
+        batch = good(service.ask("POST", "/v1/recommend/batch", {"sessions": [["sku-12"]], "k": 10}))
+        assert len(batch["answers"][0]["explored"]) == 10
+        assert max(counts) > 0
+        assert "explored" not in good(service.ask("POST", "/v1/recommend", {**asked, "explore": 0}))
+        service.assert_no_error()

@@ -22,7 +22,8 @@ from mtaw_fast.service.routes.openapi import errors, operation
 from mtaw_fast.service.state import service_of
 
 _LOG_INTERVAL = 1.0  # seconds between two log lines about a failing store
-_KINDS = ("shown", "clicked", "bought")
+_KINDS = ("shown", "clicked", "bought", "explored")
+_COUNTED = _KINDS[:3]
 
 
 class _Line(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -34,6 +35,7 @@ class _Line(msgspec.Struct, kw_only=True, omit_defaults=True):
     shown: list[Item]
     clicked: list[Item]
     bought: list[Item]
+    explored: list[Item] = []
     session: str | None = None
 
 
@@ -89,7 +91,7 @@ async def feedback(request: StrictRequest, data: Annotated[FeedbackRequest, Body
         _log(error)
         raise unavailable("not_kept", f"the feedback could not be stored ({type(error).__name__}); try again") from None
     service.metrics.add("mtaw_feedback_total")
-    service.metrics.count_first_by_version(version, {name: len(items) for name, items in reported.items()})
+    service.metrics.count_first_by_version(version, {name: len(reported[name]) for name in _COUNTED})
     return json_response(FeedbackAnswer(version=service.take(request).version, of=version))
 
 

@@ -93,6 +93,10 @@ class RankingOptions(Struct, forbid_unknown_fields=True, kw_only=True):
         Meta(description="Columns of the item table to report; public ones without the token.", max_length=MOST_FIELDS),
     ] = []
     rules: Rules = None
+    explore: Annotated[
+        Annotated[float, Meta(ge=0, le=1)] | None,
+        Meta(description="Share of the list for items that were seldom shown; null: the service's."),
+    ] = None
 
 
 class RecommendRequest(RankingOptions, kw_only=True):
@@ -126,6 +130,7 @@ class FeedbackRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     shown: Annotated[Items, Meta(description="Items that were shown.", examples=[["sku-2", "sku-9"]])] = []
     clicked: Annotated[Items, Meta(description="Those of them that were clicked.", examples=[["sku-2"]])] = []
     bought: Annotated[Items, Meta(description="Those of them that were bought.")] = []
+    explored: Annotated[Items, Meta(description="Those of them that the answer marked as explored.")] = []
     session: Annotated[
         Name | None,
         Meta(description="The session's id, if the ranking was asked for without: deleting it deletes this feedback."),
@@ -226,7 +231,8 @@ class ReasonAnswer(Struct, omit_defaults=True, kw_only=True):
     ]
     items: Annotated[Items, Meta(description="At most three, the closest first.")]
     rule: Annotated[
-        Literal["boosted", "buried", "pinned"] | None, Meta(description="What the rules did to the item.")
+        Literal["boosted", "buried", "pinned", "explored"] | None,
+        Meta(description="What the rules did to the item; explored: it was placed because it was seldom shown."),
     ] = None
 
 
@@ -262,6 +268,9 @@ class Answer(Struct, omit_defaults=True, kw_only=True):
     ] = None
     fields: Fields = None
     short: Short = None
+    explored: Annotated[
+        list[bool] | None, Meta(description="Which items were placed because they were seldom shown; with `explore`.")
+    ] = None
 
 
 class RecommendAnswer(Answer, omit_defaults=True, kw_only=True):

@@ -12,6 +12,7 @@ import msgspec
 from mtaw_fast.data.item_ids import refuse_other_type
 from mtaw_fast.errors import shown
 from mtaw_fast.ranking.answer import Recommendations
+from mtaw_fast.ranking.options import EXPLORE_BELOW
 from mtaw_fast.rules import RuleSet, rule_set_of
 from mtaw_fast.service.errors import invalid
 from mtaw_fast.service.http.access import has_token
@@ -31,6 +32,7 @@ from mtaw_fast.service.snapshot import Snapshot
 
 LONG_LIST = 1000  # ids in `exclude` and `allow` from which a request runs in a thread, not on the event loop
 _REASON_PAIRS = 10_000  # of click and result in a request with reasons: half a second on a busy machine
+NO_EXPLORATION = (0.0, EXPLORE_BELOW)
 _CHUNK = 32  # sessions of a batch between two checks of the deadline
 
 
@@ -95,6 +97,11 @@ def asked_rules(given: RulesRequest | str | None, private: bool) -> RuleSet | st
     return rule_set_of(msgspec.to_builtins(given), not private) if isinstance(given, RulesRequest) else given
 
 
+def exploration(asked: RankingOptions, settings: Settings) -> tuple[float, int]:
+    """Return the share of a request's lists to explore, and the impressions from which on items are not explored."""
+    return settings.explore_share if asked.explore is None else asked.explore, settings.explore_below
+
+
 @dataclass(frozen=True, slots=True)
 class Ranked:
     """The ranking of one session. timings: None if it was made in a batch."""
@@ -119,8 +126,9 @@ def rank(
     session: Sequence[Any],
     waited: float,
     rules: RuleSet | str | None = None,
+    explore: tuple[float, int] = NO_EXPLORATION,
 ) -> Ranked:
-    """Rank one session. waited: seconds in the queue. rules: those of `asked_rules`."""
+    """Rank one session. waited: seconds in the queue. rules: those of `asked_rules`. explore: see `exploration`."""
     out = snapshot.recommender.recommend(
         session,
         wanted.k,
@@ -134,6 +142,8 @@ def rank(
         reasons=wanted.reasons,
         fields=wanted.fields,
         rules=rules,
+        explore=explore[0],
+        explore_below=explore[1],
     )
     assert out.timings is not None
     return Ranked(snapshot, out, Timings(queue=waited * 1e6, **out.timings))
@@ -145,6 +155,7 @@ def rank_batched(
     sessions: Sequence[Sequence[Any]],
     waited: Sequence[float],
     metrics: Metrics,
+    explore: tuple[float, int] = NO_EXPLORATION,
 ) -> list[Ranked]:
     """Rank sessions with equal options in one pass over the catalog; each ranking is the one of `rank`."""
     start = perf_counter()
@@ -155,6 +166,8 @@ def rank_batched(
         at=wanted.at,
         repeats=wanted.repeats,
         context=wanted.context,
+        explore=explore[0],
+        explore_below=explore[1],
     )
     metrics.stage("batched", (perf_counter() - start) * 1e6)
     metrics.add("mtaw_batched_answers_total", by=len(rankings))
@@ -164,9 +177,13 @@ def rank_batched(
 
 
 def rank_batch(
-    snapshot: Snapshot, asked: BatchRequest, check_deadline: Callable[[], None], rules: RuleSet | str | None = None
+    snapshot: Snapshot,
+    asked: BatchRequest,
+    check_deadline: Callable[[], None],
+    rules: RuleSet | str | None = None,
+    explore: tuple[float, int] = NO_EXPLORATION,
 ) -> list[Recommendations]:
-    """Rank the sessions of a batch request. `check_deadline` is called now and then. rules: those of `asked_rules`."""
+    """Rank the sessions of a batch request. `check_deadline` is called now and then. rules, explore: as in `rank`."""
     rankings: list[Recommendations] = []
     for number, session in enumerate(asked.sessions):  # here, because a chunk numbers its sessions from 0
         refuse_other_type(snapshot.recommender.ids.kind, session, f"session {number}")
@@ -184,6 +201,8 @@ def rank_batch(
             reasons=asked.reasons,
             fields=asked.fields,
             rules=rules,
+            explore=explore[0],
+            explore_below=explore[1],
         )
     return rankings
 
@@ -234,4 +253,5 @@ def answer_fields(snapshot: Snapshot, out: Recommendations, session: str | None)
         "log_position": out.log_position,
         "fields": out.fields,
         "short": out.short,
+        "explored": None if out.explored is None else out.explored.tolist(),
     }

@@ -41,6 +41,7 @@ from mtaw_fast.service.routes.ranking import (
     check_limits,
     check_reasons,
     count_rankings,
+    exploration,
     rank,
     rank_batch,
     rank_batched,
@@ -75,9 +76,10 @@ async def recommend_batch(request: StrictRequest, data: Annotated[BatchRequest, 
     snapshot = service.take(request, data.session_id)
     check_fields(data.fields, snapshot, request.scope, service.settings)
     rules = asked_rules(data.rules, has_token(request.scope, service.settings))
+    explore = exploration(data, service.settings)
 
     def work(_: float, check_deadline: Callable[[], None]) -> tuple[list[Recommendations], bytes]:
-        rankings = rank_batch(snapshot, data, check_deadline, rules)
+        rankings = rank_batch(snapshot, data, check_deadline, rules, explore)
         return rankings, encoded(batch_answer(snapshot, rankings, data.session_id))
 
     rankings, body = await service.queue.run_in_thread(work)
@@ -188,8 +190,10 @@ async def _ranked(
 
     rules = None if asked.rules is None else asked_rules(asked.rules, has_token(scope, service.settings))
 
+    explore = exploration(asked, service.settings)
+
     def work(waited: float) -> Ranked:
-        return rank(reloader.snapshot, asked, session, waited, rules)
+        return rank(reloader.snapshot, asked, session, waited, rules, explore)
 
     if rules is None and asked.allow is None and len(asked.exclude) <= LONG_LIST and not asked.reasons:
         ranked = await service.queue.run(work, _batched(service, reloader, asked, session))
@@ -209,7 +213,9 @@ def _batched(
         return None
 
     def work(sessions: list[Any], waited: list[float]) -> list[Ranked]:
-        return rank_batched(reloader.snapshot, asked, sessions, waited, service.metrics)
+        return rank_batched(reloader.snapshot, asked, sessions, waited, service.metrics, explore)
 
+    explore = exploration(asked, service.settings)
     context = None if asked.context is None else tuple(sorted(asked.context.items()))
-    return BatchedWork((id(reloader), asked.k, asked.exclude_seen, asked.repeats, asked.at, context), session, work)
+    options = asked.k, asked.exclude_seen, asked.repeats, asked.at, context, explore[0]
+    return BatchedWork((id(reloader), *options), session, work)

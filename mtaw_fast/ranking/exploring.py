@@ -1,0 +1,221 @@
+"""Exploration: a share of a list goes to items that were seldom shown, the best of them for the session.
+
+The items that are placed replace the last ones of the list. Nothing that holds for the list is broken: conditions and
+filters hold, limits count the placed items too, and pins stay where they are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from zlib import crc32
+
+import numpy as np
+
+from mtaw_fast.data.filters import Filter
+from mtaw_fast.items import ItemTable
+from mtaw_fast.items.columns import BooleanColumn, CategoriesColumn, CategoryColumn
+from mtaw_fast.ranking.answer import Recommendations, reasons_of
+from mtaw_fast.ranking.catalog import Catalog
+from mtaw_fast.ranking.options import Conditions, Options
+from mtaw_fast.ranking.ruled_ranking import shown_pins, with_filter
+from mtaw_fast.rules import RuleSet
+from mtaw_fast.system.fork_lock import ForkLock
+
+_DEPTH = 4  # how many candidates are read for each place, for limits that leave some of them out
+
+# (how many items, conditions) to internal ids int32[..], best first.
+Rank = Callable[[int, Conditions], np.ndarray]
+Value = tuple[int, int]  # number of a limit, code of its column
+
+
+class Impressions:
+    """How often items were in the answers of one process. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(0, dtype=np.int64)
+        self._lock = ForkLock()
+
+    def add(self, items: np.ndarray) -> None:
+        """Count an answer of the internal ids int32[k]."""
+        with self._lock:
+            self._grow(int(items.max(initial=-1)) + 1)
+            self._counts[items] += 1
+
+    def of(self, catalog: Catalog) -> np.ndarray:
+        """Return int64[size]: the least number of times that each item was seen: shown here, or clicked anywhere."""
+        with self._lock:
+            self._grow(catalog.size)
+            return self._counts[: catalog.size] + catalog.popularity
+
+    def _grow(self, size: int) -> None:
+        if size > len(self._counts):
+            wider = np.zeros(max(size, 2 * len(self._counts)), dtype=np.int64)
+            wider[: len(self._counts)] = self._counts
+            self._counts = wider
+
+
+def with_explored(
+    catalog: Catalog,
+    impressions: Impressions,
+    answer: Recommendations,
+    clicks: np.ndarray,
+    options: Options,
+    rank: Rank,
+) -> Recommendations:
+    """Return an answer with its share of seldom shown items, and count what it shows.
+
+    Parameters
+    ----------
+    answer : Recommendations
+        To the known clicks int32[m], without exploration.
+    options : Options
+        Of the call, with `explore`.
+    rank : callable
+        Ranks the session's items under conditions.
+    """
+    found = catalog.ids.lookup(answer.items)
+    listed, is_new = _listed(catalog, impressions, found, clicks, options, rank)
+    impressions.add(listed)
+    if not is_new.any():
+        return replace(answer, explored=is_new)
+    return _assembled(catalog, answer, found, clicks, options, listed, is_new)
+
+
+def explored_count(share: float, k: int, clicks: np.ndarray) -> int:
+    """Return how many of k places are for exploration: share * k, rounded up or down by a hash of the clicks.
+
+    The mean over sessions is the share, and a session gets the same number each time.
+    """
+    return int(share * k + crc32(np.ascontiguousarray(clicks).tobytes()) / 2**32)
+
+
+def _listed(
+    catalog: Catalog, impressions: Impressions, found: np.ndarray, clicks: np.ndarray, options: Options, rank: Rank
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the list with exploration: internal ids int32[n], and bool[n], which of them were placed."""
+    unchanged = found, np.zeros(len(found), dtype=bool)
+    assert options.explore is not None
+    rare = impressions.of(catalog) < options.explore.below
+    rare[clicks] = False
+    applied = None
+    if options.rules is not None:
+        applied = catalog.bound_rules.bound(options.rules, int(clicks[-1]) if len(clicks) else None)
+    pinned = [] if applied is None else [item for _, item in shown_pins(applied, options.conditions, clicks)]
+    fixed = np.isin(found, pinned)
+    places = explored_count(options.explore.share, len(found), clicks) - int(np.count_nonzero(rare[found]))
+    places = min(places, int(np.count_nonzero(~fixed & ~rare[found])))
+    if places <= 0:
+        return unchanged
+    wanted = rare & ~catalog.gone
+    wanted[found] = False
+    if not wanted.any():
+        return unchanged
+    conditions = options.conditions if applied is None else with_filter(options.conditions, applied)
+    if conditions.allowed is not None:
+        wanted &= conditions.allowed.mask
+    candidates = rank(_DEPTH * places, replace(conditions, allowed=Filter(wanted)))
+    while places:
+        kept = _without_last(found, fixed | rare[found], places)
+        chosen = _fitting(candidates, found[kept], options.rules, catalog.items, places)
+        if len(chosen) == places:
+            return _placed(found, kept, fixed, chosen)
+        places = min(places - 1, len(chosen))
+    return unchanged
+
+
+def _without_last(found: np.ndarray, stays: np.ndarray, count: int) -> np.ndarray:
+    """Return bool[n]: all but the last `count` items that need not stay."""
+    kept = np.ones(len(found), dtype=bool)
+    kept[np.flatnonzero(~stays)[-count:]] = False
+    return kept
+
+
+def _fitting(
+    candidates: np.ndarray, kept: np.ndarray, rules: RuleSet | None, table: ItemTable | None, most: int
+) -> list[int]:
+    """Return the first `most` candidates that the limits of the rules let into a list next to the items `kept`."""
+    if rules is None or not rules.limits or table is None:
+        return [int(item) for item in candidates[:most]]
+    counts = Counter(value for item in kept.tolist() for value in _values(rules, table, item))
+    chosen: list[int] = []
+    for item in candidates.tolist():
+        values = _values(rules, table, item)
+        if len(chosen) < most and all(counts[value] < rules.limits[value[0]].most for value in values):
+            chosen.append(item)
+            counts.update(values)
+    return chosen
+
+
+def _values(rules: RuleSet, table: ItemTable, item: int) -> list[Value]:
+    """Return what the limits count of an item."""
+    found = []
+    for limit, rule in enumerate(rules.limits):
+        column = table.columns[rule.per]
+        codes: Sequence[int] = ()
+        if item >= column.n_rows:
+            pass
+        elif isinstance(column, CategoriesColumn):
+            codes = column.codes[column.offsets[item] : column.offsets[item + 1]].tolist()
+        elif isinstance(column, (CategoryColumn, BooleanColumn)):
+            values = column.codes if isinstance(column, CategoryColumn) else column.values
+            codes = [int(values[item])]
+        found += [(limit, code) for code in dict.fromkeys(codes) if code >= 0]
+    return found
+
+
+def _placed(found: np.ndarray, kept: np.ndarray, fixed: np.ndarray, chosen: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Spread the chosen items evenly over the places that no pin has; the others keep their order."""
+    count = len(found)
+    is_new = np.zeros(count, dtype=bool)
+    free = np.flatnonzero(~fixed)
+    for place in range(len(chosen)):
+        is_new[free[int((place + 0.5) * len(free) / len(chosen))]] = True
+    listed = np.empty(count, dtype=found.dtype)
+    listed[fixed] = found[fixed]
+    listed[is_new] = chosen
+    listed[~fixed & ~is_new] = found[kept & ~fixed]
+    return listed, is_new
+
+
+def _assembled(
+    catalog: Catalog,
+    answer: Recommendations,
+    found: np.ndarray,
+    clicks: np.ndarray,
+    options: Options,
+    listed: np.ndarray,
+    is_new: np.ndarray,
+) -> Recommendations:
+    """Return the answer to a list: what was in the answer before keeps all that was said of it."""
+    place_of = {item: place for place, item in enumerate(found.tolist())}
+    source = [-1 if new else place_of[item] for item, new in zip(listed.tolist(), is_new, strict=True)]
+    repeats = reasons = fields = None
+    if answer.repeats is not None:
+        repeats = np.array([at >= 0 and answer.repeats[at] for at in source])
+    if answer.reasons is not None:
+        new = iter(reasons_of(catalog, clicks, listed[is_new]))
+        reasons = [answer.reasons[at] if at >= 0 else replace(next(new), rule="explored") for at in source]
+    if answer.fields is not None:
+        new_fields = iter((catalog.items or ItemTable(0)).values_at(options.fields, listed[is_new]))
+        fields = [answer.fields[at] if at >= 0 else next(new_fields) for at in source]
+    return replace(
+        answer,
+        items=catalog.ids.external(listed),
+        scores=_scores(answer.scores, source),
+        repeats=repeats,
+        reasons=reasons,
+        fields=fields,
+        explored=is_new,
+    )
+
+
+def _scores(scores: np.ndarray, source: list[int]) -> np.ndarray:
+    """Return float32[n]: a placed item has the score of the next one that was not placed, else of the one before."""
+    known = [at for at, place in enumerate(source) if place >= 0]
+    found = np.zeros(len(source), dtype=scores.dtype)
+    for at, place in enumerate(source):
+        near = place if place >= 0 else next((source[k] for k in known if k > at), source[known[-1]] if known else -1)
+        found[at] = scores[near] if near >= 0 else 0
+    return found

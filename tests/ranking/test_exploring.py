@@ -1,0 +1,163 @@
+"""Exploration: a share of the list for items that were seldom shown, without breaking what holds for the list."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtaw_fast.errors import UsageError
+from mtaw_fast.ranking.exploring import explored_count
+from mtaw_fast.recommender import Recommender
+from tests.rules.test_ruled_rankings import Shop
+from tests.support.random_bundle import bundle_parts, save_parts
+from tests.support.rules.random_rules import as_text, holds
+
+N = 60
+SELDOM = [f"sku-{place}" for place in range(50, 60)]
+SESSION = ["sku-1", "sku-2"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose last ten items have no click, and all others many."""
+    folder = tmp_path_factory.mktemp("explore") / "bundle"
+    parts = bundle_parts(N)
+    popularity = np.full(N, 1000, dtype=np.int64)
+    popularity[50:] = 0
+    save_parts(folder, **parts | {"popularity": popularity})
+    return folder
+
+
+@pytest.fixture
+def rec(folder: Path) -> Recommender:
+    return Recommender.load(folder)
+
+
+def test_a_share_of_the_list_goes_to_seldom_shown_items(rec: Recommender) -> None:
+    without = [item for item in rec.ids if item not in SELDOM]
+    plain = rec.recommend(SESSION, 20, allow=without + SELDOM)
+    out = rec.recommend(SESSION, 20, explore=0.5, reasons=True, repeats=True)
+    assert out.explored is not None
+    new = [item for item, one in zip(out.items, out.explored, strict=True) if one]
+    seldom = [item for item in out.items if item in SELDOM]
+    assert len(seldom) == explored_count(0.5, 20, np.array([1, 2], dtype=np.int32)) == 10
+    best = [item for item in rec.recommend(SESSION, N).items if item in SELDOM and item not in plain.items]
+    assert new == best[: len(new)]  # the best of them for the session
+    kept = [item for item in out.items if item not in new]
+    assert kept == [item for item in plain.items if item in kept]  # the others keep their order
+    assert [reason.rule == "explored" for reason in out.reasons or ()] == out.explored.tolist()
+    assert (np.diff(out.scores) <= 0).all()
+    assert len(set(out.items)) == 20
+
+
+def test_the_same_list_without_a_share_or_without_seldom_items(rec: Recommender) -> None:
+    plain = rec.recommend(SESSION, 20)
+    assert plain.explored is None
+    assert rec.recommend(SESSION, 20, explore=0) == plain
+    often = [item for item in rec.ids if item not in SELDOM]
+    out = rec.recommend(SESSION, 20, explore=0.3, allow=often)
+    assert out.explored is not None
+    assert not out.explored.any()
+    assert out.items == rec.recommend(SESSION, 20, allow=often).items
+
+
+def test_items_stop_being_explored_after_their_impressions(rec: Recommender) -> None:
+    shown: Counter[str] = Counter()
+    for place in range(50):
+        out = rec.recommend([f"sku-{place}"], 10, explore=0.5, explore_below=7)
+        assert out.explored is not None
+        for item, one in zip(out.items, out.explored, strict=True):
+            assert not one or shown[item] < 7
+        shown.update(out.items)
+    assert all(shown[item] >= 7 for item in SELDOM)
+    after = rec.recommend(SESSION, 10, explore=0.5, explore_below=7)
+    assert after.explored is not None
+    assert not after.explored.any()
+
+
+def test_every_way_to_rank_explores_the_same(folder: Path) -> None:
+    found = [
+        Recommender.load(folder).recommend(SESSION, 10, explore=0.4),
+        Recommender.load(folder).session(SESSION).recommend(10, explore=0.4),
+        Recommender.load(folder).recommend_batch([SESSION], 10, explore=0.4)[0],
+        Recommender.load(folder, encoder="numpy", index="numpy").recommend(SESSION, 10, explore=0.4),
+    ]
+    assert [one.items for one in found] == [found[0].items] * 4
+    assert all(np.array_equal(one.explored, found[0].explored) for one in found)
+    popular = Recommender.load(folder).recommend([], 10, explore=0.4)
+    assert popular.fallback
+    assert popular.explored is not None
+    assert popular.explored.sum() == 4
+
+
+def test_hidden_removed_and_excluded_items_are_not_explored(rec: Recommender) -> None:
+    rec.hide(SELDOM[:3])
+    rec.remove_items(SELDOM[3:6])
+    out = rec.recommend(["sku-59"], 20, explore=0.5, exclude=SELDOM[6:8], exclude_seen=True)
+    assert {item for item in out.items if item in SELDOM} == {SELDOM[8]}
+
+
+def test_the_share_is_kept_on_average() -> None:
+    rng = np.random.default_rng(0)
+    counts = [explored_count(0.13, 10, rng.integers(0, 99, 3).astype(np.int32)) for _ in range(2000)]
+    assert set(counts) == {1, 2}
+    assert abs(np.mean(counts) - 1.3) < 0.05
+
+
+@pytest.mark.parametrize("kind", ["text-ids", "memory"])
+def test_rules_hold_with_exploration(tmp_path: Path, kind: str) -> None:
+    shop = Shop(tmp_path / "bundle", kind, "native", "native", seed=5)
+    placed = 0
+    for _ in range(60):
+        session, options, rules, k = shop.request()
+        k = min(k, shop.rec.n_items)
+        written = as_text(rules)
+        plain = shop.rec.recommend(session, k, rules=written, **options)
+        out = shop.rec.recommend(session, k, rules=written, explore=0.4, explore_below=1 << 40, **options)
+        assert out.explored is not None
+        assert not out.explored.any()  # all items are seldom shown: no place is needed
+        out = shop.rec.recommend(session, k, rules=written, explore=0.4, explore_below=9, **options)
+        placed += int(out.explored.sum())
+        _check(shop, session, rules, options, plain.items, out.items, out.explored)
+    assert placed > 20
+
+
+def _check(
+    shop: Shop,
+    session: list[Any],
+    rules: dict[str, Any],
+    options: dict[str, Any],
+    plain: list[Any],
+    items: list[Any],
+    explored: np.ndarray,
+) -> None:
+    current = shop.rows[session[-1]] if session else {}
+    assert len(items) == len(plain) == len(set(items))
+    pins = {str(item) for item in rules.get("pin", {})}
+    for place, item in enumerate(items):
+        if str(plain[place]) in pins:
+            assert item == plain[place]
+        if not explored[place]:
+            continue
+        assert item not in session
+        assert item not in options.get("exclude", ())
+        assert item in options.get("allow", [item])
+        assert all(holds(one, shop.rows[item], current) for one in rules.get("filter", ()))
+        for limit in rules.get("limit", ()):
+            for value in _values(shop.rows[item].get(limit["per"])):
+                assert sum(value in _values(shop.rows[one].get(limit["per"])) for one in items) <= limit["most"]
+
+
+def _values(value: Any) -> list[Any]:
+    return [] if value is None else value if isinstance(value, list) else [value]
+
+
+@pytest.mark.parametrize("wrong", [{"explore": 1.5}, {"explore": -0.1}, {"explore": "x"}, {"explore": float("nan")},
+                                   {"explore": 0.1, "explore_below": 0}, {"explore": True}])  # fmt: skip
+def test_wrong_shares_are_refused(rec: Recommender, wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="explore"):
+        rec.recommend(SESSION, 5, **wrong)
