@@ -10,10 +10,21 @@ if TYPE_CHECKING:
     from mtaw_fast.data.sessions import Sessions
     from mtaw_fast.errors import MtawError
     from mtaw_fast.recommender import Recommender
-    from mtaw_fast.workflow import evaluate, prepare, train
+    from mtaw_fast.workflow import compare, evaluate, prepare, train
 
 __version__ = "0.2.0"
-__all__ = ["Config", "Dataset", "MtawError", "Recommender", "Sessions", "__version__", "evaluate", "prepare", "train"]
+__all__ = [
+    "Config",
+    "Dataset",
+    "MtawError",
+    "Recommender",
+    "Sessions",
+    "__version__",
+    "compare",
+    "evaluate",
+    "prepare",
+    "train",
+]
 
 _MODULES = {
     "Config": "mtaw_fast.config",
@@ -21,6 +32,7 @@ _MODULES = {
     "MtawError": "mtaw_fast.errors",
     "Recommender": "mtaw_fast.recommender",
     "Sessions": "mtaw_fast.data.sessions",
+    "compare": "mtaw_fast.workflow",
     "evaluate": "mtaw_fast.workflow",
     "prepare": "mtaw_fast.workflow",
     "train": "mtaw_fast.workflow",

@@ -12,34 +12,21 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-import numpy as np
-
+from mtaw_fast.assessment import compare as compare
+from mtaw_fast.assessment import evaluate as evaluate
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle import refuse_existing as refuse_existing_bundle
 from mtaw_fast.config import DEFAULT_PRESET, Config, preset
-from mtaw_fast.config.type_weights import TypeWeights, by_code, parsed
-from mtaw_fast.data.context import translated_codes
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.dataset import refuse_existing as refuse_existing_dataset
 from mtaw_fast.data.item_ids import ItemIds
-from mtaw_fast.data.sessions import Samples, check_prefixes
 from mtaw_fast.errors import DataWarning, UsageError, require
-from mtaw_fast.evaluation import baselines as all_baselines
-from mtaw_fast.evaluation import protocol
-from mtaw_fast.evaluation.comparison import Evaluation
-from mtaw_fast.evaluation.protocol import Report, translated
-from mtaw_fast.evaluation.seen import same_training_part, warnings_of
 from mtaw_fast.items import ItemsReport, ItemTable
-from mtaw_fast.model.model import Model
-from mtaw_fast.ranking.encoders import EncoderName
-from mtaw_fast.ranking.retrieval import IndexName
-from mtaw_fast.recommender import Recommender
 
 Folder = str | os.PathLike[str]
 Progress = Callable[[str, int, int], object]
 LogFormat = Literal["clicks", "npz", "pickle", "retailrocket", "tmall"]
 _STEPS = 2  # of prepare
-_WEIGHTS = "evaluate: weights"
 
 
 def prepare(
@@ -260,113 +247,6 @@ def train(
     return trained.save(bundle, data, overwrite)
 
 
-def evaluate(
-    bundle: Recommender | Bundle | Folder,
-    dataset: Dataset | Folder,
-    *,
-    split: Literal["test", "validation"] = "test",
-    unseen: Literal["leave-out", "misses"] = "leave-out",
-    weights: TypeWeights | None = None,
-    baselines: bool = False,
-    encoder: EncoderName | str = "auto",
-    index: IndexName | str = "auto",
-    progress: Progress | None = None,
-) -> Evaluation:
-    """Measure a bundle on a data set's samples, through the path that serves.
-
-    Parameters
-    ----------
-    bundle : Recommender, Bundle or path
-        What to measure.
-    dataset : Dataset or path
-        The data set.
-    split : {'test', 'validation'}, default 'test'
-        Which samples; 'validation' is the bundle's share of the last training sessions.
-    unseen : {'leave-out', 'misses'}, default 'leave-out'
-        Test targets on items that training never saw: leave them out, as the papers do, or count them as misses.
-    weights : mapping of str to float, or str, optional
-        Weights of samples by the type of their target, such as {'view': 1, 'purchase': 8} or 'view=1,purchase=8', for
-        weighted metrics in addition to the plain ones; types without one have 1.
-    baselines : bool, default False
-        Whether to fit and measure the baselines too.
-    encoder, index : str, default 'auto'
-        As in `Recommender.load`; for a bundle or path.
-    progress : callable, optional
-        Called as progress(what, done, total) with ranked samples.
-
-    Returns
-    -------
-    Evaluation
-        Its `metrics` are in percent; `str()` of it is a table.
-
-    Raises
-    ------
-    UsageError
-        If the split has no sample, or `unseen` or the weights do not fit the split or the data set's types.
-
-    Warns
-    -----
-    DataWarning
-        If the bundle was trained on another training part, has learned from logs since (with the share of the samples
-        that it has seen), or has seen the validation sessions.
-    """
-    recommender = _recommender(bundle, encoder, index)
-    data, model = _opened(dataset), recommender.bundle
-    if unseen not in ("leave-out", "misses"):
-        raise UsageError(f"evaluate: unseen must be 'leave-out' or 'misses', not {unseen!r}")
-    if split not in ("test", "validation"):
-        raise UsageError(f"evaluate: split must be 'test' or 'validation', not {split!r}")
-    if unseen == "misses" and split != "test":
-        raise UsageError("evaluate: training has seen all items of the validation sessions; leave --unseen out")
-    if weights is not None and unseen == "misses":
-        raise UsageError(
-            "evaluate: weights do not work with unseen='misses', whose targets have no known types; leave one out"
-        )
-    fitted, samples = data.train, data.test
-    if split == "validation" or baselines:  # only these need at least two training sessions
-        known, held_out = data.train.split_last(model.config.optimizer.validation_fraction)
-        remedy = ", or leave the baselines out" if split == "test" else ""
-        check_prefixes(held_out.lengths, f"data set {_named(dataset, data)}: the validation prefixes", remedy)
-    if split == "validation":
-        fitted, samples = known, Samples.from_sessions(held_out, data.min_prefix)
-    if len(samples) == 0:
-        raise UsageError(f"{_named(dataset, data)} has no {split} samples; prepare it with a test part")
-    missed = data.unseen if data.unseen is not None else np.empty(0, np.int32)
-    log = data.preparation.get("log") if split == "test" else None
-    if unseen == "misses" and log is None:
-        raise UsageError(f"{_named(dataset, data)} has no list of targets that training never saw; prepare it again")
-    counted = missed if unseen == "misses" else None
-
-    seen = split == "validation" and bool(model.metrics.get("refit", True))
-    lines = warnings_of(model, data, samples) if split == "test" else []
-    if seen:
-        lines.append("this bundle was refit on the validation sessions; train with --no-refit to measure on them")
-    rankable = translated(_with_context_of(samples, data, model.model), data.ids, model.ids)
-    counts = None if weights is None else _sample_weights(weights, data, samples)
-    common: dict[str, Any] = {"unseen": counted, "type_names": data.type_names, "weights": counts}
-    report = protocol.evaluate(recommender, rankable, progress=_named_progress(progress, "model"), **common)
-    others: dict[str, Report] = {}
-    if baselines:
-        fitting = all_baselines.fit_baselines(fitted, known, held_out, data.min_prefix, data.n_items)
-        for name, ranker in fitting.items():
-            others[name] = protocol.evaluate(ranker, samples, progress=_named_progress(progress, name), **common)
-    _warn(lines)
-    return Evaluation(
-        report=report,
-        baselines=others,
-        name=data.name,
-        split=split,
-        encoder=recommender.encoder.name,
-        index=recommender.index.name,
-        seen_in_training=seen,
-        same_training_part=same_training_part(model, data),
-        unseen_share=_unseen_share(log),
-        unseen_targets=len(missed) if log is not None else 0,
-        warnings=lines,
-        weights={} if weights is None else parsed(weights, _WEIGHTS),
-    )
-
-
 def run_folder_of(bundle: Path) -> Path:
     """Return the run folder of a bundle's training."""
     target = bundle.resolve()  # '.' has no name of its own
@@ -395,54 +275,6 @@ class _ProgressReporter:
 
 def _opened(dataset: Dataset | Folder) -> Dataset:
     return dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
-
-
-def _recommender(
-    bundle: Recommender | Bundle | Folder, encoder: EncoderName | str, index: IndexName | str
-) -> Recommender:
-    if isinstance(bundle, Recommender):
-        return bundle
-    return Recommender.load(bundle.folder if isinstance(bundle, Bundle) else bundle, encoder=encoder, index=index)
-
-
-def _named(given: Dataset | Folder, dataset: Dataset) -> str:
-    return dataset.name if isinstance(given, Dataset) else str(given)
-
-
-def _with_context_of(samples: Samples, data: Dataset, model: Model) -> Samples:
-    """Return the samples with their context in the model's codes, without any if either has none."""
-    prefixes = samples.prefixes
-    if prefixes.context is None:
-        return samples
-    codes = None
-    if data.context is not None and model.context is not None:
-        codes = translated_codes(prefixes.context, data.context, model.context.columns)
-    return dataclasses.replace(samples, prefixes=dataclasses.replace(prefixes, context=codes))
-
-
-def _sample_weights(weights: TypeWeights, data: Dataset, samples: Samples) -> np.ndarray:
-    """float32[S]: weights of the samples by the types of their targets; raises UsageError if all are 0."""
-    by_type = by_code(weights, data.type_names, _WEIGHTS)
-    if by_type is None:
-        return np.ones(len(samples), dtype=np.float32)
-    if samples.target_types is None:
-        raise UsageError(
-            f"{_WEIGHTS}: the targets have no types in this split; prepare the data set with --type COLUMN"
-        )
-    counts = by_type[samples.target_types]
-    if not counts.any():
-        raise UsageError(f"{_WEIGHTS}: all samples have the weight 0; give a type of the targets a weight above 0")
-    return counts
-
-
-def _unseen_share(log: Mapping[str, Any] | None) -> float | None:
-    if log is None or not log["test_clicks"]:
-        return None
-    return log["unseen_clicks"] / log["test_clicks"]
-
-
-def _named_progress(progress: Progress | None, what: str) -> protocol.Progress | None:
-    return None if progress is None else lambda done, total: _tell(progress, what, done, total)
 
 
 def _tell(progress: Progress | None, what: str, done: int, total: int) -> None:

@@ -12,6 +12,7 @@ from typing import NoReturn
 from mtaw_fast import __version__
 from mtaw_fast.cli import (
     compact,
+    compare,
     evaluate,
     export,
     info,
@@ -31,7 +32,8 @@ from mtaw_fast.system.launch import follows
 
 _INTERRUPTED = 130
 _COMMANDS = (
-    prepare, train, tune, update, evaluate, report, replay, export, recommend, score, serve, items, compact, info,
+    prepare, train, tune, update, evaluate, compare, report, replay, export, recommend, score, serve, items,
+    compact, info,
 )  # fmt: skip
 
 

@@ -22,6 +22,15 @@ WEIGHTS_HELP = (
     "weight of a target by its event type, such as view=1,cart=3,purchase=8, in {what}; a type that is not named has "
     "weight 1, and weight 0 removes a type (default: all 1)"
 )
+SLICES_HELP = (
+    "item attributes and context columns to slice the metrics by (default: all context columns, and the attributes "
+    "with at most 50 values)"
+)
+
+
+def names_in(text: str | None) -> list[str] | None:
+    """Split comma-separated names; None without the option."""
+    return None if text is None else [name for name in text.split(",") if name]
 
 
 def add_command(

@@ -8,7 +8,15 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from mtaw_fast.cli.common import WEIGHTS_HELP, add_command, add_serving_options, print_json, progress_bar
+from mtaw_fast.cli.common import (
+    SLICES_HELP,
+    WEIGHTS_HELP,
+    add_command,
+    add_serving_options,
+    names_in,
+    print_json,
+    progress_bar,
+)
 from mtaw_fast.errors import DataWarning
 from mtaw_fast.workflow import evaluate
 
@@ -36,8 +44,9 @@ def add_to(commands: Any) -> None:
         metavar="TYPE=W,..",
         help=WEIGHTS_HELP.format(what="weighted metrics, printed after the plain ones"),
     )
+    parser.add_argument("--slices", metavar="NAME,..", help=SLICES_HELP)
     parser.add_argument("--no-baselines", action="store_true", help="do not evaluate the baselines")
-    parser.add_argument("--json", action="store_true", help="print the metrics, in percent, as JSON")
+    parser.add_argument("--json", action="store_true", help="print the metrics, also by slice, as JSON")
     add_serving_options(parser)
 
 
@@ -52,6 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
             unseen=arguments.unseen,
             weights=arguments.weights,
             baselines=not arguments.no_baselines,
+            slices=names_in(arguments.slices),
             encoder=arguments.encoder,
             index=arguments.index,
             progress=progress,

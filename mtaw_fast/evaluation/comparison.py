@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mtaw_fast.evaluation.measuring import MORE
 from mtaw_fast.evaluation.metrics import METRICS
-from mtaw_fast.evaluation.protocol import Report
+from mtaw_fast.evaluation.report import Report
+from mtaw_fast.system.frames import Library
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class Evaluation:
         Weights of the samples in the weighted metrics, by the type of their target; empty without.
     warnings : list of str
         What makes the metrics misleading, a line each.
+    diversity_by : list of str
+        The item attributes that the diversity goes by; empty for the bundle's item vectors.
     """
 
     report: Report
@@ -52,6 +56,11 @@ class Evaluation:
     unseen_targets: int = 0
     warnings: list[str] = field(default_factory=list)
     weights: Mapping[str, float] = field(default_factory=dict)
+    diversity_by: list[str] = field(default_factory=list)
+
+    def to_frame(self, library: Library = "polars") -> Any:
+        """Return the bundle's metrics by slice as a table; see `Report.to_frame`."""
+        return self.report.to_frame(library)
 
     @property
     def metrics(self) -> Mapping[str, float]:
@@ -71,18 +80,21 @@ class Evaluation:
             "index": self.index,
             "baselines": {name: report.as_dict() for name, report in self.baselines.items()},
             "warnings": list(self.warnings),
+            "diversity_by": list(self.diversity_by),
             **({"weights": dict(self.weights)} if self.report.weighted else {}),
         }
 
     def __str__(self) -> str:
         head = f"{self.name}, {self.split}: encoder {self.encoder}, index {self.index}"
         lines = [head, table({"model": self.report, **self.baselines})]
+        if self.report.more:
+            lines.append(_more_table({"model": self.report, **self.baselines}))
         if len(self.report.by_type) > 1:
-            lines += [
-                f"{int(metrics['samples']):,} targets of type {kind}: "
-                + ", ".join(f"{metric} {metrics[metric]:.2f}" for metric in METRICS)
-                for kind, metrics in self.report.by_type.items()
-            ]
+            for kind, metrics in self.report.by_type.items():
+                lines.append(_of_type(f"targets of type {kind}", metrics))
+                first = self.report.first_by_type.get(kind)
+                if first is not None:
+                    lines.append(_of_type("  of them not in the session before", first))
         if self.report.weighted:
             weights = ", ".join(f"{name}={weight:g}" for name, weight in self.weights.items())
             lines += [
@@ -117,6 +129,18 @@ def _weighted_table(reports: Mapping[str, Report]) -> str:
     rows = [["", *METRICS]]
     rows += [[name, *_with_intervals(report.weighted, report.weighted_intervals)] for name, report in reports.items()]
     return _drawn(rows)
+
+
+def _more_table(reports: Mapping[str, Report]) -> str:
+    """Return such a table of the further metrics, without intervals."""
+    rows = [["", *MORE]]
+    rows += [[name, *(f"{report.more[metric]:.2f}" for metric in MORE)] for name, report in reports.items()]
+    return _drawn(rows)
+
+
+def _of_type(what: str, metrics: Mapping[str, float]) -> str:
+    values = ", ".join(f"{metric} {metrics[metric]:.2f}" for metric in METRICS) if metrics["samples"] else "none"
+    return f"{int(metrics['samples']):,} {what}: {values}"
 
 
 def _with_intervals(metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> list[str]:

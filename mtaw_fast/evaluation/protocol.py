@@ -1,21 +1,23 @@
-"""Evaluation of anything that ranks: P@K and MRR@K over the whole catalog, with intervals over sessions.
+"""Evaluation of anything that ranks: metrics over the whole catalog and by slice, with intervals over sessions.
 
 Axes: S samples, B sessions of a batch.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples, Sessions, offsets_of
-from mtaw_fast.errors import DataError, UsageError
-from mtaw_fast.evaluation.metrics import KS, gains_of, listed_rank, means_of, session_bootstrap
+from mtaw_fast.errors import UsageError
+from mtaw_fast.evaluation.item_facts import ItemFacts
+from mtaw_fast.evaluation.measuring import ListObserver, Measured
+from mtaw_fast.evaluation.metrics import KS, listed_rank
+from mtaw_fast.evaluation.report import Report, report_of
+from mtaw_fast.evaluation.slices import Slicing
 
 Progress = Callable[[int, int], None]
 
@@ -32,68 +34,13 @@ class Evaluated(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """The result of an evaluation. Metrics are in percent, by the names of `metrics.METRICS` ("P@10", "MRR@10", ..).
-
-    Attributes
-    ----------
-    metrics : mapping of str to float
-        Over all samples.
-    intervals : mapping of str to (low, high)
-        Their 95% intervals, by a bootstrap over whole sessions.
-    repeat, non_repeat : mapping of str to float
-        Over the samples whose target is, or is not, already in the prefix; NaN without any.
-    samples, repeat_samples, sessions : int
-        Counts.
-    unseen : int, default 0
-        Number of samples that are misses because training never saw their targets.
-    by_type : mapping of str to mapping of str to float
-        The metrics over the samples with each type of target, and `samples`, their number; those of `unseen` are in
-        none. Empty if the samples have no types.
-    weighted : mapping of str to float
-        The metrics with samples weighted by the type of their target. Empty without weights.
-    weighted_intervals : mapping of str to (low, high)
-        Their 95% intervals.
-    """
-
-    metrics: Mapping[str, float]
-    intervals: Mapping[str, tuple[float, float]]
-    repeat: Mapping[str, float]
-    non_repeat: Mapping[str, float]
-    samples: int
-    repeat_samples: int
-    sessions: int
-    unseen: int = 0
-    by_type: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    weighted: Mapping[str, float] = field(default_factory=dict)
-    weighted_intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON values: the metrics at the top level, null for a metric without samples."""
-        weighted = {}
-        if self.weighted:
-            intervals = {name: list(interval) for name, interval in self.weighted_intervals.items()}
-            weighted = {"weighted": {**self.weighted, "intervals": intervals}}
-        return {
-            **self.metrics,
-            "intervals": {name: list(interval) for name, interval in self.intervals.items()},
-            "repeat": {**_without_nan(self.repeat), "samples": self.repeat_samples},
-            "non_repeat": {**_without_nan(self.non_repeat), "samples": self.samples - self.repeat_samples},
-            "samples": self.samples,
-            "sessions": self.sessions,
-            "unseen": self.unseen,
-            "by_type": {name: dict(metrics) for name, metrics in self.by_type.items()},
-            **weighted,
-        }
-
-
-def _without_nan(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: None if math.isnan(value) else value for name, value in metrics.items()}
-
-
 def ranks_of(
-    ranker: Evaluated, samples: Samples, max_k: int = 20, chunk: int = 512, progress: Progress | None = None
+    ranker: Evaluated,
+    samples: Samples,
+    max_k: int = 20,
+    chunk: int = 512,
+    progress: Progress | None = None,
+    observer: ListObserver | None = None,
 ) -> np.ndarray:
     """Return the pessimistic rank of every sample's target.
 
@@ -112,6 +59,8 @@ def ranks_of(
         Samples ranked at a time.
     progress : callable, optional
         Called as progress(done, S) after every chunk.
+    observer : ListObserver, optional
+        Receives the lists.
 
     Returns
     -------
@@ -132,6 +81,8 @@ def ranks_of(
         _check_lists(ranker, ids, scores, (end - begin, max_k + 1))
         found = listed_rank(ids, scores, samples.targets[begin:end])
         ranks[begin:end] = np.where(found <= max_k, found, 0)
+        if observer is not None:
+            observer.add(begin, ids[:, :max_k])
         if progress is not None:
             progress(end, len(samples))
     return ranks
@@ -150,106 +101,6 @@ def _check_lists(ranker: Evaluated, ids: np.ndarray, scores: np.ndarray, shape: 
         raise UsageError(f"ranker {name}: row {int(twice.argmax())} of a batch has an item twice; ids must differ")
 
 
-def report_of(
-    ranks: np.ndarray,
-    samples: Samples,
-    seed: int = 0,
-    resamples: int = 1000,
-    unseen: np.ndarray | None = None,
-    type_names: Sequence[str] = (),
-    weights: np.ndarray | None = None,
-) -> Report:
-    """Return the report on ranks.
-
-    Parameters
-    ----------
-    ranks : int32[S]
-        Pessimistic ranks, 0 for a miss.
-    samples : Samples
-        The samples of the ranks.
-    seed : int, default 0
-        Of the bootstrap.
-    resamples : int, default 1000
-        Of the bootstrap.
-    unseen : int32[M], optional
-        The sessions of M more samples, which are all misses: `Dataset.unseen`.
-    type_names : sequence of str, default none
-        Names of the types; without them there are no metrics by type.
-    weights : float32[S], optional
-        Weights of the samples for `Report.weighted`, at least one above 0. None for no weighted metrics. They do not
-        work with `unseen`, whose types are not known.
-
-    Returns
-    -------
-    Report
-
-    Raises
-    ------
-    DataError
-        If there is no sample, or all weights are 0.
-    UsageError
-        On `weights` with `unseen`.
-    """
-    if len(samples) == 0:
-        raise DataError("nothing to evaluate: the split has no sample; lower min_prefix or hold more sessions out")
-    gains = gains_of(ranks)
-    weighted = _weighted(gains, samples, weights, unseen, resamples, seed)
-    by_type = _by_type(gains, samples, type_names)
-    repeats, session = samples.repeats(), samples.session
-    missed = 0 if unseen is None else len(unseen)
-    if unseen is not None:
-        gains = np.concatenate([gains, np.zeros((missed, gains.shape[1]))])
-        repeats = np.concatenate([repeats, np.zeros(missed, dtype=bool)])
-        session = np.concatenate([session, unseen])
-    return Report(
-        metrics=means_of(gains),
-        intervals=session_bootstrap(gains, session, resamples, seed),
-        repeat=means_of(gains[repeats]),
-        non_repeat=means_of(gains[~repeats]),
-        samples=len(session),
-        repeat_samples=int(repeats.sum()),
-        sessions=len(np.unique(session)),
-        unseen=missed,
-        by_type=by_type,
-        weighted=weighted[0],
-        weighted_intervals=weighted[1],
-    )
-
-
-def _weighted(
-    gains: np.ndarray,
-    samples: Samples,
-    weights: np.ndarray | None,
-    unseen: np.ndarray | None,
-    resamples: int,
-    seed: int,
-) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
-    """Return (metrics, intervals) by weights float32[S]; both empty without."""
-    if weights is None:
-        return {}, {}
-    if unseen is not None:
-        raise UsageError(
-            "evaluation: weights do not work with unseen targets, whose types are not known; leave one out"
-        )
-    if not weights.any():
-        raise DataError("nothing to evaluate: all samples have the weight 0; give a type of targets a weight above 0")
-    if (weights == 1).all():
-        return means_of(gains), session_bootstrap(gains, samples.session, resamples, seed)
-    return means_of(gains, weights), session_bootstrap(gains, samples.session, resamples, seed, weights=weights)
-
-
-def _by_type(gains: np.ndarray, samples: Samples, type_names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Return the metrics of each type of target that occurs, most frequent first."""
-    if samples.target_types is None or not type_names:
-        return {}
-    counts = np.bincount(samples.target_types, minlength=len(type_names))
-    return {
-        type_names[code]: {**means_of(gains[samples.target_types == code]), "samples": int(counts[code])}
-        for code in np.argsort(-counts, kind="stable").tolist()
-        if counts[code]
-    }
-
-
 def evaluate(
     ranker: Evaluated,
     samples: Samples,
@@ -259,6 +110,8 @@ def evaluate(
     unseen: np.ndarray | None = None,
     type_names: Sequence[str] = (),
     weights: np.ndarray | None = None,
+    facts: ItemFacts | None = None,
+    slicings: Sequence[Slicing] = (),
 ) -> Report:
     """Rank every sample over the whole catalog and report.
 
@@ -280,6 +133,10 @@ def evaluate(
         Names of the types; without them there are no metrics by type.
     weights : float32[S], optional
         As in `report_of`.
+    facts : ItemFacts, optional
+        Of the items that the ranker lists, for `Report.more` and `Report.slices`.
+    slicings : sequence of Slicing, optional
+        How to slice the samples, if `facts` are given.
 
     Returns
     -------
@@ -292,8 +149,31 @@ def evaluate(
     DataError
         If there is no sample, or all weights are 0.
     """
-    ranks = ranks_of(ranker, samples, max(KS), chunk, progress)
-    return report_of(ranks, samples, seed, unseen=unseen, type_names=type_names, weights=weights)
+    if facts is None:
+        ranks, measured = ranks_of(ranker, samples, max(KS), chunk, progress), None
+    else:
+        measured = measure(ranker, samples, facts, chunk, progress)
+        ranks = measured.ranks
+    return report_of(
+        ranks, samples, seed, unseen=unseen, type_names=type_names, weights=weights, measured=measured,
+        slicings=slicings,
+    )  # fmt: skip
+
+
+def measure(
+    ranker: Evaluated,
+    samples: Samples,
+    facts: ItemFacts,
+    chunk: int = 512,
+    progress: Progress | None = None,
+    keep: bool = False,
+) -> Measured:
+    """Rank every sample and return the ranks and what the lists are like.
+
+    The parameters are those of `evaluate`; keep: whether to keep the lists.
+    """
+    observer = ListObserver(samples, facts, keep)
+    return observer.measured(ranks_of(ranker, samples, max(KS), chunk, progress, observer))
 
 
 def translated(samples: Samples, source: ItemIds, target: ItemIds) -> Samples:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from time import perf_counter_ns
@@ -10,11 +9,11 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from mtaw_fast.errors import MissingPackageError, UsageError, require, shown
-from mtaw_fast.errors.install import install_packages
+from mtaw_fast.errors import shown
 from mtaw_fast.memory.co_clicked import cosine
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.ranker import Times
+from mtaw_fast.system.frames import Library, frame_of
 
 _MOST_ITEMS = 3  # in a reason
 _SHOWN = 5  # items in a repr
@@ -149,7 +148,7 @@ class Recommendations:
             lines.append("by popularity: no click of the session was known")
         return "\n".join(lines)
 
-    def to_frame(self, library: Literal["polars", "pandas", "arrow"] = "polars") -> Any:
+    def to_frame(self, library: Library = "polars") -> Any:
         """Return the ranking as a table of the library `library`.
 
         Its columns are item, score (float32), and if requested repeat (bool), reason (text), explored (bool) and the
@@ -165,13 +164,7 @@ class Recommendations:
             columns["explored"] = self.explored
         names = dict.fromkeys(name for one in self.fields or () for name in one if name not in columns)
         columns |= {name: [one.get(name) for one in self.fields or ()] for name in names}
-        if library == "polars":
-            return require("polars", "train").DataFrame(columns)
-        if library == "pandas":
-            return _installed("pandas").DataFrame(columns)
-        if library == "arrow":
-            return _installed("pyarrow").table(columns)
-        raise UsageError(f"to_frame: there is no library {library!r}; choose polars, pandas or arrow")
+        return frame_of(columns, library)
 
 
 def assembled(
@@ -219,11 +212,3 @@ def timed(answer: Recommendations, times: Times | None, start: int, ready: int) 
 
 def _bytes(flags: np.ndarray | None) -> bytes | None:
     return None if flags is None else flags.tobytes()
-
-
-def _installed(package: str) -> Any:
-    """Import a package that is in none of our extras."""
-    try:
-        return importlib.import_module(package)
-    except ImportError:
-        raise MissingPackageError(f"the package '{package}' is not installed: {install_packages(package)}") from None

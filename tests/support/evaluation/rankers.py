@@ -27,6 +27,21 @@ class Dense:
         return np.pad(ids, padding, constant_values=-1), np.pad(best, padding, constant_values=-np.inf)
 
 
+class Listed:
+    """Gives the rows of `lists` int[S, K] to the sessions in the order in which they come."""
+
+    def __init__(self, lists: np.ndarray) -> None:
+        self._lists, self._done = lists.astype(np.int32), 0
+
+    def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
+        ids = np.full((len(sessions), k), -1, np.int32)
+        mine = self._lists[self._done : self._done + len(sessions), :k]
+        ids[:, : mine.shape[1]] = mine
+        self._done += len(sessions)
+        scores = np.where(ids >= 0, -np.arange(k, dtype=np.float32), -np.inf)
+        return ids, scores.astype(np.float32)
+
+
 def samples_of(targets: list[int], first: list[int] | None = None, session: list[int] | None = None) -> Samples:
     count = len(targets)
     prefixes = Sessions.from_lists([[click] for click in first or [0] * count])

@@ -1,0 +1,170 @@
+"""Measure a bundle on a data set's samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from mtaw_fast.assessment.inputs import (
+    WEIGHTS,
+    Folder,
+    Progress,
+    dataset_of,
+    facts_for,
+    facts_of,
+    named,
+    named_progress,
+    rankable_by,
+    recommender_of,
+    sample_weights,
+    slices_of,
+    split_of,
+    unseen_share,
+    warn,
+)
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.config.type_weights import TypeWeights, parsed
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.errors import UsageError
+from mtaw_fast.evaluation import Report, protocol
+from mtaw_fast.evaluation import baselines as all_baselines
+from mtaw_fast.evaluation.comparison import Evaluation
+from mtaw_fast.evaluation.seen import same_training_part, warnings_of
+from mtaw_fast.ranking.encoders import EncoderName
+from mtaw_fast.ranking.retrieval import IndexName
+from mtaw_fast.recommender import Recommender
+
+_REPEATING = 50.0  # percent of a type's hits; from more on, its metrics say little
+
+
+def evaluate(
+    bundle: Recommender | Bundle | Folder,
+    dataset: Dataset | Folder,
+    *,
+    split: Literal["test", "validation"] = "test",
+    unseen: Literal["leave-out", "misses"] = "leave-out",
+    weights: TypeWeights | None = None,
+    baselines: bool = False,
+    slices: Sequence[str] | None = None,
+    encoder: EncoderName | str = "auto",
+    index: IndexName | str = "auto",
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measure a bundle on a data set's samples, through the path that serves.
+
+    Parameters
+    ----------
+    bundle : Recommender, Bundle or path
+        What to measure.
+    dataset : Dataset or path
+        The data set.
+    split : {'test', 'validation'}, default 'test'
+        Which samples; 'validation' is the bundle's share of the last training sessions.
+    unseen : {'leave-out', 'misses'}, default 'leave-out'
+        Test targets on items that training never saw: leave them out, as the papers do, or count them as misses.
+    weights : mapping of str to float, or str, optional
+        Weights of samples by the type of their target, such as {'view': 1, 'purchase': 8} or 'view=1,purchase=8', for
+        weighted metrics in addition to the plain ones; types without one have 1.
+    baselines : bool, default False
+        Whether to fit and measure the baselines too.
+    slices : sequence of str, optional
+        Item attributes and context columns to slice the metrics by, by name; by default all context columns and the
+        attributes with at most 50 values. The other slices, such as by length of the session, are always there.
+    encoder, index : str, default 'auto'
+        As in `Recommender.load`; for a bundle or path.
+    progress : callable, optional
+        Called as progress(what, done, total) with ranked samples.
+
+    Returns
+    -------
+    Evaluation
+        Its `metrics` are in percent; `str()` of it is a table, and `to_frame()` has every metric by slice.
+
+    Raises
+    ------
+    UsageError
+        If the split has no sample, `unseen` or the weights do not fit the split or the data set's types, or there is no
+        slice of a name.
+
+    Warns
+    -----
+    DataWarning
+        If the bundle was trained on another training part, has learned from logs since (with the share of the samples
+        that it has seen), or has seen the validation sessions; or if most hits of a type of target repeat the last
+        click.
+    """
+    recommender = recommender_of(bundle, encoder, index)
+    data, model = dataset_of(dataset), recommender.bundle
+    name = named(dataset, data)
+    if unseen not in ("leave-out", "misses"):
+        raise UsageError(f"evaluate: unseen must be 'leave-out' or 'misses', not {unseen!r}")
+    if unseen == "misses" and split == "validation":
+        raise UsageError("evaluate: training has seen all items of the validation sessions; leave --unseen out")
+    if weights is not None and unseen == "misses":
+        raise UsageError(
+            "evaluate: weights do not work with unseen='misses', whose targets have no known types; leave one out"
+        )
+    part = split_of(data, name, split, model.config.optimizer.validation_fraction, baselines)
+    samples = part.samples
+    missed = data.unseen if data.unseen is not None else np.empty(0, np.int32)
+    log = data.preparation.get("log") if split == "test" else None
+    if unseen == "misses" and log is None:
+        raise UsageError(f"{name} has no list of targets that training never saw; prepare it again")
+    counted = missed if unseen == "misses" else None
+
+    seen = split == "validation" and bool(model.metrics.get("refit", True))
+    lines = warnings_of(model, data, samples) if split == "test" else []
+    if seen:
+        lines.append("this bundle was refit on the validation sessions; train with --no-refit to measure on them")
+    counts = None if weights is None else sample_weights(weights, data, samples)
+    facts, attributes = facts_of(data, part.fitted, recommender)
+    common: dict[str, Any] = {"unseen": counted, "type_names": data.type_names, "weights": counts}
+    report = protocol.evaluate(
+        recommender,
+        rankable_by(recommender, samples, data),
+        progress=named_progress(progress, "model"),
+        facts=facts_for(facts, data, recommender),
+        slicings=slices_of(data, samples, facts, attributes, slices),
+        **common,
+    )
+    others: dict[str, Report] = {}
+    if baselines:
+        assert part.known is not None
+        assert part.held_out is not None
+        fitting = all_baselines.fit_baselines(part.fitted, part.known, part.held_out, data.min_prefix, data.n_items)
+        for one, ranker in fitting.items():
+            others[one] = protocol.evaluate(
+                ranker, samples, progress=named_progress(progress, one), facts=facts, **common
+            )
+    lines += _repeating(report)
+    warn(lines)
+    return Evaluation(
+        report=report,
+        baselines=others,
+        name=data.name,
+        split=split,
+        encoder=recommender.encoder.name,
+        index=recommender.index.name,
+        seen_in_training=seen,
+        same_training_part=same_training_part(model, data),
+        unseen_share=unseen_share(log),
+        unseen_targets=len(missed) if log is not None else 0,
+        warnings=lines,
+        weights={} if weights is None else parsed(weights, WEIGHTS),
+        diversity_by=[one.name for one in facts.attributes],
+    )
+
+
+def _repeating(report: Report) -> list[str]:
+    """Return a warning for each type of target whose hits are mostly repeats of the last click."""
+    if len(report.by_type) < 2:
+        return []
+    return [
+        f"{share:.0f}% of the hits of type {name} repeat the last click, so its metrics, and weights on it, say "
+        "little: read its first targets, or prepare with --merge-types"
+        for name, share in report.on_last_click.items()
+        if not math.isnan(share) and share > _REPEATING
+    ]

@@ -1,0 +1,107 @@
+"""`mtaw-fast compare`: two bundles on the same samples, with intervals."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mtaw_fast.cli.common import (
+    SLICES_HELP,
+    add_command,
+    add_number,
+    add_serving_options,
+    names_in,
+    print_json,
+    progress_bar,
+)
+from mtaw_fast.errors import DataWarning
+from mtaw_fast.evaluation.paired import HITS, Comparison, Difference
+from mtaw_fast.workflow import compare
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = add_command(
+        commands,
+        "compare",
+        run,
+        "Compare two bundles on the same samples: the difference of every metric with its interval, by slice, how the "
+        "lists differ, and sessions where the two part.",
+        "mtaw-fast compare old.bundle new.bundle shop.dataset",
+    )
+    parser.add_argument("first", type=Path, metavar="A", help="bundle to compare with, such as the one that serves")
+    parser.add_argument("second", type=Path, metavar="B", help="bundle to judge; a difference is B's metric minus A's")
+    parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder made by 'prepare'")
+    parser.add_argument("--split", choices=("test", "validation"), default="test", help="which samples")
+    parser.add_argument("--slices", metavar="NAME,..", help=SLICES_HELP)
+    add_number(parser, "--examples", "N", 6, "most sessions to show where the two part")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    add_serving_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Compare and print the verdict, then the tables."""
+    with progress_bar(not arguments.json) as progress, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # they are printed below
+        found = compare(
+            arguments.first,
+            arguments.second,
+            arguments.dataset,
+            split=arguments.split,
+            slices=names_in(arguments.slices),
+            examples=arguments.examples,
+            encoder=arguments.encoder,
+            index=arguments.index,
+            progress=progress,
+        )
+    for text in found.warnings:
+        print(f"warning: {text}", file=sys.stderr)
+    if arguments.json:
+        print_json(found.as_dict())
+    else:
+        print("\n".join(_lines(found)))
+
+
+def _lines(found: Comparison) -> Iterator[str]:
+    lists = found.lists
+    yield found.verdict
+    yield f"{found.samples:,} {found.split} samples of {found.sessions:,} sessions of {found.name}"
+    yield ""
+    width = max(map(len, found.metrics))
+    yield f"{'':{width}}  {'A':>8} {'B':>8}  B - A and its 95% interval"
+    for name, one in found.metrics.items():
+        yield f"{name:{width}}  {one.first:8.2f} {one.second:8.2f}  {_text(one)}"
+    yield ""
+    yield f"{HITS} by slice (*: differs, even with one interval for all slices together)"
+    for name, values in found.slices.items():
+        yield f"  {name}"
+        width = max(map(len, values))
+        for value, part in values.items():
+            mark = "*" if part.holds else " "
+            yield f"  {mark} {value:{width}} {part.samples:>9,}  {_text(part.metrics[HITS])}"
+    yield ""
+    yield (
+        f"lists: {lists.overlap:.1f}% of the items are in both, {lists.same_first:.1f}% have the same first item, "
+        f"{lists.same_list:.1f}% are equal"
+    )
+    yield (
+        f"items: {lists.only_first:,} are shown by A alone, {lists.only_second:,} by B alone, on "
+        f"{lists.new_share:.1f}% of its places"
+    )
+    for example in found.examples:
+        yield ""
+        yield f"session {', '.join(map(str, example['clicks']))}; next {example['target']}"
+        for letter, name in (("A", "first"), ("B", "second")):
+            rank = example[name]["rank"]
+            place = f"rank {rank}" if rank else "not found"
+            yield f"  {letter}: {place:9}  {', '.join(map(str, example[name]['items']))} .."
+
+
+def _text(one: Difference) -> str:
+    if one.interval is None:
+        return f"{one.difference:+.2f}"
+    return f"{one.difference:+.2f}  [{one.interval[0]:+.2f}, {one.interval[1]:+.2f}]"

@@ -1,0 +1,155 @@
+"""What an evaluation knows about the items: how often training clicked them, since when, what they are like.
+
+Axes: N items of a data set, A attributes, d.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.evaluation.list_metrics import information_of
+from mtaw_fast.items import ItemTable
+from mtaw_fast.items.columns import BooleanColumn, CategoriesColumn, CategoryColumn, NumberColumn
+
+_MOST_ATTRIBUTES = 8  # of the diversity
+_MOST_VALUES = 50  # of an attribute that is a slice without being asked for
+_QUARTERS = (25, 50, 75)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Attribute:
+    """An attribute of the items with few values. codes: int32[N], places in `labels`, -1 for a missing value."""
+
+    name: str
+    codes: np.ndarray
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ItemFacts:
+    """Facts about N items. clicks: int64[N], in training. information: float64[N], `list_metrics.information_of`.
+    first_click: int64[N], Unix milliseconds of the first click in training, the largest int64 without one; None without
+    times. vectors: float32[N, d] of length 1 (or 0), for the diversity; None if it goes by `attributes`.
+    """
+
+    clicks: np.ndarray
+    information: np.ndarray
+    first_click: np.ndarray | None = None
+    vectors: np.ndarray | None = None
+    attributes: tuple[Attribute, ...] = ()
+
+    @property
+    def n_items(self) -> int:
+        """N."""
+        return len(self.clicks)
+
+    @classmethod
+    def of(cls, train: Sessions, n_items: int) -> ItemFacts:
+        """Return what the training sessions tell."""
+        clicks = np.bincount(train.items, minlength=n_items)
+        sessions_with = np.bincount(train.items[train.first_clicks()], minlength=n_items)
+        first = None
+        if train.times is not None:
+            first = np.full(n_items, np.iinfo(np.int64).max)
+            np.minimum.at(first, train.items, train.times)
+        return cls(clicks, information_of(sessions_with, len(train)), first)
+
+    def with_content(self, attributes: tuple[Attribute, ...], vectors: np.ndarray | None) -> ItemFacts:
+        """Return the facts with the attributes of the items, and with vectors if no attribute describes the items."""
+        diverse = tuple(one for one in attributes if _describes(one))[:_MOST_ATTRIBUTES]
+        return dataclasses.replace(self, attributes=diverse, vectors=None if diverse else vectors)
+
+    def renumbered(self, internal: np.ndarray, n_items: int) -> ItemFacts:
+        """Return the facts of another catalog. internal: int[N], the other id of each item, -1 for none.
+
+        Items that only the other catalog has were never clicked; their vectors and attributes are missing.
+        """
+        if n_items == self.n_items and np.array_equal(internal, np.arange(n_items)):
+            return self
+        known = internal >= 0
+        places = internal[known]
+
+        def moved(values: np.ndarray, missing: float) -> np.ndarray:
+            found = np.full((n_items, *values.shape[1:]), missing, dtype=values.dtype)
+            found[places] = values[known]
+            return found
+
+        return ItemFacts(
+            moved(self.clicks, 0),
+            moved(self.information, float(self.information.max(initial=0.0))),
+            None if self.first_click is None else moved(self.first_click, np.iinfo(np.int64).max),
+            None if self.vectors is None else moved(self.vectors, 0.0),
+            tuple(dataclasses.replace(one, codes=moved(one.codes, -1)) for one in self.attributes),
+        )
+
+
+def attributes_of(table: ItemTable | None, rows: np.ndarray) -> tuple[Attribute, ...]:
+    """Return the attributes in an item table: categories, booleans, and numbers by quarter.
+
+    rows: int[N], the row of each item, -1 for none. Several categories of an item count as one value. Texts, times and
+    vectors are no attributes, and the column of the availability is none.
+    """
+    if table is None:
+        return ()
+    found = []
+    for name, column in table.columns.items():
+        if name == table.availability:
+            continue
+        labels: tuple[str, ...]
+        if isinstance(column, CategoryColumn):
+            values, labels = column.codes, tuple(column.labels)
+        elif isinstance(column, BooleanColumn):
+            values, labels = column.values.astype(np.int32), ("no", "yes")
+        elif isinstance(column, NumberColumn):
+            values, labels = _quarters(column.values)
+        elif isinstance(column, CategoriesColumn):
+            values, labels = _sets(column)
+        else:
+            continue
+        inside = (rows >= 0) & (rows < len(values))
+        codes = np.where(inside, values[np.where(inside, rows, 0)], -1) if len(values) else np.full(len(rows), -1)
+        found.append(Attribute(name, codes.astype(np.int32), labels))
+    return tuple(found)
+
+
+def is_short(attribute: Attribute) -> bool:
+    """Whether an attribute has few enough values to be a slice without being asked for."""
+    return 1 < len(attribute.labels) <= _MOST_VALUES
+
+
+def _describes(attribute: Attribute) -> bool:
+    """Whether an attribute groups items: one that differs for most of them is a name."""
+    known = attribute.codes[attribute.codes >= 0]
+    return 1 < len(np.unique(known)) <= max(len(known) // 2, 1)
+
+
+def _quarters(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return codes of the quarters of numbers, and their labels."""
+    known = ~np.isnan(values)
+    if not known.any():
+        return np.full(len(values), -1, dtype=np.int32), ()
+    cuts = np.unique(np.percentile(values[known], _QUARTERS))
+    cuts = cuts[cuts < values[known].max()]
+    codes = np.where(known, np.searchsorted(cuts, np.where(known, values, 0.0)), -1).astype(np.int32)
+    if not len(cuts):
+        return codes, (f"{values[known].max():g}",)
+    names = [f"up to {cut:g}" for cut in cuts]
+    return codes, (*names, f"over {cuts[-1]:g}")
+
+
+def _sets(column: CategoriesColumn) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return a code for each distinct set of labels, and the sets as texts."""
+    numbers: dict[bytes, int] = {}
+    labels: list[str] = []
+    codes = np.full(column.n_rows, -1, dtype=np.int32)
+    for row in np.flatnonzero(~column.missing).tolist():
+        own = np.unique(column.codes[column.offsets[row] : column.offsets[row + 1]])
+        code = numbers.setdefault(own.tobytes(), len(numbers))
+        if code == len(labels):
+            labels.append(", ".join(column.labels[one] for one in own.tolist()))
+        codes[row] = code
+    return codes, tuple(labels)

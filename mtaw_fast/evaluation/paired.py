@@ -1,0 +1,277 @@
+"""Two rankers on the same samples: paired differences with intervals, how their lists differ, where they part.
+
+Axes: S samples, K listed items, C metrics (`measuring.COLUMNS`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.data.sessions import Samples
+from mtaw_fast.evaluation.measuring import COLUMNS, COVERAGE, GINI, TOP, Measured
+from mtaw_fast.evaluation.resampling import Estimates, SessionBootstrap
+from mtaw_fast.evaluation.slices import Slicing
+from mtaw_fast.system.frames import Library, frame_of
+
+HITS, PLACE = f"P@{TOP}", f"MRR@{TOP}"
+_CHUNK = 4096
+_Z = NormalDist().inv_cdf(0.975)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The second ranker's metric minus the first's. interval: (low, high), None for few sessions. `first`, `second`:
+    the metrics themselves."""
+
+    first: float
+    second: float
+    difference: float
+    interval: tuple[float, float] | None = None
+
+    @property
+    def shown(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        interval = None if self.interval is None else list(self.interval)
+        return {"first": self.first, "second": self.second, "difference": self.difference, "interval": interval}
+
+
+@dataclass(frozen=True, slots=True)
+class SliceDifference:
+    """The differences within one value of a slice. holds: whether that of P@20 would leave 0 out even with an interval
+    that holds for all values of all slices together (Bonferroni)."""
+
+    samples: int
+    sessions: int
+    metrics: Mapping[str, Difference]
+    holds: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        metrics = {name: one.as_dict() for name, one in self.metrics.items()}
+        return {"samples": self.samples, "sessions": self.sessions, "holds": self.holds, "metrics": metrics}
+
+
+@dataclass(frozen=True, slots=True)
+class ListDifferences:
+    """How the lists of two rankers differ, over S samples and the first 20 items.
+
+    Attributes
+    ----------
+    overlap : float
+        Items of a list that the other one has too, in percent, on average.
+    same_first : float
+        Samples with the same item on the first place, in percent.
+    same_list : float
+        Samples with the same items in the same order, in percent.
+    only_first, only_second : int
+        Items that only one of the two ever shows.
+    new_share : float
+        Places of the second ranker's lists that hold an item which the first never shows, in percent.
+    """
+
+    overlap: float
+    same_first: float
+    same_list: float
+    only_first: int
+    only_second: int
+    new_share: float
+
+    def as_dict(self) -> dict[str, float]:
+        """Return plain JSON values."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The result of `mtaw_fast.compare`; `str()` of it is a report.
+
+    Attributes
+    ----------
+    first, second : str
+        Names of the two bundles.
+    name, split : str
+        The data set, and which samples of it.
+    samples, sessions : int
+        Counts.
+    metrics : mapping of str to Difference
+        Over all samples; coverage and Gini have no interval.
+    slices : mapping of str to mapping of str to SliceDifference
+        By slice and value.
+    lists : ListDifferences
+        How the lists differ.
+    examples : list of dict
+        Sessions where one of the two finds the target and the other does not, with ids as in the log.
+    warnings : list of str
+        What makes the comparison misleading, a line each.
+    """
+
+    first: str
+    second: str
+    name: str
+    split: str
+    samples: int
+    sessions: int
+    metrics: Mapping[str, Difference]
+    slices: Mapping[str, Mapping[str, SliceDifference]]
+    lists: ListDifferences
+    examples: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: how many more of 100 targets the second finds among its first 20, and whether that is shown."""
+        hits, place = self.metrics[HITS], self.metrics[PLACE]
+        more = f"{self.second} finds {abs(hits.difference):.2f} {'more' if hits.difference >= 0 else 'fewer'}"
+        if hits.interval is None:
+            return f"Too few sessions to compare: {more} of 100 targets than {self.first}, without an interval."
+        low, high = hits.interval
+        if hits.shown:
+            bounds = sorted((abs(low), abs(high)))
+            return f"{more} of 100 targets than {self.first}, 95% interval {bounds[0]:.2f} to {bounds[1]:.2f}."
+        text = f"No difference is shown: {more} of 100 targets than {self.first}, 95% interval {low:.2f} to {high:.2f}"
+        if place.shown and place.interval is not None:
+            better = "higher" if place.difference > 0 else "lower"
+            text += (
+                f"; but it places them {better}, {PLACE} by {place.difference:+.2f}, "
+                f"{place.interval[0]:.2f} to {place.interval[1]:.2f}"
+            )
+        return f"{text}."
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "first": self.first,
+            "second": self.second,
+            "dataset": self.name,
+            "split": self.split,
+            "samples": self.samples,
+            "sessions": self.sessions,
+            "verdict": self.verdict,
+            "metrics": {name: one.as_dict() for name, one in self.metrics.items()},
+            "slices": {
+                name: {value: one.as_dict() for value, one in values.items()} for name, values in self.slices.items()
+            },
+            "lists": self.lists.as_dict(),
+            "examples": self.examples,
+            "warnings": self.warnings,
+        }
+
+    def to_frame(self, library: Library = "polars") -> Any:
+        """Return the differences as a table, a row a slice, value and metric: slice, value, samples, sessions, metric,
+        first, second, difference, low, high. Errors as in `Report.to_frame`."""
+        parts = [("all", "all", self.samples, self.sessions, self.metrics)]
+        for name, values in self.slices.items():
+            parts += [(name, value, one.samples, one.sessions, one.metrics) for value, one in values.items()]
+        rows = [
+            (*where, metric, one.first, one.second, one.difference, *(one.interval or (None, None)))
+            for *where, metrics in parts
+            for metric, one in metrics.items()
+        ]
+        names = (
+            "slice", "value", "samples", "sessions", "metric", "first", "second", "difference", "low", "high",
+        )  # fmt: skip
+        return frame_of(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)), library)
+
+
+def compared(
+    first: Measured, second: Measured, samples: Samples, slicings: Sequence[Slicing], seed: int = 0
+) -> tuple[dict[str, Difference], dict[str, dict[str, SliceDifference]]]:
+    """Return the differences over all samples, and by slice and value.
+
+    Each resample draws the same sessions for both rankers, so what is hard for both does not widen the interval.
+    """
+    ours, theirs = first.columns(), second.columns()
+    bootstrap = SessionBootstrap(samples.session, seed=seed)
+    whole = _differences(bootstrap, ours, theirs, None, 1)[0][0]
+    before, after = first.of_catalog(), second.of_catalog()
+    for name in (COVERAGE, GINI):
+        whole[name] = Difference(before[name], after[name], after[name] - before[name])
+    found = {}
+    count = max(sum(len(one.labels) for one in slicings), 1)
+    wide = NormalDist().inv_cdf(1 - 0.025 / count) / _Z
+    for slicing in slicings:
+        values, estimates = _differences(bootstrap, ours, theirs, slicing.codes, len(slicing.labels))
+        found[slicing.name] = {
+            label: SliceDifference(
+                int(estimates.samples[value]), int(estimates.sessions[value]), values[value],
+                _holds(values[value][HITS], wide),
+            )
+            for value, label in enumerate(slicing.labels)
+        }  # fmt: skip
+    return whole, found
+
+
+def _differences(
+    bootstrap: SessionBootstrap, ours: np.ndarray, theirs: np.ndarray, codes: np.ndarray | None, n_values: int
+) -> tuple[list[dict[str, Difference]], Estimates]:
+    """Return the differences by value and metric, and their estimates."""
+    estimates = bootstrap.estimates(theirs - ours, codes, n_values)
+    places = np.zeros(len(ours), dtype=np.int64) if codes is None else codes
+    found = []
+    for value in range(n_values):
+        chosen = places == value
+        first, second = ours[chosen].mean(axis=0).tolist(), theirs[chosen].mean(axis=0).tolist()
+        found.append(
+            {
+                name: Difference(first[at], second[at], second[at] - first[at], estimates.interval(value, at))
+                for at, name in enumerate(COLUMNS)
+            }
+        )
+    return found, estimates
+
+
+def _holds(one: Difference, wide: float) -> bool:
+    """Return whether the interval, `wide` times as wide, leaves 0 out."""
+    if one.interval is None:
+        return False
+    return abs(one.difference) > wide * (one.interval[1] - one.interval[0]) / 2 > 0
+
+
+def list_differences(first: np.ndarray, second: np.ndarray) -> ListDifferences:
+    """Compare lists int[S, K] of ids of one catalog, padded with -1."""
+    common = np.zeros(len(first))
+    for begin in range(0, len(first), _CHUNK):
+        a, b = first[begin : begin + _CHUNK], second[begin : begin + _CHUNK]
+        common[begin : begin + _CHUNK] = ((a[:, :, None] == b[:, None, :]) & (a >= 0)[:, :, None]).sum(axis=(1, 2))
+    longest = np.maximum((first >= 0).sum(axis=1), (second >= 0).sum(axis=1))
+    shown = np.unique(first[first >= 0]), np.unique(second[second >= 0])
+    only_second = np.setdiff1d(shown[1], shown[0], assume_unique=True)
+    places = second[second >= 0]
+    return ListDifferences(
+        overlap=float(100 * (common / np.maximum(longest, 1)).mean()),
+        same_first=float(100 * (first[:, 0] == second[:, 0]).mean()),
+        same_list=float(100 * (first == second).all(axis=1).mean()),
+        only_first=len(np.setdiff1d(shown[0], shown[1], assume_unique=True)),
+        only_second=len(only_second),
+        new_share=float(100 * np.isin(places, only_second).mean()) if len(places) else 0.0,
+    )
+
+
+def parting(first: np.ndarray, second: np.ndarray, session: np.ndarray, count: int) -> list[int]:
+    """Return at most `count` samples where one ranker finds the target and the other does not: the highest ranks first,
+    of either ranker in turn, one a session. first, second: int32[S] ranks."""
+    if count < 1:
+        return []
+    turns = []
+    for found, missed in ((second, first), (first, second)):
+        places = np.flatnonzero((found > 0) & (missed == 0))
+        turns.append(iter(places[np.argsort(found[places], kind="stable")].tolist()))
+    chosen: list[int] = []
+    met: set[int] = set()
+    while turns and len(chosen) < count:
+        turn = turns.pop(0)
+        place = next((one for one in turn if int(session[one]) not in met), None)
+        if place is not None:
+            met.add(int(session[place]))
+            chosen.append(place)
+            turns.append(turn)
+    return chosen

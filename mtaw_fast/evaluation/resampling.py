@@ -1,0 +1,134 @@
+"""Intervals of many means at once, by a bootstrap over whole sessions.
+
+Axes: S samples, C columns (metrics), V values of a slice, G sessions, U units that are drawn, R resamples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+MOST_UNITS = 10_000
+FEWEST_SESSIONS = 10  # of a slice with intervals
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Estimates:
+    """Means of C columns within V values of a slice.
+
+    means: float64[V, C]; NaN without a sample. low, high: float64[V, C], their intervals; NaN where too few
+    sessions have a sample. samples, sessions: int64[V].
+    """
+
+    means: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    samples: np.ndarray
+    sessions: np.ndarray
+
+    def interval(self, value: int, column: int) -> Interval | None:
+        """Return (low, high) of one mean; None without an interval."""
+        low, high = float(self.low[value, column]), float(self.high[value, column])
+        return None if np.isnan(low) else (low, high)
+
+
+class SessionBootstrap:
+    """Resamples of whole sessions that are drawn once and used for every mean, so differences are paired.
+
+    Samples of a session share clicks, so sessions are drawn and not samples. Of more than `MOST_UNITS` sessions, that
+    many random groups of sessions are drawn instead: their sums are independent too, and the cost stays bounded.
+    Percentile intervals, Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
+
+    Parameters
+    ----------
+    session : int[S]
+        Equal for samples of one session.
+    resamples : int, default 1000
+        R.
+    seed : int, default 0
+        Equal arguments give equal intervals.
+    """
+
+    def __init__(self, session: np.ndarray, resamples: int = 1000, seed: int = 0) -> None:
+        numbers, group = np.unique(session, return_inverse=True)
+        generator = np.random.default_rng(seed)
+        self._group, self._n_sessions = group.reshape(-1), len(numbers)
+        units = min(self._n_sessions, MOST_UNITS)
+        self._unit = self._group
+        if units < self._n_sessions:
+            self._unit = (generator.permutation(self._n_sessions) % units)[self._group]
+        self._times = _draws(units, resamples, generator)
+
+    def estimates(
+        self,
+        columns: np.ndarray,
+        codes: np.ndarray | None = None,
+        n_values: int = 1,
+        level: float = 0.95,
+        fewest: int = FEWEST_SESSIONS,
+    ) -> Estimates:
+        """Return the means of the columns, within each value of a slice, with intervals.
+
+        Parameters
+        ----------
+        columns : float[S, C]
+            What each sample adds.
+        codes : int[S], optional
+            The value of each sample, -1 for none; by default all have the value 0.
+        n_values : int, default 1
+            V.
+        level : float, default 0.95
+            Coverage of an interval.
+        fewest : int, default 10
+            Values with fewer sessions get no interval.
+        """
+        count, n_columns = len(columns), columns.shape[1]
+        codes = np.zeros(count, dtype=np.int64) if codes is None else codes.astype(np.int64)
+        kept = codes >= 0
+        whole = bool(kept.all())
+        values = codes if whole else codes[kept]
+        places = (self._unit if whole else self._unit[kept]) * n_values + values
+        units = self._times.shape[1]
+        sums = np.empty((n_columns + 1, units * n_values))
+        for column in range(n_columns):
+            sums[column] = np.bincount(places, columns[kept, column], minlength=units * n_values)
+        sums[-1] = np.bincount(places, minlength=units * n_values)
+        sums = sums.reshape(n_columns + 1, units, n_values)
+        samples = sums[-1].sum(axis=0)
+        met = np.unique((self._group if whole else self._group[kept]) * n_values + values) % n_values
+        sessions = np.bincount(met, minlength=n_values)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means = sums[:-1].sum(axis=1) / samples  # [C, V]
+            # [R, U] @ [U, (C + 1) V]; float32 is far below the error of 1,000 resamples.
+            flat = np.ascontiguousarray(sums.transpose(1, 0, 2), dtype=np.float32).reshape(units, -1)
+            totals = (self._times @ flat).reshape(-1, n_columns + 1, n_values)
+            resampled = totals[:, :-1] / totals[:, -1:]
+        low, high = _percentiles(resampled, level)
+        few = sessions < fewest
+        low[:, few], high[:, few] = np.nan, np.nan
+        return Estimates(means.T, low.T, high.T, samples.astype(np.int64), sessions)
+
+
+def _draws(units: int, resamples: int, generator: np.random.Generator) -> np.ndarray:
+    """Return float32[R, U]: how often each unit was drawn in each resample of U draws."""
+    times = np.empty((resamples, units), dtype=np.float32)
+    for row in times:
+        # A row at a time: its counts stay in the cache.
+        row[:] = np.bincount(generator.integers(units, size=units, dtype=np.int32), minlength=units)
+    return times
+
+
+def _percentiles(resampled: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the percentiles float64[C, V] of resampled means [R, C, V]; resamples without a sample do not count."""
+    tail = 50 * (1 - level)
+    if np.isnan(resampled).any():
+        found = np.full((2, *resampled.shape[1:]), np.nan)
+        for value in range(resampled.shape[2]):
+            drawn = resampled[~np.isnan(resampled[:, 0, value]), :, value]
+            if len(drawn):
+                found[:, :, value] = np.percentile(drawn, [tail, 100 - tail], axis=0)
+    else:
+        found = np.percentile(resampled, [tail, 100 - tail], axis=0).astype(np.float64)
+    return found[0], found[1]

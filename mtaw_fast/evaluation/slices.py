@@ -1,0 +1,183 @@
+"""Slices of the samples of an evaluation: by session, target, moment, type, item attribute and context.
+
+Axes: S samples, N items, V values of a slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtaw_fast.data.context import NO_VALUE, OTHER, ContextColumns
+from mtaw_fast.data.sessions import Samples
+from mtaw_fast.errors import UsageError, shown
+from mtaw_fast.evaluation.item_facts import Attribute, ItemFacts, is_short
+from mtaw_fast.evaluation.measuring import COLUMNS
+from mtaw_fast.evaluation.resampling import SessionBootstrap
+
+LENGTH, POPULARITY, AGE = "session length", "target popularity", "target age"
+REPEAT, FIRST, TYPE, HOUR = "target in session", "first click", "type", "hour (UTC)"
+_LENGTHS = ((1, "1 click"), (2, "2 clicks"), (3, "3 clicks"), (5, "4 to 5"), (10, "6 to 10"), (20, "11 to 20"))
+_SHARES = ((0.01, "top 1% of items"), (0.1, "1% to 10%"), (0.5, "10% to 50%"), (1.0, "50% to 100%"))
+_HOUR_MS = 3_600_000
+_AGES = ((1, "under 1 hour"), (24, "1 to 24 hours"), (168, "1 to 7 days"), (720, "7 to 30 days"))
+_MOST_SHOWN = 12  # values of an attribute or a context column; the rarer ones are one value
+_REST, _NONE = "all others", "no value"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slicing:
+    """One way to slice the samples. labels: the V values, in order. codes: int64[S], places in them, -1 for none."""
+
+    name: str
+    labels: tuple[str, ...]
+    codes: np.ndarray
+
+
+def slicings_of(
+    samples: Samples,
+    facts: ItemFacts,
+    type_names: Sequence[str] = (),
+    context: ContextColumns | None = None,
+    attributes: Sequence[Attribute] = (),
+    wanted: Sequence[str] | None = None,
+) -> list[Slicing]:
+    """Return every way to slice the samples that has at least two values; values without a sample are left out.
+
+    Parameters
+    ----------
+    samples : Samples
+        S samples, in the ids of `facts`.
+    facts : ItemFacts
+        Of the N items.
+    type_names : sequence of str
+        Names of the types of the targets.
+    context : ContextColumns, optional
+        The columns of the prefixes' context; the value at the last click before the target counts.
+    attributes : sequence of Attribute
+        Of the items; the target's value counts.
+    wanted : sequence of str, optional
+        The attributes and context columns to slice by; by default all context columns and the attributes with few
+        values.
+
+    Raises
+    ------
+    UsageError
+        If there is no attribute or context column of a wanted name.
+    """
+    found = [
+        _lengths(samples),
+        Slicing(FIRST, ("after the first click", "later"), np.where(samples.prefixes.lengths == 1, 0, 1)),
+        Slicing(REPEAT, ("new to the session", "in the session"), samples.repeats().astype(np.int64)),
+        _popularity(samples, facts),
+    ]
+    if samples.target_times is not None:
+        if facts.first_click is not None:
+            found.append(_ages(samples.target_times, facts.first_click[samples.targets]))
+        hours = samples.target_times // _HOUR_MS % 24
+        found.append(Slicing(HOUR, tuple(f"{hour:02}" for hour in range(24)), hours))
+    if samples.target_types is not None and type_names:
+        found.append(Slicing(TYPE, tuple(type_names), samples.target_types.astype(np.int64)))
+    more = _chosen(samples, context, attributes, wanted)
+    return [one for one in map(_without_empty, (*found, *more)) if len(one.labels) > 1]
+
+
+def sliced(
+    columns: np.ndarray, slicings: Sequence[Slicing], bootstrap: SessionBootstrap
+) -> dict[str, dict[str, dict[str, object]]]:
+    """Return the metrics by slice and value, as plain values: `samples`, `sessions`, every metric of `COLUMNS`, and
+    `intervals` by metric, empty for few sessions. columns: float64[S, C]."""
+    found: dict[str, dict[str, dict[str, object]]] = {}
+    for slicing in slicings:
+        estimates = bootstrap.estimates(columns, slicing.codes, len(slicing.labels))
+        found[slicing.name] = {}
+        for value, label in enumerate(slicing.labels):
+            bounds = {name: estimates.interval(value, column) for column, name in enumerate(COLUMNS)}
+            found[slicing.name][label] = {
+                "samples": int(estimates.samples[value]),
+                "sessions": int(estimates.sessions[value]),
+                **dict(zip(COLUMNS, estimates.means[value].tolist(), strict=True)),
+                "intervals": {name: list(bound) for name, bound in bounds.items() if bound is not None},
+            }
+    return found
+
+
+def _lengths(samples: Samples) -> Slicing:
+    bounds = np.array([bound for bound, _ in _LENGTHS])
+    labels = (*(label for _, label in _LENGTHS), f"over {_LENGTHS[-1][0]}")
+    return Slicing(LENGTH, labels, np.searchsorted(bounds, samples.prefixes.lengths))
+
+
+def _popularity(samples: Samples, facts: ItemFacts) -> Slicing:
+    """By the target's place among all items, most training clicks first."""
+    places = np.empty(facts.n_items, dtype=np.int64)
+    places[np.argsort(-facts.clicks, kind="stable")] = np.arange(facts.n_items)
+    bounds = np.array([max(1, round(share * facts.n_items)) for share, _ in _SHARES])
+    codes = np.searchsorted(bounds, places[samples.targets], side="right")
+    codes[facts.clicks[samples.targets] == 0] = len(_SHARES)
+    return Slicing(POPULARITY, (*(label for _, label in _SHARES), "never clicked in training"), codes)
+
+
+def _ages(now: np.ndarray, first: np.ndarray) -> Slicing:
+    """By the time from the target's first click in training."""
+    never = first == np.iinfo(np.int64).max
+    bounds = np.array([hours * _HOUR_MS for hours, _ in _AGES])
+    codes = np.searchsorted(bounds, now - np.where(never, now, first), side="right")
+    codes[never] = len(_AGES) + 1
+    labels = (*(label for _, label in _AGES), "30 days or more", "never clicked in training")
+    return Slicing(AGE, labels, codes)
+
+
+def _chosen(
+    samples: Samples, context: ContextColumns | None, attributes: Sequence[Attribute], wanted: Sequence[str] | None
+) -> list[Slicing]:
+    """Return the slices by context columns and by attributes of the target."""
+    prefixes = samples.prefixes
+    columns = () if context is None or prefixes.context is None else context.names
+    known = {*columns, *(one.name for one in attributes)}
+    for name in wanted or ():
+        if name not in known:
+            has = ", ".join(sorted(known)) or "none"
+            raise UsageError(
+                f"evaluate: there is no slice {shown(name, 60)}; the item attributes and context columns are {has:.300}"
+            )
+    found = []
+    for column, name in enumerate(columns):
+        if wanted is None or name in wanted:
+            assert context is not None
+            assert prefixes.context is not None
+            ends = prefixes.offsets[1:] - 1
+            codes = prefixes.context[np.maximum(ends, 0), column].astype(np.int64)
+            codes[prefixes.lengths == 0] = NO_VALUE
+            labels = {NO_VALUE: _NONE, OTHER: _REST} | dict(enumerate(context.values[column], start=OTHER + 1))
+            found.append(_frequent(name, codes, labels))
+    for one in attributes:
+        if is_short(one) if wanted is None else one.name in wanted:
+            codes = one.codes[samples.targets].astype(np.int64)
+            found.append(_frequent(one.name, codes, {-1: _NONE} | dict(enumerate(one.labels))))
+    return found
+
+
+def _frequent(name: str, codes: np.ndarray, labels: Mapping[int, str]) -> Slicing:
+    """Slice by the most frequent codes, then all others. A label may come twice, as 'all others'."""
+    values, inverse, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    kept: dict[str, int] = {}
+    places = np.empty(len(values), dtype=np.int64)
+    for place in order.tolist():
+        label = labels[int(values[place])]
+        label = label if label in kept or len(kept) < _MOST_SHOWN else _REST
+        places[place] = kept.setdefault(label, len(kept))
+    return Slicing(name, tuple(kept), places[inverse.reshape(-1)])
+
+
+def _without_empty(slicing: Slicing) -> Slicing:
+    """Leave out the values that no sample has."""
+    met = np.bincount(slicing.codes[slicing.codes >= 0], minlength=len(slicing.labels)) > 0
+    if met.all():
+        return slicing
+    places = np.cumsum(met) - 1
+    codes = np.where(slicing.codes >= 0, places[np.maximum(slicing.codes, 0)], -1)
+    return Slicing(slicing.name, tuple(np.array(slicing.labels, dtype=object)[met]), codes)

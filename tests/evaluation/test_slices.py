@@ -1,0 +1,142 @@
+"""Slices of samples: which value each sample has, by hand, and what is left out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mtaw_fast.data.context import ContextColumns
+from mtaw_fast.data.sessions import Samples, Sessions
+from mtaw_fast.errors import UsageError
+from mtaw_fast.evaluation.item_facts import Attribute, ItemFacts, attributes_of
+from mtaw_fast.evaluation.measuring import COLUMNS
+from mtaw_fast.evaluation.resampling import SessionBootstrap
+from mtaw_fast.evaluation.slices import Slicing, sliced, slicings_of
+from mtaw_fast.items import ItemTable
+from mtaw_fast.items.columns import BooleanColumn, CategoriesColumn, CategoryColumn, NumberColumn
+from mtaw_fast.items.labels import Labels
+
+HOUR = 3_600_000
+TRAIN = Sessions(
+    np.array([0, 0, 0, 1, 1, 2], np.int32), np.array([0, 3, 6]), np.array([0, HOUR, 2 * HOUR, 0, 5, 9 * HOUR])
+)
+
+
+def samples() -> Samples:
+    """Four samples: prefixes of 1, 2, 3 and 25 clicks, targets 0, 1, 2, 3 at hours 0, 1, 33, 33."""
+    lists = [[1], [2, 1], [1, 2, 2], [0] * 25]
+    items = np.array([item for one in lists for item in one], np.int32)
+    offsets = np.array([0, 1, 3, 6, 31])
+    context = np.zeros((31, 1), np.uint16)
+    context[[0, 2, 5, 30]] = [[2], [1], [0], [2]]  # the last click of each prefix
+    prefixes = Sessions(items, offsets, np.zeros(31, np.int64), np.zeros(31, np.uint8), context)
+    times = np.array([0, HOUR, 33 * HOUR, 33 * HOUR])
+    return Samples(
+        prefixes, np.arange(4, dtype=np.int32), np.arange(4, dtype=np.int32), times, np.array([0, 1, 1, 0], np.uint8)
+    )
+
+
+def found(**wanted: object) -> dict[str, list[str]]:
+    facts = ItemFacts.of(TRAIN, 4)
+    slices = slicings_of(samples(), facts, ("view", "buy"), **wanted)  # type: ignore[arg-type]
+    return {one.name: [one.labels[code] for code in one.codes.tolist()] for one in slices}
+
+
+def test_every_sample_has_its_values() -> None:
+    slices = found(context=ContextColumns(("referrer",), (("search",),)))
+    assert slices == {
+        "session length": ["1 click", "2 clicks", "3 clicks", "over 20"],
+        "first click": ["after the first click", "later", "later", "later"],
+        "target in session": ["new to the session", "in the session", "in the session", "new to the session"],
+        "target popularity": ["top 1% of items", "10% to 50%", "50% to 100%", "never clicked in training"],
+        "target age": ["under 1 hour", "1 to 24 hours", "1 to 7 days", "never clicked in training"],
+        "hour (UTC)": ["00", "01", "09", "09"],
+        "type": ["view", "buy", "buy", "view"],
+        "referrer": ["search", "all others", "no value", "search"],
+    }
+
+
+def test_attributes_of_every_kind_and_those_asked_for() -> None:
+    labels = Labels.of(["red", "blue", "green"])
+    many = Labels.of([f"item {number}" for number in range(60)])
+    table = ItemTable(
+        5,
+        {
+            "color": CategoryColumn(name="color", codes=np.array([0, 1, -1, 0, 2], np.int32), labels=labels),
+            "sale": BooleanColumn(name="sale", values=np.array([0, 1, -1, 1, 0], np.int8)),
+            "price": NumberColumn(name="price", values=np.array([1.0, 2.0, np.nan, 4.0, 3.0])),
+            "tags": CategoriesColumn(
+                name="tags", codes=np.array([0, 1, 1, 0], np.int32), offsets=np.array([0, 2, 4, 4, 4, 4]), labels=labels
+            ),
+            "title": CategoryColumn(name="title", codes=np.arange(5, dtype=np.int32), labels=many),
+            "stock": BooleanColumn(name="stock", values=np.ones(5, np.int8)),
+        },
+        availability="stock",
+    )
+    rows = np.array([3, 1, 2, -1])  # the data set has another order, and an item that the table lacks
+    attributes = attributes_of(table, rows)
+    values = {one.name: [one.labels[code] if code >= 0 else None for code in one.codes.tolist()] for one in attributes}
+    assert values == {
+        "color": ["red", "blue", None, None],
+        "sale": ["yes", "yes", None, None],
+        "price": ["over 3.25", "up to 2.5", None, None],
+        "tags": [None, "red, blue", None, None],
+        "title": ["item 3", "item 1", "item 2", None],
+    }
+    by_default = found(attributes=attributes)
+    assert by_default["color"] == ["red", "blue", "no value", "no value"]
+    assert "title" not in by_default  # more than 50 values
+    assert found(attributes=attributes, wanted=["title"])["title"][:3] == ["item 3", "item 1", "item 2"]
+    assert "color" not in found(attributes=attributes, wanted=["title"])
+    with pytest.raises(UsageError, match=r"no slice 'colour'; .* are color, price, sale, tags, title$"):
+        found(attributes=attributes, wanted=["colour"])
+    # One item has a color, or none has the same one: no attribute groups the items, so vectors say what is alike.
+    facts = ItemFacts.of(TRAIN, 4).with_content(attributes, np.zeros((4, 2), np.float32))
+    assert facts.attributes == ()
+    assert facts.vectors is not None
+    pairs = Attribute("kind", np.array([0, 0, 1, 1], np.int32), ("a", "b"))
+    grouped = facts.with_content((*attributes, pairs), facts.vectors)
+    assert grouped.attributes == (pairs,)
+    assert grouped.vectors is None
+
+
+def test_rare_values_are_one() -> None:
+    rng = np.random.default_rng(0)
+    count = 400
+    codes = np.minimum(rng.geometric(0.12, count) - 1, 39).astype(np.int32)
+    many = Samples(
+        Sessions.from_lists([[0]] * count), np.arange(count, dtype=np.int32), np.arange(count, dtype=np.int32)
+    )
+    attribute = Attribute("brand", codes, tuple(f"b{number}" for number in range(40)))
+    facts = ItemFacts(np.ones(count, np.int64), np.zeros(count))
+    brand = next(one for one in slicings_of(many, facts, attributes=[attribute]) if one.name == "brand")
+    counts = np.bincount(brand.codes)
+    assert len(brand.labels) == 13
+    assert brand.labels[-1] == "all others"
+    assert counts[:12].tolist() == np.sort(np.bincount(codes))[::-1][:12].tolist()
+    assert counts.sum() == count
+
+
+def test_sliced_metrics_are_means_of_the_samples() -> None:
+    rng = np.random.default_rng(1)
+    columns = rng.random((60, len(COLUMNS)))
+    codes = rng.integers(0, 2, 60)
+    values = sliced(columns, [Slicing("half", ("a", "b"), codes)], SessionBootstrap(np.arange(60) // 2, 100))
+    for code, label in enumerate(("a", "b")):
+        one = values["half"][label]
+        assert one["samples"] == (codes == code).sum()
+        for column, name in enumerate(COLUMNS):
+            assert one[name] == pytest.approx(columns[codes == code, column].mean())
+            low, high = one["intervals"][name]
+            assert low < one[name] < high
+
+
+def test_facts_in_another_order() -> None:
+    facts = ItemFacts.of(TRAIN, 4)
+    assert facts.clicks.tolist() == [3, 2, 1, 0]
+    assert facts.information.tolist() == [1, 1, 1, 1]  # each is in one of two sessions; one of none counts as one
+    moved = facts.renumbered(np.array([2, -1, 0, 4]), 5)
+    assert moved.clicks.tolist() == [1, 0, 3, 0, 0]
+    assert moved.first_click is not None
+    assert moved.first_click.tolist()[:3] == [9 * HOUR, np.iinfo(np.int64).max, 0]
+    assert facts.renumbered(np.arange(4), 4) is facts
