@@ -40,11 +40,13 @@ _PATIENCE = 120.0
 class LearningOutcome:
     """The result of a soak.
 
-    refused: events that were not learned. earlier, later: peaks of resident bytes. agreement: share of places equal to
-    those of tables rebuilt from all sessions. differing: rankings that differ from a fresh process's.
+    held_back: events that were not sent, since more than `max_backlog` others were not learned yet; a service refuses
+    such events. refused: events that were not learned. earlier, later: peaks of resident bytes. agreement: share of
+    places equal to those of tables rebuilt from all sessions. differing: rankings that differ from a fresh process's.
     """
 
     events: int
+    held_back: int
     rankings: int
     seconds: float
     compactions: int
@@ -66,9 +68,9 @@ class LearningOutcome:
 
     def __str__(self) -> str:
         return (
-            f"{self.events} events and {self.rankings} rankings in {self.seconds:.0f} s, {self.compactions} "
-            f"compactions, {self.refused} events refused; peaks of {self.earlier / 1e6:.1f} and then "
-            f"{self.later / 1e6:.1f} MB; {self.agreement:.2%} of the places as in a rebuild, {self.differing} "
+            f"{self.events} events ({self.held_back} held back) and {self.rankings} rankings in {self.seconds:.0f} s, "
+            f"{self.compactions} compactions, {self.refused} events refused; peaks of {self.earlier / 1e6:.1f} and "
+            f"then {self.later / 1e6:.1f} MB; {self.agreement:.2%} of the places as in a rebuild, {self.differing} "
             "rankings differ from a fresh process's"
         )
 
@@ -86,13 +88,17 @@ def learning_soak(folder: Path, seconds: float, rate: float) -> LearningOutcome:
     asked = external(queries(made.later, _ASKED))
     clicks = _endless(made, max(1, round(_SPAN_MS / max(seconds * rate, 1))))
     every = min(max(seconds / _COMPACTIONS, _MIN_COMPACTION_SECONDS), _MAX_COMPACTION_SECONDS)
-    events = rankings = compactions = 0
+    events = held_back = rankings = compactions = 0
     samples: list[tuple[float, int]] = []
     served = rec.bundle
     begin = time.monotonic()
     next_compaction = begin + every
     while (now := time.monotonic()) - begin < seconds or (compactions < _LEAST and now - begin < seconds + _PATIENCE):
-        while events < rate * (min(now - begin, seconds) + _OVERTIME * max(now - begin - seconds, 0)):
+        due = rate * (min(now - begin, seconds) + _OVERTIME * max(now - begin - seconds, 0))
+        while events + held_back < due:
+            if learner.follower.lag > settings.max_backlog:
+                held_back = round(due) - events
+                break
             click = next(clicks)
             rec.observe(click.session, [click.item], at=click.time)
             events += 1
@@ -117,6 +123,7 @@ def learning_soak(folder: Path, seconds: float, rate: float) -> LearningOutcome:
     assert compactions >= _LEAST, f"only {compactions} compactions in {taken:.0f} s"
     return LearningOutcome(
         events,
+        held_back,
         rankings,
         taken,
         compactions,

@@ -39,7 +39,7 @@ def test_a_leak_and_a_changed_answer_are_noticed(tmp_path: Path) -> None:
 
 def test_learning_keeps_memory_flat_and_answers_as_a_rebuild(tmp_path: Path) -> None:
     outcome = _in_new_process(learning_soak, tmp_path, 5.0, 2000.0)
-    assert outcome.events > 5000
+    assert outcome.events > 1000
     assert outcome.rankings > 1000
     assert not outcome.failed, str(outcome)
 
