@@ -94,7 +94,7 @@ def add_learning_options(parser: argparse.ArgumentParser) -> None:
         help="how long learned sessions are kept, such as 12h or 30d (default: 30d)",
     )
     add_number(group, "--max-log-bytes", "BYTES", 2 << 30, "largest size of the event log")
-    add_number(group, "--max-backlog", "N", 10_000, "events that are not learned yet, above which more get a 503")
+    add_number(group, "--max-backlog", "N", 5_000, "events that are not learned yet, above which more get a 503")
     add_number(group, "--min-clicks", "N", 1, "clicks after which a new item is recommended")
     _add_learn_limit(group)
 

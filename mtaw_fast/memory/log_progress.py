@@ -68,6 +68,10 @@ class LogProgress:
     open : mapping of str to (int, bool)
         By session id, of open sessions: Unix milliseconds of the last click, learned or not, and whether it is a bot,
         from which nothing is learned.
+    arrival : int
+        Unix milliseconds of the newest arrival; 0 if no click had one.
+    recent : mapping of str to list of int
+        By session id, of open sessions: when their latest clicks arrived, as far as the rule for bots still needs it.
     content_priors : sequence of (int, int, int)
         A new item, a neighbor that its attributes suggest, and the time (0: unknown) of the newest click then.
     entered : int
@@ -99,6 +103,8 @@ class LogProgress:
     seed_neighbors: np.ndarray = field(default_factory=_empty(np.int32))
     carried: np.ndarray = field(default_factory=_empty(np.uint8))
     open: Mapping[str, tuple[int, bool]] = field(default_factory=dict)
+    arrival: int = 0
+    recent: Mapping[str, Sequence[int]] = field(default_factory=dict)
     since: int | None = None
     content_priors: Sequence[tuple[int, int, int]] = ()
     entered: int = 0
@@ -145,7 +151,8 @@ class LogProgress:
     def save(self, path: Path) -> None:
         """Write it to `path` as one safetensors file, atomically."""
         about = {"layout": LAYOUT, "log": self.log, "position": self.position, "clock": self.clock,
-                 "open": dict(self.open), "since": self.since, "entered": self.entered,
+                 "open": dict(self.open), "arrival": self.arrival, "recent": dict(self.recent),
+                 "since": self.since, "entered": self.entered,
                  "content_priors": [*self.content_priors],
                  "candidates": [[item, list(keys)] for item, keys in self.candidates.items()]}  # fmt: skip
         text = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
@@ -163,15 +170,17 @@ class LogProgress:
             guards = {name.removeprefix(_GUARD): arrays.pop(name) for name in list(arrays) if name.startswith(_GUARD)}
             if set(arrays) != set(_TYPES):
                 raise KeyError(next(iter(set(arrays) ^ set(_TYPES))))
-            # Older files lack the next five.
+            # Older files lack the next six.
             ongoing = {str(name): (int(last), bool(bot)) for name, (last, bot) in about.get("open", {}).items()}
+            recent = {str(name): [int(one) for one in some] for name, some in about.get("recent", {}).items()}
             since = None if about.get("since") is None else int(about["since"])
             entered = int(about.get("entered", len(arrays["untrained"])))
             priors = tuple((int(item), int(near), int(time)) for item, near, time in about.get("content_priors", []))
             candidates = {item: [int(key) for key in keys] for item, keys in about.get("candidates", [])}
             return cls(
                 str(about["log"]), str(about["position"]), int(about["clock"]), open=ongoing, since=since,
-                content_priors=priors, entered=entered, candidates=candidates, guards=guards, **arrays,
+                arrival=int(about.get("arrival", 0)), recent=recent, content_priors=priors, entered=entered,
+                candidates=candidates, guards=guards, **arrays,
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path}: the learned state is damaged ({type(error).__name__}: {error})") from None

@@ -100,7 +100,7 @@ class LearningSettings:
         Days that learned sessions and the log are kept.
     max_log_bytes : int, default 2 GiB
         Size of the log above which the oldest segments that are in the compacted bundle are deleted.
-    max_backlog : int, default 10_000
+    max_backlog : int, default 5_000
         Events of the log that a service has not learned yet, above which it refuses more: about what it learns in
         half a second.
     compact : bool, default True
@@ -123,7 +123,7 @@ class LearningSettings:
     fsync: bool = False
     retention_days: float = 30.0
     max_log_bytes: int = 2 << 30
-    max_backlog: int = 10_000
+    max_backlog: int = 5_000
     compact: bool = True
     compact_clicks: int = 200_000
     compact_seconds: float = 3600.0

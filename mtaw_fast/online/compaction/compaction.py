@@ -92,6 +92,7 @@ class _Compaction:
         self._since = self._old.since if since is None else since
         open_sessions = {} if all_over else event_processor.tracker.open_sessions()
         self._ongoing = {} if all_over else event_processor.tracker.ongoing
+        self._recent = {} if all_over else event_processor.tracker.recent
         self._open = {handle: name for name, handle in open_sessions.items()}
         self._handles, self._sessions = collector.sessions()
         assert self._sessions.times is not None
@@ -139,6 +140,8 @@ class _Compaction:
             seed_neighbors=np.ascontiguousarray(priors[:, 1]),
             carried=np.frombuffer(b"\n".join(filter(None, [self._carried(), *unfinished])), dtype=np.uint8),
             open=self._ongoing,
+            arrival=event_processor.tracker.arrival,
+            recent=self._recent,
             since=self._since,
             content_priors=event_processor.content_priors,
             entered=event_processor.new_items.entered,

@@ -162,7 +162,7 @@ class EventProcessor:
                     self._change_items(one, sink)
             batch = self.tracker.resume(one for one in carried if isinstance(one, Click))
             self._apply_batch(batch, sink, admitted=True)
-        self.tracker.resume_ongoing(self._progress.open)
+        self.tracker.resume_ongoing(self._progress.open, self._progress.arrival, self._progress.recent)
         sink.refresh_vectors()
 
     def keep_items(self, other: EventProcessor) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -36,7 +36,7 @@ class _OpenSession:
     last: int
     learned: int = 0  # time of the last learned click
     clicks: int = 0
-    recent: array[int] = field(default_factory=lambda: array("q"))  # `burst_clicks` at most: times of its last clicks
+    recent: array[int] = field(default_factory=lambda: array("q"))  # `burst_clicks` at most: when its last clicks came
     bot: bool = False
 
 
@@ -118,11 +118,20 @@ class SessionTracker:
             _add(batch, session.handle, click)
         return batch
 
-    def resume_ongoing(self, ongoing: Mapping[str, tuple[int, bool]]) -> None:
-        """Continue the open sessions of a bundle, after their clicks. ongoing: as the property."""
+    def resume_ongoing(
+        self,
+        ongoing: Mapping[str, tuple[int, bool]],
+        arrival: int = 0,
+        recent: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
+        """Continue the open sessions of a bundle, after their clicks. The parameters are as the properties."""
         for name, (last, bot) in ongoing.items():
             session = self._open.get(name) or self._open_session(name, last)
             session.last, session.bot = max(session.last, last), bot
+        self.arrival = arrival
+        if arrival:
+            for name, session in self._open.items():
+                session.recent = array("q", (recent or {}).get(name, ()))
 
     def open_sessions(self) -> dict[str, int]:
         """Return the handles of open sessions, by id."""
@@ -141,6 +150,16 @@ class SessionTracker:
             for name, one in self._open.items()
             if one.bot or (one.clicks and one.last >= max(least, one.learned + 1))
         }
+
+    @property
+    def recent(self) -> dict[str, list[int]]:
+        """By session id, when clicks of open sessions arrived, as far as the rule for bots still needs it.
+
+        Empty if no click had an arrival: then that rule goes by the clicks' own times.
+        """
+        least = self.arrival - self._limits.burst_ms
+        found = {name: [time for time in self._open[name].recent if time > least] for name in self.open_sessions()}
+        return {name: times for name, times in found.items() if times} if self.arrival else {}
 
     def _admit(self, click: Click, batch: UpdateBatch) -> str | None:
         limits = self._limits

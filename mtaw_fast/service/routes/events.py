@@ -25,6 +25,7 @@ from mtaw_fast.service.state import Service, service_of
 
 _SESSIONS = b"/v1/sessions/"
 _ON_LOOP = 200  # events that are written on the event loop: about a millisecond
+_MOST_LAG_SECONDS, _FEW = 0.5, 10  # an event may have waited so long, while more than 1 / _FEW of the backlog waits
 SESSION_ID = r"[A-Za-z0-9._~-]{1,128}"
 
 
@@ -49,11 +50,15 @@ async def events(request: StrictRequest, data: Annotated[EventsRequest, Body()])
 
 
 def _check_backlog(service: Service) -> None:
-    """Raise ServiceError (503) if more events wait to be learned than the setting `max_backlog` allows."""
+    """Raise ServiceError (503) if learning is behind.
+
+    That is if more events wait than the setting `max_backlog` allows, or, on a machine that learns slowly, if many of
+    them wait and the oldest has waited `_MOST_LAG_SECONDS`.
+    """
     learner = service.reloader.snapshot.recommender.learner
     assert learner is not None
     waiting, most = learner.follower.lag + service.appending, learner.settings.max_backlog
-    if waiting > most:
+    if waiting > most or (_FEW * waiting > most and learner.follower.lag_seconds > _MOST_LAG_SECONDS):
         service.metrics.add("mtaw_rejected_total", "overloaded")
         raise unavailable(
             "overloaded", f"about {waiting} events are not learned yet, and the limit is {most}; send these again later"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from mtaw_fast.bundle import Model
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.memory import MemorySettings, MemoryTables
+from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.online.compaction.compaction import compact_model
 from mtaw_fast.online.log.event_log import LogEntry
 from mtaw_fast.online.log.events import Click, Event, Forget
@@ -73,6 +75,17 @@ def test_compacting_in_pieces_or_at_once_is_the_same(cut: int) -> None:
     assert both.log_progress.position == at_once.log_progress.position
     assert np.array_equal(both.log_progress.keys, at_once.log_progress.keys)
     assert np.array_equal(both.log_progress.sessions, at_once.log_progress.sessions)
+
+
+def test_a_compaction_amid_a_burst_hides_no_bot(tmp_path: Path) -> None:
+    """Its clicks claim to be a minute apart; the log knows that they arrived within seconds."""
+    bot = [Click("bot", f"sku-{n % N}", NOON + n * HOUR // 60, arrived=NOON + HOUR + 100 * n) for n in range(40)]
+    first = compact_model(MODEL, "log", [entries(bot)[:20]], LearningLimits())
+    first.log_progress.save(tmp_path / "progress")
+    first = replace(first, log_progress=LogProgress.load(tmp_path / "progress"))
+    assert first.log_progress.arrival == bot[19].arrived
+    both = compact_model(first, "log", [entries(bot)[20:]], LearningLimits(), all_over=True)
+    assert both.memory.n_sessions == MODEL.memory.n_sessions
 
 
 def test_forgetting_leaves_tables_without_the_session() -> None:

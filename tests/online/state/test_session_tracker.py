@@ -180,6 +180,20 @@ def test_a_bot_is_recognized_when_it_is_resumed() -> None:
     assert after.ongoing == {}
 
 
+def test_a_resumed_session_is_a_bot_by_arrivals_whatever_times_it_claims() -> None:
+    """A minute apart by its own times, a tenth of a second by arrivals, half of them before a bundle."""
+    clicks = [Click("m", n, NOON + 60_000 * n, arrived=NOON + HOUR + 100 * n) for n in range(12)]
+    _, tracker = taken(*clicks[:6], Click("s", 1, NOON, arrived=NOON), burst_clicks=9, burst_ms=10_000)
+    assert tracker.recent == {"m": [click.arrived for click in clicks[:6]]}, "s cannot become a bot by its old click"
+    after = SessionTracker(tracker._limits, clock=tracker.clock)
+    after.resume([*(replace(click, arrived=None) for click in clicks[:6]), Click("s", 1, NOON)])
+    after.resume_ongoing(tracker.ongoing, tracker.arrival, tracker.recent)
+    assert (after.arrival, after.recent) == (tracker.arrival, tracker.recent)
+    for one in (tracker, after):
+        assert one.admit(clicks[6:]).items == [6, 7, 8]
+        assert one.refused["bot"] == 3
+
+
 def test_a_full_session_is_full_when_it_is_resumed() -> None:
     clicks = [Click("s", n, NOON + n * HOUR // 4) for n in range(12)]
     batch, tracker = taken(*clicks, session_clicks=5)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from mtaw_fast.online.log.events import Click, now_ms
 from mtaw_fast.online.log.file_log import FileLog
+from mtaw_fast.service.errors import ServiceError
+from mtaw_fast.service.routes.events import _check_backlog
 from tests.support.service.running import Running, eventually, good, running
 
 LAG = "mtaw_learning_lag_events"
@@ -65,3 +69,30 @@ def test_a_request_larger_than_the_limit_is_taken_when_nothing_waits(service: Ru
     eventually(lambda: service.metric(LAG) == 0, 60)
     reply = service.ask("POST", "/v1/events", {"events": bad})
     assert reply.status == 400, reply.body
+
+
+@pytest.mark.parametrize(
+    ("lag", "appending", "waited", "refused"),
+    [
+        (900, 101, 0.0, True), (900, 100, 0.0, False), (101, 0, 0.6, True), (90, 11, 0.6, True), (101, 0, 0.4, False),
+        (100, 0, 60.0, False),
+    ],
+)  # fmt: skip
+def test_events_are_refused_while_many_wait_or_some_wait_long(
+    lag: int, appending: int, waited: float, refused: bool
+) -> None:
+    learner = SimpleNamespace(
+        follower=SimpleNamespace(lag=lag, lag_seconds=waited), settings=SimpleNamespace(max_backlog=1000)
+    )
+    counted: list[Any] = []
+    service: Any = SimpleNamespace(
+        reloader=SimpleNamespace(snapshot=SimpleNamespace(recommender=SimpleNamespace(learner=learner))),
+        appending=appending,
+        metrics=SimpleNamespace(add=lambda *values: counted.append(values)),
+    )
+    if refused:
+        with pytest.raises(ServiceError, match=f"about {lag + appending} events"):
+            _check_backlog(service)
+    else:
+        _check_backlog(service)
+    assert counted == [("mtaw_rejected_total", "overloaded")] * refused
