@@ -11,6 +11,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import model_hash
 from mtaw_fast.config import PRESETS
 from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.report.feature_words import words_of
 
 _DAYS = 40  # bars, at most
 _TOP = (0.01, 0.1)  # of the items
@@ -100,6 +101,7 @@ def _log_rows(log: Mapping[str, Any]) -> dict[str, str]:
     unseen = log["unseen_clicks"] / log["test_clicks"] if log["test_clicks"] else 0.0
     return {
         "rows": f"{log['rows']:,}, {log['bad_rows']:,} bad",
+        **_left_out(log),
         "duplicates": f"{log['repeats']:,} at the same time, {log['near_repeats']:,} within a second, "
         f"{log['dropped_repeats']:,} left out",
         "sessions": f"{log['sessions']:,}: {log['short_sessions']:,} too short, {log['long_sessions']:,} too long",
@@ -107,6 +109,16 @@ def _log_rows(log: Mapping[str, Any]) -> dict[str, str]:
         "items": f"{log['items']:,}: {log['rare_items']:,} under support",
         "test clicks on items that training never saw": f"{unseen:.1%} of {log['test_clicks']:,}",
     }
+
+
+def _left_out(log: Mapping[str, Any]) -> dict[str, str]:
+    """Return the rows that options left out or merged; earlier releases did not count them."""
+    names = {
+        "left_out_rows": "rows of types left out",
+        "outside_rows": "clicks outside since and until",
+        "merged_clicks": "clicks merged by type",
+    }
+    return {text: f"{log[name]:,}" for name, text in names.items() if log.get(name)}
 
 
 def day_bars(days: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -160,9 +172,11 @@ def feature_rows(bundle: Bundle) -> dict[str, Any] | None:
     if not importance:
         return None
     most = max((abs(one["MRR@20"]) for one in importance["features"].values()), default=0.0) or 1.0
+    half_lives = bundle.config.memory.half_lives.split(",")
     rows = [
         {
             "name": name,
+            "words": words_of(name, half_lives),
             "mrr": f"{one['MRR@20']:+.2f}",
             "p": f"{one['P@20']:+.2f}",
             "width": round(100 * abs(one["MRR@20"]) / most, 2),
