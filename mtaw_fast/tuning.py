@@ -1,7 +1,8 @@
 """Search over the few settings that matter, on the validation sessions, with Optuna.
 
 Every trial is trained on growing shares of the latest training sessions and measured on the same validation sessions.
-A trial that is worse than the median of the earlier trials at the same share stops there.
+A trial that is worse than the median of the earlier trials at the same share stops there. The highest trial replaces
+the initial settings only if its gain is more than noise.
 """
 
 from __future__ import annotations
@@ -9,15 +10,19 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mtaw_fast.config import DEFAULT_PRESET, Config, preset
+from mtaw_fast.config.type_weights import by_code
 from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import TrainingError, UsageError, require
+from mtaw_fast.evaluation.paired import Difference, gains_over
 
 if TYPE_CHECKING:
     from mtaw_fast.training.plan.plan import Plan
@@ -79,21 +84,40 @@ class Tuned:
     Attributes
     ----------
     config : Config
-        The best of the finished trials, by MRR@20. If the plan chose to sample (`training.plan.plan`), `softmax` is
-        'sampled' instead of 'auto'.
+        The settings of `chosen`. If the plan chose to sample (`training.plan.plan`), `softmax` is 'sampled' instead of
+        'auto'.
     best : Trial
-        That trial.
+        The highest of the finished trials by the objective.
     trials : list of Trial
         All of them, in order.
+    objective : str
+        What was searched for: MRR@20 on so many validation samples, weighted by type if the settings say so.
+    gains : mapping of str to Difference
+        By metric what `best` gains over the initial settings, with paired intervals over sessions that hold for all
+        finished trials together; empty if `best` has the initial settings, or these did not finish.
     """
 
     config: Config
     best: Trial
     trials: list[Trial] = field(default_factory=list)
+    objective: str = BY
+    gains: Mapping[str, Difference] = field(default_factory=dict)
+
+    @property
+    def better(self) -> bool:
+        """Whether the gain of `best` over the initial settings is more than noise: its interval is above 0."""
+        gain = self.gains.get(BY)
+        return gain is not None and gain.shown and gain.difference > 0
+
+    @property
+    def chosen(self) -> Trial:
+        """`best` if it is better, or if the initial settings did not finish; else the trial of the initial settings."""
+        initial = self.trials[0]
+        return self.best if self.better or initial.state != "complete" else initial
 
     def assignments(self) -> list[str]:
-        """Return the best settings as `--set` takes them, and the softmax if the plan chose it."""
-        found = [f"{name}={value!r}" for name, value in self.best.settings.items()]
+        """Return the chosen settings as `--set` takes them, and the softmax if the plan chose it."""
+        found = [f"{name}={value!r}" for name, value in self.chosen.settings.items()]
         return found if self.config.loss.softmax == "auto" else [*found, f"softmax={self.config.loss.softmax}"]
 
 
@@ -156,7 +180,9 @@ def tune(
     plan = _planned(data, base, device, threads)
     space = COMMON | (WITH_MEMORY if base.memory.enabled else WITHOUT_MEMORY)
     initial = {name: base.settings()[name] for name in space}
+    validation = _Validation.of(data, base)
     ended: list[Trial] = []
+    ranks: dict[int, np.ndarray] = {}
 
     def objective(trial: Any) -> float:
         settings: dict[str, Any] = {name: _suggested(trial, name, space[name], initial[name]) for name in space}
@@ -164,7 +190,12 @@ def tune(
         reached, state = 0.0, "complete"
         try:
             for step, share in enumerate(SHARES):
-                metrics = _scored(data, base.replace(**settings), share, device, threads, plan)
+                last = step + 1 == len(SHARES)
+                metrics, found = _scored(
+                    data, base.replace(**settings), share, device, threads, plan, validation.samples if last else None
+                )
+                if found is not None:
+                    ranks[trial.number] = found
                 reached = share
                 trial.report(metrics[BY], step)
                 if step + 1 < len(SHARES) and trial.should_prune():
@@ -191,8 +222,37 @@ def tune(
     if not finished:
         raise TrainingError("tune: no trial finished its training; lower lr or scale and search again")
     best = max(finished, key=lambda trial: (trial.metrics[BY], -trial.number))
+    gains: dict[str, Difference] = {}
+    if best.number and 0 in ranks:
+        gains = gains_over(
+            ranks[0], ranks[best.number], validation.samples.session, len(finished) - 1, validation.weights
+        )
     base = plan.settle(base) if plan.samples_by_rule else base
-    return Tuned(base.replace(**best.settings), best, ended)
+    tuned = Tuned(base, best, ended, validation.objective, gains)
+    return dataclasses.replace(tuned, config=base.replace(**tuned.chosen.settings))
+
+
+@dataclass(frozen=True, slots=True)
+class _Validation:
+    """The samples that every trial is measured on. weights: float32[S] by the type of their targets, or None."""
+
+    samples: Samples
+    weights: np.ndarray | None
+
+    @classmethod
+    def of(cls, data: Dataset, config: Config) -> _Validation:
+        _, held_out = data.train.split_last(config.optimizer.validation_fraction)
+        samples = Samples.from_sessions(held_out, data.min_prefix)
+        by_type = by_code(config.loss.type_weights, data.type_names, "setting type_weights")
+        known = by_type is not None and samples.target_types is not None
+        return cls(samples, by_type[samples.target_types] if known else None)  # type: ignore[index]
+
+    @property
+    def objective(self) -> str:
+        """The objective as a text."""
+        sessions = len(np.unique(self.samples.session))
+        weighted = "" if self.weights is None else ", weighted by the types of the targets"
+        return f"{BY} on {len(self.samples):,} validation samples of {sessions:,} sessions{weighted}"
 
 
 def _suggested(trial: Any, name: str, within: Range, base: Any) -> float | int:
@@ -217,10 +277,18 @@ def _planned(data: Dataset, config: Config, device: str, threads: int | None) ->
 
 
 def _scored(
-    data: Dataset, config: Config, share: float, device: str, threads: int | None, plan: Plan
-) -> dict[str, float]:
-    """Train on the latest `share` of the other sessions; return the metrics on the validation sessions."""
+    data: Dataset,
+    config: Config,
+    share: float,
+    device: str,
+    threads: int | None,
+    plan: Plan,
+    samples: Samples | None = None,
+) -> tuple[dict[str, float], np.ndarray | None]:
+    """Train on the latest `share` of the other sessions; return the metrics on the validation sessions, and the ranks
+    int32[S] of their samples if these are given."""
     from mtaw_fast.training import train
+    from mtaw_fast.training.trained_model import served_ranks
 
     fitted, held_out = data.train.split_last(config.optimizer.validation_fraction)
     begin = len(fitted) - max(round(share * len(fitted)), 1)
@@ -231,4 +299,5 @@ def _scored(
         trained = train(
             part, same_held_out, Path(folder) / "run", refit=False, device=device, threads=threads, plan=plan
         )
-    return {name: float(value) for name, value in trained.metrics.items()}
+    ranks = None if samples is None else served_ranks(trained.model, samples)
+    return {name: float(value) for name, value in trained.metrics.items()}, ranks

@@ -15,9 +15,12 @@ import pytest
 from mtaw_fast import Dataset, training
 from mtaw_fast.cli import main
 from mtaw_fast.config import Config, preset
+from mtaw_fast.data.sessions import Samples
 from mtaw_fast.data.synthetic import generate
 from mtaw_fast.errors import MissingPackageError, TrainingError, UsageError
 from mtaw_fast.errors.install import install_command
+from mtaw_fast.evaluation.paired import gains_over
+from mtaw_fast.training import trained_model
 from mtaw_fast.training.plan import estimate as planning
 from mtaw_fast.training.plan.plan import Plan
 from mtaw_fast.tuning import BY, COMMON, SHARES, WITH_MEMORY, WITHOUT_MEMORY, Trial, tune
@@ -48,9 +51,15 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
         if config.loss.gamma > 5.5:
             raise TrainingError("the loss is nan")
         value = 50 - (config.loss.gamma - 3) ** 2 + len(dataset.train) / 1000
-        return type("Trained", (), {"metrics": {BY: value, "P@20": value}})
+        return type("Trained", (), {"metrics": {BY: value, "P@20": value}, "model": config.loss.gamma})
+
+    def ranks(gamma: float, samples: Samples) -> np.ndarray:
+        """At gamma 3 every target is found, at 2 and 4 three of four."""
+        luck = np.random.default_rng(0).random(len(samples))
+        return (luck < 1 - (gamma - 3) ** 2 / 4).astype(np.int32)
 
     monkeypatch.setattr(training, "train", trained)
+    monkeypatch.setattr(trained_model, "served_ranks", ranks)
     return made
 
 
@@ -83,6 +92,9 @@ def test_the_best_is_found_the_worse_are_pruned_and_failures_survive(dataset: Da
     complete = [trial for trial in reported if trial.state == "complete"]
     assert found.best == max(complete, key=lambda trial: trial.metrics[BY])
     assert found.best.metrics[BY] > reported[0].metrics[BY]
+    assert found.better
+    assert found.chosen == found.best
+    assert found.gains["P@20"].difference > 20
     assert abs(found.config.loss.gamma - 3) < 1
     for trial in reported:
         assert (trial.share == 1) == (trial.state == "complete")
@@ -90,6 +102,59 @@ def test_the_best_is_found_the_worse_are_pruned_and_failures_survive(dataset: Da
     assert all(trial.share < 1 for trial in pruned)
     assert len(asked) < len(SHARES) * 25  # a stopped trial is not trained on
     assert tune(dataset, SMALL, trials=25, seed=1).best == found.best  # the same seed repeats the search
+
+
+def test_noise_is_not_called_better(
+    dataset: Dataset,
+    asked: list[Asked],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """Trials whose hits are as many as those of the initial settings, but others."""
+
+    def ranks(gamma: float, samples: Samples) -> np.ndarray:
+        luck = np.random.default_rng(round(1000 * gamma)).random(len(samples))
+        return (luck < 0.5).astype(np.int32)
+
+    monkeypatch.setattr(trained_model, "served_ranks", ranks)
+    found = tune(dataset, SMALL, trials=12, seed=1)
+    assert found.best.metrics[BY] > found.trials[0].metrics[BY]
+    assert not found.better
+    assert found.chosen == found.trials[0]
+    assert found.config == SMALL
+    low, high = found.gains[BY].interval or (1.0, 1.0)
+    assert low < 0 < high
+    _, held_out = dataset.train.split_last(SMALL.optimizer.validation_fraction)
+    count = len(Samples.from_sessions(held_out, dataset.min_prefix))
+    assert found.objective == f"MRR@20 on {count:,} validation samples of {len(held_out)} sessions"
+    assert f"gamma={SMALL.loss.gamma!r}" in found.assignments()
+    dataset.save(tmp_path / "set")
+    settings = [part for name in ("embedding_dim=8", "validation_fraction=0.1") for part in ("--set", name)]
+    assert main(["tune", f"{tmp_path}/set", "--preset", "paper", *settings, "--trials", "12", "--seed", "1"]) == 0
+    objective, chosen, command = capsys.readouterr().out.splitlines()
+    assert objective == f"objective: {found.objective}"
+    assert chosen.startswith("chosen: trial 0, MRR@20 ")
+    assert "(the initial settings; trial " in chosen
+    assert "which may be noise: MRR@20 -" in chosen
+    assert f"--set gamma={SMALL.loss.gamma!r}" in command
+
+
+def test_the_more_trials_the_wider_the_interval() -> None:
+    rng = np.random.default_rng(2)
+    first, second = ((rng.random(400) < 0.5).astype(np.int32) for _ in range(2))
+    session, weights = np.arange(400) // 3, rng.integers(0, 3, 400).astype(np.float32)
+    widths = []
+    for trials in (1, 5, 50):
+        gain = gains_over(first, second, session, trials)[BY]
+        assert gain.interval is not None
+        widths.append(gain.interval[1] - gain.interval[0])
+        assert gain.difference == pytest.approx(100 * (second.mean() - first.mean()))
+    assert widths[0] < widths[1] < widths[2]
+    repeated = [np.repeat(one, weights.astype(int)) for one in (first, second, session)]
+    weighted, plain = gains_over(first, second, session, 1, weights)[BY], gains_over(*repeated, 1)[BY]
+    assert weighted.difference == pytest.approx(plain.difference)
+    assert weighted.interval == pytest.approx(plain.interval, abs=0.6)
 
 
 def test_one_plan_holds_for_all_trials(
@@ -157,6 +222,8 @@ def test_the_command_prints_all_as_json(
     found = json.loads(captured.out)
     assert [trial["number"] for trial in found["trials"]] == [0, 1, 2]
     assert found["best"] in found["trials"]
+    assert found["chosen"] == (found["best"] if found["better"] else found["trials"][0])
+    assert found["objective"].startswith("MRR@20 on ")
     assert "--preset full --set embedding_dim=8 --set lr=" in found["command"]
     assert captured.err == ""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from mtaw_fast.cli.common import WEIGHTS_HELP, add_command, add_number, print_json, thread_count, wait_passively
 from mtaw_fast.config import DEFAULT_PRESET, PRESETS, preset
-from mtaw_fast.tuning import Trial, tune
+from mtaw_fast.tuning import BY, Trial, Tuned, tune
 
 
 def add_to(commands: Any) -> None:
@@ -20,7 +20,8 @@ def add_to(commands: Any) -> None:
         commands,
         "tune",
         run,
-        "Search for better settings on the validation sessions of a data set (Optuna: the extra 'tune').",
+        "Search for settings with a higher MRR@20 on the validation sessions of a data set (Optuna: the extra 'tune'). "
+        "The initial settings stay unless a trial's gain is more than noise.",
         "mtaw-fast tune shop.dataset --trials 30",
     )
     parser.add_argument(
@@ -66,15 +67,36 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print_json(
             {
+                "objective": found.objective,
                 "best": dataclasses.asdict(found.best),
+                "better": found.better,
+                "gains": {name: gain.as_dict() for name, gain in found.gains.items()},
+                "chosen": dataclasses.asdict(found.chosen),
                 "trials": [dataclasses.asdict(trial) for trial in found.trials],
                 "command": command,
             }
         )
         return
-    first, best = found.trials[0], found.best
-    print(f"best: trial {best.number}, {_metrics(best)} (initial settings: {_metrics(first)})")
+    print(f"objective: {found.objective}")
+    print(f"chosen: trial {found.chosen.number}, {_metrics(found.chosen)} ({_verdict(found)})")
     print(command)
+
+
+def _verdict(found: Tuned) -> str:
+    """Return why the chosen trial was chosen."""
+    if found.best.number == 0:
+        return "the initial settings; no other trial is higher"
+    gain = found.gains.get(BY)
+    if gain is None:
+        return "the highest; the initial settings did not finish"
+    changes = ", ".join(f"{name} {found.gains[name].difference:+.2f}" for name in (BY, "P@20"))
+    if gain.interval is None:
+        return f"the initial settings; trial {found.best.number} has {changes}, on too few sessions to tell"
+    finished = sum(trial.state == "complete" for trial in found.trials) - 1
+    interval = f"{BY} {gain.interval[0]:+.2f} to {gain.interval[1]:+.2f}, 95% for {finished} trials together"
+    if found.better:
+        return f"better than the initial settings: {changes}; {interval}"
+    return f"the initial settings; trial {found.best.number} has {changes}, which may be noise: {interval}"
 
 
 def _print_trial(trial: Trial) -> None:

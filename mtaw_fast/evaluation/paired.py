@@ -14,6 +14,7 @@ import numpy as np
 
 from mtaw_fast.data.sessions import Samples
 from mtaw_fast.evaluation.measuring import COLUMNS, COVERAGE, GINI, TOP, Measured
+from mtaw_fast.evaluation.metrics import METRICS, gains_of, means_of
 from mtaw_fast.evaluation.resampling import Estimates, SessionBootstrap
 from mtaw_fast.evaluation.slices import Slicing
 from mtaw_fast.system.frames import Library, frame_of
@@ -227,6 +228,36 @@ def _differences(
             }
         )
     return found, estimates
+
+
+def gains_over(
+    first: np.ndarray, second: np.ndarray, session: np.ndarray, trials: int, weights: np.ndarray | None = None
+) -> dict[str, Difference]:
+    """Return what the best of several trials gains over the first settings, by metric.
+
+    Parameters
+    ----------
+    first, second : int32[S]
+        Ranks with the first settings, and with those of the best trial.
+    session : int[S]
+        Equal for samples of one session.
+    trials : int
+        Number of trials that the best one was chosen from. The intervals hold for all of them together (Bonferroni), as
+        the best of many trials looks better than it is.
+    weights : float[S], optional
+        Weights of the samples.
+    """
+    ours, theirs = gains_of(first), gains_of(second)
+    found = SessionBootstrap(session).estimates(theirs - ours, weights=weights)
+    wide = NormalDist().inv_cdf(1 - 0.025 / max(trials, 1)) / _Z
+    before, after = means_of(ours, weights), means_of(theirs, weights)
+    gains = {}
+    for at, name in enumerate(METRICS):
+        change, interval = after[name] - before[name], found.interval(0, at)
+        if interval is not None:
+            interval = (change - wide * (change - interval[0]), change + wide * (interval[1] - change))
+        gains[name] = Difference(before[name], after[name], change, interval)
+    return gains
 
 
 def _holds(one: Difference, wide: float) -> bool:

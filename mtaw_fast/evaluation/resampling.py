@@ -68,6 +68,7 @@ class SessionBootstrap:
         n_values: int = 1,
         level: float = 0.95,
         fewest: int = FEWEST_SESSIONS,
+        weights: np.ndarray | None = None,
     ) -> Estimates:
         """Return the means of the columns, within each value of a slice, with intervals.
 
@@ -83,6 +84,8 @@ class SessionBootstrap:
             Coverage of an interval.
         fewest : int, default 10
             Values with fewer sessions get no interval.
+        weights : float[S], optional
+            Weights of the samples in the means, as if each were repeated so often; by default 1 each.
         """
         count, n_columns = len(columns), columns.shape[1]
         codes = np.zeros(count, dtype=np.int64) if codes is None else codes.astype(np.int64)
@@ -91,16 +94,18 @@ class SessionBootstrap:
         values = codes if whole else codes[kept]
         places = (self._unit if whole else self._unit[kept]) * n_values + values
         units = self._times.shape[1]
+        mass = None if weights is None else weights[kept].astype(np.float64)
         sums = np.empty((n_columns + 1, units * n_values))
         for column in range(n_columns):
-            sums[column] = np.bincount(places, columns[kept, column], minlength=units * n_values)
-        sums[-1] = np.bincount(places, minlength=units * n_values)
+            values_of = columns[kept, column] if mass is None else columns[kept, column] * mass
+            sums[column] = np.bincount(places, values_of, minlength=units * n_values)
+        sums[-1] = np.bincount(places, mass, minlength=units * n_values)
         sums = sums.reshape(n_columns + 1, units, n_values)
-        samples = sums[-1].sum(axis=0)
+        samples = np.bincount(values, minlength=n_values)
         met = np.unique((self._group if whole else self._group[kept]) * n_values + values) % n_values
         sessions = np.bincount(met, minlength=n_values)
         with np.errstate(invalid="ignore", divide="ignore"):
-            means = sums[:-1].sum(axis=1) / samples  # [C, V]
+            means = sums[:-1].sum(axis=1) / sums[-1].sum(axis=0)  # [C, V]
             # [R, U] @ [U, (C + 1) V]; float32 is far below the error of 1,000 resamples.
             flat = np.ascontiguousarray(sums.transpose(1, 0, 2), dtype=np.float32).reshape(units, -1)
             totals = (self._times @ flat).reshape(-1, n_columns + 1, n_values)
@@ -108,7 +113,7 @@ class SessionBootstrap:
         low, high = _percentiles(resampled, level)
         few = sessions < fewest
         low[:, few], high[:, few] = np.nan, np.nan
-        return Estimates(means.T, low.T, high.T, samples.astype(np.int64), sessions)
+        return Estimates(means.T, low.T, high.T, samples, sessions)
 
 
 def _draws(units: int, resamples: int, generator: np.random.Generator) -> np.ndarray:

@@ -28,10 +28,11 @@ def test_the_command_tunes_and_its_answer_trains(
     assert main(["tune", f"{tmp_path}/a set", "--preset", "paper", *settings, "--trials", "2"]) == 0
     captured = capsys.readouterr()
     assert [line.split(":")[0] for line in captured.err.splitlines()] == ["trial 0", "trial 1"]
-    best, command = captured.out.splitlines()
+    objective, chosen, command = captured.out.splitlines()
+    assert objective.startswith("objective: MRR@20 on ")
     words = shlex.split(command.replace("BUNDLE", f"'{tmp_path}/bundle'"))
     assert words[:2] == ["mtaw-fast", "train"]
     assert main([*words[1:], "--json"]) == 0
     value = json.loads(capsys.readouterr().out)["validation"][BY]
-    assert f"{BY} {value:.2f}" in best.partition("(")[0]
+    assert f"{BY} {value:.2f}" in chosen.partition("(")[0]
     assert not list(tmp_path.glob("*tune*"))
