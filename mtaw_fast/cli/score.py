@@ -14,13 +14,13 @@ from mtaw_fast.cli.common import (
     add_command,
     add_rules,
     add_serving_options,
-    moment_of,
     print_json,
     progress_bar,
     rules_in,
     thread_count,
     typed_ids,
 )
+from mtaw_fast.data.moments import moment_of
 from mtaw_fast.data.readers.sources import part_files
 from mtaw_fast.errors import DataError, UsageError, require
 from mtaw_fast.integrations.cluster import HERE, find_ray
@@ -47,8 +47,9 @@ def add_to(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "out", type=Path, metavar="OUT",
-        help="folder to write: part-*.parquet with session_id, items, scores in the order of SESSIONS, and _SUCCESS at "
-        "the end",
+        help="folder to write: part-*.parquet in the order of SESSIONS with session_id, items, scores, fallback (no "
+        "click is known, so the items are popular ones) and unknown (clicks that the bundle does not know), and "
+        "_SUCCESS at the end",
     )  # fmt: skip
     parser.add_argument("-k", type=int, default=20, help="number of items per session (default: 20)")
     parser.add_argument(

@@ -2,7 +2,7 @@
 folder; and the folder itself.
 
     OUT/_plan.json              the plan; a later run with the same plan continues
-    OUT/part-000000.parquet     a block's rows: session_id, items, scores
+    OUT/part-000000.parquet     a block's rows: session_id, items, scores, fallback, unknown
     OUT/_SUCCESS                all blocks are there
 
 The blocks depend only on the sources and `block_rows`, so every way to score them writes the same files.
@@ -23,7 +23,7 @@ from mtaw_fast.scoring.sessions import footer_of, open_sessions
 from mtaw_fast.storage.files import check_writable, folder_lock, read_json, write_bytes, write_json
 
 FORMAT = "mtaw_fast scores"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had no columns fallback and unknown
 PLAN, DONE = "_plan.json", "_SUCCESS"
 BLOCK_ROWS = 65_536
 

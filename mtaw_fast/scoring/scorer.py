@@ -16,7 +16,17 @@ from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.scoring.plan import Block, ScoringOptions
-from mtaw_fast.scoring.sessions import ITEMS, SCORES, SESSION, kind_of, open_sessions, packed, read_rows
+from mtaw_fast.scoring.sessions import (
+    FALLBACK,
+    ITEMS,
+    SCORES,
+    SESSION,
+    UNKNOWN,
+    kind_of,
+    open_sessions,
+    packed,
+    read_rows,
+)
 from mtaw_fast.service.snapshot import version_of
 from mtaw_fast.storage.files import atomic_path
 
@@ -108,13 +118,12 @@ class Scorer:
             parquet.ParquetWriter(stream, schema, compression="zstd") as writer,
         ):
             for batch in batches:
-                ids, scores = self.answers(batch.column(ITEMS), pool)
-                columns = [batch.column(SESSION), ids, scores]
+                columns = [batch.column(SESSION), *self.answers(batch.column(ITEMS), pool)]
                 writer.write_batch(pa.record_batch(columns, schema=schema), row_group_size=len(batch))
                 progress(len(batch))
 
-    def answers(self, lists: Any, pool: ThreadPoolExecutor) -> tuple[Any, Any]:
-        """Return the columns `items` and `scores` for sessions in a list column."""
+    def answers(self, lists: Any, pool: ThreadPoolExecutor) -> tuple[Any, ...]:
+        """Return the columns `items`, `scores`, `fallback` and `unknown` for sessions in a list column."""
         pa = require("pyarrow", "score")
         ids, offsets = packed(lists)
         internal = self.recommender.ids.lookup(ids)
@@ -126,7 +135,12 @@ class Scorer:
         ends = pa.array(offsets_of(np.array([len(answer) for answer in found], np.int64)).astype(np.int32))
         values = pa.array([item for answer in found for item in answer.items], self._item_type())
         scores = np.concatenate([np.empty(0, np.float32), *(answer.scores for answer in found)])
-        return pa.ListArray.from_arrays(ends, values), pa.ListArray.from_arrays(ends, pa.array(scores))
+        return (
+            pa.ListArray.from_arrays(ends, values),
+            pa.ListArray.from_arrays(ends, pa.array(scores)),
+            pa.array([answer.fallback for answer in found], pa.bool_()),
+            pa.array(np.diff(offsets) - counts, pa.int32()),
+        )
 
     def _ranked(self, sessions: Sessions) -> Sequence[Recommendations]:
         options = self.options
@@ -145,6 +159,8 @@ class Scorer:
             SESSION: source.field(SESSION).type,
             ITEMS: pa.list_(self._item_type()),
             SCORES: pa.list_(pa.float32()),
+            FALLBACK: pa.bool_(),
+            UNKNOWN: pa.int32(),
         }
         return pa.schema(list(kinds.items()))
 

@@ -17,6 +17,7 @@ from mtaw_fast.data.sessions import offsets_of
 from mtaw_fast.errors import DataError, require
 
 SESSION, ITEMS, SCORES = "session_id", "items", "scores"
+FALLBACK, UNKNOWN = "fallback", "unknown"
 _BUFFER = 1 << 22  # bytes of a column that are read at a time
 
 

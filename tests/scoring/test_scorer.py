@@ -33,6 +33,10 @@ def test_every_row_is_what_recommend_says(bundle: Path, sessions: Path, tmp_path
         answer = rec.recommend(session, **asked)
         assert items == answer.items
         assert np.array_equal(np.array(scores, np.float32), answer.scores)
+    table = pq.read_table(tmp_path / "out")
+    answers = [rec.recommend(session, **asked) for _, session in ROWS]
+    assert table["fallback"].to_pylist() == [answer.fallback for answer in answers]
+    assert table["unknown"].to_pylist() == [len(answer.unknown) for answer in answers]
 
 
 def test_other_tools_read_the_folder_as_one_table(bundle: Path, sessions: Path, tmp_path: Path) -> None:
