@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import json
 import os
 import sys
@@ -143,16 +142,3 @@ def rules_in(path: Path | None) -> dict[str, Any] | None:
         return None
     found = read_json(path, lambda why: UsageError(f"--rules: {why}"))
     return rule_set_of(found).source
-
-
-def moment_of(name: str, text: str | None) -> int | None:
-    """Parse the time given with the option `name`: return milliseconds since 1970, or None without the option."""
-    if text is None:
-        return None
-    with contextlib.suppress(ValueError):  # also raised for more digits than Python reads
-        if text.isdecimal() and len(text) > len("20171015") and int(text) < 1 << 63:
-            return int(text)
-        moment = datetime.datetime.fromisoformat(text)
-        moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)
-        return round(moment.timestamp() * 1000)
-    raise UsageError(f"{name} {text!r} is not a time; write 2017-10-15, 2017-10-15T08:30 or Unix milliseconds")

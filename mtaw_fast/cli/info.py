@@ -224,8 +224,14 @@ def report_lines(log: Mapping[str, Any]) -> list[str]:
     share = log["unseen_clicks"] / log["test_clicks"] if log["test_clicks"] else 0.0
     bursts = log.get("burst_sessions", 0)  # earlier releases knew none
     left_out = f", {log['dropped_repeats']:,} left out" if log["dropped_repeats"] else ""
+    others = [
+        (log.get("left_out_rows", 0), "of types left out"),
+        (log.get("outside_rows", 0), "outside --since and --until"),
+        (log.get("merged_clicks", 0), "merged into a click of another type on the same item (--merge-types)"),
+    ]
+    more = "".join(f"; {count:,} {what}" for count, what in others if count)
     lines = [
-        f"rows         {log['rows']:,}, {log['bad_rows']:,} bad; {log['clicks']:,} clicks",
+        f"rows         {log['rows']:,}, {log['bad_rows']:,} bad; {log['clicks']:,} clicks{more}",
         f"duplicates   {log['repeats']:,} at the same time as the same click, {log['near_repeats']:,} within a second "
         f"of it{left_out}",
         f"sessions     {log['sessions']:,}: {log['short_sessions']:,} too short, {log['long_sessions']:,} too long; "

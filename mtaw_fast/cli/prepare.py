@@ -41,6 +41,10 @@ _HELP = {
     "bad_rows": "refuse a log with unreadable rows, or skip those rows (default: refuse)",
     "dedupe": "remove a click if the same session (or user) clicked the same item with the same type at most this many "
     "seconds before; 0: at the same time (default: none is removed)",
+    "since": "keep clicks from this time on, ISO-8601 or Unix milliseconds (default: all)",
+    "until": "keep clicks before this time (default: all)",
+    "merge_types": "make one click of view, cart and purchase of one item in a row: it has the time of the first and "
+    "the type of the last one, or of the last in the order of --types (default: every event is a click)",
     "min_session": "fewest clicks of a session (default: 2)",
     "max_session": "most clicks of a session, or none for no limit; longer sessions, mostly bots, are left out "
     "(default: 500)",
@@ -68,6 +72,7 @@ _METAVARS = {
     "separator": "CHARACTER",
     "gap": "SECONDS",
     "dedupe": "SECONDS",
+    **dict.fromkeys(("since", "until"), "TIME"),
     "test_days": "DAYS",
 }
 _KINDS: dict[str, Callable[[str], Any]] = {
@@ -117,6 +122,9 @@ def add_to(commands: Any) -> None:
     add_item_options(table, "item-")
     options = parser.add_argument_group("click logs (format clicks)")
     for name, text in _HELP.items():
+        if name == "merge_types":
+            options.add_argument("--merge-types", action="store_true", default=_UNSET, help=text)
+            continue
         kind, choices = _KINDS.get(name, str), _CHOICES.get(name)
         metavar = None if choices else _METAVARS.get(name, "N")
         options.add_argument(

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mtaw_fast.cli.common import add_command, add_rules, add_serving_options, moment_of, print_json, rules_in, typed_ids
+from mtaw_fast.cli.common import add_command, add_rules, add_serving_options, print_json, rules_in, typed_ids
+from mtaw_fast.data.moments import moment_of
 from mtaw_fast.errors import UsageError
 from mtaw_fast.ranking.answer import Reason
 from mtaw_fast.recommender import Recommender

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.cli.common import add_command, add_number, moment_of, print_json, progress_bar
+from mtaw_fast.cli.common import add_command, add_number, print_json, progress_bar
 from mtaw_fast.cli.learning_options import add_log_arguments, bots_text, limits_for, log_of, min_prefix_of
+from mtaw_fast.data.moments import moment_of
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.online.replay import ReplayResult, ReplaySettings, replay
 from mtaw_fast.storage.files import atomic_path

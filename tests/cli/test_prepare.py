@@ -64,7 +64,7 @@ def test_a_text_that_is_no_utf8_is_one_line(
 def test_the_defaults_that_prepare_tells_are_those_of_the_options() -> None:
     defaults = {field.name: field.default for field in dataclasses.fields(ClickOptions)}
     for name, _, action in options():
-        if name == "prepare" and action.dest in defaults and isinstance(defaults[action.dest], (int, float, str)):
+        if name == "prepare" and action.dest in defaults and type(defaults[action.dest]) in (int, float, str):
             value = defaults[action.dest]
             assert f"(default: {value if isinstance(value, str) else f'{value:g}'})" in str(action.help), action.dest
         if name == "prepare" and action.choices:

@@ -16,7 +16,15 @@ from mtaw_fast.data.context import ContextColumns
 from mtaw_fast.data.readers import times
 from mtaw_fast.data.readers.context_codes import ContextReader
 from mtaw_fast.data.readers.sources import Part, one_line_errors
-from mtaw_fast.data.readers.validation import NO_CLICK, Columns, LogSchema, check_log, good_rows, open_part
+from mtaw_fast.data.readers.validation import (
+    NO_CLICK,
+    Columns,
+    LogSchema,
+    check_log,
+    good_rows,
+    open_part,
+    placeable_rows,
+)
 from mtaw_fast.errors import DataError, require
 
 __all__ = ["NO_CLICK", "ClickLog", "Columns", "appearance_rank", "read_log"]
@@ -30,7 +38,8 @@ class ClickLog:
     item: int32[T], a code into `item_ids`, the external ids (all int or all str).
     time: int64[T], milliseconds since 1970. type: uint8[T], a code into `type_names`, or NO_CLICK for a row that does
     not count; None if the log has no types. owner_ids: the texts of text owners, by number; empty unless requested.
-    bad_rows: the number of further rows that could not be read. context: uint16[T, C], codes of `context_columns`; None
+    bad_rows: the number of further rows that could not be read. left_out: the number of all rows, some of them further
+    ones, whose type does not count. context: uint16[T, C], codes of `context_columns`; None
     for both without any.
     """
 
@@ -44,6 +53,7 @@ class ClickLog:
     bad_rows: int = 0
     context: np.ndarray | None = None
     context_columns: ContextColumns | None = None
+    left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.time)
@@ -114,10 +124,13 @@ def read_log(
             codes = values.to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
             context.add(number, {code: text for code, text in _texts(values) if text is not None}, codes)
         texts.update(_texts(chunk["item"]))
-        items.append(chunk["item"].to_physical().to_numpy().astype(np.int32))
-    rows = sum(map(len, stamps))
-    if rows == 0:
+        items.append(chunk["item"].to_physical().fill_null(0).to_numpy().astype(np.int32))
+    clicks = sum(map(len, stamps)) if not kinds else sum(int(np.count_nonzero(kind != NO_CLICK)) for kind in kinds)
+    if clicks == 0 and types.counted:
         raise nothing_readable(files, types)
+    if not any(map(len, stamps)):  # rows of types that do not count, none of them readable
+        none = np.empty(0, np.int64)
+        return ClickLog(none, none.astype(np.int32), none, none.astype(np.uint8), [], types.names)
     ids: Any = [texts.get(code, "") for code in range(max(texts, default=-1) + 1)]
     if types.item_is_int:
         ids = [int(text) if text else 0 for text in ids]
@@ -138,9 +151,10 @@ def read_log(
         ids,
         types.names,
         owner_ids,
-        types.rows - rows,
+        types.counted - clicks,
         codes_found,
         columns_found,
+        types.rows - types.counted,
     )
 
 
@@ -160,20 +174,25 @@ def clicks_of(part: Part, columns: Columns, types: LogSchema) -> Any:
     for number, name in enumerate(columns.context):
         text = pl.col(name).cast(pl.String)
         wanted[f"context {number}"] = pl.when(text != "").then(text)
-    if columns.skips:
-        frame = frame.filter(good_rows(part, columns, schema, types))
+    kept = good_rows(part, columns, schema, types) if columns.skips else pl.lit(True)
+    if columns.types:
+        # A row that only bridges gaps needs an owner and a time. What else it has is not read.
+        kept = pl.when(columns.counted).then(kept).otherwise(placeable_rows(part, columns, schema, types))
+        wanted["item"] = pl.when(columns.counted).then(wanted["item"])
+    if columns.skips or columns.types:
+        frame = frame.filter(kept)
     return frame.select(**wanted)
 
 
 def nothing_readable(files: Sequence[Part], types: LogSchema) -> DataError:
     """Return the error for a log whose rows are all bad."""
-    return DataError(f"{files[0]}: none of {types.rows} rows can be read; --bad-rows refuse says why")
+    return DataError(f"{files[0]}: none of {types.counted} rows can be read; --bad-rows refuse says why")
 
 
 def _texts(column: Any) -> Any:
     """Return (code, text) of every distinct value of a categorical column."""
     pl = require("polars", "train")
-    distinct = column.unique()
+    distinct = column.drop_nulls().unique()
     return zip(distinct.to_physical().to_list(), distinct.cast(pl.String).to_list(), strict=True)
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from mtaw_fast.data.bots import LONGEST, BotRule
 from mtaw_fast.data.context import MOST_COLUMNS
 from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.moments import moment_of
 from mtaw_fast.data.readers import times
 from mtaw_fast.data.readers.click_log import ClickLog, Columns, read_log
 from mtaw_fast.data.readers.dataset_builder import (
@@ -21,6 +22,7 @@ from mtaw_fast.data.readers.dataset_builder import (
     by_owner,
     filter_sessions,
     inactivity_cuts,
+    merge_types,
     to_dataset,
 )
 from mtaw_fast.data.readers.log_report import LogReport
@@ -33,7 +35,7 @@ _DAY_MS = 86_400_000
 # The options that say how to read a log; the others say which clicks are kept.
 _READING = (
     "session", "item", "time", "user", "gap", "type", "types", "time_unit", "separator", "bad_rows", "dedupe",
-    "context",
+    "context", "merge_types",
 )  # fmt: skip
 _LISTS = ("types", "context")  # tuples, which a manifest keeps as lists
 
@@ -57,6 +59,11 @@ class ClickOptions:
         bad_rows: 'refuse' a log with an unreadable row, or 'skip' such rows (the data set has their number).
         dedupe: remove a click if the same session (or user) clicked the same item with the same type at most this many
         seconds before; 0: at the same time; None: remove none.
+        since, until: keep clicks from `since` on and before `until`: ISO-8601 text (UTC unless it names an offset) or
+        Unix milliseconds; None: no bound.
+        merge_types: make one click of events of several types on one item in a row, such as view, cart and purchase. It
+        has the time of the first event and the type of the last one, or with `types` the last of their types in that
+        order.
     Filters
         min_session: fewest clicks of a session, before and after the support filter. max_session: most clicks after
         it; longer sessions, mostly bots, are left out; None: no limit. min_support: fewest clicks of an item in the
@@ -85,6 +92,9 @@ class ClickOptions:
     test_days: float = 7.0
     min_prefix: int = 1
     context: tuple[str, ...] = ()
+    since: str | int | None = None
+    until: str | int | None = None
+    merge_types: bool = False
 
     def __post_init__(self) -> None:
         checks = {
@@ -108,6 +118,11 @@ class ClickOptions:
             )
         if self.max_session is not None and self.max_session < self.min_session:
             raise UsageError(f"click option max_session={self.max_session} is below min_session={self.min_session}")
+        first, end = self.window_ms
+        if first is not None and end is not None and first >= end:
+            raise UsageError(f"click option since={self.since!r} is not before until={self.until!r}")
+        if self.merge_types and self.type is None:
+            raise UsageError("click option merge_types needs type: the column that holds the types")
         if self.types and self.type is None:
             raise UsageError("click option types needs type: the column that holds them")
         if len(self.context) > MOST_COLUMNS or len(set(self.context)) != len(self.context):
@@ -119,6 +134,11 @@ class ClickOptions:
     def gap_ms(self) -> int:
         """`gap` in milliseconds."""
         return round(self.gap * 1000)
+
+    @property
+    def window_ms(self) -> tuple[int | None, int | None]:
+        """`since` and `until` in milliseconds since 1970."""
+        return moment_of("since", self.since), moment_of("until", self.until)
 
     @property
     def dedupe_ms(self) -> int | None:
@@ -143,8 +163,13 @@ def read(source: Any, options: ClickOptions | None = None, name: str | None = No
     report = LogReport()
     log = _log(source, options)
     n_rows = len(log)
+    log = report.within(log, *options.window_ms)
+    if not log.has_clicks:
+        raise nothing_within(source, options)
     log = report.read(log, options.dedupe_ms)
     raw = by_owner(log) if options.user is None else by_inactivity(log, options.gap_ms)
+    if options.merge_types:
+        raw, report.merged_clicks = merge_types(raw, bool(options.types))
     report.times(raw.times)
     preparation, reader = record_of(options, n_rows, len(raw))
     log, rules = log.without_rows(), rules_of(options)
@@ -165,7 +190,8 @@ def stream(source: Any, reader: Mapping[str, Any]) -> ClickStream:
     )
     if options.dedupe is not None:
         log = LogReport().read(log, options.dedupe_ms)
-    return by_owner_ids(log) if options.user is None else by_gap(log, *inactivity_cuts(log, options.gap_ms))
+    found = by_owner_ids(log) if options.user is None else by_gap(log, *inactivity_cuts(log, options.gap_ms))
+    return found.with_merged_types(bool(options.types)) if options.merge_types else found
 
 
 def _log(source: Any, options: ClickOptions, **wanted: Any) -> ClickLog:
@@ -225,6 +251,12 @@ def record_of(options: ClickOptions, rows: int, sessions: int) -> tuple[dict[str
 def no_click(source: Any, options: ClickOptions) -> DataError:
     """Return the error for a log whose rows all have types that do not count."""
     return DataError(f"{place_of(source)}: column {options.type!r} is never {' or '.join(map(repr, options.types))}")
+
+
+def nothing_within(source: Any, options: ClickOptions) -> DataError:
+    """Return the error for a log without a click between `since` and `until`."""
+    bounds = [f"{name} {value}" for name, value in (("since", options.since), ("until", options.until)) if value]
+    return DataError(f"{place_of(source)}: no click is within {' and '.join(bounds)}; check the bounds and --time-unit")
 
 
 def place_of(source: Any) -> str:

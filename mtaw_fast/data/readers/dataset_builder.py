@@ -7,7 +7,7 @@ Plain numpy on packed arrays. Axes: T rows, B sessions. "The scripts" are the pu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -127,6 +127,35 @@ def inactivity_cuts(log: ClickLog, gap_ms: int, *, split_owners: bool = True) ->
     if split_owners:
         new |= _differs(log.owner[order])
     return order, _starts(new)
+
+
+def merge_types(raw: RawSessions, ranked: bool) -> tuple[RawSessions, int]:
+    """Merge events of several types on one item in a row, such as view, cart and purchase, into one click.
+
+    A run of events on one item within a session becomes one click if the run has two or more types. The click has the
+    time and the context of the first event and the type of the last one; with `ranked`, the last one of the run's types
+    in the order of their codes. Runs of a single type stay as they are.
+
+    Returns
+    -------
+    raw : RawSessions
+        The merged sessions; their ends are those of all events.
+    merged : int
+        Events that became part of a click before them.
+    """
+    if raw.types is None or not len(raw.items):
+        return raw, 0
+    new = _differs(raw.items)
+    new[raw.offsets[:-1]] = True  # no session is empty
+    begins = np.flatnonzero(new)
+    run = np.cumsum(new) - 1
+    lowest, highest = np.minimum.reduceat(raw.types, begins), np.maximum.reduceat(raw.types, begins)
+    mixed = lowest != highest
+    ends = np.append(begins[1:], len(raw.items)) - 1
+    types = raw.types.copy()
+    types[begins[mixed]] = (highest if ranked else raw.types[ends])[mixed]
+    kept = new | ~mixed[run]
+    return replace(raw, types=types).keep(kept, 1, None), len(kept) - int(np.count_nonzero(kept))
 
 
 def filter_sessions(raw: RawSessions, rules: Rules, where: str, report: LogReport) -> RawSessions:

@@ -29,7 +29,7 @@ _FEW_SAMPLES = 100  # test samples, likewise
 _SUMS = (
     "rows", "bad_rows", "clicks", "repeats", "near_repeats", "dropped_repeats", "sessions", "short_sessions",
     "long_sessions", "long_clicks", "burst_sessions", "burst_clicks", "rare_items", "test_clicks", "unseen_clicks",
-    "missed_targets",
+    "missed_targets", "left_out_rows", "outside_rows", "merged_clicks",
 )  # fmt: skip
 
 
@@ -41,6 +41,10 @@ class LogReport:
     ----------
     rows, bad_rows : int
         Rows of the log, and those that could not be read and were left out.
+    left_out_rows, outside_rows : int
+        Rows whose type does not count as a click, and clicks before `since` or from `until` on.
+    merged_clicks : int
+        Clicks that `merge_types` merged into one before them.
     clicks : int
         Rows that count as clicks, without those that `dedupe` removed.
     repeats, near_repeats, dropped_repeats : int
@@ -84,6 +88,9 @@ class LogReport:
     test_clicks: int = 0
     unseen_clicks: int = 0
     missed_targets: int = 0
+    left_out_rows: int = 0
+    outside_rows: int = 0
+    merged_clicks: int = 0
     warnings: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -95,6 +102,24 @@ class LogReport:
         """The share of test clicks on items that training never saw; 0 without a test split."""
         return self.unseen_clicks / self.test_clicks if self.test_clicks else 0.0
 
+    def within(self, log: ClickLog, since: int | None, until: int | None) -> ClickLog:
+        """Return the rows from `since` on and before `until` (milliseconds, None: no bound); count the other clicks."""
+        inside = self.inside(log, since, until)
+        return log if inside is None else log.select(inside)
+
+    def inside(self, log: ClickLog, since: int | None, until: int | None) -> np.ndarray | None:
+        """Count the clicks that `within` leaves out; return bool[T], the rows that it keeps, or None for all."""
+        if since is None and until is None:
+            return None
+        inside = np.ones(len(log), dtype=bool)
+        if since is not None:
+            inside &= log.time >= since
+        if until is not None:
+            inside &= log.time < until
+        outside = ~inside if log.type is None else ~inside & (log.type != NO_CLICK)
+        self.outside_rows = int(np.count_nonzero(outside))
+        return inside
+
     def read(self, log: ClickLog, dedupe_ms: int | None) -> ClickLog:
         """Count the rows of a log; return the log without clicks that repeat another one within `dedupe_ms`."""
         kept = self.kept(log, dedupe_ms)
@@ -102,12 +127,13 @@ class LogReport:
 
     def kept(self, log: ClickLog, dedupe_ms: int | None) -> np.ndarray | None:
         """Count the rows of a log; return bool[T], the rows that `read` keeps, or None for all."""
-        self.rows, self.bad_rows = len(log) + log.bad_rows, log.bad_rows
+        self.bad_rows, self.left_out_rows = log.bad_rows, log.left_out
+        clicks = np.ones(len(log), bool) if log.type is None else log.type != NO_CLICK
+        self.rows = int(np.count_nonzero(clicks)) + self.bad_rows + self.left_out_rows + self.outside_rows
         gaps = _since_same_click(log)
         self.repeats = int(np.count_nonzero(gaps == 0))
         self.near_repeats = int(np.count_nonzero(gaps <= _SECOND_MS))
         kept = None if dedupe_ms is None else gaps > dedupe_ms
-        clicks = np.ones(len(log), bool) if log.type is None else log.type != NO_CLICK
         if kept is not None:
             self.dropped_repeats = len(kept) - int(np.count_nonzero(kept))
             clicks = clicks & kept

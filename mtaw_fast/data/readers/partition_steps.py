@@ -20,19 +20,20 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from mtaw_fast.data.bots import BotRule
 from mtaw_fast.data.dataset_files import sample_arrays, session_arrays
-from mtaw_fast.data.readers.click_log import ClickLog, Columns, clicks_of
+from mtaw_fast.data.readers.click_log import NO_CLICK, ClickLog, Columns, clicks_of
 from mtaw_fast.data.readers.dataset_builder import (
     RawSessions,
     Rules,
     by_owner,
     cut_sessions,
     inactivity_cuts,
+    merge_types,
     packed,
     samples_of,
     support_round,
@@ -56,13 +57,16 @@ _PART_BITS = 40  # a row's place is part << 40 | row
 class Cut:
     """How the rows of a partition become sessions.
 
-    gap_ms: cut the rows of a user by this inactivity; None: an owner is a session. The rest is as in `ClickOptions`.
+    gap_ms: cut the rows of a user by this inactivity; None: an owner is a session. merge: whether to merge types, and
+    if so whether their codes rank them; None: not at all. The rest is as in `ClickOptions`.
     """
 
     gap_ms: int | None
     dedupe_ms: int | None
     min_session: int
     bots: BotRule | None
+    window_ms: tuple[int | None, int | None] = (None, None)
+    merge: Literal["ranked", "last"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +82,10 @@ class Found:
     report: LogReport = field(default_factory=LogReport)
 
 
-def scatter(part: Part, number: int, columns: Columns, types: LogSchema, partitions: int, path: Path) -> int:
-    """Write the readable rows of a part, by partition; return their number.
+def scatter(
+    part: Part, number: int, columns: Columns, types: LogSchema, partitions: int, path: Path
+) -> tuple[int, int]:
+    """Write the readable rows of a part, by partition; return their number, and that of the rows that count as clicks.
 
     The file has tables of at most `_SLICE` rows, each cut into one batch per partition, in order. The columns are
     owner, item, time, type (if the log has types) and row, which ascends over the whole log.
@@ -95,7 +101,8 @@ def scatter(part: Part, number: int, columns: Columns, types: LogSchema, partiti
             with pa.ipc.new_file(temporary, schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as out:
                 for first in range(0, max(len(rows), 1), _SLICE):
                     _scatter(out, rows.slice(first, _SLICE), (number << _PART_BITS) + first, partitions)
-            return len(rows)
+            kinds = rows["type"].to_numpy() if "type" in rows.column_names else np.zeros(len(rows), np.uint8)
+            return len(rows), int(np.count_nonzero(kinds != NO_CLICK))
 
 
 def _scatter(out: Any, rows: Any, first: int, partitions: int) -> None:
@@ -136,6 +143,9 @@ def cut(rows: Sequence[Path], partition: int, partitions: int, how: Cut, names: 
     log = ClickLog(owner, item.astype(np.int32), table["time"].to_numpy(), kind, [], names)
     del table, owner
     report = LogReport()
+    inside = report.inside(log, *how.window_ms)
+    if inside is not None:
+        log, place = log.select(inside), place[inside]
     kept = report.kept(log, how.dedupe_ms)
     if kept is not None:
         log, place = log.select(kept), place[kept]
@@ -145,6 +155,8 @@ def cut(rows: Sequence[Path], partition: int, partitions: int, how: Cut, names: 
     else:
         order, starts = inactivity_cuts(log, how.gap_ms)
         raw = cut_sessions(log, order, starts, key[log.owner[order[starts]]])  # no two sessions of a user end at once
+    if how.merge is not None:
+        raw, report.merged_clicks = merge_types(raw, how.merge == "ranked")
     report.times(raw.times)
     report.sessions, report.longest = len(raw), int(raw.lengths.max(initial=0))
     raw = without_bots(raw, how.bots, report)
@@ -184,7 +196,8 @@ def whole(column: Any) -> Any:
 def _coded(column: Any) -> tuple[np.ndarray, Any]:
     """Number the values of a column by first appearance: (int64[T] numbers, the distinct values)."""
     coded = whole(column).dictionary_encode()
-    return coded.indices.to_numpy(zero_copy_only=False).astype(np.int64), coded.dictionary
+    # A row that does not count as a click has no item.
+    return coded.indices.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64), coded.dictionary
 
 
 def _owners(column: Any, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from mtaw_fast.data.readers.clicks import (
     columns_of,
     default_name,
     no_click,
+    nothing_within,
     place_of,
     record_of,
     rules_of,
@@ -147,11 +148,13 @@ class _Work:
         self._progress("scatter", 1, _STEPS)
         rows = [self._scratch / f"rows-{number}" for number in range(len(self._parts))]
         calls = [(part, k, columns, types, partitions, rows[k]) for k, part in enumerate(self._parts)]
-        n_rows = sum(self._run_tasks(steps.scatter, calls))
-        if n_rows == 0:
+        written = self._run_tasks(steps.scatter, calls)
+        n_rows, n_clicks = sum(one[0] for one in written), sum(one[1] for one in written)
+        if n_clicks == 0 and types.counted:
             raise nothing_readable(self._parts, types)
+        report.bad_rows, report.left_out_rows = types.counted - n_clicks, types.rows - types.counted
         self._progress("cut", 2, _STEPS)
-        sessions, codes, texts, support = self._cut(rows, partitions, types.names, n_rows, types.rows - n_rows)
+        sessions, codes, texts, support = self._cut(rows, partitions, types.names, types.rows)
         preparation, reader = record_of(self._options, n_rows, report.sessions)
         self._progress("filter", 3, _STEPS)
         sessions, found = self._filtered(sessions, codes, support)
@@ -184,19 +187,24 @@ class _Work:
         return manifest_of(name, rules.min_prefix, counts, preparation, types.names, reader, files), report
 
     def _cut(
-        self, rows: list[Path], partitions: int, names: tuple[str, ...], n_rows: int, bad_rows: int
+        self, rows: list[Path], partitions: int, names: tuple[str, ...], n_rows: int
     ) -> tuple[list[Path], list[Path], Any, np.ndarray]:
         """Return the files of the partitions' sessions and item codes, the item texts, and int64[N] their support."""
         pa, pc = require("pyarrow", "score"), require("pyarrow.compute", "score")
         gap = self._options.gap_ms if self._options.user is not None else None
-        how = Cut(gap, self._options.dedupe_ms, self._rules.min_session, self._rules.bots)
+        merge: Literal["ranked", "last"] | None = None
+        if self._options.merge_types:
+            merge = "ranked" if self._options.types else "last"
+        how = Cut(
+            gap, self._options.dedupe_ms, self._rules.min_session, self._rules.bots, self._options.window_ms, merge
+        )
         sessions = [self._scratch / f"cut-{number}" for number in range(partitions)]
         calls = [(rows, number, partitions, how, names, path) for number, path in enumerate(sessions)]
         for one in self._run_tasks(steps.cut, calls):
             self._report.add(one.report)
-        self._report.rows, self._report.bad_rows = n_rows + bad_rows, bad_rows
+        self._report.rows = n_rows
         if self._report.clicks == 0:
-            raise no_click(self._source, self._options)
+            raise (nothing_within if self._report.outside_rows else no_click)(self._source, self._options)
         for path in rows:
             path.unlink()
         known, codes = None, []

@@ -7,7 +7,7 @@ days are all in the stream. Only rows whose type does not count are left out.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,8 @@ import numpy as np
 from mtaw_fast.data.context import ContextColumns
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.readers.click_log import NO_CLICK, ClickLog, appearance_rank
-from mtaw_fast.data.readers.dataset_builder import RawSessions
-from mtaw_fast.data.sessions import Samples, ranges
+from mtaw_fast.data.readers.dataset_builder import RawSessions, merge_types
+from mtaw_fast.data.sessions import Samples, offsets_of, ranges
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +50,28 @@ class ClickStream:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def with_merged_types(self, ranked: bool) -> ClickStream:
+        """Return the stream as `dataset_builder.merge_types` merges its sessions."""
+        if self.types is None or self.times is None:
+            return self
+        order = np.argsort(self.sessions, kind="stable")
+        offsets = offsets_of(np.bincount(self.sessions))
+        # The places of the clicks stand for their times, so that the clicks that are kept are known afterwards.
+        ends = np.zeros(len(offsets) - 1, dtype=np.int64)
+        raw = RawSessions(self.items[order], order, offsets, ends, ends, self.types[order])
+        merged, _ = merge_types(raw, ranked)
+        by_time = np.argsort(merged.times)
+        kept = merged.times[by_time]
+        assert merged.types is not None
+        return replace(
+            self,
+            sessions=self.sessions[kept],
+            items=self.items[kept],
+            times=self.times[kept],
+            types=merged.types[by_time],
+            context=None if self.context is None else self.context[kept],
+        )
 
 
 def by_owner_ids(log: ClickLog) -> ClickStream:

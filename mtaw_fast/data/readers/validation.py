@@ -55,6 +55,14 @@ class Columns:
         return [self.owner, self.item, self.time, *([self.type] if self.type is not None else []), *self.context]
 
     @property
+    def counted(self) -> Any:
+        """The polars condition of the rows that count as clicks by their type."""
+        pl = require("polars", "train")
+        if self.type is None or not self.types:
+            return pl.lit(True)
+        return pl.col(self.type).cast(pl.String).is_in(list(self.types)).fill_null(False)
+
+    @property
     def skips(self) -> bool:
         """Whether bad rows are skipped."""
         return self.bad_rows == "skip"
@@ -71,7 +79,7 @@ class LogSchema:
 
     owner_is_int, item_is_int: whether the ids are ints. time_forms, time_unit: how to read times. names: of the types.
     sizes: [low, high), numeric times outside it are bad rows; None: no such bound. rows: rows of all parts, with the
-    bad ones.
+    bad ones. counted: those of them whose type counts as a click.
     """
 
     owner_is_int: bool
@@ -81,6 +89,7 @@ class LogSchema:
     names: tuple[str, ...]
     sizes: tuple[float, float] | None
     rows: int
+    counted: int
 
 
 def check_log(
@@ -90,14 +99,17 @@ def check_log(
     type_names: Sequence[str],
     run_tasks: TaskRunner = run_serially,
 ) -> LogSchema:
-    """Check every cell of every part and find the column types: the first pass. run_tasks: runs a task per part."""
+    """Check every cell of every part and find the column types: the first pass. run_tasks: runs a task per part.
+
+    Rows of types that do not count are not checked: a search without an item is no bad click.
+    """
     totals: Counter[str] = Counter()
     smallest, largest = math.inf, 0.0
     for counts in run_tasks(_counts, [(part, columns) for part in files]):
         largest = max(largest, counts.pop("largest", None) or 0.0)
         smallest = min(smallest, counts.pop("smallest", None) or math.inf)
         totals.update(counts)
-    rows = totals["rows"]
+    rows, clicks = totals["rows"], totals["counted"]
     if rows == 0:
         raise DataError(f"{files[0]} has no click, only a header; a log needs at least one click")
     used = times.family({form.removeprefix("time "): n for form, n in totals.items() if form.startswith("time ")})
@@ -117,13 +129,13 @@ def check_log(
         unit = "ms"
     # The forms exclude each other, except those of numbers, of which one is used. So the sum counts a row once.
     readable = sum(totals[f"time {form}"] for form in used)
-    if readable != rows and not columns.skips:
+    if readable != clicks and not columns.skips:
         raise _bad_time(files, columns, used, unit)
-    filled = {role: rows - totals[f"{role} empty"] for role in ("item", "owner")}
+    filled = {role: clicks - totals[f"{role} empty"] for role in ("item", "owner")}
     items_are_int, owners_are_int = (totals[f"{role} int"] == count for role, count in filled.items())
     if columns.skips and any(0 < totals[f"{role} int"] < count for role, count in filled.items()):
         # Rows that are skipped, such as a line of totals, must not decide the type of the ids.
-        found = LogSchema(False, item_ids == "int", used, unit, (), sizes, rows)
+        found = LogSchema(False, item_ids == "int", used, unit, (), sizes, rows, clicks)
         good: Counter[str] = Counter()
         for counts in run_tasks(_good_ints, [(part, columns, found) for part in files]):
             good.update(counts)
@@ -138,6 +150,7 @@ def check_log(
         _type_names(files, columns, type_names, run_tasks),
         sizes,
         rows,
+        clicks,
     )
 
 
@@ -145,10 +158,11 @@ def _counts(part: Part, columns: Columns) -> dict[str, Any]:
     """Return the counts of the first pass over one part. Raises DataError on an empty cell if bad rows are refused."""
     pl = require("polars", "train")
     frame, schema, broken = open_part(part, columns)
-    asked = {"rows": pl.len()}
+    counted = columns.counted
+    asked = {"rows": pl.len(), "counted": pl.len() if not columns.types else counted.sum()}
     for role, name in (("owner", columns.owner), ("item", columns.item)):
-        asked[f"{role} empty"] = _is_empty(name).sum()
-        asked[f"{role} int"] = _is_plain_int(part, name, schema[name]).sum()
+        asked[f"{role} empty"] = (_is_empty(name) & counted).sum()
+        asked[f"{role} int"] = (_is_plain_int(part, name, schema[name]) & counted).sum()
     if columns.type is not None and not columns.types:
         asked["type empty"] = _is_empty(columns.type).sum()
     if part.kind == "csv":
@@ -165,14 +179,15 @@ def _counts(part: Part, columns: Columns) -> dict[str, Any]:
         asked |= {key: readable[key] for key, count in found.items() if count or (numbers and key in sizes)}
         counts = frame.select(**asked).collect(engine="streaming").row(0, named=True)
         texts = sum(count for key, count in counts.items() if key.startswith("time ") and key not in _NUMBERS)
-        if max(counts.get("time decimal", 0), texts) < counts["rows"]:
+        if max(counts.get("time decimal", 0), texts) < counts["counted"]:
             counts |= frame.select(**_readings(frame, columns, schema)).collect(engine="streaming").row(0, named=True)
     counts.pop("width", None)
     if not columns.skips:
         for role, column in (("owner", columns.owner), ("item", columns.item), ("type", columns.type)):
             if column is not None:
-                _refuse_empty(part, frame, counts.get(f"{role} empty", 0), column, columns.remedy)
+                _refuse_empty(part, frame, counts.get(f"{role} empty", 0), column, columns)
     counts["rows"] += broken
+    counts["counted"] += broken
     counts["item empty"] += broken
     counts["owner empty"] += broken
     return {key: 0 if count is None and not key.endswith("est") else count for key, count in counts.items()}
@@ -182,11 +197,11 @@ def _good_ints(part: Part, columns: Columns, types: LogSchema) -> dict[str, int]
     """Count the readable rows of a part, and those whose item and owner are integers."""
     pl = require("polars", "train")
     frame, schema, _ = open_part(part, columns)
-    asked = {"rows": pl.len()}
+    asked = {"rows": pl.len()}  # those that count
     for role, name in (("item", columns.item), ("owner", columns.owner)):
         asked[role] = _is_plain_int(part, name, schema[name]).sum()
     with one_line_errors(part):
-        rows = frame.filter(good_rows(part, columns, schema, types))
+        rows = frame.filter(good_rows(part, columns, schema, types) & columns.counted)
         counts = rows.select(**asked).collect(engine="streaming").row(0, named=True)
     return {role: count or 0 for role, count in counts.items()}
 
@@ -196,17 +211,30 @@ def _readings(frame: Any, columns: Columns, schema: Any) -> dict[str, Any]:
     pl = require("polars", "train")
     zones = times.zones_of(frame, columns.time) if times.is_text(schema[columns.time]) else []
     readings = times.forms(columns.time, schema[columns.time], zones)
-    counted = {f"time {form}": value.is_not_null().sum() for form, value in readings.items()}
+    clicks = columns.counted
+    found = {f"time {form}": (value.is_not_null() & clicks).sum() for form, value in readings.items()}
     if "decimal" in readings:
         size = readings["decimal"].abs()
-        counted |= {"largest": size.max(), "smallest": pl.when(size > 0).then(size).min()}
+        if columns.types:
+            size = pl.when(clicks).then(size)
+        found |= {"largest": size.max(), "smallest": pl.when(size > 0).then(size).min()}
         if columns.skips:
-            counted |= {f"unit {unit}": fits.sum() for unit, fits in times.unit_conditions(size).items()}
-    return counted
+            found |= {f"unit {unit}": fits.sum() for unit, fits in times.unit_conditions(size).items()}
+    return found
+
+
+def placeable_rows(part: Part, columns: Columns, schema: Any, types: LogSchema) -> Any:
+    """Return the polars condition of the rows that have an owner and a time, as rows need that only bridge gaps."""
+    readings = times.forms(columns.time, schema[columns.time], times.zones_in(types.time_forms))
+    found = ~_is_empty(columns.owner)
+    found &= times.milliseconds(readings, types.time_forms, types.time_unit).is_not_null()
+    if types.owner_is_int:
+        found &= _is_plain_int(part, columns.owner, schema[columns.owner])
+    return found.fill_null(False)
 
 
 def good_rows(part: Part, columns: Columns, schema: Any, types: LogSchema) -> Any:
-    """Return the polars condition of the readable rows."""
+    """Return the polars condition of the readable rows, as if all counted."""
     pl = require("polars", "train")
     readings = times.forms(columns.time, schema[columns.time], times.zones_in(types.time_forms))
     good = ~_is_empty(columns.owner) & ~_is_empty(columns.item)
@@ -284,13 +312,13 @@ def _types_in(part: Part, columns: Columns) -> set[str]:
     return {text for text in texts if text}
 
 
-def _refuse_empty(part: Part, frame: Any, count: int, name: str, remedy: str) -> None:
+def _refuse_empty(part: Part, frame: Any, count: int, name: str, columns: Columns) -> None:
     """Raise DataError, naming the first row, if `count` cells of the column are empty."""
     if count:
-        row, _ = _first(part, frame, _is_empty(name), name)
+        row, _ = _first(part, frame, _is_empty(name) & columns.counted, name)
         raise DataError(
             f"{part}: column {name!r} is empty in data row {row}{f' and {count - 1} more' if count > 1 else ''}; "
-            f"fill in or remove such rows{remedy}"
+            f"fill in or remove such rows{columns.remedy}"
         )
 
 
@@ -303,7 +331,7 @@ def _two_units(files: Sequence[Part], columns: Columns) -> DataError:
         fits = times.unit_conditions(size)
         fits["ns"] |= size >= times.TOO_LARGE  # such a number has no unit; `straddles` counts it as ns
         for unit, condition in fits.items():
-            row, value = _first(part, frame, condition, columns.time)
+            row, value = _first(part, frame, condition & columns.counted, columns.time)
             if row and unit not in found:
                 found[unit] = f"{value} in data row {row}{f' of {Path(part.where).name}' if len(files) > 1 else ''}"
     (one, first), (other, second) = [(unit, found[unit]) for unit in times.UNIT_NAMES if unit in found][:2]
@@ -318,7 +346,8 @@ def _bad_item(files: Sequence[Part], columns: Columns) -> DataError:
     """Return the error that names the first item id that is not an integer."""
     for part in files:
         frame, schema, _ = open_part(part, columns)
-        row, value = _first(part, frame, ~_is_plain_int(part, columns.item, schema[columns.item]), columns.item)
+        odd = ~_is_plain_int(part, columns.item, schema[columns.item]) & columns.counted
+        row, value = _first(part, frame, odd, columns.item)
         if row:
             return DataError(
                 f"{part}: column {columns.item!r} holds {value!r:.60} in data row {row}, but the "
@@ -334,7 +363,7 @@ def _bad_time(files: Sequence[Part], columns: Columns, used: tuple[str, ...], un
         frame, schema, _ = open_part(part, columns)
         readings = times.forms(columns.time, schema[columns.time], times.zones_in(used))
         reading = times.milliseconds(readings, used, unit)
-        row, value = _first(part, frame, reading.is_null(), columns.time)
+        row, value = _first(part, frame, reading.is_null() & columns.counted, columns.time)
         if row and (value is None or value == ""):
             return DataError(
                 f"{part}: column {columns.time!r} is empty in data row {row}; fill in or remove such "
@@ -351,10 +380,10 @@ def _bad_time(files: Sequence[Part], columns: Columns, used: tuple[str, ...], un
 
 def _first(part: Part, frame: Any, condition: Any, column: str) -> tuple[int, Any]:
     """Return the 1-based data row of the first row that fulfills `condition`, and its value; (0, None) without one."""
-    pl = require("polars", "train")
     with one_line_errors(part):
-        numbered = frame.select(pl.col(column)).with_row_index(f"row of {column}")
-        found = numbered.filter(condition).head(1).collect(engine="streaming")
+        number = f"row of {column}"
+        numbered = frame.with_row_index(number).filter(condition).select(number, column)
+        found = numbered.head(1).collect(engine="streaming")
     return (found.item(0, 0) + 1, found.item(0, 1)) if len(found) else (0, None)
 
 

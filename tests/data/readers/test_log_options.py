@@ -1,0 +1,171 @@
+"""What options leave out or merge: --since and --until, --merge-types, and rows of types that do not count."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from mtaw_fast.cli import main
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.readers import ClickOptions, read, read_stream
+from mtaw_fast.errors import DataError, UsageError
+from tests.support.data.partitions import compare
+
+TYPED = ClickOptions(type="kind", min_support=1, min_session=2, test_days=0, time_unit="ms")
+NAMES = ("session_id", "item_id", "timestamp", "kind")
+
+
+def frame(rows: list[tuple[Any, ...]]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=NAMES, orient="row", strict=False)
+
+
+def sessions_in(dataset: Dataset) -> list[list[tuple[Any, int, str]]]:
+    """The clicks of the training sessions: (item, time, type)."""
+    train = dataset.train
+    assert train.times is not None
+    assert train.types is not None
+    clicks = list(
+        zip(
+            dataset.ids.external(train.items),
+            train.times.tolist(),
+            [dataset.type_names[code] for code in train.types.tolist()],
+            strict=True,
+        )
+    )
+    return [clicks[a:b] for a, b in zip(train.offsets[:-1].tolist(), train.offsets[1:].tolist(), strict=True)]
+
+
+def merged_by_hand(clicks: list[tuple[Any, int, str]], order: tuple[str, ...]) -> list[tuple[Any, int, str]]:
+    runs: list[list[tuple[Any, int, str]]] = []
+    for click in clicks:
+        if runs and runs[-1][0][0] == click[0]:
+            runs[-1].append(click)
+        else:
+            runs.append([click])
+    found: list[tuple[Any, int, str]] = []
+    for run in runs:
+        kinds = [kind for _, _, kind in run]
+        if len(set(kinds)) == 1:
+            found += run
+        else:
+            found.append((run[0][0], run[0][1], max(kinds, key=order.index) if order else kinds[-1]))
+    return found
+
+
+@pytest.mark.parametrize("order", [(), ("view", "cart", "buy")])
+@pytest.mark.parametrize("user", [None, "session_id"])
+def test_merged_types_equal_those_by_hand(order: tuple[str, ...], user: str | None) -> None:
+    rng = np.random.default_rng(3)
+    rows = [
+        (int(rng.integers(9)), int(rng.integers(3)), t * 1000, str(rng.choice(["view", "cart", "buy"])))
+        for t in range(300)
+    ]
+    options = dataclasses.replace(TYPED, types=order, user=user, gap=20.0)
+    plain = read("clicks", frame(rows), options=options)
+    whole = dataclasses.replace(options, merge_types=True, min_session=2)
+    merged = read("clicks", frame(rows), options=whole)
+    log, before = merged.preparation["log"], plain.preparation["log"]
+    expected = [merged_by_hand(one, order) for one in sessions_in(plain)]
+    expected = [one for one in expected if len(one) > 1]
+    assert sorted(sessions_in(merged)) == sorted(expected)
+    assert log["merged_clicks"] > 30
+    assert log["clicks"] == before["clicks"] == 300  # rows that count, as before
+    assert sum(log["days"].values()) == 300 - log["merged_clicks"]
+    # A later log is read in the same way, and nothing is filtered.
+    stream = read_stream(frame(rows), merged.reader)
+    assert stream.times is not None
+    assert stream.types is not None
+    assert np.array_equal(stream.times, np.sort(stream.times))
+    assert len(stream) == 300 - log["merged_clicks"]
+    found: dict[Any, list[tuple[Any, int, str]]] = {}
+    for place in range(len(stream)):
+        session = stream.session_ids[stream.sessions[place]]
+        kind = stream.type_names[stream.types[place]]
+        found.setdefault(session, []).append((stream.item_ids[stream.items[place]], int(stream.times[place]), kind))
+    assert sorted(one for one in found.values() if len(one) > 1) == sorted(expected)
+
+
+def test_a_purchase_of_the_last_click_is_no_target_once_types_are_merged() -> None:
+    rows = [(1, "a", 1, "view"), (1, "a", 2, "cart"), (1, "a", 3, "buy"), (1, "b", 4, "view"), (1, "b", 5, "view")]
+    clicks = sessions_in(read("clicks", frame(rows), options=dataclasses.replace(TYPED, merge_types=True)))[0]
+    assert clicks == [("a", 1, "buy"), ("b", 4, "view"), ("b", 5, "view")]
+    with pytest.raises(UsageError, match="merge_types needs type"):
+        ClickOptions(merge_types=True)
+
+
+def test_since_and_until_keep_a_window(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [(s, i, 1000 * s + i, "view") for s in range(20) for i in range(3)]
+    window = dataclasses.replace(TYPED, since=5001, until="1970-01-01T00:00:10")
+    dataset = read("clicks", frame(rows), options=window)
+    assert [len(one) for one in sessions_in(dataset)] == [2, 3, 3, 3, 3]  # 5001 itself is kept, 10000 is not
+    log = dataset.preparation["log"]
+    assert (log["rows"], log["outside_rows"], log["clicks"]) == (60, 60 - 14, 14)
+    for wrong, words in (({"since": 9, "until": "1970-01-01"}, "is not before"), ({"since": "soon"}, "is not a time")):
+        with pytest.raises(UsageError, match=words):
+            dataclasses.replace(TYPED, **wrong)
+    with pytest.raises(DataError, match=r"no click is within since 2020-01-01"):
+        read("clicks", frame(rows), options=dataclasses.replace(TYPED, since="2020-01-01"))
+    frame(rows).write_csv(tmp_path / "log.csv")
+    source, folder = str(tmp_path / "log.csv"), str(tmp_path / "set")
+    given = ["--type", "kind", "--time-unit", "ms", "--min-support", "1", "--test-days", "0", "--since", "1970-01-01"]
+    assert main(["prepare", "clicks", source, folder, *given, "--until", "1970-01-01T00:00:10", "--merge-types"]) == 0
+    assert "60, 0 bad; 30 clicks; 30 outside --since and --until" in capsys.readouterr().out
+    again = ["prepare", "clicks", source, f"{tmp_path}/new", *given]
+    assert main([*again[:-1], "2000-01-01"]) == 1
+    assert main([*again[:-1], "2000-01-01", "--partitions", "2"]) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == second
+
+
+def odd_rows() -> list[tuple[Any, ...]]:
+    """Clicks, and searches without an item, with a text for a time, or without a session."""
+    rows: list[tuple[Any, ...]] = []
+    for s in range(30):
+        rows += [(str(s), str(10 + (s + i) % 7), str(1_000_000_000 + 1000 * s + i), "view") for i in range(4)]
+        rows.append((str(s), "", str(1_000_000_000 + 1000 * s + 9), "search"))
+    rows += [("", "word", "noon", "search"), ("x y", "7", "", "search"), ("3", "7", "1000000009", "")]
+    return rows
+
+
+@pytest.mark.parametrize("bad_rows", ["refuse", "skip"])
+@pytest.mark.parametrize("user", [None, "session_id"])
+def test_rows_of_types_left_out_are_not_bad(tmp_path: Path, bad_rows: Any, user: str | None) -> None:
+    options = dataclasses.replace(
+        TYPED, types=("view",), bad_rows=bad_rows, user=user, gap=500.0, time_unit="s", min_session=2
+    )
+    rows = odd_rows()
+    text = "\n".join([",".join(NAMES), *(",".join(row) for row in rows)])
+    (tmp_path / "log.csv").write_text(f"{text}\n")
+    dataset = compare(tmp_path / "log.csv", tmp_path / "sets", options)
+    log = dataset.preparation["log"]
+    assert (log["rows"], log["bad_rows"], log["left_out_rows"], log["clicks"]) == (len(rows), 0, 33, 120)
+    assert dataset.ids.kind == "int"  # no word of a search makes the ids texts
+    assert dataset.reader["item_ids"] == "int"
+    assert len(read_stream(tmp_path / "log.csv", dataset.reader)) == 120
+    # A bad click is still bad.
+    (tmp_path / "bad.csv").write_text(f"{text}\n4,,1000000009,view\n")
+    if bad_rows == "refuse":
+        with pytest.raises(DataError, match=f"column 'item_id' is empty in data row {len(rows) + 1}"):
+            read("clicks", tmp_path / "bad.csv", options=options)
+    else:
+        found = compare(tmp_path / "bad.csv", tmp_path / "others", options).preparation["log"]
+        assert (found["rows"], found["bad_rows"], found["left_out_rows"]) == (len(rows) + 1, 1, 33)
+
+
+@pytest.mark.parametrize("types", [("view", "buy"), ()])
+def test_the_same_bits_in_partitions(tmp_path: Path, types: tuple[str, ...]) -> None:
+    rng = np.random.default_rng(5)
+    rows = [
+        (f"s{rng.integers(40)}", f"i{rng.integers(9)}", 1000 * t, str(rng.choice(["view", "buy", "view"])))
+        for t in range(600)
+    ]
+    frame(rows).write_parquet(tmp_path / "log.parquet")
+    options = dataclasses.replace(TYPED, types=types, merge_types=True, since=50_000, until=550_000, test_days=0.001)
+    log = compare(tmp_path / "log.parquet", tmp_path / "sets", options).preparation["log"]
+    assert log["outside_rows"] == 100
+    assert log["merged_clicks"] > 0
