@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,7 @@ from mtaw_fast.model.model import Model, most_clicked_first
 from mtaw_fast.storage.files import open_regular, read_json, sha256_of
 from mtaw_fast.storage.sealed_file import SealedFile
 from mtaw_fast.storage.tensor_file import map_tensors, open_sealed_tensors
+from mtaw_fast.system import host
 from mtaw_fast.system.cpus import usable_cpus
 
 _ATTEMPTS = 5  # if the bundle is replaced during a read, the read starts again with the new manifest
@@ -62,7 +62,7 @@ def read_bundle(folder: Path, verify: bool, mapping: str | None) -> tuple[dict[s
 def _stamp(path: Path) -> tuple[int, int] | None:
     """Return what changes when a file is replaced, even by an equal one; None without a file."""
     try:
-        status = path.stat()
+        status = host.status(path)
     except OSError:
         return None
     return status.st_ino, status.st_mtime_ns
@@ -237,6 +237,6 @@ def _open_files(folder: Path, files: Mapping[str, _File], verify: bool, mapping:
                 raise DataError(f"{path} is damaged (its SHA-256 differs); restore it or {RETRAIN}")
         return found
 
-    with ThreadPoolExecutor(max_workers=min(len(files), usable_cpus())) as pool:
+    with host.pool(min(len(files), usable_cpus())) as pool:
         opened = zip(files, pool.map(open_one, files), strict=True)
         return {part: one for part, one in opened if one is not None}

@@ -34,8 +34,9 @@ from mtaw_fast.errors import BundleError, MtawError, UsageError
 from mtaw_fast.kernels.native.scan import quantize
 from mtaw_fast.model.checks import check_finite
 from mtaw_fast.model.model import Model
-from mtaw_fast.storage.files import check_writable, folder_lock, read_json, sha256_of, write_json
+from mtaw_fast.storage.files import check_writable, flush_name, folder_lock, read_json, sha256_of, write_json
 from mtaw_fast.storage.tensor_file import write_tensors
+from mtaw_fast.system import host
 
 # The files that an interrupted save can leave: hashed files that no manifest names, drafts, temporary files.
 _OURS = "|".join(
@@ -56,7 +57,7 @@ def refuse_existing(folder: Path, overwrite: bool = False) -> None:
         raise UsageError(f"{folder} is a file; choose a folder for the bundle")
     check_writable(folder, BundleError)
     manifest_path = folder / MANIFEST
-    if not manifest_path.exists():
+    if not host.exists(manifest_path):
         return
     try:
         manifest = read_json(manifest_path, BundleError)
@@ -120,6 +121,7 @@ def save_bundle(
             if model.log_progress is not None:
                 files["learned"] = write_file(folder, "learned", "safetensors", model.log_progress.save, created)
             flush_folder(folder)
+            flush_name(folder)
             manifest = {
                 **about,
                 "format": FORMAT,
@@ -132,7 +134,7 @@ def save_bundle(
                 "dataset": dict(dataset),
                 "git_commit": _commit(),
                 "versions": _versions(),
-                "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                "created": datetime.datetime.fromtimestamp(host.time_ns() // 1_000_000_000, datetime.UTC).isoformat(),
                 "files": files,
             }
             write_json(folder / MANIFEST, manifest)
@@ -151,7 +153,7 @@ def undone_on_failure(folder: Path, created: list[Path]) -> Iterator[None]:
     except BaseException as error:
         if _manifest_state(folder) == before:
             for path in created:
-                path.unlink(missing_ok=True)
+                host.unlink(path, missing_ok=True)
         if isinstance(error, OSError):
             raise BundleError(f"cannot write the bundle {folder}: {error.strerror}; free some space") from None
         if type(error) is MtawError:  # from atomic_path: the disk
@@ -176,10 +178,10 @@ def write_file(
     write(draft)
     digest = sha256_of(draft)
     path = folder / hashed_name(part, digest, kind)
-    existed = path.exists()
-    draft.rename(path)  # also over an equal file of the old bundle: that one may be damaged
+    existed = host.exists(path)
+    host.rename(draft, path)  # also over an equal file of the old bundle: that one may be damaged
     created[-1:] = [] if existed else [path]
-    return {"file": path.name, "sha256": digest, "bytes": path.stat().st_size}
+    return {"file": path.name, "sha256": digest, "bytes": host.status(path).st_size}
 
 
 def hashed_name(part: str, digest: str, kind: str) -> str:
@@ -189,11 +191,11 @@ def hashed_name(part: str, digest: str, kind: str) -> str:
 
 def flush_folder(folder: Path) -> None:
     """Make the new file names durable before the manifest that contains them."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = host.open_file(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        host.fsync(descriptor)
     finally:
-        os.close(descriptor)
+        host.close(descriptor)
 
 
 def _manifest_state(folder: Path) -> object:
@@ -202,7 +204,7 @@ def _manifest_state(folder: Path) -> object:
     It opens no file: the failure may be that no file can be opened.
     """
     try:
-        status = (folder / MANIFEST).stat()
+        status = host.status(folder / MANIFEST)
     except FileNotFoundError:
         return None
     except OSError:
@@ -225,11 +227,11 @@ def sweep(folder: Path, old: set[str], new: set[str]) -> None:
 
     Readers that have an old file mapped keep it: its bytes are freed with the last mapping.
     """
-    for path in list(folder.iterdir()):
+    for path in host.listing(folder):
         if path.name not in new and (path.name in old or _LEFTOVER.fullmatch(path.name)):
             # The new bundle is whole already; a file that cannot be removed is left to the next save.
             with contextlib.suppress(OSError):
-                path.unlink()
+                host.unlink(path)
 
 
 def _commit() -> str | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Generic, Protocol, Self, TypeVar
@@ -12,6 +10,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 from mtaw_fast.errors import LearnError
 from mtaw_fast.online.log.event_log import EventLog, LogEntry
 from mtaw_fast.online.log.events import now_ms
+from mtaw_fast.system import host
 from mtaw_fast.system.fork_lock import ForkEvent, ForkLock
 
 POLL_SECONDS = 0.05
@@ -93,9 +92,9 @@ class LogFollower(Generic[State]):
         self._position = state.position  # of what was published
         self._half_applied = False
         self._waiting = 0  # calls of `catch_up`
-        self._at_end = time.monotonic()  # when everything in the log was learned
+        self._at_end = host.monotonic()  # when everything in the log was learned
         self.failure: str | None = None
-        self._thread = threading.Thread(target=self._follow, name="mtaw-follower", daemon=True)
+        self._thread = host.loop(self._follow(), "mtaw-follower")
 
     def start(self) -> None:
         """Learn what the log already holds, publish, then continue in a thread.
@@ -171,19 +170,19 @@ class LogFollower(Generic[State]):
         """Seconds for which the oldest event that is not learned has waited, about; 0 if all are learned."""
         if not self.lag:
             return 0.0
-        waited = time.monotonic() - self._at_end
+        waited = host.monotonic() - self._at_end
         arrival = self.state.arrival
         return min(waited, max(0.0, (now_ms() - arrival) / 1000)) if arrival else waited
 
-    def _follow(self) -> None:
+    def _follow(self) -> host.Waits:
         pause = RETRY_SECONDS
         while not self._stopped.is_set():
-            self._wake.wait(POLL_SECONDS)
+            yield self._wake, POLL_SECONDS
             self._wake.clear()
             try:
                 self._step()
                 if self._waiting:  # let it have the lock
-                    self._stopped.wait(_YIELD_SECONDS)
+                    yield self._stopped, _YIELD_SECONDS
                 self.failure, pause = None, RETRY_SECONDS
             except Exception as error:  # any error: if the thread ended, learning would end without a word
                 if self._stopped.is_set():
@@ -193,7 +192,7 @@ class LogFollower(Generic[State]):
                 if self.failure is None:  # logged once per outage
                     _LOG.error("learning has stopped and is retried: %s", message, exc_info=not expected)
                 self.failure = message
-                self._stopped.wait(pause)
+                yield self._stopped, pause
                 if self._half_applied:  # rebuilding is expensive and may fail at the same event
                     pause = min(2 * pause, MAX_RETRY_SECONDS)
 
@@ -201,7 +200,7 @@ class LogFollower(Generic[State]):
         with self._lock:
             while not self._stopped.is_set():
                 count = self._learn_next()
-                if time.monotonic() - self._published >= self._pause():
+                if host.monotonic() - self._published >= self._pause():
                     self._publish_all()
                 elif not self.state.changed:
                     self._position = self.state.position
@@ -223,7 +222,7 @@ class LogFollower(Generic[State]):
         self.state.apply(events)
         self._half_applied = False
         if len(events) < _READ_EVENTS:
-            self._at_end = time.monotonic()
+            self._at_end = host.monotonic()
         return len(events)
 
     def _rebuild(self) -> None:
@@ -243,11 +242,11 @@ class LogFollower(Generic[State]):
         self._position = self.state.position
 
     def _publish_now(self, state: State) -> None:
-        begin = time.monotonic()
+        begin = host.monotonic()
         try:
             self._publish(state.catalog())
         except BaseException:  # an interrupt too: any thread may call `catch_up`
             state.republish()
             raise
-        self._published, self._position = time.monotonic(), state.position
+        self._published, self._position = host.monotonic(), state.position
         self._cost = self._published - begin

@@ -16,6 +16,7 @@ from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import Event, HideItems, KeepRules, ShowItems, TableParts, now_ms, table_parts
 from mtaw_fast.online.log.file_log import SEGMENT_BYTES, FileLog
 from mtaw_fast.online.state.item_changes import ItemChanges, apply_item_event
+from mtaw_fast.system import host
 
 _LOCK = ".items.lock"
 _READ_EVENTS = 1_000
@@ -79,8 +80,8 @@ class ItemState:
     def _lock(self, kind: int) -> Iterator[None]:
         """Lock the folder against changes of other processes (LOCK_EX), or only against a shortening (LOCK_SH)."""
         try:
-            with self._writing, (self.folder / _LOCK).open("a") as file:
-                fcntl.flock(file, kind)
+            with self._writing, host.open_stream(self.folder / _LOCK, "a") as file:
+                host.lock(file, kind)
                 yield
         except OSError as error:
             raise LearnError(f"cannot keep items in {self.folder}: {error.strerror or error}") from None

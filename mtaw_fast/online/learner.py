@@ -13,8 +13,6 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,6 +51,7 @@ from mtaw_fast.online.log.events import (
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.ranking.catalog import Catalog, plain_id
+from mtaw_fast.system import host
 from mtaw_fast.system.fork_lock import ForkEvent, ForkLock
 
 RETRY_SECONDS, MAX_RETRY_SECONDS = 1.0, 600.0  # of switching to a bundle, which is read and verified as a whole
@@ -105,14 +104,14 @@ class OnlineLearner:
         self._stopped = ForkEvent()
         self._compactor: subprocess.Popen[bytes] | None = None
         self._requested: subprocess.Popen[bytes] | None = None  # that `request_compaction` started
-        self._compaction_tried = time.monotonic()
+        self._compaction_tried = host.monotonic()
         self._served_signature = seen
         self._following = ForkLock()
         self.bundle = bundle
         self._trained = _training_of(bundle.manifest)
         self.follower = self._new_follower(bundle)
         self.follower.start()
-        self._watcher = threading.Thread(target=self._watch_folder, name="mtaw-learner", daemon=True)
+        self._watcher = host.loop(self._watch_folder(), "mtaw-learner")
         try:
             self._watcher.start()
         except BaseException:
@@ -247,8 +246,11 @@ class OnlineLearner:
         self.follower.stop()
         self.log.close()
 
-    def _watch_folder(self) -> None:
-        while not self._stopped.wait(_WATCH_SECONDS):
+    def _watch_folder(self) -> host.Waits:
+        while True:
+            yield self._stopped, _WATCH_SECONDS
+            if self._stopped.is_set():
+                return
             signature, failure = signature_of(self.settings.folder), self._failure  # read once: `compact` resets it
             if signature != self._served_signature and (failure is None or failure.is_over(signature)):
                 self._try_to_switch(signature)
@@ -257,7 +259,7 @@ class OnlineLearner:
                 if self._needs_compaction():
                     self.compact()
             except Exception as error:  # serving continues, and so must this thread
-                self._compaction_tried = time.monotonic()  # otherwise a disk error would be logged at every poll
+                self._compaction_tried = host.monotonic()  # otherwise a disk error would be logged at every poll
                 _LOG.error("cannot compact what was learned: %s", error, exc_info=not isinstance(error, MtawError))
 
     def _try_to_switch(self, signature: Signature) -> None:
@@ -307,7 +309,7 @@ class OnlineLearner:
         running = any(one is not None and one.poll() is None for one in (self._compactor, self._requested))
         if running or not self.settings.compact:
             return False
-        waited = time.monotonic() - self._compaction_tried
+        waited = host.monotonic() - self._compaction_tried
         event_processor, known = self.state.event_processor, position_in(self.bundle, self.log)
         # The position, not the clicks: clicks of carried sessions are old, and a request to forget is not a click.
         news = event_processor.position > known
@@ -332,7 +334,7 @@ class OnlineLearner:
             If the bundle's folder holds another training now. With `wait` also if the compaction failed (the log still
             has every event), if the result is served but the log could not be cleaned up, or if `stop` was called.
         """
-        self._compaction_tried, self._failure = time.monotonic(), None
+        self._compaction_tried, self._failure = host.monotonic(), None
         if _training_of(read_manifest(Path(self._folder))) != self._trained:
             raise self._another_training()
         self._compactor = process = start_compactor(self._folder, self.settings, wait=wait)
@@ -397,11 +399,11 @@ class _Failure:
         pause = RETRY_SECONDS
         if before is not None and before.signature == signature:
             pause = min(2 * before.pause, MAX_RETRY_SECONDS)
-        return cls(signature, message, pause, time.monotonic() + pause)
+        return cls(signature, message, pause, host.monotonic() + pause)
 
     def is_over(self, signature: Signature) -> bool:
         """Return whether to try a bundle now."""
-        return signature != self.signature or time.monotonic() >= self.until
+        return signature != self.signature or host.monotonic() >= self.until
 
 
 def _check_places(served: OnlineState, fresh: OnlineState) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.errors import DataError, MtawError
+from mtaw_fast.system import host
 
 _MOST_JSON = 1 << 26  # bytes
 
@@ -27,8 +28,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     An OSError becomes a one-line MtawError.
     """
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
+        handle, name = host.temporary_file(f".{path.name}.", ".tmp", path.parent)
+        host.close(handle)
     except OSError as error:
         raise MtawError(
             f"cannot write {path}: {error.strerror or error}; check that the folder exists and is writable"
@@ -38,24 +39,33 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        host.set_mode(temporary, 0o666 & ~umask)
         _fsync(temporary)
-        temporary.replace(path)
+        host.replace(temporary, path)
         _fsync(path.parent)
     except OSError as error:
         raise MtawError(
             f"cannot write {path}: {error.strerror or error}; free some space or choose another folder"
         ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        host.unlink(temporary, missing_ok=True)
 
 
 def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = host.open_file(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        host.fsync(descriptor)
     finally:
-        os.close(descriptor)
+        host.close(descriptor)
+
+
+def flush_name(path: Path) -> None:
+    """Make the name of a file or folder survive a power loss, unless this user may not list the folder that has it.
+
+    Raises OSError.
+    """
+    with contextlib.suppress(PermissionError):
+        _fsync(path.parent)
 
 
 def check_writable(folder: Path, make_error: Callable[[str], MtawError]) -> None:
@@ -85,15 +95,15 @@ def folder_lock(folder: Path, make_error: Callable[[str], MtawError]) -> Iterato
     created = True
     try:
         try:
-            folder.mkdir(parents=True)
+            host.make_folder(folder)
         except FileExistsError:
             created = False
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = host.open_file(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise make_error(f"cannot make the folder {folder}: {error.strerror}; choose another one") from None
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            host.lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise make_error(f"{folder} is being written by another process; wait or choose another folder") from None
         try:
@@ -101,15 +111,15 @@ def folder_lock(folder: Path, make_error: Callable[[str], MtawError]) -> Iterato
         finally:
             if created:
                 with contextlib.suppress(OSError):  # not empty
-                    folder.rmdir()
+                    host.remove_folder(folder)
     finally:
-        os.close(descriptor)
+        host.close(descriptor)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(data)
+    with atomic_path(path) as temporary, host.open_stream(temporary, "wb") as stream:
+        stream.write(data)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -126,7 +136,7 @@ def open_regular(
     before a byte is read: reading a pipe could block forever, and a wrong size needs no hash.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = host.open_file(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise make_error(f"{path} {absent}; restore it or make it again") from None
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte

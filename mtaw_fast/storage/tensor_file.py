@@ -21,6 +21,7 @@ import numpy as np
 from mtaw_fast.errors import DataError, shown
 from mtaw_fast.storage.files import atomic_path
 from mtaw_fast.storage.sealed_file import SealedFile, open_sealed
+from mtaw_fast.system import host
 
 _DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2",
@@ -48,7 +49,7 @@ def write_joined(path: Path, pieces: Mapping[str, Sequence[np.ndarray]]) -> None
     pieces: by name the array, cut along the first axis; each piece is read once.
     """
     text, order = _joined_layout(pieces)
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+    with atomic_path(path) as temporary, host.open_stream(temporary, "wb") as stream:
         stream.write(text)
         for name in order:
             for part in pieces[name]:

@@ -18,6 +18,7 @@ from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.service.snapshot import load_snapshot
+from mtaw_fast.system import host
 from tests.support.online.faults import cannot_start
 from tests.support.random_bundle import bundle_parts
 
@@ -86,7 +87,7 @@ def test_a_full_disk_is_a_folder_that_cannot_be_learned_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: Callable[[], list[object]]
 ) -> None:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    monkeypatch.setattr(Path, "write_bytes", raises(full))
+    monkeypatch.setattr(host, "open_stream", raises(full))
     with pytest.raises(LearnError, match=r"cannot write .*log\.json: No space left on device; free some space"):
         FileLog(tmp_path / "learned")
     assert left() == []

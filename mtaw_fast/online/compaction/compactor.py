@@ -26,6 +26,7 @@ from mtaw_fast.online.log import open_log
 from mtaw_fast.online.log.event_log import EventLog, LogEntry
 from mtaw_fast.online.log.private_files import make_private
 from mtaw_fast.online.settings import LearningSettings, limits_of
+from mtaw_fast.system import host
 
 BUSY, CLEANUP_FAILED = 75, 76  # exit codes next to 0 and those of errors; 75 means "try again" in sysexits.h
 _READ_EVENTS = 10_000
@@ -54,11 +55,12 @@ def compact_folder(folder: str | os.PathLike[str], settings: LearningSettings, *
     """
     try:
         make_private(settings.folder)
+        lock = host.open_stream(settings.folder / _LOCK, "w")
     except OSError as error:
         raise LearnError(f"cannot learn in {settings.folder}: {error.strerror or error}") from None
-    with (settings.folder / _LOCK).open("w") as lock:
+    with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            host.lock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return None
         log = open_log(settings)
@@ -121,7 +123,7 @@ def start_compactor(
 ) -> subprocess.Popen[bytes]:
     """Start a compactor of `folder`'s bundle in a process of its own. wait: as `compact_folder`."""
     command = [sys.executable, "-m", "mtaw_fast.online.compaction.compactor", str(folder), *settings.arguments()]
-    return subprocess.Popen([*command, "--wait"] if wait else command, stdin=subprocess.DEVNULL)
+    return host.start_process([*command, "--wait"] if wait else command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -135,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--learn-limit", action="append", default=[])
     parser.add_argument("--wait", action="store_true", help="if another compactor is at work, start after it")
     options = parser.parse_args(arguments)
-    os.nice(_NICE)
+    host.lower_priority(_NICE)
     try:
         settings = LearningSettings(
             options.learn, options.stream, retention_days=options.retention_days, max_log_bytes=options.max_log_bytes,

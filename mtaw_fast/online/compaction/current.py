@@ -15,6 +15,7 @@ from mtaw_fast.errors import BundleError, LearnError
 from mtaw_fast.items import ItemTable
 from mtaw_fast.items.live import LiveItems
 from mtaw_fast.online.log.event_log import START, EventLog
+from mtaw_fast.system import host
 
 COMPACTED = "bundle"  # the folder of the compacted bundle, inside the learning folder
 # Errors that follow from the contents of a manifest or a folder. Any other OSError says nothing about the contents.
@@ -27,7 +28,7 @@ Signature = tuple[int, int] | None  # inode and mtime of a manifest, which chang
 def signature_of(learned: Path) -> Signature:
     """Return the signature of the compacted bundle in a learning folder."""
     try:
-        status = (learned / COMPACTED / MANIFEST).stat()
+        status = host.status(learned / COMPACTED / MANIFEST)
     except OSError:
         return None
     return status.st_ino, status.st_mtime_ns
@@ -47,7 +48,7 @@ def current_bundle(folder: str | os.PathLike[str], learned: Path, verify: bool) 
     """
     trained, place = Bundle.load(folder, verify=verify), learned / COMPACTED
     try:
-        if not (place / MANIFEST).exists():
+        if not host.exists(place / MANIFEST):
             return trained
         compacted = Bundle.load(place, verify=verify)
     except LaterFormatError as error:

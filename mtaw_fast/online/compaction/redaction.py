@@ -13,6 +13,7 @@ from mtaw_fast.errors import LearnError
 from mtaw_fast.online.log.event_log import START, EventLog
 from mtaw_fast.online.log.events import Forget
 from mtaw_fast.storage.files import read_json, write_json
+from mtaw_fast.system import host
 
 MARK = "redacted.json"
 FORMER_MARK = "scrubbed.json"  # its name in release 0.2; prose: ignore
@@ -48,7 +49,7 @@ def redact_forgotten(log: EventLog, folder: Path, until: str) -> int:
         position = some[-1].position
     count = log.redact(forgotten)
     write_json(folder / MARK, {"log": log.identity, "position": until})
-    (folder / FORMER_MARK).unlink(missing_ok=True)
+    host.unlink(folder / FORMER_MARK, missing_ok=True)
     return count
 
 
@@ -60,9 +61,9 @@ def is_redacted(log: EventLog, folder: Path, until: str) -> bool:
 def _done(log: EventLog, folder: Path) -> str:
     """Return the position up to which redaction is done."""
     path = folder / MARK
-    if not path.exists():
+    if not host.exists(path):
         path = folder / FORMER_MARK
-    if not path.exists():
+    if not host.exists(path):
         return START
     try:
         mark = read_json(path, LearnError)

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +21,7 @@ from typing import Any
 from mtaw_fast.data.context import checked_context
 from mtaw_fast.errors import DataError, UsageError, shown
 from mtaw_fast.items import TableChange
+from mtaw_fast.system import host
 
 MAX_TEXT_LENGTH = 512  # characters of an id
 _INT64 = 2**63
@@ -193,7 +192,7 @@ def table_parts(change: TableChange, time: int) -> list[Event]:
     """Return the events of a change of the item table."""
     data = change.packed()
     pieces = [data[begin : begin + _PART_BYTES] for begin in range(0, len(data), _PART_BYTES)]
-    name = uuid.uuid4().hex
+    name = host.new_id()
     return [TablePart(name, number, len(pieces), piece, time) for number, piece in enumerate(pieces)]
 
 
@@ -224,7 +223,7 @@ class TableParts:
 
 def now_ms() -> int:
     """Return the Unix time in milliseconds."""
-    return time.time_ns() // 1_000_000
+    return host.time_ns() // 1_000_000
 
 
 def checked_click(

@@ -16,7 +16,6 @@ import fcntl
 import logging
 import os
 import re
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -28,6 +27,7 @@ from mtaw_fast.online.log.flusher import Flusher
 from mtaw_fast.online.log.private_files import FILE_MODE, make_private
 from mtaw_fast.online.log.segment import FRAME_BYTES, MAX_RECORD_BYTES, parse_record, record_of, redact_clicks
 from mtaw_fast.storage.files import read_json, write_json
+from mtaw_fast.system import host
 from mtaw_fast.system.fork_lock import ForkLock
 
 SEGMENT_BYTES = 64 << 20
@@ -74,7 +74,7 @@ class FileLog:
             make_private(folder)
             self._lock_file = self._open_lock_file()
             with contextlib.ExitStack() as on_failure:
-                on_failure.callback(os.close, self._lock_file)
+                on_failure.callback(host.close, self._lock_file)
                 with self._exclusive():
                     self.identity = self._identity()
                     if not self._segments():
@@ -83,7 +83,7 @@ class FileLog:
                 self._file = -1
                 self._flusher: Flusher | None = None
                 self._switch_segment(self._segments()[-1])
-                on_failure.callback(os.close, self._file)
+                on_failure.callback(host.close, self._file)
                 if not fsync:
                     self._flusher = self._new_flusher(self._file)
                 on_failure.pop_all()
@@ -114,7 +114,7 @@ class FileLog:
                         "check the disk, then send the events again"
                     )
                 with self._shared():
-                    written = os.write(self._file, data)
+                    written = host.write(self._file, data)
                     end = os.lseek(self._file, 0, os.SEEK_CUR)
                 if written != len(data):
                     raise LearnError(
@@ -122,7 +122,7 @@ class FileLog:
                         f"some space. {_MAY_COUNT}"
                     )
                 if self._flusher is None:
-                    os.fdatasync(self._file)
+                    host.fdatasync(self._file)
                 else:
                     self._flusher.written()
             except OSError as error:
@@ -133,18 +133,18 @@ class FileLog:
     def _shared(self) -> Iterator[None]:
         """Keep the newest segment the newest: no process creates the next one inside the `with`."""
         while True:
-            fcntl.flock(self._lock_file, fcntl.LOCK_SH)
+            host.lock(self._lock_file, fcntl.LOCK_SH)
             try:
                 status = os.fstat(self._file)
                 self._check_in_place(status)
-                if not self._path(self._number + 1).exists() and status.st_size < self._segment_bytes:
+                if not host.exists(self._path(self._number + 1)) and status.st_size < self._segment_bytes:
                     yield
                     return
             finally:
-                fcntl.flock(self._lock_file, fcntl.LOCK_UN)
+                host.lock(self._lock_file, fcntl.LOCK_UN)
             with self._exclusive():
                 newest = self._segments()[-1]
-                if self._path(newest).stat().st_size >= self._segment_bytes:
+                if host.status(self._path(newest)).st_size >= self._segment_bytes:
                     newest = self._create_segment(newest + 1)
             self._switch_segment(newest)
 
@@ -152,7 +152,7 @@ class FileLog:
         """Raise LearnError if the segment that is open for appending is not the one in the folder: nobody reads it."""
         path = self._path(self._number)
         try:
-            there = os.path.samestat(status, path.stat())
+            there = os.path.samestat(status, host.status(path))
         except FileNotFoundError:
             there = False
         if not there:
@@ -160,14 +160,15 @@ class FileLog:
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
-        fcntl.flock(self._lock_file, fcntl.LOCK_EX)
+        host.lock(self._lock_file, fcntl.LOCK_EX)
         try:
             yield
         finally:
-            fcntl.flock(self._lock_file, fcntl.LOCK_UN)
+            host.lock(self._lock_file, fcntl.LOCK_UN)
 
     def _create_segment(self, number: int) -> int:
-        os.close(os.open(self._path(number), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        host.close(host.open_file(self._path(number), flags, FILE_MODE))
         _sync_folder(self.folder)
         return number
 
@@ -180,7 +181,7 @@ class FileLog:
         if self._flusher is not None:
             self._flusher.follow(self._file)
         elif before >= 0:
-            os.close(before)  # every acknowledged append was flushed already
+            host.close(before)  # every acknowledged append was flushed already
 
     def _new_flusher(self, file: int) -> Flusher:
         flusher = Flusher(f"the log in {self.folder}")
@@ -188,10 +189,10 @@ class FileLog:
         return flusher
 
     def _open_for_append(self, number: int) -> int:
-        return os.open(self._path(number), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        return host.open_file(self._path(number), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
     def _open_lock_file(self) -> int:
-        return os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        return host.open_file(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
 
     def _reopen_in_child(self) -> None:
         """In a child of a fork, open every file again and start a flusher.
@@ -203,13 +204,13 @@ class FileLog:
         number = self._segments()[-1]
         with contextlib.ExitStack() as on_failure:
             guard = self._open_lock_file()
-            on_failure.callback(os.close, guard)
+            on_failure.callback(host.close, guard)
             file = self._open_for_append(number)
-            on_failure.callback(os.close, file)
+            on_failure.callback(host.close, file)
             flusher = None if self._flusher is None else self._new_flusher(file)
             on_failure.pop_all()
-        os.close(self._lock_file)
-        os.close(self._file)
+        host.close(self._lock_file)
+        host.close(self._file)
         self._lock_file, self._file, self._number, self._process = guard, file, number, os.getpid()
         self._flusher = flusher
 
@@ -237,7 +238,7 @@ class FileLog:
             )
         if number not in segments:
             number, offset = self._after_gap(number, offset, segments), 0
-        here = (number, offset), [(one, self._path(one).stat().st_size) for one in segments[-1:]]
+        here = (number, offset), [(one, host.status(self._path(one)).st_size) for one in segments[-1:]]
         if here == self._empty:
             return found  # otherwise each poll reads many MB of half a record or of damage again
         while len(found) < limit:
@@ -303,7 +304,7 @@ class FileLog:
         """Return the position of the log's end; see `EventLog.end`."""
         with self._as_learn_error("read"):
             newest = self._segments()[-1:]
-            return _position(newest[0], self._path(newest[0]).stat().st_size) if newest else START
+            return _position(newest[0], host.status(self._path(newest[0])).st_size) if newest else START
 
     def lag(self, after: str) -> int:
         """Return about how many events follow a position: the bytes there by the mean size of the last records read."""
@@ -311,7 +312,7 @@ class FileLog:
         ahead, size = -offset, self._segment_bytes
         with contextlib.suppress(OSError):  # the newest segment has no successor; `read` reports real errors
             while size >= self._segment_bytes:
-                size = self._path(number).stat().st_size
+                size = host.status(self._path(number)).st_size
                 ahead, number = ahead + size, number + 1
         return max(0, round(ahead / self._record_bytes))
 
@@ -320,7 +321,7 @@ class FileLog:
 
         The second value says whether the segment ends without a newline, so that one may still come.
         """
-        with self._path(number).open("rb", buffering=0) as file:
+        with host.open_stream(self._path(number), "rb", 0) as file:
             size = os.fstat(file.fileno()).st_size
             if offset > size:
                 raise LearnError(
@@ -370,12 +371,12 @@ class FileLog:
         """Delete the oldest whole segments before a position until the log takes `most_bytes`; return how many."""
         with self._as_learn_error("shorten"):
             segments = self._segments()
-            sizes = {number: self._path(number).stat().st_size for number in segments}
+            sizes = {number: host.status(self._path(number)).st_size for number in segments}
             gone = 0
             for number in segments[:-1]:
                 if number >= parsed_position(before)[0] or sum(sizes.values()) <= most_bytes:
                     break
-                self._path(number).unlink()
+                host.unlink(self._path(number))
                 sizes.pop(number)
                 gone += 1
             return gone
@@ -397,7 +398,7 @@ class FileLog:
     @property
     def n_bytes(self) -> int:
         """The size of all segments in bytes."""
-        return sum(self._path(number).stat().st_size for number in self._segments())
+        return sum(host.status(self._path(number)).st_size for number in self._segments())
 
     def close(self) -> None:
         """Flush and close: appends fail from now on, reads still work."""
@@ -406,16 +407,16 @@ class FileLog:
                 return
             self._closed = True
             if self._flusher is None or self._process != os.getpid():  # or a child of a fork that appended nothing
-                os.close(self._file)
+                host.close(self._file)
             else:
                 self._flusher.close()
-            os.close(self._lock_file)
+            host.close(self._lock_file)
 
     def _identity(self) -> str:
         path = self.folder / _ABOUT
-        if not path.exists():
+        if not host.exists(path):
             try:
-                write_json(path, {"format": "mtaw_fast event log", "version": 1, "log": uuid.uuid4().hex})
+                write_json(path, {"format": "mtaw_fast event log", "version": 1, "log": host.new_id()})
             except MtawError as error:  # a full disk
                 raise LearnError(str(error)) from None
         about = read_json(path, LearnError)
@@ -425,7 +426,7 @@ class FileLog:
 
     def _segments(self) -> list[int]:
         # Not glob: it treats a folder that cannot be read as an empty one.
-        names = [path.name for path in self.folder.iterdir()]
+        names = [path.name for path in host.listing(self.folder)]
         return sorted(int(found[1]) for name in names if (found := _SEGMENT.fullmatch(name)))
 
     def _path(self, number: int) -> Path:
@@ -456,8 +457,8 @@ def checked_line(event: Event, where: str) -> bytes:
 
 
 def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    handle = host.open_file(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(handle)
+        host.fsync(handle)
     finally:
-        os.close(handle)
+        host.close(handle)

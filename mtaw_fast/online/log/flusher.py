@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable
+
+from mtaw_fast.system import host
 
 FLUSH_SECONDS = 0.02
 RETRY_SECONDS = 1.0  # after a failed flush, if nothing is written meanwhile
@@ -37,7 +38,7 @@ class Flusher:
         self._left: list[int] = []
         self._closed = False
         self.failure: str | None = None
-        self._thread = threading.Thread(target=self._run, name="mtaw-fsync", daemon=True)
+        self._thread = host.loop(self._run(), "mtaw-fsync")
         self._thread.start()
 
     def follow(self, file: int) -> None:
@@ -63,19 +64,20 @@ class Flusher:
             self._file = -1
         self._flush()
 
-    def _run(self) -> None:
+    def _run(self) -> host.Waits:
         while not self._closed:
-            self._dirty.wait(RETRY_SECONDS if self.failure else None)
+            yield self._dirty, RETRY_SECONDS if self.failure else None
             if not self._closed:
-                threading.Event().wait(FLUSH_SECONDS)
+                yield threading.Event(), FLUSH_SECONDS
             self._dirty.clear()
             self._flush()
 
     def _flush(self) -> None:
         with self._lock:
             file, left, self._left = self._file, self._left, []
-        failures = [_failure(os.fdatasync, one) for one in [*left, file] if one >= 0]
-        failures += [_failure(os.close, one) for one in left]  # close may report a failed write too, on a network disk
+        failures = [_failure(host.fdatasync, one) for one in [*left, file] if one >= 0]
+        # close may report a failed write too, on a network disk
+        failures += [_failure(host.close, one) for one in left]
         failure = next(filter(None, failures), None)
         if failure and not self.failure:  # logged once per outage
             _LOG.error(

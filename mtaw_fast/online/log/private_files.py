@@ -6,6 +6,9 @@ import logging
 import re
 from pathlib import Path
 
+from mtaw_fast.storage.files import flush_name
+from mtaw_fast.system import host
+
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 _OURS = re.compile(
     r"log\.json|events-[0-9]+\.log|bundle|redacted\.json|\.(append|compact)\.lock|\..*\.tmp"
@@ -25,8 +28,11 @@ def make_private(folder: Path) -> None:
     OSError
         If the folder cannot be made or listed.
     """
-    folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-    there = list(folder.iterdir())
+    missing = [one for one in (folder, *folder.parents) if not host.exists(one)]
+    host.make_folder(folder, FOLDER_MODE, exist_ok=True)
+    for one in missing or [folder]:  # also if another process has just made it
+        flush_name(one)
+    there = host.listing(folder)
     ours = [path for path in there if _OURS.fullmatch(path.name)]
     try:
         for path in [folder, *ours] if len(ours) == len(there) else ours:
@@ -37,8 +43,8 @@ def make_private(folder: Path) -> None:
 
 def _take_from_others(path: Path) -> None:
     try:
-        mode = path.stat().st_mode & 0o7777
+        mode = host.status(path).st_mode & 0o7777
         if mode & 0o077:
-            path.chmod(mode & ~0o077)
+            host.set_mode(path, mode & ~0o077)
     except FileNotFoundError:
         pass  # another process removed it meanwhile

@@ -12,6 +12,7 @@ from mtaw_fast.errors import LearnError, UsageError, require
 from mtaw_fast.online.log.event_log import START, LogEntry
 from mtaw_fast.online.log.events import Click, Event, parse
 from mtaw_fast.online.log.file_log import checked_line
+from mtaw_fast.system import host
 
 _STREAM = "mtaw:events"
 _FIELD = b"e"
@@ -56,7 +57,7 @@ class RedisLog:
         password = os.environ.get(_PASSWORD)
         if password:
             options["password"] = password.strip()
-        self._redis = redis.Redis.from_url(address, **options)
+        self._redis = host.connect(redis.Redis, address, **options)
         self.identity = f"redis:{self._name}"
         self.damaged = 0
         self._last_damage = ""  # position of the last damaged entry that was logged

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import zlib
 from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 
 from mtaw_fast.online.log.events import Click, Event, parse
+from mtaw_fast.system import host
 
 FRAME_BYTES = 10  # of a record without its JSON: the checksum, a space and the newline
 MAX_RECORD_BYTES = 64 << 20  # bytes of an event's JSON: a reader holds so many in memory to find a record's end
@@ -65,7 +65,7 @@ def redact_clicks(path: Path, forgotten: Mapping[str, str], position_at: Callabl
     last = max(forgotten.values(), default="")
     keys = {session.encode("utf-8", "surrogatepass") for session in forgotten}
     count = begin = passed = 0
-    with path.open("r+b", buffering=0) as file, path.open("rb", buffering=_READ_BYTES) as reader:
+    with host.open_stream(path, "r+b", 0) as file, host.open_stream(path, "rb", _READ_BYTES) as reader:
         # Of a line that no reader takes, a part at a time: its parts are damaged too.
         while line := reader.readline(MAX_RECORD_BYTES + FRAME_BYTES):
             text = line[:-1] if line.endswith(b"\n") else line
@@ -75,10 +75,10 @@ def redact_clicks(path: Path, forgotten: Mapping[str, str], position_at: Callabl
                     break
                 passed = begin
             if _may_go(text, keys) and (position := position_at(end)) < last and _must_go(text, position, forgotten):
-                os.pwrite(file.fileno(), b" " * len(text), begin)
+                host.pwrite(file.fileno(), b" " * len(text), begin)
                 count += 1
             begin += len(line)
-        os.fdatasync(file.fileno())
+        host.fdatasync(file.fileno())
     return count
 
 
