@@ -76,6 +76,8 @@ class LogProgress:
         A new item, a neighbor that its attributes suggest, and the time (0: unknown) of the newest click then.
     entered : int
         Items that entered by clicks since the training.
+    added : sequence of int
+        Items that were added by hand since the training.
     candidates : mapping of id to list of int
         Keys of the sessions that clicked unknown items which have not entered, the latest item last.
     since : int or None
@@ -108,6 +110,7 @@ class LogProgress:
     since: int | None = None
     content_priors: Sequence[tuple[int, int, int]] = ()
     entered: int = 0
+    added: Sequence[int] = ()
     candidates: Mapping[int | str, Sequence[int]] = field(default_factory=dict)
     guards: Mapping[str, np.ndarray] = field(default_factory=dict)
 
@@ -131,6 +134,8 @@ class LogProgress:
             array, most = getattr(self, name), n_sessions if name == "sessions" else n_items
             if len(array) and (array.min() < 0 or array.max() >= most):
                 raise DataError(f"learned state: {name} points outside 0..{most - 1}; {_REMEDY}")
+        if any(not 0 <= item < n_items for item in self.added):
+            raise DataError(f"learned state: added points outside 0..{n_items - 1}; {_REMEDY}")
         if any(not 0 <= item < n_items for one in self.content_priors for item in one[:2]):
             raise DataError(f"learned state: content_priors points outside 0..{n_items - 1}; {_REMEDY}")
 
@@ -152,7 +157,7 @@ class LogProgress:
         """Write it to `path` as one safetensors file, atomically."""
         about = {"layout": LAYOUT, "log": self.log, "position": self.position, "clock": self.clock,
                  "open": dict(self.open), "arrival": self.arrival, "recent": dict(self.recent),
-                 "since": self.since, "entered": self.entered,
+                 "since": self.since, "entered": self.entered, "added": [*self.added],
                  "content_priors": [*self.content_priors],
                  "candidates": [[item, list(keys)] for item, keys in self.candidates.items()]}  # fmt: skip
         text = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
@@ -170,7 +175,8 @@ class LogProgress:
             guards = {name.removeprefix(_GUARD): arrays.pop(name) for name in list(arrays) if name.startswith(_GUARD)}
             if set(arrays) != set(_TYPES):
                 raise KeyError(next(iter(set(arrays) ^ set(_TYPES))))
-            # Older files lack the next six.
+            # Older files lack the next seven. In those that do not say which items were added by hand, all were.
+            added = [int(item) for item in about.get("added", arrays["untrained"].tolist())]
             ongoing = {str(name): (int(last), bool(bot)) for name, (last, bot) in about.get("open", {}).items()}
             recent = {str(name): [int(one) for one in some] for name, some in about.get("recent", {}).items()}
             since = None if about.get("since") is None else int(about["since"])
@@ -180,7 +186,7 @@ class LogProgress:
             return cls(
                 str(about["log"]), str(about["position"]), int(about["clock"]), open=ongoing, since=since,
                 arrival=int(about.get("arrival", 0)), recent=recent, content_priors=priors, entered=entered,
-                candidates=candidates, guards=guards, **arrays,
+                added=added, candidates=candidates, guards=guards, **arrays,
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path}: the learned state is damaged ({type(error).__name__}: {error})") from None

@@ -145,6 +145,7 @@ class _Compaction:
             since=self._since,
             content_priors=event_processor.content_priors,
             entered=event_processor.new_items.entered,
+            added=sorted(event_processor.added),
             candidates={item: sorted(keys) for item, keys in event_processor.new_items.candidates.items()},
             guards=event_processor.guards.state(),
         )

@@ -85,7 +85,7 @@ def merge(model: Model, changes: ModelChanges, *, threads: int = 1) -> Model:
     dropped = set(model.memory.sessions.select(changes.dropped).items.tolist())
     for item in untrained.tolist():
         begin, end = tables.row_offsets[item : item + 2]
-        if begin < end:
+        if begin < end or item in dropped:  # without a row its vector is zero again
             values = _floats(tables.values[begin:end])
             weights = values[:, _FWD] + values[:, _BWD]
             given = vectors[item] if vectors[item].any() and item not in dropped else None

@@ -97,6 +97,8 @@ class EventProcessor:
         Those of them that have too few clicks so far.
     priors : list of (int, int)
         Pairs of an item that was added by hand and a neighbor that was named with it.
+    added : set of int
+        Items that were added by hand since the training.
     content_priors : list of (int, int, int)
         A new item, a neighbor that its attributes suggest, and the time (0: unknown) of the newest click then.
     refused : Counter
@@ -136,6 +138,7 @@ class EventProcessor:
         self.hidden = set(self._progress.hidden.tolist())
         self.priors = list(zip(self._progress.seed_items.tolist(), self._progress.seed_neighbors.tolist(), strict=True))
         self.content_priors = [*self._progress.content_priors]
+        self.added, self._untrained = set(self._progress.added), set(self._progress.untrained.tolist())
         self._items_of_session = SessionItems()
         self._sessions, self._forgotten_places = model.sessions, set[int]()
         self._once_from = None if model.memory is None else model.memory.settings.once_from
@@ -336,20 +339,35 @@ class EventProcessor:
         self.guards.crowd.release(items[::-1].tolist())
 
     def _uncount(self, places: np.ndarray, sink: EventSink) -> None:
-        """Take the clicks of a forgotten session back. A new item that no session holds now is unknown again."""
+        """Take the clicks of a forgotten session back. An untrained item that no session holds now is hidden.
+
+        If it is newer than the bundle, it is unknown again.
+        """
         np.subtract.at(self.clicks, places, 1)
-        new = np.unique(places[places >= self._n_items]).tolist()
+        distinct = np.unique(places)
+        new = distinct[distinct >= self._n_items].tolist()
         self.new_items.uncount(places.tolist())
-        for place in new:
-            one = self.new_items[place - self._n_items]
-            described = one.vector is not None or one.content is not None or len(one.neighbors) > 0
-            if self.clicks[place] < self._limits.min_clicks and not described:
+        for place in [*self._untrained.intersection(distinct.tolist()), *new]:
+            if self.clicks[place] >= self._limits.min_clicks or self._is_described(place):
+                continue
+            if not self.gone[place]:  # an item that was removed by hand must not come back with a click
                 self.hidden.add(place)
                 self.gone[place] = True
-                one.is_left = self.clicks[place] <= 0
+            if place >= self._n_items:
+                self.new_items[place - self._n_items].is_left = self.clicks[place] <= 0
         if new:
             sink.renew_vectors(new)
         self.changed = True
+
+    def _is_described(self, place: int) -> bool:
+        """Return whether more than clicks speaks for an untrained item: it was added by hand, or has attributes."""
+        if place in self.added:
+            return True
+        if place >= self._n_items:
+            return self.new_items[place - self._n_items].content is not None
+        table = self.items.latest(self.places_of, self._size) if self._content.is_known else None
+        item = self._ids.external(np.array([place], dtype=np.int32))[0]
+        return table is not None and self._content.vector(item, place, table) is not None
 
     def _add(self, event: AddItems, sink: EventSink) -> None:
         wrong = sum(len(vector) != self._d for vector in event.vectors or ())
@@ -362,11 +380,13 @@ class EventProcessor:
                 continue
             known = int(self._ids.lookup([item])[0])
             if known >= 0:  # it was removed, and comes back with what was learned
+                self.added.add(known)
                 self._show(known)
                 continue
             place = self._enter(item)
             if place < 0:
                 continue
+            self.added.add(place)
             near = [] if event.neighbors is None else self._known(event.neighbors[row])
             self.new_items.describe(event, row, place, near)
             self._show(place)

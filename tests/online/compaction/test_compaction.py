@@ -14,7 +14,7 @@ from mtaw_fast.memory import MemorySettings, MemoryTables
 from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.online.compaction.compaction import compact_model
 from mtaw_fast.online.log.event_log import LogEntry
-from mtaw_fast.online.log.events import Click, Event, Forget
+from mtaw_fast.online.log.events import AddItems, Click, Event, Forget, RemoveItems
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.ranking.pipeline import Pipeline
@@ -104,6 +104,34 @@ def test_forgetting_leaves_tables_without_the_session() -> None:
             for part, array in never.memory.arrays().items():
                 assert np.array_equal(getattr(one.memory, part), array), part
             assert np.array_equal(one.popularity, never.popularity)
+
+
+def test_an_item_that_only_a_forgotten_session_clicked_is_not_recommended() -> None:
+    events = [
+        Click("s", "young", NOON), AddItems(("given",), (("sku-1",),), None, NOON), Click("s", "given", NOON + 1),
+    ]  # fmt: skip
+    first = compact_model(MODEL, "log", [entries(events)], ALL, all_over=True)
+    young, given = first.ids.lookup(["young", "given"]).tolist()
+    forgotten = [LogEntry(Forget("s", NOON + 2), "8")]
+    state = OnlineState(first, ALL)
+    state.apply(forgotten)
+    assert state.catalog().gone[[young, given]].tolist() == [True, False]
+    later = compact_model(first, "log", [forgotten], ALL, all_over=True)
+    assert not later.item_vectors[young].any()
+    back = OnlineState(later, ALL)
+    assert back.catalog().gone[[young, given]].tolist() == [True, False]
+    back.apply([LogEntry(Click("t", "young", NOON + 3), "9")])
+    assert not back.catalog().gone[young]
+
+
+def test_an_item_removed_by_hand_stays_removed_after_its_session_was_forgotten() -> None:
+    state = OnlineState(MODEL, ALL)
+    state.apply(
+        entries(
+            [Click("s", "young", NOON), RemoveItems(("young",), NOON), Forget("s", NOON), Click("t", "young", NOON)]
+        )
+    )
+    assert state.catalog().gone[N]
 
 
 def test_the_clicks_of_a_bot_are_not_carried_along() -> None:
