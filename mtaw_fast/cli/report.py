@@ -6,7 +6,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mtaw_fast.cli.common import WEIGHTS_HELP, add_command, add_number, add_serving_options, print_json, progress_bar
+from mtaw_fast.cli.common import (
+    SLICES_HELP,
+    WEIGHTS_HELP,
+    add_command,
+    add_number,
+    add_serving_options,
+    names_in,
+    print_json,
+    progress_bar,
+)
 from mtaw_fast.report import write_report
 
 
@@ -36,6 +45,7 @@ def add_to(commands: Any) -> None:
         metavar="TYPE=W,..",
         help=WEIGHTS_HELP.format(what="weighted metrics, printed after the plain ones"),
     )
+    parser.add_argument("--slices", metavar="NAME,..", help=SLICES_HELP)
     add_number(parser, "--sessions", "N", 5, "number of example sessions")
     parser.add_argument("--json", action="store_true", help="print the path of the page as JSON, without progress bars")
     add_serving_options(parser)
@@ -50,6 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
             dataset=arguments.dataset,
             split=arguments.split,
             weights=arguments.weights,
+            slices=names_in(arguments.slices),
             sessions=arguments.sessions,
             encoder=arguments.encoder,
             index=arguments.index,

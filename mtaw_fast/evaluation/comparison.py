@@ -94,7 +94,7 @@ class Evaluation:
                 lines.append(_of_type(f"targets of type {kind}", metrics))
                 first = self.report.first_by_type.get(kind)
                 if first is not None:
-                    lines.append(_of_type("  of them not in the session before", first))
+                    lines.append(_of_type("of these are new to the session", first))
         if self.report.weighted:
             weights = ", ".join(f"{name}={weight:g}" for name, weight in self.weights.items())
             lines += [

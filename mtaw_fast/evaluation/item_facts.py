@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -22,11 +23,13 @@ _QUARTERS = (25, 50, 75)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Attribute:
-    """An attribute of the items with few values. codes: int32[N], places in `labels`, -1 for a missing value."""
+    """An attribute of the items. codes: int32[N], places in `labels`, -1 for a missing value. ordered: whether the
+    labels have an order of their own, as quarters of numbers have."""
 
     name: str
     codes: np.ndarray
     labels: tuple[str, ...]
+    ordered: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,7 +115,7 @@ def attributes_of(table: ItemTable | None, rows: np.ndarray) -> tuple[Attribute,
             continue
         inside = (rows >= 0) & (rows < len(values))
         codes = np.where(inside, values[np.where(inside, rows, 0)], -1) if len(values) else np.full(len(rows), -1)
-        found.append(Attribute(name, codes.astype(np.int32), labels))
+        found.append(Attribute(name, codes.astype(np.int32), labels, isinstance(column, NumberColumn)))
     return tuple(found)
 
 
@@ -137,8 +140,9 @@ def _quarters(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     codes = np.where(known, np.searchsorted(cuts, np.where(known, values, 0.0)), -1).astype(np.int32)
     if not len(cuts):
         return codes, (f"{values[known].max():g}",)
-    names = [f"up to {cut:g}" for cut in cuts]
-    return codes, (*names, f"over {cuts[-1]:g}")
+    texts = [f"{cut:.4g}" for cut in cuts]
+    between = [f"{low} to {high}" for low, high in pairwise(texts)]
+    return codes, (f"up to {texts[0]}", *between, f"over {texts[-1]}")
 
 
 def _sets(column: CategoriesColumn) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -20,7 +20,7 @@ from mtaw_fast.evaluation.resampling import SessionBootstrap
 LENGTH, POPULARITY, AGE = "session length", "target popularity", "target age"
 REPEAT, FIRST, TYPE, HOUR = "target in session", "first click", "type", "hour (UTC)"
 _LENGTHS = ((1, "1 click"), (2, "2 clicks"), (3, "3 clicks"), (5, "4 to 5"), (10, "6 to 10"), (20, "11 to 20"))
-_SHARES = ((0.01, "top 1% of items"), (0.1, "1% to 10%"), (0.5, "10% to 50%"), (1.0, "50% to 100%"))
+_SHARES = ((0.01, "top 1%"), (0.1, "1% to 10%"), (0.5, "10% to 50%"), (1.0, "50% to 100%"))
 _HOUR_MS = 3_600_000
 _AGES = ((1, "under 1 hour"), (24, "1 to 24 hours"), (168, "1 to 7 days"), (720, "7 to 30 days"))
 _MOST_SHOWN = 12  # values of an attribute or a context column; the rarer ones are one value
@@ -69,8 +69,8 @@ def slicings_of(
     """
     found = [
         _lengths(samples),
-        Slicing(FIRST, ("after the first click", "later"), np.where(samples.prefixes.lengths == 1, 0, 1)),
-        Slicing(REPEAT, ("new to the session", "in the session"), samples.repeats().astype(np.int64)),
+        Slicing(FIRST, ("one click", "more clicks"), np.where(samples.prefixes.lengths == 1, 0, 1)),
+        Slicing(REPEAT, ("new", "repeat"), samples.repeats().astype(np.int64)),
         _popularity(samples, facts),
     ]
     if samples.target_times is not None:
@@ -156,6 +156,10 @@ def _chosen(
     for one in attributes:
         if is_short(one) if wanted is None else one.name in wanted:
             codes = one.codes[samples.targets].astype(np.int64)
+            if one.ordered:
+                places = np.where(codes >= 0, codes, len(one.labels))
+                found.append(Slicing(one.name, (*one.labels, _NONE), places))
+                continue
             found.append(_frequent(one.name, codes, {-1: _NONE} | dict(enumerate(one.labels))))
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +36,7 @@ def write_report(
     dataset: Dataset | str | os.PathLike[str] | None = None,
     split: Literal["test", "validation"] = "test",
     weights: TypeWeights | None = None,
+    slices: Sequence[str] | None = None,
     sessions: int = 5,
     encoder: EncoderName | str = "auto",
     index: IndexName | str = "auto",
@@ -54,6 +56,8 @@ def write_report(
     split : {'test', 'validation'}, default 'test'
         Which samples of the data set.
     weights : mapping of str to float, or str, optional
+        As in `evaluate`, for the data set.
+    slices : sequence of str, optional
         As in `evaluate`, for the data set.
     sessions : int, default 5
         Number of examples.
@@ -83,6 +87,8 @@ def write_report(
     refuse_foreign(path)
     if weights is not None and dataset is None:
         raise UsageError("report: weights need a data set; give one with --dataset")
+    if slices is not None and dataset is None:
+        raise UsageError("report: slices need a data set; give one with --dataset")
     if split != "test" and dataset is None:
         raise UsageError(f"report: split={split} needs a data set; give one with --dataset")
     if sessions < 0:
@@ -92,7 +98,7 @@ def write_report(
     model = recommender.bundle
     scores = validated(model)
     if data is not None:
-        scores = evaluated(recommender, data, split, weights, progress)
+        scores = evaluated(recommender, data, split, weights, slices, progress)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,

@@ -46,9 +46,9 @@ def test_every_sample_has_its_values() -> None:
     slices = found(context=ContextColumns(("referrer",), (("search",),)))
     assert slices == {
         "session length": ["1 click", "2 clicks", "3 clicks", "over 20"],
-        "first click": ["after the first click", "later", "later", "later"],
-        "target in session": ["new to the session", "in the session", "in the session", "new to the session"],
-        "target popularity": ["top 1% of items", "10% to 50%", "50% to 100%", "never clicked in training"],
+        "first click": ["one click", "more clicks", "more clicks", "more clicks"],
+        "target in session": ["new", "repeat", "repeat", "new"],
+        "target popularity": ["top 1%", "10% to 50%", "50% to 100%", "never clicked in training"],
         "target age": ["under 1 hour", "1 to 24 hours", "1 to 7 days", "never clicked in training"],
         "hour (UTC)": ["00", "01", "09", "09"],
         "type": ["view", "buy", "buy", "view"],
@@ -79,12 +79,16 @@ def test_attributes_of_every_kind_and_those_asked_for() -> None:
     assert values == {
         "color": ["red", "blue", None, None],
         "sale": ["yes", "yes", None, None],
-        "price": ["over 3.25", "up to 2.5", None, None],
+        "price": ["over 3.25", "1.75 to 2.5", None, None],
         "tags": [None, "red, blue", None, None],
         "title": ["item 3", "item 1", "item 2", None],
     }
     by_default = found(attributes=attributes)
     assert by_default["color"] == ["red", "blue", "no value", "no value"]
+    price = next(
+        one for one in slicings_of(samples(), ItemFacts.of(TRAIN, 4), attributes=attributes) if one.name == "price"
+    )
+    assert price.labels == ("1.75 to 2.5", "over 3.25", "no value")  # in their order, not by frequency
     assert "title" not in by_default  # more than 50 values
     assert found(attributes=attributes, wanted=["title"])["title"][:3] == ["item 3", "item 1", "item 2"]
     assert "color" not in found(attributes=attributes, wanted=["title"])

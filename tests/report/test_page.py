@@ -52,7 +52,7 @@ def test_without_one_the_page_has_what_the_bundle_keeps(made: tuple[Path, Path],
         low, high = metrics["validation_intervals"][name]
         assert f"<b>{value:.2f}</b> <small>{low:.2f} to {high:.2f}</small>" in html
     for name, worth in metrics["feature_importance"]["features"].items():
-        assert re.search(rf"<code>{name}</code></td><td class=\"number\">\{worth['MRR@20']:+.2f}", html)
+        assert re.search(rf"<code>{name}</code></small></td><td class=\"number\">\{worth['MRR@20']:+.2f}", html)
     for phase in ("slice", "ranker", "search"):
         assert f"<tr><td>{phase}</td>" in html
     for text in ("training sessions", "300", "2,000, 3 bad", "10.0% of 200", "2024-05-01", "mtaw-fast report BUNDLE"):
@@ -63,6 +63,11 @@ def test_without_one_the_page_has_what_the_bundle_keeps(made: tuple[Path, Path],
 
 def test_the_page_needs_nothing_else_and_runs_nothing(made: tuple[Path, Path], tmp_path: Path) -> None:
     html, page = read(write_report(made[0], tmp_path / "page.html", dataset=made[1]))
+    assert "P@20 by slice" in page.text
+    assert html.index("P@20 by slice") < html.index("all targets")  # pictures come first
+    assert page.tags.count("figure") >= 4
+    for row in re.findall(r'class="row" title="(.*?)"', html):
+        assert re.fullmatch(r".+: (\d+\.\d\d|none)( \([\d.]+ to [\d.]+\))?, [\d,]+ samples", row)
     assert page.links
     assert all(link.startswith(("data:image/svg+xml;base64,", "#")) for link in page.links)
     assert "script" not in page.tags
@@ -106,3 +111,5 @@ def test_a_bundle_with_few_facts_has_a_page_too(made: tuple[Path, Path], tmp_pat
         write_report(tmp_path / "bare", sessions=-2)
     with pytest.raises(UsageError, match="split=validation needs a data set"):
         write_report(tmp_path / "bare", split="validation")
+    with pytest.raises(UsageError, match="slices need a data set"):
+        write_report(tmp_path / "bare", slices=["brand"])
