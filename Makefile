@@ -10,7 +10,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # Two processes, each with whole files, so that fixtures of a module are made once.
 PARALLEL := -n 2 --dist loadfile
 # Packages whose tests start no service, training or compiler.
-UNIT := bundle config data errors evaluation memory model online ranking report scoring storage system
+UNIT := bundle config data errors evaluation experiment memory model online ranking report scoring storage system
 
 .PHONY: setup constraints demo test fast slow ray ray-smoke siege lint prose web docs clean
 

@@ -14,6 +14,7 @@ from mtaw_fast.cli import (
     compact,
     compare,
     evaluate,
+    experiment,
     export,
     info,
     items,
@@ -32,7 +33,7 @@ from mtaw_fast.system.launch import follows
 
 _INTERRUPTED = 130
 _COMMANDS = (
-    prepare, train, tune, update, evaluate, compare, report, replay, export, recommend, score, serve, items,
+    prepare, train, tune, update, evaluate, compare, report, replay, export, recommend, score, serve, experiment, items,
     compact, info,
 )  # fmt: skip
 

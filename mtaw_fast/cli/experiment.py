@@ -1,0 +1,119 @@
+"""`mtaw-fast experiment`: the arms of an A/B test compared by their feedback."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from mtaw_fast.cli.common import add_command, moment_of, print_json
+from mtaw_fast.errors import UsageError
+from mtaw_fast.experiment import Question, analyze, read_feedback
+from mtaw_fast.experiment.analysis import METRICS, UNITS
+
+_HOUR_MS = 3_600_000
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = add_command(
+        commands, "experiment", run, "Compare the arms of an A/B test by their feedback; look as often as you like.",
+        "mtaw-fast experiment shop.feedback/ --effect 5%",
+    )  # fmt: skip
+    parser.add_argument("log", metavar="LOG", help="what 'serve --feedback' was given: a file, a folder or redis://..")
+    parser.add_argument("--metric", choices=METRICS, default="click-through", help="what decides the verdict")
+    parser.add_argument(
+        "--control", metavar="ARM", help="arm to compare the others with (default: the one with the largest weight)"
+    )
+    parser.add_argument(
+        "--shares", metavar="ARM=WEIGHT,..", type=_shares, help="weights of the arms (default: those in the log)"
+    )
+    parser.add_argument(
+        "--planned", type=int, default=20_000, metavar="N",
+        help="sessions that the whole test shall have; choose it before the first look",
+    )  # fmt: skip
+    parser.add_argument("--alpha", type=float, default=0.05, help="most probability of a false alarm, over all looks")
+    parser.add_argument("--power", type=float, default=0.8, help="wanted probability to find --effect")
+    parser.add_argument(
+        "--effect", type=_fraction, default=0.05, metavar="PERCENT", help="wanted relative effect (default: 5%%)"
+    )
+    parser.add_argument("--since", metavar="TIME", help="only rankings from then on, such as 2026-11-01")
+    parser.add_argument("--until", metavar="TIME", help="only rankings before then")
+    parser.add_argument("--window", type=float, default=24.0, metavar="HOURS", help="a report counts so long")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print arms, differences and the verdict."""
+    question = Question(
+        metric=arguments.metric, alpha=arguments.alpha, planned=arguments.planned, power=arguments.power,
+        effect=arguments.effect, shares=arguments.shares, control=arguments.control,
+    )  # fmt: skip
+    since, until = moment_of("--since", arguments.since), moment_of("--until", arguments.until)
+    table = read_feedback(arguments.log, since, until, round(arguments.window * _HOUR_MS))
+    result = analyze(table, question).as_dict()
+    if arguments.json:
+        print_json(result)
+        return
+    print(result["verdict"])
+    for line in _text(result):
+        print(line)
+
+
+def _text(result: dict[str, Any]) -> list[str]:
+    lines = ["", f"{'arm':24} {'sessions':>9} {'rankings':>9} " + " ".join(f"{one:>28}" for one in METRICS)]
+    for arm in result["arms"]:
+        cells = [_estimate(arm["metrics"][metric]) for metric in METRICS]
+        lines.append(
+            f"{arm['name']:24.24} {arm['sessions']:9,} {arm['counted']:9,} " + " ".join(f"{one:>28}" for one in cells)
+        )
+    for one in result["differences"]:
+        ends = "too early" if one["interval"] is None else "{:+.3f} to {:+.3f}".format(*one["interval"])
+        value = "none" if one["difference"] is None else f"{one['difference']:+.3f}"
+        relative = "" if one["relative"] is None else f" ({one['relative']:+.1%})"
+        lines.append(f"{one['of']} - {one['against']}: {value}{relative} {UNITS[one['metric']]}, {ends}")
+    shares, plan = result["shares"], result["plan"]
+    split = ", ".join(
+        f"{name} {part:.1%} of {shares['expected'][name]:.1%}" for name, part in shares["observed"].items()
+    )
+    lines.append(f"split: {split}; {'as expected' if shares['ok'] else 'NOT as expected'} (p {shares['p']:.2g})")
+    if plan["sessions"] is not None:
+        lines.append(
+            f"power: an effect of {plan['effect']:.1%} needs {plan['sessions']:,} sessions for a power of "
+            f"{plan['power']:.0%}, {plan['days']:,.1f} days at {plan['sessions_a_day']:,.0f} a day; with the planned "
+            f"{result['question']['planned']:,} it is at least {plan['power_as_planned']:.0%}"
+        )
+    return lines + [f"note: {text}" for text in result["notes"]]
+
+
+def _estimate(found: dict[str, Any]) -> str:
+    if found["estimate"] is None:
+        return "none"
+    ends = "" if found["interval"] is None else " [{:.3f}, {:.3f}]".format(*found["interval"])
+    return f"{found['estimate']:.3f}{ends}"
+
+
+def _shares(text: str) -> dict[str, float]:
+    """Parse A=.5,B=.5."""
+    found = {}
+    for pair in text.split(","):
+        name, equals, weight = pair.rpartition("=")
+        try:
+            if not (name and equals):
+                raise ValueError
+            found[name] = float(weight)
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"{text!r}: write ARM=WEIGHT,.. as in old.bundle=.5,new.bundle=.5"
+            ) from None
+    return found
+
+
+def _fraction(text: str) -> float:
+    """Parse 5% or 0.05."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share; write 5%") from None
+    if not value > 0:
+        raise UsageError(f"--effect {text} must be above 0")
+    return value

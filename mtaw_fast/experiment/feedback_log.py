@@ -1,0 +1,273 @@
+"""The feedback that a service keeps, read as one row per session.
+
+    rankings-2026-11-28.jsonl    one line for each ranking that was answered
+    feedback-2026-11-28.jsonl    what clients reported of rankings
+
+In a single file, feedback is in FILE and rankings in FILE.rankings; in Redis, in the streams NAME and NAME:rankings.
+Lines of the release before, with `shown`, `clicked` and `bought` in one, are read too.
+
+A report counts once for each ranking, kind and item, however often it was sent. A click counts for its ranking only
+within a window after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit, urlunsplit
+
+import numpy as np
+
+from mtaw_fast.errors import DataError, require
+
+RANKINGS, FEEDBACK = "rankings", "feedback"
+DEFAULT_STREAM = "mtaw:feedback"
+WINDOW_MS = 24 * 3_600_000
+_DAY_MS = 86_400_000
+_CODE_DIGITS = 16  # at the end of a ranking's id
+_TIME_BITS = 42
+_REDIS = ("redis://", "rediss://", "unix://")
+_READ_ENTRIES = 5_000
+_SHOWN, _CLICKED = 1, 2
+
+
+@dataclass(slots=True, eq=False)
+class SessionTable:
+    """Sessions of the log, S of them, in the order of their first ranking.
+
+    Attributes
+    ----------
+    arms : list of str
+        The bundles, in the order in which they first answered.
+    shares : list of float
+        The share of the sessions that each was last given.
+    arm : int64[S]
+        The session's arm.
+    began : int64[S]
+        Unix milliseconds of its first ranking.
+    rankings, shown, clicked : float64[S]
+        Its rankings; those reported as shown, or clicked; those with a click.
+    carted, bought : float64[S]
+        Items put into the cart, and bought.
+    value : float64[S]
+        Value of what was bought.
+    reports_shown : bool
+        Whether the log says which rankings were shown at all.
+    without_session, moved, unmatched, duplicates, late : int
+        Left out: rankings without a session's id, sessions that two arms answered, reports on no known ranking,
+        reports that were sent before, reports after the window.
+    changed : int or None
+        Unix milliseconds at which the shares last changed, if they did.
+    """
+
+    arms: list[str] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)
+    arm: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    began: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    rankings: np.ndarray = field(default_factory=lambda: np.empty(0))
+    shown: np.ndarray = field(default_factory=lambda: np.empty(0))
+    clicked: np.ndarray = field(default_factory=lambda: np.empty(0))
+    carted: np.ndarray = field(default_factory=lambda: np.empty(0))
+    bought: np.ndarray = field(default_factory=lambda: np.empty(0))
+    value: np.ndarray = field(default_factory=lambda: np.empty(0))
+    reports_shown: bool = False
+    without_session: int = 0
+    moved: int = 0
+    unmatched: int = 0
+    duplicates: int = 0
+    late: int = 0
+    changed: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.arm)
+
+    @property
+    def opportunities(self) -> np.ndarray:
+        """float64[S]: the rankings that could be clicked: those shown, or all if the log does not say which."""
+        return self.shown if self.reports_shown else self.rankings
+
+
+def read_feedback(
+    where: str, since: int | None = None, until: int | None = None, window: int = WINDOW_MS
+) -> SessionTable:
+    """Read a feedback log: a file, a folder or an address of Redis.
+
+    Parameters
+    ----------
+    where : str
+        What `mtaw-fast serve --feedback` was given.
+    since, until : int, optional
+        Unix milliseconds: only rankings from then on, and before then.
+    window : int, default 24 hours
+        Milliseconds after its ranking in which a report counts.
+
+    Raises
+    ------
+    DataError
+        If there is no log, or a line is not of it.
+    """
+    reader = _Reader(since, until, window)
+    if where.startswith(_REDIS):
+        parts = urlsplit(where)
+        name = parse_qs(parts.query).get("stream", [DEFAULT_STREAM])[0]
+        address = urlunsplit(parts._replace(query=""))
+        reader.read(f"{name}:{RANKINGS}", _entries(address, f"{name}:{RANKINGS}"), _entries(address, name))
+        return reader.table()
+    path = Path(where)
+    if path.is_dir():
+        days = sorted({one.stem.partition("-")[2] for one in path.glob("*-*.jsonl")})
+        pairs = [(path / f"{RANKINGS}-{day}.jsonl", path / f"{FEEDBACK}-{day}.jsonl") for day in days]
+    else:
+        pairs = [(path.with_name(f"{path.name}.{RANKINGS}"), path)]
+    pairs = [pair for pair in pairs if pair[0].exists() or pair[1].exists()]
+    if not pairs:
+        raise DataError(f"{where} holds no feedback; name what 'mtaw-fast serve --feedback' was given")
+    for rankings, feedback in pairs:
+        reader.read(str(rankings), _lines(rankings), _lines(feedback))
+    return reader.table()
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    if path.exists():
+        with path.open("rb") as file:
+            yield from file
+
+
+def _entries(address: str, stream: str) -> Iterator[bytes]:
+    redis = require("redis", "serve")
+    with redis.Redis.from_url(address) as client:
+        least: Any = "-"
+        while entries := client.xrange(stream, min=least, count=_READ_ENTRIES):
+            yield from (values[b"f"] for _, values in entries if b"f" in values)
+            least = b"(" + entries[-1][0]
+
+
+class _Reader:
+    """Collects sessions. Rankings that are too old for any later report are dropped after each pair of files."""
+
+    def __init__(self, since: int | None, until: int | None, window: int) -> None:
+        msgspec = require("msgspec", "serve")
+
+        from mtaw_fast.experiment.lines import ReadRanking, ReadReport
+
+        self._ranking, self._report = msgspec.json.Decoder(ReadRanking), msgspec.json.Decoder(ReadReport)
+        self._broken = (msgspec.MsgspecError, UnicodeDecodeError)
+        self._since, self._until, self._window = since or 0, until or 1 << 62, window
+        self._arms: dict[str, int] = {}
+        self._shares: list[float] = []
+        self._sessions: dict[str, int] = {}
+        self._columns: dict[str, list[float]] = {
+            name: [] for name in ("arm", "began", "rankings", "shown", "clicked", "carted", "bought", "value")
+        }
+        self._moved: set[int] = set()
+        self._known: dict[int, int] = {}  # by the code of a ranking: its session's row and its time
+        self._reported: dict[int, tuple[set[Any], list[int]]] = {}
+        self._result = SessionTable()
+
+    def read(self, name: str, rankings: Iterable[bytes], reports: Iterable[bytes]) -> None:
+        last = 0
+        for line in rankings:
+            try:
+                one = self._ranking.decode(line)
+            except self._broken as error:
+                if line.strip():
+                    raise DataError(f"{name} has a line that is no ranking ({error}); remove the line") from None
+                continue
+            last = max(last, one.time)
+            if self._since <= one.time < self._until:
+                self._add_ranking(one)
+        for line in reports:
+            try:
+                one = self._report.decode(line)
+            except self._broken:
+                continue  # what a crash left of a line
+            last = max(last, one.time)
+            self._add_report(one)
+        oldest = last - self._window - _DAY_MS
+        self._known = {code: packed for code, packed in self._known.items() if packed & _TIMES >= oldest}
+        self._reported = {code: seen for code, seen in self._reported.items() if code in self._known}
+
+    def _add_ranking(self, one: Any) -> None:
+        if not one.session:
+            self._result.without_session += 1
+            return
+        name = one.bundle or one.version
+        arm = self._arms.setdefault(name, len(self._arms))
+        if arm == len(self._shares):
+            self._shares.append(one.share)
+            if arm and self._columns["began"] and one.time - self._columns["began"][0] > self._window:
+                self._result.changed = one.time  # an arm that was added later
+        elif self._shares[arm] != one.share:
+            self._shares[arm] = one.share
+            self._result.changed = one.time
+        columns = self._columns
+        row = self._sessions.setdefault(one.session, len(self._sessions))
+        if row == len(columns["arm"]):
+            for column in columns.values():
+                column.append(0.0)
+            columns["arm"][row], columns["began"][row] = arm, one.time
+        elif columns["arm"][row] != arm:
+            self._moved.add(row)
+        columns["rankings"][row] += 1
+        self._known[_code(one.recommendation)] = row << _TIME_BITS | one.time
+
+    def _add_report(self, one: Any) -> None:
+        code = _code(one.recommendation)
+        packed = self._known.get(code)
+        if packed is None:
+            if self._since <= one.time < self._until:
+                self._result.unmatched += 1
+            return
+        row, time = packed >> _TIME_BITS, packed & _TIMES
+        if one.time - time > self._window:
+            self._result.late += 1
+            return
+        seen, state = self._reported.setdefault(code, (set(), [0]))
+        if one.what:
+            kinds = [(one.what, one.items, one.values or [0.0] * len(one.items))]
+        else:
+            olds = (("shown", one.shown), ("clicked", one.clicked), ("bought", one.bought))
+            kinds = [(what, items, [0.0] * len(items)) for what, items in olds]
+        columns = self._columns
+        for what, items, values in kinds:
+            for item, value in zip(items, values, strict=False):
+                if (what, item) in seen:
+                    self._result.duplicates += 1
+                    continue
+                seen.add((what, item))
+                self._result.reports_shown |= what == "shown"
+                if not state[0] & _SHOWN:
+                    state[0] |= _SHOWN
+                    columns["shown"][row] += 1
+                if what == "clicked" and not state[0] & _CLICKED:
+                    state[0] |= _CLICKED
+                    columns["clicked"][row] += 1
+                elif what in ("carted", "bought"):
+                    columns[what][row] += 1
+                    columns["value"][row] += value if what == "bought" else 0.0
+
+    def table(self) -> SessionTable:
+        """Return the sessions of one arm each, by their first ranking."""
+        table = self._result
+        table.arms, table.shares, table.moved = list(self._arms), self._shares, len(self._moved)
+        kept = np.ones(len(self._sessions), dtype=bool)
+        kept[list(self._moved)] = False
+        order = np.argsort(np.array(self._columns["began"], np.int64), kind="stable")
+        order = order[kept[order]]
+        for name, column in self._columns.items():
+            kind = np.int64 if name in ("arm", "began") else np.float64
+            setattr(table, name, np.array(column, kind)[order])
+        return table
+
+
+_TIMES = (1 << _TIME_BITS) - 1
+
+
+def _code(recommendation: str) -> int:
+    """Return the code at the end of a ranking's id as a number, which takes a third of the memory."""
+    try:
+        return int(recommendation[-_CODE_DIGITS:], 16)
+    except ValueError:
+        return -1

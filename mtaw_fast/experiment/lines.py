@@ -1,0 +1,68 @@
+"""The lines of a feedback log. No field is ever null or left out, and no list is empty: Polars infers every type."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+SHOWN, CLICKED, CARTED, BOUGHT = KINDS = ("shown", "clicked", "carted", "bought")
+
+
+class RankingLine(Struct, kw_only=True):
+    """A ranking that was answered.
+
+    time: Unix milliseconds. session: its id, "" if it came without. bundle: the arm's name, "" if one bundle is
+    served. share: of the sessions that the arm gets. rules: the name of kept rules, a hash of others, "" without.
+    route: recommend, batch, click or similar. items: the place in the list, from 1, is the position.
+    """
+
+    time: int
+    recommendation: str
+    session: str
+    version: str
+    bundle: str
+    share: float
+    rules: str
+    route: str
+    fallback: bool
+    items: list[int | str]
+
+
+class ReportLine(Struct, kw_only=True):
+    """What a client reported of a ranking, one kind of report a line.
+
+    what: shown, clicked, carted or bought. positions: where the client showed each item, 0 if it did not say. values:
+    of each item, 0 if it did not say. session: if the client named it.
+    """
+
+    time: int
+    recommendation: str
+    version: str
+    session: str
+    what: str
+    items: list[int | str]
+    positions: list[int]
+    values: list[float]
+
+
+class ReadRanking(Struct):
+    """The fields of a `RankingLine` that an experiment reads."""
+
+    time: int
+    recommendation: str
+    session: str
+    version: str
+    bundle: str
+    share: float
+
+
+class ReadReport(Struct):
+    """The fields of a `ReportLine` that an experiment reads; or of a line of the release before, without `what`."""
+
+    time: int
+    recommendation: str
+    what: str = ""
+    items: list[int | str] = []
+    values: list[float] = []
+    shown: list[int | str] = []
+    clicked: list[int | str] = []
+    bought: list[int | str] = []

@@ -1,0 +1,180 @@
+"""The feedback log as sessions: against a plain count of the same lines."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtaw_fast.cli import main
+from mtaw_fast.errors import DataError, UsageError
+from mtaw_fast.experiment import Question, analyze, read_feedback
+
+HOUR, DAY = 3_600_000, 86_400_000
+BEGIN = 1_764_288_000_000  # the begin of a day
+
+
+def ranking(number: int, session: str, time: int, bundle: str = "old", **more: Any) -> dict[str, Any]:
+    """Return a line of an answered ranking."""
+    return {
+        "time": time, "recommendation": f"0123456789abcdef-{number:036x}", "session": session,
+        "version": "0123456789abcdef", "bundle": bundle, "share": 0.5, "rules": "", "route": "recommend",
+        "fallback": False, "items": ["sku-1", "sku-2"], **more,
+    }  # fmt: skip
+
+
+def report(number: int, what: str, time: int, *items: str, values: list[float] | None = None) -> dict[str, Any]:
+    """Return a line of a report."""
+    return {
+        "time": time, "recommendation": f"0123456789abcdef-{number:036x}", "version": "0123456789abcdef",
+        "session": "", "what": what, "items": list(items), "positions": [0] * len(items),
+        "values": values or [0.0] * len(items),
+    }  # fmt: skip
+
+
+def written(folder: Path, rankings: list[dict[str, Any]], reports: list[dict[str, Any]]) -> Path:
+    """Write the lines by day."""
+    folder.mkdir(exist_ok=True)
+    for name, lines in (("rankings", rankings), ("feedback", reports)):
+        for line in lines:
+            day = np.datetime64(line["time"], "ms").astype("datetime64[D]")
+            with (folder / f"{name}-{day}.jsonl").open("a") as file:
+                file.write(json.dumps(line) + "\n")
+    return folder
+
+
+def test_sessions_are_those_of_a_plain_count(tmp_path: Path) -> None:
+    """Random rankings and reports, some sent twice, over three days."""
+    rng = random.Random(3)
+    rankings, reports = [], []
+    counts: dict[str, dict[str, Any]] = {}
+    for number in range(600):
+        session = f"s-{rng.randrange(150)}"
+        arm = ("old", "new")[int(session[2:]) % 2]
+        time = BEGIN + rng.randrange(3 * DAY - 2 * HOUR)
+        rankings.append(ranking(number, session, time, arm))
+        own = counts.setdefault(
+            session, {"arm": arm, "rankings": 0, "shown": 0, "clicked": 0, "bought": 0, "value": 0.0}
+        )
+        own["rankings"] += 1
+        if rng.random() < 0.8:
+            reports.append(report(number, "shown", time + 5, "sku-1", "sku-2"))
+            own["shown"] += 1
+            if rng.random() < 0.4:
+                reports += [report(number, "clicked", time + HOUR, "sku-2")] * rng.choice((1, 1, 3))
+                own["clicked"] += 1
+                if rng.random() < 0.5:
+                    reports.append(report(number, "bought", time + HOUR, "sku-2", values=[19.5]))
+                    own["bought"] += 1
+                    own["value"] += 19.5
+    rankings.sort(key=lambda line: line["time"])
+    reports.sort(key=lambda line: line["time"])
+    table = read_feedback(str(written(tmp_path / "kept", rankings, reports)))
+    assert len(table) == len(counts)
+    assert table.duplicates == len(reports) - len({json.dumps(line) for line in reports})
+    began: dict[str, int] = {}
+    for line in rankings:
+        began.setdefault(line["session"], line["time"])
+    for row, session in enumerate(sorted(began, key=lambda one: began[one])):
+        own = counts[session]
+        found = {name: getattr(table, name)[row] for name in ("rankings", "shown", "clicked", "bought", "value")}
+        assert found == {name: own[name] for name in found}
+        assert table.arms[table.arm[row]] == own["arm"]
+        assert table.began[row] == began[session]
+    assert table.reports_shown
+    assert table.opportunities is table.shown
+
+
+def test_what_does_not_count_is_named(tmp_path: Path) -> None:
+    rankings = [
+        ranking(1, "a", BEGIN), ranking(2, "", BEGIN), ranking(3, "b", BEGIN), ranking(4, "b", BEGIN + 1, "new"),
+        ranking(5, "c", BEGIN + 2, "new"), ranking(6, "d", BEGIN + 3 * DAY, "new", share=0.3),
+    ]  # fmt: skip
+    reports = [
+        report(1, "clicked", BEGIN + HOUR, "x"), report(9, "clicked", BEGIN + HOUR, "x"),
+        report(5, "clicked", BEGIN + 30 * HOUR, "x"),
+    ]  # fmt: skip
+    folder = written(tmp_path / "kept", rankings, reports)
+    (folder / "feedback-2026-01-01.jsonl").write_bytes(b'\n{"torn": \n')
+    table = read_feedback(str(folder))
+    assert (len(table), table.without_session, table.moved, table.unmatched, table.late) == (3, 1, 1, 1, 1)
+    assert table.changed == BEGIN + 3 * DAY
+    notes = " ".join(analyze(table).notes)
+    for words in ("without a session's id", "two arms", "does not have", "after the window", "weights changed at"):
+        assert words in notes
+    since = read_feedback(str(folder), since=BEGIN + 2, until=BEGIN + DAY)
+    assert since.clicked.tolist() == [0.0]
+    with pytest.raises(DataError, match="holds no feedback"):
+        read_feedback(str(tmp_path / "nothing"))
+    (folder / "rankings-2026-01-01.jsonl").write_bytes(b"{}\n")
+    with pytest.raises(DataError, match="no ranking"):
+        read_feedback(str(folder))
+
+
+def test_a_single_file_and_lines_of_the_release_before(tmp_path: Path) -> None:
+    where = tmp_path / "shop.feedback"
+    (tmp_path / "shop.feedback.rankings").write_text(json.dumps(ranking(1, "a", BEGIN)) + "\n")
+    old = {
+        "time": BEGIN + 5, "recommendation": f"0123456789abcdef-{1:036x}", "version": "0" * 16,
+        "shown": ["x", "y"], "clicked": ["x"], "bought": ["x"],
+    }  # fmt: skip
+    where.write_text(json.dumps(old) + "\n")
+    table = read_feedback(str(where))
+    assert (table.shown[0], table.clicked[0], table.bought[0], table.value[0]) == (1, 1, 1, 0)
+
+
+def experiment(tmp_path: Path, effect: float, n: int = 1_500) -> Path:
+    """Write an experiment over four days: B's sessions click with a higher probability."""
+    rng = random.Random(5)
+    rankings, reports = [], []
+    for number in range(n):
+        arm, time = rng.choice(("A", "B")), BEGIN + number * 4 * DAY // n
+        rankings.append(ranking(number, f"s-{number}", time, arm))
+        if rng.random() < 0.3 + effect * (arm == "B"):
+            reports.append(report(number, "clicked", time + 9, "sku-1"))
+    return written(tmp_path / "kept", rankings, reports)
+
+
+def test_the_command_says_which_arm_is_better(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = experiment(tmp_path, 0.2)
+    assert main(["experiment", str(folder), "--planned", "1500", "--effect", "20%"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("B has ")
+    assert "more clicked rankings of 100 than A" in text
+    assert "as expected" in text
+    assert main(["experiment", str(folder), "--json", "--planned", "1500", "--control", "B"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [arm["name"] for arm in found["arms"]] == ["B", "A"]
+    assert found["differences"][0]["interval"][1] < 0
+    assert [day["day"] for day in found["days"]] == ["2025-11-28", "2025-11-29", "2025-11-30", "2025-12-01"]
+    assert found["days"][-1]["differences"][0] == found["differences"][0]
+    assert main(["experiment", str(folder), "--shares", "A=.8,B=.2"]) == 0
+    assert "not split as the weights say" in capsys.readouterr().out
+    assert main(["experiment", str(folder), "--shares", "A=.8,C=.2"]) == 2
+    assert "no arm 'C'" in capsys.readouterr().err
+
+
+def test_no_arm_is_better_without_a_difference_or_enough_sessions(tmp_path: Path) -> None:
+    table = read_feedback(str(experiment(tmp_path, 0.0)))
+    assert analyze(table).verdict.startswith("No arm is better so far")
+    few = read_feedback(str(tmp_path / "kept"), until=BEGIN + 2 * HOUR)
+    assert analyze(few).verdict.startswith("It is too early")
+    with pytest.raises(UsageError, match="no session to compare"):
+        analyze(read_feedback(str(tmp_path / "kept"), since=BEGIN + 90 * DAY))
+    with pytest.raises(UsageError, match="no metric"):
+        Question(metric="clicks")
+
+
+def test_polars_reads_a_folder_at_once(tmp_path: Path) -> None:
+    polars = pytest.importorskip("polars")
+    folder = experiment(tmp_path, 0.1)
+    rankings = polars.read_ndjson(folder / "rankings-*.jsonl")
+    reports = polars.read_ndjson(folder / "feedback-*.jsonl")
+    joined = reports.explode("items", "positions", "values").join(rankings, on="recommendation")
+    rates = joined.group_by("bundle").len().sort("bundle")["len"].to_list()
+    table = read_feedback(str(folder))
+    assert rates == [table.clicked[table.arm == table.arms.index(arm)].sum() for arm in ("A", "B")]
