@@ -90,6 +90,8 @@ BENCHES = (
           ("--quick", "--items", "100000"), ("--quick",), ("ray", "psutil", "rich", "threadpoolctl")),
     Bench("serving.item_table", "the item table: size, load time, and from a change to the answers of all workers",
           ("--quick",), needs=("uvicorn", "psutil")),
+    Bench("experiment", "experiments read every day: false alarms, and the power to find a known effect",
+          ("--quick",), needs=("rich",)),
     Bench("serving.replicas", "a request through Ray Serve's proxy against `mtaw-fast serve`",
           ("--quick", "--items", "10000"), needs=("ray", "psutil", "rich", "uvicorn")),
     Bench("gpu", "on a GPU: kernels with their limits, training step and epoch, peers, serving",

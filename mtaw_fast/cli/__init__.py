@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from mtaw_fast import __version__
 from mtaw_fast.cli import (
+    bundles,
     compact,
     compare,
     evaluate,
@@ -34,7 +35,7 @@ from mtaw_fast.system.launch import follows
 _INTERRUPTED = 130
 _COMMANDS = (
     prepare, train, tune, update, evaluate, compare, report, replay, export, recommend, score, serve, experiment, items,
-    compact, info,
+    compact, bundles, info,
 )  # fmt: skip
 
 

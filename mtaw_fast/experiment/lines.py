@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-SHOWN, CLICKED, CARTED, BOUGHT = KINDS = ("shown", "clicked", "carted", "bought")
+SHOWN, CLICKED, CARTED, BOUGHT, EXPLORED = KINDS = ("shown", "clicked", "carted", "bought", "explored")
 
 
 class RankingLine(Struct, kw_only=True):
@@ -30,7 +30,7 @@ class RankingLine(Struct, kw_only=True):
 class ReportLine(Struct, kw_only=True):
     """What a client reported of a ranking, one kind of report a line.
 
-    what: shown, clicked, carted or bought. positions: where the client showed each item, 0 if it did not say. values:
+    what: shown, clicked, carted, bought or explored. positions: where the client showed each item, 0 if it did not say. values:
     of each item, 0 if it did not say. session: if the client named it.
     """
 

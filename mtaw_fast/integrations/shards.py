@@ -11,11 +11,11 @@ from typing import Protocol
 import numpy as np
 
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle.versions import version_of
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import BundleError, MtawError, UsageError
 from mtaw_fast.ranking.retrieval import NativeIndex
 from mtaw_fast.ranking.retrieval.merging import Found
-from mtaw_fast.service.snapshot import version_of
 
 _FILTERS = 8  # filters that a shard keeps prepared
 

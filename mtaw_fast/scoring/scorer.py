@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mtaw_fast.bundle.versions import version_of
 from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.errors import DataError, MtawError, UsageError, require
 from mtaw_fast.kernels.native import _native
@@ -27,7 +28,6 @@ from mtaw_fast.scoring.sessions import (
     packed,
     read_rows,
 )
-from mtaw_fast.service.snapshot import version_of
 from mtaw_fast.storage.files import atomic_path
 
 BATCH_ROWS = 8192  # sessions in memory at a time, and in a row group of the output

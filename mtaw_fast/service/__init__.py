@@ -2,11 +2,12 @@
 
 A layer imports only from the layers above it in this list:
 
-settings, errors                          options of the service; errors of requests
+settings, errors, encoding                options of the service; errors of requests; JSON
 resources, background, redis_client       shared memory and open files; threads; a Redis client
 observability                             counters, metrics and the log
 sessions, feedback_store                  stores of the sessions that the service keeps, and of feedback
 snapshot, bundles, request_queue          loaded bundles and their reload; the queue of waiting requests
+reports, recording                        reports that were counted; the record of every ranking
 state                                     what the routes of one worker share
 http                                      connections, request bodies, access rules, error responses, shutdown
 routes                                    the handlers, their messages, the OpenAPI document and the web pages

@@ -1,20 +1,26 @@
-"""Stores of the feedback that clients send: JSON lines in a file or a folder, or entries of a Redis stream."""
+"""Stores of rankings and of the feedback on them: JSON lines in files, or entries of Redis streams."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import fcntl
+import json
+import mmap
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
+import msgspec
+
 from mtaw_fast.errors import UsageError, require
+from mtaw_fast.experiment.feedback_log import FEEDBACK, RANKINGS
+from mtaw_fast.service.observability.service_log import log_event
 from mtaw_fast.service.ranking_ids import FEEDBACK_STREAM
 from mtaw_fast.service.redis_client import redis_client
 from mtaw_fast.service.settings import REDIS, Settings
@@ -22,18 +28,25 @@ from mtaw_fast.service.settings import REDIS, Settings
 _FIELD = b"f"
 _READ_ENTRIES = 1000  # of a stream, at once
 
+_FLUSH_SECONDS = 0.1  # that a ranking waits to be written together with others
+_MOST_WAITING = 50_000  # rankings that wait for a disk; beyond it they are lost
+
 Belongs = Callable[[bytes], bool]  # whether a line belongs to a session
 
 
 class FeedbackStore(Protocol):
     """Stores lines of JSON."""
 
-    async def keep(self, line: bytes) -> None:
-        """Store a line, given without its line end. On an error, nothing of it is stored."""
+    async def keep(self, lines: Sequence[bytes]) -> None:
+        """Store lines of feedback, given without their ends. On an error, none of them is stored."""
         ...
 
-    async def forget(self, belongs: Belongs) -> None:
-        """Remove the lines that belong to a session."""
+    def record(self, line: bytes) -> None:
+        """Store the line of a ranking within a moment. What cannot be written is logged and lost."""
+        ...
+
+    async def forget(self, session: str, belongs: Belongs) -> None:
+        """Remove the rankings of a session, and the lines of feedback that belong to it."""
         ...
 
     async def close(self) -> None:
@@ -41,17 +54,66 @@ class FeedbackStore(Protocol):
         ...
 
 
-class FeedbackFile:
-    """`FeedbackStore` that appends to a file, or to one file a day (UTC) in a folder: feedback-2026-11-26.jsonl.
+class _Buffer:
+    """Rankings that wait to be written, those of `_FLUSH_SECONDS` at once. write: stores lines."""
 
-    Any number of processes can share it: each line is one write under a lock. If the file is moved away (logrotate),
-    the next line begins a new one. A line is whole or absent: what a full disk took of it is cut off again.
+    def __init__(self, write: Callable[[list[bytes]], Awaitable[None]]) -> None:
+        self._write = write
+        self._lines: list[bytes] = []
+        self._flushing: asyncio.Task[None] | None = None
+        self._lost = 0
+
+    def add(self, line: bytes) -> None:
+        if len(self._lines) >= _MOST_WAITING:
+            self._lost += 1
+            return
+        self._lines.append(line)
+        if self._flushing is None:
+            self._flushing = asyncio.get_running_loop().create_task(self._later())
+
+    async def _later(self) -> None:
+        await asyncio.sleep(_FLUSH_SECONDS)
+        self._flushing = None
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Write what waits now."""
+        lines, self._lines = self._lines, []
+        if not lines:
+            return
+        try:
+            await self._write(lines)
+            lost, self._lost = self._lost, 0
+            why = "the disk or Redis was too slow"
+        except Exception as error:  # disks and Redis raise errors of many types
+            lost, self._lost = self._lost + len(lines), 0
+            why = type(error).__name__
+        if lost:
+            log_event("rankings_not_kept", level="error", count=lost, reason=why)
+
+    async def close(self) -> None:
+        """Write the rest."""
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+        await self.flush()
+
+
+class FeedbackFile:
+    """`FeedbackStore` that appends to FILE and FILE.rankings, or in a folder to two files a day (UTC):
+    feedback-2026-11-26.jsonl and rankings-2026-11-26.jsonl.
+
+    Any number of processes can share it: each write is one, under a lock. If a file is moved away (logrotate), the
+    next line begins a new one. A line is whole or absent: what a full disk took of it is cut off again.
     """
 
     def __init__(self, path: Path, folder: bool) -> None:
         """Raises UsageError if the path cannot be written."""
         self._path, self._folder = path, folder
         self._thread = ThreadPoolExecutor(1, "feedback")
+        self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
+        self._writing = False
+        self._rankings = _Buffer(self._write_rankings)
         try:
             if folder:
                 path.mkdir(parents=True, exist_ok=True)
@@ -61,33 +123,75 @@ class FeedbackFile:
                 f"--feedback {path}: it cannot be written ({error.strerror}); name a file or a folder that can"
             ) from None
 
-    def _file(self) -> Path:
-        return self._path / f"feedback-{datetime.now(UTC):%Y-%m-%d}.jsonl" if self._folder else self._path
+    def _file(self, kind: str = FEEDBACK) -> Path:
+        if self._folder:
+            return self._path / f"{kind}-{datetime.now(UTC):%Y-%m-%d}.jsonl"
+        return self._path if kind == FEEDBACK else self._path.with_name(f"{self._path.name}.{kind}")
+
+    def _files(self, kind: str) -> list[Path]:
+        return sorted(self._path.glob(f"{kind}-*.jsonl")) if self._folder else [self._file(kind)]
 
     @staticmethod
     def _open(path: Path) -> int:
         return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
-    async def keep(self, line: bytes) -> None:
-        """See `FeedbackStore.keep`. One thread writes the lines in order, so that a slow disk stops nothing else."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._append, line)
+    async def keep(self, lines: Sequence[bytes]) -> None:
+        """See `FeedbackStore.keep`. One thread writes, so that a slow disk stops nothing else; lines that came while
+        it wrote are written together."""
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[None] = loop.create_future()
+        self._waiting.append((b"\n".join(lines), outcome))
+        if not self._writing:
+            self._write_waiting(loop)
+        await outcome
 
-    async def forget(self, belongs: Belongs) -> None:
+    def _write_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
+        lines, self._waiting = self._waiting, []
+        self._writing = bool(lines)
+        if not lines:
+            return
+
+        def done(written: asyncio.Future[None]) -> None:
+            error = written.exception()
+            for _, outcome in lines:
+                if not outcome.done():  # its client may have gone
+                    outcome.set_result(None) if error is None else outcome.set_exception(error)
+            self._write_waiting(loop)
+
+        whole = b"\n".join(line for line, _ in lines)
+        loop.run_in_executor(self._thread, self._append, whole).add_done_callback(done)
+
+    def record(self, line: bytes) -> None:
+        """See `FeedbackStore.record`."""
+        self._rankings.add(line)
+
+    async def _write_rankings(self, lines: list[bytes]) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._append, b"\n".join(lines), RANKINGS)
+
+    async def forget(self, session: str, belongs: Belongs) -> None:
         """See `FeedbackStore.forget`. A file with such lines is replaced by one without them, which no kill leaves half
         done. Files that were moved away are not found."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._forget, belongs)
+        await self._rankings.flush()
+        await asyncio.sleep(2 * _FLUSH_SECONDS)  # the other workers write theirs
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._forget, session, belongs)
 
-    def _forget(self, belongs: Belongs) -> None:
-        for path in sorted(self._path.glob("feedback-*.jsonl")) if self._folder else [self._path]:
-            if not path.exists():
-                continue
-            descriptor = self._locked(path)
-            try:
-                with open(descriptor, "rb", closefd=False) as lines:
-                    if any(map(belongs, lines)):
-                        _rewrite(path, lines, belongs)
-            finally:
-                os.close(descriptor)
+    def _forget(self, session: str, belongs: Belongs) -> None:
+        for path in self._files(RANKINGS):
+            self._remove(path, _is_of(session), session_fields(session))
+        for path in self._files(FEEDBACK):
+            self._remove(path, belongs)
+
+    def _remove(self, path: Path, belongs: Belongs, texts: Sequence[bytes] = ()) -> None:
+        """Remove lines from a file. texts: each line has one of them, so that files without them are only searched."""
+        if not path.exists():
+            return
+        descriptor = self._locked(path)
+        try:
+            with open(descriptor, "rb", closefd=False) as lines:
+                if _contains(descriptor, texts) if texts else any(map(belongs, lines)):
+                    _rewrite(path, lines, belongs)
+        finally:
+            os.close(descriptor)
 
     def _locked(self, path: Path) -> int:
         """Open a file and wait until nobody else has it; not one that was moved away or replaced meanwhile."""
@@ -103,8 +207,8 @@ class FeedbackFile:
                 raise
             os.close(descriptor)
 
-    def _append(self, line: bytes) -> None:
-        descriptor = self._locked(self._file())
+    def _append(self, line: bytes, kind: str = FEEDBACK) -> None:
+        descriptor = self._locked(self._file(kind))
         try:
             end = os.fstat(descriptor).st_size
             if end and os.pread(descriptor, 1, end - 1) != b"\n":  # a crash left a partial line
@@ -122,7 +226,29 @@ class FeedbackFile:
 
     async def close(self) -> None:
         """See `FeedbackStore.close`. Waiting lines are written first; no file stays open between two lines."""
+        await self._rankings.close()
         await asyncio.to_thread(self._thread.shutdown)
+
+
+def session_fields(session: str) -> list[bytes]:
+    """Return what the line of a ranking contains if it is of a session, and no other line does: a text in JSON escapes
+    its quotes. Two spellings, because a line with half a surrogate pair is ASCII."""
+    texts = [json.dumps(session).encode()]
+    with contextlib.suppress(UnicodeEncodeError):
+        texts.append(msgspec.json.encode(session))
+    return [b'"session":' + text + b"," for text in texts]
+
+
+def _is_of(session: str) -> Belongs:
+    named = session_fields(session)
+    return lambda line: any(one in line for one in named)
+
+
+def _contains(descriptor: int, texts: Sequence[bytes]) -> bool:
+    if not os.fstat(descriptor).st_size:
+        return False
+    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as whole:
+        return any(whole.find(text) >= 0 for text in texts)
 
 
 def _rewrite(path: Path, lines: BinaryIO, belongs: Belongs) -> None:
@@ -143,7 +269,8 @@ def _rewrite(path: Path, lines: BinaryIO, belongs: Belongs) -> None:
 
 
 class RedisFeedback:
-    """`FeedbackStore` in a Redis stream: one entry a line, in the field `f`. The reader of the stream trims it.
+    """`FeedbackStore` in two Redis streams, NAME and NAME:rankings: one entry a line, in the field `f`. The reader of
+    the streams trims them.
 
     Parameters
     ----------
@@ -175,27 +302,49 @@ class RedisFeedback:
             raise UsageError(
                 f"--feedback: not an address of Redis ({error}); give redis://host:6379/0, optionally with ?stream=NAME"
             ) from None
+        self._ranked = f"{self._stream}:{RANKINGS}"
+        self._rankings = _Buffer(self._write_rankings)
 
-    async def keep(self, line: bytes) -> None:
+    def record(self, line: bytes) -> None:
+        """See `FeedbackStore.record`."""
+        self._rankings.add(line)
+
+    async def _write_rankings(self, lines: list[bytes]) -> None:
+        await self._add(self._ranked, lines)
+
+    async def keep(self, lines: Sequence[bytes]) -> None:
         """See `FeedbackStore.keep`."""
         try:
-            await self._client.xadd(self._stream, {_FIELD: line})
+            await self._add(self._stream, lines)
         except self._lost:
             # Redis may have restarted: then every open connection is dead, and only using it shows that.
             await self._client.connection_pool.disconnect(inuse_connections=False)
-            await self._client.xadd(self._stream, {_FIELD: line})
+            await self._add(self._stream, lines)
 
-    async def forget(self, belongs: Belongs) -> None:
+    async def _add(self, stream: str, lines: Sequence[bytes]) -> None:
+        async with self._client.pipeline(transaction=True) as steps:
+            for line in lines:
+                steps.xadd(stream, {_FIELD: line})
+            await steps.execute()
+
+    async def forget(self, session: str, belongs: Belongs) -> None:
         """See `FeedbackStore.forget`."""
+        await self._rankings.flush()
+        await asyncio.sleep(2 * _FLUSH_SECONDS)  # the other workers write theirs
+        await self._remove(self._ranked, _is_of(session))
+        await self._remove(self._stream, belongs)
+
+    async def _remove(self, stream: str, belongs: Belongs) -> None:
         least = "-"
-        while entries := await self._client.xrange(self._stream, min=least, count=_READ_ENTRIES):
+        while entries := await self._client.xrange(stream, min=least, count=_READ_ENTRIES):
             gone = [identity for identity, values in entries if belongs(values.get(_FIELD, b""))]
             if gone:
-                await self._client.xdel(self._stream, *gone)
+                await self._client.xdel(stream, *gone)
             least = b"(" + entries[-1][0]
 
     async def close(self) -> None:
         """See `FeedbackStore.close`."""
+        await self._rankings.close()
         await self._client.aclose()
         await self._client.connection_pool.disconnect()
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import MANIFEST
+from mtaw_fast.bundle.versions import version_of
 from mtaw_fast.errors import BundleError
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.ranking.encoders import EncoderName
@@ -41,6 +38,7 @@ def load_snapshot(
 
     name: see `Snapshot`. Raises as `Recommender.load`.
     """
+    folder = folder.resolve()  # one bundle from begin to end, if a name is promoted to another meanwhile
     version = current_version(folder)  # read before loading: a compacted bundle keeps the version of its base
     recommender = Recommender.load(folder, encoder=encoder, index=index, learn=learn, state=state)
     ids = recommender.bundle.ids
@@ -65,12 +63,6 @@ def check_version(folder: Path, version: str, wanted: str | None) -> None:
             f"{folder} on this machine holds bundle {version}, not {wanted}; copy bundle {wanted} into a folder of its "
             "own"
         )
-
-
-def version_of(manifest: Mapping[str, Any]) -> str:
-    """Return 16 hex digits that identify a manifest, and so every file of its bundle."""
-    text = json.dumps(manifest, sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def signature(folder: Path) -> tuple[int, int, int] | None:

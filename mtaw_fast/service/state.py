@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from litestar import Request
@@ -11,6 +11,8 @@ from litestar.connection import ASGIConnection
 from mtaw_fast.service.bundles import Bundles, Reloader
 from mtaw_fast.service.feedback_store import FeedbackStore
 from mtaw_fast.service.observability.metrics import REFUSALS, Metrics
+from mtaw_fast.service.recording import Recorder
+from mtaw_fast.service.reports import CountedReports
 from mtaw_fast.service.request_queue import RequestQueue
 from mtaw_fast.service.sessions.in_memory import SessionStore
 from mtaw_fast.service.settings import Settings
@@ -24,7 +26,7 @@ class Service:
     """The parts of one worker.
 
     stopping: whether it shuts down. partial_bodies: bytes of the request bodies that have not arrived completely.
-    appending: events that threads are writing to the log.
+    appending: events that threads are writing to the log. recorder, reports: what feedback needs.
     """
 
     settings: Settings
@@ -36,6 +38,13 @@ class Service:
     stopping: bool = False
     partial_bodies: int = 0
     appending: int = 0
+    recorder: Recorder = field(init=False)
+    reports: CountedReports = field(init=False)
+
+    def __post_init__(self) -> None:
+        names = [name for _, name in self.settings.served if name is not None]
+        self.recorder = Recorder(self.feedback, dict(zip(names, self.bundles.shares, strict=False)))
+        self.reports = CountedReports(self.metrics.counters.reports)
 
     @property
     def learns(self) -> bool:

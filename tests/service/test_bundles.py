@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle.versions import version_of
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.service.snapshot import version_of
 from tests.support.random_bundle import bundle_parts, save_parts
 from tests.support.service.running import WITH_TOKEN, Reply, Running, eventually, running
 from tests.support.service.traffic import traffic

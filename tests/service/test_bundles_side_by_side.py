@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mtaw_fast.bundle.versions import version_of
 from mtaw_fast.cli import main
 from mtaw_fast.errors import UsageError
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.service.bundles import Bundles, place_of
 from mtaw_fast.service.settings import Settings
-from mtaw_fast.service.snapshot import version_of
 from tests.service.test_bundles import damage
 from tests.support.random_bundle import bundle_parts, save_parts
 from tests.support.service.running import WITH_TOKEN, Running, eventually, good, refused, running, same

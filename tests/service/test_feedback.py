@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -11,11 +12,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from mtaw_fast.errors import UsageError
-from mtaw_fast.service.feedback_store import FeedbackFile
+from mtaw_fast.experiment import read_feedback
+from mtaw_fast.service.feedback_store import FeedbackFile, _Buffer
 from mtaw_fast.service.ranking_ids import PATTERN, new_id, version_in
 from mtaw_fast.service.settings import Settings
 from tests.support.random_bundle import bundle_parts, save_parts
@@ -35,9 +38,10 @@ def service(memory_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         service.assert_no_error()
 
 
-def kept_in(folder: Path) -> list[dict[str, Any]]:
+def kept_in(folder: Path, kind: str = "feedback") -> list[dict[str, Any]]:
     """Return the lines in the files of a folder."""
-    return [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
+    files = sorted(folder.glob(f"{kind}-*.jsonl"))
+    return [json.loads(line) for path in files for line in path.read_text().split("\n") if line]
 
 
 def folder_of(service: Running) -> Path:
@@ -70,24 +74,27 @@ def test_feedback_is_stored_and_counted_but_not_learned(service: Running) -> Non
     name, items, version = answer["recommendation"], answer["items"], answer["version"]
     before = good(service.ask("POST", "/v1/recommend", {"session": items[:2]}))
     began = time.time_ns() // 1_000_000
-    assert report(service, recommendation=name, shown=items)["of"] == version
-    for _ in range(30):  # to both workers
-        report(service, recommendation=name, clicked=[items[0], items[0]])
-    report(service, recommendation=name, clicked=items[:2], bought=items[1:2])
+    shown = [{"item": item, "position": place} for place, item in enumerate(items, start=1)]
+    assert report(service, recommendation=name, shown=shown)["new"] == 10
+    told = [report(service, recommendation=name, clicked=[items[0], items[0]]) for _ in range(30)]  # to both workers
+    assert [one["new"] for one in told] == [1] + [0] * 29
+    assert told[0]["of"] == version
+    bought = [{"item": items[1], "value": 59.9}]
+    assert report(service, recommendation=name, clicked=items[:2], carted=items[1:2], bought=bought)["new"] == 3
     lines = [line for line in kept_in(folder_of(service)) if line["recommendation"] == name]
-    assert len(lines) == 32
+    assert [line["what"] for line in lines] == ["shown", "clicked", "clicked", "carted", "bought"]
     assert lines[0] == {
-        "time": lines[0]["time"], "recommendation": name, "version": version, "shown": items, "clicked": [],
-        "bought": [],
+        "time": lines[0]["time"], "recommendation": name, "version": version, "session": "", "what": "shown",
+        "items": items, "positions": list(range(1, 11)), "values": [0.0] * 10,
     }  # fmt: skip
     assert began <= lines[0]["time"] <= time.time_ns() // 1_000_000
-    assert (lines[-1]["clicked"], lines[-1]["bought"]) == (items[:2], items[1:2])
+    assert (lines[2]["items"], lines[-1]["items"], lines[-1]["values"]) == (items[1:2], items[1:2], [59.9])
     for _ in range(8):  # from either worker
         text = service.ask("GET", "/metrics").body.decode()
-        assert f'mtaw_feedback_items_total{{version="{version}",what="shown"}} 10\n' in text
-        assert f'mtaw_feedback_items_total{{version="{version}",what="clicked"}} 32\n' in text
-        assert f'mtaw_feedback_items_total{{version="{version}",what="bought"}} 1\n' in text
-        assert f'mtaw_click_through_rate{{version="{version}"}} 3.200000\n' in text
+        for what, count in (("shown", 10), ("clicked", 2), ("carted", 1), ("bought", 1)):
+            assert f'mtaw_feedback_items_total{{version="{version}",what="{what}"}} {count}\n' in text
+        assert f'mtaw_feedback_value_total{{version="{version}"}} 59.90\n' in text
+        assert f'mtaw_click_through_rate{{version="{version}"}} 0.200000\n' in text
     assert service.metric("mtaw_feedback_total") == 32
     assert service.metric("mtaw_learned_clicks") == service.metric("mtaw_events_total") == 0
     after = good(service.ask("POST", "/v1/recommend", {"session": items[:2]}))
@@ -118,12 +125,12 @@ def test_deleting_a_session_deletes_its_feedback(service: Running) -> None:
         assert "a@b.example" not in left
         assert other["recommendation"] in left
         assert left.count(without["recommendation"]) == 1
-    assert len(today.read_text().splitlines()) == lines - 3
+    assert len(today.read_text().splitlines()) == lines - 2
     assert earlier.read_bytes().startswith(b"\n{damaged\n")
     earlier.unlink()
-    for _ in range(10):  # both workers go on in the file that replaced it
-        report(service, recommendation=other["recommendation"], clicked=["sku-4"])
-    assert len(today.read_text().splitlines()) == lines - 3 + 10
+    for number in range(10):  # both workers go on in the file that replaced it
+        report(service, recommendation=other["recommendation"], clicked=[f"sku-{number}"])
+    assert len(today.read_text().splitlines()) == lines - 2 + 10
     assert [path.name for path in folder.glob(".*")] == []
 
 
@@ -145,7 +152,9 @@ def test_feedback_on_an_unknown_version_counts_as_other(service: Running) -> Non
         {"recommendation": f"{VERSION}-" + "0" * 36}, {"recommendation": f"{VERSION}-" + "0" * 37},
         {"recommendation": new_id(VERSION)}, {"recommendation": "0" * 16}, {"shown": "sku-1"}, {"shown": [1.5]},
         {"shown": None},
-        {"clicked": [[]]}, {"more": []},
+        {"bought": [{"item": "x", "value": -1}]}, {"bought": [{"item": "x", "value": 1e300}]},
+        {"bought": [{"value": 1}]},
+        {"clicked": [{"item": "x", "position": -1}]}, {"clicked": [[]]}, {"more": []},
     ],
 )  # fmt: skip
 def test_feedback_is_decoded_strictly(service: Running, wrong: dict[str, Any]) -> None:
@@ -171,9 +180,8 @@ def test_the_rate_by_version_outlives_a_reload_and_a_worker(tmp_path: Path) -> N
     with running(bundle, "--feedback", str(where), workers=2, environment={"MTAW_ADMIN_TOKEN": "s3cret"}) as service:
         first = good(service.ask("POST", "/v1/recommend", {"session": ["sku-1"]}))
         for _ in range(6):
-            report(
-                service, recommendation=first["recommendation"], shown=first["items"][:10], clicked=first["items"][:1]
-            )
+            answer = good(service.ask("POST", "/v1/recommend", {"session": ["sku-1"]}))
+            report(service, recommendation=answer["recommendation"], shown=first["items"][:10], clicked=["sku-1"])
         save_parts(bundle, **bundle_parts(seed=3), overwrite=True)
         service.ask("POST", "/admin/reload", headers=WITH_TOKEN)
         eventually(lambda: first["version"] not in {service.ask("GET", "/healthz").version for _ in range(8)})
@@ -187,7 +195,7 @@ def test_the_rate_by_version_outlives_a_reload_and_a_worker(tmp_path: Path) -> N
         report(service, recommendation=second["recommendation"], clicked=second["items"][1:2])
         for version, rate in ((first["version"], 7 / 60), (second["version"], 0.5)):
             assert service.metric(f'mtaw_click_through_rate{{version="{version}"}}') == pytest.approx(rate, abs=1e-6)
-    assert len(where.read_text().splitlines()) == 9
+    assert len(where.read_text().splitlines()) == 2 * 6 + 2 + 1 + 1
 
 
 def test_a_full_disk_is_a_503_and_leaves_no_partial_line(tmp_path: Path, text_bundle: Path) -> None:
@@ -199,13 +207,14 @@ def test_a_full_disk_is_a_503_and_leaves_no_partial_line(tmp_path: Path, text_bu
         (worker,) = service.worker_pids()
         before = resource.prlimit(worker, resource.RLIMIT_FSIZE)
         resource.prlimit(worker, resource.RLIMIT_FSIZE, (size + 100, before[1]))  # enough for a part of a line
-        reply = service.ask("POST", "/v1/feedback", {"recommendation": name, "shown": items})
+        again = service.ranking_id(VERSION)
+        reply = service.ask("POST", "/v1/feedback", {"recommendation": again, "shown": items})
         refused(reply, 503, "not_kept")
         assert reply.headers["retry-after"] == "1"
         assert where.stat().st_size == size
         assert service.metric("mtaw_feedback_refused_total") == 1
         resource.prlimit(worker, resource.RLIMIT_FSIZE, before)
-        report(service, recommendation=name, shown=items)
+        assert report(service, recommendation=again, shown=items)["new"] == 20
         assert where.stat().st_size == 2 * size
         assert service.metric('mtaw_feedback_items_total{version="other",what="shown"}') == 40
 
@@ -238,18 +247,24 @@ def test_feedback_in_redis(redis: Redis, text_bundle: Path) -> None:
     import redis as redis_py
 
     with running(text_bundle, "--feedback", f"{redis.url}?stream=reported", workers=2) as service:
-        name = service.ranking_id(service.ask("GET", "/healthz").version)
+        answer = good(service.ask("POST", "/v1/recommend", {"session": ["sku-11"], "session_id": "s-1"}))
+        name = answer["recommendation"]
         for _ in range(10):
             report(service, recommendation=name, shown=["sku-11", "sku-12"], clicked=["sku-11"])
-        (first, *_), count = (entries := redis_py.Redis(port=redis.port).xrange("reported")), len(entries)
-        assert count == 10
-        assert json.loads(first[1][b"f"])["shown"] == ["sku-11", "sku-12"]
+        client = redis_py.Redis(port=redis.port)
+        first, second = (json.loads(values[b"f"]) for _, values in client.xrange("reported"))
+        assert (first["items"], second["what"]) == (["sku-11", "sku-12"], "clicked")
+        eventually(lambda: client.xlen("reported:rankings") == 1)
+        table = read_feedback(f"{redis.url}?stream=reported")
+        assert (table.shown.tolist(), table.clicked.tolist(), table.duplicates) == ([1.0], [1.0], 0)
+        good(service.ask("DELETE", "/v1/sessions/s-1"))
+        assert client.xlen("reported") == client.xlen("reported:rankings") == 0
         assert service.metric(f'mtaw_click_through_rate{{version="{name[:16]}"}}') == 0.5
         redis.stop()
-        refused(service.ask("POST", "/v1/feedback", {"recommendation": name}), 503, "not_kept")
+        refused(service.ask("POST", "/v1/feedback", {"recommendation": name, "clicked": ["x"]}), 503, "not_kept")
         assert service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}).status == 200
         redis.start()
-        report(service, recommendation=name, shown=["sku-11"])
+        assert report(service, recommendation=name, clicked=["x"])["new"] == 1
 
 
 def test_feedback_stores_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
@@ -270,7 +285,7 @@ def test_explored_items_are_marked_and_reported(service: Running) -> None:
     assert "explored" not in good(service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}))
     report(service, recommendation=answer["recommendation"], shown=answer["items"], explored=explored)
     kept = [line for line in kept_in(folder_of(service)) if line["recommendation"] == answer["recommendation"]]
-    assert kept[0].get("explored", []) == explored
+    assert [line["items"] for line in kept if line["what"] == "explored"] == [explored] * bool(explored)
     for wrong in (1.5, -1, "x"):
         refused(service.ask("POST", "/v1/recommend", {**asked, "explore": wrong}), 400, "invalid_request")
 
@@ -284,3 +299,57 @@ def test_a_service_explores_by_itself(text_bundle: Path) -> None:
         assert max(counts) > 0
         assert "explored" not in good(service.ask("POST", "/v1/recommend", {**asked, "explore": 0}))
         service.assert_no_error()
+
+
+def test_a_ranking_is_recorded_with_its_session_bundle_rules_and_items(tmp_path: Path, text_bundle: Path) -> None:
+    other = tmp_path / "other.bundle"
+    save_parts(other, **bundle_parts(seed=3))
+    flags = ("--feedback", f"{tmp_path}/kept/", "--sessions", "memory")
+    with running(Path(f"--bundle={text_bundle}=75"), "--bundle", f"{other}=25", *flags) as service:
+        odd = 'a "b" \u2028 ü'
+        asked = {"session": ["sku-11"], "k": 3, "session_id": odd, "rules": {"pin": {"sku-12": 1}}}
+        answers = [good(service.ask("POST", "/v1/recommend", asked))]
+        answers.append(good(service.ask("POST", "/v1/sessions/s-1/click", {"items": ["nobody"], "k": 2})))
+        batch = good(service.ask("POST", "/v1/recommend/batch", {"sessions": [["sku-11"], []], "session_id": "s-2"}))
+        answers += batch["answers"]
+        answers.append(good(service.ask("GET", "/v1/similar?item=sku-11&k=2&session_id=s-2")))
+        good(service.ask("POST", "/v1/recommend", {"session": []}))
+        lines = eventually(lambda: (found := kept_in(tmp_path / "kept", "rankings"))[5:] and found)
+        assert [line["recommendation"] for line in lines[:5]] == [answer["recommendation"] for answer in answers]
+        assert [line["items"] for line in lines[:5]] == [answer["items"] for answer in answers]
+        assert [line["session"] for line in lines] == [odd, "s-1", "s-2", "s-2", "s-2", ""]
+        assert [line["route"] for line in lines] == ["recommend", "click", "batch", "batch", "similar", "recommend"]
+        assert [line["fallback"] for line in lines] == [False, True, False, True, False, True]
+        assert {(line["bundle"], line["share"]) for line in lines} <= {("bundle", 0.75), ("other.bundle", 0.25)}
+        assert re.fullmatch("#[0-9a-f]{8}", lines[0]["rules"])
+        assert {line["rules"] for line in lines[1:]} == {""}
+        good(service.ask("DELETE", f"/v1/sessions/{quote(odd)}"))
+        assert [line["session"] for line in kept_in(tmp_path / "kept", "rankings")] == ["s-1", "s-2", "s-2", "s-2", ""]
+        polars = pytest.importorskip("polars")
+        frame = polars.read_ndjson(tmp_path / "kept" / "rankings-*.jsonl")
+        assert frame["items"].dtype == polars.List(polars.String)
+
+
+def test_rankings_that_cannot_be_written_are_logged_and_lost(caplog: pytest.LogCaptureFixture) -> None:
+    written: list[bytes] = []
+
+    async def write(lines: list[bytes]) -> None:
+        if lines[0] == b"full":
+            raise OSError(28, "No space left on device")
+        written.extend(lines)
+
+    async def use() -> None:
+        buffer = _Buffer(write)
+        for line in (b"full", b"too"):
+            buffer.add(line)
+        await buffer.flush()
+        buffer.add(b"later")
+        await asyncio.sleep(0.3)
+        assert written == [b"later"]
+        buffer.add(b"at the end")
+        await buffer.close()
+
+    asyncio.run(use())
+    assert written == [b"later", b"at the end"]
+    (record,) = [one for one in caplog.records if one.message == "rankings_not_kept"]
+    assert (record.fields["count"], record.fields["reason"]) == (2, "OSError")

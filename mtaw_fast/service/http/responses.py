@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import Any
 
@@ -11,21 +10,13 @@ from litestar import Response
 from litestar.exceptions import HTTPException, ValidationException
 
 from mtaw_fast.errors import ItemTypeError, UsageError
+from mtaw_fast.service.encoding import encoded
 from mtaw_fast.service.errors import ErrorAnswer, ErrorDetail, ServiceError, one_line
 from mtaw_fast.service.state import Service
 
 JSON = "application/json"
-_ENCODER = msgspec.json.Encoder()
 _LOG = logging.getLogger("mtaw_fast.service")
 _CODES = {404: "not_found", 405: "method_not_allowed"}
-
-
-def encoded(answer: msgspec.Struct) -> bytes:
-    """Return an answer as JSON."""
-    try:
-        return _ENCODER.encode(answer)
-    except UnicodeEncodeError:  # an item id with half a surrogate pair: JSON can escape it, UTF-8 cannot encode it
-        return json.dumps(msgspec.to_builtins(answer)).encode()
 
 
 def json_response(answer: msgspec.Struct, status: int = 200) -> Response[Any]:

@@ -22,12 +22,21 @@ _RELOADS, _FIRST_ROW = 0, 1  # the shared cell comes before the rows
 PID, HEARTBEAT, CONNECTIONS, VERSION = range(4)  # the first cells of every row; metrics follow
 FIRST = VERSION + MOST_BUNDLES  # each bundle that is served has a cell from VERSION on, 0 if there is none
 
-KINDS = ("answers", "fallback", "shown", "clicked", "bought")
+KINDS = (
+    "answers", "fallback", "shown", "clicked", "carted", "bought", "value", "ranked_items", "new_items",
+    "scored", "hits",
+)  # fmt: skip
 OTHER = "other"
 _SLOTS = 16  # versions that a row can hold
 _SLOT = 1 + len(KINDS)  # cells of a slot: the version, then a count of each kind
 VERSION_CELLS = (1 + _SLOTS) * _SLOT  # the first slot is that of OTHER
 _AT = {kind: place for place, kind in enumerate(KINDS, start=1)}
+
+# After the rows, cells that every worker writes: reports that were counted already (`reports`), and for each bundle
+# the hour in which each item was last ranked (`coverage`). Two writers at once lose at most one mark.
+REPORT_CELLS = 1 << 19
+COVERAGE_SLOTS = 1 << 20
+_COVERAGE_BYTES = 2 * COVERAGE_SLOTS
 
 Counts = Mapping[str, Sequence[int]]  # a count of each kind, by version or OTHER
 
@@ -38,7 +47,15 @@ class Counters:
     def __init__(self, memory: SharedMemory, rows: int, width: int, row: int | None = None) -> None:
         """Map what `make` made. row: the worker's own, as `self.own`."""
         self.n_rows, self._width = rows, FIRST + width + VERSION_CELLS
-        self._cells = memoryview(mmap.mmap(memory.descriptor, _size(rows, width))).cast("q")
+        whole = memoryview(mmap.mmap(memory.descriptor, _size(rows, width)))
+        counts = _counts_size(rows, width)
+        self._cells = whole[:counts].cast("q")
+        self.reports = whole[counts : counts + _CELL * REPORT_CELLS].cast("q")
+        begin = counts + _CELL * REPORT_CELLS
+        self.coverage = [
+            whole[begin + place * _COVERAGE_BYTES : begin + (place + 1) * _COVERAGE_BYTES].cast("H")
+            for place in range(MOST_BUNDLES)
+        ]
         self.own = self.row(row or 0)
         self._others = [self.row(number) for number in range(rows) if number != row]
 
@@ -90,8 +107,12 @@ class Counters:
         self._cells[_RELOADS] += 1
 
 
-def _size(rows: int, width: int) -> int:
+def _counts_size(rows: int, width: int) -> int:
     return _CELL * (_FIRST_ROW + rows * (FIRST + width + VERSION_CELLS))
+
+
+def _size(rows: int, width: int) -> int:
+    return _counts_size(rows, width) + _CELL * REPORT_CELLS + MOST_BUNDLES * _COVERAGE_BYTES
 
 
 def version_cell(version: str) -> int:

@@ -61,6 +61,7 @@ class Family:
         return len(self.bounds) + 2 if self.bounds else 1
 
 
+VALUE_CELLS = 100  # that a value of 1 counts for
 REFUSALS = (
     "duplicate",
     "late",
@@ -245,19 +246,31 @@ def _braced(labels: Sequence[str]) -> str:
     return f"{{{','.join(labels)}}}" if labels else ""
 
 
+_BY_VERSION = (
+    ("mtaw_bundle_answers_total", "answers", "Ranked sessions by bundle version."),
+    ("mtaw_bundle_fallback_answers_total", "fallback", "Of those, sessions without a known click."),
+    ("mtaw_ranked_items_total", "ranked_items", "Items in single rankings."),
+    ("mtaw_new_ranked_items_total", "new_items", "Of those, items that the training did not know."),
+    ("mtaw_scored_clicks_total", "scored", "Clicks that scored the list before them."),
+    ("mtaw_hit_clicks_total", "hits", "Of those, clicks on one of the list's first 20 items."),
+)
+_REPORTED = ("shown", "clicked", "carted", "bought")
+
+
 def _version_lines(sums: Counts) -> Iterator[str]:
     """Yield the lines of the counts by bundle version."""
     shown = {version: dict(zip(KINDS, counts, strict=True)) for version, counts in sorted(sums.items())}
-    yield from _head("mtaw_bundle_answers_total", "counter", "Ranked sessions by bundle version.")
+    for name, kind, meaning in _BY_VERSION:
+        yield from _head(name, "counter", meaning)
+        for version, counts in shown.items():
+            yield f'{name}{{version="{version}"}} {counts[kind]}'
+    yield from _head("mtaw_feedback_items_total", "counter", "Reported items of rankings, by what became of them.")
     for version, counts in shown.items():
-        yield f'mtaw_bundle_answers_total{{version="{version}"}} {counts["answers"]}'
-    yield from _head("mtaw_bundle_fallback_answers_total", "counter", "Of those, sessions without a known click.")
-    for version, counts in shown.items():
-        yield f'mtaw_bundle_fallback_answers_total{{version="{version}"}} {counts["fallback"]}'
-    yield from _head("mtaw_feedback_items_total", "counter", "Recommended items that were shown, clicked or bought.")
-    for version, counts in shown.items():
-        for what in ("shown", "clicked", "bought"):
+        for what in _REPORTED:
             yield f'mtaw_feedback_items_total{{version="{version}",what="{what}"}} {counts[what]}'
+    yield from _head("mtaw_feedback_value_total", "counter", "Value of the items that were reported as bought.")
+    for version, counts in shown.items():
+        yield f'mtaw_feedback_value_total{{version="{version}"}} {counts["value"] / VALUE_CELLS:.2f}'
     yield from _head("mtaw_click_through_rate", "gauge", "Clicked items by shown item, since the service started.")
     for version, counts in shown.items():
         if counts["shown"]:

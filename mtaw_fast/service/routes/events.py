@@ -110,7 +110,7 @@ async def forget(
     position = await keep(service, [event]) if service.learns else None
     if service.feedback is not None:
         try:
-            await service.feedback.forget(of_session(event.session))
+            await service.feedback.forget(event.session, of_session(event.session))
         except Exception as error:  # disks and Redis raise errors of many types
             reason = f"the session's feedback could not be removed ({type(error).__name__}); send the request again"
             raise unavailable("not_kept", reason) from None

@@ -11,32 +11,20 @@ from litestar import Response, post
 from litestar.params import Body
 
 from mtaw_fast.data.item_ids import refuse_other_type
+from mtaw_fast.experiment.lines import BOUGHT, EXPLORED, KINDS, ReportLine
+from mtaw_fast.service.encoding import encoded
 from mtaw_fast.service.errors import invalid, unavailable
 from mtaw_fast.service.http.access import check_request_origin
 from mtaw_fast.service.http.decoding import StrictRequest
-from mtaw_fast.service.http.responses import encoded, json_response
+from mtaw_fast.service.http.responses import json_response
+from mtaw_fast.service.observability.metrics import VALUE_CELLS
 from mtaw_fast.service.observability.service_log import log_event
 from mtaw_fast.service.ranking_ids import is_id, is_of_session, version_in
-from mtaw_fast.service.routes.messages import FeedbackAnswer, FeedbackRequest, Item
+from mtaw_fast.service.routes.messages import FeedbackAnswer, FeedbackRequest, ReportedItem
 from mtaw_fast.service.routes.openapi import errors, operation
-from mtaw_fast.service.state import service_of
+from mtaw_fast.service.state import Service, service_of
 
 _LOG_INTERVAL = 1.0  # seconds between two log lines about a failing store
-_KINDS = ("shown", "clicked", "bought", "explored")
-_COUNTED = _KINDS[:3]
-
-
-class _Line(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A stored line. time: Unix milliseconds. session: its id, if the client named it."""
-
-    time: int
-    recommendation: str
-    version: str
-    shown: list[Item]
-    clicked: list[Item]
-    bought: list[Item]
-    explored: list[Item] = []
-    session: str | None = None
 
 
 class _Of(msgspec.Struct):
@@ -70,29 +58,61 @@ async def feedback(request: StrictRequest, data: Annotated[FeedbackRequest, Body
         raise invalid(
             "invalid_request", "`recommendation` is not the id of a ranking of this service; send the one in its answer"
         )
-    reported: dict[str, list[Any]] = {}
-    kind = service.reloader.snapshot.recommender.ids.kind
-    for name in _KINDS:
-        items = getattr(data, name)
-        if len(items) > service.settings.limits.k:
+    version = version_in(data.recommendation)
+    lines, counts, marks = _fresh(service, data, version)
+    if lines:
+        try:
+            await store.keep([encoded(line) for line in lines])
+        except Exception as error:  # disks and Redis raise errors of many types
+            service.metrics.add("mtaw_feedback_refused_total")
+            _log(error)
+            reason = f"the feedback could not be stored ({type(error).__name__}); try again"
+            raise unavailable("not_kept", reason) from None
+        service.reports.count(marks)
+        service.metrics.count_first_by_version(version, counts)
+    service.metrics.add("mtaw_feedback_total")
+    return json_response(FeedbackAnswer(version=service.take(request).version, of=version, new=len(marks)))
+
+
+def _fresh(service: Service, data: FeedbackRequest, version: str) -> tuple[list[ReportLine], dict[str, int], list[int]]:
+    """Return the lines, the counts and the marks of the reported items that are new.
+
+    Raises ServiceError (400) on too many items, or ids of another type.
+    """
+    kind, now = service.reloader.snapshot.recommender.ids.kind, time.time_ns() // 1_000_000
+    lines: list[ReportLine] = []
+    counts: dict[str, int] = {}
+    all_marks: list[int] = []
+    for what in KINDS:
+        given: list[Any] = getattr(data, what)
+        if not given:
+            continue
+        if len(given) > service.settings.limits.k:
             raise invalid(
-                "k_too_large", f"`{name}` has {len(items)} items, a ranking has at most "
+                "k_too_large", f"`{what}` has {len(given)} items, a ranking has at most "
                 f"{service.settings.limits.k}; report one ranking at a time",
             )  # fmt: skip
-        refuse_other_type(kind, items, f"`{name}`")
-        reported[name] = list(dict.fromkeys(items))
-    version = version_in(data.recommendation)
-    line = _Line(time=time.time_ns() // 1_000_000, recommendation=data.recommendation, version=version,
-                 session=data.session, **reported)  # fmt: skip
-    try:
-        await store.keep(encoded(line))
-    except Exception as error:  # disks and Redis raise errors of many types
-        service.metrics.add("mtaw_feedback_refused_total")
-        _log(error)
-        raise unavailable("not_kept", f"the feedback could not be stored ({type(error).__name__}); try again") from None
-    service.metrics.add("mtaw_feedback_total")
-    service.metrics.count_first_by_version(version, {name: len(reported[name]) for name in _COUNTED})
-    return json_response(FeedbackAnswer(version=service.take(request).version, of=version))
+        reported = {one.item if isinstance(one, ReportedItem) else one: one for one in given}
+        refuse_other_type(kind, list(reported), f"`{what}`")
+        marks = dict(zip(reported, service.reports.marks_of(data.recommendation, what, list(reported)), strict=True))
+        items = [item for item, mark in marks.items() if not service.reports.is_counted(mark)]
+        if not items:
+            continue
+        told = [reported[item] for item in items]
+        values = [one.value if isinstance(one, ReportedItem) else 0.0 for one in told]
+        lines.append(
+            ReportLine(
+                time=now, recommendation=data.recommendation, version=version, session=data.session or "", what=what,
+                items=items, values=values,
+                positions=[one.position if isinstance(one, ReportedItem) else 0 for one in told],
+            )
+        )  # fmt: skip
+        if what != EXPLORED:
+            counts[what] = len(items)
+        if what == BOUGHT:
+            counts["value"] = round(VALUE_CELLS * sum(values))
+        all_marks += [marks[item] for item in items]
+    return lines, counts, all_marks
 
 
 _last_logged = -_LOG_INTERVAL

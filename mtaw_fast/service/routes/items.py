@@ -13,10 +13,11 @@ from litestar.params import Parameter
 from mtaw_fast.errors import UsageError
 from mtaw_fast.online.log.events import MAX_TEXT_LENGTH
 from mtaw_fast.rules import RuleSet
+from mtaw_fast.service.encoding import encoded
 from mtaw_fast.service.errors import ServiceError, invalid
 from mtaw_fast.service.http.access import has_token
 from mtaw_fast.service.http.decoding import StrictRequest, decoded
-from mtaw_fast.service.http.responses import JSON, encoded, json_response
+from mtaw_fast.service.http.responses import JSON, json_response
 from mtaw_fast.service.ranking_ids import new_id
 from mtaw_fast.service.routes.item_search import find_ids
 from mtaw_fast.service.routes.messages import FoundItems, RulesRequest, SimilarAnswer
@@ -108,7 +109,8 @@ def similar(
     except UsageError as error:
         raise invalid("invalid_request", str(error)) from None
     return SimilarAnswer(
-        version=snapshot.version, bundle=snapshot.name, recommendation=new_id(snapshot.version), items=out.items,
+        version=snapshot.version, bundle=snapshot.name, recommendation=new_id(snapshot.version, asked.session or None),
+        items=out.items,
         scores=out.scores.tolist(), fields=out.fields, short=out.short,
     )  # fmt: skip
 
@@ -159,14 +161,15 @@ async def similar_items(
         given = decoded(given.encode(), RulesRequest)
     wanted = asked_rules(given, has_token(request.scope, service.settings))
 
-    def work(*_: Any) -> SimilarAnswer:
+    def work(*_: Any) -> tuple[Snapshot, SimilarAnswer]:
         snapshot = service.take(request, asked.session)
         check_fields(asked.fields, snapshot, request.scope, service.settings)
-        return similar(snapshot, asked, k, by, wanted)
+        return snapshot, similar(snapshot, asked, k, by, wanted)
 
-    if wanted is not None or len(asked.exclude) + len(asked.allow or ()) > LONG_LIST:
-        return json_response(await service.queue.run_in_thread(work))
-    return json_response(await service.queue.run(work))
+    is_long = wanted is not None or len(asked.exclude) + len(asked.allow or ()) > LONG_LIST
+    snapshot, answer = await (service.queue.run_in_thread(work) if is_long else service.queue.run(work))
+    service.recorder.record(snapshot, "similar", asked.session, answer.recommendation, answer.items, rules=given)
+    return json_response(answer)
 
 
 @get("/v1/items", responses=errors(400, 503), operation_class=operation("find"))

@@ -123,14 +123,42 @@ class ClickRequest(RankingOptions, kw_only=True):
     timings: Annotated[bool, Meta(description="Report the microseconds of each stage.")] = False
 
 
+class ReportedItem(Struct, forbid_unknown_fields=True, kw_only=True):
+    """An item of a ranking, with what else is known of it."""
+
+    item: Item
+    value: Annotated[
+        float,
+        Meta(
+            description="What it is worth to the shop, such as its price times the count.",
+            examples=[59.9],
+            ge=0,
+            le=1_000_000,
+        ),
+    ] = 0.0
+    position: Annotated[
+        int, Meta(description="Where it was shown, from 1; 0: not said.", ge=0, le=1_000_000, examples=[2])
+    ] = 0
+
+
+Reported = list[Item | ReportedItem]
+
+
 class FeedbackRequest(Struct, forbid_unknown_fields=True, kw_only=True):
-    """What was shown, clicked and bought of one ranking. It may come in parts, such as clicks after the items shown."""
+    """What became of one ranking. It may come in parts, such as clicks after the items shown.
+
+    Each item counts once in each list, however often it is sent.
+    """
 
     recommendation: Recommendation
-    shown: Annotated[Items, Meta(description="Items that were shown.", examples=[["sku-2", "sku-9"]])] = []
-    clicked: Annotated[Items, Meta(description="Those of them that were clicked.", examples=[["sku-2"]])] = []
-    bought: Annotated[Items, Meta(description="Those of them that were bought.")] = []
-    explored: Annotated[Items, Meta(description="Those of them that the answer marked as explored.")] = []
+    shown: Annotated[Reported, Meta(description="Items that were shown.", examples=[["sku-2", "sku-9"]])] = []
+    clicked: Annotated[Reported, Meta(description="Those of them that were clicked.", examples=[["sku-2"]])] = []
+    carted: Annotated[Reported, Meta(description="Those of them that were put into the cart.")] = []
+    bought: Annotated[
+        Reported,
+        Meta(description="Those of them that were bought.", examples=[[{"item": "sku-2", "value": 59.9}]]),
+    ] = []
+    explored: Annotated[Reported, Meta(description="Those of them that the answer marked as explored.")] = []
     session: Annotated[
         Name | None,
         Meta(description="The session's id, if the ranking was asked for without: deleting it deletes this feedback."),
@@ -317,6 +345,9 @@ class FeedbackAnswer(Struct, kw_only=True):
 
     version: Version
     of: Annotated[str, Meta(description="The bundle that made the ranking.", pattern="^[0-9a-f]{16}$")]
+    new: Annotated[
+        int, Meta(description="Reported items that had not been reported before; the others changed nothing.")
+    ]
 
 
 class ItemsAnswer(Struct, kw_only=True):

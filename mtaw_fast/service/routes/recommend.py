@@ -12,11 +12,12 @@ from mtaw_fast.data.context import checked_context
 from mtaw_fast.data.item_ids import refuse_other_type
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.service.bundles import Reloader
+from mtaw_fast.service.encoding import encoded
 from mtaw_fast.service.errors import ServiceError
 from mtaw_fast.service.http.access import check_request_origin, has_token
 from mtaw_fast.service.http.decoding import StrictRequest, decoded
 from mtaw_fast.service.http.middleware import Direct
-from mtaw_fast.service.http.responses import JSON, encoded, json_response
+from mtaw_fast.service.http.responses import JSON, json_response
 from mtaw_fast.service.request_queue import BatchedWork
 from mtaw_fast.service.routes.events import SESSION_ID, learn_clicks
 from mtaw_fast.service.routes.messages import (
@@ -26,6 +27,7 @@ from mtaw_fast.service.routes.messages import (
     BundleAnswer,
     ClickAnswer,
     ClickRequest,
+    RankingOptions,
     RecommendAnswer,
     RecommendRequest,
     ServedBundle,
@@ -58,7 +60,18 @@ async def recommend(request: StrictRequest, data: Annotated[RecommendRequest, Bo
 async def _recommend(service: Service, scope: Any, data: RecommendRequest) -> bytes:
     check_limits(data, (data.session,), service.settings.limits)
     ranked = await _ranked(scope, service, data, data.session, service.bundles.of(data.session_id))
-    return encoded(RecommendAnswer(**ranked.answer(data.timings, data.session_id)))
+    answer = ranked.answer(data.timings, data.session_id)
+    _record(service, ranked, "recommend", data.session_id, answer, data)
+    return encoded(RecommendAnswer(**answer))
+
+
+def _record(
+    service: Service, ranked: Ranked, route: str, session: str | None, answer: dict[str, Any], asked: RankingOptions
+) -> None:
+    out = ranked.out
+    service.recorder.record(
+        ranked.snapshot, route, session, answer["recommendation"], out.items, out.fallback, asked.rules
+    )
 
 
 async def _recommend_directly(service: Service, scope: Any, body: bytes) -> bytes:
@@ -78,12 +91,17 @@ async def recommend_batch(request: StrictRequest, data: Annotated[BatchRequest, 
     rules = asked_rules(data.rules, has_token(request.scope, service.settings))
     explore = exploration(data, service.settings)
 
-    def work(_: float, check_deadline: Callable[[], None]) -> tuple[list[Recommendations], bytes]:
+    def work(_: float, check_deadline: Callable[[], None]) -> tuple[list[Recommendations], BatchAnswer, bytes]:
         rankings = rank_batch(snapshot, data, check_deadline, rules, explore)
-        return rankings, encoded(batch_answer(snapshot, rankings, data.session_id))
+        answer = batch_answer(snapshot, rankings, data.session_id)
+        return rankings, answer, encoded(answer)
 
-    rankings, body = await service.queue.run_in_thread(work)
+    rankings, answer, body = await service.queue.run_in_thread(work)
     count_rankings(service.metrics, snapshot.version, data.sessions, rankings)
+    for one in answer.answers:
+        service.recorder.record(
+            snapshot, "batch", data.session_id, one.recommendation, one.items, one.fallback, data.rules
+        )
     return Response(body, media_type=JSON)  # type: ignore[arg-type]
 
 
@@ -118,6 +136,7 @@ async def click(
         await service.sessions.context(session_id, given)
     ranked = await _ranked(request.scope, service, data, clicks, service.bundles.of(session_id))
     answer = ranked.answer(data.timings, session_id)
+    _record(service, ranked, "click", session_id, answer, data)
     if ranked.out.unknown:  # only of this request: each one before it named its own
         unknown = set(ranked.out.unknown)
         answer["unknown"] = [item for item in data.items if item in unknown]

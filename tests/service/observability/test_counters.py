@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mtaw_fast.service.observability.counters import (
+    KINDS,
     VERSION,
     VERSION_CELLS,
     VersionCounters,
@@ -33,7 +34,7 @@ def test_a_new_worker_continues_the_counts_of_its_row(cells: memoryview) -> None
     again = VersionCounters(cells)
     assert again.knows(name(1))
     again.add(name(1), "shown", 4)
-    assert read(cells) == {name(1): [0, 0, 7, 0, 0]}
+    assert read(cells) == {name(1): [7 if kind == "shown" else 0 for kind in KINDS]}
 
 
 def test_the_version_served_longest_ago_loses_its_slot_and_sums_stay(cells: memoryview) -> None:
@@ -51,8 +52,9 @@ def test_the_version_served_longest_ago_loses_its_slot_and_sums_stay(cells: memo
 
 
 def test_rows_with_different_versions_add_up() -> None:
-    sums = added_up([{name(1): [1, 2, 3, 4, 5]}, {name(1): [1, 0, 0, 0, 1], name(2): [0, 0, 9, 0, 0]}, {}])
-    assert sums == {name(1): [2, 2, 3, 4, 6], name(2): [0, 0, 9, 0, 0]}
+    one, two = [1] * len(KINDS), [number for number, _ in enumerate(KINDS)]
+    sums = added_up([{name(1): one}, {name(1): two, name(2): one}, {}])
+    assert sums == {name(1): [number + 1 for number in two], name(2): one}
 
 
 def test_frequent_reloads_of_one_bundle_keep_the_slot_of_another() -> None:

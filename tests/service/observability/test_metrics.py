@@ -61,7 +61,7 @@ def test_the_text_is_well_formed(workers: list[Metrics]) -> None:
     workers[0].counters.own[PID] = 1
     workers[0].counters.own[VERSION] = version_cell("fedcba9876543210")
     lines = workers[0].text().splitlines()
-    assert len([line for line in lines if line.startswith("# TYPE")]) == len(FAMILIES) + 5
+    assert len([line for line in lines if line.startswith("# TYPE")]) == len(FAMILIES) + 10
     series = [line for line in lines if not line.startswith("#")]
     assert all(_SERIES.fullmatch(line) for line in series)
     names = [line.rpartition(" ")[0] for line in series]

@@ -1,0 +1,10 @@
+"""`python -m bench.experiment`."""
+
+import os
+import sys
+
+from bench.experiment.command import main
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""`mtaw-fast bundles`: the bundle versions of a folder, and which of them is served."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from mtaw_fast.bundle.versions import CURRENT, BundleVersion, current_in, promote, roll_back, versions_in
+from mtaw_fast.cli.common import add_command, print_json
+from mtaw_fast.errors import UsageError
+
+_TIMEOUT = 5.0  # seconds for the service's answer
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = add_command(
+        commands, "bundles", run, "List the bundles of a folder; promote one to be served, or roll back.",
+        "mtaw-fast bundles shop/ --promote 2026-11-28.bundle    # and: mtaw-fast serve shop/current",
+    )  # fmt: skip
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder of bundles")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--promote", metavar="NAME", help=f"let FOLDER/{CURRENT} point to this bundle, in one step")
+    action.add_argument("--roll-back", action="store_true", help="promote the one before it again")
+    parser.add_argument(
+        "--service", metavar="URL", help="ask this service which version it serves, such as http://localhost:8000"
+    )
+    parser.add_argument("--json", action="store_true", help="print the bundles as JSON")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Change the name if asked to, and list the bundles."""
+    folder = arguments.folder
+    if arguments.promote is not None:
+        before = promote(folder, arguments.promote)
+        said = f"{folder / CURRENT} is {arguments.promote} now{f', before {before}' if before else ''}"
+    elif arguments.roll_back:
+        before, now = roll_back(folder)
+        said = f"{folder / CURRENT} is {now} again, no longer {before}"
+    else:
+        said = None
+    served = [] if arguments.service is None else _served_by(arguments.service)
+    found = versions_in(folder)
+    if arguments.json:
+        print_json(
+            {
+                "current": current_in(folder),
+                "bundles": [one.as_dict() | {"served": one.version in served} for one in found],
+            }
+        )
+        return
+    if said is not None:
+        print(said)
+    for line in _table(found, served, arguments.service):
+        print(line)
+    for version in served:
+        if version not in {one.version for one in found}:
+            print(f"{arguments.service} serves {version}, which is not in {folder}")
+
+
+def _table(found: list[BundleVersion], served: list[str], service: str | None) -> list[str]:
+    width = max(len("bundle"), *(len(one.name) for one in found))
+    lines = [
+        f"  {'bundle':{width}}  {'version':16}  {'created':20}  {'items':>9}  {'P@20':>6}  {'MRR@20':>6}  data set"
+    ]
+    for one in found:
+        p, mrr = (f"{one.metrics[name]:6.2f}" if name in one.metrics else f"{'-':>6}" for name in ("P@20", "MRR@20"))
+        mark = "*" if one.current else " "
+        by = f"  served by {service}" if one.version in served else ""
+        promoted = f"  promoted {one.promoted}" if one.promoted else ""
+        lines.append(
+            f"{mark} {one.name:{width}}  {one.version}  {one.created[:20]:20}  {one.items:9,}  {p}  {mrr}  "
+            f"{one.dataset}{promoted}{by}"
+        )
+    if not any(one.current for one in found):
+        lines.append(f"none is promoted: there is no name '{CURRENT}'")
+    return lines
+
+
+def _served_by(url: str) -> list[str]:
+    """Return the versions that a service serves."""
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/v1/bundle", timeout=_TIMEOUT) as answer:
+            found = json.load(answer)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--service {url}: no service answers there ({error}); give its address") from None
+    return [one["version"] for one in found.get("bundles") or [found]]

@@ -1,0 +1,102 @@
+"""Bundles in a folder: promote and roll back by one name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mtaw_fast.bundle.versions import HISTORY, current_in, promote, roll_back, versions_in
+from mtaw_fast.cli import main
+from mtaw_fast.errors import BundleError, UsageError
+from tests.support.random_bundle import bundle_parts, edit_manifest, save_parts
+from tests.support.service.running import eventually, good, running
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three bundles."""
+    folder = tmp_path_factory.mktemp("versions")
+    for number, name in enumerate(("a.bundle", "b.bundle", "c.bundle")):
+        save_parts(folder / name, **bundle_parts(seed=number))
+        edit_manifest(folder / name, lambda found, day=number: found.update(created=f"2026-11-0{day + 1}T00:00:00Z"))
+    (folder / "notes").mkdir()
+    return folder
+
+
+@pytest.fixture
+def folder(made: Path) -> Path:
+    """The three bundles, none of them promoted."""
+    for name in ("current", HISTORY):
+        (made / name).unlink(missing_ok=True)
+    return made
+
+
+def test_bundles_are_listed_with_the_newest_first(folder: Path) -> None:
+    promote(folder, "b.bundle")
+    found = versions_in(folder)
+    assert [one.name for one in found] == ["c.bundle", "b.bundle", "a.bundle"]
+    assert [one.current for one in found] == [False, True, False]
+    assert [one.promoted is not None for one in found] == [False, True, False]
+    assert found[0].metrics == {"MRR@20": 12.5}
+    assert (found[0].items, found[0].dataset) == (60, "random")
+    assert len({one.version for one in found}) == 3
+
+
+def test_rolling_back_goes_back_step_by_step(folder: Path) -> None:
+    assert promote(folder, "a.bundle") is None
+    assert promote(folder, "b.bundle") == "a.bundle"
+    assert promote(folder, "b.bundle") == "b.bundle"
+    promote(folder, "c.bundle")
+    assert roll_back(folder) == ("c.bundle", "b.bundle")
+    assert roll_back(folder) == ("b.bundle", "a.bundle")
+    with pytest.raises(UsageError, match="from before the current one"):
+        roll_back(folder)
+    promote(folder, "c.bundle")
+    with (folder / HISTORY).open("a") as file:  # a promotion that was killed before its last step
+        file.write(json.dumps({"time": "", "bundle": "b.bundle", "version": "", "back": False}) + "\n")
+    assert roll_back(folder) == ("c.bundle", "a.bundle")
+    assert not list(folder.glob(".*"))
+
+
+def test_what_cannot_be_served_is_not_promoted(folder: Path, tmp_path: Path) -> None:
+    for name in ("nothing.bundle", "../a.bundle", "notes", ""):
+        with pytest.raises(UsageError, match=r"it has c\.bundle, b\.bundle, a\.bundle"):
+            promote(folder, name)
+    save_parts(folder / "d.bundle", **bundle_parts(seed=9))
+    promote(folder, "a.bundle")
+    victim = next((folder / "d.bundle").glob("weights-*"))
+    victim.write_bytes(victim.read_bytes()[:-8])
+    with pytest.raises(BundleError):
+        promote(folder, "d.bundle")
+    assert current_in(folder) == "a.bundle"
+    for path in (folder / "d.bundle").iterdir():
+        path.unlink()
+    (folder / "d.bundle").rmdir()
+    with pytest.raises(UsageError, match="holds no bundle"):
+        versions_in(tmp_path)
+    (tmp_path / "current").mkdir()
+    with pytest.raises(UsageError, match="not a symlink"):
+        versions_in(tmp_path)
+
+
+def test_the_service_follows_the_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bundles", str(folder), "--promote", "a.bundle"]) == 0
+    versions = {one.name: one.version for one in versions_in(folder)}
+    with running(folder / "current", "--reload-interval", "0.2") as service:
+        url = f"http://127.0.0.1:{service.port}"
+        assert good(service.ask("GET", "/v1/bundle"))["version"] == versions["a.bundle"]
+        assert main(["bundles", str(folder), "--promote", "c.bundle"]) == 0
+        eventually(lambda: service.ask("GET", "/healthz").version == versions["c.bundle"])
+        capsys.readouterr()
+        assert main(["bundles", str(folder), "--service", url]) == 0
+        [line] = [line for line in capsys.readouterr().out.splitlines() if "served by" in line]
+        assert line.startswith("* c.bundle")
+        assert main(["bundles", str(folder), "--roll-back", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["current"] == "a.bundle"
+        eventually(lambda: service.ask("GET", "/healthz").version == versions["a.bundle"])
+        service.assert_no_error()
+    assert main(["bundles", str(folder), "--service", url]) == 2
+    assert "no service answers there" in capsys.readouterr().err
