@@ -30,8 +30,8 @@ class RankingLine(Struct, kw_only=True):
 class ReportLine(Struct, kw_only=True):
     """What a client reported of a ranking, one kind of report a line.
 
-    what: shown, clicked, carted, bought or explored. positions: where the client showed each item, 0 if it did not say. values:
-    of each item, 0 if it did not say. session: if the client named it.
+    what: shown, clicked, carted, bought or explored. positions: where the client showed each item, 0 if it did not say.
+    values: of each item, 0 if it did not say. session: if the client named it.
     """
 
     time: int
