@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from mtaw_fast.cli.common import add_command, moment_of, print_json
+from mtaw_fast.cli.common import add_command, print_json
+from mtaw_fast.data.moments import moment_of
 from mtaw_fast.errors import UsageError
 from mtaw_fast.experiment import Question, analyze, read_feedback
 from mtaw_fast.experiment.analysis import METRICS, UNITS
