@@ -3,25 +3,27 @@
 The GIL is held only to read and make Python's objects. Make an engine with `engine_of`. It keeps references only, so a
 new one for every state of a catalog costs microseconds. Conditions of every call: excluded int32[..] ascending internal
 ids, or None; allowed uint8[ceil((N + M) / 8)], bit i % 8 of byte i // 8, or None; exclude_seen: the session's own items
-too.
+too. With trends also now, the moment of the request in ms since 1970, and context uint16[C], codes of the visit, or None.
 
-    engine.recommend(session, k, excluded, allowed, exclude_seen, repeats)
+    engine.recommend(session, k, excluded, allowed, exclude_seen, repeats, now, context)
         session: a list or tuple of external ids. Returns (items: list of external ids, scores: float32[len(items)],
         unknown: list of the clicks that are not in the table, repeats: bool[len(items)] or None if not requested,
         times: (lookup, encode, retrieve, memory) in microseconds, memory None without one); without a known click
         (None, None, unknown, None, None).
-    engine.recommend_growing(state, clicks, fresh, k, excluded, allowed, exclude_seen, repeats)
+    engine.recommend_growing(state, clicks, fresh, k, excluded, allowed, exclude_seen, repeats, now, context)
         state: an encoder's session; clicks int32[m]: all its internal ids, m >= 1, of which the last `fresh` are new
         and are appended. Another engine of the same weights may continue it, and encodes earlier clicks again if it has
         other vectors for them. Returns as `recommend`, unknown = None.
-    engine.recommend_ruled(session, k, depth, n_shown, excluded, allowed, exclude_seen, repeats, arrangement, pins)
+    engine.recommend_ruled(session, k, depth, n_shown, excluded, allowed, exclude_seen, repeats, arrangement, pins,
+                           now, context)
         session: external ids, or int32[m] internal ones; arrangement, pins: see kernels.native.rules. The first k
         places after the rules; at first `depth` places are ranked, then more as it takes, n_shown at most. Returns
         (items, scores, unknown, boosts float64[..], pinned bool[..], repeats, times); all but unknown are None if no
         click is known.
-    engine.rank(items, offsets, k, excluded, allowed, exclude_seen)
-        packed sessions of internal ids, none empty. Returns (ids int32[B, k], scores float32[B, k], times as above),
-        padded with -1 / -inf.
+    engine.rank(items, offsets, k, excluded, allowed, exclude_seen, now, context, times, contexts)
+        packed sessions of internal ids, none empty. times: int64[T] of their clicks; a session is ranked right after
+        its last one instead of at `now`. contexts: uint16[T, C], codes of the clicks' visits. Returns (ids int32[B, k],
+        scores float32[B, k], times as above), padded with -1 / -inf.
 
 Rankings equal, to the bit, those of the encoder followed by the scanner and, with a memory, by `SessionMemory.rank`.
 Thread-safe; working memory is kept per thread. Raises ValueError on arguments that do not fit, IndexError on an
@@ -36,6 +38,7 @@ from mtaw_fast.kernels.native import _native
 from mtaw_fast.kernels.native.encoder import SessionEncoder
 from mtaw_fast.kernels.native.memory_query import NativeRankerNet, SessionMemory
 from mtaw_fast.kernels.native.scan import Scanner
+from mtaw_fast.kernels.native.trends import ItemContent, Trends
 
 __all__ = ["Engine", "engine_of"]
 
@@ -52,6 +55,8 @@ def engine_of(
     *,
     side: Scanner | None = None,
     present: np.ndarray | None = None,
+    trends: Trends | None = None,
+    content: ItemContent | None = None,
 ) -> Engine:
     """Make an engine of parts over one catalog of N items; it keeps references to them.
 
@@ -68,9 +73,14 @@ def engine_of(
         M added items with the ids N..N+M-1, which `ids` and `encoder` must know and `memory` must have capacity for.
     present : uint8[ceil((N + M) / 8)], optional
         A bit for each item: whether it has not been removed.
+    trends : Trends, optional
+        If the ranker reads them: with capacity for all items that `memory` has capacity for.
+    content : ItemContent, optional
+        If the ranker reads it.
     """
     return Engine(
         ids, encoder.native, scanner.native, scale,
         None if memory is None else memory.native, None if ranker_net is None else ranker_net.native,
-        None if side is None else side.native, present,
+        None if side is None else side.native, present, None if trends is None else trends.native,
+        None if content is None else content.native,
     )  # fmt: skip

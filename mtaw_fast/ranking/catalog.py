@@ -32,6 +32,7 @@ from mtaw_fast.system.cached_property import cached_property
 
 _BITMAPS: weakref.WeakKeyDictionary[Model, BitmapCache] = weakref.WeakKeyDictionary()
 _INT64 = np.iinfo(np.int64)
+_LEAST_ADDED = 1024  # items that a memory and trends can take after the first added one
 
 
 class CatalogIds:
@@ -186,6 +187,11 @@ class Catalog:
         return self.removed if withheld is None else self.removed | withheld
 
     @property
+    def roomy_size(self) -> int:
+        """How many items a memory and trends are made for: with added items also for later ones."""
+        return self.size + max(_LEAST_ADDED, len(self.added)) if self.added else self.size
+
+    @property
     def is_updated(self) -> bool:
         """Whether it differs from the model's own catalog."""
         return bool(self.added) or self.n_items < self.size
@@ -288,7 +294,6 @@ class Catalog:
             embeddings=np.concatenate([self.embeddings, embeddings]),
             vectors=np.concatenate([self.vectors, normalized(embeddings)]),
             removed=np.concatenate([self.removed, np.zeros(len(items), dtype=bool)]),
-            trends=None if self.memory is None else self.trends,  # made for the catalog as it was
         )
 
     def without_items(self, items: Sequence[Any]) -> Catalog:

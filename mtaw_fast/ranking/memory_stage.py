@@ -32,6 +32,12 @@ def memory_parts(catalog: Catalog, capacity: int = 0) -> tuple[SessionMemory, Na
     return memory, model.ranker_net.native()
 
 
+def content_of(catalog: Catalog) -> ItemContent | None:
+    """Return the content of a catalog's items that its ranker reads; None if it reads none."""
+    net = catalog.model.ranker_net
+    return None if net is None or catalog.trends is None else item_content(net.side, catalog.items)
+
+
 def moment_of(
     trends: Trends,
     sessions: Sessions,
@@ -67,8 +73,7 @@ class MemoryStage:
         self.memory, self.ranker_net = memory, ranker_net
         self._catalog = catalog
         self._trends = catalog.trends
-        net = catalog.model.ranker_net
-        self._content = None if net is None or self._trends is None else item_content(net.side, catalog.items)
+        self._content = content_of(catalog)
         self._here = Filter(~catalog.gone) if catalog.gone.any() else None
         # A prepared filter is used many times; it is combined once with this state.
         self._prepared: weakref.WeakKeyDictionary[Filter, Filter] = weakref.WeakKeyDictionary()

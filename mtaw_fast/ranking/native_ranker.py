@@ -15,7 +15,7 @@ from mtaw_fast.kernels.native.engine import Engine, engine_of
 from mtaw_fast.kernels.native.memory_query import NativeRankerNet, SessionMemory
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.encoders import NativeEncoder
-from mtaw_fast.ranking.memory_stage import memory_parts
+from mtaw_fast.ranking.memory_stage import content_of, memory_parts
 from mtaw_fast.ranking.options import Conditions, Options
 from mtaw_fast.ranking.ranker import GrowingState, Ranked, StageTimes
 from mtaw_fast.ranking.retrieval import NativeIndex
@@ -62,7 +62,10 @@ class NativeRanker:
     def recommend(self, session: Sequence[Any], options: Options) -> Ranked:
         """See `Ranker.recommend`."""
         k, conditions, repeats = options[:3]
-        return self.engine.recommend(session, k, conditions.excluded, conditions.bits, conditions.exclude_seen, repeats)
+        return self.engine.recommend(
+            session, k, conditions.excluded, conditions.bits, conditions.exclude_seen, repeats,
+            conditions.at or 0, conditions.context,
+        )  # fmt: skip
 
     def recommend_growing(
         self, clicks: np.ndarray, state: GrowingState | None, options: Options
@@ -73,7 +76,7 @@ class NativeRanker:
             state = EncodedClicks(self._encoder)
         ranked = self.engine.recommend_growing(
             state.session.native, clicks, len(clicks) - state.count, k,
-            conditions.excluded, conditions.bits, conditions.exclude_seen, repeats,
+            conditions.excluded, conditions.bits, conditions.exclude_seen, repeats, conditions.at or 0, conditions.context,
         )  # fmt: skip
         state.count = len(clicks)
         return ranked, state
@@ -96,6 +99,7 @@ class NativeRanker:
         return self.engine.recommend_ruled(
             session, k, applied.depth(k, n_shown), n_shown, conditions.excluded,
             None if allowed is None else allowed.packed, conditions.exclude_seen, repeats, applied.arrangement, pins,
+            conditions.at or 0, conditions.context,
         )  # fmt: skip
 
     def rank(self, sessions: Sessions, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
@@ -106,21 +110,20 @@ class NativeRanker:
         self, sessions: Sessions, k: int, conditions: Conditions
     ) -> tuple[tuple[np.ndarray, np.ndarray], StageTimes]:
         """See `Ranker.rank_timed`."""
+        contexts = None if sessions.context is None else np.ascontiguousarray(sessions.context)
         ids, scores, (_, encode, retrieve, memory) = self.engine.rank(
-            sessions.items, sessions.offsets, k, conditions.excluded, conditions.bits, conditions.exclude_seen
-        )
+            sessions.items, sessions.offsets, k, conditions.excluded, conditions.bits, conditions.exclude_seen,
+            conditions.at or 0, conditions.context, sessions.times, contexts,
+        )  # fmt: skip
         return (ids, scores), (encode, retrieve, memory)
-
-
-_LEAST_CAPACITY = 1024  # added items that a memory has capacity for, from the first one on
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NativeEngine:
     """The engine over a catalog of N + M items, and the parts that the next state can reuse.
 
-    engine: the native call. segment: the index of the M added items. memory, ranker_net: the model's, both or neither.
-    capacity: how many items `memory` can take, at least N + M.
+    engine: the native call, with the catalog's trends and the content of its items. segment: the index of the M added
+    items. memory, ranker_net: the model's, both or neither. capacity: how many items `memory` can take, at least N + M.
     """
 
     engine: Engine
@@ -144,6 +147,7 @@ class NativeEngine:
         engine = engine_of(
             catalog.ids.table, encoder.encoder, index.scanner, catalog.scale, memory, ranker_net,
             side=None if segment is None else segment.scanner, present=here,
+            trends=catalog.trends, content=content_of(catalog),
         )  # fmt: skip
         return cls(engine, segment, memory, ranker_net, capacity)
 
@@ -158,6 +162,6 @@ def _memory_of(
         return *parts, catalog.size
     if before is not None and (before.memory is None or before.capacity >= catalog.size):
         return before.memory, before.ranker_net, before.capacity
-    capacity = catalog.size + max(_LEAST_CAPACITY, len(catalog.added)) if catalog.added else catalog.size
+    capacity = catalog.roomy_size if catalog.trends is None else catalog.trends.capacity
     parts = memory_parts(catalog, capacity)
     return (None, None, capacity) if parts is None else (*parts, capacity)

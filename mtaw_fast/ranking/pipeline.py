@@ -58,11 +58,10 @@ class Pipeline:
         The ranker is native if both are. before: the pipeline of an earlier state of the same model's catalog; parts
         that did not change are reused.
         """
-        if catalog.model.trends is not None and catalog.trends is None:
-            catalog = replace(catalog, trends=catalog.model.trends.live(catalog.size))
+        if catalog.model.trends is not None and (catalog.trends is None or catalog.trends.capacity < catalog.size):
+            catalog = replace(catalog, trends=catalog.model.trends.live(catalog.roomy_size))
         native: NativeRanker | None = None
-        # The native call has no trends.
-        if isinstance(encoder, NativeEncoder) and isinstance(index, NativeIndex) and catalog.model.trends is None:
+        if isinstance(encoder, NativeEncoder) and isinstance(index, NativeIndex):
             earlier = None if before is None or not isinstance(before.ranker, NativeRanker) else before.ranker
             native = NativeRanker(catalog, encoder, index, earlier)
         if catalog.is_updated:

@@ -28,6 +28,12 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using MaybeArray = std::optional<py::array>;
 
+// What a call says of its request beyond the clicks.
+struct Visit {
+    std::int64_t now;
+    const MaybeArray& context;
+};
+
 constexpr std::int64_t kDeeper = 4;  // how much more of a ranking is read when rules need more
 
 // Only ever used without the GIL, so that nothing that Python runs in between can come back to it.
@@ -63,12 +69,14 @@ Clicks clicks_of(const BoundIds& ids, const py::object& session) {
 class EngineObject {
  public:
     EngineObject(const py::object& ids, const py::object& encoder, const py::object& scanner, double scale,
-                 const py::object& memory, const py::object& ranker, const py::object& side, const MaybeArray& present)
-        : owners_(py::make_tuple(ids, encoder, scanner, memory, ranker, side, present)),
+                 const py::object& memory, const py::object& ranker, const py::object& side, const MaybeArray& present,
+                 const py::object& trends, const py::object& content)
+        : owners_(py::make_tuple(ids, encoder, scanner, memory, ranker, side, present, trends, content)),
           ids_(bound_ids_of(ids)),
           engine_(encoder_of(encoder), scanner_of(scanner), scale,
                   {memory.is_none() ? nullptr : &session_memory_of(memory),
-                   ranker.is_none() ? nullptr : &ranker_of(ranker)},
+                   ranker.is_none() ? nullptr : &ranker_of(ranker),
+                   trends.is_none() ? nullptr : &trends_of(trends), item_content_of(content)},
                   {side.is_none() ? nullptr : &scanner_of(side), bits_of(present)}) {
         if (ids_.size() != engine_.n_items()) {
             throw py::value_error("there are " + std::to_string(ids_.size()) + " ids for " +
@@ -81,9 +89,10 @@ class EngineObject {
     }
 
     py::tuple recommend(const py::object& session, std::int64_t k, const MaybeArray& excluded,
-                        const MaybeArray& allowed, bool exclude_seen, bool repeats) const {
+                        const MaybeArray& allowed, bool exclude_seen, bool repeats, std::int64_t now,
+                        const MaybeArray& context) const {
         const Clock::time_point start = Clock::now();
-        const Conditions conditions = checked(k, excluded, allowed, exclude_seen);
+        const Conditions conditions = checked(k, excluded, allowed, exclude_seen, {now, context});
         const Clicks clicks = clicks_of(ids_, session);
         if (clicks.known.empty()) return py::make_tuple(py::none(), py::none(), clicks.unknown, py::none(), py::none());
         const double lookup = microseconds(Clock::now() - start);
@@ -99,8 +108,8 @@ class EngineObject {
 
     py::tuple recommend_growing(const py::object& state, const py::array& clicks, std::int64_t fresh, std::int64_t k,
                              const MaybeArray& excluded, const MaybeArray& allowed, bool exclude_seen,
-                             bool repeats) const {
-        const Conditions conditions = checked(k, excluded, allowed, exclude_seen);
+                             bool repeats, std::int64_t now, const MaybeArray& context) const {
+        const Conditions conditions = checked(k, excluded, allowed, exclude_seen, {now, context});
         SessionState& session = session_state_of(state);
         const std::int32_t* data = checked_data<std::int32_t>(clicks, 1, "clicks", "int32");
         const std::vector<std::int32_t> known(data, data + clicks.size());
@@ -119,9 +128,10 @@ class EngineObject {
     // session: a list or tuple of external ids, or an array of internal ones.
     py::tuple recommend_ruled(const py::object& session, std::int64_t k, std::int64_t depth, std::int64_t n_shown,
                               const MaybeArray& excluded, const MaybeArray& allowed, bool exclude_seen, bool repeats,
-                              const py::object& arrangement, const Places& places) const {
+                              const py::object& arrangement, const Places& places, std::int64_t now,
+                              const MaybeArray& context) const {
         const Clock::time_point start = Clock::now();
-        const Conditions conditions = checked(k, excluded, allowed, exclude_seen);
+        const Conditions conditions = checked(k, excluded, allowed, exclude_seen, {now, context});
         const Arrangement& rules = arrangement_of(arrangement);
         if (rules.n_items() != engine_.n_items()) throw py::value_error("the rules are of another catalog");
         const std::vector<Pin> pins = pins_of(rules, places);
@@ -173,12 +183,25 @@ class EngineObject {
     }
 
     py::tuple rank(const py::array& items, const py::array& offsets, std::int64_t k, const MaybeArray& excluded,
-                   const MaybeArray& allowed, bool exclude_seen) const {
-        const Conditions conditions = checked(k, excluded, allowed, exclude_seen);
+                   const MaybeArray& allowed, bool exclude_seen, std::int64_t now, const MaybeArray& context,
+                   const MaybeArray& times, const MaybeArray& contexts) const {
+        const Conditions conditions = checked(k, excluded, allowed, exclude_seen, {now, context});
         const std::int32_t* clicks = checked_data<std::int32_t>(items, 1, "items", "int32");
         const std::int64_t* bounds = checked_data<std::int64_t>(offsets, 1, "offsets", "int64");
         const std::int64_t count = offsets.size() - 1;
-        check_sessions({clicks, bounds, count}, items.size());
+        PackedSessions sessions{clicks, bounds, count};
+        check_sessions(sessions, items.size());
+        if (times) {
+            sessions.times = checked_data<std::int64_t>(*times, 1, "times", "int64");
+            if (times->size() != items.size()) throw py::value_error("times must have one entry for each click");
+        }
+        if (contexts && engine_.n_context() > 0) {
+            sessions.context = checked_data<std::uint16_t>(*contexts, 2, "contexts", "uint16");
+            if (contexts->shape(0) != items.size() || contexts->shape(1) != engine_.n_context()) {
+                throw py::value_error("contexts must have one row for each click and " + std::to_string(engine_.n_context()) +
+                                      " columns");
+            }
+        }
         py::array_t<std::int32_t> ids({count, k});
         py::array_t<float> scores({count, k});
         std::int32_t* id_data = ids.mutable_data();
@@ -186,7 +209,7 @@ class EngineObject {
         Stages stages;
         {
             const Unlocked unlocked;
-            stages = engine_.rank({clicks, bounds, count}, k, conditions, id_data, score_data, thread_scratch());
+            stages = engine_.rank(sessions, k, conditions, id_data, score_data, thread_scratch());
         }
         return py::make_tuple(ids, scores, times_of(stages, 0));
     }
@@ -206,11 +229,18 @@ class EngineObject {
         return present ? checked_data<std::uint8_t>(*present, 1, "present", "uint8") : nullptr;
     }
 
-    Conditions checked(std::int64_t k, const MaybeArray& excluded, const MaybeArray& allowed,
-                       bool exclude_seen) const {
+    Conditions checked(std::int64_t k, const MaybeArray& excluded, const MaybeArray& allowed, bool exclude_seen,
+                       const Visit& visit) const {
         if (k < 1) throw py::value_error("k must be at least 1, not " + std::to_string(k));
         Conditions conditions;
         conditions.exclude_seen = exclude_seen;
+        conditions.now = visit.now;
+        if (visit.context && engine_.n_context() > 0) {
+            conditions.context = checked_data<std::uint16_t>(*visit.context, 1, "context", "uint16");
+            if (visit.context->size() != engine_.n_context()) {
+                throw py::value_error("context must have one code for each of " + std::to_string(engine_.n_context()) + " columns");
+            }
+        }
         if (excluded) {
             conditions.excluded = checked_data<std::int32_t>(*excluded, 1, "excluded", "int32");
             conditions.n_excluded = excluded->size();
@@ -265,19 +295,24 @@ class EngineObject {
 void bind_engine(py::module_& module) {
     py::class_<EngineObject>(module, "Engine", "See mtaw_fast.kernels.native.engine.")
         .def(py::init<const py::object&, const py::object&, const py::object&, double, const py::object&,
-                      const py::object&, const py::object&, const MaybeArray&>(),
+                      const py::object&, const py::object&, const MaybeArray&, const py::object&, const py::object&>(),
              py::arg("ids"), py::arg("encoder"), py::arg("scanner"), py::arg("scale"), py::arg("memory") = py::none(),
-             py::arg("ranker") = py::none(), py::arg("side") = py::none(), py::arg("present") = py::none())
+             py::arg("ranker") = py::none(), py::arg("side") = py::none(), py::arg("present") = py::none(),
+             py::arg("trends") = py::none(), py::arg("content") = py::none())
         .def("recommend", &EngineObject::recommend, py::arg("session"), py::arg("k"), py::arg("excluded") = py::none(),
-             py::arg("allowed") = py::none(), py::arg("exclude_seen") = false, py::arg("repeats") = false)
+             py::arg("allowed") = py::none(), py::arg("exclude_seen") = false, py::arg("repeats") = false,
+             py::arg("now") = 0, py::arg("context") = py::none())
         .def("recommend_growing", &EngineObject::recommend_growing, py::arg("state"), py::arg("clicks"), py::arg("fresh"),
              py::arg("k"), py::arg("excluded") = py::none(), py::arg("allowed") = py::none(),
-             py::arg("exclude_seen") = false, py::arg("repeats") = false)
+             py::arg("exclude_seen") = false, py::arg("repeats") = false, py::arg("now") = 0,
+             py::arg("context") = py::none())
         .def("recommend_ruled", &EngineObject::recommend_ruled, py::arg("session"), py::arg("k"), py::arg("depth"),
              py::arg("n_shown"), py::arg("excluded"), py::arg("allowed"), py::arg("exclude_seen"), py::arg("repeats"),
-             py::arg("arrangement"), py::arg("pins"))
+             py::arg("arrangement"), py::arg("pins"), py::arg("now") = 0, py::arg("context") = py::none())
         .def("rank", &EngineObject::rank, py::arg("items"), py::arg("offsets"), py::arg("k"),
-             py::arg("excluded") = py::none(), py::arg("allowed") = py::none(), py::arg("exclude_seen") = false);
+             py::arg("excluded") = py::none(), py::arg("allowed") = py::none(), py::arg("exclude_seen") = false,
+             py::arg("now") = 0, py::arg("context") = py::none(), py::arg("times") = py::none(),
+             py::arg("contexts") = py::none());
 }
 
 }  // namespace mtaw

@@ -30,6 +30,25 @@ void exclude(const PackedSessions& sessions, const Conditions& conditions, Engin
     }
 }
 
+// The ranker's features are those that the other parts give.
+void check_features(const MemoryParts& parts) {
+    if (parts.memory == nullptr) {
+        if (parts.trends == nullptr && parts.content == nullptr) return;
+        throw std::invalid_argument("trends and content need a session memory; give it too");
+    }
+    MemoryRequest reads{nullptr, 0};
+    reads.trends = parts.trends;
+    reads.content = parts.content;
+    if (parts.ranker->has_trends() != (parts.trends != nullptr) || parts.ranker->n_side() != SessionMemory::n_side(reads)) {
+        throw std::invalid_argument("the ranker reads other features of trends, context or content than there are; make "
+                                    "all from one bundle");
+    }
+    if (parts.trends != nullptr && parts.trends->capacity() < parts.memory->n_catalog()) {
+        throw std::invalid_argument("the trends have capacity for " + std::to_string(parts.trends->capacity()) +
+                                    " items, the memory for " + std::to_string(parts.memory->n_catalog()));
+    }
+}
+
 }  // namespace
 
 Engine::Engine(const Encoder& encoder, const Scanner& scanner, double scale, const MemoryParts& memory,
@@ -49,6 +68,7 @@ Engine::Engine(const Encoder& encoder, const Scanner& scanner, double scale, con
                                     " items, the scanner has " + std::to_string(segments_.n_items()) +
                                     "; make both from one bundle");
     }
+    check_features(memory);
     if (!(scale > 0)) throw std::invalid_argument("scale must be positive, not " + std::to_string(scale));
 }
 
@@ -104,12 +124,12 @@ void Engine::retrieve(const PackedSessions& sessions, std::int64_t k, const Cond
     segments_.search(request, scratch.dense.data(), scratch.logits.data(), scratch.segments);
     const Clock::time_point found = Clock::now();
     stages.retrieve_ns = nanoseconds(found - start);
-    remember(sessions, k, width, request, ids, scores, scratch);
+    remember(sessions, k, width, conditions, request, ids, scores, scratch);
     stages.memory_ns = nanoseconds(Clock::now() - found);
 }
 
-void Engine::remember(const PackedSessions& sessions, std::int64_t k, std::int64_t width, const ScanRequest& search,
-                      std::int32_t* ids, float* scores, EngineScratch& scratch) const {
+void Engine::remember(const PackedSessions& sessions, std::int64_t k, std::int64_t width, const Conditions& conditions,
+                      const ScanRequest& search, std::int32_t* ids, float* scores, EngineScratch& scratch) const {
     const ItemVectors vectors = segments_.vectors(scale_);
     for (std::int64_t b = 0; b < sessions.count; ++b) {
         const std::int64_t begin = sessions.offsets[b];
@@ -124,8 +144,23 @@ void Engine::remember(const PackedSessions& sessions, std::int64_t k, std::int64
             request.excluded = search.excluded + search.excluded_offsets[b];
             request.n_excluded = search.excluded_offsets[b + 1] - search.excluded_offsets[b];
         }
+        if (memory_.trends != nullptr) add_moment(sessions, b, conditions, request);
         memory_.memory->rank(request, &vectors, *memory_.ranker, k, ids + b * k, scores + b * k, scratch.memory);
     }
+}
+
+void Engine::add_moment(const PackedSessions& sessions, std::int64_t b, const Conditions& conditions,
+                        MemoryRequest& request) const {
+    const std::int64_t last = sessions.offsets[b + 1] - 1;
+    request.trends = memory_.trends;
+    request.content = memory_.content;
+    request.now = conditions.now;
+    request.context = conditions.context;
+    if (sessions.times != nullptr) {
+        request.now = sessions.times[last];
+        request.times = sessions.times + sessions.offsets[b];
+    }
+    if (sessions.context != nullptr) request.context = sessions.context + last * n_context();
 }
 
 }  // namespace mtaw

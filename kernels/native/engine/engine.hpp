@@ -13,12 +13,14 @@
 
 namespace mtaw {
 
-// Which items may be found; all conditions hold together.
+// Which items may be found, all conditions together, and the moment of the request.
 struct Conditions {
     const std::uint8_t* allowed = nullptr;   // bit i % 8 of byte i / 8, ceil(N / 8) bytes; null = all
     const std::int32_t* excluded = nullptr;  // ascending ids that no session may find: a short list
     std::int64_t n_excluded = 0;
     bool exclude_seen = false;  // nor may a session find its own clicks
+    std::int64_t now = 0;       // ms since 1970, of sessions without times; only an engine with trends reads it
+    const std::uint16_t* context = nullptr;  // as MemoryRequest, of sessions without context
 };
 
 // B sessions of internal ids, packed: session b is clicks[offsets[b] .. offsets[b + 1]), at least one click each.
@@ -26,6 +28,8 @@ struct PackedSessions {
     const std::int32_t* clicks;
     const std::int64_t* offsets;  // int64[B + 1]
     std::int64_t count;           // B
+    const std::int64_t* times = nullptr;     // of the clicks: a session is ranked right after its last one; null: unknown
+    const std::uint16_t* context = nullptr;  // [clicks, columns], of the clicks' visits; null: unknown
 };
 
 // How long the stages of one call took.
@@ -47,10 +51,12 @@ struct EngineScratch {
     MemoryScratch memory;
 };
 
-// What ranks by more than the query vector; both or neither.
+// What ranks by more than the query vector: a memory and its ranker, or neither; trends if the ranker reads them.
 struct MemoryParts {
     const SessionMemory* memory = nullptr;
     const RankerNet* ranker = nullptr;
+    const Trends* trends = nullptr;
+    const ItemContent* content = nullptr;  // what the ranker reads of the items; with trends alone
 };
 
 // Immutable: any number of threads may call it at once, each with a scratch of its own. Its parts must be of one
@@ -61,8 +67,8 @@ struct MemoryParts {
 class Engine {
  public:
     // scale: the factor on the cosine that makes a logit. With an update the encoder knows the added items too, and the
-    // memory has room for them. Throws std::invalid_argument if encoder, scanner, update and memory differ in catalog
-    // or dimensions, or scale is not positive.
+    // memory has room for them. Throws std::invalid_argument if encoder, scanner, update, memory and trends differ in
+    // catalog or dimensions, ranker and trends in features, or scale is not positive.
     Engine(const Encoder& encoder, const Scanner& scanner, double scale, const MemoryParts& memory = {},
            const CatalogUpdate& update = {});
 
@@ -77,14 +83,18 @@ class Engine {
 
     std::int64_t n_items() const { return encoder_->n_items(); }
     bool has_memory() const { return memory_.memory != nullptr; }
+    // Codes of a visit's context.
+    std::int64_t n_context() const { return memory_.trends == nullptr ? 0 : memory_.trends->context_shape().n_columns; }
 
  private:
     // The stages after the encoder, whose times go into `stages`: scratch.queries [B, d] to ids and scores.
     void retrieve(const PackedSessions& sessions, std::int64_t k, const Conditions& conditions, std::int32_t* ids,
                   float* scores, EngineScratch& scratch, Stages& stages) const;
     // scratch.dense and scratch.logits [B, width] to ids and scores.
-    void remember(const PackedSessions& sessions, std::int64_t k, std::int64_t width, const ScanRequest& search,
-                  std::int32_t* ids, float* scores, EngineScratch& scratch) const;
+    void remember(const PackedSessions& sessions, std::int64_t k, std::int64_t width, const Conditions& conditions,
+                  const ScanRequest& search, std::int32_t* ids, float* scores, EngineScratch& scratch) const;
+    // What the trends read of session b.
+    void add_moment(const PackedSessions& sessions, std::int64_t b, const Conditions& conditions, MemoryRequest& request) const;
 
     const Encoder* encoder_;
     Segments segments_;

@@ -1,0 +1,147 @@
+"""The native call of bundles with times equals the composed path to the bit: at any moment, with a delta, on new items."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.kernels.native.engine import engine_of
+from mtaw_fast.online.settings import LearningLimits, LearningSettings
+from mtaw_fast.ranking.composed_ranker import ComposedRanker
+from mtaw_fast.ranking.native_ranker import NativeRanker
+from mtaw_fast.recommender import Recommender
+from tests.support.ranking.context_model import context_model
+from tests.support.ranking.native_bundles import answered, assert_same
+from tests.support.ranking.timed_model import END, HOUR, N, timed_model
+
+LATER = [0, 1, END - HOUR, END, END + 1, END + 61_000, END + 7 * 24 * HOUR, 4 * 10**12]
+REFERRERS = [None, {"referrer": "mail"}, {"referrer": "search", "region": "north"}, {"region": "never seen"}]
+RULES = [None, {"filter": 'category != "c1"', "boost": [{"when": 'category == "c2"', "by": 2.0}], "pin": {"sku-9": 2}}]
+Pair = tuple[Recommender, Recommender]
+
+
+@pytest.fixture(scope="module", params=["times", "context"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("moments") / "bundle"
+    Bundle.save(folder, timed_model() if request.param == "times" else context_model(), metrics={}, dataset={})
+    return folder
+
+
+def changed(rec: Recommender, history: str) -> Recommender:
+    """Apply the same changes: items by hand, or events."""
+    rng = np.random.default_rng(6)
+    if history == "items":
+        rec.add_items([f"new-{i}" for i in range(9)], vectors=rng.normal(size=(9, 8)).astype(np.float32))
+        rec.add_items(["later"], neighbors=[["sku-12", "new-3"]])
+        rec.remove_items(["sku-20", "new-1"])
+    if history == "learned":
+        for visit in range(40):
+            items = [f"sku-{i}" for i in rng.integers(0, N + 6, rng.integers(1, 6))]
+            when = [END + HOUR + visit * 60_000 + 5_000 * place for place in range(len(items))]
+            rec.observe(f"s-{visit}", items, at=when)
+        rec.forget("s-3")
+        rec.remove_items(["sku-20"])
+    return rec
+
+
+@pytest.fixture(scope="module", params=["plain", "items", "learned"])
+def both(request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    found = []
+    for index in ("native", "numpy"):
+        learn = None
+        if request.param == "learned":
+            limits = LearningLimits(min_clicks=1)
+            learn = LearningSettings(tmp_path_factory.mktemp("log") / "log", compact=False, limits=limits)
+        found.append(changed(Recommender.load(folder, "native", index, learn=learn), request.param))
+    assert isinstance(found[0]._pipeline.ranker, NativeRanker)
+    assert isinstance(found[1]._pipeline.ranker, ComposedRanker)
+    yield tuple(found)
+    for rec in found:
+        rec.close()
+
+
+def named_clicks(rec: Recommender) -> st.SearchStrategy[list[str]]:
+    return st.lists(st.sampled_from([*rec.ids, "nobody"]), max_size=14)
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_native_equals_composed(both: Pair, data: st.DataObject) -> None:
+    native = both[0]
+    asked = data.draw(named_clicks(native))
+    k = data.draw(st.integers(1, len(native.ids) + 3))
+    options: dict[str, Any] = {"at": data.draw(st.sampled_from(LATER)), "exclude_seen": data.draw(st.booleans())}
+    if native.bundle.model.context is not None:
+        options |= {"context": data.draw(st.sampled_from(REFERRERS)), "rules": data.draw(st.sampled_from(RULES))}
+    if data.draw(st.booleans()):
+        options |= {"exclude": asked[:2], "allow": data.draw(named_clicks(native))}
+    answers = []
+    for rec in both:
+        visit = rec.session()
+        visit._observe = None  # the clicks of a test are not learned
+        visit.click(*asked[: len(asked) // 2])
+        answered(visit.recommend, k, **options)
+        visit.click(*asked[len(asked) // 2 :])
+        answers.append(
+            [
+                answered(rec.recommend, asked, k, **options),
+                answered(rec.recommend_batch, [asked, asked[:1], asked[1:]], k, **options),
+                answered(visit.recommend, k, **options),
+            ]
+        )
+    assert_same(*answers)
+
+
+def test_packed_sessions_are_ranked_after_their_last_clicks(both: Pair) -> None:
+    rng = np.random.default_rng(4)
+    plain = Sessions.from_lists([rng.integers(0, len(both[0].ids), n) for n in (1, 0, 3, 20, 2, 1)])
+    times = END + np.cumsum(rng.integers(0, HOUR, plain.n_clicks)).astype(np.int64)
+    codes = rng.integers(0, 4, (plain.n_clicks, 2)).astype(np.uint16)
+    packed = Sessions(plain.items, plain.offsets, times, context=codes)
+    for k in (1, 30):
+        one, other = (rec.rank(packed, k) for rec in both)
+        assert [array.tobytes() for array in one] == [array.tobytes() for array in other]
+        assert one[1].tobytes() != both[0].rank(plain, k)[1].tobytes()
+
+
+def test_added_items_share_memory_and_trends(folder: Path) -> None:
+    rec = Recommender.load(folder, "native", "native")
+    rec.add_items(["a"], neighbors=[["sku-12"]])
+    before, trends = rec._pipeline.ranker._parts, rec._pipeline.catalog.trends  # type: ignore[attr-defined]
+    rec.add_items(["b"], neighbors=[["sku-12"]])
+    assert rec._pipeline.ranker._parts.memory is before.memory  # type: ignore[attr-defined]
+    assert rec._pipeline.catalog.trends is trends
+
+
+class TestChecks:
+    """The engine refuses parts and arguments that do not fit, in one line."""
+
+    def test_parts(self, folder: Path) -> None:
+        rec = Recommender.load(folder, "native", "native")
+        catalog, made = rec._pipeline.catalog, rec._pipeline.ranker._parts  # type: ignore[attr-defined]
+        assert catalog.model.trends is not None
+        parts = (catalog.ids.table, rec.encoder.encoder, rec.index.scanner, catalog.scale)  # type: ignore[attr-defined]
+        with pytest.raises(ValueError, match="reads other features of trends, context or content than there are"):
+            engine_of(*parts, made.memory, made.ranker_net)
+        with pytest.raises(ValueError, match="trends and content need a session memory"):
+            engine_of(*parts, trends=catalog.trends)
+
+    def test_arguments(self, folder: Path) -> None:
+        rec = Recommender.load(folder, "native", "native")
+        engine = rec._pipeline.ranker.engine  # type: ignore[attr-defined]
+        items, offsets = np.array([1, 2], np.int32), np.array([0, 2], np.int64)
+        with pytest.raises(ValueError, match="times must have one entry for each click"):
+            engine.rank(items, offsets, 3, times=np.zeros(3, np.int64))
+        if rec.bundle.model.context is None:
+            return
+        with pytest.raises(ValueError, match="context must have one code for each of 2 columns"):
+            engine.recommend(["sku-1"], 3, context=np.zeros(3, np.uint16))
+        with pytest.raises(ValueError, match="contexts must have one row for each click and 2 columns"):
+            engine.rank(items, offsets, 3, contexts=np.zeros((2, 3), np.uint16))
