@@ -339,7 +339,8 @@ class RankerConfig(Group):
     ranker_lr : float, default 0.006
         Learning rate of the fit.
     ranker_samples : int, default 150000
-        Largest number of samples of the fit. Of more, this many are used, evenly spread.
+        Largest number of samples of the fit. Of more, this many are used, evenly spread. If the ranker reads times, it
+        gets up to half as many more, ranked as by a bundle that does not learn.
     prequential : bool, default True
         Whether the ranker's sessions are learned while the fit goes through them, as in online serving.
     prequential_chunk : int, default 256

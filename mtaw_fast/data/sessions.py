@@ -121,6 +121,10 @@ class Sessions:
         lengths = clicks + 1 - begins
         return self._of(ranges(begins, lengths), offsets_of(lengths))
 
+    def of_clicks(self, clicks: np.ndarray) -> Sessions:
+        """Return a copy with these clicks alone (int64[n], ascending places among all T); a session may become empty."""
+        return self._of(clicks, np.searchsorted(clicks, self.offsets).astype(np.int64))
+
     def keep_last(self, max_clicks: int) -> Sessions:
         """Cut every session to its last `max_clicks` clicks; return itself if none is longer."""
         lengths = self.lengths

@@ -25,6 +25,7 @@ from mtaw_fast.training.encoder.validation import check_held_out
 from mtaw_fast.training.memory_tables import table_bytes
 from mtaw_fast.training.plan.first_steps import Cost, EncoderTimes, RankerTimes, Stopwatch, encoder_times, ranker_times
 from mtaw_fast.training.plan.plan import BUDGET_MINUTES, PhasePlan, Plan, asks_for_costs, chosen_softmax
+from mtaw_fast.training.ranker.prequential import frozen_samples
 from mtaw_fast.training.ranker.train_ranker import fit_settings
 from mtaw_fast.training.steps.batch import sample_counts
 from mtaw_fast.training.threads import current_threads
@@ -155,8 +156,9 @@ class _Work:
         config = self.config
         before, last = sessions.split_last(config.ranker.ranker_fraction)
         queries = int(self.queries[len(sessions)] - self.queries[len(before)])
-        ranked = min(config.ranker.ranker_samples, queries) if config.ranker.prequential else queries
         timed = config.memory.trends and config.ranker.prequential and last.times is not None
+        ranked = min(config.ranker.ranker_samples, queries) if config.ranker.prequential else queries
+        ranked += frozen_samples(ranked) if timed else 0
         epochs, cost = fit_settings(config, timed=timed).epochs, None
         if times is not None:
             again = 1 if config.ranker.prequential else epochs  # candidates that are not stored are computed again
@@ -164,7 +166,7 @@ class _Work:
                 times.table_click * before.n_clicks + times.start + times.learned * last.n_clicks
                 + ranked * (again * times.ranked + epochs * times.fitted)
             )  # fmt: skip
-        work = f"{ranked:,} of {queries:,} samples, {epochs} epochs"
+        work = f"{ranked:,} samples of {queries:,} clicks, {epochs} epochs"
         return _planned(name, work, cost, self._ranker_bytes(before, last, ranked))
 
     def _validation(self, fitted: int, times: RankerTimes | None) -> PhasePlan:

@@ -3,6 +3,11 @@
 The candidates come from the objects that serve: the tables of the sessions before, and a `MemoryDelta` that learns the
 last sessions chunk by chunk. So there are items of every age among the candidates, also new ones.
 
+A bundle is also served without learning, and then what it knows is as old as its training. A ranker that reads times
+must not trust that as if it were fresh, so it gets half as many *frozen* samples again: clicks of the last sessions at
+their times, but ranked by the tables of the sessions before alone. It tells the two apart by the decayed counts, which
+fade.
+
 Axes: T clicks of the sessions, H chunks, Q queries.
 """
 
@@ -31,6 +36,8 @@ from mtaw_fast.training.steps.batch import typed
 from mtaw_fast.training.threads import current_threads
 
 _FEW = 16  # queries that are not worth a second thread
+_LEARNING_A_FROZEN = 2  # samples of tables that learn for each frozen one
+_FROZEN_CHUNK = 1024  # frozen samples ranked at once
 
 
 def build_dataset(
@@ -71,7 +78,7 @@ def build_dataset(
     since : int, optional
         Clicks up to this moment (ms) are learned but not ranked: the tables know later ones.
     trends : TrendTables, optional
-        Of the sessions before, for a ranker that reads trends.
+        Of the sessions before, for a ranker that reads trends; adds frozen samples.
     type_weights : float32[K], optional
         Weight of a query by the type of its target; those of weight 0 are not ranked.
     side : SideInputs, default none
@@ -82,19 +89,42 @@ def build_dataset(
     TrainingError
         If no query has its target among its candidates, or the folder's disk is full.
     """
-    order = ReplayOrder.of(sessions, config.ranker.prequential_chunk, round(config.ranker.prequential_seconds * 1000))
+    chunk = config.ranker.prequential_chunk, round(config.ranker.prequential_seconds * 1000)
+    order = ReplayOrder.of(sessions, *chunk)
     click_weights = None if type_weights is None else type_weights[typed(sessions)]
     ranked = _ranked_clicks(order, sessions, min_prefix, since, config.ranker.ranker_samples, click_weights)
-    live_trends = None if trends is None else trends.live(tables.n_items)
-    run = _PrequentialRun(config, tables, sessions, weights, ranked, live_trends, side.content)
     names = feature_names() if trends is None else feature_names(trends=True) + side.features.names
+
+    def run_over(asked: Sessions, chosen: np.ndarray) -> _PrequentialRun:
+        live_trends = None if trends is None else trends.live(tables.n_items)
+        return _PrequentialRun(config, tables, asked, weights, chosen, live_trends, side.content)
+
+    def add_frozen(writer: DatasetWriter) -> None:
+        known = np.bincount(tables.session_items, minlength=tables.n_items) > 0
+        places = np.flatnonzero(known[sessions.items])  # serving drops clicks on items that the bundle does not know
+        asked, most = sessions.of_clicks(places), frozen_samples(len(ranked))
+        of_asked = None if click_weights is None else click_weights[places]
+        chosen = _ranked_clicks(ReplayOrder.of(asked, *chunk), asked, min_prefix, since, most, of_asked)
+        run = run_over(asked, chosen)
+        for begin in range(0, len(chosen), _FROZEN_CHUNK):
+            run.rank(chosen[begin : begin + _FROZEN_CHUNK], writer, places)
+
     with DatasetWriter.opened(folder, names) as writer:
         reporter.epoch_starts(f"{phase}, dataset", 1, 1, len(order.clicks))
+        run = run_over(sessions, ranked)
         for clicks in np.split(order.clicks, order.bounds[1:-1]):
             run.rank(clicks, writer)
             run.learn(clicks)
             reporter.step_done(len(clicks), 0.0)
+        del run  # with an index of its own
+        if trends is not None:
+            add_frozen(writer)
         return writer.finish(click_weights)
+
+
+def frozen_samples(count: int) -> int:
+    """Return how many frozen samples a ranker that reads times gets at most, next to `count` others."""
+    return count // _LEARNING_A_FROZEN
 
 
 def _ranked_clicks(
@@ -157,8 +187,11 @@ class _PrequentialRun:
                 config, weights, known, self._items, self._begin_of[ranked], ranked, self._threads
             )
 
-    def rank(self, clicks: np.ndarray, writer: DatasetWriter) -> None:
-        """Write the candidates for the targets among the clicks int64[n]."""
+    def rank(self, clicks: np.ndarray, writer: DatasetWriter, places: np.ndarray | None = None) -> None:
+        """Write the candidates for the targets among the clicks int64[n].
+
+        places: int64[T], where the clicks are among those whose weights the writer gets; None: as they are.
+        """
         clicks = clicks[self._query_of[clicks] >= 0]
         if len(clicks) == 0:
             return
@@ -169,7 +202,8 @@ class _PrequentialRun:
         if self._trends is not None:
             moment = moment_of(self._trends, self._sessions, clicks, content=self._content)
         ids, values = self._memory.features(self._items, begins, clicks, dense, threads=threads, moment=moment)
-        writer.add(clicks, self._items[clicks], clicks - begins, ids, values)
+        named = clicks if places is None else places[clicks]
+        writer.add(named, self._items[clicks], clicks - begins, ids, values)
 
     def learn(self, clicks: np.ndarray) -> None:
         """Learn the clicks int64[n], in order."""

@@ -37,9 +37,13 @@ def drawn(seed: int, count: int, items: int = N, timed: bool = False) -> Session
 BEFORE = drawn(1, 60, items=N - 8)  # the last eight items are new in the last sessions
 
 
+def trends_before() -> TrendTables:
+    return TrendTables.build(BEFORE, 10_000 * np.arange(len(BEFORE.items)), N)
+
+
 def dataset_of(
     last: Sessions, tmp_path: Path, config: Config = CONFIG, since: int | None = None, trends: bool = False
 ) -> RankerDataset:
     tables = build_tables(config, BEFORE, N)
-    past = TrendTables.build(BEFORE, 10_000 * np.arange(len(BEFORE.items)), N) if trends else None
+    past = trends_before() if trends else None
     return build_dataset(config, tables, last, 1, WEIGHTS, tmp_path, "ranker", Silent(), since, past)

@@ -12,7 +12,7 @@ import pytest
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import TrainingError
-from mtaw_fast.kernels.native.memory_query import Dense, feature_names
+from mtaw_fast.kernels.native.memory_query import Dense, Moment, feature_names
 from mtaw_fast.memory import MemoryTables
 from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.model.item_vectors import mean_norm, normalized
@@ -20,8 +20,8 @@ from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.retrieval import NativeIndex
 from mtaw_fast.training.memory_tables import build_tables
 from mtaw_fast.training.ranker.dataset import RankerDataset
-from mtaw_fast.training.ranker.prequential import ReplayOrder, evenly
-from tests.support.training.queries import BEFORE, CONFIG, WEIGHTS, N, dataset_of, drawn
+from mtaw_fast.training.ranker.prequential import ReplayOrder, evenly, frozen_samples
+from tests.support.training.queries import BEFORE, CONFIG, WEIGHTS, N, dataset_of, drawn, trends_before
 
 
 def rows_of(dataset: RankerDataset, count: int) -> list[tuple[list[int], np.ndarray]]:
@@ -213,3 +213,40 @@ def test_no_query_is_an_error_and_nothing_stays_in_the_folder(tmp_path: Path) ->
         dataset_of(Sessions.from_lists([[1], [2]]), tmp_path)
     dataset_of(drawn(2, 30), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_frozen_samples_are_what_a_bundle_that_does_not_learn_ranks(tmp_path: Path) -> None:
+    """They come last: known items alone, at the times of their clicks, by the tables of the sessions before."""
+    last = drawn(2, 40, timed=True)
+    dataset = dataset_of(last, tmp_path, trends=True)
+    tables, past = build_tables(CONFIG, BEFORE, N), trends_before()
+    memory = tables.queries(N, query_settings(CONFIG, True))
+    ranked = len(last.items) - len(last)
+    known = np.bincount(BEFORE.items, minlength=N) > 0
+    asked = last.of_clicks(np.flatnonzero(known[last.items]))
+    ends = np.setdiff1d(np.arange(asked.n_clicks), asked.offsets)
+    assert last.times is not None
+    assert asked.times is not None
+    ends = ends[np.argsort(asked.times[ends], kind="stable")]
+    ends = ends[evenly(len(ends), frozen_samples(ranked))]
+    assert len(ends) == ranked // 2
+    base = np.where(known[:, None], WEIGHTS["item_embedding"], np.float32(0))
+    scale = CONFIG.model.scale
+    encoder, index = NativeEncoder(CONFIG, {**WEIGHTS, "item_embedding": base}), NativeIndex(normalized(base))
+    found = []
+    for end in ends.tolist():
+        begin = int(asked.offsets[np.searchsorted(asked.offsets, end, side="right") - 1])
+        prefix = Sessions.from_lists([asked.items[begin:end]])
+        query = encoder.encode(prefix)
+        dense = Dense(query, *index.search(query, N, Filter(known), scale=scale), normalized(base), scale)
+        moment = Moment(past.live(N), asked.times[end - 1 : end], asked.times[begin:end].copy())
+        ids, values = memory.features(
+            prefix.items, prefix.offsets[:-1], prefix.offsets[1:], dense, moment=moment
+        )  # fmt: skip
+        if asked.items[end] in ids[0]:
+            found.append((int(asked.items[end]), ids[0][ids[0] >= 0].tolist(), values[0][ids[0] >= 0]))
+    assert dataset.targets[-len(found) :].tolist() == [target for target, _, _ in found]
+    rows = rows_of(dataset, len(dataset.targets))[-len(found) :]
+    for (ids, values), (_, wanted_ids, wanted) in zip(rows, found, strict=True):
+        assert ids == wanted_ids
+        np.testing.assert_array_equal(values, np.clip(wanted, -65504, 65504).astype(np.float16))
