@@ -16,6 +16,8 @@ struct ColumnRule {
     float shift;
 };
 
+struct TrendTile;
+
 struct ColumnKernels {
     // How many of the keys are at least `least`.
     std::int64_t (*count_at_least)(const std::int32_t* keys, std::int64_t count, std::int32_t least);
@@ -28,6 +30,8 @@ struct ColumnKernels {
     void (*add_scaled)(float* out, const float* x, float factor, std::int64_t count);
     // Applies the rules to columns [n_columns, kTile], for the first `count` candidates.
     void (*transform)(float* columns, const ColumnRule* rules, std::int64_t n_columns, std::int64_t count);
+    // The trends' columns before their rules: see TrendTile (trends/features.hpp).
+    void (*fill_trends)(const TrendTile& tile);
 };
 
 const ColumnKernels& column_kernels(Isa isa);

@@ -10,6 +10,7 @@
 
 #include "memory/features.hpp"
 #include "memory/kernels.hpp"
+#include "trends/features.hpp"
 
 #define MTAW_MEMORY_UNROLL _Pragma("GCC unroll 16")
 
@@ -208,6 +209,41 @@ void fill(const TileInput& input) {
 }
 
 template <typename V>
+void fill_trends(const TrendTile& tile) {
+    using Reg = typename V::Reg;
+    alignas(64) float sums[2 * 16 * kTile], items[16 * kTile];
+    for (std::int64_t i = 0; i < tile.count; i += 16) {
+        const float* rows[16];
+        const auto of = [&](int r) { return i + r < tile.count ? i + r : 0; };
+        for (int r = 0; r < 16; ++r) rows[r] = tile.sums[of(r)].values;
+        V::turn(rows, sums + i);
+        for (int r = 0; r < 16; ++r) rows[r] += 16;
+        V::turn(rows, sums + 16 * kTile + i);
+        for (int r = 0; r < 16; ++r) rows[r] = tile.items[of(r)].values;
+        V::turn(rows, items + i);
+    }
+    const TrendFacts& query = *tile.facts;
+    for (std::int64_t i = 0; i < (tile.count + 15) / 16 * 16; i += V::kLanes) {
+        const Lanes<V> all{items + i}, later{items + kItemLanes * kTile + i};
+        const Lanes<V> fwd{sums + i}, bwd{sums + kPairLanes * kTile + i};
+        const Lanes<V> fwd_own{sums + TrendSums::kOwn * kTile + i}, bwd_own{sums + (TrendSums::kOwn + kPairLanes) * kTile + i};
+        const Reg first = all[TrendItem::kFirst], last = all[TrendItem::kLast];
+        const Reg pre = fwd[TrendSums::kPre] + (0.8F * later[kTrendQuarter] * query.per_later[kTrendQuarter] +
+                                              0.3F * all[kTrendHour] * query.per_all[kTrendHour]);
+        Reg prior[kPairLanes];
+        for (int lane = 0; lane < kPairLanes; ++lane) {
+            prior[lane] = (later[kFirstPairLane + lane] + 0.02F) * query.prior_scale[lane];
+        }
+        float* column = tile.columns + i;
+#define MTAW_FILL(name, rule, shift, x) \
+    V::store(column, x);                \
+    column += kTile;
+        MTAW_TREND_CANDIDATE_FEATURES(MTAW_FILL)
+#undef MTAW_FILL
+    }
+}
+
+template <typename V>
 void transform(float* columns, const ColumnRule* rules, std::int64_t n_columns, std::int64_t count) {
     for (std::int64_t k = 0; k < n_columns; ++k) {
         if (!rules[k].log) continue;
@@ -320,7 +356,8 @@ void forward(const ForwardPass& pass, std::int64_t count) {
 
 template <typename V>
 constexpr MemoryKernels memory_kernels_of() {
-    return {{V::count_at_least, exp_all<V>, log_all<V>, inverse_root_all<V>, add_scaled<V>, transform<V>},
+    return {{V::count_at_least, exp_all<V>, log_all<V>, inverse_root_all<V>, add_scaled<V>, transform<V>,
+             fill_trends<V>},
             add_row<V>, add_fresh<V>, add_session<V>, fill<V>, forward<V>};
 }
 

@@ -30,6 +30,15 @@ class TrendsBase {
 
     const TrendsView& view() const { return view_; }
     TrendRow row(std::int64_t item) const { return patches_.empty() ? row_of(view_, item) : replaced(item); }
+    // Of an item, its sums and its times alone; null if the tables do not know it.
+    std::pair<const float*, const std::int64_t*> counts(std::int64_t item) const {
+        if (!patches_.empty()) {
+            const TrendRow row = replaced(item);
+            return {row.counts, row.times};
+        }
+        if (item >= view_.n_items) return {nullptr, nullptr};
+        return {view_.counts + item * kItemSums, view_.times + item * 2};
+    }
     // Keeps a copy of row `place` of `from`, whose clock is that of the tables; ids: the items of its places.
     void replace(std::int32_t item, const TrendsView& from, std::int64_t place, const std::int32_t* ids);
 

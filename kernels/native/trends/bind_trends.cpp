@@ -262,10 +262,7 @@ class TrendsObject {
         const TrendFactors factors = trends_.factors_at(now);
         for (std::int64_t i = 0; i < items.size(); ++i) {
             const TrendItem item = trends_.item_at(ids[i], trends_.delta().find(ids[i]), now, factors);
-            data = std::copy_n(item.all, kItemLanes, data);
-            data = std::copy_n(item.later, kItemLanes, data);
-            *data++ = item.first;
-            *data++ = item.last;
+            data = std::copy_n(item.values, kItemSums + 2, data);
         }
         return out;
     }

@@ -34,25 +34,6 @@ void trend_query_features(const TrendFacts& query, const ColumnKernels& kernels,
     }
 }
 
-void fill_trend_column(const TrendFacts& query, const TrendSums& sums, const TrendItem& item, float* column) {
-    const float* const all = item.all;
-    const float* const later = item.later;
-    const float* const fwd = sums.last;
-    const float* const bwd = sums.last + kPairLanes;
-    const float* const fwd_own = sums.own;
-    const float* const bwd_own = sums.own + kPairLanes;
-    const float pre = sums.pre, first = item.first, last = item.last;
-    float prior[kPairLanes];
-    for (int lane = 0; lane < kPairLanes; ++lane) {
-        prior[lane] = (later[kFirstPairLane + lane] + 0.02F) * query.prior_scale[lane];
-    }
-#define MTAW_FILL(name, transform, shift, x) \
-    *column = x;                             \
-    column += kTile;
-    MTAW_TREND_CANDIDATE_FEATURES(MTAW_FILL)
-#undef MTAW_FILL
-}
-
 void transform_trends(float* columns, std::int64_t count, const ColumnKernels& kernels) {
     kernels.transform(columns, kColumnRules, kTrendColumns, count);
 }

@@ -82,24 +82,39 @@ struct TrendFacts {
     float prior_scale[kPairLanes];  // 3 / (the total of later clicks + 10)
 };
 
-// The sums of one candidate, from which its features are made.
-struct TrendSums {
-    float last[kPairSums];  // of the last own item's row
-    float own[kPairSums];   // of all own items' rows, weighed
-    float pre;
+// The sums of one candidate, from which its features are made: in whole cache lines.
+struct alignas(64) TrendSums {
+    float values[32];  // kLast.., kOwn.., kPre
+
+    static constexpr int kLast = 0;         // [kPairSums], of the last own item's row
+    static constexpr int kOwn = kPairSums;  // [kPairSums], of all own items' rows, weighed
+    static constexpr int kPre = 2 * kPairSums;
 };
 
 // query_out: float32[kTrendQueryFeatures], with room for kPadding more.
 void trend_query_features(const TrendFacts& query, const ColumnKernels& kernels, float* query_out);
 
-// Decayed counts and times of one candidate.
-struct TrendItem {
-    float all[kItemLanes], later[kItemLanes];
-    float first, last;
+// Decayed counts and times of one candidate: a cache line.
+struct alignas(64) TrendItem {
+    float values[16];  // the item's kItemSums, kFirst, kLast
+
+    static constexpr int kFirst = kItemSums, kLast = kItemSums + 1;
+    float all(int lane) const { return values[lane]; }
+    float later(int lane) const { return values[kItemLanes + lane]; }
+    float first() const { return values[kFirst]; }
 };
 
-// A candidate's raw features, kTile apart; transform_trends makes the logarithms of a whole tile.
-void fill_trend_column(const TrendFacts& query, const TrendSums& sums, const TrendItem& item, float* column);
+constexpr int kTrendHour = 3, kTrendDay = 5, kTrendQuarter = 2;  // item lanes
+
+// A tile of candidates, and where their raw features go; transform_trends makes the logarithms.
+struct TrendTile {
+    const TrendFacts* facts;
+    const TrendSums* sums;   // [count], without what popularity adds to `pre`
+    const TrendItem* items;  // [count]
+    std::int64_t count;      // at most kTile
+    float* columns;          // [kTrendColumns, kTile] out, in whole sixteens
+};
+
 void transform_trends(float* columns, std::int64_t count, const ColumnKernels& kernels);
 
 }  // namespace mtaw

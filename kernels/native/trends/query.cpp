@@ -15,7 +15,7 @@ float from_bfloat16(std::uint16_t value) { return std::bit_cast<float>(std::uint
 
 // What a pair lane's fwd is worth in the pre-score; bwd half of it.
 constexpr float kPreLanes[kPairLanes] = {0.6F, 1.0F, 0.0F, 0.4F, 0.0F};
-constexpr int kHour = 3, kDay = 5, kQuarter = 2;  // item lanes
+constexpr int kHour = kTrendHour, kDay = kTrendDay, kQuarter = kTrendQuarter;
 
 // A pair's part of a pre-score: kPreLanes of fwd, then of bwd.
 template <typename T>
@@ -172,8 +172,8 @@ void Trends::state_facts(const TrendsRequest& request, TrendsScratch& scratch) c
     facts.gap = seconds(request.before_click, request.last_click);
     facts.span = seconds(request.first_click, request.last_click);
     const TrendItem last = item_at(request.own[0], delta_.find(request.own[0]), scratch.now_, scratch.factors_);
-    facts.last_first = last.first;
-    facts.last_later = (last.later[kHour] + 0.05F) * facts.per_later[kHour];
+    facts.last_first = last.first();
+    facts.last_later = (last.later(kHour) + 0.05F) * facts.per_later[kHour];
     constexpr std::int64_t kDayMs = 24 * 3600 * 1000;
     constexpr double kPi = 0x1.921fb54442d18p+1;
     const std::int64_t time = std::max<std::int64_t>(request.now, 0) % kDayMs;
@@ -302,11 +302,11 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
         const TrendsScratch::OwnRow& row = scratch.rows_[u];
         const auto add = [&](std::int32_t slot, const float* values, float pre) {
             TrendSums& sums = scratch.sums_[static_cast<std::size_t>(slot) - 1];
-            for (int k = 0; k < kPairSums; ++k) sums.own[k] += row.weight * values[k];
+            for (int k = 0; k < kPairSums; ++k) sums.values[TrendSums::kOwn + k] += row.weight * values[k];
             if (u == 0) {
-                for (int k = 0; k < kPairSums; ++k) sums.last[k] += values[k];
+                for (int k = 0; k < kPairSums; ++k) sums.values[TrendSums::kLast + k] += values[k];
             }
-            sums.pre += pre;
+            sums.values[TrendSums::kPre] += pre;
         };
         float values[kPairSums];
         each_base(row.base, row.delta, [&](std::int64_t p) {
@@ -338,22 +338,16 @@ void Trends::fill(std::int64_t begin, std::int64_t count, float* columns, float*
                   TrendsScratch& scratch) const {
     const std::int64_t n_side = scratch.side_.n_features;
     const TrendFacts& facts = scratch.facts_;
-    for (std::int64_t i = 0; i < kTile; ++i) {
-        const auto at = static_cast<std::size_t>(begin + (i < count ? i : 0));
-        if (i < count) {
-            const TrendItem item = item_at(scratch.measured_[at], scratch.found_[at], scratch.now_, scratch.factors_);
-            TrendSums sums = scratch.sums_[at];
-            sums.pre += 0.8F * item.later[kQuarter] * facts.per_later[kQuarter] +
-                       0.3F * item.all[kHour] * facts.per_all[kHour];
-            fill_trend_column(facts, sums, item, columns + i);
-            if (n_side == 0) continue;
-            const float popularity = (item.all[kContextLane] + 0.05F) * facts.per_all[kContextLane];
-            fill_side(scratch.measured_[at], scratch.found_[at], popularity, item.first, side + i, scratch);
-        } else {
-            for (std::int64_t k = 0; k < kTrendColumns; ++k) columns[k * kTile + i] = columns[k * kTile];
-            for (std::int64_t k = 0; k < n_side; ++k) side[k * kTile + i] = side[k * kTile];
-        }
+    TrendItem items[kTile];
+    for (std::int64_t i = 0; i < count; ++i) {
+        const auto at = static_cast<std::size_t>(begin + i);
+        const TrendItem& item = items[i] = item_at(scratch.measured_[at], scratch.found_[at], scratch.now_, scratch.factors_);
+        if (n_side == 0) continue;
+        const float popularity = (item.all(kContextLane) + 0.05F) * facts.per_all[kContextLane];
+        fill_side(scratch.measured_[at], scratch.found_[at], popularity, item.first(), side + i, scratch);
     }
+    for (std::int64_t k = 0; k < n_side; ++k) std::fill(side + k * kTile + count, side + (k + 1) * kTile, side[k * kTile]);
+    kernels.fill_trends({&facts, scratch.sums_.data() + begin, items, count, columns});
     transform_trends(columns, count, kernels);
     if (n_side > 0) transform_side(side, count, kernels, scratch);
 }

@@ -82,29 +82,26 @@ TrendFactors Trends::factors_at(std::int64_t now) const {
 TrendItem Trends::item_at(std::int64_t item, const ItemDelta* delta, std::int64_t now,
                           const TrendFactors& factors) const {
     constexpr float kNeverAge = 60 * 24 * 3600;  // s; ages are capped here
-    TrendItem out;
-    float sums[kItemSums] = {};
+    TrendItem out{};
+    float* const sums = out.values;
     std::int64_t first = kNever, last = kNever;
-    const TrendRow base = delta_.base().row(item);
-    if (base.counts != nullptr) {
-        for (int k = 0; k < kItemSums; ++k) sums[k] = base.counts[k] * factors.base[k];
-        first = base.times[0];
-        last = base.times[1];
+    const auto [counts, times] = delta_.base().counts(item);
+    if (counts != nullptr) {
+        for (int k = 0; k < kItemSums; ++k) sums[k] = counts[k] * factors.base[k];
+        first = times[0];
+        last = times[1];
     }
     if (delta != nullptr) {
         for (int k = 0; k < kItemSums; ++k) sums[k] += to_float(delta->counts[k] * factors.delta[k]);
         if (delta->first != kNever) first = first == kNever ? delta->first : std::min(first, delta->first);
         last = std::max(last, delta->last);
     }
-    for (int lane = 0; lane < kItemLanes; ++lane) {
-        out.all[lane] = std::max(sums[lane], 0.0F);
-        out.later[lane] = std::max(sums[kItemLanes + lane], 0.0F);
-    }
+    for (int k = 0; k < kItemSums; ++k) sums[k] = std::max(sums[k], 0.0F);
     const auto seconds = [&](std::int64_t then) {
         return std::min(static_cast<float>(std::max<std::int64_t>(now - then, 0)) * 1e-3F, kNeverAge);
     };
-    out.first = first == kNever ? 0.0F : seconds(first);
-    out.last = last == kNever ? kNeverAge : seconds(last);
+    out.values[TrendItem::kFirst] = first == kNever ? 0.0F : seconds(first);
+    out.values[TrendItem::kLast] = last == kNever ? kNeverAge : seconds(last);
     return out;
 }
 
@@ -166,11 +163,11 @@ std::int64_t Trends::rising(std::int64_t now, std::int64_t k, std::int32_t* ids,
         // How fast it is clicked now (with few clicks, the day is more reliable), and how much faster than over
         // a day. Of the first clicks of a news log's sessions (4% of a day's), 81% are in the first 20.
         // The sessions of a small crowd are no trend, so the fast lanes count little below `crowd` of them.
-        const float share = std::min(item.all[kLong] / crowd, 1e4F), fourth = share * share * share * share;
+        const float share = std::min(item.all(kLong) / crowd, 1e4F), fourth = share * share * share * share;
         const float trusted = fourth / (fourth + 1.0F);
-        const float fast = trusted * (item.all[kShort] + 0.25F * item.all[kLong]) + 0.02F * item.all[kDaily];
-        const float usual = (item.all[kDaily] + 1.0F) * hours(kLong) / hours(kDaily);
-        scored.emplace_back(-fast * std::sqrt((trusted * item.all[kLong] + 1.0F) / usual), one.item);
+        const float fast = trusted * (item.all(kShort) + 0.25F * item.all(kLong)) + 0.02F * item.all(kDaily);
+        const float usual = (item.all(kDaily) + 1.0F) * hours(kLong) / hours(kDaily);
+        scored.emplace_back(-fast * std::sqrt((trusted * item.all(kLong) + 1.0F) / usual), one.item);
     }
     std::sort(scored.begin(), scored.end());
     const std::int64_t count = std::min(k, static_cast<std::int64_t>(scored.size()));
