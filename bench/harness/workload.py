@@ -15,10 +15,17 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UsageError
+from mtaw_fast.kernels.native.memory_query import feature_names
+from mtaw_fast.memory import MemoryTables, RankerNet
+from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.parameters import parameter_shapes
 
 GENERATED_CLICKS = 10
+TIMED = "generated, with times"
 _SESSIONS = 4096
+_PAST = 40_000  # sessions of a generated bundle with times
+_DAY = 86_400_000
+_SPREAD = 0.05  # of a generated ranker's weights
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,6 +66,29 @@ def generated(n_items: int, folder: Path, seed: int = 0) -> Workload:
     bundle = _random_bundle(Config(), n_items, folder, rng, cluster)
     sessions = _clustered_sessions(rng, cluster, _SESSIONS)
     return Workload(bundle, sessions, sessions, 1, "generated")
+
+
+def generated_with_times(n_items: int, folder: Path, seed: int = 0) -> Workload:
+    """Generate as `generated` does, with a session memory and trends of 30 days of sessions, and a random ranker."""
+    rng = np.random.default_rng([seed, 1])
+    cluster = rng.integers(0, max(2, round(math.sqrt(n_items))), n_items)
+    past = _clustered_sessions(rng, cluster, _PAST)
+    starts = np.arange(_PAST, dtype=np.int64) * (30 * _DAY // _PAST)
+    times = (1_700_000_000_000 + starts[:, None] + 10_000 * np.arange(GENERATED_CLICKS)).ravel()
+    trends = TrendTables.build(past, times, n_items)
+    names = feature_names(trends=True)
+    shapes = {"linear": (len(names),), "w1": (len(names), 64), "b1": (64,), "w2": (64, 32), "b2": (32,), "w3": (32,)}
+    arrays = {name: rng.normal(0, _SPREAD, shape).astype(np.float32) for name, shape in shapes.items()}
+    plain = np.zeros(len(names), np.float32)
+    ranker_net = RankerNet(names, mean=plain, scale=plain + 1, bias=np.zeros(1, np.float32), **arrays)
+    more = {
+        "memory": MemoryTables.build(past, n_items),
+        "ranker_net": ranker_net,
+        "clicked_at": times,
+        "trends": trends,
+    }
+    bundle = _random_bundle(Config(), n_items, folder, rng, cluster, **more)
+    return Workload(bundle, _clustered_sessions(rng, cluster, _SESSIONS), past, 1, TIMED)
 
 
 def from_bundle(path: Path, seed: int = 0) -> Workload:
@@ -105,7 +135,10 @@ def from_data(path: Path, bundle_path: Path | None, folder: Path, seed: int = 0)
     return Workload(bundle, prefixes.select(chosen).keep_last(longest), train, dataset.min_prefix, dataset.name)
 
 
-def _random_bundle(config: Config, n_items: int, folder: Path, rng: np.random.Generator, cluster: np.ndarray) -> Bundle:
+def _random_bundle(
+    config: Config, n_items: int, folder: Path, rng: np.random.Generator, cluster: np.ndarray, **more: Any
+) -> Bundle:
+    """Save a bundle with random weights; more: further parts of its model."""
     bound = 1 / math.sqrt(config.model.embedding_dim)
     weights = {
         name: rng.uniform(-bound, bound, shape).astype(np.float32)
@@ -120,6 +153,7 @@ def _random_bundle(config: Config, n_items: int, folder: Path, rng: np.random.Ge
         weights=weights,
         ids=ItemIds.from_list(range(1, n_items + 1)),
         popularity=rng.zipf(1.5, n_items).clip(max=10**6).astype(np.int64),
+        **more,
     )
     return Bundle.save(folder, model, metrics={}, dataset={"name": "generated", "fingerprint": ""})
 

@@ -44,11 +44,17 @@ class Agreement:
 
 
 class Learned:
-    """A shop's recommender that has learned some events, and one with the tables alone."""
+    """A shop's recommender that has learned some events, and one with the tables alone.
 
-    def __init__(self, n_items: int, past_clicks: int, n_events: int, folder: Path, threads: int = 1) -> None:
-        made = shop(n_items, past_clicks, n_events + 20 * _ASKED, threads=threads)
+    timed: whether the past has times, so that the recommenders have trends.
+    """
+
+    def __init__(
+        self, n_items: int, past_clicks: int, n_events: int, folder: Path, threads: int = 1, *, timed: bool = True
+    ) -> None:
+        made = shop(n_items, past_clicks, n_events + 20 * _ASKED, threads=threads, timed=timed)
         events = stream(made.later, n_events)
+        self._options = {"at": int(events.times[-1])} if timed else {}
         bundle = made.saved(folder / "bundle")
         self.alone = Recommender.load(bundle, verify=False)
         settings = LearningSettings(folder / "learned", compact=False, limits=ALL)
@@ -81,7 +87,7 @@ class Learned:
 
     def _agreement(self, made: Shop, learned: Sessions, folder: Path, threads: int) -> Agreement:
         assert made.model.memory is not None
-        together = Sessions.concatenate([made.model.memory.sessions, learned])
+        together = Sessions.concatenate([made.model.sessions, learned])
         whole = Shop(with_memory(made.model, together, threads), made.later).saved(folder / "rebuilt")
         return Agreement.of(self.live, Recommender.load(whole, verify=False), strangers(self.asked, learned))
 
@@ -90,7 +96,7 @@ class Learned:
         asked = external(self.asked)
 
         def contender(name: str, one: Recommender) -> Contender:
-            return Contender(name, lambda number: one.recommend(asked[number % len(asked)], K))
+            return Contender(name, lambda number: one.recommend(asked[number % len(asked)], K, **self._options))
 
         return Case(
             name="recommend-added",

@@ -101,21 +101,27 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
 
 
 def _added(report: Report, options: argparse.Namespace, folder: Path) -> None:
+    for timed in (True, False):
+        _added_to(report, options, folder / ("times" if timed else "no-times"), timed)
+
+
+def _added_to(report: Report, options: argparse.Namespace, folder: Path, timed: bool) -> None:
     from bench.live.added import AGREEMENT, K, Learned
 
-    learned = Learned(options.items, options.clicks, options.events, folder, usable_cores())
-    params = {"catalog": options.items, "base_clicks": options.clicks, "events": options.events}
+    learned = Learned(options.items, options.clicks, options.events, folder, usable_cores(), timed=timed)
+    params = {"catalog": options.items, "base_clicks": options.clicks, "events": options.events, "times": timed}
+    name = f"recommend-added, {'with' if timed else 'without'} times"
     result = report.run(learned.case(params, _QUICK_PLAN if options.quick else _PLAN))
     learned.live.close()
     found = learned.agreement
     report.notes.append(
-        f"recommend-added: {found.strict:.2%} of the top-{K} places as in a rebuild (target {AGREEMENT:.1%}: "
+        f"{name}: {found.strict:.2%} of the top-{K} places as in a rebuild (target {AGREEMENT:.1%}: "
         f"{_met(found.strict >= AGREEMENT)}), {found.up_to_rounding:.2%} up to bf16 rounding; delta of "
         f"{learned.delta_bytes / 1e6:.1f} MB, {learned.delta_bytes / options.events:.0f} bytes per event"
     )
     if result is not None:
         more = (result.ours.median - result.baselines[0].median) * 1e6
-        report.notes.append(f"recommend-added: {more:+.1f} us p50; target {ADDED_US:+g}: {_met(more <= ADDED_US)}")
+        report.notes.append(f"{name}: {more:+.1f} us p50; target {ADDED_US:+g}: {_met(more <= ADDED_US)}")
 
 
 def _event(report: Report, options: argparse.Namespace, folder: Path) -> None:

@@ -19,11 +19,14 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.data.synthetic import ClickLaw, generate, make_world
 from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import MemoryTables, RankerNet
+from mtaw_fast.memory.settings import query_settings
+from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.model import Model
 from mtaw_fast.model.parameters import parameter_shapes
 from mtaw_fast.online.compaction.merge import counted_clicks
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.settings import LearningLimits
+from mtaw_fast.ranking.memory_stage import moment_of
 
 # Short visits, as in shops: about 4 clicks on average.
 LAW = ClickLaw(length_exponent=2.2, max_length=20)
@@ -33,6 +36,7 @@ ALL = LearningLimits(item_floor=1_000_000, pair_floor=1_000)  # every click: eve
 ALL_LEARNED = ["--learn-limit", f"item_floor={ALL.item_floor}", "--learn-limit", f"pair_floor={ALL.pair_floor}"]
 _OPEN = 50  # sessions that run at the same time
 _STEP_MS = 100  # between two events: a session's clicks are about 5 s apart
+_PAST_MS = 30 * 86_400_000  # of the past, if it has times
 _WEIGHTS = {
     "next_dec": 1.0, "fwd_dec": 0.5, "ses_dec": 0.5, "rec_dec": 0.3, "knn": 0.7, "clicks": 0.1, "own_back": -0.2,
 }  # fmt: skip
@@ -82,20 +86,31 @@ class Stream:
         ]
 
     def ordered(self) -> Sessions:
-        """Return the sessions, ordered by last click."""
+        """Return the sessions with their times, ordered by last click."""
         last = {handle: place for place, handle in enumerate(self.handles.tolist())}
         clicks: dict[int, list[int]] = {handle: [] for handle in last}
-        for handle, item in zip(self.handles.tolist(), self.items.tolist(), strict=True):
-            clicks[handle].append(item)
-        return Sessions.from_lists([clicks[handle] for handle in sorted(last, key=last.__getitem__)])
+        for place, handle in enumerate(self.handles.tolist()):
+            clicks[handle].append(place)
+        places = [clicks[handle] for handle in sorted(last, key=last.__getitem__)]
+        packed = Sessions.from_lists(places)
+        return Sessions(self.items[packed.items], packed.offsets, self.times[packed.items])
 
 
-def shop(n_items: int, past_clicks: int, later_clicks: int, seed: int = 0, threads: int = 1) -> Shop:
-    """Return a shop with about `past_clicks` past clicks and enough sessions for `later_clicks` events after them."""
+def shop(
+    n_items: int, past_clicks: int, later_clicks: int, seed: int = 0, threads: int = 1, *, timed: bool = False
+) -> Shop:
+    """Return a shop with about `past_clicks` past clicks and enough sessions for `later_clicks` events after them.
+
+    timed: the past has times, the 30 days before MORNING, and the model has trends.
+    """
     n_past = math.ceil(past_clicks / CLICKS_A_SESSION)
     n_later = math.ceil(1.1 * later_clicks / CLICKS_A_SESSION) + 10 * _OPEN
     log = generate(n_items, n_past + n_later + 1, seed, LAW, test_fraction=1 / (n_past + n_later + 1)).train
     past, later = log.slice(0, n_past), log.slice(n_past, len(log))
+    if timed:
+        starts = MORNING - _PAST_MS + (np.arange(n_past) * ((_PAST_MS - 3_600_000) / n_past)).astype(np.int64)
+        places = np.arange(past.n_clicks) - np.repeat(past.offsets[:-1], past.lengths)
+        past = Sessions(past.items, past.offsets, np.repeat(starts, past.lengths) + 5_000 * places)
     return Shop(_model(n_items, past, seed, threads), later)
 
 
@@ -144,14 +159,17 @@ def portions(events: Sequence[Click], size: int) -> Iterator[Sequence[Click]]:
 
 
 def with_memory(model: Model, sessions: Sessions, threads: int = 1) -> Model:
-    """Return the model with its memory built from its sessions and learned ones after them.
+    """Return the model with its memory and trends built from its sessions and learned ones after them.
 
     Learned sessions, those that a compaction has merged included, count once.
     """
     assert model.memory is not None
     before = model.memory.settings
     first = model.memory.n_sessions if before.once_from is None else before.once_from
-    settings = replace(before, once_from=first)
+    settings, trends = replace(before, once_from=first), None
+    if model.trends is not None:
+        assert sessions.times is not None
+        trends = TrendTables.build(sessions, sessions.times, model.n_items, once_from=first, threads=threads)
     return Model.of(
         config=model.config,
         weights=model.weights,
@@ -159,6 +177,8 @@ def with_memory(model: Model, sessions: Sessions, threads: int = 1) -> Model:
         popularity=counted_clicks(sessions, np.arange(len(sessions)) >= first, model.n_items),
         memory=MemoryTables.build(sessions, model.n_items, settings, threads=threads),
         ranker_net=model.ranker_net,
+        clicked_at=None if trends is None else sessions.times,
+        trends=trends,
     )
 
 
@@ -177,22 +197,28 @@ def _model(n_items: int, past: Sessions, seed: int, threads: int) -> Model:
     weights["item_embedding"] += rng.uniform(-bound, bound, (cluster.max() + 1, config.model.embedding_dim)).astype(
         np.float32
     )[cluster]
-    memory = MemoryTables.build(past, n_items, threads=threads)
+    memory, trends = MemoryTables.build(past, n_items, threads=threads), None
+    if past.times is not None:
+        trends = TrendTables.build(past, past.times, n_items, threads=threads)
     return Model.of(
         config=config,
         weights=weights,
         ids=ItemIds.from_list(range(1, n_items + 1)),
         popularity=np.bincount(past.items, minlength=n_items).astype(np.int64),
         memory=memory,
-        ranker_net=_ranker(memory, queries(past, _SAMPLE), rng),
+        ranker_net=_ranker(memory, trends, queries(past, _SAMPLE), rng),
+        clicked_at=past.times,
+        trends=trends,
     )
 
 
-def _ranker(memory: MemoryTables, asked: Sessions, rng: np.random.Generator) -> RankerNet:
+def _ranker(memory: MemoryTables, trends: TrendTables | None, asked: Sessions, rng: np.random.Generator) -> RankerNet:
     """Return a ranker that follows co-occurrence in sessions, of the size of a trained one."""
-    names = feature_names()
-    ids, values = memory.queries(memory.n_items).features(
-        asked.items.copy(), asked.offsets[:-1].copy(), asked.offsets[1:].copy()
+    names, ends = feature_names(trends=trends is not None), asked.offsets[1:].copy()
+    moment = None if trends is None else moment_of(trends.live(memory.n_items), asked, ends)
+    settings = query_settings(Config(), timed=trends is not None)
+    ids, values = memory.queries(memory.n_items, settings).features(
+        asked.items.copy(), asked.offsets[:-1].copy(), ends, moment=moment
     )
     seen = values[ids >= 0]
     n = len(names)

@@ -1,5 +1,7 @@
 """Throughput of the main path: encode, retrieve, memory, recommend and a training step, against PyTorch + FAISS.
 
+A bundle with times is measured first, against the same bundle without them; the other cases are of the latter.
+
 python -m bench.throughput [--quick] [--large] [--data FOLDER] [--bundle FOLDER] [--json FILE]
 """
 
@@ -15,7 +17,7 @@ import numpy as np
 
 from bench.harness.comparison import Plan, limit_threads
 from bench.harness.report import Report, bench_parser, command, parse, say
-from bench.harness.workload import Workload, from_bundle, from_data, generated
+from bench.harness.workload import TIMED, Workload, from_bundle, from_data, generated, generated_with_times
 from bench.throughput.rates import calls_a_second
 from mtaw_fast.errors import UsageError, require
 
@@ -28,6 +30,7 @@ LARGE_SIZE = 1_000_000
 BATCHES = (1, 256)
 QUICK_BATCHES = (1,)
 K = 20
+TIMES_RATIO = 1.15  # the target of a bundle with times over the same without
 
 _SERVING = Plan(rounds=200, burst=5, settle=2, seconds=10.0)
 _QUICK_SERVING = Plan(rounds=120, burst=5, settle=2, seconds=3.0)
@@ -64,8 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     report = Report("throughput")
     with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as folder:
-        for workload in _workloads(options, Path(folder)):
-            _measure(report, workload, options)
+        for number, workload in enumerate(_workloads(options, Path(folder))):
+            if workload.bundle.model.trends is not None:
+                workload = _measure_times(report, workload, options, Path(folder) / f"without-times-{number}")
+            if workload.source != TIMED:
+                _measure(report, workload, options)
     return report.finish(options.json)
 
 
@@ -75,9 +81,26 @@ def _workloads(options: argparse.Namespace, folder: Path) -> Iterator[Workload]:
     elif options.bundle is not None:
         yield from_bundle(options.bundle)
     else:
+        yield generated_with_times(QUICK_SIZES[0], folder / "with-times")
         sizes = (*(QUICK_SIZES if options.quick else SIZES), *([LARGE_SIZE] if options.large else []))
         for n_items in sizes:
             yield generated(n_items, folder / f"bundle-{n_items}")
+
+
+def _measure_times(report: Report, workload: Workload, options: argparse.Namespace, folder: Path) -> Workload:
+    """Measure what the bundle's times cost, and return the workload without them."""
+    from bench.throughput.times_case import times_case, without_times
+
+    plain = without_times(workload, folder)
+    say(f"measuring recommend-times, {workload.bundle.n_items} items")
+    result = report.run(times_case(workload, plain, K, _QUICK_SERVING if options.quick else _SERVING))
+    if result is not None:
+        ours, theirs = result.ours.median * 1e6, result.baselines[0].median * 1e6
+        report.notes.append(
+            f"recommend-times, {workload.bundle.n_items} items: p50 {ours:.1f} us, {theirs:.1f} without times, "
+            f"{ours / theirs:.2f} x; target {TIMES_RATIO:g} x"
+        )
+    return plain
 
 
 def _measure(report: Report, workload: Workload, options: argparse.Namespace) -> None:
@@ -88,11 +111,6 @@ def _measure(report: Report, workload: Workload, options: argparse.Namespace) ->
     from mtaw_fast.recommender import Recommender
 
     bundle = workload.bundle
-    if bundle.model.trends is not None:
-        raise UsageError(
-            f"{bundle.folder}: its ranker reads times, and this bench's reference does not; "
-            "train the bundle with --set trends=false"
-        )
     ours = Recommender.load(bundle.folder, encoder=options.encoder, index=options.index)
     theirs = EagerFaiss(bundle.config, bundle.weights, bundle.ids.external(np.arange(bundle.n_items)))
     serving, step = (_QUICK_SERVING, _QUICK_STEP) if options.quick else (_SERVING, _STEP)

@@ -37,6 +37,7 @@ def toy(monkeypatch):
     monkeypatch.setattr(throughput, "BATCHES", (1, 16))
     monkeypatch.setattr(throughput, "_RATE_CALLS", 4)
     monkeypatch.setattr(workload, "_SESSIONS", 128)
+    monkeypatch.setattr(workload, "_PAST", 300)
 
 
 def results(path: Path) -> list[dict]:
@@ -56,6 +57,9 @@ def dataset(n_items: int = 300, seed: int = 0) -> Dataset:
 def test_quick_writes_the_promised_cases_in_the_schema(tmp_path, capsys):
     assert throughput.main(["--quick", "--json", str(tmp_path / "out.json")]) == 0
     rows = results(tmp_path / "out.json")
+    first, *rows = rows
+    assert (first["case"], first["baseline"]) == ("recommend-times", "without-times")
+    assert first["params"]["catalog"] == N_ITEMS
     assert {row["case"] for row in rows} == {"recommend", "encode", "retrieve", "recommend-rate", "train-step"}
     assert len(rows) == 8
     assert [row["baseline"] for row in rows if row["case"] == "recommend"] == ["eager-faiss", "onnx-graph"]
