@@ -122,7 +122,7 @@ class Sessions:
         return self._of(ranges(begins, lengths), offsets_of(lengths))
 
     def of_clicks(self, clicks: np.ndarray) -> Sessions:
-        """Return a copy with these clicks alone (int64[n], ascending places among all T); a session may become empty."""
+        """Return a copy with these clicks alone (int64[n], ascending places); a session may become empty."""
         return self._of(clicks, np.searchsorted(clicks, self.offsets).astype(np.int64))
 
     def keep_last(self, max_clicks: int) -> Sessions:

@@ -76,7 +76,8 @@ class NativeRanker:
             state = EncodedClicks(self._encoder)
         ranked = self.engine.recommend_growing(
             state.session.native, clicks, len(clicks) - state.count, k,
-            conditions.excluded, conditions.bits, conditions.exclude_seen, repeats, conditions.at or 0, conditions.context,
+            conditions.excluded, conditions.bits, conditions.exclude_seen, repeats,
+            conditions.at or 0, conditions.context,
         )  # fmt: skip
         state.count = len(clicks)
         return ranked, state

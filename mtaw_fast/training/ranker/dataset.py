@@ -39,6 +39,8 @@ class RankerDataset:
         Queries that are not stored because their target is not a candidate.
     weights : float32[Q] or None
         Weight of a query by the type of its target; None if all weigh the same.
+    frozen : int
+        The last so many queries are frozen samples (`ranker.prequential`).
     """
 
     features: tuple[str, ...]
@@ -50,6 +52,7 @@ class RankerDataset:
     _counts: np.ndarray
     _ids: np.ndarray
     _file: FeatureFile
+    frozen: int = 0
 
     def batch(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `ranker.fitting.Candidates`."""
@@ -72,6 +75,7 @@ class RankerDataset:
             weights=None if self.weights is None else self.weights[chosen],
             _begins=self._begins[chosen],
             _counts=self._counts[chosen],
+            frozen=int(np.count_nonzero(np.arange(len(self.targets))[chosen] >= len(self.targets) - self.frozen)),
         )
 
     def _padded(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -132,9 +136,17 @@ class DatasetWriter:
         self._counts.append(valid.sum(axis=1)[found])
         self._ids.append(ids[valid])
 
-    def finish(self, weights: np.ndarray | None) -> RankerDataset:
-        """Return the dataset. weights: float32[T], of a query by the place of its next click, or None."""
-        if not any(len(targets) for targets in self._targets):
+    @property
+    def n_queries(self) -> int:
+        """How many queries it has so far."""
+        return sum(len(targets) for targets in self._targets)
+
+    def finish(self, weights: np.ndarray | None, frozen: int = 0) -> RankerDataset:
+        """Return the dataset. weights: float32[T], of a query by the place of its next click, or None.
+
+        frozen: the last so many queries are frozen samples.
+        """
+        if not self.n_queries:
             raise nothing_to_learn(self._left_out)
         self._file.flush()
         counts = np.concatenate(self._counts)
@@ -148,6 +160,7 @@ class DatasetWriter:
             counts,
             np.concatenate(self._ids),
             FeatureFile(self._file, len(self._features)),
+            frozen,
         )
 
 

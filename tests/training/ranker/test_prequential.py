@@ -245,6 +245,7 @@ def test_frozen_samples_are_what_a_bundle_that_does_not_learn_ranks(tmp_path: Pa
         )  # fmt: skip
         if asked.items[end] in ids[0]:
             found.append((int(asked.items[end]), ids[0][ids[0] >= 0].tolist(), values[0][ids[0] >= 0]))
+    assert dataset.frozen == len(found) > 40
     assert dataset.targets[-len(found) :].tolist() == [target for target, _, _ in found]
     rows = rows_of(dataset, len(dataset.targets))[-len(found) :]
     for (ids, values), (_, wanted_ids, wanted) in zip(rows, found, strict=True):
