@@ -5,8 +5,8 @@ python -m bench.quality.frozen --table [--out FILE]
 
 Rankers of the preset `full` without its encoder are trained on the sessions before a test day: with times, without,
 and with times but without frozen samples. Each ranks samples of that day by the tables of all sessions before it, by
-those of the sessions until a day or a week before, and learning. Each ranker and moment is a line of --out, the mean over
-seeds, with its differences and their 95% bootstrap intervals over sessions.
+those of the sessions until a day or a week before, and learning. Each ranker and moment is a line of --out: the mean
+over seeds, with its differences and their 95% bootstrap intervals over sessions.
 """
 
 from __future__ import annotations

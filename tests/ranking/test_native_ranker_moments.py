@@ -1,4 +1,4 @@
-"""The native call of bundles with times equals the composed path to the bit: at any moment, with a delta, on new items."""
+"""The native call of bundles with times equals the composed path to the bit: any moment, a delta, new items."""
 
 from __future__ import annotations
 

@@ -226,7 +226,7 @@ void fill_trends(const TrendTile& tile) {
     for (std::int64_t i = 0; i < (tile.count + 15) / 16 * 16; i += V::kLanes) {
         const Lanes<V> all{items + i}, later{items + kItemLanes * kTile + i};
         const Lanes<V> fwd{sums + i}, bwd{sums + kPairLanes * kTile + i};
-        const Lanes<V> fwd_own{sums + TrendSums::kOwn * kTile + i}, bwd_own{sums + (TrendSums::kOwn + kPairLanes) * kTile + i};
+        const Lanes<V> fwd_own{sums + TrendSums::kOwnRows * kTile + i}, bwd_own{sums + (TrendSums::kOwnRows + kPairLanes) * kTile + i};
         const Reg first = all[TrendItem::kFirst], last = all[TrendItem::kLast];
         const Reg pre = fwd[TrendSums::kPre] + (0.8F * later[kTrendQuarter] * query.per_later[kTrendQuarter] +
                                               0.3F * all[kTrendHour] * query.per_all[kTrendHour]);

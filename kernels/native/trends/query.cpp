@@ -302,7 +302,7 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
         const TrendsScratch::OwnRow& row = scratch.rows_[u];
         const auto add = [&](std::int32_t slot, const float* values, float pre) {
             TrendSums& sums = scratch.sums_[static_cast<std::size_t>(slot) - 1];
-            for (int k = 0; k < kPairSums; ++k) sums.values[TrendSums::kOwn + k] += row.weight * values[k];
+            for (int k = 0; k < kPairSums; ++k) sums.values[TrendSums::kOwnRows + k] += row.weight * values[k];
             if (u == 0) {
                 for (int k = 0; k < kPairSums; ++k) sums.values[TrendSums::kLast + k] += values[k];
             }
