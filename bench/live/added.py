@@ -20,6 +20,8 @@ AGREEMENT = 0.999  # target share of equal top-20 places
 # A defect gives far less (tables alone give a quarter). A little is lost if an item has more neighbors than its row in
 # the tables holds: a pair that was cut there starts in the delta without its past.
 LEAST = 0.99
+# With times: rising items are listed at every tenth second of the events, in a rebuild at the last of them.
+LEAST_TIMED = 0.95
 # A delta rounds its sums to bf16 after adding to a base that was rounded before. A score of a few scaled features moves
 # by up to this, so that closer scores may come in either order.
 ROUNDING = 0.02
@@ -55,6 +57,7 @@ class Learned:
         made = shop(n_items, past_clicks, n_events + 20 * _ASKED, threads=threads, timed=timed)
         events = stream(made.later, n_events)
         self._options = {"at": int(events.times[-1])} if timed else {}
+        self._least = LEAST_TIMED if timed else LEAST
         bundle = made.saved(folder / "bundle")
         self.alone = Recommender.load(bundle, verify=False)
         settings = LearningSettings(folder / "learned", compact=False, limits=ALL)
@@ -109,6 +112,6 @@ class Learned:
         )
 
     def _check(self, contender: Contender) -> str | None:
-        if contender.name == "base-alone" or self.agreement.strict >= LEAST:
+        if contender.name == "base-alone" or self.agreement.strict >= self._least:
             return None
-        return f"{self.agreement.strict:.2%} of the top-{K} places are as in a rebuild, {LEAST:.0%} are needed"
+        return f"{self.agreement.strict:.2%} of the top-{K} places are as in a rebuild, {self._least:.0%} are needed"

@@ -41,6 +41,7 @@ _WEIGHTS = {
     "next_dec": 1.0, "fwd_dec": 0.5, "ses_dec": 0.5, "rec_dec": 0.3, "knn": 0.7, "clicks": 0.1, "own_back": -0.2,
 }  # fmt: skip
 _HIDDEN = 0.02  # weights of the ranker's small network, so that the linear part decides
+_TRENDS = 0.1  # of these, those of trends: `bench.live.exactness` measures what rounding does to a trained ranker
 _SAMPLE = 500  # sessions used to scale the ranker's features
 
 
@@ -224,6 +225,7 @@ def _ranker(memory: MemoryTables, trends: TrendTables | None, asked: Sessions, r
     n = len(names)
     shapes = {"w1": (n, 64), "b1": (64,), "w2": (64, 32), "b2": (32,), "w3": (32,)}
     arrays = {name: rng.normal(0, _HIDDEN, shape).astype(np.float32) for name, shape in shapes.items()}
+    arrays["w1"][len(feature_names()) :] *= _TRENDS
     deviation = seen.std(axis=0)
     return RankerNet(
         features=names,
