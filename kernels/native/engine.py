@@ -3,7 +3,8 @@
 The GIL is held only to read and make Python's objects. Make an engine with `engine_of`. It keeps references only, so a
 new one for every state of a catalog costs microseconds. Conditions of every call: excluded int32[..] ascending internal
 ids, or None; allowed uint8[ceil((N + M) / 8)], bit i % 8 of byte i // 8, or None; exclude_seen: the session's own items
-too. With trends also now, the moment of the request in ms since 1970, and context uint16[C], codes of the visit, or None.
+too. With trends also now, the moment of the request in ms since 1970, and context uint16[C], the visit's codes, or
+None.
 
     engine.recommend(session, k, excluded, allowed, exclude_seen, repeats, now, context)
         session: a list or tuple of external ids. Returns (items: list of external ids, scores: float32[len(items)],
