@@ -34,7 +34,8 @@ class ScoringOptions:
 
     k: number of items. exclude: external ids that are never listed. exclude_seen: leave a session's own items out.
     at: Unix milliseconds for a bundle that was trained with times, else None. encoder, index: names, as
-    `Recommender.load` takes them. rules: as `Recommender.recommend` takes them, written out.
+    `Recommender.load` takes them. rules: as `Recommender.recommend` takes them, written out. context: columns of the
+    sessions that are read as context.
     """
 
     k: int = 20
@@ -44,12 +45,14 @@ class ScoringOptions:
     encoder: str = "auto"
     index: str = "auto"
     rules: dict[str, Any] | None = None
+    context: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Return the options as plain JSON values; without rules as releases before them wrote."""
-        found = {**dataclasses.asdict(self), "exclude": list(self.exclude)}
-        if self.rules is None:
-            del found["rules"]
+        """Return the options as plain JSON values; without rules and context as releases before them wrote."""
+        found = {**dataclasses.asdict(self), "exclude": list(self.exclude), "context": list(self.context)}
+        for name in ("rules", "context"):
+            if not found[name]:
+                del found[name]
         return found
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.bundle.versions import version_of
+from mtaw_fast.data.context import ContextColumns
 from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.errors import DataError, MtawError, UsageError, require
 from mtaw_fast.kernels.native import _native
@@ -23,6 +24,8 @@ from mtaw_fast.scoring.sessions import (
     SCORES,
     SESSION,
     UNKNOWN,
+    context_codes,
+    context_in,
     kind_of,
     open_sessions,
     packed,
@@ -93,9 +96,29 @@ class Scorer:
                 f"{path}: the items are {words[kind]}, this bundle's item ids are {words[ours]}; convert them"
             )
 
+    def context_of(self, paths: Sequence[Path]) -> tuple[str, ...]:
+        """Return the context columns that all files have. Raises DataError if only some have one, or on its type."""
+        found: tuple[str, ...] | None = None
+        for path in paths:
+            with open_sessions(path) as file:
+                names = context_in(file.schema_arrow, self._context, path)
+            if found is not None and names != found:
+                raise DataError(
+                    f"{path}: it has the context columns {', '.join(names) or 'none'}, other files "
+                    f"{', '.join(found) or 'none'}; write the same columns into all of them"
+                )
+            found = names
+        return found or ()
+
+    @property
+    def _context(self) -> ContextColumns | None:
+        known = self.recommender.bundle.model.context
+        return None if known is None else known.columns
+
     def write(self, block: Block, folder: Path, progress: Progress = lambda _: None) -> None:
         """Score a block of its file into its part in `folder`. progress: called with the rows that are done."""
-        self.write_batches(block, read_rows(block.path, block.first, block.rows, BATCH_ROWS), folder, progress)
+        rows = read_rows(block.path, block.first, block.rows, BATCH_ROWS, self.options.context)
+        self.write_batches(block, rows, folder, progress)
 
     def write_batches(
         self, block: Block, batches: Iterable[Any], folder: Path, progress: Progress = lambda _: None
@@ -118,18 +141,21 @@ class Scorer:
             parquet.ParquetWriter(stream, schema, compression="zstd") as writer,
         ):
             for batch in batches:
-                columns = [batch.column(SESSION), *self.answers(batch.column(ITEMS), pool)]
+                columns = [batch.column(SESSION), *self.answers(batch, pool)]
                 writer.write_batch(pa.record_batch(columns, schema=schema), row_group_size=len(batch))
                 progress(len(batch))
 
-    def answers(self, lists: Any, pool: ThreadPoolExecutor) -> tuple[Any, ...]:
-        """Return the columns `items`, `scores`, `fallback` and `unknown` for sessions in a list column."""
+    def answers(self, batch: Any, pool: ThreadPoolExecutor) -> tuple[Any, ...]:
+        """Return the columns `items`, `scores`, `fallback` and `unknown` for the sessions of a record batch."""
         pa = require("pyarrow", "score")
-        ids, offsets = packed(lists)
+        ids, offsets = packed(batch.column(ITEMS))
         internal = self.recommender.ids.lookup(ids)
         known = internal >= 0
         counts = np.diff(offsets_of(known)[offsets])
-        sessions = Sessions(internal[known], offsets_of(counts))
+        context = None
+        if self.options.context and self._context is not None:
+            context = np.repeat(context_codes(batch, self.options.context, self._context), counts, axis=0)
+        sessions = Sessions(internal[known], offsets_of(counts), context=context)
         shares = [sessions.slice(cut, min(cut + _SHARE, len(sessions))) for cut in range(0, len(sessions), _SHARE)]
         found = [answer for share in pool.map(self._ranked, shares) for answer in share]
         ends = pa.array(offsets_of(np.array([len(answer) for answer in found], np.int64)).astype(np.int32))

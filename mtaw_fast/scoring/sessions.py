@@ -1,4 +1,5 @@
 """Read sessions from Parquet as a stream: `session_id` and a list column `items`, any number of rows.
+Columns with the names of the bundle's context are the context of each session's visit.
 
 This uses pyarrow, which reads a row group page by page and writes it batch by batch, in bounded memory and with bytes
 that depend only on the data. Polars' streaming sinks choose the row groups themselves.
@@ -7,12 +8,13 @@ that depend only on the data. Polars' streaming sinks choose the row groups them
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mtaw_fast.data.context import NO_VALUE, ContextColumns
 from mtaw_fast.data.sessions import offsets_of
 from mtaw_fast.errors import DataError, require
 
@@ -41,10 +43,10 @@ def footer_of(path: Path) -> bytes:
         return stream.read(length)
 
 
-def read_rows(path: Path, first: int, rows: int, most: int) -> Iterator[Any]:
+def read_rows(path: Path, first: int, rows: int, most: int, context: Sequence[str] = ()) -> Iterator[Any]:
     """Yield `rows` rows from `first` on, as record batches of `most` rows, the last one shorter.
 
-    A row group is read from its start, so its rows before `first` are decoded and dropped.
+    A row group is read from its start, so its rows before `first` are decoded and dropped. context: further columns.
 
     Raises DataError, naming file and row, if rows are gone or a list is missing.
     """
@@ -61,7 +63,7 @@ def read_rows(path: Path, first: int, rows: int, most: int) -> Iterator[Any]:
         waiting: list[Any] = []
         pending = 0
         with _one_line(path):
-            for batch in file.iter_batches(most, row_groups=groups, columns=[SESSION, ITEMS]) if rows else ():
+            for batch in file.iter_batches(most, row_groups=groups, columns=[SESSION, ITEMS, *context]) if rows else ():
                 begin = min(skip, len(batch))
                 skip -= begin
                 batch = batch.slice(begin, min(len(batch) - begin, rows - done - pending))
@@ -86,6 +88,32 @@ def packed(items: Any) -> tuple[list[Any], np.ndarray]:
     pa = require("pyarrow", "score")
     lengths = pa.compute.list_value_length(items).to_numpy(zero_copy_only=False)
     return items.flatten().to_pylist(), offsets_of(lengths)
+
+
+def context_in(schema: Any, columns: ContextColumns | None, path: Path) -> tuple[str, ...]:
+    """Return the context columns that a file has. Raises DataError if one holds neither texts nor whole numbers."""
+    names = () if columns is None else tuple(name for name in columns.names if name in schema.names)
+    types = require("pyarrow", "score").types
+    for name in names:
+        kind = schema.field(name).type
+        kind = kind.value_type if types.is_dictionary(kind) else kind
+        fine = types.is_integer(kind) or types.is_boolean(kind) or types.is_null(kind)
+        if not (fine or types.is_string(kind) or types.is_large_string(kind)):
+            raise DataError(f"{path}: context column {name!r} is {kind}; write texts or whole numbers")
+    return names
+
+
+def context_codes(batch: Any, names: Sequence[str], columns: ContextColumns) -> np.ndarray:
+    """Return uint16[B, C]: the codes of a batch's context; no value in a column that is not one of `names`."""
+    pa = require("pyarrow", "score")
+    found = np.full((len(batch), len(columns.names)), NO_VALUE, dtype=np.uint16)
+    for name in names:
+        column = columns.names.index(name)
+        values = pa.compute.dictionary_encode(batch.column(name).cast(pa.string()))
+        codes = [columns.codes({name: text})[column] if text else NO_VALUE for text in values.dictionary.to_pylist()]
+        places = values.indices.fill_null(len(codes)).to_numpy(zero_copy_only=False)
+        found[:, column] = np.array([*codes, NO_VALUE], dtype=np.uint16)[places]
+    return found
 
 
 def kind_of(schema: Any) -> str | None:

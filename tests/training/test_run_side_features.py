@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,9 +28,14 @@ from mtaw_fast.online.replay import ReplaySettings, replay
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.training import TrainedModel, train
+from mtaw_fast.training.plan import estimate, first_steps
+from mtaw_fast.training.ranker.prequential import build_dataset
+from mtaw_fast.training.ranker.side_inputs import SideInputs
 from mtaw_fast.training.refit import refit_ranker
 from mtaw_fast.training.reporting import Silent
 from mtaw_fast.training.trained_model import served_metrics
+from tests.support.scoring.command import score
+from tests.support.scoring.inputs import read_scores, write_sessions
 from tests.support.training.timed import A_SHIFT, HOUR, START, shifting_dataset, shifting_sessions
 from tests.training.test_run_timed import CONFIG, LIMITS, stream_of
 
@@ -141,6 +147,39 @@ def test_the_context_of_a_request_changes_its_ranking(folder: Path) -> None:
     assert batch[0].scores.tolist() == others[2].scores.tolist()
     with pytest.raises(UsageError, match="'device' is not a context column"):
         rec.recommend([33], context={"device": "phone"})
+
+
+def test_scores_read_the_context_of_each_session(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    rows = [("a", [33]), ("b", [33]), ("c", [33, 999]), ("d", []), ("e", [34])]
+    referrer, region = ["mail", None, "search", "mail", "never seen"], [0, 1, 2, 3, 4]
+    write_sessions(tmp_path / "in.parquet", rows, referrer=referrer, region=region, device=[1.5] * 5)
+    at = START + HOURS * HOUR
+    assert score(folder, tmp_path / "in.parquet", tmp_path / "out", "-k", 9, "--at", at) == 0
+    rec = Recommender.load(folder)
+    for (_, items, scores), (_, session), one, other in zip(
+        read_scores(tmp_path / "out"), rows, referrer, region, strict=True
+    ):
+        out = rec.recommend(session, k=9, at=at, context={"referrer": one, "region": other})
+        assert items == out.items
+        assert scores == out.scores.tolist()
+    write_sessions(tmp_path / "wrong.parquet", rows, referrer=[1.5] * 5)
+    assert score(folder, tmp_path / "wrong.parquet", tmp_path / "other") == 1
+
+
+def test_the_plan_times_the_side_features(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen = []
+    monkeypatch.setattr(estimate, "TIMED_FROM", 1)
+
+    def build(*given: Any, side: SideInputs, **more: Any) -> Any:
+        seen.append(side.features.names)
+        return build_dataset(*given, side=side, **more)
+
+    monkeypatch.setattr(first_steps, "build_dataset", build)
+    plan = estimate.plan_training(dataset(), CONFIG, folder=tmp_path)
+    assert len(seen) == 3
+    assert all(len(names) == 7 for names in seen)
+    assert all(phase.seconds is not None for phase in plan.phases)
 
 
 def events(stream: ClickStream, model: Model) -> list[LogEntry]:

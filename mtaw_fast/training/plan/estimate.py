@@ -26,6 +26,7 @@ from mtaw_fast.training.memory_tables import table_bytes
 from mtaw_fast.training.plan.first_steps import Cost, EncoderTimes, RankerTimes, Stopwatch, encoder_times, ranker_times
 from mtaw_fast.training.plan.plan import BUDGET_MINUTES, PhasePlan, Plan, asks_for_costs, chosen_softmax
 from mtaw_fast.training.ranker.prequential import frozen_samples
+from mtaw_fast.training.ranker.side_inputs import SideInputs
 from mtaw_fast.training.ranker.train_ranker import fit_settings
 from mtaw_fast.training.steps.batch import sample_counts
 from mtaw_fast.training.threads import current_threads
@@ -35,6 +36,7 @@ _PROCESS = 350 << 20  # the interpreter with torch
 _SPECTRAL_PAIR, _SPECTRAL_ROWS = 68, 4 * 112  # bytes a pair, both ways; floats an item
 _FULL_COPIES, _SAMPLED_COPIES = 6, 3  # of the item embedding: weights, two moments; gradient and the loss's own
 _TREND_CLICK, _DELTA_CLICK = 200, 1700  # bytes a click: of the trends, of the delta
+_CONTEXT_CLICK = 24  # bytes a click and column of context, while the trends are built
 _CANDIDATES = 300  # of a query
 _OCCURRENCE = 12  # bytes a click, while the clicks are sorted by item
 
@@ -96,7 +98,8 @@ def plan_training(
     encoder = encoder_times(config, fitted, dataset.n_items, dataset.min_prefix, device, weights, measured, watch)
     ranker = None
     if config.memory.enabled:
-        ranker = ranker_times(config, dataset.train, dataset.n_items, dataset.min_prefix, watch, folder)
+        side = SideInputs.of(dataset.context, dataset.items)
+        ranker = ranker_times(config, dataset.train, dataset.n_items, dataset.min_prefix, watch, folder, side)
     plans = {softmax: tuple(work.phase(name, softmax, encoder, ranker) for name in phases) for softmax in measured}
     seconds = {softmax: sum(phase.seconds or 0.0 for phase in plan) for softmax, plan in plans.items()}
     softmax, why = choose(full_seconds=seconds.get("full"), sampled_seconds=seconds.get("sampled"))
@@ -201,14 +204,15 @@ class _Work:
             4 * config.model.embedding_dim + 8 * config.memory.dense_candidates
         )
         if before.times is not None and config.memory.trends and config.ranker.prequential:
-            tables += _TREND_CLICK * before.n_clicks
+            columns = 0 if before.context is None else before.context.shape[1]
+            tables += (_TREND_CLICK + _CONTEXT_CLICK * columns) * before.n_clicks
         dataset = 0 if last is None else _DELTA_CLICK * last.n_clicks + 4 * _CANDIDATES * queries
         return self._base() + tables + dense + dataset
 
     def _base(self) -> int:
         """Return the bytes of the process and the data set, which every phase needs."""
         sessions = self.dataset.train
-        arrays = (sessions.items, sessions.offsets, sessions.times, sessions.types)
+        arrays = (sessions.items, sessions.offsets, sessions.times, sessions.types, sessions.context)
         return _PROCESS + sum(array.nbytes for array in arrays if array is not None)
 
 

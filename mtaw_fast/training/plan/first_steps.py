@@ -25,6 +25,7 @@ from mtaw_fast.training.memory_tables import build_tables, build_trends
 from mtaw_fast.training.ranker.dataset import RankerDataset
 from mtaw_fast.training.ranker.fitting import fit_ranker
 from mtaw_fast.training.ranker.prequential import build_dataset
+from mtaw_fast.training.ranker.side_inputs import NOTHING, SideInputs
 from mtaw_fast.training.ranker.train_ranker import fit_settings
 from mtaw_fast.training.reporting import Silent
 from mtaw_fast.training.steps.batch import nothing_to_learn, sample_counts
@@ -142,11 +143,18 @@ def encoder_times(
 
 
 def ranker_times(
-    config: Config, sessions: Sessions, n_items: int, min_prefix: int, watch: Stopwatch, folder: Path | None = None
+    config: Config,
+    sessions: Sessions,
+    n_items: int,
+    min_prefix: int,
+    watch: Stopwatch,
+    folder: Path | None = None,
+    side: SideInputs = NOTHING,
 ) -> RankerTimes:
     """Build a ranker's dataset of the last clicks, and fit a ranker to it.
 
-    folder: for the file of the dataset, by default the one for temporary files.
+    folder: for the file of the dataset, by default the one for temporary files. side: for features of context and
+    content.
     """
     first = int(np.searchsorted(sessions.offsets, sessions.n_clicks - _PAST_CLICKS))
     past = sessions.slice(min(first, len(sessions) - 2), len(sessions))
@@ -158,7 +166,9 @@ def ranker_times(
         weights = {name: value.detach().numpy() for name, value in model.named_parameters()}
     built: list[Any] = []
     table_click = watch.cost(
-        lambda: built.extend((build_tables(config, before, n_items), build_trends(config, before, n_items)))
+        lambda: built.extend(
+            (build_tables(config, before, n_items), build_trends(config, before, n_items, side.context))
+        )
     ) / max(before.n_clicks, 1)
     tables, trends = built
     since = None if before.times is None else int(before.times.max())
@@ -170,7 +180,9 @@ def ranker_times(
         def work() -> None:
             with contextlib.suppress(TrainingError):  # no target among its candidates
                 datasets.append(
-                    build_dataset(settings, tables, part, min_prefix, weights, scratch, "", Silent(), since, trends)
+                    build_dataset(
+                        settings, tables, part, min_prefix, weights, scratch, "", Silent(), since, trends, side=side
+                    )
                 )
 
         return watch.cost(work), datasets[0] if datasets else None
