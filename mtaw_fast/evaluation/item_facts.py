@@ -147,13 +147,15 @@ def _quarters(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
 
 def _sets(column: CategoriesColumn) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return a code for each distinct set of labels, and the sets as texts."""
-    numbers: dict[bytes, int] = {}
-    labels: list[str] = []
+    known = np.flatnonzero(~column.missing)
     codes = np.full(column.n_rows, -1, dtype=np.int32)
-    for row in np.flatnonzero(~column.missing).tolist():
-        own = np.unique(column.codes[column.offsets[row] : column.offsets[row + 1]])
-        code = numbers.setdefault(own.tobytes(), len(numbers))
-        if code == len(labels):
-            labels.append(", ".join(column.labels[one] for one in own.tolist()))
-        codes[row] = code
+    if not len(known):
+        return codes, ()
+    # A set's key is the sum of random numbers, one a label: the order of the labels does not matter.
+    keys = np.random.default_rng(0).integers(np.iinfo(np.int64).max, size=len(column.labels), dtype=np.int64)
+    with np.errstate(over="ignore"):
+        sums = np.add.reduceat(keys[column.codes], column.offsets[:-1][known])
+    _, first, numbers = np.unique(sums, return_index=True, return_inverse=True)
+    codes[known] = numbers.reshape(-1)
+    labels = [", ".join(sorted(values)) for values in column.values_at(known[first])]
     return codes, tuple(labels)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from mtaw_fast import evaluate
 from mtaw_fast.cli import main
+from mtaw_fast.evaluation.measuring import COLUMNS, MORE
+from mtaw_fast.evaluation.metrics import METRICS
 
 
 @pytest.mark.parametrize("encoder", ["native", "numpy", "torch"])
@@ -24,6 +28,47 @@ def test_every_encoder_and_index_evaluates_alike(
     assert (got["encoder"], got["index"]) == (encoder, index)
     assert got["P@20"] == expected["P@20"]
     assert got["MRR@20"] == pytest.approx(expected["MRR@20"], abs=1e-9)
+
+
+def test_every_slice_adds_up_to_all_samples(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["evaluate", f"{work}/bundle", f"{work}/dataset", "--json", "--no-baselines"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(MORE) <= set(found)
+    assert set(found["intervals"]) == {*METRICS, *MORE} - {"coverage@20", "gini@20"}
+    assert {"session length", "first click", "target popularity", "hour (UTC)"} <= set(found["slices"])
+    for values in found["slices"].values():
+        assert sum(one["samples"] for one in values.values()) == found["samples"]
+        for name in COLUMNS:
+            total = sum(one["samples"] * one[name] for one in values.values())
+            assert total / found["samples"] == pytest.approx(found[name])
+    frame = evaluate(work / "bundle", work / "dataset").to_frame()
+    assert frame.columns == ["slice", "value", "samples", "sessions", "metric", "mean", "low", "high"]
+    assert len(frame) == len(METRICS) + len(MORE) + len(COLUMNS) * sum(map(len, found["slices"].values()))
+    for row in frame.filter(pl.col("slice") == "session length").iter_rows(named=True):
+        one = found["slices"]["session length"][row["value"]]
+        assert (row["samples"], row["mean"]) == (one["samples"], one[row["metric"]])
+        assert [row["low"], row["high"]] == one["intervals"].get(row["metric"], [None, None])
+    rows = evaluate(work / "bundle", work / "dataset").to_frame("pandas")
+    assert list(rows.columns) == frame.columns
+
+
+def test_repeats_of_the_last_click_are_warned_of(
+    tmp_path: Path, work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every view is followed by a cart of the same item; merged, nothing is left to repeat."""
+    lines = (work / "clicks.csv").read_text(encoding="utf-8").splitlines()
+    rows = [f"{line},view\n{line},cart" for line in lines[1:]]
+    (tmp_path / "typed.csv").write_text("\n".join([f"{lines[0]},event", *rows]) + "\n", encoding="utf-8")
+    for name, options in (("plain", []), ("merged", ["--merge-types"])):
+        prepare = ["prepare", "clicks", f"{tmp_path}/typed.csv", f"{tmp_path}/{name}", "--test-days", "2"]
+        assert main([*prepare, "--type", "event", *options]) == 0
+        capsys.readouterr()
+        assert main(["evaluate", f"{work}/bundle", f"{tmp_path}/{name}", "--no-baselines"]) == 0
+        captured = capsys.readouterr()
+        warned = "100% of the hits of type cart repeat the last click" in captured.err
+        assert warned == (name == "plain")
+        assert ("0 of these are new to the session: none" in captured.out) == (name == "plain")
 
 
 def test_the_table_names_every_row(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -120,6 +120,28 @@ def test_metrics_by_type_of_the_target() -> None:
     assert report_of(ranks, samples).by_type == {}
 
 
+def test_first_targets_and_repeats_of_the_last_click_by_type() -> None:
+    """Views of items new to the session, carts of the last click, purchases of one click before it or of new items."""
+    prefixes = [[1, 2, 3]] * 8
+    targets = np.array([7, 8, 3, 3, 2, 2, 9, 3], np.int32)
+    types = np.array([0, 0, 1, 1, 2, 2, 2, 2], np.uint8)
+    ranks = np.array([1, 0, 2, 5, 3, 0, 4, 1], np.int32)
+    sessions = Sessions.from_lists(prefixes)
+    typed = Sessions(sessions.items, sessions.offsets, types=np.zeros(24, np.uint8))
+    samples = Samples(typed, targets, np.arange(8, dtype=np.int32), target_types=types)
+    report = report_of(ranks, samples, type_names=("view", "cart", "buy", "sale"))
+    assert set(report.first_by_type) == {"view", "cart", "buy"}  # no target is a sale
+    assert report.first_by_type["view"] == {**means_of(gains_of(ranks[:2])), "samples": 2}
+    assert report.first_by_type["buy"] == {**means_of(gains_of(ranks[6:7])), "samples": 1}
+    assert report.first_by_type["cart"]["samples"] == 0
+    # Of the hits: no view repeats the last click, both carts do, and one of three purchases.
+    assert report.on_last_click == {"view": 0, "cart": 100, "buy": pytest.approx(100 / 3)}
+    value = json.loads(json.dumps(report.as_dict(), allow_nan=False))
+    assert value["first_by_type"]["cart"] == {**dict.fromkeys(METRICS), "samples": 0}
+    missed = report_of(np.zeros(8, np.int32), samples, type_names=("view", "cart", "buy"))
+    assert json.loads(json.dumps(missed.as_dict(), allow_nan=False))["on_last_click"]["cart"] is None
+
+
 def test_a_group_without_samples_is_null_in_json() -> None:
     value = report_of(np.array([1], np.int32), samples_of([3])).as_dict()
     assert value["repeat"] == {**dict.fromkeys(METRICS), "samples": 0}

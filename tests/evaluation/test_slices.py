@@ -80,7 +80,7 @@ def test_attributes_of_every_kind_and_those_asked_for() -> None:
         "color": ["red", "blue", None, None],
         "sale": ["yes", "yes", None, None],
         "price": ["over 3.25", "1.75 to 2.5", None, None],
-        "tags": [None, "red, blue", None, None],
+        "tags": [None, "blue, red", None, None],
         "title": ["item 3", "item 1", "item 2", None],
     }
     by_default = found(attributes=attributes)
