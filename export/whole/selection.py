@@ -13,7 +13,7 @@ from mtaw_fast.export.whole.nodes import BOOL, FLOAT, INT, LONG, Graph, Value
 from mtaw_fast.memory.constants import ITEM_LANES
 
 NOTHING = float(-np.inf)
-_FEW_SESSIONS, _CROWD_SHARE = 5.0, 0.001  # as in the kernels' trends.cpp
+_FEW_SESSIONS, _CROWD_SHARE = 15.0, 0.001  # as in the kernels' trends.cpp
 
 
 def allowed_items(g: Graph, exclude: Value, allow: Value, use_allow: Value, n_items: int) -> Value:
@@ -97,7 +97,7 @@ def rising(
     crowd = (week * float(_CROWD_SHARE * trends.lives[HOUR] / trends.lives[ITEM_LANES - 1])).most(_FEW_SESSIONS)
     share = (lane(HOUR) / crowd).least(1e4)
     fourth = share * share * share * share
-    trusted = fourth / (fourth + 1.0)
+    trusted = fourth * fourth / (fourth * fourth + 1.0)
     fast = trusted * (lane(QUARTER) + lane(HOUR) * 0.25) + lane(DAY) * 0.02
     usual = (lane(DAY) + 1.0) * float(trends.lives[HOUR] / trends.lives[DAY])
     speed = fast * g.op("Sqrt", (trusted * lane(HOUR) + 1.0) / usual)

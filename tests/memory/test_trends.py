@@ -344,7 +344,7 @@ def test_candidates_are_the_best_and_the_most_popular() -> None:
 def test_what_rises_comes_before_what_is_always_there() -> None:
     fed = tables_of([], N_ITEMS, SETTINGS).live(CAPACITY)
     steady = START + np.arange(0, 2 * DAY, 10 * MINUTE)
-    burst = START + 2 * DAY - np.arange(7)[::-1] * MINUTE
+    burst = START + 2 * DAY - np.arange(30)[::-1] * MINUTE
     times = np.concatenate([steady, steady, burst])
     items = np.repeat([1, 2, 3], [len(steady), len(steady), len(burst)]).astype(np.int32)
     order = np.argsort(times, kind="stable")

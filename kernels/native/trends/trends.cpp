@@ -14,7 +14,7 @@ constexpr std::int64_t kRun = 64;  // clicks added under one lock, which readers
 constexpr std::size_t kFewActive = 1024;
 constexpr int kShort = 2, kLong = 3, kDaily = 5;  // item lanes by which items are popular
 // Sessions with an item within about an hour that make it a trend: a number, or a share of an hour's long-run traffic.
-constexpr float kFewSessions = 5, kCrowdShare = 0.001F;
+constexpr float kFewSessions = 15, kCrowdShare = 0.001F;
 
 }  // namespace
 
@@ -163,8 +163,8 @@ std::int64_t Trends::rising(std::int64_t now, std::int64_t k, std::int32_t* ids,
         // How fast it is clicked now (with few clicks, the day is more reliable), and how much faster than over
         // a day. Of the first clicks of a news log's sessions (4% of a day's), 81% are in the first 20.
         // The sessions of a small crowd are no trend, so the fast lanes count little below `crowd` of them.
-        const float share = std::min(item.all(kLong) / crowd, 1e4F), fourth = share * share * share * share;
-        const float trusted = fourth / (fourth + 1.0F);
+        const float share = std::min(item.all(kLong) / crowd, 1e4F), square = share * share, fourth = square * square;
+        const float trusted = fourth * fourth / (fourth * fourth + 1.0F);
         const float fast = trusted * (item.all(kShort) + 0.25F * item.all(kLong)) + 0.02F * item.all(kDaily);
         const float usual = (item.all(kDaily) + 1.0F) * hours(kLong) / hours(kDaily);
         scored.emplace_back(-fast * std::sqrt((trusted * item.all(kLong) + 1.0F) / usual), one.item);
