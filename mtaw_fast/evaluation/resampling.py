@@ -11,6 +11,7 @@ import numpy as np
 
 MOST_UNITS = 10_000
 FEWEST_SESSIONS = 10  # of a slice with intervals
+_BOUNDS = (2.5, 97.5)  # percentiles of 95% intervals
 Interval = tuple[float, float]
 
 
@@ -66,11 +67,10 @@ class SessionBootstrap:
         columns: np.ndarray,
         codes: np.ndarray | None = None,
         n_values: int = 1,
-        level: float = 0.95,
         fewest: int = FEWEST_SESSIONS,
         weights: np.ndarray | None = None,
     ) -> Estimates:
-        """Return the means of the columns, within each value of a slice, with intervals.
+        """Return the means of the columns, within each value of a slice, with 95% intervals.
 
         Parameters
         ----------
@@ -80,8 +80,6 @@ class SessionBootstrap:
             The value of each sample, -1 for none; by default all have the value 0.
         n_values : int, default 1
             V.
-        level : float, default 0.95
-            Coverage of an interval.
         fewest : int, default 10
             Values with fewer sessions get no interval.
         weights : float[S], optional
@@ -110,7 +108,7 @@ class SessionBootstrap:
             flat = np.ascontiguousarray(sums.transpose(1, 0, 2), dtype=np.float32).reshape(units, -1)
             totals = (self._times @ flat).reshape(-1, n_columns + 1, n_values)
             resampled = totals[:, :-1] / totals[:, -1:]
-        low, high = _percentiles(resampled, level)
+        low, high = _percentiles(resampled)
         few = sessions < fewest
         low[:, few], high[:, few] = np.nan, np.nan
         return Estimates(means.T, low.T, high.T, samples, sessions)
@@ -125,15 +123,14 @@ def _draws(units: int, resamples: int, generator: np.random.Generator) -> np.nda
     return times
 
 
-def _percentiles(resampled: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the percentiles float64[C, V] of resampled means [R, C, V]; resamples without a sample do not count."""
-    tail = 50 * (1 - level)
+def _percentiles(resampled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bounds float64[C, V] of resampled means [R, C, V]; resamples without a sample do not count."""
     if np.isnan(resampled).any():
         found = np.full((2, *resampled.shape[1:]), np.nan)
         for value in range(resampled.shape[2]):
             drawn = resampled[~np.isnan(resampled[:, 0, value]), :, value]
             if len(drawn):
-                found[:, :, value] = np.percentile(drawn, [tail, 100 - tail], axis=0)
+                found[:, :, value] = np.percentile(drawn, _BOUNDS, axis=0)
     else:
-        found = np.percentile(resampled, [tail, 100 - tail], axis=0).astype(np.float64)
+        found = np.percentile(resampled, _BOUNDS, axis=0).astype(np.float64)
     return found[0], found[1]
