@@ -1,19 +1,28 @@
-"""Experiments that are read every day: false alarms, and the power to find a known effect.
+"""Experiments that are read every day, and the drift of live clicks: false alarms, power, and what a change shows.
 
-python -m bench.experiment [--quick] [--cases aa,ab] [--runs N] [--json FILE]
+python -m bench.experiment [--quick] [--cases aa,ab,drift] [--runs N] [--log FILE --trained-until TIME] [--json FILE]
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from bench.experiment.drift import alarm, hourly_drift
 from bench.experiment.simulation import simulate
 from bench.harness.report import Report, bench_parser, exit_code_of, parse
-from mtaw_fast.errors import MtawError, UsageError
+from mtaw_fast.data.moments import moment_of
+from mtaw_fast.data.sessions import Sessions, offsets_of
+from mtaw_fast.data.synthetic import draw_sessions
+from mtaw_fast.errors import MtawError, UsageError, require
+from mtaw_fast.experiment.drift import THRESHOLD
 
 _DAYS, _SESSIONS = 28, 600  # sessions a day in the case aa
+_DAY_MS = 86_400_000
 _EFFECT, _POWER, _MOST_ALARMS = 0.05, 0.8, 0.05
 
 
@@ -23,6 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser = bench_parser("experiment", (__doc__ or "").splitlines()[0], "some seconds: 100 runs")
         parser.add_argument("--cases", default=",".join(_CASES), metavar="NAME[,NAME]", help="(default: all)")
         parser.add_argument("--runs", type=int, help="simulated experiments of a case (default: 1,000; --quick 100)")
+        parser.add_argument("--log", type=Path, help="of the case drift: a click log in Parquet (default: synthetic)")
+        parser.add_argument("--columns", default="session,item,time_ms", metavar="SESSION,ITEM,TIME_MS")
+        parser.add_argument("--trained-until", metavar="TIME", help="of --log: the training ends here")
+        parser.add_argument("--from", dest="begin", metavar="TIME", help="of --log: first hour (default: then)")
         options = parse(parser, argv)
         report = Report("experiment")
         options.runs = options.runs or (100 if options.quick else 1_000)
@@ -55,6 +68,52 @@ def _ab(report: Report, options: argparse.Namespace) -> None:
         report.refuse(f"ab: a power of {found['click-through']['alarms']:.1%}, promised {found['promised']:.1%}")
 
 
+def _drift(report: Report, options: argparse.Namespace) -> None:
+    if options.log is None:
+        drawn = draw_sessions(3_000, 20_000 if options.quick else 200_000, 1)
+        step = 30 * _DAY_MS // len(drawn)
+        times = np.repeat(np.arange(len(drawn)) * step, drawn.lengths).astype(np.int64)
+        sessions, n_items = Sessions(drawn.items, drawn.offsets, times), 3_000
+        until, begin, name = int(times[len(times) * 2 // 3]), None, "a stationary log"
+    else:
+        sessions, n_items = _read(options.log, options.columns.split(","))
+        until = moment_of("--trained-until", options.trained_until)
+        begin, name = moment_of("--from", options.begin), options.log.name
+        if until is None:
+            raise UsageError("--log needs --trained-until, such as 2017-10-14")
+    reference, windows = hourly_drift(sessions, n_items, until, begin)
+    for window in windows:
+        at = str(np.datetime64(window.end, "ms").astype("datetime64[m]"))
+        report.records.append({"case": "drift", "end": at, "clicks": window.clicks, **window.drift})
+        parts = ", ".join(f"{feature} {value:.3f}" for feature, value in window.drift.items())
+        if options.log is not None:
+            report.notes.append(f"drift: until {at}, {window.clicks:,} clicks: {parts}")
+    level = {feature: max(THRESHOLD, usual) for feature, usual in reference.usual.items()}
+    rung = {feature: alarm(windows, feature, level[feature]) for feature in windows[0].drift}
+    highest = {feature: max(one.drift[feature] for one in windows) for feature in windows[0].drift}
+    said = ", ".join(
+        f"{feature} at most {value:.3f} of {level[feature]:.3f}"
+        + (f", alarm at {np.datetime64(first.end, 'ms').astype('datetime64[m]')}" if (first := rung[feature]) else "")
+        for feature, value in highest.items()
+    )
+    report.notes.append(f"drift in {name}, {len(windows)} windows: {said}")
+    if options.log is None and any(rung.values()):
+        report.refuse("drift: an alarm on a log that does not change")
+
+
+def _read(path: Path, columns: Sequence[str]) -> tuple[Sessions, int]:
+    """Return the sessions of a log in order of their last click, and the number of its items."""
+    polars = require("polars", "train")
+    session, item, time = columns
+    frame = polars.read_parquet(path, columns=list(columns)).sort(session, time, maintain_order=True)
+    codes = frame[session].rle_id().to_numpy()
+    items = np.unique(frame[item].to_numpy(), return_inverse=True)[1].astype(np.int32)
+    whole = Sessions(items, offsets_of(np.bincount(codes)), frame[time].to_numpy().astype(np.int64))
+    assert whole.times is not None
+    ends = whole.times[whole.offsets[1:] - 1]
+    return whole.select(np.argsort(ends, kind="stable")), int(items.max()) + 1
+
+
 def _text(found: dict[str, Any]) -> str:
     click, value = found["click-through"], found["value"]
     return (
@@ -64,4 +123,4 @@ def _text(found: dict[str, Any]) -> str:
     )
 
 
-_CASES: dict[str, Callable[[Report, argparse.Namespace], None]] = {"aa": _aa, "ab": _ab}
+_CASES: dict[str, Callable[[Report, argparse.Namespace], None]] = {"aa": _aa, "ab": _ab, "drift": _drift}

@@ -95,6 +95,9 @@ def add_to(commands: Any) -> None:
         help="add the route POST /v1/feedback and store its bodies in a FILE of JSON lines, in FOLDER/ with a file per "
         "day, or in redis://host:6379/0 (default: no such route)",
     )  # fmt: skip
+    add_number(
+        operation, "--drift-threshold", "PSI", 0.25, "drift of clicks against the training that is an alarm", float
+    )
     operation.add_argument(
         "--cors-origin", action="append", default=[], metavar="ORIGIN",
         help="origin whose pages may read answers below /v1 and send clicks, such as https://shop.example; repeat for "
@@ -154,6 +157,7 @@ def run(arguments: argparse.Namespace) -> None:
         access_log=arguments.access_log,
         learn=learning_settings(arguments),
         state=arguments.state,
+        drift_threshold=arguments.drift_threshold,
         explore_share=arguments.explore_share,
         explore_below=arguments.explore_below,
         limits=Limits(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from mtaw_fast.errors import UsageError
+from mtaw_fast.experiment.drift import THRESHOLD
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.ranking.encoders import EncoderName
 from mtaw_fast.ranking.options import EXPLORE_BELOW
@@ -103,6 +104,8 @@ class Settings:
         Learn from clicks, with these settings.
     state : Path, optional
         Without `learn`: the folder that keeps changes of the item table.
+    drift_threshold : float
+        Drift of clicks against the training from which on pages and rules alarm, see `experiment.drift`.
     ranking_key : bytes, optional
         The key of the rankings' ids, see `ranking_ids.load_key`.
     explore_share : float
@@ -132,6 +135,7 @@ class Settings:
     side_by_side: tuple[tuple[Path, float], ...] = ()
     learn: LearningSettings | None = None
     state: Path | None = None
+    drift_threshold: float = THRESHOLD
     ranking_key: bytes | None = field(default=None, repr=False)
     explore_share: float = 0.0
     explore_below: int = EXPLORE_BELOW
@@ -142,7 +146,14 @@ class Settings:
             raise UsageError(f"--workers must be at least 1, not {self.workers}")
         if not 0 <= self.port < 1 << 16:
             raise UsageError(f"--port must be 0..65535, not {self.port}")
-        for name in ("session_ttl", "max_sessions", "max_sessions_bytes", "shutdown_timeout", "reload_interval"):
+        for name in (
+            "session_ttl",
+            "max_sessions",
+            "max_sessions_bytes",
+            "shutdown_timeout",
+            "reload_interval",
+            "drift_threshold",
+        ):
             _check_positive(f"--{name.replace('_', '-')}", getattr(self, name))
         if not 0 <= self.explore_share <= 1:
             raise UsageError(f"--explore-share must be from 0 to 1, not {self.explore_share}")

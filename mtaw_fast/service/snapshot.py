@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+
+import numpy as np
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import MANIFEST
+from mtaw_fast.bundle.reader import read_manifest
 from mtaw_fast.bundle.versions import version_of
 from mtaw_fast.errors import BundleError
+from mtaw_fast.experiment.drift import DriftReference
+from mtaw_fast.online.compaction.current import trained_until
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.ranking.encoders import EncoderName
 from mtaw_fast.ranking.retrieval import IndexName
@@ -19,11 +25,18 @@ _TRIAL_K = 20  # results of the ranking that a bundle must give before it is ser
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """The bundle that one answer is made from. name: of the bundle, if several are served."""
+    """The bundle that one answer is made from.
+
+    name: of the bundle, if several are served. folder: its folder's name. trained: Unix seconds, 0 if unknown.
+    reference: the clicks of its training.
+    """
 
     recommender: Recommender
     version: str
     name: str | None = None
+    folder: str = ""
+    trained: float = 0.0
+    reference: DriftReference | None = None
 
 
 def load_snapshot(
@@ -38,6 +51,7 @@ def load_snapshot(
 
     name: see `Snapshot`. Raises as `Recommender.load`.
     """
+    shown_as = folder.name
     folder = folder.resolve()  # one bundle from begin to end, if a name is promoted to another meanwhile
     version = current_version(folder)  # read before loading: a compacted bundle keeps the version of its base
     recommender = Recommender.load(folder, encoder=encoder, index=index, learn=learn, state=state)
@@ -48,7 +62,34 @@ def load_snapshot(
     except BaseException:
         recommender.close()
         raise
-    return Snapshot(recommender, version if learn else version_of(recommender.bundle.manifest), name)
+    return Snapshot(
+        recommender,
+        version if learn else version_of(recommender.bundle.manifest),
+        name,
+        shown_as,
+        _trained(folder),
+        _reference(recommender.bundle),
+    )
+
+
+def _trained(folder: Path) -> float:
+    """Return when the bundle in a folder was made, Unix seconds; 0 if its manifest does not say so."""
+    try:
+        return datetime.fromisoformat(str(read_manifest(folder).get("created"))).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def _reference(bundle: Bundle) -> DriftReference | None:
+    """Return the clicks of a bundle's training, without what it learned since; None without a session memory."""
+    model = bundle.model
+    sessions, until = model.sessions, trained_until(bundle)
+    if sessions.times is not None and until is not None and len(sessions):
+        last = sessions.times[sessions.offsets[1:] - 1]
+        count = int(np.count_nonzero(last <= until))
+        if count < len(sessions) and bool((last[:count] <= until).all()):  # learned sessions come after trained ones
+            sessions = sessions.slice(0, count)
+    return DriftReference.of(sessions, model.n_items)
 
 
 def current_version(folder: Path) -> str:

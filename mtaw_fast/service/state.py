@@ -11,6 +11,7 @@ from litestar.connection import ASGIConnection
 from mtaw_fast.service.bundles import Bundles, Reloader
 from mtaw_fast.service.feedback_store import FeedbackStore
 from mtaw_fast.service.observability.metrics import REFUSALS, Metrics
+from mtaw_fast.service.observability.watching import Watch
 from mtaw_fast.service.recording import Recorder
 from mtaw_fast.service.reports import CountedReports
 from mtaw_fast.service.request_queue import RequestQueue
@@ -26,7 +27,8 @@ class Service:
     """The parts of one worker.
 
     stopping: whether it shuts down. partial_bodies: bytes of the request bodies that have not arrived completely.
-    appending: events that threads are writing to the log. recorder, reports: what feedback needs.
+    appending: events that threads are writing to the log. recorder, reports: what feedback needs. watch:
+    counts what a shop watches.
     """
 
     settings: Settings
@@ -40,11 +42,13 @@ class Service:
     appending: int = 0
     recorder: Recorder = field(init=False)
     reports: CountedReports = field(init=False)
+    watch: Watch = field(init=False)
 
     def __post_init__(self) -> None:
         names = [name for _, name in self.settings.served if name is not None]
         self.recorder = Recorder(self.feedback, dict(zip(names, self.bundles.shares, strict=False)))
         self.reports = CountedReports(self.metrics.counters.reports)
+        self.watch = Watch(self.metrics, self.bundles, self.settings.drift_threshold)
 
     @property
     def learns(self) -> bool:
@@ -72,6 +76,7 @@ class Service:
     def gauge(self) -> None:
         """Update this worker's gauges, and delete expired sessions."""
         self.metrics.set("mtaw_queue_length", self.queue.length)
+        self.watch.tick()
         self._gauge_learning()
         if self.sessions is not None:
             usage = self.sessions.sweep()

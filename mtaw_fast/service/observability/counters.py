@@ -33,10 +33,11 @@ VERSION_CELLS = (1 + _SLOTS) * _SLOT  # the first slot is that of OTHER
 _AT = {kind: place for place, kind in enumerate(KINDS, start=1)}
 
 # After the rows, cells that every worker writes: reports that were counted already (`reports`), and for each bundle
-# the hour in which each item was last ranked (`coverage`). Two writers at once lose at most one mark.
+# the hour in which each item was last ranked, and the bundle's version (`coverage`). Two writers at once lose at most
+# one mark.
 REPORT_CELLS = 1 << 19
 COVERAGE_SLOTS = 1 << 20
-_COVERAGE_BYTES = 2 * COVERAGE_SLOTS
+_COVERAGE_BYTES = 2 * (COVERAGE_SLOTS + 4)
 
 Counts = Mapping[str, Sequence[int]]  # a count of each kind, by version or OTHER
 

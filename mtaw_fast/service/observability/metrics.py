@@ -8,6 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+import numpy as np
+
+from mtaw_fast.experiment.drift import GROUPS
 from mtaw_fast.service.observability.counters import (
     FIRST,
     KINDS,
@@ -24,7 +27,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4"
 ROUTES = (
     "/v1/recommend", "/v1/recommend/batch", "/v1/similar", "/v1/items", "/v1/sessions/{id}/click", "/v1/sessions/{id}",
     "/v1/events", "/v1/feedback", "/v1/bundle", "/admin/reload", "/admin/items/add", "/admin/items/remove",
-    "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/", "other",
+    "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/watch", "/experiment", "/admin/experiment", "/",
+    "other",
 )  # fmt: skip
 # 0: the client left. Any other status counts as 500.
 STATUSES = (200, 204, 400, 401, 403, 404, 405, 408, 409, 413, 500, 503, 0)
@@ -62,6 +66,7 @@ class Family:
 
 
 VALUE_CELLS = 100  # that a value of 1 counts for
+DRIFT_CELLS = 1_000_000  # likewise, a drift of 1
 REFUSALS = (
     "duplicate",
     "late",
@@ -116,6 +121,21 @@ FAMILIES = (
         per_unit=1000,
     ),
     Family("mtaw_learning_stopped", "gauge", "1 while the log cannot be read."),
+    *(
+        Family(
+            f"mtaw_click_{feature}_total", "counter", f"Clicks after another one by group of {feature}.",
+            (("group", tuple(map(str, range(groups)))),),
+        )
+        for feature, groups in GROUPS.items()
+    ),
+    Family(
+        "mtaw_drift", "gauge", "Population stability index of recent clicks against the training; 0: too few.",
+        (("feature", tuple(GROUPS)),), per_unit=DRIFT_CELLS,
+    ),
+    Family("mtaw_drift_clicks", "gauge", "Clicks of that window.", (("feature", tuple(GROUPS)),)),
+    Family(
+        "mtaw_drift_threshold", "gauge", "Drift that is an alarm.", (("feature", tuple(GROUPS)),), per_unit=DRIFT_CELLS
+    ),
 )  # fmt: skip
 
 
@@ -197,11 +217,16 @@ class Metrics:
         for kind, count in counts.items():
             self._by_version.add(version, kind, count)
 
+    def group_counts(self, feature: str) -> np.ndarray:
+        """Return int64[groups]: the clicks of all workers by group of a feature (`experiment.drift`)."""
+        sums, first = self.counters.sums(), _PLACES[f"mtaw_click_{feature}_total", "0"]
+        return np.array(sums[first : first + GROUPS[feature]], np.int64)
+
     def text(self) -> str:
         """Return all metrics, summed over the workers, in Prometheus' text format."""
         sums = self.counters.sums()
         lines = [line for family in FAMILIES for line in _lines(family, sums)]
-        lines += _head("mtaw_workers", "gauge", "Live workers by the bundle version they serve.")
+        lines += head("mtaw_workers", "gauge", "Live workers by the bundle version they serve.")
         for version, count in sorted(self.workers().items()):
             lines.append(f'mtaw_workers{{version="{version}"}} {count}')
         lines += _version_lines(self.counters.by_version())
@@ -218,7 +243,7 @@ def _observe(cells: memoryview, place: int, bounds: Sequence[float], seconds: fl
 
 
 def _lines(family: Family, sums: list[int]) -> Iterator[str]:
-    yield from _head(family.name, family.kind, family.help)
+    yield from head(family.name, family.kind, family.help)
     for values in family.series:
         labels = [f'{name}="{value}"' for (name, _), value in zip(family.labels, values, strict=True)]
         place = _PLACES[family.name, *values]
@@ -261,22 +286,23 @@ def _version_lines(sums: Counts) -> Iterator[str]:
     """Yield the lines of the counts by bundle version."""
     shown = {version: dict(zip(KINDS, counts, strict=True)) for version, counts in sorted(sums.items())}
     for name, kind, meaning in _BY_VERSION:
-        yield from _head(name, "counter", meaning)
+        yield from head(name, "counter", meaning)
         for version, counts in shown.items():
             yield f'{name}{{version="{version}"}} {counts[kind]}'
-    yield from _head("mtaw_feedback_items_total", "counter", "Reported items of rankings, by what became of them.")
+    yield from head("mtaw_feedback_items_total", "counter", "Reported items of rankings, by what became of them.")
     for version, counts in shown.items():
         for what in _REPORTED:
             yield f'mtaw_feedback_items_total{{version="{version}",what="{what}"}} {counts[what]}'
-    yield from _head("mtaw_feedback_value_total", "counter", "Value of the items that were reported as bought.")
+    yield from head("mtaw_feedback_value_total", "counter", "Value of the items that were reported as bought.")
     for version, counts in shown.items():
         yield f'mtaw_feedback_value_total{{version="{version}"}} {counts["value"] / VALUE_CELLS:.2f}'
-    yield from _head("mtaw_click_through_rate", "gauge", "Clicked items by shown item, since the service started.")
+    yield from head("mtaw_click_through_rate", "gauge", "Clicked items by shown item, since the service started.")
     for version, counts in shown.items():
         if counts["shown"]:
             yield f'mtaw_click_through_rate{{version="{version}"}} {counts["clicked"] / counts["shown"]:.6f}'
 
 
-def _head(name: str, kind: str, meaning: str) -> Iterator[str]:
+def head(name: str, kind: str, meaning: str) -> Iterator[str]:
+    """Yield the lines before a metric's series."""
     yield f"# HELP {name} {meaning}"
     yield f"# TYPE {name} {kind}"

@@ -45,6 +45,8 @@ async def events(request: StrictRequest, data: Annotated[EventsRequest, Body()])
     _check_backlog(service)  # again: other requests came while the body did
     count = len(data.events)
     position = await _kept(service, lambda: _clicks(data.events), count)
+    for one in data.events:
+        service.watch.clicked(one.session, one.item)
     version = service.take(request).version
     return json_response(EventsAnswer(version=version, accepted=count, log_position=position))
 

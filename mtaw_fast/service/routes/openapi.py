@@ -121,7 +121,7 @@ _EXAMPLES: dict[str, tuple[str, Any, Any]] = {
     "feedback": (
         "feedback",
         {"recommendation": EXAMPLE, "shown": ["sku-2", "sku-9"], "clicked": ["sku-2"]},
-        {"version": _VERSION, "of": _VERSION},
+        {"version": _VERSION, "of": _VERSION, "new": 3},
     ),
     "session": ("sessions", None, {"version": _VERSION, "clicks": ["sku-9", "sku-4"]}),
     "click": ("sessions", {"items": ["sku-4"], "k": 2}, {"version": _VERSION, **_RANKING, "clicks": 3}),

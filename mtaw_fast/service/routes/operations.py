@@ -37,7 +37,8 @@ async def metrics(request: StrictRequest) -> Response[str]:
     """Return the metrics of all workers, summed, in Prometheus' text format."""
     service = service_of(request)
     service.gauge()
-    return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+    text = service.metrics.text() + "".join(f"{line}\n" for line in service.watch.lines())
+    return Response(text, media_type=CONTENT_TYPE)
 
 
 @post(

@@ -60,6 +60,7 @@ async def recommend(request: StrictRequest, data: Annotated[RecommendRequest, Bo
 async def _recommend(service: Service, scope: Any, data: RecommendRequest) -> bytes:
     check_limits(data, (data.session,), service.settings.limits)
     ranked = await _ranked(scope, service, data, data.session, service.bundles.of(data.session_id))
+    service.watch.ranked(ranked.snapshot, data.session_id, data.session, ranked.out.items)
     answer = ranked.answer(data.timings, data.session_id)
     _record(service, ranked, "recommend", data.session_id, answer, data)
     return encoded(RecommendAnswer(**answer))
@@ -135,6 +136,7 @@ async def click(
     if given is not None:
         await service.sessions.context(session_id, given)
     ranked = await _ranked(request.scope, service, data, clicks, service.bundles.of(session_id))
+    service.watch.ranked(ranked.snapshot, session_id, clicks, ranked.out.items)
     answer = ranked.answer(data.timings, session_id)
     _record(service, ranked, "click", session_id, answer, data)
     if ranked.out.unknown:  # only of this request: each one before it named its own

@@ -1,0 +1,79 @@
+"""Drift over a log, as a service measures it: the clicks of each window against those of the training before them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.experiment.drift import FEWEST_CLICKS, GAPS_MS, GROUPS, LENGTHS, DriftReference, drift_of
+
+HOUR_MS = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The drift of one window. end: Unix milliseconds. clicks: that follow another one in their session."""
+
+    end: int
+    clicks: int
+    drift: dict[str, float]
+
+
+def hourly_drift(
+    sessions: Sessions, n_items: int, trained_until: int, begin: int | None = None
+) -> tuple[DriftReference, list[Window]]:
+    """Return the training's clicks, and the drift of each hour, or of several until there are enough clicks.
+
+    sessions: with times, oldest first. trained_until: Unix milliseconds; sessions that end before it are the training.
+    begin: of the first window; by default the end of the training.
+    """
+    assert sessions.times is not None
+    last = sessions.times[sessions.offsets[1:] - 1]
+    trained = sessions.select(np.flatnonzero(last < trained_until))
+    reference = DriftReference.of(trained, n_items)
+    assert reference is not None
+    starts = np.repeat(sessions.offsets[:-1], sessions.lengths)
+    places = np.arange(sessions.n_clicks) - starts
+    following = places > 0
+    gaps = np.diff(sessions.times, prepend=sessions.times[:1])
+    groups = {
+        "popularity": reference.groups_of_items(sessions.items),
+        "length": np.searchsorted(LENGTHS, places),
+        "repeat": _repeated(sessions),
+        "gap": np.searchsorted(GAPS_MS, gaps),
+    }
+    found = []
+    start = trained_until if begin is None else begin
+    end = start + HOUR_MS
+    while end <= int(sessions.times.max()):
+        live = following & (sessions.times >= start) & (sessions.times < end)
+        count = int(np.count_nonzero(live))
+        if count >= FEWEST_CLICKS:
+            drift = {
+                feature: drift_of(np.bincount(groups[feature][live], minlength=GROUPS[feature]), shares)
+                for feature, shares in reference.shares.items()
+            }
+            found.append(Window(end, count, drift))
+            start = end
+        end += HOUR_MS
+    return reference, found
+
+
+def alarm(windows: Sequence[Window], feature: str, threshold: float) -> Window | None:
+    """Return the first window whose drift reaches the threshold."""
+    return next((one for one in windows if one.drift[feature] >= threshold), None)
+
+
+def _repeated(sessions: Sessions) -> np.ndarray:
+    found = np.zeros(sessions.n_clicks, np.int64)
+    at = 0
+    for items in sessions:
+        seen: set[int] = set()
+        for item in items.tolist():
+            found[at] = item in seen
+            seen.add(item)
+            at += 1
+    return found

@@ -1,0 +1,276 @@
+"""What a shop watches: how good the served lists are, how new and how varied, and how far clicks have drifted.
+
+Rankings and clicks are noted as they come, a microsecond each, and counted together at the worker's next tick.
+
+- **Scored clicks.** A click scores the list that its session was served before it: whether it is among the first 20.
+  A session's lists are known to the worker that served them, so with several workers a part of the clicks is scored.
+- **New items**: those that the training did not know, by place in the served lists.
+- **Coverage**: items that were in a list during the last day.
+- **Drift**: `experiment.drift`, over the last hour, or longer until there are enough clicks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.experiment.drift import (
+    FEWEST_CLICKS,
+    GAPS_MS,
+    GROUPS,
+    LENGTHS,
+    THRESHOLD,
+    DriftReference,
+    drift_of,
+)
+from mtaw_fast.model.model import Model
+from mtaw_fast.service.bundles import Bundles
+from mtaw_fast.service.observability.counters import COVERAGE_SLOTS, version_cell
+from mtaw_fast.service.observability.metrics import DRIFT_CELLS, Metrics, head
+from mtaw_fast.service.snapshot import Snapshot
+
+FIRST_PLACES = 20
+COVERED_HOURS = 24
+_MOST_SESSIONS = 50_000  # whose last list a worker knows
+_SPREAD = 0x9E3779B1  # odd: catalogs up to COVERAGE_SLOTS items have a slot for each item
+_MINUTE = 60.0
+_WINDOW, _LONGEST = 60, 24 * 60  # minutes of drift
+
+
+@dataclass(slots=True)
+class _Ranked:
+    """A ranking that was served. clicks, items: external ids. at: milliseconds."""
+
+    snapshot: Snapshot
+    session: str | None
+    clicks: Sequence[Any]
+    items: Sequence[Any]
+    at: int
+
+
+@dataclass(slots=True)
+class _Served:
+    """The last list of a session. clicks: how many came before it. last: the latest of them."""
+
+    clicks: int
+    last: Any
+    items: Sequence[Any]
+    version: str
+    at: int
+
+
+class Watch:
+    """Counts for one worker.
+
+    Parameters
+    ----------
+    metrics : Metrics
+        The worker's counters.
+    bundles : Bundles
+        Drift is measured against the training of the first one.
+    threshold : float
+        Drift that is an alarm, unless the training's own hours drift more.
+    """
+
+    def __init__(self, metrics: Metrics, bundles: Bundles, threshold: float = THRESHOLD) -> None:
+        self._metrics, self._bundles, self._threshold = metrics, bundles, threshold
+        self._pending: list[_Ranked | tuple[str, Any]] = []
+        self._served: OrderedDict[str, _Served] = OrderedDict()
+        self._coverage = [np.frombuffer(cells, np.uint16) for cells in metrics.counters.coverage]
+        self._references: tuple[Snapshot, DriftReference | None] | None = None
+        self._minutes: deque[tuple[float, dict[str, np.ndarray]]] = deque(maxlen=_LONGEST + 1)
+
+    def ranked(self, snapshot: Snapshot, session: str | None, clicks: Sequence[Any], items: Sequence[Any]) -> None:
+        """Note a ranking of one session. session: its id, if it came with one."""
+        self._pending.append(_Ranked(snapshot, session, clicks, items, time.time_ns() // 1_000_000))
+
+    def clicked(self, session: str, item: Any) -> None:
+        """Note a click that came by itself, as an event."""
+        self._pending.append((session, item))
+
+    def tick(self) -> None:
+        """Count what was noted, and measure drift once a minute in the first worker."""
+        pending, self._pending = self._pending, []
+        lists: dict[str, tuple[Snapshot, list[Any]]] = {}
+        clicks: list[_Ranked] = []
+        gaps: list[int] = []
+        for one in pending:
+            if isinstance(one, tuple):
+                self._score_event(*one)
+                continue
+            lists.setdefault(one.snapshot.version, (one.snapshot, []))[1].extend(one.items)
+            before = self._score_ranked(one)
+            if len(one.clicks) > 1:
+                clicks.append(one)
+                if before is not None and before.clicks == len(one.clicks) - 1:
+                    gaps.append(one.at - before.at)
+        for snapshot, items in lists.values():
+            self._count_items(snapshot, items)
+        if clicks:
+            self._count_clicks(clicks, gaps)
+        if self._metrics.first_worker:
+            self._measure_drift()
+
+    def _score_ranked(self, one: _Ranked) -> _Served | None:
+        """Score the list before a ranking by the click that led to it; return that list, if it is known."""
+        if one.session is None:
+            return None
+        before = self._served.pop(one.session, None)
+        if before is not None and len(one.clicks) > before.clicks:
+            self._score(before, one.clicks[before.clicks])
+        last = one.clicks[-1] if one.clicks else None
+        self._served[one.session] = _Served(
+            len(one.clicks), last, one.items[:FIRST_PLACES], one.snapshot.version, one.at
+        )
+        if len(self._served) > _MOST_SESSIONS:
+            self._served.popitem(last=False)
+        return before
+
+    def _score_event(self, session: str, item: Any) -> None:
+        before = self._served.get(session)
+        if before is not None and item != before.last:  # the click that the list was asked for may come after it
+            del self._served[session]
+            self._score(before, item)
+
+    def _score(self, before: _Served, item: Any) -> None:
+        self._metrics.count_by_version(before.version, "scored")
+        if item in before.items:
+            self._metrics.count_by_version(before.version, "hits")
+
+    def _count_items(self, snapshot: Snapshot, items: list[Any]) -> None:
+        recommender = snapshot.recommender
+        found = recommender.ids.lookup(items)
+        self._metrics.count_by_version(snapshot.version, "ranked_items", len(items))
+        new = int(np.count_nonzero(_is_new(recommender.bundle.model, found)))
+        if new:
+            self._metrics.count_by_version(snapshot.version, "new_items", new)
+        covered = self._covered(snapshot)
+        if covered is not None:
+            covered[_slots(found)] = _hour()
+
+    def _covered(self, snapshot: Snapshot) -> np.ndarray | None:
+        """Return the hours in which a bundle's items were last ranked, uint16[slots]; None if it is not served now."""
+        for reloader, cells in zip(self._bundles, self._coverage, strict=False):
+            if reloader.snapshot is snapshot:
+                hours, tag = cells[:COVERAGE_SLOTS], cells[COVERAGE_SLOTS:].view(np.int64)
+                if tag[0] != version_cell(snapshot.version):  # another bundle's: internal ids have changed
+                    hours[:] = 0
+                    tag[0] = version_cell(snapshot.version)
+                return hours
+        return None
+
+    def _count_clicks(self, clicks: list[_Ranked], gaps: list[int]) -> None:
+        snapshot, reference = self._reference()
+        if reference is None:
+            return
+        found = snapshot.recommender.ids.lookup([one.clicks[-1] for one in clicks])
+        groups = {
+            "popularity": reference.groups_of_items(found),
+            "length": np.searchsorted(LENGTHS, [len(one.clicks) - 1 for one in clicks]),
+            "repeat": np.array([one.clicks[-1] in one.clicks[:-1] for one in clicks], np.int64),
+            "gap": np.searchsorted(GAPS_MS, gaps) if "gap" in reference.shares else np.empty(0, np.int64),
+        }
+        for feature, values in groups.items():
+            for group, count in enumerate(np.bincount(values, minlength=GROUPS[feature]).tolist()):
+                if count:
+                    self._metrics.add(f"mtaw_click_{feature}_total", str(group), by=count)
+
+    def _reference(self) -> tuple[Snapshot, DriftReference | None]:
+        """Return the first bundle, and its training's clicks; they are read once."""
+        snapshot = self._bundles.first.snapshot
+        if self._references is None or self._references[0].version != snapshot.version:
+            self._references = snapshot, snapshot.reference
+            self._minutes.clear()
+        return self._references
+
+    def _measure_drift(self) -> None:
+        now = time.monotonic()
+        if self._minutes and now - self._minutes[-1][0] < _MINUTE:
+            return
+        self.measure_drift(now)
+
+    def measure_drift(self, now: float) -> None:
+        """Set the gauges of drift. now: seconds; the clicks since `_WINDOW` minutes before count, or more if few."""
+        _, reference = self._reference()
+        if reference is None:
+            return
+        sums = {feature: self._metrics.group_counts(feature) for feature in GROUPS}
+        self._minutes.append((now, sums))
+        for feature, shares in reference.shares.items():
+            recent = self._recent(feature, now)
+            enough = recent.sum() >= FEWEST_CLICKS
+            self._metrics.set("mtaw_drift", round(DRIFT_CELLS * drift_of(recent, shares)) if enough else 0, feature)
+            self._metrics.set("mtaw_drift_clicks", int(recent.sum()), feature)
+            self._metrics.set(
+                "mtaw_drift_threshold", round(DRIFT_CELLS * max(self._threshold, reference.usual[feature])), feature
+            )
+
+    def _recent(self, feature: str, now: float) -> np.ndarray:
+        """Return the counts by group since the latest moment that leaves an hour and enough clicks."""
+        last = self._minutes[-1][1][feature]
+        found = last - self._minutes[0][1][feature]
+        for moment, sums in self._minutes:
+            recent = last - sums[feature]
+            if now - moment < _WINDOW * _MINUTE or recent.sum() < FEWEST_CLICKS:
+                break
+            found = recent
+        return found
+
+    def lines(self) -> Iterator[str]:
+        """Yield what `/metrics` says of the bundles that are served: names, age, items, and coverage."""
+        served = {one.snapshot.version: one.snapshot for one in self._bundles}
+        yield from head("mtaw_bundle_info", "gauge", "1 for each bundle that is served, with its folder's name.")
+        for version, snapshot in served.items():
+            yield f'mtaw_bundle_info{{version="{version}",bundle="{_label(snapshot.folder)}"}} 1'
+        yield from head("mtaw_bundle_trained_seconds", "gauge", "When a bundle was trained, Unix seconds.")
+        for version, snapshot in served.items():
+            yield f'mtaw_bundle_trained_seconds{{version="{version}"}} {snapshot.trained:.0f}'
+        yield from head("mtaw_catalog_items", "gauge", "Items that can be recommended.")
+        for version, snapshot in served.items():
+            yield f'mtaw_catalog_items{{version="{version}"}} {snapshot.recommender.n_items}'
+        yield from head("mtaw_covered_items", "gauge", "Of those, items in a list of the last day.")
+        for version, snapshot in served.items():
+            hours = self._covered(snapshot)
+            if hours is not None:
+                yield f'mtaw_covered_items{{version="{version}"}} {covered_items(hours, snapshot.recommender.ids)}'
+
+
+def covered_items(hours: np.ndarray, ids: Any) -> int:
+    """Return how many items were ranked in the last day.
+
+    Exact for catalogs of at most COVERAGE_SLOTS items. In a larger one, n items share a slot, so a share of (1 - c)^n
+    of the slots is empty at a coverage of c.
+    """
+    age = np.uint16(_hour()) - hours  # modulo 2**16
+    taken = int(np.count_nonzero((hours > 0) & (age < COVERED_HOURS)))
+    if len(ids) <= COVERAGE_SLOTS:
+        return taken
+    empty = 1 - taken / COVERAGE_SLOTS
+    return round(len(ids) * (1 - empty ** (COVERAGE_SLOTS / len(ids))))
+
+
+def _slots(items: np.ndarray) -> np.ndarray:
+    known = items[items >= 0].astype(np.int64)
+    return known * _SPREAD & COVERAGE_SLOTS - 1
+
+
+def _hour() -> int:
+    """Return the hour, as uint16 that is never 0."""
+    return int(time.time() // 3600) % 65_535 + 1
+
+
+def _is_new(model: Model, items: np.ndarray) -> np.ndarray:
+    """Return bool[n]: whether the training did not know an item, an internal id."""
+    new = items >= model.n_items
+    learned = model.log_progress
+    return new if learned is None or not len(learned.untrained) else new | np.isin(items, learned.untrained)
+
+
+def _label(text: str) -> str:
+    """Return a text as the value of a label."""
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
