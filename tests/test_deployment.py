@@ -92,5 +92,8 @@ def test_prometheus_and_grafana_find_each_other() -> None:
     assert source["url"] == "http://prometheus:9090"
     mounts = dict(volume.split(":")[:2] for volume in COMPOSE["services"]["grafana"]["volumes"])
     assert mounts["./grafana/dashboards"] == provider["options"]["path"]
-    dashboard = load((DEPLOY / "grafana/dashboards/mtaw_fast.json").read_text())
-    assert {panel["datasource"]["uid"] for panel in dashboard["panels"]} == {source["uid"]}
+    for path in (DEPLOY / "grafana/dashboards").glob("*.json"):
+        assert {panel["datasource"]["uid"] for panel in load(path.read_text())["panels"]} == {source["uid"]}
+    rules = {volume.split(":")[1] for volume in COMPOSE["services"]["prometheus"]["volumes"]}
+    (named,) = load((DEPLOY / "prometheus/prometheus.yml").read_text())["rule_files"]
+    assert f"/etc/prometheus/{named}" in rules

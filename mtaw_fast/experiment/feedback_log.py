@@ -12,6 +12,7 @@ within a window after it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ _CODE_DIGITS = 16  # at the end of a ranking's id
 _TIME_BITS = 42
 _REDIS = ("redis://", "rediss://", "unix://")
 _READ_ENTRIES = 5_000
+_PASSWORD_VARIABLE = "MTAW_REDIS_PASSWORD"
 _SHOWN, _CLICKED = 1, 2
 
 
@@ -137,7 +139,8 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 def _entries(address: str, stream: str) -> Iterator[bytes]:
     redis = require("redis", "serve")
-    with redis.Redis.from_url(address) as client:
+    password = os.environ.get(_PASSWORD_VARIABLE, "").strip()
+    with redis.Redis.from_url(address, **({"password": password} if password else {})) as client:
         least: Any = "-"
         while entries := client.xrange(stream, min=least, count=_READ_ENTRIES):
             yield from (values[b"f"] for _, values in entries if b"f" in values)

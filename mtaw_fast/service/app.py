@@ -18,7 +18,16 @@ from mtaw_fast.service.http.responses import JSON, error_answer
 from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.ranking_ids import load_key, use_key
 from mtaw_fast.service.request_queue import RequestQueue
-from mtaw_fast.service.routes import events, feedback, item_changes, items, kept_rules, operations, recommend
+from mtaw_fast.service.routes import (
+    events,
+    experiment,
+    feedback,
+    item_changes,
+    items,
+    kept_rules,
+    operations,
+    recommend,
+)
 from mtaw_fast.service.routes.openapi import openapi_config, state_limits
 from mtaw_fast.service.routes.pages import page_routes
 from mtaw_fast.service.sessions import open_sessions
@@ -79,7 +88,7 @@ def make_app(service: Service) -> Middleware:
     if service.learns:
         handlers += [events.events, operations.compact]
     if service.feedback is not None:
-        handlers.append(feedback.feedback)
+        handlers += [feedback.feedback, experiment.experiment]
     app = Litestar(
         handlers,
         request_class=StrictRequest,

@@ -1,4 +1,4 @@
-"""The web pages of the service: the playground and the API reference.
+"""The web pages of the service: the playground, the API reference, what a shop watches, and the experiment.
 
 They load nothing from other hosts, except the pictures that the item table names in a public column.
 """
@@ -19,8 +19,8 @@ _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 
 
 def page_routes() -> list[Any]:
-    """Return the routes of the playground (/), the API reference (/docs), and the files that they load."""
-    names = {"/": "playground.html", "/docs": "docs.html"}
+    """Return the routes of the pages, and of the files that they load."""
+    names = {"/": "playground.html", "/docs": "docs.html", "/watch": "watch.html", "/experiment": "experiment.html"}
     names |= {f"/{path.name}": path.name for path in sorted(_PAGES.iterdir()) if path.suffix in (".js", ".css")}
     return [_page(path, name) for path, name in names.items()]
 

@@ -1,4 +1,4 @@
-"""The queries of Grafana's dashboard match the series of `/metrics`."""
+"""The queries of Grafana's dashboards match the series of `/metrics`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from tests.support.service.running import Running
 
 promql = pytest.importorskip("promql_parser", reason="promql-parser is not installed: pip install promql-parser")
 
-DASHBOARD = Path(__file__).resolve().parents[3] / "deploy/grafana/dashboards/mtaw_fast.json"
-PANELS = json.loads(DASHBOARD.read_text())["panels"]
+DASHBOARDS = sorted((Path(__file__).resolve().parents[3] / "deploy/grafana/dashboards").glob("*.json"))
+BOARDS = [json.loads(path.read_text())["panels"] for path in DASHBOARDS]
+PANELS = [panel for board in BOARDS for panel in board]
 QUERIES = [(panel["title"], target["expr"]) for panel in PANELS for target in panel["targets"]]
 _SERIES = re.compile(r"^(\w+)(?:\{(.*)\})? \S+$", re.M)
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -34,7 +35,7 @@ def series(text_service: Running) -> dict[str, list[dict[str, str]]]:
     for name, labels in _SERIES.findall(text):
         found.setdefault(name, []).append(dict(_LABEL.findall(labels)))
     for family in FAMILIES:  # a metric without counts has no series yet
-        if family.name not in found and f"\n# TYPE {family.name} counter\n" in text:
+        if family.name not in found and f"\n# TYPE {family.name} {family.kind}\n" in text:
             names = [name for name, _ in family.labels]
             found[family.name] = [dict(zip(names, values, strict=True)) for values in family.series]
     return found
@@ -76,13 +77,14 @@ def test_legends_name_labels_that_the_query_keeps() -> None:
                 assert re.search(rf"by \([^)]*\b{label}\b", target["expr"]), (panel["title"], label)
 
 
-def test_panels_do_not_overlap() -> None:
+@pytest.mark.parametrize("board", BOARDS)
+def test_panels_do_not_overlap(board: list[Any]) -> None:
     cells = [
         (x, y)
-        for panel in PANELS
+        for panel in board
         for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
         for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
     ]
     assert len(cells) == len(set(cells))
     assert max(x for x, _ in cells) < 24
-    assert len({panel["id"] for panel in PANELS}) == len(PANELS)
+    assert len({panel["id"] for panel in board}) == len(board)
