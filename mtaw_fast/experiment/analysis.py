@@ -16,7 +16,7 @@ from mtaw_fast.experiment.feedback_log import SessionTable
 from mtaw_fast.experiment.sequential import multiplier, power_at, ratio_of_sums, share_evidence, unit_sums, units_needed
 
 METRICS = ("click-through", "buyers", "value")
-UNITS = {"click-through": "clicked rankings of 100", "buyers": "buying sessions of 100", "value": "value of a session"}
+UNITS = {"click-through": "clicked rankings of 100", "buyers": "buying sessions of 100", "value": "value a session"}
 _SCALES = {"click-through": 100.0, "buyers": 100.0, "value": 1.0}
 FEWEST = 50  # sessions of each arm before there are intervals: they are asymptotic
 _SHARE_ALPHA = 0.01
@@ -272,7 +272,8 @@ def _verdict(
     words = UNITS[question.metric]
     if decided:
         best = max(decided, key=lambda one: abs(one["difference"]))
-        more = "more" if best["difference"] > 0 else "less"
+        less = "less" if question.metric == "value" else "fewer"
+        more = "more" if best["difference"] > 0 else less
         low, high = sorted(map(abs, best["interval"]))
         return (
             f"{best['of']} has {abs(best['difference']):.3g} {more} {words} than {best['against']} "

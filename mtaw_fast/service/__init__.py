@@ -7,7 +7,7 @@ resources, background, redis_client       shared memory and open files; threads;
 observability                             counters, metrics and the log
 sessions, feedback_store                  stores of the sessions that the service keeps, and of feedback
 snapshot, bundles, request_queue          loaded bundles and their reload; the queue of waiting requests
-reports, recording                        reports that were counted; the record of every ranking
+reports, recording, watching              reports that were counted; the record of every ranking; what a shop watches
 state                                     what the routes of one worker share
 http                                      connections, request bodies, access rules, error responses, shutdown
 routes                                    the handlers, their messages, the OpenAPI document and the web pages

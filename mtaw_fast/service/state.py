@@ -11,13 +11,13 @@ from litestar.connection import ASGIConnection
 from mtaw_fast.service.bundles import Bundles, Reloader
 from mtaw_fast.service.feedback_store import FeedbackStore
 from mtaw_fast.service.observability.metrics import REFUSALS, Metrics
-from mtaw_fast.service.observability.watching import Watch
 from mtaw_fast.service.recording import Recorder
 from mtaw_fast.service.reports import CountedReports
 from mtaw_fast.service.request_queue import RequestQueue
 from mtaw_fast.service.sessions.in_memory import SessionStore
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import Snapshot
+from mtaw_fast.service.watching import Watch
 
 _VERSION = "mtaw_version"  # key in a request's scope: the version that its response names
 

@@ -15,7 +15,7 @@ import pytest
 from mtaw_fast.recommender import Recommender
 from tests.service.conftest import INT_IDS
 from tests.support.service.browser import Browser, find_browser
-from tests.support.service.running import Running, running
+from tests.support.service.running import WITH_TOKEN, Running, eventually, refused, running
 
 
 @pytest.fixture
@@ -172,6 +172,43 @@ def test_the_api_page_sends_requests(tab: Browser, own: Running) -> None:
         tab.wait(f"!document.querySelector('#{route} .try pre').hidden")
         assert tab.ask(answer.format(route)).startswith(expected), route
     assert not [one for one in tab.errors if "status of 4" not in one]  # the browser's own words on 401 and 404
+
+
+@pytest.mark.slow
+def test_the_watch_page_follows_the_metrics(tab: Browser, own: Running) -> None:
+    for item in ("sku-11", "sku-12"):
+        own.ask("POST", "/v1/sessions/s-1/click", {"items": [item]})
+    tab.go(f"http://127.0.0.1:{own.port}/watch")
+    tab.wait("document.body?.dataset.looks >= 2")
+    parts = "[one.children[0].textContent, one.children[1].textContent]"
+    shown = dict(tab.ask(f"[...document.querySelectorAll('.tile')].map(one => {parts})"))
+    assert len(shown) == 10
+    assert shown["Rankings a second"] == "0"  # none since the page was opened
+    arms = tab.ask("[...document.querySelectorAll('#arms tbody tr')].map(one => one.innerText)")
+    assert len(arms) == 1
+    assert arms[0].startswith("bundle")
+    assert tab.ask("document.documentElement.scrollWidth <= innerWidth")
+    assert tab.errors == []
+
+
+@pytest.mark.slow
+def test_the_experiment_page_needs_the_token_and_shows_the_verdict(tab: Browser, own: Running) -> None:
+    refused(own.ask("GET", "/admin/experiment"), 401, "unauthorized")
+    wrong = own.ask("GET", "/admin/experiment?metric=none", headers=WITH_TOKEN)
+    assert "metric" in refused(wrong, 400, "invalid_request")
+    refused(own.ask("GET", "/admin/experiment?log=/etc/passwd", headers=WITH_TOKEN), 400, "invalid_request")
+    for number in range(3):
+        asked = {"session": ["sku-11"], "session_id": f"s-{number}"}
+        answer = own.ask("POST", "/v1/recommend", asked).json
+        own.ask("POST", "/v1/feedback", {"recommendation": answer["recommendation"], "clicked": answer["items"][:1]})
+    eventually(lambda: own.ask("GET", "/admin/experiment?planned=9", headers=WITH_TOKEN).status == 200)
+    tab.go(f"http://127.0.0.1:{own.port}/experiment")
+    tab.wait("document.getElementById('ask')")
+    tab.ask("document.getElementById('token').value = 's3cret'; document.getElementById('ask').requestSubmit()")
+    tab.wait("document.body?.dataset.shown == 1")
+    assert "nothing to compare" in tab.ask("document.getElementById('verdict').textContent")
+    assert tab.ask("document.querySelectorAll('#arms tbody tr').length") == 1
+    assert tab.errors == []
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/watch", "/experiment"])

@@ -4,7 +4,7 @@
 
 const find = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
-const UNITS = { "click-through": "clicked rankings of 100", buyers: "buying sessions of 100", value: "value of a session" };
+const UNITS = { "click-through": "clicked rankings of 100", buyers: "buying sessions of 100", value: "value a session" };
 
 function made(kind, text, ...children) {
   const element = document.createElement(kind);
@@ -40,7 +40,7 @@ function row(body, texts, decided = false) {
 
 // The differences of each day as lines with bands. Days without an interval are left out.
 function chart(result) {
-  const [width, height, left, bottom, top] = [720, 260, 52, 26, 10];
+  const [width, height, left, bottom, top] = [Math.max(300, find("chart").clientWidth), 260, 52, 26, 10];
   const svg = drawn("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "difference by day" });
   const arms = result.arms.slice(1).map((arm) => arm.name);
   const days = result.days.filter((day) => day.differences.some((one) => one.interval));
@@ -52,7 +52,7 @@ function chart(result) {
   const low = Math.max(Math.min(...all, 0), -reach), high = Math.min(Math.max(...all, 0), reach);
   const x = (at) => left + (width - left - 12) * (days.length > 1 ? at / (days.length - 1) : 0.5);
   const y = (value) => top + (height - top - bottom) * (1 - (Math.min(high, Math.max(low, value)) - low) / (high - low || 1));
-  for (const value of [low, (low + high) / 2, high]) {
+  for (const value of [...new Set([low, 0, high])]) {
     svg.append(drawn("line", { class: "axis", x1: left, x2: width - 12, y1: y(value), y2: y(value) }));
     svg.append(drawn("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, signed(value)));
   }
@@ -71,6 +71,7 @@ function chart(result) {
 
 function show(result) {
   const { metric } = result.question;
+  find("result").hidden = false;  // the chart needs its width
   find("verdict").textContent = result.verdict;
   find("verdict").className = result.shares.ok ? "" : "broken";
   find("chart-title").textContent = `Difference in ${UNITS[metric]}, to ${result.arms[0].name}`;
@@ -102,13 +103,13 @@ function show(result) {
     `Power: an effect of ${percent(plan.effect)} needs ${whole(plan.sessions)} sessions for a power of ${percent(plan.power)}, ` +
     `${plan.days.toFixed(1)} days at ${whole(plan.sessions_a_day)} a day. The planned ${whole(result.question.planned)} sessions give at least ${percent(plan.power_as_planned)}.`;
   find("notes").replaceChildren(...result.notes.map((text) => made("li", text)));
-  find("result").hidden = false;
   document.body.dataset.shown = Number(document.body.dataset.shown ?? 0) + 1;
 }
 
 async function ask(event) {
   event?.preventDefault();
-  const values = { metric: find("metric").value, planned: find("planned").value, effect: `${find("effect").value}%`, since: find("since").value.trim() };
+  const values = { metric: find("metric").value, planned: find("planned").value, effect: `${find("effect").value}%`, since: find("since").value.trim(),
+                   control: find("control").value.trim() };
   const token = find("token").value.trim();
   sessionStorage.setItem("mtaw-token", token);
   find("notice").textContent = "Reading the log ..";

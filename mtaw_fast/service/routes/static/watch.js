@@ -40,6 +40,7 @@ const number = (value) => value.toLocaleString("en", { maximumFractionDigits: va
 const duration = (seconds) => seconds < 90 ? `${number(seconds)} s` : seconds < 5400 ? `${number(seconds / 60)} min`
   : seconds < 172800 ? `${number(seconds / 3600)} h` : `${number(seconds / 86400)} days`;
 
+const learns = (now) => total(now, "mtaw_events_total") + total(now, "mtaw_learned_clicks") > 0;
 const worstDrift = (now) => {
   let worst = null;
   for (const [{ feature }, value] of now.get("mtaw_drift") ?? []) {
@@ -57,8 +58,8 @@ const TILES = [
     note: () => "answered by popularity", alarm: (value) => value > 0.5 },
   { title: "Unknown clicks", value: share(added("mtaw_unknown_clicks_total"), added("mtaw_clicks_total")), text: percent,
     note: () => "not in the catalog", alarm: (value) => value > 0.2 },
-  { title: "Freshness lag", value: (now) => (now.has("mtaw_learning_lag_seconds") ? most(now, "mtaw_learning_lag_seconds") : null),
-    text: duration, note: (now) => `${number(most(now, "mtaw_learning_lag_events"))} events wait`, alarm: (value, now) => value > 60 || most(now, "mtaw_learning_stopped") > 0 },
+  { title: "Freshness lag", value: (now) => (learns(now) ? most(now, "mtaw_learning_lag_seconds") : null),
+    text: duration, note: (now) => (learns(now) ? `${number(most(now, "mtaw_learning_lag_events"))} events wait` : "no event to learn yet"), alarm: (value, now) => value > 60 || most(now, "mtaw_learning_stopped") > 0 },
   { title: "Click-through", value: share(added("mtaw_feedback_items_total", { what: "clicked" }), added("mtaw_feedback_items_total", { what: "shown" })),
     text: percent, note: () => "clicked of shown items" },
   { title: "P@20 of live clicks", value: share(added("mtaw_hit_clicks_total"), added("mtaw_scored_clicks_total")), text: percent,

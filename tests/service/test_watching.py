@@ -13,8 +13,8 @@ from mtaw_fast.experiment.drift import FEWEST_CLICKS
 from mtaw_fast.service.bundles import Bundles
 from mtaw_fast.service.observability.counters import COVERAGE_SLOTS
 from mtaw_fast.service.observability.metrics import Metrics
-from mtaw_fast.service.observability.watching import Watch, covered_items
 from mtaw_fast.service.snapshot import Snapshot, load_snapshot
+from mtaw_fast.service.watching import Watch, covered_items
 from tests.support.random_bundle import edit_manifest
 from tests.support.service.running import eventually, good, running
 
@@ -85,7 +85,7 @@ def test_an_event_scores_once_whichever_comes_first(one: Watched) -> None:
 
 def test_coverage_is_of_all_workers_and_of_the_last_day(snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
     hour = 480_000
-    monkeypatch.setattr("mtaw_fast.service.observability.watching._hour", lambda: hour % 65_535 + 1)
+    monkeypatch.setattr("mtaw_fast.service.watching._hour", lambda: hour % 65_535 + 1)
     one = Watched(snapshot)
     two = Watched(snapshot, one.memory, 1)
     one.ranked(None, ["sku-1"], ["sku-1", "sku-2"])
@@ -109,7 +109,7 @@ def test_coverage_is_of_all_workers_and_of_the_last_day(snapshot: Snapshot, monk
 def test_large_catalogs_are_counted_about() -> None:
     rng = np.random.default_rng(0)
     hours = np.zeros(COVERAGE_SLOTS, np.uint16)
-    from mtaw_fast.service.observability.watching import _hour, _slots
+    from mtaw_fast.service.watching import _hour, _slots
 
     shown = rng.choice(5_000_000, 2_000_000, replace=False)
     hours[_slots(shown)] = _hour()
