@@ -21,17 +21,35 @@ _COLUMNS = ("session_id", "item_id", "timestamp")
 _BLOCK = 1 << 19  # sessions written at a time
 
 
-def write_click_log(path: Path, n_items: int, n_sessions: int, seed: int, days: float = 30.0) -> int:
+def write_click_log(
+    path: Path, n_items: int, n_sessions: int, seed: int, days: float = 30.0, renewed: float = 0.0
+) -> int:
     """Write the clicks of `synthetic.generate`, spread over `days`; return their number.
 
     Columns: session_id, item_id ('item-1', ..), timestamp (seconds since 1970). Rows are in order of sessions. A path
-    that ends in .parquet becomes Parquet, any other CSV.
+    that ends in .parquet becomes Parquet, any other CSV. renewed: share of the items that new ones replace each day,
+    with the popularity and the successors of those.
     """
     sessions = draw_sessions(n_items, n_sessions, seed)
     step = days * _DAY / max(n_sessions, 1)
+    if renewed:
+        day = (np.arange(n_sessions) * step // _DAY).astype(np.int64)
+        names = _names_by_day(n_items, int(day.max(initial=0)) + 1, renewed, seed)
+        items = names[np.repeat(day, sessions.lengths), sessions.items]
+        sessions = Sessions(items.astype(np.int32), sessions.offsets)
     with atomic_path(path) as temporary:
         (_write_parquet if path.suffix == ".parquet" else _write_csv)(temporary, sessions, step)
     return sessions.n_clicks
+
+
+def _names_by_day(n_items: int, days: int, renewed: float, seed: int) -> np.ndarray:
+    """int64[days, N]: which item is meant, each day."""
+    generator, count = np.random.default_rng([seed, 4]), round(renewed * n_items)
+    names = np.tile(np.arange(n_items), (days, 1))
+    for day in range(1, days):
+        names[day] = names[day - 1]
+        names[day, generator.permutation(n_items)[:count]] = n_items + (day - 1) * count + np.arange(count)
+    return names
 
 
 def _blocks(sessions: Sessions, step: float) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -72,8 +90,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--items", type=int, default=3000)
     parser.add_argument("--sessions", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--days", type=float, default=30.0)
+    parser.add_argument(
+        "--renewed", type=float, default=0.0, metavar="SHARE", help="of the items that new ones replace each day"
+    )
     arguments = parser.parse_args(argv)
-    clicks = write_click_log(arguments.path, arguments.items, arguments.sessions, arguments.seed)
+    clicks = write_click_log(
+        arguments.path, arguments.items, arguments.sessions, arguments.seed, arguments.days, arguments.renewed
+    )
     print(f"wrote {arguments.path}: {clicks:,} clicks")
 
 

@@ -44,3 +44,19 @@ def test_blocks_change_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(synthetic_log, "_BLOCK", 7)
     write_click_log(tmp_path / "many.csv", n_items=50, n_sessions=120, seed=2)
     assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "many.csv").read_bytes()
+
+
+def test_items_are_renewed_every_day(tmp_path: Path) -> None:
+    write_click_log(tmp_path / "still.csv", n_items=50, n_sessions=3000, seed=2, days=3.0)
+    write_click_log(tmp_path / "clicks.csv", n_items=50, n_sessions=3000, seed=2, days=3.0, renewed=0.1)
+    still, log = (pl.read_csv(tmp_path / name) for name in ("still.csv", "clicks.csv"))
+    day = (log["timestamp"].to_numpy() - 1_700_000_000) // 86_400
+    same = (still["item_id"] == log["item_id"]).to_numpy()
+    assert same[day == 0].all()
+    numbers = log["item_id"].str.slice(5).cast(pl.Int64).to_numpy()
+    for number in (1, 2):
+        later = numbers[day == number]
+        assert 50 + 5 * (number - 1) < later.max() <= 50 + 5 * number
+        assert len(np.unique(later)) <= 50 + 5  # sessions that began the day before keep their items
+    renamed = pl.DataFrame({"was": still["item_id"], "is": log["item_id"]}).filter(pl.Series(day) == 2).unique()
+    assert renamed["was"].n_unique() == renamed["is"].n_unique() == len(renamed)
