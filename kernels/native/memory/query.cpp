@@ -182,6 +182,9 @@ void SessionMemory::gather(const MemoryRequest& request, const ItemVectors* vect
     list_own(request.clicks + request.m - used, used, settings_.own, scratch.own_, scratch.pool_);
     find_current_session(request, scratch);
     add_neighbors(scratch);
+    for (std::int64_t u = 0; request.trends != nullptr && u < std::min(scratch.own_.count, kTrendOwn); ++u) {
+        request.trends->prefetch_row(scratch.own_.list[u].item);
+    }
     std::int32_t* const touched = scratch.touched_.get();
     const std::int64_t capacity = scratch.bounds_.touched + kPadding;
     SimilarScratch similar{scratch.weights_.data(),   touched,              touched + capacity,       touched + 2 * capacity,

@@ -79,6 +79,16 @@ void TrendsScratch::fit(std::int64_t capacity, std::int64_t count) {
     if (count > static_cast<std::int64_t>(sums_.size())) sums_.resize(static_cast<std::size_t>(count));
 }
 
+void Trends::prefetch_row(std::int64_t item) const {
+    const TrendRow base = delta_.base().row(item);
+    prefetch(base.neighbors, base.count);
+    prefetch(base.values, base.count * kPairSums);
+    if (const ItemDelta* const delta = delta_.find(item)) {
+        prefetch(delta->neighbors.data(), delta->n_read);
+        prefetch(delta->values.data(), delta->n_read * kPairSums);
+    }
+}
+
 void Trends::start(const TrendsRequest& request, const ColumnKernels& kernels, TrendsScratch& scratch) const {
     scratch.fit(capacity(), 0);
     scratch.now_ = std::clamp(request.now, delta_.newest(), std::max(kMaxTime, delta_.newest()));
@@ -105,16 +115,6 @@ void Trends::state_rows(const TrendsRequest& request, TrendsScratch& scratch) co
     std::fill(facts.per_bwd, facts.per_bwd + kPairLanes, 1.0F / 3);
     float own[kPairSums] = {};
     facts.last_pairs = 0;
-    for (std::int64_t u = 0; u < std::min(request.n_own, kTrendOwn); ++u) {
-        const std::int64_t item = request.own[u];
-        const TrendRow base = delta_.base().row(item);
-        prefetch(base.neighbors, base.count);
-        prefetch(base.values, base.count * kPairSums);
-        if (const ItemDelta* const delta = delta_.find(item)) {
-            prefetch(delta->neighbors.data(), delta->n_read);
-            prefetch(delta->values.data(), delta->n_read * kPairSums);
-        }
-    }
     float weight = 1;
     for (std::int64_t u = 0; u < std::min(request.n_own, kTrendOwn); ++u, weight *= 0.75F) {
         TrendsScratch::OwnRow& row = scratch.rows_[scratch.n_rows_++];

@@ -120,7 +120,9 @@ class Trends {
     // While it lives, nothing changes.
     TrendsLock reading() const { return TrendsLock(mutex_.get()); }
 
-    // The rest only under `reading`. A `now` before the newest click counts as that one's time.
+    // The rest only under `reading`. Fetches what a query reads of an own item: best some microseconds before `start`.
+    void prefetch_row(std::int64_t item) const;
+    // A `now` before the newest click counts as that one's time.
     void start(const TrendsRequest& request, const ColumnKernels& kernels, TrendsScratch& scratch) const;
     // The best n by pre-score, ties by the lower id, and the kTrendRising most popular: ids int32[n + kTrendRising],
     // none of them twice or an own one. Returns how many.
