@@ -31,6 +31,7 @@ BY = "MRR@20"
 SHARES = (0.1, 0.3, 1.0)  # of the training sessions, the latest ones
 _DEFAULTS = Config().settings()  # whose types are those of the settings
 _UNPRUNED = 4  # trials that always finish, for the median
+_WEIGHTS = "setting type_weights"
 _FEWEST_SESSIONS = 50  # of the smallest share
 
 
@@ -243,7 +244,7 @@ class _Validation:
     def of(cls, data: Dataset, config: Config) -> _Validation:
         _, held_out = data.train.split_last(config.optimizer.validation_fraction)
         samples = Samples.from_sessions(held_out, data.min_prefix)
-        by_type = by_code(config.loss.type_weights, data.type_names, "setting type_weights")
+        by_type = by_code(config.loss.type_weights, data.type_names, _WEIGHTS)
         known = by_type is not None and samples.target_types is not None
         return cls(samples, by_type[samples.target_types] if known else None)  # type: ignore[index]
 
@@ -267,12 +268,14 @@ def _suggested(trial: Any, name: str, within: Range, base: Any) -> float | int:
 def _planned(data: Dataset, config: Config, device: str, threads: int | None) -> Plan:
     """Return the plan of the whole training. All trials use it, since their own might differ in the softmax."""
     from mtaw_fast.training.plan.estimate import plan_training
+    from mtaw_fast.training.repeating_types import log_weights
     from mtaw_fast.training.run import device_of, log_plan
     from mtaw_fast.training.threads import Threads, training_threads
 
     with training_threads(Threads.of(threads)):
         plan = plan_training(data, config, device=device_of(device))
     log_plan(plan)
+    log_weights(data, by_code(config.loss.type_weights, data.type_names, _WEIGHTS))
     return plan
 
 

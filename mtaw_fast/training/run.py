@@ -37,6 +37,7 @@ from mtaw_fast.training.plan.plan import BUDGET_MINUTES, Plan
 from mtaw_fast.training.ranker.feature_importance import feature_importance
 from mtaw_fast.training.ranker.side_inputs import SideInputs
 from mtaw_fast.training.ranker.train_ranker import fit_settings, train_ranker
+from mtaw_fast.training.repeating_types import log_weights
 from mtaw_fast.training.reporting import Reporter, Silent
 from mtaw_fast.training.run_state import RunState
 from mtaw_fast.training.steps.batch import typed
@@ -112,6 +113,8 @@ def train(
     with folder_lock(folder, UsageError), training_threads(threads_here), training_table_memory(limit):
         check_held_out(dataset, config)
         type_weights = _weights_of_types(dataset, config)
+        if plan is None:  # a search with one plan has warned
+            log_weights(dataset, type_weights)
         identity = {
             "config": config.as_dict(),
             "dataset": dataset.fingerprint,

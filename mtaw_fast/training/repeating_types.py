@@ -1,0 +1,42 @@
+"""Warn of weights on types whose targets mostly repeat the click before them."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Sessions
+
+_MOST = 0.5  # share of a type's targets; from more on, a warning
+
+
+def log_weights(dataset: Dataset, weights: np.ndarray | None) -> None:
+    """Log the warnings on the weights float32[K] of a data set's types, if there are weights."""
+    if weights is not None and dataset.train.types is not None:
+        for line in warnings_on_weights(dataset.train, dataset.type_names, weights):
+            logging.getLogger("mtaw_fast").warning(line)
+
+
+def warnings_on_weights(sessions: Sessions, type_names: tuple[str, ...], weights: np.ndarray) -> list[str]:
+    """Return a line for each type that weighs more than another and whose targets mostly repeat the last click.
+
+    Weights on it raise the weighted metrics by these repeats alone. A target is every click but a session's first.
+
+    sessions: with types. weights: float32[K], by type.
+    """
+    assert sessions.types is not None
+    later = np.ones(sessions.n_clicks, dtype=bool)
+    later[sessions.offsets[:-1][sessions.lengths > 0]] = False
+    places = np.flatnonzero(later)
+    types = sessions.types[places]
+    counts = np.bincount(types, minlength=len(type_names))
+    repeats = np.bincount(types[sessions.items[places] == sessions.items[places - 1]], minlength=len(type_names))
+    lowest = weights[counts > 0].min(initial=np.inf)
+    return [
+        f"{repeats[code] / counts[code]:.0%} of the targets of type {name} repeat the click before them, so weights on "
+        "it raise the weighted metrics by that alone: prepare the data set with --merge-types"
+        for code, name in enumerate(type_names)
+        if weights[code] > lowest and repeats[code] > _MOST * counts[code]
+    ]
