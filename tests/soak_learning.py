@@ -33,7 +33,7 @@ _CHUNK, _COMPACTIONS, _MIN_COMPACTION_SECONDS, _MAX_COMPACTION_SECONDS = 20_000,
 _ASKED, _SAMPLES = 200, 400
 _QUIET = 0.9  # share of the run after which no compaction starts
 _WARM_UP, _LEAST, _OVERTIME = 2, 4, 0.1  # compactions; share of the rate after the run's end
-_PATIENCE = 120.0
+_PATIENCE = 300.0
 
 
 @dataclass(frozen=True, slots=True)

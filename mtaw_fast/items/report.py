@@ -64,7 +64,14 @@ class ItemsReport:
             ColumnReport(name, column.kind, column.public, int(np.count_nonzero(masks[name])))
             for name, column in table.columns.items()
         )
-        notes = [note for name in frame.columns for note in _notes(table.columns[name], masks[name])]
+        notes = []
+        for name, given in frame.columns.items():
+            found = table.columns.get(name)
+            if found is None or found.kind != given.kind:  # the table is shared, and this is read after the change
+                now = "gone" if found is None else f"a {found.kind}"
+                notes.append(f"column {name!r} is {now}: another change of the table came at the same time")
+            else:
+                notes += _notes(found, masks[name])
         if len(frame) and not known.any():
             notes.append("no id of the table is in the catalog; check the column of ids and their type")
         return cls(len(frame), int(np.count_nonzero(known)), table.n_rows, int(unlisted.sum()), columns, tuple(notes))

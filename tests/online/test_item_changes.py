@@ -102,6 +102,27 @@ def test_hidden_items_are_in_no_ranking_and_come_back_to_the_bit(opened: Opened)
         assert everything(rec) == before
 
 
+def test_columns_that_another_change_took_meanwhile_are_reported(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rec = opened()
+    change = rec._change_items
+
+    def overtaken(events: Any) -> None:
+        monkeypatch.undo()
+        change(events)
+        rec.set_items({"id": ["sku-1"], "other": [1.5]})
+        rec.set_items({"id": ["sku-1"], "stock": [1.5]})
+
+    monkeypatch.setattr(rec, "_change_items", overtaken)
+    report = rec.set_items(ROWS)
+    assert [one.name for one in report.columns] == ["stock"]
+    assert report.notes == (
+        "column 'price' is gone: another change of the table came at the same time",
+        "column 'stock' is a number: another change of the table came at the same time",
+    )
+
+
 def test_a_column_says_what_is_available(opened: Opened) -> None:
     rec = opened()
     before = everything(rec)
