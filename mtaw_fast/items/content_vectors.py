@@ -17,6 +17,7 @@ from mtaw_fast.errors import DataError
 from mtaw_fast.items.content_features import ContentFeatures
 from mtaw_fast.items.table import ItemTable
 from mtaw_fast.items.text_embedding import TextEmbedding, text_embedding
+from mtaw_fast.items.unclicked_order import UnclickedOrder
 
 LEAST_CLICKS = 5  # of an item whose vector is an example
 LEAST_EXAMPLES = 50
@@ -46,6 +47,8 @@ class ContentVectors:
         Folder of the static embedding of texts; empty: words are hashed.
     held_out : mapping
         What the fit measured on items held out whole: see `fit_content_vectors`.
+    order : UnclickedOrder or None
+        How unclicked items are ordered among each other, if they have a time.
     """
 
     features: ContentFeatures
@@ -53,6 +56,7 @@ class ContentVectors:
     prior_clicks: float
     held_out: Mapping[str, Any]
     text_model: str = ""
+    order: UnclickedOrder | None = None
 
     @property
     def embed(self) -> TextEmbedding | None:
@@ -79,6 +83,7 @@ class ContentVectors:
             "prior_clicks": self.prior_clicks,
             "held_out": dict(self.held_out),
             "text_model": self.text_model,
+            "order": None if self.order is None else self.order.as_dict(),
         }
         return {_ABOUT: np.frombuffer(json.dumps(about).encode(), dtype=np.uint8), "weights": self.weights}
 
@@ -92,9 +97,9 @@ class ContentVectors:
             features, weights = ContentFeatures(tuple(about["columns"])), arrays["weights"]
             if weights.dtype != np.float32 or weights.ndim != 2 or len(weights) != features.count + 1:
                 raise ValueError("weights")
-            return cls(
-                features, weights, float(about["prior_clicks"]), about["held_out"], str(about.get("text_model", ""))
-            )
+            order = UnclickedOrder.of_dict(about.get("order"))
+            prior, text_model = float(about["prior_clicks"]), str(about.get("text_model", ""))
+            return cls(features, weights, prior, about["held_out"], text_model, order)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{where} are damaged ({type(error).__name__}: {error}); retrain the bundle") from None
 

@@ -6,18 +6,23 @@ filters hold, limits count the placed items too, and pins stay where they are.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from zlib import crc32
 
 import numpy as np
 
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.items import ItemTable
-from mtaw_fast.items.columns import BooleanColumn, CategoriesColumn, CategoryColumn
+from mtaw_fast.items.columns import NO_TIME, BooleanColumn, CategoriesColumn, CategoryColumn
+from mtaw_fast.items.unclicked_order import NO_CATEGORY, OWN
+from mtaw_fast.memory.side_features import SideFeatures
 from mtaw_fast.ranking.answer import Recommendations, reasons_of
 from mtaw_fast.ranking.catalog import Catalog
+from mtaw_fast.ranking.item_content import content_arrays
 from mtaw_fast.ranking.options import Conditions, Options
 from mtaw_fast.ranking.ruled_ranking import shown_pins, with_filter
 from mtaw_fast.rules import RuleSet
@@ -116,6 +121,7 @@ def _listed(
     if conditions.allowed is not None:
         wanted &= conditions.allowed.mask
     candidates = rank(_DEPTH * places, replace(conditions, allowed=Filter(wanted)))
+    candidates = _with_unclicked(catalog, candidates, wanted, clicks, conditions, len(candidates))
     while places:
         kept = _without_last(found, fixed | rare[found], places)
         chosen = _fitting(candidates, found[kept], options.rules, catalog.items, places)
@@ -123,6 +129,36 @@ def _listed(
             return _placed(found, kept, fixed, chosen)
         places = min(places - 1, len(chosen))
     return unchanged
+
+
+def _with_unclicked(
+    catalog: Catalog, ranked: np.ndarray, wanted: np.ndarray, clicks: np.ndarray, conditions: Conditions, most: int
+) -> np.ndarray:
+    """Let unclicked items and the ranked others take turns, the former by age and category if the bundle knows how.
+
+    ranked: the best of the wanted items, int32[..]. wanted: bool[size].
+    """
+    content = catalog.model.content
+    if content is None or content.order is None or catalog.items is None:
+        return ranked
+    order = content.order
+    codes, created = content_arrays(SideFeatures((), order.categories, order.created), catalog.items)
+    assert created is not None
+    unclicked = np.flatnonzero(wanted & (catalog.popularity == 0))
+    if conditions.excluded is not None:
+        unclicked = np.setdiff1d(unclicked, conditions.excluded)
+    unclicked = unclicked[unclicked < len(created)]
+    unclicked = unclicked[created[unclicked] != NO_TIME]
+    if not len(unclicked):
+        return ranked
+    now = time.time_ns() // 1_000_000 if conditions.at is None else conditions.at
+    latest = clicks[::-1]
+    own = [[int(column[item]) if item < len(column) else NO_CATEGORY for item in latest[:OWN]] for column in codes]
+    scores = order.scores([column[unclicked] for column in codes], created[unclicked], own, now)
+    best = unclicked[np.lexsort((unclicked, -scores))[:most]].tolist()
+    others = [item for item in ranked.tolist() if catalog.popularity[item] > 0 or item not in unclicked]
+    turns = [item for pair in zip_longest(best, others) for item in pair if item is not None]
+    return np.array(turns, dtype=ranked.dtype)
 
 
 def _without_last(found: np.ndarray, stays: np.ndarray, count: int) -> np.ndarray:

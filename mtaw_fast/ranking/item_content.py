@@ -26,8 +26,12 @@ def item_content(side: SideFeatures, items: ItemTable | None) -> ItemContent | N
 
     Where the table is gone, or lacks a column, everything in it is missing.
     """
-    if not side.has_content:
-        return None
+    return ItemContent(*content_arrays(side, items)) if side.has_content else None
+
+
+def content_arrays(side: SideFeatures, items: ItemTable | None) -> tuple[list[np.ndarray], np.ndarray | None]:
+    """Return what the features read: int32[n] codes of each category column, -1 if missing, and int64[n] of the time
+    column, `NO_TIME` if missing."""
     columns = {} if items is None else items.columns
     n_rows = 0 if items is None else items.n_rows
     created = columns.get(side.created) if side.created is not None else None
@@ -35,7 +39,7 @@ def item_content(side: SideFeatures, items: ItemTable | None) -> ItemContent | N
     if side.created is not None:
         missing = np.full(n_rows, NO_TIME)
         times = np.ascontiguousarray(created.values) if isinstance(created, TimeColumn) else missing
-    return ItemContent([_codes(columns.get(name), n_rows) for name in side.categories], times)
+    return [_codes(columns.get(name), n_rows) for name in side.categories], times
 
 
 def _codes(column: Column | None, n_rows: int) -> np.ndarray:

@@ -6,9 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from mtaw_fast.items.columns import NO_TIME
 from mtaw_fast.items.content_vectors import fit_content_vectors
+from mtaw_fast.items.unclicked_order import NO_CATEGORY, UnclickedOrder, fit_unclicked_order
 from mtaw_fast.model.item_vectors import mean_norm
 from mtaw_fast.model.model import Model
+from mtaw_fast.ranking.item_content import content_arrays, content_columns
 
 _REACH = 10  # clicks next to a click that say something of it, as in the session memory
 
@@ -27,6 +30,7 @@ def with_content(model: Model, seed: int = 0) -> Model:
     )
     if content is None:
         return model
+    content = replace(content, order=_unclicked_order(model, seed))
     unclicked = np.flatnonzero(model.popularity == 0)
     vectors = content.vectors(model.items, unclicked)
     said = vectors.any(axis=1)
@@ -35,6 +39,22 @@ def with_content(model: Model, seed: int = 0) -> Model:
     embedding = np.array(model.weights["item_embedding"])
     embedding[unclicked[said]] = vectors[said] * np.float32(mean_norm(embedding))
     return replace(model.with_weights({**model.weights, "item_embedding": embedding}), content=content)
+
+
+def _unclicked_order(model: Model, seed: int) -> UnclickedOrder | None:
+    """Fit how unclicked items are ordered; None without times of items and clicks."""
+    side, times = content_columns(model.items), model.clicked_at
+    codes, created = content_arrays(side, model.items)
+    if side.created is None or created is None or times is None:
+        return None
+    rows = len(created)
+    wide = [np.concatenate([column, np.full(max(0, model.n_items - rows), NO_CATEGORY)]) for column in codes]
+    made = np.concatenate([created, np.full(max(0, model.n_items - rows), NO_TIME)])
+    sessions = model.sessions
+    return fit_unclicked_order(
+        dict(zip(side.categories, wide, strict=True)), side.created, made, sessions.items, sessions.offsets, times,
+        NO_TIME, seed,
+    )  # fmt: skip
 
 
 class _Evidence:

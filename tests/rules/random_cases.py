@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=10_000, help="of each seed")
     arguments = parser.parse_args()
     for seed in range(arguments.seeds):
-        kind = ("memory", "text-ids", "int-ids")[seed % 3]
+        kind = ("memory", "text-ids", "int-ids", "times")[seed % 4]
         with tempfile.TemporaryDirectory() as folder:
             check_cases(
                 Shop(Path(folder) / "bundle", kind, "native", ("native", "numpy")[seed % 2], seed), arguments.cases

@@ -8,9 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mtaw_fast.bundle import Bundle
 from mtaw_fast.ranking.answer import Recommendations
+from mtaw_fast.ranking.pipeline import Pipeline
+from mtaw_fast.ranking.retrieval.ann_index import LARGEST_K, AnnIndex
+from mtaw_fast.ranking.retrieval.ann_plan import SearchPlan
 from mtaw_fast.recommender import Recommender
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
+from tests.support.ranking.timed_model import END, HOUR, timed_model
 from tests.support.rules.random_rules import (
     arranged,
     as_text,
@@ -30,20 +35,30 @@ class Shop:
 
     def __init__(self, folder: Path, kind: str, encoder: str, index: str, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
-        parts = bundle_parts(n_items=N, embedding_dim=12, max_session_length=8, text=kind != "int-ids", seed=seed)
-        if kind == "memory":
-            parts |= memory_parts(N, seed)
-        embedding = parts["weights"]["item_embedding"]
-        embedding[40:60] = embedding[20:40]  # ties
-        save_parts(folder, **parts)
+        self.always: dict[str, Any] = {}
+        if kind == "times":
+            self.always["at"] = END + HOUR
+            Bundle.save(folder, timed_model(), metrics={}, dataset={"name": "times", "fingerprint": "x"})
+        else:
+            parts = bundle_parts(n_items=N, embedding_dim=12, max_session_length=8, text=kind != "int-ids", seed=seed)
+            if kind == "memory":
+                parts |= memory_parts(N, seed)
+            embedding = parts["weights"]["item_embedding"]
+            embedding[40:60] = embedding[20:40]  # ties
+            save_parts(folder, **parts)
+        if encoder == "onnx":
+            from mtaw_fast.export.onnx_model import export_onnx
+
+            export_onnx(folder, ["float32"])
         self.rec = Recommender.load(folder, encoder=encoder, index=index)
+        self.d = self.rec.bundle.config.model.embedding_dim
         self.rows: dict[Any, Any] = {}
         self.change()
 
     def change(self) -> None:
         """Give the catalog other items and another table."""
         known = [item for item in self.rec.ids if self.rec.recommend([], 1, allow=[item]).items]
-        if self.rng.random() < 0.5 and len(known) > N // 2:
+        if self.rng.random() < 0.5 and len(known) > 40:
             self.rec.remove_items(
                 [
                     str(one) if isinstance(known[0], str) else int(one)
@@ -55,7 +70,7 @@ class Shop:
                 f"new-{len(self.rec.ids) + i}" if isinstance(known[0], str) else 10**6 + len(self.rec.ids) + i
                 for i in range(3)
             ]
-            self.rec.add_items(new, vectors=self.rng.normal(size=(3, 12)))
+            self.rec.add_items(new, vectors=self.rng.normal(size=(3, self.d)))
         ids = list(self.rec.ids)
         rows = random_rows(self.rng, len(ids))
         self.order = {item: place for place, item in enumerate(ids)}
@@ -66,7 +81,7 @@ class Shop:
         """Return a random session, options, rules and k."""
         ids, rng = list(self.rows), self.rng
         session = [ids[place] for place in rng.integers(0, len(ids), rng.integers(0, 5))]
-        options: dict[str, Any] = {"exclude_seen": bool(rng.integers(2))}
+        options: dict[str, Any] = {"exclude_seen": bool(rng.integers(2)), **self.always}
         if rng.random() < 0.3:
             options["exclude"] = [ids[place] for place in rng.integers(0, len(ids), 4)]
         if rng.random() < 0.2:
@@ -119,7 +134,7 @@ def check_cases(shop: Shop, cases: int) -> None:
 
 
 def _check_similar(shop: Shop, item: Any, rules: dict[str, Any], options: dict[str, Any], k: int) -> None:
-    wanted = {name: value for name, value in options.items() if name != "exclude_seen"}
+    wanted = {name: value for name, value in options.items() if name not in ("exclude_seen", "at")}
     for by in ("vectors", "sessions")[: 1 if shop.rec.bundle.memory is None else 2]:
         if by == "sessions":  # its ranking has neighbors only, a pin may be any item
             rules = {key: value for key, value in rules.items() if key != "pin"}
@@ -137,3 +152,43 @@ def test_equals_the_definition(tmp_path: Path, kind: str, encoder: str, index: s
     if index.startswith("faiss"):
         pytest.importorskip("faiss")
     check_cases(Shop(tmp_path / "bundle", kind, encoder, index, seed=len(kind + index)), CASES)
+
+
+@pytest.mark.parametrize("index", ["native", "numpy", "faiss-flat"])
+def test_equals_the_definition_with_times(tmp_path: Path, index: str) -> None:
+    if index.startswith("faiss"):
+        pytest.importorskip("faiss")
+    check_cases(Shop(tmp_path / "bundle", "times", "native", index, seed=len(index)), CASES)
+
+
+@pytest.mark.parametrize(("kind", "encoder"), [("times", "torch"), ("memory", "onnx")])
+def test_equals_the_definition_with_other_encoders(tmp_path: Path, kind: str, encoder: str) -> None:
+    for package in ("torch",) if encoder == "torch" else ("torch", "onnx", "onnxruntime"):
+        pytest.importorskip(package)
+    check_cases(Shop(tmp_path / "bundle", kind, encoder, "native", seed=7), CASES // 4)
+
+
+@pytest.mark.parametrize("kind", ["memory", "times", "text-ids"])
+def test_an_approximate_index_equals_the_definition_over_its_candidates(tmp_path: Path, kind: str) -> None:
+    """They are its first 128."""
+    pytest.importorskip("faiss")
+    from mtaw_fast.export.faiss_build import build
+
+    shop = Shop(tmp_path / "bundle", kind, "native", "numpy", seed=3)
+    vectors, exact = shop.rec.bundle.item_vectors, shop.rec.index
+    graph = build("hnsw", vectors, 0, lambda _: None).index
+    shop.rec.index = AnnIndex(vectors, graph, SearchPlan("hnsw", 200, 2), exact)
+    shop.rec._pipeline = Pipeline.of(shop.rec._pipeline.catalog, shop.rec.encoder, shop.rec.index)
+    assert shop.rec._pipeline.index.name == "ann"
+    for _ in range(CASES // 4):
+        session, options, rules, k = shop.request()
+        k = min(k, 20)
+        rules.pop("pin", None)  # a pinned item need not be one of the candidates
+        depth = min(LARGEST_K, shop.rec.n_items) if session else shop.rec.n_items
+        expected = shop.expected(
+            lambda session=session, depth=depth, **wanted: shop.rec.recommend(session, depth, **wanted),
+            rules, session, options, k,
+        )  # fmt: skip
+        out = shop.rec.recommend(session, k, rules=as_text(rules), **options)
+        assert (out.items, out.scores.tolist()) == (expected[0], [float(score) for score in expected[1]])
+        assert (out.short is None) == (len(out) == min(k, shop.rec.n_items))

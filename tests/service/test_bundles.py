@@ -14,7 +14,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.versions import version_of
 from mtaw_fast.recommender import Recommender
 from tests.support.random_bundle import bundle_parts, save_parts
-from tests.support.service.running import WITH_TOKEN, Reply, Running, eventually, running
+from tests.support.service.running import WITH_TOKEN, Reply, Running, eventually, good, running
 from tests.support.service.traffic import traffic
 
 SESSIONS = [[f"sku-{i}", f"sku-{(7 * i) % 60}"] for i in range(20)]
@@ -104,6 +104,37 @@ def test_a_requested_reload_happens_at_once(tmp_path: Path) -> None:
         newer = put(folder, 2)
         os.kill(service.process.pid, signal.SIGHUP)
         eventually(lambda: all_on(service, newer))
+
+
+def test_hidden_items_stay_hidden_over_a_reload(tmp_path: Path) -> None:
+    """Rankings of the new bundle equal, to the bit, its own with the same items hidden."""
+    folder, hidden = tmp_path / "bundle", ["sku-3", "sku-17", "sku-40"]
+    put(folder, 0)
+    with running(
+        folder, "--state", str(tmp_path / "state"), "--reload-interval", "3600", workers=2,
+        environment={"MTAW_ADMIN_TOKEN": "s3cret"},
+    ) as service:  # fmt: skip
+        good(service.ask("POST", "/admin/items/hide", {"items": hidden}, WITH_TOKEN))
+        new = put(folder, 1)
+        assert reload(service).json["result"] == "loaded"
+        eventually(lambda: all_on(service, new))
+        rec, asked = Recommender.load(folder), {"session": ["sku-1", "sku-3"], "k": 60}
+        plain = rec.recommend(asked["session"], 60)
+        rec.hide(hidden)
+        expected = rec.recommend(asked["session"], 60)
+        for _ in range(8):  # from either worker
+            answer = good(service.ask("POST", "/v1/recommend", asked))
+            assert (answer["version"], answer["items"], answer["scores"]) == (
+                new, expected.items, expected.scores.tolist(),
+            )  # fmt: skip
+        shown = good(service.ask("POST", "/admin/items/show", {"items": hidden}, WITH_TOKEN))
+
+        def is_shown() -> bool:
+            answer = good(service.ask("POST", "/v1/recommend", asked))
+            return (answer["items"], answer["scores"]) == (plain.items, plain.scores.tolist())
+
+        eventually(lambda: all(is_shown() for _ in range(8)))
+        assert shown["items"] == 60
 
 
 def test_a_damaged_bundle_is_refused_once_and_the_old_one_stays(service: Running, folder: Path) -> None:

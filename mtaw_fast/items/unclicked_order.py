@@ -1,0 +1,165 @@
+"""The order of items that nobody has clicked yet: by their age, and by how their categories fit the session.
+
+A linear model, fitted on the targets of past sessions against other items of their time, whatever their popularity.
+Axes: n items, Q targets, C candidates of one, K category columns, F = 2 K + 1 features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+MOST_QUERIES = 5_000
+LEAST_QUERIES = 200
+OWN = 10  # latest items of a session that are looked at
+_DRAWN = 50  # candidates of a target, itself included
+_ROUNDS = 25
+_RIDGE = 1.0
+_MINUTE = 60_000.0  # ms
+NO_CATEGORY = -1
+
+
+@dataclass(frozen=True, slots=True)
+class UnclickedOrder:
+    """Weights of the features of `order_features`.
+
+    Attributes
+    ----------
+    categories : tuple of str
+        The K category columns.
+    created : str
+        The time column that ages count from.
+    weights : tuple of float
+        F: for each category that of being the last click's, and of its share of the session; and that of the
+        logarithm of the age in minutes.
+    """
+
+    categories: tuple[str, ...]
+    created: str
+    weights: tuple[float, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {"categories": list(self.categories), "created": self.created, "weights": list(self.weights)}
+
+    @classmethod
+    def of_dict(cls, given: Mapping[str, Any] | None) -> UnclickedOrder | None:
+        """Return what `as_dict` made. Raises KeyError, TypeError or ValueError on anything else."""
+        if given is None:
+            return None
+        categories, weights = tuple(map(str, given["categories"])), tuple(map(float, given["weights"]))
+        if len(weights) != 2 * len(categories) + 1 or not np.isfinite(weights).all():
+            raise ValueError("the order of unclicked items")
+        return cls(categories, str(given["created"]), weights)
+
+    def scores(self, codes: Sequence[np.ndarray], created: np.ndarray, own: Sequence[Any], now: int) -> np.ndarray:
+        """Return float64[n]: the scores of n items; parameters as of `order_features`."""
+        return order_features(codes, created, own, now) @ np.array(self.weights)
+
+
+def order_features(codes: Sequence[np.ndarray], created: np.ndarray, own: Sequence[Any], now: int) -> np.ndarray:
+    """Return float64[n, F].
+
+    Parameters
+    ----------
+    codes : K arrays int[n]
+        The category of each item, -1 if missing.
+    created : int64[n]
+        Unix milliseconds.
+    own : K sequences of int
+        The categories of the session's last items, the latest first; -1 if missing.
+    now : int
+        Unix milliseconds.
+    """
+    found = []
+    for column, mine in zip(codes, own, strict=True):
+        latest = list(mine)[:OWN]
+        known = [code for code in latest if code != NO_CATEGORY]
+        has = column != NO_CATEGORY
+        same = (
+            np.where(column == latest[0], 1.0, -1.0) if latest and latest[0] != NO_CATEGORY else np.zeros(len(column))
+        )
+        share = sum((column == code).astype(np.float64) for code in known) / len(known) if known else same * 0
+        found += [same * has, share * has]
+    age = np.maximum(now - created, 0) / _MINUTE
+    return np.stack([*found, np.log1p(age)], axis=1)
+
+
+def fit_unclicked_order(
+    categories: Mapping[str, np.ndarray],
+    name: str,
+    created: np.ndarray,
+    items: np.ndarray,
+    offsets: np.ndarray,
+    times: np.ndarray,
+    no_time: int,
+    seed: int = 0,
+) -> UnclickedOrder | None:
+    """Fit the order on the last clicks of sessions.
+
+    Parameters
+    ----------
+    categories : mapping of str to int[N]
+        K columns of codes by name.
+    name, created : str, int64[N]
+        The time column; `no_time` where missing.
+    items, offsets, times : int32[T], int64[B + 1], int64[T]
+        Packed sessions, in order of their ends.
+
+    Returns
+    -------
+    UnclickedOrder or None
+        None if there are fewer than 200 targets that have a time, and others to compare with.
+    """
+    codes, rng = list(categories.values()), np.random.default_rng(seed)
+    queries = _targets(items, offsets, times, created, no_time)
+    if len(queries) < LEAST_QUERIES:
+        return None
+    begins = np.repeat(offsets[:-1], np.diff(offsets))
+    known = np.flatnonzero(created != no_time)
+    order = known[np.argsort(created[known], kind="stable")]
+    sorted_times = created[order]
+    ages = times[queries] - created[items[queries]]
+    window = int(np.quantile(ages, 0.95))  # older items are no competition
+    features = np.empty((len(queries), _DRAWN, 2 * len(codes) + 1))
+    for row, click in enumerate(queries.tolist()):
+        now = int(times[click])
+        low, high = np.searchsorted(sorted_times, (now - window, now), side="right")
+        drawn = order[rng.integers(low, max(high, low + 1), _DRAWN)] if high > low else np.full(_DRAWN, items[click])
+        drawn[0] = items[click]
+        session = items[begins[click] : click][::-1][:OWN]
+        own = [column[session].tolist() for column in codes]
+        features[row] = order_features([column[drawn] for column in codes], created[drawn], own, now)
+    weights = _softmax_weights(features)
+    return UnclickedOrder(tuple(categories), name, tuple(round(float(one), 6) for one in weights))
+
+
+def _targets(
+    items: np.ndarray, offsets: np.ndarray, times: np.ndarray, created: np.ndarray, no_time: int
+) -> np.ndarray:
+    """Return int64[Q]: the last clicks that are not their session's first, on items that have a time."""
+    first = np.zeros(len(items), dtype=bool)
+    first[offsets[:-1][offsets[:-1] < len(items)]] = True
+    at = created[items]
+    return np.flatnonzero(~first & (at != no_time) & (at <= times))[-MOST_QUERIES:]
+
+
+def _softmax_weights(features: np.ndarray) -> np.ndarray:
+    """Return float64[F] that make the first of each row's candidates the most likely: Newton's method, with a ridge."""
+    weights = np.zeros(features.shape[2])
+    centered = features - features[:, :1]
+    for _ in range(_ROUNDS):
+        scores = centered @ weights
+        chances = np.exp(scores - scores.max(axis=1, keepdims=True))
+        chances /= chances.sum(axis=1, keepdims=True)
+        mean = np.einsum("qc,qcf->qf", chances, centered)
+        gradient = -mean.sum(axis=0) - _RIDGE * weights
+        second = np.einsum("qc,qcf,qcg->fg", chances, centered, centered, optimize=True) - mean.T @ mean
+        step = np.linalg.solve(second + _RIDGE * np.eye(len(weights)), gradient)
+        weights = weights + step
+        if np.abs(step).max() < 1e-6:
+            break
+    return weights

@@ -1,0 +1,104 @@
+"""The order of items without clicks: fitted to past sessions, and used where such items are explored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.errors import DataError
+from mtaw_fast.items import ItemTable
+from mtaw_fast.items.columns import NO_TIME
+from mtaw_fast.items.content_features import ContentFeatures
+from mtaw_fast.items.content_vectors import ContentVectors
+from mtaw_fast.items.frame import ItemFrame
+from mtaw_fast.items.unclicked_order import UnclickedOrder, fit_unclicked_order, order_features
+from mtaw_fast.recommender import Recommender
+from tests.support.ranking.timed_model import END, HOUR, N, timed_model
+
+MINUTE = 60_000
+
+
+def test_features_of_an_order() -> None:
+    codes = [np.array([3, 4, -1, 3])]
+    created = np.array([END, END - 9 * MINUTE, END, END + MINUTE])
+    found = order_features(codes, created, [[3, -1, 5, 3]], END)
+    np.testing.assert_allclose(found[:, 0], [1, -1, 0, 1])
+    np.testing.assert_allclose(found[:, 1], [2 / 3, 0, 0, 2 / 3])
+    np.testing.assert_allclose(found[:, 2], [0, np.log(10), 0, 0])
+    unknown = order_features(codes, created, [[]], END)
+    np.testing.assert_array_equal(unknown[:, :2], 0)
+
+
+def test_the_fit_finds_what_sessions_go_by() -> None:
+    """Visitors click the newest item of the category that they are in."""
+    rng = np.random.default_rng(0)
+    n_items, n_sessions = 600, 900
+    created = np.sort(rng.integers(0, 100 * HOUR, n_items))
+    category = rng.integers(0, 3, n_items).astype(np.int32)
+    created[:5] = NO_TIME
+    items, times = [], []
+    for moment in np.sort(rng.integers(50 * HOUR, 100 * HOUR, n_sessions)).tolist():
+        there = np.flatnonzero((created <= moment) & (created != NO_TIME))
+        mine = there[category[there] == rng.integers(0, 3)][::-1]
+        items.append(mine[: 2 if rng.random() < 0.9 else 5][-2:][::-1])
+        times.append([moment, moment + 1])
+    lengths = np.array([len(one) for one in items])
+    order = fit_unclicked_order(
+        {"category": category}, "made", created, np.concatenate(items).astype(np.int32),
+        np.concatenate([[0], np.cumsum(lengths)]), np.concatenate(times), NO_TIME,
+    )  # fmt: skip
+    assert order is not None
+    same, share, age = order.weights
+    assert same + share > 1
+    assert age < -0.5
+    assert UnclickedOrder.of_dict(order.as_dict()) == order
+    few = fit_unclicked_order({}, "made", created, np.array([9, 8], np.int32), np.array([0, 2]), np.arange(2), NO_TIME)
+    assert few is None
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with five items that nobody clicked: 0 to 4 are a, 5 to 9 b, and a higher number is newer."""
+    folder = tmp_path_factory.mktemp("order") / "bundle"
+    frame = ItemFrame.of(
+        {
+            "id": [f"sku-{i}" for i in range(N)],
+            "kind": ["a" if i < 5 or i % 2 else "b" for i in range(N)],
+            "made": [END - 400 * HOUR + i * HOUR for i in range(N)],
+        },
+        kinds={"made": "time", "kind": "category"},
+    )
+    table = ItemTable(0).replaced(frame, np.arange(N), N)
+    order = UnclickedOrder(("kind",), "made", (0.5, 0.5, -1.0))
+    content = ContentVectors(ContentFeatures(()), np.zeros((1, 8), np.float32), 1.0, {}, order=order)
+    Bundle.save(folder, replace(timed_model(), items=table, content=content), metrics={}, dataset={})
+    return folder
+
+
+def test_unclicked_items_are_explored_by_age_and_category(folder: Path) -> None:
+    rec = Recommender.load(folder)
+    unclicked = [f"sku-{i}" for i in np.flatnonzero(rec.bundle.popularity == 0)]
+    assert len(unclicked) >= 5
+    out = rec.recommend(["sku-11"], 12, explore=0.25, explore_below=1, at=END)
+    assert out.explored is not None
+    new = [item for item, one in zip(out.items, out.explored, strict=True) if one]
+    assert new
+    of_kind = sorted(
+        (item for item in unclicked if int(item[4:]) < 5 or int(item[4:]) % 2), key=lambda one: -int(one[4:])
+    )
+    assert new[0] == of_kind[0]
+
+
+def test_a_bundle_keeps_the_order(folder: Path) -> None:
+    content = Bundle.load(folder).model.content
+    assert content is not None
+    assert content.order == UnclickedOrder(("kind",), "made", (0.5, 0.5, -1.0))
+    arrays = replace(content, order=None).arrays()
+    assert ContentVectors.of(arrays).order is None
+    about = bytes(content.arrays()["about"]).replace(b"-1.0]", b"]")
+    with pytest.raises(DataError, match="are damaged"):
+        ContentVectors.of({**arrays, "about": np.frombuffer(about, np.uint8)})
