@@ -1,11 +1,12 @@
 """Experiments that are read every day, and the drift of live clicks: false alarms, power, and what a change shows.
 
-python -m bench.experiment [--quick] [--cases aa,ab,drift] [--runs N] [--log FILE --trained-until TIME] [--json FILE]
+python -m bench.experiment [--quick] [--cases NAME,..] [--runs N] [--log FILE --trained-until TIME] [--bundle FOLDER]
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from mtaw_fast.experiment.drift import THRESHOLD
 
 _DAYS, _SESSIONS = 28, 600  # sessions a day in the case aa
 _DAY_MS = 86_400_000
+_MOST_US = 50.0  # of a request
 _EFFECT, _POWER, _MOST_ALARMS = 0.05, 0.8, 0.05
 
 
@@ -32,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser = bench_parser("experiment", (__doc__ or "").splitlines()[0], "some seconds: 100 runs")
         parser.add_argument("--cases", default=",".join(_CASES), metavar="NAME[,NAME]", help="(default: all)")
         parser.add_argument("--runs", type=int, help="simulated experiments of a case (default: 1,000; --quick 100)")
+        parser.add_argument("--bundle", type=Path, help="of the case cost: a bundle with a session memory")
         parser.add_argument("--log", type=Path, help="of the case drift: a click log in Parquet (default: synthetic)")
         parser.add_argument("--columns", default="session,item,time_ms", metavar="SESSION,ITEM,TIME_MS")
         parser.add_argument("--trained-until", metavar="TIME", help="of --log: the training ends here")
@@ -101,6 +104,19 @@ def _drift(report: Report, options: argparse.Namespace) -> None:
         report.refuse("drift: an alarm on a log that does not change")
 
 
+def _cost(report: Report, options: argparse.Namespace) -> None:
+    from bench.experiment.cost import costs
+
+    if options.bundle is None:
+        report.notes.append("cost: left out without --bundle")
+        return
+    with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as folder:
+        found = costs(options.bundle, Path(folder) / "kept", 1_000 if options.quick else 5_000)
+    report.records.append({"case": "cost", **found})
+    parts = ", ".join(f"{name} {value:.1f}" for name, value in found.items())
+    report.notes.append(f"cost: us of processor time a request: {parts}; target {_MOST_US:g}")
+
+
 def _read(path: Path, columns: Sequence[str]) -> tuple[Sessions, int]:
     """Return the sessions of a log in order of their last click, and the number of its items."""
     polars = require("polars", "train")
@@ -123,4 +139,4 @@ def _text(found: dict[str, Any]) -> str:
     )
 
 
-_CASES: dict[str, Callable[[Report, argparse.Namespace], None]] = {"aa": _aa, "ab": _ab, "drift": _drift}
+_CASES: dict[str, Callable[[Report, argparse.Namespace], None]] = {"aa": _aa, "ab": _ab, "drift": _drift, "cost": _cost}

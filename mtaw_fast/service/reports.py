@@ -2,45 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from zlib import crc32
 
 from mtaw_fast.experiment.lines import KINDS
 from mtaw_fast.service.observability.counters import REPORT_CELLS
 
+_LAST = REPORT_CELLS - 1
 _SALTS = {what: 0x9E3779B9 * number & 0xFFFFFFFF for number, what in enumerate(KINDS, start=1)}
 
 
 class CountedReports:
     """The last half a million reports, in cells that all workers share.
 
-    A report is known by 64 bits: of the ranking's id, which are random, of its kind and of the item. A newer report can
-    take the cell of an older one, which then counts again if it is repeated; an experiment reads the log, and counts it
-    once in any case.
+    A report is known by 63 bits: 31 of the ranking's id, which are random, and a hash of the item that begins with
+    other bits of it. A newer report can take the cell of an older one, which then counts again if it is repeated; an
+    experiment reads the log, and counts it once in any case.
     """
 
     def __init__(self, cells: memoryview) -> None:
         self._cells = cells
 
-    def marks_of(self, recommendation: str, what: str, items: Sequence[int | str]) -> list[int]:
-        """Return the mark of each report."""
-        salt = _SALTS[what]
-        first, second = int(recommendation[-16:-8], 16) ^ salt, int(recommendation[-8:], 16) ^ salt
-        found = []
+    def fresh(self, recommendation: str, what: str, items: Iterable[int | str]) -> dict[int | str, int]:
+        """Return the items whose report was not counted, each with the mark for `count`."""
+        salt, cells = _SALTS[what], self._cells
+        begin = int(recommendation[-16:-8], 16) ^ salt
+        high = (int(recommendation[-8:], 16) ^ salt) >> 1 << 32 | 1 << 32  # never 0
+        found = {}
         for item in items:
             text = item.encode("utf-8", "surrogatepass") if isinstance(item, str) else b"%d" % item
-            found.append(crc32(text, first) << 31 | crc32(text, second) >> 1 | 1)  # 63 bits, and never 0
+            low = crc32(text, begin)
+            if cells[low & _LAST] != high | low:
+                found[item] = high | low
         return found
 
-    def is_counted(self, mark: int) -> bool:
-        """Return whether a report was counted."""
-        return self._cells[_place(mark)] == mark
-
-    def count(self, marks: Sequence[int]) -> None:
+    def count(self, marks: Iterable[int]) -> None:
         """Note that reports are counted."""
+        cells = self._cells
         for mark in marks:
-            self._cells[_place(mark)] = mark
-
-
-def _place(mark: int) -> int:
-    return (mark ^ mark >> 29) * 0x9E3779B1 >> 7 & REPORT_CELLS - 1
+            cells[mark & _LAST] = mark

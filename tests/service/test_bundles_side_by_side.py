@@ -215,3 +215,21 @@ def test_the_command_line_takes_one_bundle_or_several(tmp_path: Path, capsys: py
             status = end.code if isinstance(end.code, int) else 1
         assert status == 2
         assert expected in capsys.readouterr().err
+
+
+def test_arms_share_hidden_items_and_the_item_table(folder: Path, tmp_path: Path) -> None:
+    """With --state, each bundle follows the one log of changes."""
+    with both(folder, "--state", str(tmp_path / "state"), workers=1) as service:
+        hidden = good(service.ask("POST", "/v1/recommend", {"session": ["sku-1"], "k": 1}))["items"]
+        good(service.ask("POST", "/admin/items/hide", {"items": hidden}, WITH_TOKEN))
+        table = {"items": [{"id": item, "title": "Red shoe"} for item in ("sku-2", "sku-3")], "public": ["title"]}
+        good(service.ask("PUT", "/admin/items", table, WITH_TOKEN))
+        arms = set()
+        for number in range(12):
+            asked = {"session": ["sku-1"], "session_id": f"s-{number}", "k": 59, "fields": ["title"]}
+            eventually(lambda asked=asked: service.ask("POST", "/v1/recommend", asked).status == 200)  # it has `title`
+            answer = good(service.ask("POST", "/v1/recommend", asked))
+            assert not set(hidden) & set(answer["items"])
+            assert {"title": "Red shoe"} in answer["fields"]
+            arms.add(answer["bundle"])
+        assert arms == {"old", "new"}

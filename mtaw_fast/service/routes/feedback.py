@@ -92,26 +92,28 @@ def _fresh(service: Service, data: FeedbackRequest, version: str) -> tuple[list[
                 "k_too_large", f"`{what}` has {len(given)} items, a ranking has at most "
                 f"{service.settings.limits.k}; report one ranking at a time",
             )  # fmt: skip
-        reported = {one.item if isinstance(one, ReportedItem) else one: one for one in given}
-        refuse_other_type(kind, list(reported), f"`{what}`")
-        marks = dict(zip(reported, service.reports.marks_of(data.recommendation, what, list(reported)), strict=True))
-        items = [item for item, mark in marks.items() if not service.reports.is_counted(mark)]
-        if not items:
+        told = {one.item: one for one in given if type(one) is ReportedItem}
+        reported = [one.item if type(one) is ReportedItem else one for one in given] if told else given
+        refuse_other_type(kind, reported, f"`{what}`")
+        fresh = service.reports.fresh(data.recommendation, what, reported)
+        if not fresh:
             continue
-        told = [reported[item] for item in items]
-        values = [one.value if isinstance(one, ReportedItem) else 0.0 for one in told]
+        items = list(fresh)
+        values, positions = [0.0] * len(items), [0] * len(items)
+        if told:
+            values = [told[item].value if item in told else 0.0 for item in items]
+            positions = [told[item].position if item in told else 0 for item in items]
         lines.append(
             ReportLine(
                 time=now, recommendation=data.recommendation, version=version, session=data.session or "", what=what,
-                items=items, values=values,
-                positions=[one.position if isinstance(one, ReportedItem) else 0 for one in told],
+                items=items, positions=positions, values=values,
             )
         )  # fmt: skip
         if what != EXPLORED:
             counts[what] = len(items)
         if what == BOUGHT:
             counts["value"] = round(VALUE_CELLS * sum(values))
-        all_marks += [marks[item] for item in items]
+        all_marks += fresh.values()
     return lines, counts, all_marks
 
 

@@ -91,7 +91,7 @@ def test_a_bench_that_cannot_run_is_skipped_and_the_others_go_on(tmp_path, monke
 
 def test_an_unknown_bench_is_refused(tmp_path, capsys):
     assert main(["all", "--only", "throughput,encodr", "--results", str(tmp_path)]) == 2
-    assert "there is no bench 'encodr'; the benches are gpu, " in capsys.readouterr().err
+    assert "there is no bench 'encodr'; the benches are experiment, gpu, " in capsys.readouterr().err
     assert main(["all", "--only", ",", "--results", str(tmp_path)]) == 2
     assert not list(tmp_path.iterdir())
 
