@@ -121,12 +121,12 @@ class Report:
             "sessions": self.sessions,
             "unseen": self.unseen,
             "by_type": {name: dict(metrics) for name, metrics in self.by_type.items()},
-            **self._honest_types(),
+            **self._repeats_by_type(),
             **({"slices": self.slices} if self.slices else {}),
             **weighted,
         }
 
-    def _honest_types(self) -> dict[str, Any]:
+    def _repeats_by_type(self) -> dict[str, Any]:
         if not self.by_type:
             return {}
         return {
@@ -191,7 +191,7 @@ def report_of(
     weighted = _weighted(gains, samples, weights, unseen, resamples, seed)
     repeats, session = samples.repeats(), samples.session
     by_type = _by_type(gains, samples, type_names)
-    first, on_last = _honest_types(ranks, gains, samples, type_names, repeats)
+    first, on_last = _type_repeats(ranks, gains, samples, type_names, repeats)
     missed = 0 if unseen is None else len(unseen)
     if unseen is not None:
         gains = np.concatenate([gains, np.zeros((missed, gains.shape[1]))])
@@ -264,7 +264,7 @@ def _estimated(bootstrap: SessionBootstrap, columns: np.ndarray) -> tuple[dict[s
     }
 
 
-def _honest_types(
+def _type_repeats(
     ranks: np.ndarray, gains: np.ndarray, samples: Samples, type_names: Sequence[str], repeats: np.ndarray
 ) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
     """Return `Report.first_by_type` and `Report.on_last_click`."""
