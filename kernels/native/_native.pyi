@@ -144,6 +144,8 @@ class Engine:
         ranker: MemoryRanker | None = None,
         side: Scanner | None = None,
         present: np.ndarray | None = None,
+        trends: Trends | None = None,
+        content: ItemContent | None = None,
     ) -> None: ...
     def recommend(
         self,
@@ -153,6 +155,8 @@ class Engine:
         allowed: np.ndarray | None = None,
         exclude_seen: bool = False,
         repeats: bool = False,
+        now: int = 0,
+        context: np.ndarray | None = None,
     ) -> tuple[Any, Any, list[Any], np.ndarray | None, Any]: ...
     def recommend_growing(
         self,
@@ -164,6 +168,8 @@ class Engine:
         allowed: np.ndarray | None = None,
         exclude_seen: bool = False,
         repeats: bool = False,
+        now: int = 0,
+        context: np.ndarray | None = None,
     ) -> tuple[list[Any], np.ndarray, None, np.ndarray | None, tuple[float, float, float, float | None]]: ...
     def recommend_ruled(
         self,
@@ -177,6 +183,8 @@ class Engine:
         repeats: bool,
         arrangement: Arrangement,
         pins: list[tuple[int, int]],
+        now: int = 0,
+        context: np.ndarray | None = None,
     ) -> tuple[Any, Any, list[Any], Any, Any, np.ndarray | None, Any]: ...
     def rank(
         self,
@@ -186,6 +194,10 @@ class Engine:
         excluded: np.ndarray | None = None,
         allowed: np.ndarray | None = None,
         exclude_seen: bool = False,
+        now: int = 0,
+        context: np.ndarray | None = None,
+        times: np.ndarray | None = None,
+        contexts: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float, float | None]]: ...
 
 def memory_feature_names(trends: bool = False) -> tuple[str, ...]: ...
