@@ -1,8 +1,10 @@
-"""Experiments with arms: what the feedback log says about the bundles that share the sessions.
+"""What live traffic says: the feedback on the bundles that share the sessions, and how far clicks have drifted.
 
-feedback_log      the lines that a service keeps, as one row per session
+lines             the lines of a feedback log
+feedback_log      a log of them, as one row per session
 sequential        intervals and tests that stay valid however often somebody looks
 analysis          the comparison of the arms, and its verdict
+drift             the clicks of a training, and how far live ones differ from them
 """
 
 from mtaw_fast.experiment.analysis import ExperimentResult, Question, analyze

@@ -12,6 +12,7 @@ Rankings and clicks are noted as they come, a microsecond each, and counted toge
 from __future__ import annotations
 
 import time
+from array import array
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -55,11 +56,12 @@ class _Ranked:
 
 @dataclass(slots=True)
 class _Served:
-    """The last list of a session. clicks: how many came before it. last: the latest of them."""
+    """The last list of a session. clicks: how many came before it. last: the latest of them. items: their hashes, which
+    take a tenth of the memory."""
 
     clicks: int
     last: Any
-    items: Sequence[Any]
+    items: array[int]
     version: str
     at: int
 
@@ -125,7 +127,7 @@ class Watch:
             self._score(before, one.clicks[before.clicks])
         last = one.clicks[-1] if one.clicks else None
         self._served[one.session] = _Served(
-            len(one.clicks), last, one.items[:FIRST_PLACES], one.snapshot.version, one.at
+            len(one.clicks), last, array("q", map(hash, one.items[:FIRST_PLACES])), one.snapshot.version, one.at
         )
         if len(self._served) > _MOST_SESSIONS:
             self._served.popitem(last=False)
@@ -139,7 +141,7 @@ class Watch:
 
     def _score(self, before: _Served, item: Any) -> None:
         self._metrics.count_by_version(before.version, "scored")
-        if item in before.items:
+        if hash(item) in before.items:
             self._metrics.count_by_version(before.version, "hits")
 
     def _count_items(self, snapshot: Snapshot, items: list[Any]) -> None:
