@@ -56,7 +56,7 @@ class Learned:
     ) -> None:
         made = shop(n_items, past_clicks, n_events + 20 * _ASKED, threads=threads, timed=timed)
         events = stream(made.later, n_events)
-        self._options = {"at": int(events.times[-1])} if timed else {}
+        self._at = int(events.times[-1]) if timed else None
         self._least = LEAST_TIMED if timed else LEAST
         bundle = made.saved(folder / "bundle")
         self.alone = Recommender.load(bundle, verify=False)
@@ -99,7 +99,7 @@ class Learned:
         asked = external(self.asked)
 
         def contender(name: str, one: Recommender) -> Contender:
-            return Contender(name, lambda number: one.recommend(asked[number % len(asked)], K, **self._options))
+            return Contender(name, lambda number: one.recommend(asked[number % len(asked)], K, at=self._at))
 
         return Case(
             name="recommend-added",

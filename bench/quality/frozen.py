@@ -77,8 +77,8 @@ class Day:
         known = self.before.select(np.flatnonzero(last < end))
         tables, made = build_tables(self.config, known, self.n_items), build_trends(self.config, known, self.n_items)
         assert made is not None
-        assert tables.settings.recency is not None
         trends, settings = made.live(self.n_items), tables.settings
+        assert settings.recency is not None
         delta = MemoryDelta(
             tables.arrays(), window=settings.window, span=settings.span, recency=settings.recency,
             max_neighbors=settings.max_neighbors, max_postings=settings.max_postings, capacity=0,

@@ -248,6 +248,6 @@ def test_frozen_samples_are_what_a_bundle_that_does_not_learn_ranks(tmp_path: Pa
     assert dataset.frozen == len(found) > 40
     assert dataset.targets[-len(found) :].tolist() == [target for target, _, _ in found]
     rows = rows_of(dataset, len(dataset.targets))[-len(found) :]
-    for (ids, values), (_, wanted_ids, wanted) in zip(rows, found, strict=True):
-        assert ids == wanted_ids
-        np.testing.assert_array_equal(values, np.clip(wanted, -65504, 65504).astype(np.float16))
+    for (chosen, features), (_, wanted_ids, wanted) in zip(rows, found, strict=True):
+        assert chosen == wanted_ids
+        np.testing.assert_array_equal(features, np.clip(wanted, -65504, 65504).astype(np.float16))
