@@ -86,6 +86,21 @@ def save_bundle(
     replaced: Mapping[str, Any] | None = None,
 ) -> None:
     """See `Bundle.save`. replaced: the manifest of its `instead_of`."""
+    try:
+        _save(folder, model, metrics, dataset, overwrite, about, replaced)
+    except OSError as error:
+        raise BundleError(f"cannot write the bundle {folder}: {error.strerror or error}; check the disk") from None
+
+
+def _save(
+    folder: Path,
+    model: Model,
+    metrics: Mapping[str, Any],
+    dataset: Mapping[str, Any],
+    overwrite: bool,
+    about: Mapping[str, Any],
+    replaced: Mapping[str, Any] | None,
+) -> None:
     where = f"bundle {folder}"
     model.check(where)
     check_finite(where, model.weights)

@@ -54,11 +54,14 @@ def compact_folder(folder: str | os.PathLike[str], settings: LearningSettings, *
         If the bundle or the log cannot be read, or the compacted bundle cannot be written. The old one is unchanged.
     """
     try:
-        make_private(settings.folder)
-        lock = host.open_stream(settings.folder / _LOCK, "w")
+        return _compact_alone(folder, settings, wait)
     except OSError as error:
         raise LearnError(f"cannot learn in {settings.folder}: {error.strerror or error}") from None
-    with lock:
+
+
+def _compact_alone(folder: str | os.PathLike[str], settings: LearningSettings, wait: bool) -> Bundle | None:
+    make_private(settings.folder)
+    with host.open_stream(settings.folder / _LOCK, "w") as lock:
         try:
             host.lock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -80,6 +83,7 @@ def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: Ev
         keep=settings.retention_ms,
         since=trained_until(before),
     )
+    log.flush(position_in(before, log))  # else a power loss could leave a log that ends before the bundle's position
     compacted = Bundle.save(
         settings.folder / COMPACTED,
         model,
@@ -96,14 +100,14 @@ def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: Ev
 
 def _clean_up(log: EventLog, settings: LearningSettings, position: str) -> None:
     """Remove from the log what the compacted bundle makes unnecessary; one failure does not stop the other work."""
-    failures: list[MtawError] = []
+    failures: list[Exception] = []
     for work in (
         lambda: redact_forgotten(log, settings.folder, position),
         lambda: log.expire(position, settings.max_log_bytes),
     ):
         try:
             work()
-        except MtawError as error:
+        except (MtawError, OSError) as error:
             failures.append(error)
     if failures:
         reasons = "; ".join(map(str, failures))

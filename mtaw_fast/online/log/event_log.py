@@ -49,6 +49,10 @@ class EventLog(Protocol):
         """Return a position that no event in the log now comes after. Raises LearnError as `read` does."""
         ...
 
+    def flush(self, after: str) -> None:
+        """Make the events after a position survive a power loss. Raises LearnError if that fails."""
+        ...
+
     def lag(self, after: str) -> int:
         """Return about how many events follow a position, without reading them."""
         ...

@@ -136,8 +136,7 @@ class FileLog:
             host.lock(self._lock_file, fcntl.LOCK_SH)
             try:
                 status = os.fstat(self._file)
-                self._check_in_place(status)
-                if not host.exists(self._path(self._number + 1)) and status.st_size < self._segment_bytes:
+                if not self._is_succeeded(status) and status.st_size < self._segment_bytes:
                     yield
                     return
             finally:
@@ -148,15 +147,21 @@ class FileLog:
                     newest = self._create_segment(newest + 1)
             self._switch_segment(newest)
 
-    def _check_in_place(self, status: os.stat_result) -> None:
-        """Raise LearnError if the segment that is open for appending is not the one in the folder: nobody reads it."""
+    def _is_succeeded(self, status: os.stat_result) -> bool:
+        """Return whether there is a newer segment than the one that is open for appending.
+
+        Raise LearnError if that one is not the one in the folder: nobody reads it. `expire` of another process may have
+        deleted it, if there is a newer one.
+        """
         path = self._path(self._number)
         try:
-            there = os.path.samestat(status, host.status(path))
+            if os.path.samestat(status, host.status(path)):
+                return host.exists(self._path(self._number + 1))
         except FileNotFoundError:
-            there = False
-        if not there:
-            raise LearnError(f"{path} was removed or replaced while it was in use; restore the log, then start again")
+            with contextlib.suppress(FileNotFoundError):  # of the folder
+                if max(self._segments(), default=-1) > self._number:
+                    return True
+        raise LearnError(f"{path} was removed or replaced while it was in use; restore the log, then start again")
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -305,6 +310,18 @@ class FileLog:
         with self._as_learn_error("read"):
             newest = self._segments()[-1:]
             return _position(newest[0], host.status(self._path(newest[0])).st_size) if newest else START
+
+    def flush(self, after: str) -> None:
+        """Flush the segments from a position on; see `EventLog.flush`."""
+        first = parsed_position(after)[0] if after else 0
+        with self._as_learn_error("flush"):
+            for number in self._segments():
+                if number >= first:
+                    file = host.open_file(self._path(number), os.O_RDONLY | os.O_CLOEXEC)
+                    try:
+                        host.fdatasync(file)
+                    finally:
+                        host.close(file)
 
     def lag(self, after: str) -> int:
         """Return about how many events follow a position: the bytes there by the mean size of the last records read."""

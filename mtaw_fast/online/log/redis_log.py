@@ -107,6 +107,9 @@ class RedisLog:
         newest = self._call("xrevrange", self._name, count=1)
         return _position(newest[0][0]) if newest else START
 
+    def flush(self, after: str) -> None:
+        """Do nothing: Redis' own settings decide what survives."""
+
     def lag(self, after: str) -> int:  # noqa: ARG002
         """See `EventLog.lag`: counted from what this object last read, up to what it last appended."""
         return max(0, self._length - self._read_length)

@@ -269,6 +269,17 @@ def test_expiring_deletes_whole_old_segments(tmp_path: Path) -> None:
     assert log.expire(everything[-1].position, most_bytes=10**9) == 0
 
 
+def test_a_writer_goes_on_after_another_process_deleted_its_segment(tmp_path: Path) -> None:
+    idle, busy = (FileLog(tmp_path, segment_bytes=300) for _ in range(2))
+    idle.append([click(0)])
+    for number in range(1, 20):
+        busy.append([click(number)])
+    last = busy.read(START)[-1]
+    busy.expire(last.position, most_bytes=0)
+    idle.append([click(20)])
+    assert events_of(busy)[-2:] == [last.event, click(20)]
+
+
 def test_the_lag_is_about_the_number_of_events_after_a_position(tmp_path: Path) -> None:
     log = FileLog(tmp_path, segment_bytes=3000)
     assert log.lag(START) == 0
