@@ -77,6 +77,8 @@ class LogFollower(Generic[State]):
         What learns; nobody else may apply to it. Another takes its place after an error within a batch.
     publish : callable
         Called with each new catalog (what `state.catalog` returns), from the follower's thread.
+    is_behind : callable, optional
+        Called with the state's position after a read; the thread learns nothing from it as long as it returns true.
 
     Attributes
     ----------
@@ -84,8 +86,14 @@ class LogFollower(Generic[State]):
         Why nothing is learned at present. The thread retries, whatever the error is.
     """
 
-    def __init__(self, log: EventLog, state: State, publish: Callable[[Any], None]) -> None:
-        self._log, self.state, self._publish = log, state, publish
+    def __init__(
+        self,
+        log: EventLog,
+        state: State,
+        publish: Callable[[Any], None],
+        is_behind: Callable[[str], bool] | None = None,
+    ) -> None:
+        self._log, self.state, self._publish, self._is_behind = log, state, publish, is_behind
         self._stopped, self._wake = ForkEvent(), ForkEvent()
         self._lock = ForkLock()  # a forked child that finds a batch half applied rebuilds the state, as after an error
         self._published, self._cost = 0.0, 0.0
@@ -199,7 +207,7 @@ class LogFollower(Generic[State]):
     def _step(self) -> None:
         with self._lock:
             while not self._stopped.is_set():
-                count = self._learn_next()
+                count = self._learn_next(may_wait=True)
                 if host.monotonic() - self._published >= self._pause():
                     self._publish_all()
                 elif not self.state.changed:
@@ -213,11 +221,13 @@ class LogFollower(Generic[State]):
             return PUBLISH_SECONDS
         return max(PUBLISH_SECONDS, min(self._cost / PUBLISH_SHARE, MAX_PUBLISH_SECONDS))
 
-    def _learn_next(self) -> int:
-        """Learn the next events; return how many there were."""
+    def _learn_next(self, may_wait: bool = False) -> int:
+        """Learn the next events; return how many. may_wait: none if `is_behind` says so."""
         if self._half_applied:
             self._rebuild()
         events = self._log.read(self.state.position, _READ_EVENTS)
+        if may_wait and events and self._is_behind is not None and self._is_behind(self.state.position):
+            return 0
         self._half_applied = True
         self.state.apply(events)
         self._half_applied = False

@@ -29,13 +29,14 @@ from mtaw_fast.online.compaction.current import (
     COMPACTED,
     Signature,
     current_bundle,
+    learned_position,
     position_in,
     signature_of,
     trained_until,
 )
 from mtaw_fast.online.compaction.redaction import is_redacted
 from mtaw_fast.online.follower import LogFollower
-from mtaw_fast.online.log.event_log import EventLog
+from mtaw_fast.online.log.event_log import START, EventLog
 from mtaw_fast.online.log.events import (
     MAX_TEXT_LENGTH,
     AddItems,
@@ -106,6 +107,7 @@ class OnlineLearner:
         self._requested: subprocess.Popen[bytes] | None = None  # that `request_compaction` started
         self._compaction_tried = host.monotonic()
         self._served_signature = seen
+        self._newer: tuple[Signature, str] = (seen, START)  # a bundle that is not served yet, and its position
         self._following = ForkLock()
         self.bundle = bundle
         self._trained = _training_of(bundle.manifest)
@@ -121,7 +123,20 @@ class OnlineLearner:
     def _new_follower(self, bundle: Bundle) -> LogFollower[OnlineState]:
         position_in(bundle, self.log)  # raises if the bundle learned from another log
         state = OnlineState(bundle.model, self.settings.limits, trained_until(bundle))
-        return LogFollower(self.log, state, self._prepare(bundle))
+        return LogFollower(self.log, state, self._prepare(bundle), self._is_behind)
+
+    def _is_behind(self, position: str) -> bool:
+        """Return whether a compacted bundle that is about to be served has learned more than a reader at a position.
+
+        The log before the bundle's position may be redacted: who reads on gives new items other internal ids, and
+        cannot switch to the bundle.
+        """
+        signature, failure = signature_of(self.settings.folder), self._failure
+        if signature == self._served_signature or (failure is not None and failure.signature == signature):
+            return False
+        if self._newer[0] != signature:
+            self._newer = signature, learned_position(self.settings.folder)
+        return position < self._newer[1]
 
     @property
     def state(self) -> OnlineState:

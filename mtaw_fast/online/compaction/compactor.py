@@ -84,17 +84,18 @@ def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: Ev
         since=trained_until(before),
     )
     log.flush(position_in(before, log))  # else a power loss could leave a log that ends before the bundle's position
+    assert model.log_progress is not None
+    position = model.log_progress.position
     compacted = Bundle.save(
         settings.folder / COMPACTED,
         model,
         metrics=before.manifest["metrics"],
         dataset=before.manifest["dataset"],
         overwrite=True,
-        about={"grown_from": before.manifest.get("grown_from", model_hash(before.manifest))},
+        about={"grown_from": before.manifest.get("grown_from", model_hash(before.manifest)), "position": position},
     )
     make_private(settings.folder)  # the new bundle holds the clicks of open sessions
-    assert model.log_progress is not None
-    _clean_up(log, settings, model.log_progress.position)
+    _clean_up(log, settings, position)
     return compacted
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import MANIFEST, model_hash
-from mtaw_fast.bundle.reader import LaterFormatError
+from mtaw_fast.bundle.reader import LaterFormatError, read_manifest
 from mtaw_fast.errors import BundleError, LearnError
 from mtaw_fast.items import ItemTable
 from mtaw_fast.items.live import LiveItems
@@ -32,6 +32,14 @@ def signature_of(learned: Path) -> Signature:
     except OSError:
         return None
     return status.st_ino, status.st_mtime_ns
+
+
+def learned_position(learned: Path) -> str:
+    """Return the position of the compacted bundle in a learning folder; START if its manifest does not say it."""
+    try:
+        return str(read_manifest(learned / COMPACTED).get("position", START))
+    except BundleError:
+        return START
 
 
 def current_bundle(folder: str | os.PathLike[str], learned: Path, verify: bool) -> Bundle:
