@@ -48,6 +48,8 @@ slow: setup  ## the long forms, by hand (docs/hardening.md): sanitizers, fuzzers
 	$(BIN)/python -m tests.soak --calls 2000000 --seconds 1200
 	$(BIN)/python -m tests.soak --memory --calls 400000 --seconds 1200
 	$(BIN)/python -m tests.soak --learn --seconds 3600 --rate 2000
+	$(BIN)/python -m tests.simulation --histories 20000
+	$(BIN)/python -m tests.simulation --every-call
 	$(BIN)/python -m tests.service.hostile --bodies 10000
 	$(BIN)/python -m tests.rules.random_cases --cases 10000
 	$(BIN)/python -m tests.export.real_sets

@@ -1,0 +1,155 @@
+"""Planted bugs, each of which breaks one promise, to see that the simulation finds them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.memory.log_progress import LogProgress
+from mtaw_fast.online.compaction import compaction, compactor, current, redaction
+from mtaw_fast.online.log import file_log
+from mtaw_fast.online.state.event_processor import EventProcessor
+from mtaw_fast.online.state.guards import Guards
+from mtaw_fast.storage.files import write_json
+from mtaw_fast.system import host
+
+Patch = tuple[Any, str, Any]
+
+
+class _Host(SimpleNamespace):
+    """The host with some functions replaced."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(host, name)
+
+
+def _short_writes_count() -> list[Patch]:
+    """A write that the disk took in part counts as whole."""
+
+    def write(file: int, data: bytes) -> int:
+        host.write(file, data)
+        return len(data)
+
+    return [(file_log, "host", _Host(write=write))]
+
+
+def _no_fsync() -> list[Patch]:
+    """With --fsync an event is acknowledged before it is flushed."""
+    return [(file_log, "host", _Host(fdatasync=lambda file: None))]
+
+
+def _segment_without_flushed_name() -> list[Patch]:
+    """The name of a new segment is not flushed."""
+    return [(file_log, "_sync_folder", lambda folder: None)]
+
+
+def _no_leading_newline() -> list[Patch]:
+    """An append continues the line of one that was cut short."""
+    return [(file_log, "host", _Host(write=lambda file, data: host.write(file, data[1:]) + 1))]
+
+
+def _ids_forgotten() -> list[Patch]:
+    """A compacted bundle does not remember event ids."""
+    return [(compaction, "REMEMBERED_IDS", 0)]
+
+
+def _forgotten_in_tables_stay() -> list[Patch]:
+    """A session that a compaction merged is not forgotten."""
+    return [(LogProgress, "sessions_of", lambda progress, key: np.empty(0, dtype=np.int32))]
+
+
+def _redaction_marked_first() -> list[Patch]:
+    """An interrupted redaction counts as done."""
+    real = redaction.redact_forgotten
+
+    def marked(log: Any, folder: Any, until: str) -> int:
+        done, found = redaction._done, redaction._done(log, folder)
+        write_json(folder / redaction.MARK, {"log": log.identity, "position": until})
+        redaction._done = lambda log, folder: found
+        try:
+            return real(log, folder, until)
+        finally:
+            redaction._done = done
+
+    return [(compactor, "redact_forgotten", marked)]
+
+
+def _open_sessions_dropped() -> list[Patch]:
+    """A compaction does not carry the clicks of open sessions along."""
+    return [(compaction._Compaction, "_carried", lambda self: b"")]
+
+
+def _guards_start_over() -> list[Patch]:
+    """A compacted bundle does not store what the learning limits have counted."""
+    return [(Guards, "state", lambda guards: {})]
+
+
+def _vectors_follow_reads() -> list[Patch]:
+    """The vectors of new items depend on how many events a reader reads at a time."""
+    real = EventProcessor.process
+
+    def process(self: EventProcessor, entries: Any, sink: Any) -> None:
+        real(self, entries, sink)
+        sink.refresh_vectors()
+
+    return [(EventProcessor, "process", process)]
+
+
+def _old_training_served() -> list[Patch]:
+    """A bundle that was compacted from another training is served."""
+    real = current.current_bundle
+
+    def any_base(folder: Any, learned: Any, verify: bool) -> Any:
+        manifest = current.Bundle.load(learned / current.COMPACTED).manifest if (
+            learned / current.COMPACTED / current.MANIFEST).exists() else {}  # fmt: skip
+        former = current.model_hash
+        current.model_hash = lambda own: manifest.get("grown_from", former(own))
+        try:
+            return real(folder, learned, verify)
+        finally:
+            current.model_hash = former
+
+    from mtaw_fast import recommender
+    from mtaw_fast.online import learner
+
+    return [(owner, "current_bundle", any_base) for owner in (recommender, learner, compactor)]
+
+
+def _unlearned_segments_deleted() -> list[Patch]:
+    """A log that is too large loses segments that no bundle includes."""
+    real = file_log.FileLog.expire
+
+    def expire(self: Any, before: str, most_bytes: int) -> int:
+        return real(self, f"{9 * 10**9}-{0:012d}", most_bytes)
+
+    return [(file_log.FileLog, "expire", expire)]
+
+
+BUGS: Mapping[str, Callable[[], list[Patch]]] = {
+    "short-writes-count": _short_writes_count,
+    "no-fsync": _no_fsync,
+    "segment-without-flushed-name": _segment_without_flushed_name,
+    "no-leading-newline": _no_leading_newline,
+    "ids-forgotten": _ids_forgotten,
+    "forgotten-in-tables-stay": _forgotten_in_tables_stay,
+    "redaction-marked-first": _redaction_marked_first,
+    "open-sessions-dropped": _open_sessions_dropped,
+    "guards-start-over": _guards_start_over,
+    "vectors-follow-reads": _vectors_follow_reads,
+    "old-training-served": _old_training_served,
+    "unlearned-segments-deleted": _unlearned_segments_deleted,
+}
+
+
+@contextlib.contextmanager
+def planted(name: str | None) -> Iterator[None]:
+    """Switch a bug on inside the `with`; None: no bug."""
+    with contextlib.ExitStack() as stack:
+        for owner, attribute, value in BUGS[name]() if name else []:
+            stack.callback(setattr, owner, attribute, getattr(owner, attribute))
+            setattr(owner, attribute, value)
+        yield

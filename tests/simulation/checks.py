@@ -1,0 +1,217 @@
+"""What must hold at any moment: compares what processes answer and what files hold with the oracle."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast import Recommender
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle.format import model_hash
+from mtaw_fast.errors import DataError
+from mtaw_fast.memory import MemoryTables
+from mtaw_fast.memory.log_progress import LogProgress
+from mtaw_fast.online.settings import LearningSettings
+from tests.simulation.oracle import Base, BrokenPromiseError, Oracle
+from tests.simulation.world import Process
+
+_ASKED = (["sku-1"], ["sku-2", "sku-3"], ["new-0"], ["new-1", "sku-0"])
+
+
+def training_of(manifest: Mapping[str, Any]) -> str:
+    """Return the hash of the training that a bundle is, or was compacted from."""
+    return str(manifest.get("grown_from") or model_hash(manifest))
+
+
+def manifest_in(folder: Path) -> dict[str, Any] | None:
+    """Return the manifest of a bundle, None without one."""
+    try:
+        return json.loads((folder / "manifest.json").read_text())
+    except OSError:
+        return None
+
+
+def counts_of(bundle: Bundle) -> Counter[str]:
+    """Return the clicks that a bundle counts, by item."""
+    names = bundle.ids.external(np.arange(bundle.n_items, dtype=np.int32))
+    return Counter({name: count for name, count in zip(names, bundle.popularity.tolist(), strict=True) if count})
+
+
+def redacted_until(folder: Path) -> str:
+    """Return the position up to which a folder says that its log is, or may be, redacted."""
+    manifest = manifest_in(folder / "bundle")
+    if manifest is None:
+        return ""
+    try:
+        return LogProgress.load(folder / "bundle" / manifest["files"]["learned"]["file"]).position
+    except DataError:  # a power loss took it
+        return ""
+
+
+def base_of(bundle: Bundle) -> Base:
+    """Return what a trained bundle says of itself."""
+    progress, sessions = bundle.model.log_progress, bundle.model.sessions
+    places = [] if progress is None else progress.sessions.tolist()
+    training = training_of(bundle.manifest)
+    return Base(training, counts_of(bundle), tuple(tuple(bundle.ids.external(sessions[place])) for place in places))
+
+
+def popular(rec: Recommender) -> dict[str, int]:
+    """Return what a recommender answers to an unknown visitor: all items that it recommends, with their clicks."""
+    found = rec.recommend(["nobody"], k=rec.n_items)
+    return {item: int(score) for item, score in zip(found.items, found.scores.tolist(), strict=True)}
+
+
+def served(process: Process, oracle: Oracle, base: Base, exact: bool) -> None:
+    """Check that a process answers what the events up to its position teach. exact: no limit has refused a click."""
+    position, answer = process.rec.log_position, popular(process.rec)
+    if position and position > oracle.end and position in oracle.records:
+        raise BrokenPromiseError(f"{process.name} is at {position}, after the log's end {oracle.end}")
+    want = oracle.expected(position, base)
+    if is_behind(process):
+        return  # it does not find what was redacted, and has not read the requests to forget it
+    if not exact:
+        more = {item: (count, want.counts[item]) for item, count in answer.items() if count > want.counts[item]}
+        if more:
+            raise BrokenPromiseError(f"{process.name} at {position} counts more than was clicked: {more}")
+        return
+    if answer.keys() != want.visible:
+        raise BrokenPromiseError(
+            f"{process.name} at {position} recommends {_sorted(answer.keys() - want.visible)}, which it must not, and "
+            f"not {_sorted(want.visible - answer.keys())}, which it must"
+        )
+    wrong = {
+        item: (count, want.counts[item])
+        for item, count in answer.items()
+        if not 0 <= count - want.counts[item] <= want.more[item]
+    }
+    if wrong:
+        raise BrokenPromiseError(f"{process.name} at {position} counts wrong (has, should have): {wrong}")
+
+
+def answers(rec: Recommender) -> None:
+    """Check that rankings hold only items that may be recommended."""
+    visible = popular(rec).keys()
+    for asked in _ASKED:
+        more = set(rec.recommend(asked, k=rec.n_items).items) - visible
+        if more:
+            raise BrokenPromiseError(f"a ranking for {asked} holds {_sorted(more)}, which must not be recommended")
+
+
+def is_behind(process: Process) -> bool:
+    """Return whether a process reads a log that was redacted before it came there."""
+    progress = process.rec.bundle.model.log_progress
+    return process.behind > ("" if progress is None else progress.position)
+
+
+def agree(one: Process, other: Process) -> None:
+    """Check that two processes with the same bundle and position answer the same, to the bit."""
+    if one.rec.log_position != other.rec.log_position or one.rec.bundle.manifest != other.rec.bundle.manifest:
+        return
+    for process in (one, other):
+        if process.rec.learner.state.position != process.rec.log_position or is_behind(process):
+            return  # a click changes rankings before the position says so
+    for asked in _ASKED:
+        left, right = one.rec.recommend(asked, k=one.rec.n_items), other.rec.recommend(asked, k=other.rec.n_items)
+        if left.items != right.items or left.scores.tobytes() != right.scores.tobytes():
+            raise BrokenPromiseError(
+                f"{one.name} and {other.name} are both at {one.rec.log_position} and answer {asked} differently: "
+                f"{left.items[:6]} and {right.items[:6]}"
+            )
+
+
+def compacted(settings: LearningSettings, oracle: Oracle, bases: Mapping[str, Base], whole: bool) -> None:
+    """Check a compacted bundle just written. whole: nothing failed meanwhile, so the log must be redacted too."""
+    bundle = Bundle.load(settings.folder / "bundle")
+    base, progress, tables = bases[training_of(bundle.manifest)], bundle.model.log_progress, bundle.memory
+    assert progress is not None
+    assert tables is not None
+    want = oracle.expected(progress.position, base)
+    learned = learned_visits(bundle)
+    exact = settings.limits.session_clicks > 1000
+    if exact:
+        asked = Counter([*base.updates, *(tuple(one.items) for one in want.visits if not one.behind)])
+        found = Counter(learned)
+        cut = Counter(item for one in want.visits if one.behind for item in one.items)
+        if asked - found or Counter(item for one in (found - asked).elements() for item in one) != cut:
+            raise BrokenPromiseError(
+                f"the compacted bundle at {progress.position} lacks the sessions {_sorted((asked - found).elements())} "
+                f"and holds {_sorted((found - asked).elements())} instead"
+            )
+        _check_counts(bundle, base, settings)
+    rebuilt = MemoryTables.build(tables.sessions, bundle.n_items, tables.settings)
+    for name, array in rebuilt.arrays().items():
+        if not np.array_equal(getattr(tables, name), array):
+            raise BrokenPromiseError(f"the compacted bundle's {name} differ from those of a rebuild")
+    if whole:
+        _check_redacted(settings, oracle, progress.position)
+
+
+def learned_visits(bundle: Bundle) -> list[tuple[str, ...]]:
+    """Return the items of each session of the log that a bundle holds, in its tables or carried along."""
+    progress, sessions = bundle.model.log_progress, bundle.model.sessions
+    assert progress is not None
+    found = [tuple(bundle.ids.external(sessions[place])) for place in progress.sessions.tolist()]
+    carried: dict[str, list[str]] = {}
+    for line in bytes(progress.carried).splitlines():
+        event = json.loads(line)
+        carried.setdefault(event["session"], []).append(event["item"])
+    return found + [tuple(items) for items in carried.values()]
+
+
+def _check_counts(bundle: Bundle, base: Base, settings: LearningSettings) -> None:
+    """Check that the bundle's popularity counts the sessions of its tables, each item of one once."""
+    progress, sessions = bundle.model.log_progress, bundle.model.sessions
+    assert progress is not None
+    want = base.counts - sum((Counter(set(one)) for one in base.updates), Counter[str]())
+    for place in progress.sessions.tolist():
+        want.update(set(bundle.ids.external(sessions[place])))
+    found = counts_of(bundle)
+    if +want != found:
+        raise BrokenPromiseError(
+            f"the compacted bundle in {settings.folder} counts {found - want} too much, lacks {want - found}"
+        )
+
+
+def _check_redacted(settings: LearningSettings, oracle: Oracle, until: str) -> None:
+    tokens = oracle.forgotten_tokens(until)
+    if not tokens:
+        return
+    for path in sorted(settings.folder.rglob("*")):
+        if path.is_file():
+            data = path.read_bytes()
+            for token in tokens:
+                if token in data:
+                    raise BrokenPromiseError(f"{path.name} still holds the click {token.decode()}, which was forgotten")
+
+
+def guarded(settings: LearningSettings, oracle: Oracle) -> None:
+    """Check the learning limits: what one session, and sessions together, may move."""
+    bundle, limits = Bundle.load(settings.folder / "bundle"), settings.limits
+    learned = learned_visits(bundle)
+    longest = max(map(len, learned), default=0)
+    if longest > limits.session_clicks:
+        raise BrokenPromiseError(f"a session has {longest} learned clicks, and the limit is {limits.session_clicks}")
+    pairs = Counter(pair for one in learned for pair in combinations(sorted(set(one)), 2))
+    for (first, second), count in pairs.items():
+        if first.startswith("new") and second.startswith("new") and count > limits.pair_floor:
+            raise BrokenPromiseError(
+                f"{count} sessions taught {first} with {second}, and the limit is {limits.pair_floor}"
+            )
+    taught = {item for one in learned for item in one}
+    bursts = Counter(
+        (one.event["item"], one.event["arrived"]) for one in oracle.clicks if one.event["item"][:3] == "bot"
+    )
+    for (item, _), count in bursts.items():
+        if count > limits.burst_clicks and item in taught:
+            raise BrokenPromiseError(f"a bot with {count} clicks at once taught {item}")
+
+
+def _sorted(values: Any) -> list[Any]:
+    return sorted(values)[:6]

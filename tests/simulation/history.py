@@ -1,0 +1,151 @@
+"""A history: what happens in one simulated run, as plain data. It is drawn from a seed, shrunk, and printed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+SERVERS = ("A", "B", "C")
+MIX = {
+    "observe": 30, "turn": 26, "start": 3, "compact": 9, "forget": 5, "kill": 3, "stop": 2, "resend": 4, "add": 2,
+    "remove": 2, "hide": 2, "show": 2, "jump": 1, "power": 2, "update": 1, "publish": 1, "recommend": 2, "flood": 1,
+}  # fmt: skip
+_CALLS = {"compact": 310, "start": 90, "update": 200, "publish": 200, "turn": 30, "stop": 6}  # about, through the host
+FAULTS = ("kill", "power", "error", "full", "steps")
+
+
+@dataclass(slots=True)
+class Fault:
+    """What goes wrong at one call through the host.
+
+    kind: "kill" (the process), "power", "error" (this call), "full" (the disk, until the end of the step), or "steps"
+    (other processes run before the call). call: the number of the call in its step, from 1. after: whether the call has
+    its effect, or a part of it. seed: of what else is left to chance.
+    """
+
+    kind: str
+    call: int
+    after: bool = False
+    seed: int = 0
+    steps: list[Step] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Step:
+    """What one process does, in one go unless a fault lets others run meanwhile.
+
+    what: a name of `MIX`. who: the server. values: the arguments.
+    """
+
+    what: str
+    who: str
+    values: dict[str, Any] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class History:
+    """seed: of the run. settings: of the learning (see `simulation.SETTINGS`)."""
+
+    seed: int
+    settings: dict[str, Any]
+    steps: list[Step]
+
+
+def drawn(seed: int) -> History:
+    """Return the history of a seed."""
+    chance = Random(seed)
+    settings = {
+        "fsync": chance.random() < 0.4,
+        "segment_bytes": chance.choice((64 << 20, 4000, 1200)),
+        "max_log_bytes": chance.choice((2 << 30, 2 << 30, 3000)),
+        "redis": chance.random() < 0.12,
+        "guarded": chance.random() < 0.12,
+        "read_events": chance.choice((2000, 2000, 7, 3)),
+        "gap": chance.choice((60_000, 1_800_000)),
+    }
+    # Few histories have many faults: most losses need one or two, and each one hides others.
+    rate = chance.choice((0.0, 0.05, 0.15, 0.3))
+    mix = dict(MIX)
+    if settings["max_log_bytes"] < 1 << 20:
+        mix["update"] = mix["publish"] = 0  # with another base only the rest of the log is learned again
+    if settings["guarded"]:
+        mix["forget"], mix["flood"] = 0, 12
+    drawer = _Drawer(chance, mix, rate)
+    steps = [Step("start", SERVERS[0]), *drawer.steps(chance.randint(10, 34), depth=0)]
+    return History(seed, settings, steps)
+
+
+class _Drawer:
+    def __init__(self, chance: Random, mix: Mapping[str, int], rate: float) -> None:
+        self._chance, self._mix, self._rate = chance, mix, rate
+
+    def steps(self, count: int, depth: int) -> list[Step]:
+        names, weights = list(self._mix), list(self._mix.values())
+        return [self._step(what, depth) for what in self._chance.choices(names, weights, k=count)]
+
+    def _step(self, what: str, depth: int) -> Step:
+        chance = self._chance
+        who = chance.choice(SERVERS[: 1 + chance.choice((0, 1, 1, 2))])
+        step = Step(what, who, getattr(self, f"_{what}", dict)())
+        while chance.random() < self._rate and len(step.faults) < 2:
+            step.faults.append(self._fault(what, depth))
+        step.faults.sort(key=lambda one: one.call)
+        return step
+
+    def _fault(self, what: str, depth: int) -> Fault:
+        chance = self._chance
+        most = _CALLS.get(what, 12)
+        # A compaction opens files first, then it writes many, and redacts the log with its last calls.
+        begin, end = chance.choice(((1, most), (1, most), (1, 12), (max(most - 60, 1), most)))
+        call = chance.randint(begin, end)
+        kind = chance.choices(FAULTS, (3, 2, 2, 1, 0 if depth else 4))[0]
+        fault = Fault(kind, call, chance.random() < 0.5, chance.randrange(1 << 30))
+        if kind == "steps":
+            fault.steps = self.steps(chance.randint(1, 6), depth + 1)
+        return fault
+
+    def _observe(self) -> dict[str, Any]:
+        chance = self._chance
+        items = [f"sku-{chance.randrange(12)}" if chance.random() < 0.75 else f"new-{chance.randrange(8)}"
+                 for _ in range(chance.randint(1, 4))]  # fmt: skip
+        return {"session": chance.randrange(8), "items": items}
+
+    def _flood(self) -> dict[str, Any]:
+        return {"sessions": self._chance.randint(2, 8), "bot": self._chance.random() < 0.4}
+
+    def _forget(self) -> dict[str, Any]:
+        return {"session": self._chance.randrange(8)}
+
+    def _resend(self) -> dict[str, Any]:
+        return {"back": self._chance.randrange(12)}
+
+    def _add(self) -> dict[str, Any]:
+        chance = self._chance
+        return {"item": f"new-{chance.randrange(8)}", "near": f"sku-{chance.randrange(12)}"}
+
+    def _item(self) -> dict[str, Any]:
+        chance = self._chance
+        return {"item": f"sku-{chance.randrange(12)}" if chance.random() < 0.5 else f"new-{chance.randrange(8)}"}
+
+    _remove = _hide = _show = _item
+
+    def _turn(self) -> dict[str, Any]:
+        return {"ms": self._chance.choice((5, 60, 400, 1100, 70_000))}
+
+    def _jump(self) -> dict[str, Any]:
+        return {"ms": self._chance.choice((-3, -1, 1, 3)) * self._chance.randint(1, 3_600_000)}
+
+    def _compact(self) -> dict[str, Any]:
+        return {"wait": self._chance.random() < 0.3}
+
+    def _update(self) -> dict[str, Any]:
+        return {"sessions": self._chance.randint(1, 3)}
+
+
+def line_of(step: Step) -> str:
+    """Return what a step does, in words."""
+    values = ", ".join(f"{name} {value}" for name, value in step.values.items())
+    return f"{step.who} {step.what}" + (f" ({values})" if values else "")

@@ -1,0 +1,286 @@
+"""What was asked of the log, and what must follow from it. It reads the log's files by their published format alone.
+
+It knows nothing of the code: what clicks teach is computed here from docs/live.md, in the plainest way.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+
+class BrokenPromiseError(AssertionError):
+    """A promise that was not kept."""
+
+
+@dataclass(slots=True)
+class Sent:
+    """One request to append. outcome: "acknowledged", "refused", or "cut" if its process died."""
+
+    server: str
+    events: list[dict[str, Any]]
+    outcome: str = "cut"
+
+
+@dataclass(slots=True)
+class Record:
+    """An event of the log.
+
+    kept: whether it was promised to survive a power loss. doubtful: whether a flush failed since. gone: whether it is
+    no longer in the log. only_in: after a power loss, the training whose compacted bundle alone has it, since a
+    refused event may be learned, once.
+    """
+
+    event: dict[str, Any]
+    server: str = ""
+    acknowledged: bool = False
+    kept: bool = False
+    doubtful: bool = False
+    gone: bool = False
+    only_in: str | None = None
+
+
+@dataclass(slots=True)
+class Visit:
+    """What one session clicked.
+
+    last: the time of its last click. behind: whether a click came so long before the newest one, by a clock that was
+    set back, that the session may count as over at any compaction.
+    """
+
+    session: str
+    last: int
+    behind: bool = False
+    items: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A trained bundle.
+
+    training: its hash. counts: its clicks by item. updates: the items of each session that updates added to it.
+    """
+
+    training: str
+    counts: Counter[str]
+    updates: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(slots=True)
+class Expected:
+    """What a reader must know. visits: in the order of their first clicks. more: clicks that may count once more."""
+
+    counts: Counter[str]
+    visible: set[str]
+    visits: list[Visit]
+    more: Counter[str]
+
+
+def records_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the whole records of a log by position, in order."""
+    found = {}
+    for path in sorted(folder.glob("events-*.log")):
+        number, begin = int(path.name[7:-4]), 0
+        data = path.read_bytes()
+        while (end := data.find(b"\n", begin)) >= 0:
+            line, begin = data[begin:end], end + 1
+            event = _event(line)
+            if event is not None:
+                found[f"{number:010d}-{begin:012d}"] = event
+    return found
+
+
+@lru_cache(1 << 14)
+def _event(line: bytes) -> dict[str, Any] | None:
+    """Return the event of a line, None if it is not a whole record."""
+    try:
+        whole = line[8:9] == b" " and int(line[:8], 16) == zlib.crc32(line[9:])
+    except ValueError:
+        return None
+    return json.loads(line[9:]) if whole else None
+
+
+def key_of(event: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what two records of one event share."""
+    if "session" in event:
+        return "click", event["session"], event["item"], event.get("id")
+    for kind in ("forget", "add", "remove", "hide", "show"):
+        if kind in event:
+            return kind, str(event[kind])
+    return ("other",)
+
+
+class Oracle:
+    """All requests, and all events that the log has ever held.
+
+    Parameters
+    ----------
+    read : callable
+        Returns the log's records by position.
+    catalog : sequence of str
+        The items of the trained bundle.
+    gap : int
+        Milliseconds without a click after which a session ends.
+    """
+
+    def __init__(self, read: Callable[[], dict[str, dict[str, Any]]], catalog: Sequence[str], gap: int) -> None:
+        self._read, self._catalog, self._gap = read, catalog, gap
+        self.sent: list[Sent] = []
+        self.records: dict[str, Record] = {}
+
+    def send(self, server: str, events: list[dict[str, Any]]) -> Sent:
+        """Note a request before it is made."""
+        self.sent.append(Sent(server, events))
+        return self.sent[-1]
+
+    def acknowledge(self, sent: Sent, position: str, at_once: bool) -> None:
+        """Note that a request was acknowledged. at_once: whether it must survive a power loss from now on."""
+        sent.outcome = "acknowledged"
+        self.update()
+        order = [one for one in self.records if one <= position]
+        mine = order[-len(sent.events) :]
+        if position not in self.records or [key_of(self.records[one].event) for one in mine] != [
+            key_of(one) for one in sent.events
+        ]:
+            raise BrokenPromiseError(
+                f"{sent.server} acknowledged {_short(sent.events)} at {position}, and the log lacks it there"
+            )
+        for one in mine:
+            record = self.records[one]
+            record.acknowledged, record.server, record.kept = True, sent.server, at_once
+
+    def flushed(self, server: str) -> None:
+        """Note that a server had the time to flush, and nothing failed."""
+        for one in self.records.values():
+            if one.acknowledged and one.server == server and not one.doubtful:
+                one.kept = True
+
+    def flush_failed(self) -> None:
+        """Note that a flush failed: until then only what was kept before is safe."""
+        for one in self.records.values():
+            one.doubtful = one.doubtful or not one.kept
+
+    def update(self, after_power_loss: bool = False, bundle: tuple[str, str] = ("", "")) -> None:
+        """Read the log again. Raises BrokenPromiseError if it lost a record, or holds one that nobody sent.
+
+        bundle: after a power loss, the position of the compacted bundle, and its training.
+        """
+        now = self._read()
+        for position, record in self.records.items():
+            record.gone = position not in now
+        for position, record in list(self.records.items()):
+            if record.only_in is not None:
+                continue
+            if record.gone and not self._may_go(position, record, now, after_power_loss):
+                if record.kept or not after_power_loss:
+                    raise BrokenPromiseError(
+                        f"the log lost {_short([record.event])} at {position}, which was acknowledged"
+                    )
+                if position <= bundle[0]:
+                    record.only_in = bundle[1]
+                else:
+                    del self.records[position]
+        if now.keys() - self.records.keys():
+            sent = Counter(key_of(event) for one in self.sent for event in one.events)
+            held = Counter(key_of(event) for event in now.values())
+            for key, count in held.items():
+                if count > sent[key]:
+                    raise BrokenPromiseError(f"the log holds {key} {count} times, and it was sent {sent[key]} times")
+        for position, event in now.items():
+            if position in self.records and key_of(self.records[position].event) != key_of(event):
+                raise BrokenPromiseError(f"the log has another event at {position} than before: {_short([event])}")
+            self.records.setdefault(position, Record(event))
+        self.records = dict(sorted(self.records.items()))
+
+    def _may_go(self, position: str, record: Record, now: Mapping[str, Any], after_power_loss: bool) -> bool:
+        """Return whether a record may leave the log: its session was forgotten, or its segment was deleted."""
+        session = record.event.get("session")
+        later = (
+            one.event for place, one in self.records.items() if place > position and not (one.gone and after_power_loss)
+        )
+        if session is not None and any(event.get("forget") == session for event in later):
+            return True
+        # A file's positions begin with the segment, a stream's with 15 digits of milliseconds.
+        return bool(now) and (position[:10] < min(now)[:10] or (position[10] != "-" and position < min(now)))
+
+    @property
+    def clicks(self) -> list[Record]:
+        """The clicks of the log, in order."""
+        return [one for one in self.records.values() if "session" in one.event]
+
+    @property
+    def end(self) -> str:
+        """The position after the last event."""
+        return max(self.records, default="")
+
+    def forgotten_tokens(self, until: str) -> list[bytes]:
+        """Return what only clicks contain that were forgotten before a position: the event ids, quoted."""
+        asked: dict[str, str] = {}
+        for position, one in self.records.items():
+            if "forget" in one.event and position <= until:
+                asked[one.event["forget"]] = position
+        ids, others = set[str](), set[str]()
+        for position, one in self.records.items():
+            session = one.event.get("session")
+            if session is not None:
+                (ids if position < asked.get(session, "") else others).add(one.event["id"])
+        # Not those that were sent once more: the half of a refused record may lie after the request to forget.
+        often = Counter(event["id"] for one in self.sent for event in one.events if "session" in event)
+        return [f'"{one}"'.encode() for one in sorted(ids - others) if often[one] == 1]
+
+    def expected(self, until: str, base: Base) -> Expected:
+        """Return what all events up to a position teach on top of a trained bundle."""
+        events = (
+            one.event
+            for position, one in self.records.items()
+            if position <= until and one.only_in in (None, base.training)
+        )
+        return _learned(events, base.counts, self._catalog, self._gap)
+
+
+def _learned(events: Iterable[Mapping[str, Any]], base: Counter[str], catalog: Iterable[str], gap: int) -> Expected:
+    seen, visits, current = set[tuple[str, str]](), list[Visit](), dict[str, Visit]()
+    known, removed, hidden, clock = {*catalog}, set[str](), set[str](), 0
+    for event in events:
+        if "session" in event:
+            session, time = event["session"], event["time"]
+            if (session, event["id"]) in seen:
+                continue
+            seen.add((session, event["id"]))
+            clock = max(clock, time)
+            visit = current.get(session)
+            if visit is None or abs(time - visit.last) > gap:
+                visit = current[session] = Visit(session, time)
+                visits.append(visit)
+            visit.last = max(visit.last, time)
+            visit.behind = visit.behind or time < clock - gap
+            visit.items.append(event["item"])
+        elif "forget" in event:
+            current.pop(event["forget"], None)
+            visits = [one for one in visits if one.session != event["forget"]]
+        elif "add" in event:
+            known.update(event["add"])
+            removed.difference_update(event["add"])
+        elif "remove" in event:
+            removed.update(event["remove"])
+        elif "hide" in event:
+            hidden.update(event["hide"])
+        elif "show" in event:
+            hidden.difference_update(event["show"])
+    counts, more = Counter(base), Counter[str]()
+    for one in visits:
+        counts.update(set(one.items))
+        if one.behind:
+            more.update(Counter(one.items) - Counter(set(one.items)))
+    visible = (known | {item for item, count in counts.items() if count > 0}) - removed - hidden
+    return Expected(counts, visible, visits, more)
+
+
+def _short(events: Sequence[Mapping[str, Any]]) -> str:
+    return "; ".join(" ".join(map(str, key_of(one))) for one in events)

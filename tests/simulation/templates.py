@@ -1,0 +1,66 @@
+"""The trained bundles of the simulation: a few items and sessions, made once a process."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from mtaw_fast.bundle import Bundle, Model
+from mtaw_fast.data.readers.stream import ClickStream
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.memory import MemoryTables
+from tests.support.online.recommenders import plain_ranker
+from tests.support.random_bundle import bundle_parts
+
+N, D = 12, 4
+TRAINED_MS = 1_764_050_000_000  # the last click of the training; the simulation begins a day later
+BASE_ITEMS = tuple(f"sku-{number}" for number in range(N))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained bundle in a folder, and the clicks that it counts. training: the hash of its model."""
+
+    folder: Path
+    model: Model
+    counts: Counter[str]
+    training: str
+
+
+@cache
+def trained(seed: int) -> Trained:
+    """Return a bundle; another one for each seed."""
+    from tests.simulation.checks import training_of
+
+    rng = np.random.default_rng(seed)
+    made = bundle_parts(n_items=N, embedding_dim=D, seed=seed)
+    made.pop("metrics"), made.pop("dataset")
+    sessions = Sessions.from_lists([rng.integers(0, N, rng.integers(2, 5)) for _ in range(20)])
+    made["popularity"] = np.bincount(sessions.items, minlength=N).astype(np.int64)
+    times = TRAINED_MS - 10_000 * np.arange(len(sessions.items))[::-1]
+    memory = MemoryTables.build(sessions, N)
+    model = Model.of(**made, memory=memory, ranker_net=plain_ranker(), clicked_at=times.astype(np.int64))
+    folder = Path(
+        tempfile.mkdtemp(prefix="mtaw-simulation-base-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+    )
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    bundle = Bundle.save(folder / "bundle", model, metrics={}, dataset={"name": "x", "fingerprint": "y"})
+    counts = Counter(dict(zip(BASE_ITEMS, made["popularity"].tolist(), strict=True)))
+    return Trained(folder / "bundle", model, counts, training_of(bundle.manifest))
+
+
+def late_clicks(seed: int, sessions: int) -> ClickStream:
+    """Return the clicks of a log file, after the training and before the simulation, other ones for each seed."""
+    rng = np.random.default_rng(seed)
+    owners = np.repeat(np.arange(sessions, dtype=np.int32), 2)
+    begin = TRAINED_MS + 1_000_000 + 1_000_000 * (seed % 80)
+    times = begin + 1_000 * np.arange(2 * sessions, dtype=np.int64)
+    items = rng.integers(0, N, 2 * sessions).astype(np.int32)
+    return ClickStream(owners, items, times, None, [f"u{seed}.{one}" for one in range(sessions)], list(BASE_ITEMS))
