@@ -51,11 +51,11 @@ def fails_to_read(rec: Recommender, patch: pytest.MonkeyPatch, hits: list[str]) 
 def fails_to_publish(rec: Recommender, patch: pytest.MonkeyPatch, hits: list[str]) -> None:
     real = Pipeline.of
 
-    def of(*arguments: Any) -> Pipeline:
+    def of(*arguments: Any, **named: Any) -> Pipeline:
         if is_switching() and not hits:
             hits.append("publish")
             raise MemoryError("no room for a catalog")
-        return real(*arguments)
+        return real(*arguments, **named)
 
     patch.setattr(Pipeline, "of", of)
 

@@ -119,16 +119,6 @@ def _old_training_served() -> list[Patch]:
     return [(owner, "current_bundle", any_base) for owner in (recommender, learner, compactor)]
 
 
-def _unlearned_segments_deleted() -> list[Patch]:
-    """A log that is too large loses segments that no bundle includes."""
-    real = file_log.FileLog.expire
-
-    def expire(self: Any, before: str, most_bytes: int) -> int:
-        return real(self, f"{9 * 10**9}-{0:012d}", most_bytes)
-
-    return [(file_log.FileLog, "expire", expire)]
-
-
 BUGS: Mapping[str, Callable[[], list[Patch]]] = {
     "short-writes-count": _short_writes_count,
     "no-fsync": _no_fsync,
@@ -141,7 +131,6 @@ BUGS: Mapping[str, Callable[[], list[Patch]]] = {
     "guards-start-over": _guards_start_over,
     "vectors-follow-reads": _vectors_follow_reads,
     "old-training-served": _old_training_served,
-    "unlearned-segments-deleted": _unlearned_segments_deleted,
 }
 
 

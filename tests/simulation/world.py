@@ -194,7 +194,7 @@ class World:
 
     def tell(self, line: str) -> None:
         """Add a line to the story."""
-        self.story.append("  " * self.depth + line)
+        self.story.append("  " * self.depth + self._shown(line))
 
     def pass_time(self, ms: int) -> None:
         self.ms += ms
@@ -273,7 +273,7 @@ class World:
             self._end(self.frames[-1].process, fault)
 
     def _shown(self, what: object) -> str:
-        return str(what).replace(f"{self.root}/", "")
+        return str(what).replace(f"{self.root}/", "").replace(str(self.root), ".")
 
     @property
     def process(self) -> Process | None:
