@@ -12,7 +12,7 @@ from tests.simulation.found import FOUND
 from tests.simulation.history import Fault, History, Step, drawn
 from tests.simulation.search import failure_of, shrunk, stopped_everywhere
 
-SMOKE = 180  # histories: about 25 s of processor time; `make slow` runs 20,000
+SMOKE = 120  # histories: about 15 s of processor time; `make slow` runs 20,000
 # The first seed whose history finds each planted bug: so many histories and one it takes from seed 0 on.
 SEEDS = {
     "short-writes-count": 40,
