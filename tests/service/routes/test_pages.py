@@ -203,7 +203,7 @@ def test_the_experiment_page_needs_the_token_and_shows_the_verdict(tab: Browser,
         own.ask("POST", "/v1/feedback", {"recommendation": answer["recommendation"], "clicked": answer["items"][:1]})
     eventually(lambda: own.ask("GET", "/admin/experiment?planned=9", headers=WITH_TOKEN).status == 200)
     tab.go(f"http://127.0.0.1:{own.port}/experiment")
-    tab.wait("document.getElementById('ask')")
+    tab.wait("document.body?.dataset.ready")
     tab.ask("document.getElementById('token').value = 's3cret'; document.getElementById('ask').requestSubmit()")
     tab.wait("document.body?.dataset.shown == 1")
     assert "nothing to compare" in tab.ask("document.getElementById('verdict').textContent")

@@ -69,13 +69,20 @@ function chart(result) {
   return svg;
 }
 
+let drawnResult = null;
+
+function drawChart() {
+  if (drawnResult) find("chart").replaceChildren(chart(drawnResult));
+}
+
 function show(result) {
   const { metric } = result.question;
   find("result").hidden = false;  // the chart needs its width
   find("verdict").textContent = result.verdict;
   find("verdict").className = result.shares.ok ? "" : "broken";
   find("chart-title").textContent = `Difference in ${UNITS[metric]}, to ${result.arms[0].name}`;
-  find("chart").replaceChildren(chart(result));
+  drawnResult = result;
+  drawChart();
   const metrics = Object.keys(UNITS), head = find("arms").tHead, body = find("arms").tBodies[0];
   head.replaceChildren(made("tr", "", made("th", "arm"), ...["sessions", "share", "rankings", "clicked", "carted", "bought", ...metrics].map((name) => {
     const cell = made("th", name);
@@ -129,4 +136,6 @@ async function ask(event) {
 
 find("token").value = sessionStorage.getItem("mtaw-token") ?? "";
 find("ask").addEventListener("submit", ask);
+addEventListener("resize", drawChart);
+document.body.dataset.ready = "yes";
 if (find("token").value) ask();
