@@ -127,14 +127,21 @@ def read_feedback(
     if not pairs:
         raise DataError(f"{where} holds no feedback; name what 'mtaw-fast serve --feedback' was given")
     for rankings, feedback in pairs:
-        reader.read(str(rankings), _lines(rankings), _lines(feedback))
+        size = feedback.stat().st_size if feedback.exists() else 0  # later reports are on rankings that are not read
+        reader.read(str(rankings), _lines(rankings), _lines(feedback, size))
     return reader.table()
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def _lines(path: Path, size: int | None = None) -> Iterator[bytes]:
+    """Yield the lines of a file, if it exists; only those that begin in its first `size` bytes."""
     if path.exists():
         with path.open("rb") as file:
-            yield from file
+            read = 0
+            for line in file:
+                if size is not None and read >= size:
+                    return
+                read += len(line)
+                yield line
 
 
 def _entries(address: str, stream: str) -> Iterator[bytes]:

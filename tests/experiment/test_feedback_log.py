@@ -13,6 +13,7 @@ import pytest
 from mtaw_fast.cli import main
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.experiment import Question, analyze, read_feedback
+from mtaw_fast.experiment.feedback_log import _Reader
 
 HOUR, DAY = 3_600_000, 86_400_000
 BEGIN = 1_764_288_000_000  # the begin of a day
@@ -178,3 +179,19 @@ def test_polars_reads_a_folder_at_once(tmp_path: Path) -> None:
     rates = joined.group_by("bundle").len().sort("bundle")["len"].to_list()
     table = read_feedback(str(folder))
     assert rates == [table.clicked[table.arm == table.arms.index(arm)].sum() for arm in ("A", "B")]
+
+
+def test_reports_that_come_while_the_log_is_read_wait_for_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their rankings may have come after the rankings were read."""
+    folder = written(tmp_path / "kept", [ranking(1, "a", BEGIN)], [report(1, "clicked", BEGIN + 5, "x")])
+    plain = _Reader._add_ranking
+
+    def later(self: _Reader, one: Any) -> None:
+        written(folder, [], [report(2, "clicked", BEGIN + 9, "x")])
+        plain(self, one)
+
+    monkeypatch.setattr(_Reader, "_add_ranking", later)
+    table = read_feedback(str(folder))
+    assert (table.clicked.tolist(), table.unmatched) == ([1.0], 0)
