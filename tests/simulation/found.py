@@ -83,4 +83,26 @@ FOUND = {
         _compact(),
         _turn("B"),
     ),
+    # Readers forgot a bot at the end of their read, so that those with other reads differed from them: seed 60127.
+    "a bot in reads of different sizes": _history(
+        Step("show", "B", {"item": "new-0"}),
+        Step("flood", "B", {"sessions": 3, "bot": True}),
+        _turn("A", 400),
+        _observe("B", 0, "new-2", "sku-0", "sku-5"),
+        guarded=True,
+        read_events=7,
+    ),
+    # The last events of a killed writer, in a segment that was full then, were flushed by nobody: seed 50442.
+    "a killed writer in a full segment": _history(
+        Step("start", "B"),
+        _observe("A", 1, *_MANY),
+        Step("kill", "A"),
+        _observe("B", 2, "sku-1"),
+        Step("start", "A"),
+        _turn("A", 400),
+        _turn("A", 400),
+        _POWER,
+        fsync=False,
+        segment_bytes=1200,
+    ),
 }

@@ -79,6 +79,10 @@ class FileLog:
                     self.identity = self._identity()
                     if not self._segments():
                         self._create_segment(0)
+                # A writer that was killed may not have flushed the segment that was the newest then.
+                for number in self._segments()[-2:-1]:
+                    with contextlib.suppress(FileNotFoundError):  # it was deleted meanwhile
+                        self._flush_segment(number)
                 self._number = -1
                 self._file = -1
                 self._flusher: Flusher | None = None
@@ -317,11 +321,14 @@ class FileLog:
         with self._as_learn_error("flush"):
             for number in self._segments():
                 if number >= first:
-                    file = host.open_file(self._path(number), os.O_RDONLY | os.O_CLOEXEC)
-                    try:
-                        host.fdatasync(file)
-                    finally:
-                        host.close(file)
+                    self._flush_segment(number)
+
+    def _flush_segment(self, number: int) -> None:
+        file = host.open_file(self._path(number), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            host.fdatasync(file)
+        finally:
+            host.close(file)
 
     def lag(self, after: str) -> int:
         """Return about how many events follow a position: the bytes there by the mean size of the last records read."""

@@ -228,7 +228,8 @@ class EventProcessor:
             later = [click for click in clicks if click.time > self._since]
             self.refused["trained"] += len(clicks) - len(later)
             clicks = later
-        self._apply_batch(self.tracker.admit(clicks), sink)
+        for batch in self.tracker.batches(clicks):
+            self._apply_batch(batch, sink)
 
     def _apply_batch(self, batch: UpdateBatch, sink: EventSink, admitted: bool = False) -> None:
         """admitted: whether all clicks have passed the guards before."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -99,10 +99,27 @@ class SessionTracker:
         """Return which of the clicks are learned."""
         batch = UpdateBatch()
         for click in clicks:
-            reason = self._admit(click, batch)
-            if reason is not None:
-                self.refused[reason] += 1
+            self._count(click, batch)
         return batch
+
+    def batches(self, clicks: Iterable[Click]) -> Iterator[UpdateBatch]:
+        """Yield which of the clicks are learned; a batch ends where a session is to be forgotten.
+
+        So every reader forgets it after the same click, whatever the sizes of its reads.
+        """
+        batch = UpdateBatch()
+        for click in clicks:
+            self._count(click, batch)
+            if batch.forgotten:
+                yield batch
+                batch = UpdateBatch()
+        yield batch
+
+    def _count(self, click: Click, batch: UpdateBatch) -> None:
+        """Add a click to a batch, or count why it is refused."""
+        reason = self._admit(click, batch)
+        if reason is not None:
+            self.refused[reason] += 1
 
     def resume(self, clicks: Iterable[Click]) -> UpdateBatch:
         """Return a batch of all clicks: a bundle carries them for its open sessions, and they passed the limits."""
