@@ -2,9 +2,9 @@
 
 A figure is a number with decimals outside code, alone or as `P / MRR`, `mean ± deviation` or `[low, high]`. It has a
 record if a table between `<!-- .. -->` and `<!-- end -->` has it, which a command writes, or if a group of records in
-docs/results has it: quality (means over seeds), peers, or quoted. A number alone can match by chance, so write pairs as
-one figure. All others are listed in docs/results/without-record/figures.json, by page and heading. The list only gets
-shorter: a new figure needs a record.
+docs/results has it: quality (means over seeds), peers, points of other benches, or quoted. A number alone can match by
+chance, so write pairs as one figure. All others are listed in docs/results/without-record/figures.json, by page and
+heading. The list only gets shorter: a new figure needs a record.
 
     python -m bench.suite.figures --write    # after a figure got its record or left
 """
@@ -28,6 +28,7 @@ from bench.quality.records import records_in as quality_in
 ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/results.md", "docs/performance.md")
 LIST = "docs/results/without-record/figures.json"
+_POINTS = ("frozen.jsonl", "news-context.jsonl")  # of benches that read more than one moment or model a line
 _METRICS = ("P@10", "MRR@10", "P@20", "MRR@20")
 _NUMBER = r"\d[\d,]*\.\d+"
 _FIGURE = re.compile(
@@ -66,9 +67,22 @@ def recorded(root: Path) -> set[str]:
     for line in (results / "ranker-lessons.jsonl").read_text().splitlines():
         point = json.loads(line)
         found.update(f"{point[name]:.2f}" for name in _METRICS)
+    for name in _POINTS:
+        for line in (results / name).read_text().splitlines():
+            found.update(_pairs(json.loads(line)))
     for line in (root / QUOTED.relative_to(ROOT)).read_text().splitlines():
         found.update("{:.2f} / {:.2f}".format(*pair) for pair in json.loads(line)["figures"].values())
     return found
+
+
+def _pairs(value: Any) -> Iterator[str]:
+    """Yield P@20 / MRR@20 of every object in a point of a bench that has both as numbers."""
+    if isinstance(value, Mapping):
+        pair = value.get("P@20"), value.get("MRR@20")
+        if all(isinstance(one, float) for one in pair):
+            yield f"{pair[0]:.2f} / {pair[1]:.2f}"
+        for one in value.values():
+            yield from _pairs(one)
 
 
 def _of_group(group: Sequence[Record]) -> Iterator[str]:
