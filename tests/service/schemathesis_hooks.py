@@ -19,7 +19,7 @@ from mtaw_fast.service.settings import Settings
 use_key(load_key(Settings(Path())))  # that of the environment
 EARLIEST_MS = 10**11
 _COLUMNS = () if os.environ.get("MTAW_TEST_COLUMNS") else ("context", "rules", "fields")
-_CLICKS = ("session", "sessions", "items", "shown", "clicked", "bought")
+_CLICKS = ("session", "sessions", "items", "shown", "clicked", "carted", "bought", "explored")
 
 
 @schemathesis.hook
@@ -40,6 +40,7 @@ def before_call(_: Any, case: Any, __: Any) -> None:
     for name in _COLUMNS:
         (case.query or {}).pop(name, None)
     if isinstance(case.body, dict):
+        case.body = map_body(None, case.body)  # not every phase maps bodies
         for one in (case.body, *_events_of(case.body)):
             for name in _COLUMNS:
                 one.pop(name, None)
@@ -59,7 +60,9 @@ def _events_of(body: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _as_text(ids: Any) -> Any:
-    """Return numbers in lists of any depth as texts."""
+    """Return numbers in lists of any depth as texts, and those of reported items."""
+    if isinstance(ids, dict) and isinstance(ids.get("item"), int):
+        return {**ids, "item": str(ids["item"])}
     if not isinstance(ids, list):
         return ids
     return [str(one) if isinstance(one, int | float) and not isinstance(one, bool) else _as_text(one) for one in ids]

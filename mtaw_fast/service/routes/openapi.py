@@ -214,7 +214,7 @@ def state_limits(document: dict[str, Any], limits: Limits) -> None:
     schemas = document["components"]["schemas"]
     _state_id_limits(schemas)
     for name in schemas:
-        if name.endswith("Request"):
+        if name.endswith(("Request", "ReportedItem")):
             schemas[name]["additionalProperties"] = False
     for name in _REQUESTS:
         if name not in schemas:
@@ -222,6 +222,7 @@ def state_limits(document: dict[str, Any], limits: Limits) -> None:
         fields = schemas[name]["properties"]
         fields["k"]["maximum"] = limits.k
         fields["at"]["oneOf"][0].update(minimum=0, maximum=LATEST_MOMENT - 1)
+        fields["explore"]["oneOf"][0].update(minimum=0, maximum=1)
         if "session_id" in fields:
             fields["session_id"]["oneOf"][0].update(_BOUNDS["string"])
         if "session" in fields:
