@@ -184,6 +184,8 @@ def options_of(
 
 def checked_explore(share: float, below: int) -> Explore | None:
     """Return the options of exploration, None for no share. Raises UsageError on values out of range."""
+    if type(share) is float and share == 0 and type(below) is int and below == EXPLORE_BELOW:
+        return None  # the default of every call: isinstance of numpy's types costs it 0.8 us
     if isinstance(share, bool) or not isinstance(share, (int, float, np.number)) or not 0 <= share <= 1:
         raise UsageError(f"explore must be a share from 0 to 1, not {shown(share, 60)}")
     if isinstance(below, bool) or not isinstance(below, (int, np.integer)) or below < 1:
