@@ -90,7 +90,10 @@ def _workloads(options: argparse.Namespace, folder: Path) -> Iterator[Workload]:
 def _measure_times(report: Report, workload: Workload, options: argparse.Namespace, folder: Path) -> Workload:
     """Measure what the bundle's times cost, and return the workload without them."""
     from bench.throughput.times_case import times_case, without_times
+    from mtaw_fast.recommender import Recommender
 
+    # Fails before anything is measured, on a wrong name as well.
+    Recommender.load(workload.bundle.folder, encoder=options.encoder, index=options.index, verify=False)
     plain = without_times(workload, folder)
     say(f"measuring recommend-times, {workload.bundle.n_items} items")
     result = report.run(times_case(workload, plain, K, _QUICK_SERVING if options.quick else _SERVING))

@@ -21,6 +21,7 @@ from mtaw_fast.integrations import ray_serve
 from mtaw_fast.integrations.ray_serve import ReplicaError, Scaling, deploy, health, undeploy
 from mtaw_fast.integrations.replica_registry import ReplicaCounters, ReplicaRegistry, Report, registry_of
 from mtaw_fast.recommender import Recommender
+from mtaw_fast.service.observability.counters import KINDS
 from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.settings import Settings
 from tests.support.integrations.nodes import kill_node, second_node
@@ -183,13 +184,17 @@ def test_mixed_versions_are_named() -> None:
     assert "UNHEALTHY" in str(ray_serve.Health("UNHEALTHY", registry.present()).problem)
 
 
+def kinds(**counts: int) -> list[int]:
+    return [counts.get(kind, 0) for kind in KINDS]
+
+
 def test_counts_by_bundle_version_add_up_over_replicas_and_outlive_them() -> None:
     clock = [0.0]
     registry = ReplicaRegistry(lambda: clock[0])
     one, other = "1" * 16, "2" * 16
     own = ReplicaCounters()
     counts = own.own_counts()
-    registry.exchange(Report("a", "box", 1, one, 0, counts, {one: [1, 0, 10, 2, 0]}))
+    registry.exchange(Report("a", "box", 1, one, 0, counts, {one: kinds(answers=1, shown=10, clicked=2)}))
     clock[0] = 9.0
     metrics = Metrics(own, 0)
     metrics.serve(other)
@@ -197,7 +202,9 @@ def test_counts_by_bundle_version_add_up_over_replicas_and_outlive_them() -> Non
     metrics.count_first_by_version(one, {"clicked": 1})  # nobody has caught yet that it was served
     own.others = registry.exchange(Report("b", "box", 2, other, 0, counts, own.own_by_version()))
     metrics.count_first_by_version(one, {"clicked": 3})
-    assert own.by_version() == {one: [1, 0, 10, 5, 0], other: [0, 0, 4, 0, 0], "other": [0, 0, 0, 1, 0]}
+    assert own.by_version() == {
+        one: kinds(answers=1, shown=10, clicked=5), other: kinds(shown=4), "other": kinds(clicked=1),
+    }  # fmt: skip
     assert f'mtaw_click_through_rate{{version="{one}"}} 0.500000' in metrics.text()
 
 
