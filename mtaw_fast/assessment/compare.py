@@ -145,7 +145,7 @@ def _in_ids_of(first: Recommender, second: Recommender, lists: np.ndarray) -> np
 def _examples(
     pair: list[Recommender], measured: list[Measured], samples: Samples, data: Dataset, count: int
 ) -> list[dict[str, Any]]:
-    """Return samples where one finds the target and the other does not, in external ids."""
+    """Return samples where only one finds the target, in external ids."""
     found = []
     for place in parting(measured[0].ranks, measured[1].ranks, samples.session, count):
         example: dict[str, Any] = {

@@ -110,7 +110,7 @@ class Comparison:
     lists : ListDifferences
         How the lists differ.
     examples : list of dict
-        Sessions where one of the two finds the target and the other does not, with ids as in the log.
+        Sessions where only one of the two finds the target, with ids as in the log.
     warnings : list of str
         What makes the comparison misleading, a line each.
     """
@@ -288,7 +288,7 @@ def list_differences(first: np.ndarray, second: np.ndarray) -> ListDifferences:
 
 
 def parting(first: np.ndarray, second: np.ndarray, session: np.ndarray, count: int) -> list[int]:
-    """Return at most `count` samples where one ranker finds the target and the other does not: the highest ranks first,
+    """Return at most `count` samples where only one ranker finds the target: the highest ranks first,
     of either ranker in turn, one a session. first, second: int32[S] ranks."""
     if count < 1:
         return []
