@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter_ns
@@ -27,7 +27,7 @@ from mtaw_fast.online.log import open_log
 from mtaw_fast.online.log.events import Event, HideItems, KeepRules, ShowItems, is_id, now_ms, table_parts
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.online.state.cold_start import with_priors
-from mtaw_fast.online.state.item_changes import WRONG_TABLE, live_after
+from mtaw_fast.online.state.item_changes import live_after
 from mtaw_fast.ranking.answer import Recommendations, timed
 from mtaw_fast.ranking.catalog import Catalog, CatalogIds, is_id_of, plain_id
 from mtaw_fast.ranking.encoders import Encoder, EncoderName, make_encoder
@@ -51,6 +51,7 @@ from mtaw_fast.rules import MOST_KEPT, RuleSet, broken_rules, check_name
 from mtaw_fast.system.fork_lock import ForkLock
 
 _NOTHING = np.empty(0, dtype=np.int32)
+_TABLE_TRIES = 3  # of a change of the item table that another process overtakes
 _LOG = logging.getLogger("mtaw_fast")
 
 
@@ -399,13 +400,20 @@ class Recommender:
             If the change cannot be stored.
         """
         self._catch_up()
-        before = self.items
-        change = TableChange.of(
-            data, mode, before=before, id=id, kinds=kinds, public=public, availability=availability, where="set_items"
-        )
-        change.frame.check_ids(self.ids.kind, "set_items")
-        later = 0 if before is None else before.made + 1
-        self._change_items(table_parts(change, max(now_ms(), later)))
+        for _ in range(_TABLE_TRIES):
+            before = self.items
+            change = TableChange.of(
+                data, mode, before=before, id=id, kinds=kinds, public=public, availability=availability,
+                where="set_items",
+            )  # fmt: skip
+            change.frame.check_ids(self.ids.kind, "set_items")
+            later = 0 if before is None else before.made + 1
+            parts = table_parts(change, max(now_ms(), later))
+            self._change_items(parts)
+            if parts[0].table not in self._refused_tables:
+                break
+        else:
+            raise DataError("another process changed the item table first, and this change does not fit it; try again")
         catalog = self._pipeline.catalog
         assert catalog.items is not None
         report = ItemsReport.of(change.frame, catalog.ids.lookup(change.frame.ids) >= 0, catalog.items)
@@ -470,23 +478,20 @@ class Recommender:
             keeper.catch_up()
 
     def _change_items(self, events: Sequence[Event]) -> None:
-        """Store events that change the item table, and apply them. Raises DataError if they do not fit any more."""
-        before = self._refused_tables
+        """Store events that change the item table, and apply them."""
         if self._learner is not None:
             self._learner.append(events, wait=True)
         elif self._state is not None:
             self._state.append(events)
         else:
             self._update(lambda catalog: catalog.with_table(live_after(events, catalog.items)))
-        if self._refused_tables > before:
-            raise DataError("another process changed the item table first, and this change does not fit it; try again")
 
     @property
-    def _refused_tables(self) -> int:
-        """How many changes of the item table did not fit when their turn in the log came."""
+    def _refused_tables(self) -> Collection[str]:
+        """Changes of the item table that did not fit when their turn in the log came."""
         if self._learner is not None:
-            return self._learner.state.event_processor.refused[WRONG_TABLE]
-        return 0 if self._state is None else self._state.follower.state.refused[WRONG_TABLE]
+            return self._learner.state.event_processor.table_parts.refused
+        return () if self._state is None else self._state.follower.state.table_parts.refused
 
     def _publish_items(self, live: LiveItems) -> None:
         self._update(lambda catalog: catalog.with_table(live))

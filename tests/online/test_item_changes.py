@@ -296,6 +296,30 @@ def test_a_change_that_comes_too_late_says_so(folder: Path, tmp_path: Path, monk
         rec.close(), other.close()
 
 
+def test_a_change_that_another_process_overtakes_is_made_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for keeping in ({"learn": tmp_path / "log"}, {"state": tmp_path / "state"}):
+        rec, other = (Recommender.load(folder, **keeping) for _ in range(2))  # type: ignore[arg-type]
+        rec.set_items({"id": ["sku-1"], "x": [1.0]})
+        with monkeypatch.context() as late:
+            late.setattr(other, "_catch_up", lambda: None)
+            rec.set_items({"id": ["sku-1"], "z": [1.0]})
+            rec.set_items({"id": ["sku-1"], "x": ["text"]})
+            with pytest.raises(DataError, match=r"column 'x'.*is not a"):  # by the table that the first try met
+                other.set_items({"id": ["sku-1"], "x": [2.0]}, "patch")
+            assert other.items is not None
+            assert other.items.kinds == {"x": "category"}
+            rec.set_items({"id": ["sku-1"], "y": [True]}, "patch")
+            other.set_items({"id": ["sku-1"], "y": [True]}, "patch")
+            rec.set_items({"id": ["sku-1"], "x": ["text"], "y": [None]}, kinds={"y": "boolean"})
+            other.set_items({"id": ["sku-1"], "w": [3.0]}, "patch")
+        rec.hide([])
+        assert rec.items is not None
+        assert rec.items.kinds == {"x": "category", "y": "boolean", "w": "number"}
+        rec.close(), other.close()
+
+
 def test_evaluation_ignores_availability(tmp_path: Path) -> None:
     for model in (MODEL, timed_model()):
         ids = model.ids.external(np.arange(5, dtype=np.int32))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import logging
 import os
 import subprocess
 import sys
@@ -156,4 +157,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.ERROR)  # what the log holds, its readers have warned of in their own format
     sys.exit(main())

@@ -27,6 +27,7 @@ MAX_TEXT_LENGTH = 512  # characters of an id
 _INT64 = 2**63
 _PART_BYTES = 16 << 20  # of a change of the item table in one record
 _MAX_UNFINISHED = 16
+_MOST_REFUSED = 256
 _HUGE = 2.0**128  # a vector is stored as float32, which ends here
 EARLIEST, LATEST = 0, 4_102_444_800_000  # 1970 .. 2100: any other number is not a time in milliseconds
 _SECONDS = 1_000_000_000  # from here on (2001) a number of seconds; in milliseconds it is a day of January 1970
@@ -188,7 +189,7 @@ class KeepRules:
 Event = Click | Forget | AddItems | RemoveItems | HideItems | ShowItems | TablePart | KeepRules
 
 
-def table_parts(change: TableChange, time: int) -> list[Event]:
+def table_parts(change: TableChange, time: int) -> list[TablePart]:
     """Return the events of a change of the item table."""
     data = change.packed()
     pieces = [data[begin : begin + _PART_BYTES] for begin in range(0, len(data), _PART_BYTES)]
@@ -197,10 +198,17 @@ def table_parts(change: TableChange, time: int) -> list[Event]:
 
 
 class TableParts:
-    """Collects the parts of changes of the item table until they are complete."""
+    """Collects the parts of changes of the item table until they are complete.
+
+    Attributes
+    ----------
+    refused : tuple of str
+        The last changes that did not fit the item table when their turn came, by `TablePart.table`.
+    """
 
     def __init__(self) -> None:
         self._parts: dict[str, list[TablePart]] = {}
+        self.refused: tuple[str, ...] = ()
 
     def complete(self, event: Event) -> bytes | None:
         """Take a part; return the packed change if it was the last one, else None, as for any other event."""
@@ -214,6 +222,10 @@ class TableParts:
         if len(self._parts) > _MAX_UNFINISHED:  # their writers have died
             del self._parts[next(iter(self._parts))]
         return None
+
+    def refuse(self, table: str) -> None:
+        """Note that a change does not fit."""
+        self.refused = (*self.refused[1 - _MOST_REFUSED :], table)  # another thread may read it
 
     @property
     def unfinished(self) -> list[TablePart]:

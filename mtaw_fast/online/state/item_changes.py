@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 
 from mtaw_fast.errors import DataError
 from mtaw_fast.items import ItemTable, TableChange
 from mtaw_fast.items.live import LiveItems
 from mtaw_fast.online.log.event_log import START, LogEntry
-from mtaw_fast.online.log.events import Event, HideItems, KeepRules, ShowItems, TableParts
+from mtaw_fast.online.log.events import Event, HideItems, KeepRules, ShowItems, TablePart, TableParts
 
 
 def live_after(events: Sequence[Event], table: ItemTable | None) -> LiveItems:
@@ -24,8 +23,6 @@ def live_after(events: Sequence[Event], table: ItemTable | None) -> LiveItems:
 class ItemChanges:
     """Applies the events of a log that change the item table, and ignores the others. See `LogFollower`.
 
-    Its attribute `refused` counts the changes that did not fit, as `EventProcessor.refused` does.
-
     Parameters
     ----------
     table : ItemTable or None
@@ -37,7 +34,7 @@ class ItemChanges:
 
     def __init__(self, table: ItemTable | None) -> None:
         self._base = table
-        self.items, self._parts, self.refused = LiveItems(table), TableParts(), Counter[str]()
+        self.items, self.table_parts = LiveItems(table), TableParts()
         self.position = START
         self.changed = True
 
@@ -48,11 +45,8 @@ class ItemChanges:
     def apply(self, entries: Sequence[LogEntry]) -> None:
         """Apply events in the log's order."""
         for event, position in entries:
-            refusal = apply_item_event(event, self.items, self._parts)
-            if refusal is None:
+            if apply_item_event(event, self.items, self.table_parts) is None:
                 self.changed = True
-            elif refusal == WRONG_TABLE:
-                self.refused[refusal] += 1
             self.position = position
 
     def catalog(self) -> LiveItems:
@@ -72,7 +66,7 @@ _LOG = logging.getLogger("mtaw_fast.online")
 def apply_item_event(event: Event, items: LiveItems, parts: TableParts) -> str | None:
     """Apply an event to the item table; return None if it changed, else why not.
 
-    parts: the incomplete changes, which receives a part of a table.
+    parts: the incomplete changes, which receive a part of a table, and the changes that did not fit.
     """
     if isinstance(event, HideItems):
         items.hide(event.items)
@@ -80,6 +74,8 @@ def apply_item_event(event: Event, items: LiveItems, parts: TableParts) -> str |
         items.show(event.items)
     elif isinstance(event, KeepRules):
         items.keep_rules(event.name, event.rules)
+    elif not isinstance(event, TablePart):
+        return "no_change"
     else:
         data = parts.complete(event)
         if data is None or event.time <= items.made:  # the bundle's table is newer
@@ -87,6 +83,7 @@ def apply_item_event(event: Event, items: LiveItems, parts: TableParts) -> str |
         try:
             items.apply(TableChange.unpacked(data), event.time)
         except DataError as error:  # another process changed the table after the sender had checked it
+            parts.refuse(event.table)
             _LOG.warning("a change of the item table was skipped: %s", error)
             return WRONG_TABLE
     return None
