@@ -6,6 +6,7 @@ import logging
 import os
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter_ns
@@ -21,6 +22,7 @@ from mtaw_fast.errors import DataError, UsageError, shown
 from mtaw_fast.items import ItemsReport, ItemTable, TableChange
 from mtaw_fast.items.live import LiveItems
 from mtaw_fast.online.compaction.current import current_bundle, signature_of
+from mtaw_fast.online.follower import OvertakenError
 from mtaw_fast.online.item_state import ItemState
 from mtaw_fast.online.learner import OnlineLearner
 from mtaw_fast.online.log import open_log
@@ -52,6 +54,7 @@ from mtaw_fast.system.fork_lock import ForkLock
 
 _NOTHING = np.empty(0, dtype=np.int32)
 _TABLE_TRIES = 3  # of a change of the item table that another process overtakes
+_LOADS = 5  # at most, while compacted bundles are written faster than one is loaded
 _LOG = logging.getLogger("mtaw_fast")
 
 
@@ -141,6 +144,21 @@ class Recommender:
         settings = learn if isinstance(learn, LearningSettings) else LearningSettings(Path(learn))
         settings = replace(settings, folder=settings.folder.absolute())  # as of `_folder`
         _refuse_exported(encoder, index)
+        for _ in range(_LOADS - 1):
+            with suppress(OvertakenError):
+                return cls._load_learning(folder, encoder, index, verify, settings)
+        return cls._load_learning(folder, encoder, index, verify, settings)
+
+    @classmethod
+    def _load_learning(
+        cls,
+        folder: str | os.PathLike[str],
+        encoder: EncoderName | str,
+        index: IndexName | str,
+        verify: bool,
+        settings: LearningSettings,
+    ) -> Recommender:
+        """See `load`. Raises OvertakenError if a compacted bundle was written meanwhile."""
         seen = signature_of(settings.folder)
         bundle = current_bundle(folder, settings.folder, verify)
         if bundle.memory is None:

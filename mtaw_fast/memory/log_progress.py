@@ -37,6 +37,25 @@ def _empty(dtype: type) -> Callable[[], np.ndarray]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class FormerProgress:
+    """What the compacted bundle of a former training knew about a log, which is read again for another training.
+
+    The log up to there is redacted: an event that comes again could not be recognized by it.
+
+    Attributes
+    ----------
+    log, position : str
+        As of `LogProgress`.
+    seen : uint64[E]
+        As of `LogProgress`.
+    """
+
+    log: str
+    position: str
+    seen: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class LogProgress:
     """How far a model has learned from a log.
 
@@ -84,6 +103,8 @@ class LogProgress:
         Unix milliseconds: earlier clicks of the log were in the training and are not learned. None if unknown.
     guards : mapping of str to array
         The state of `online.state.guards.Guards`; empty in files of earlier releases.
+    former : FormerProgress or None
+        That of a former training, if the log is to be read from its beginning again. It is not stored.
 
     Raises
     ------
@@ -113,6 +134,7 @@ class LogProgress:
     added: Sequence[int] = ()
     candidates: Mapping[int | str, Sequence[int]] = field(default_factory=dict)
     guards: Mapping[str, np.ndarray] = field(default_factory=dict)
+    former: FormerProgress | None = None
 
     def __post_init__(self) -> None:
         for name, dtype in _TYPES.items():
@@ -186,7 +208,7 @@ class LogProgress:
             return cls(
                 str(about["log"]), str(about["position"]), int(about["clock"]), open=ongoing, since=since,
                 arrival=int(about.get("arrival", 0)), recent=recent, content_priors=priors, entered=entered,
-                added=added, candidates=candidates, guards=guards, **arrays,
+                added=added, candidates=candidates, guards=guards, former=None, **arrays,
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path}: the learned state is damaged ({type(error).__name__}: {error})") from None

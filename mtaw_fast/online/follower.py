@@ -23,6 +23,10 @@ _YIELD_SECONDS = 0.001
 _LOG = logging.getLogger("mtaw_fast.online")
 
 
+class OvertakenError(LearnError):
+    """A compacted bundle has learned more than a reader, and the log up to there may be redacted."""
+
+
 class FollowedState(Protocol):
     """What a follower applies events to.
 
@@ -78,7 +82,8 @@ class LogFollower(Generic[State]):
     publish : callable
         Called with each new catalog (what `state.catalog` returns), from the follower's thread.
     is_behind : callable, optional
-        Called with the state's position after a read; the thread learns nothing from it as long as it returns true.
+        Called with the state's position after a read. If it returns true, nothing is learned from it: the thread waits,
+        and the methods raise OvertakenError.
 
     Attributes
     ----------
@@ -107,7 +112,7 @@ class LogFollower(Generic[State]):
     def start(self) -> None:
         """Learn what the log already holds, publish, then continue in a thread.
 
-        If it raises, nothing was published and no thread runs.
+        If it raises, nothing was published and no thread runs. It raises OvertakenError if `is_behind` says so.
         """
         try:
             with self._lock:  # the thread starts first and waits: its start may fail, and publishing cannot be undone
@@ -129,7 +134,7 @@ class LogFollower(Generic[State]):
             yield
 
     def read_ahead(self) -> None:
-        """Learn up to the log's end without publishing."""
+        """Learn up to the log's end without publishing. Raises OvertakenError if `is_behind` says so."""
         with self._lock:
             self._read_ahead()
 
@@ -139,7 +144,7 @@ class LogFollower(Generic[State]):
             pass
 
     def catch_up(self) -> None:
-        """Learn up to the log's end and publish."""
+        """Learn up to the log's end and publish. Raises OvertakenError if `is_behind` says so."""
         self._waiting += 1
         try:
             with self._lock:
@@ -207,7 +212,10 @@ class LogFollower(Generic[State]):
     def _step(self) -> None:
         with self._lock:
             while not self._stopped.is_set():
-                count = self._learn_next(may_wait=True)
+                try:
+                    count = self._learn_next()
+                except OvertakenError:
+                    count = 0  # another state is about to take this one's place
                 if host.monotonic() - self._published >= self._pause():
                     self._publish_all()
                 elif not self.state.changed:
@@ -221,13 +229,14 @@ class LogFollower(Generic[State]):
             return PUBLISH_SECONDS
         return max(PUBLISH_SECONDS, min(self._cost / PUBLISH_SHARE, MAX_PUBLISH_SECONDS))
 
-    def _learn_next(self, may_wait: bool = False) -> int:
-        """Learn the next events; return how many. may_wait: none if `is_behind` says so."""
+    def _learn_next(self) -> int:
+        """Learn the next events; return how many."""
         if self._half_applied:
             self._rebuild()
         events = self._log.read(self.state.position, _READ_EVENTS)
-        if may_wait and events and self._is_behind is not None and self._is_behind(self.state.position):
-            return 0
+        # After the read: what was read before the bundle was written is not redacted.
+        if events and self._is_behind is not None and self._is_behind(self.state.position):
+            raise OvertakenError("a compacted bundle was written while the log was read; load again")
         self._half_applied = True
         self.state.apply(events)
         self._half_applied = False

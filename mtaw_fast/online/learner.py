@@ -15,6 +15,7 @@ import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,15 @@ from mtaw_fast.online.compaction.current import (
     COMPACTED,
     Signature,
     current_bundle,
+    former_position,
     learned_position,
+    model_for,
     position_in,
     signature_of,
     trained_until,
 )
 from mtaw_fast.online.compaction.redaction import is_redacted
-from mtaw_fast.online.follower import LogFollower
+from mtaw_fast.online.follower import LogFollower, OvertakenError
 from mtaw_fast.online.log.event_log import START, EventLog
 from mtaw_fast.online.log.events import (
     MAX_TEXT_LENGTH,
@@ -87,6 +90,14 @@ class OnlineLearner:
     LearnError
         If the log cannot be read, or the bundle has learned from another one. No thread runs then, and the log is still
         open.
+    OvertakenError
+        If another compacted bundle was written meanwhile: load again.
+
+    Attributes
+    ----------
+    must_reload : bool
+        Whether a compacted bundle cannot be served because items have other internal ids in it: only loading again
+        helps.
     """
 
     def __init__(
@@ -108,10 +119,11 @@ class OnlineLearner:
         self._compaction_tried = host.monotonic()
         self._served_signature = seen
         self._newer: tuple[Signature, str] = (seen, START)  # a bundle that is not served yet, and its position
-        self._following = ForkLock()
+        self._following, self._switching = ForkLock(), ForkLock()
+        self.must_reload = False
         self.bundle = bundle
         self._trained = _training_of(bundle.manifest)
-        self.follower = self._new_follower(bundle)
+        self.follower = self._new_follower(bundle, seen)
         self.follower.start()
         self._watcher = host.loop(self._watch_folder(), "mtaw-learner")
         try:
@@ -120,19 +132,19 @@ class OnlineLearner:
             self.follower.stop()
             raise
 
-    def _new_follower(self, bundle: Bundle) -> LogFollower[OnlineState]:
-        position_in(bundle, self.log)  # raises if the bundle learned from another log
-        state = OnlineState(bundle.model, self.settings.limits, trained_until(bundle))
-        return LogFollower(self.log, state, self._prepare(bundle), self._is_behind)
+    def _new_follower(self, bundle: Bundle, seen: Signature) -> LogFollower[OnlineState]:
+        """seen: `signature_of` the learning folder before the bundle was loaded."""
+        state = OnlineState(model_for(bundle, self.log), self.settings.limits, trained_until(bundle))
+        return LogFollower(self.log, state, self._prepare(bundle), partial(self._is_behind, seen))
 
-    def _is_behind(self, position: str) -> bool:
-        """Return whether a compacted bundle that is about to be served has learned more than a reader at a position.
+    def _is_behind(self, seen: Signature, position: str) -> bool:
+        """Return whether a compacted bundle newer than `seen` has learned more than a reader at a position.
 
         The log before the bundle's position may be redacted: who reads on gives new items other internal ids, and
-        cannot switch to the bundle.
+        cannot switch to the bundle. Who cannot switch anyway reads on.
         """
         signature, failure = signature_of(self.settings.folder), self._failure
-        if signature == self._served_signature or (failure is not None and failure.signature == signature):
+        if signature == seen or (failure is not None and failure.signature == signature):
             return False
         if self._newer[0] != signature:
             self._newer = signature, learned_position(self.settings.folder)
@@ -250,15 +262,22 @@ class OnlineLearner:
 
     def catch_up(self) -> None:
         """Learn and publish everything that the log holds now, whichever process appended it."""
-        with self._following:  # `_switch` holds it too: a follower that it stopped must not publish its old bundle
-            self.follower.catch_up()
+        while True:
+            try:
+                with self._following:  # `_switch` holds it too: a follower that it stopped must not publish
+                    return self.follower.catch_up()
+            except OvertakenError:
+                if self._stopped.is_set():
+                    raise
+                self._try_to_switch(signature_of(self.settings.folder))
 
     def stop(self) -> None:
         """End all threads; a running compaction continues by itself."""
         self._stopped.set()
         self.follower.request_stop()  # first: it may be replaying a long log, and the watcher may wait for it
         self._watcher.join()
-        self.follower.stop()
+        with self._switching:
+            self.follower.stop()
         self.log.close()
 
     def _watch_folder(self) -> host.Waits:
@@ -279,16 +298,22 @@ class OnlineLearner:
 
     def _try_to_switch(self, signature: Signature) -> None:
         """Call `_switch`. If it fails, the old bundle is served on, and the switch is retried with growing pauses."""
-        try:
-            self._switch()
-            self._served_signature, self._failure = signature, None
-        except Exception as error:
-            before, message = self._failure, f"cannot switch to the compacted bundle: {error}"
-            if before is None or (before.signature, before.message) != (signature, message):  # logged once per outage
-                _LOG.error(message, exc_info=not isinstance(error, MtawError))
-            self._failure = _Failure.after(before, signature, message)
+        with self._switching:
+            if self._stopped.is_set() or signature == self._served_signature:
+                return
+            try:
+                self._switch(signature)
+                self._served_signature, self._failure, self.must_reload = signature, None, False
+            except OvertakenError:
+                return  # by a still newer one, which comes next
+            except Exception as error:
+                before, message = self._failure, f"cannot switch to the compacted bundle: {error}"
+                if before is None or (before.signature, before.message) != (signature, message):  # once per outage
+                    _LOG.error(message, exc_info=not isinstance(error, MtawError))
+                self._failure = _Failure.after(before, signature, message)
+                self.must_reload = isinstance(error, _MovedItemsError)
 
-    def _switch(self) -> None:
+    def _switch(self, signature: Signature) -> None:
         """Switch to a new compacted bundle; the old state answers until the new one has read the log.
 
         Only to one of the same training: in another one, the internal ids that sessions and filters hold mean other
@@ -297,7 +322,7 @@ class OnlineLearner:
         if _training_of(read_manifest(Path(self._folder))) != self._trained:
             raise self._another_training()  # before the whole bundle is read
         fresh = current_bundle(self._folder, self.settings.folder, self._verify)
-        if fresh.manifest == self.bundle.manifest:
+        if fresh.manifest == self.bundle.manifest and former_position(fresh) == former_position(self.bundle):
             return
         if _training_of(fresh.manifest) != self._trained:
             raise self._another_training()
@@ -306,7 +331,7 @@ class OnlineLearner:
                 f"{self.settings.folder / COMPACTED} is missing or damaged; its contents are served on, but when this "
                 "process ends only those in the log remain: restore the folder"
             )
-        old, follower = self.follower, self._new_follower(fresh)
+        old, follower = self.follower, self._new_follower(fresh, signature)
         follower.read_ahead()
         with self._following:
             with old.paused():  # it continues if the new one does not start
@@ -421,10 +446,15 @@ class _Failure:
         return signature != self.signature or host.monotonic() >= self.until
 
 
-def _check_places(served: OnlineState, fresh: OnlineState) -> None:
-    """Raise LearnError if a new item has another internal id than the one that sessions and filters hold.
+class _MovedItemsError(LearnError):
+    """Items have other internal ids than those that sessions and filters hold."""
 
-    This happens if a compacted bundle was lost and built again from a log that had lost the first click on some item.
+
+def _check_places(served: OnlineState, fresh: OnlineState) -> None:
+    """Raise _MovedItemsError if a new item has another internal id than the one that sessions and filters hold.
+
+    This happens if a compacted bundle was lost and built again from a log that had lost the first click on some item,
+    or if the switch to a bundle failed for a while and the log was redacted meanwhile.
     """
     learned, new_items = served.model.log_progress, served.event_processor.new_items
     before = np.empty(0, dtype=np.int32) if learned is None else learned.untrained
@@ -432,7 +462,7 @@ def _check_places(served: OnlineState, fresh: OnlineState) -> None:
     places = np.concatenate([before, np.arange(len(new_items)) + served.model.n_items])
     moved = np.flatnonzero(fresh.event_processor.places_of(items) != places).tolist()
     if moved:
-        raise LearnError(
+        raise _MovedItemsError(
             f"{len(moved)} items have other internal ids in the compacted bundle than in the one that is served, "
             f"{shown(items[moved[0]])} among them; load it again to serve it"
         )

@@ -18,6 +18,7 @@ from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import Snapshot, current_version, load_snapshot, signature
 
 _TICK = 0.25  # seconds between looks at the reload requests of other workers
+_RETRY_SECONDS = 60.0  # after a reload that learning needed and that failed
 _DIGEST = 8  # bytes of a hash
 _PERSON = b"mtaw_fast.share"
 
@@ -59,7 +60,8 @@ class Reloader:
             settings, (folder, name) = self._settings, self._served
             self._seen = signature(folder)
             try:
-                if await in_background(lambda: current_version(folder)) == self.snapshot.version:
+                version = await in_background(lambda: current_version(folder))
+                if version == self.snapshot.version and not self._must_reload:
                     return "unchanged"
                 start = time.perf_counter()
                 fresh = await in_background(
@@ -83,14 +85,21 @@ class Reloader:
             log_event("reload", version=fresh.version, before=before, seconds=round(seconds, 3), **named)
             return "loaded"
 
+    @property
+    def _must_reload(self) -> bool:
+        """Whether learning goes on only with a bundle that is loaded again."""
+        learner = self.snapshot.recommender.learner
+        return learner is not None and learner.must_reload
+
     def acknowledge(self) -> None:
         """Count the reload requests so far as done: the caller is about to call `reload`."""
         self._acknowledged = self._metrics.counters.reload_requests
 
     async def watch(self) -> None:
-        """Reload whenever the manifest changes or a reload is requested, for as long as the worker lives."""
+        """Reload when the manifest changes, a reload is requested or learning needs it, as long as the worker lives."""
         counters = self._metrics.counters
         next_check = time.monotonic() + self._settings.reload_interval
+        next_try = 0.0
         while True:
             await asyncio.sleep(min(_TICK, self._settings.reload_interval))
             requested = counters.reload_requests != self._acknowledged
@@ -98,11 +107,12 @@ class Reloader:
                 continue
             self.acknowledge()
             next_check = time.monotonic() + self._settings.reload_interval
-            if requested or signature(self._served.folder) != self._seen:
+            needed = self._must_reload and time.monotonic() >= next_try
+            if requested or needed or signature(self._served.folder) != self._seen:
                 try:
                     await self.reload()
-                except MtawError:
-                    continue  # `reload` has logged and counted it
+                except MtawError:  # `reload` has logged and counted it
+                    next_try = time.monotonic() + _RETRY_SECONDS
 
 
 def place_of(session: str) -> float:

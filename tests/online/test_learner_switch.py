@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,14 @@ from mtaw_fast import Recommender, recommender
 from mtaw_fast.errors import LearnError
 from mtaw_fast.online import learner
 from mtaw_fast.online.compaction.compactor import compact_folder
+from mtaw_fast.online.compaction.current import signature_of
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.ranking.pipeline import Pipeline
-from tests.support.online.recommenders import until_learned
+from mtaw_fast.service.bundles import Reloader
+from mtaw_fast.service.observability.metrics import Metrics
+from mtaw_fast.service.settings import Settings
+from mtaw_fast.service.snapshot import load_snapshot, signature
+from tests.support.online.recommenders import N, until_learned
 from tests.support.service.running import eventually
 
 pytestmark = pytest.mark.slow
@@ -85,9 +91,9 @@ def test_a_failed_switch_ends_no_learning_and_is_retried(
     before, tries = rec.learner.follower, list[tuple[bool, bool]]()
     real = learner.OnlineLearner._switch
 
-    def recording(self: learner.OnlineLearner) -> None:
+    def recording(self: learner.OnlineLearner, *arguments: Any) -> None:
         try:
-            real(self)
+            real(self, *arguments)
         finally:
             whole = rec.bundle is self.bundle and rec._pipeline.catalog.model is self.bundle.model
             tries.append((whole, self.follower._thread.is_alive()))
@@ -126,11 +132,10 @@ def test_a_bot_that_continues_prevents_no_switch(folder: Path, learning: Make, m
     assert "its-item" not in rec.ids
 
 
-def test_a_bundle_that_is_compacted_during_a_load_is_switched_to(
+def test_a_bundle_that_is_compacted_during_a_load_is_loaded(
     folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = learning()
-    until_learned(first, first.observe("s", ["sku-1"]))
+    forgotten_before_a_new_item(first := learning())
     first.close()
     real = recommender.open_log
 
@@ -140,4 +145,69 @@ def test_a_bundle_that_is_compacted_during_a_load_is_switched_to(
 
     monkeypatch.setattr(recommender, "open_log", opened)
     rec = learning()
-    eventually(lambda: rec.bundle.model.log_progress is not None, 10)
+    assert rec.bundle.model.log_progress is not None
+    assert rec.bundle.ids.lookup(["newest"])[0] == rec.ids.lookup(["newest"])[0] == N + 1
+    eventually(lambda: rec.learner._served_signature == signature_of(rec.learner.settings.folder), 10)
+
+
+def forgotten_before_a_new_item(rec: Recommender) -> str:
+    """Make a compaction redact the click that brought the first new item; return the log's position."""
+    rec.observe("s", ["its-item"])
+    rec.observe("t", ["newest"])
+    return rec.forget("s")
+
+
+def test_a_change_of_items_switches_to_a_bundle_first(
+    folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who reads a redacted log gives new items other internal ids than the bundle."""
+    monkeypatch.setattr(learner, "_WATCH_SECONDS", 1000)
+    writer, rec = learning(), learning()
+    with rec.learner.follower.paused():
+        forgotten_before_a_new_item(writer)
+        compact_folder(folder, rec.learner.settings)
+    rec.hide(["sku-1"])
+    assert rec.bundle.model.log_progress is not None
+    assert rec.ids.lookup(["newest"])[0] == N + 1
+    assert "sku-1" not in rec.recommend(["sku-2"], k=N).items
+
+
+def test_other_internal_ids_after_a_failed_switch_ask_for_a_reload(
+    folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, rec = learning(), learning()
+    real, failures = learner.current_bundle, ["too many open files"]
+
+    def current_bundle(*arguments: Any) -> Any:
+        if failures:
+            raise LearnError(failures[0])
+        return real(*arguments)
+
+    monkeypatch.setattr(learner, "current_bundle", current_bundle)
+    with rec.learner.follower.paused():
+        position = forgotten_before_a_new_item(writer)
+        compact_folder(folder, rec.learner.settings)
+    until_learned(rec, position)
+    assert rec.ids.lookup(["newest"])[0] == N
+    assert not rec.learner.must_reload
+    failures.clear()
+    eventually(lambda: rec.learner.must_reload, 10)
+    assert not learning().learner.must_reload
+
+
+def test_a_service_reloads_if_learning_asks_for_it(folder: Path, tmp_path: Path) -> None:
+    learn = LearningSettings(tmp_path / "learned", compact=False)
+    metrics, settings = Metrics.open(Metrics.make(1), 1, 0), Settings(folder, learn=learn)
+
+    async def main() -> None:
+        first = load_snapshot(folder, "auto", "auto", learn)
+        reloader = Reloader(settings, first, signature(folder), metrics)
+        assert await reloader.reload() == "unchanged"
+        watching = asyncio.create_task(reloader.watch())
+        first.recommender.learner.must_reload = True
+        while reloader.snapshot is first:
+            await asyncio.sleep(0.01)
+        watching.cancel()
+        reloader.snapshot.recommender.close()
+
+    asyncio.run(asyncio.wait_for(main(), 20))

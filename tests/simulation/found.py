@@ -92,6 +92,32 @@ FOUND = {
         guarded=True,
         read_events=7,
     ),
+    # The log is redacted, and the ids in the compacted bundle were not read once it was another training's: seed 2460.
+    "a forgotten click comes again after a new training": _history(
+        _observe("A", 1, "sku-1"),
+        Step("forget", "A", {"session": 1}),
+        _compact(),
+        Step("publish", "A"),
+        Step("resend", "A", {"back": 0}),
+    ),
+    # A service that started while the log was redacted gave new items other internal ids than the bundle.
+    "a redaction overtakes a start": _history(
+        _observe("A", 1, "new-1"),
+        Step("forget", "A", {"session": 1}),
+        _observe("A", 2, "new-2"),
+        Step("start", "B", {}, [Fault("steps", 20, steps=[_compact()])]),
+        _turn("B"),
+    ),
+    # So did one that changed items before its own switch to the bundle.
+    "a redaction overtakes a change of items": _history(
+        Step("start", "B"),
+        _observe("A", 1, "new-1"),
+        Step("forget", "A", {"session": 1}),
+        _observe("A", 2, "new-2"),
+        _compact(),
+        Step("hide", "B", {"item": "sku-1"}),
+        _turn("B"),
+    ),
     # The last events of a killed writer, in a segment that was full then, were flushed by nobody: seed 50442.
     "a killed writer in a full segment": _history(
         Step("start", "B"),

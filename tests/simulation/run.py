@@ -23,7 +23,6 @@ from mtaw_fast.errors import DataError, LearnError, MtawError
 from mtaw_fast.online import follower
 from mtaw_fast.online.batch_update import LogFile, apply_log, log_limits
 from mtaw_fast.online.compaction import compactor
-from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningLimits, LearningSettings
 from mtaw_fast.online.state import guards
@@ -99,7 +98,7 @@ class Run:
     @contextlib.contextmanager
     def _in_place(self) -> Iterator[None]:
         settings, defaults = self.history.settings, FileLog.__init__.__kwdefaults__
-        logger, handler = logging.getLogger("mtaw_fast"), _ToStory(self.world)
+        logger, handler = logging.getLogger("mtaw_fast"), _ToStory(self.world, self.settings.folder)
         with contextlib.ExitStack() as stack:
             for owner, name, value in (
                 (follower, "_READ_EVENTS", settings["read_events"]),
@@ -191,16 +190,7 @@ class Run:
             self.world.kill(process)
             return
         self.servers[step.who] = process
-        self._note_behind(process, START)
         self._check(process)
-
-    def _note_behind(self, process: Process, position: str) -> None:
-        """Note that a process has read a redacted log from a position on: as it started, or for who waits for it."""
-        with self.world.looking():
-            redacted = checks.redacted_until(self.settings.folder)
-            served = process.rec.bundle.model.log_progress
-        if position < redacted and (served is None or served.position < redacted):
-            process.behind = max(process.behind, redacted)
 
     def _check_released(self, process: Process, frame: Any) -> None:
         if not frame.ending and process.descriptors:
@@ -212,7 +202,7 @@ class Run:
         if process is None:
             return False
         sent = self.oracle.send(step.who, events)
-        position, read = None, process.rec.learner.state.position
+        position = None
         with self.world.step(process, step) as frame:
             try:
                 position = call(process.rec)
@@ -221,8 +211,6 @@ class Run:
                 self.world.tell(f"  refused: {error}")
                 if isinstance(error, LearnError) and not _failed(step, frame) and not self.world.failed_flushes:
                     raise BrokenPromiseError(f"{step.who} refused, and nothing failed: {error}") from None
-        if "session" not in events[0] and not frame.ending:
-            self._note_behind(process, read)
         if position is not None and not frame.ending:
             self.world.tell(f"  acknowledged at {position}")
             self.oracle.acknowledge(sent, position, self.settings.fsync or self.settings.stream is not None)
@@ -311,6 +299,8 @@ class Run:
         if all(one.rests for one in process.loops if one.name == "mtaw-fsync") and not _failed(step, frame):
             self.oracle.flushed(step.who)
         self._check(process)
+        if process.rec.learner.must_reload:  # a service loads again then
+            self._steps([Step("stop", step.who), Step("start", step.who)])
 
     def _recommend(self, step: Step) -> None:
         process = self._serving(step)
@@ -479,9 +469,6 @@ class Run:
                 self._steps([Step("stop", name)])
         self._steps([Step("start", name) for name in SERVERS[:2]])
         self._rest()
-        for name in SERVERS:  # those do not switch, see `Process.behind`
-            if name in self.servers and checks.is_behind(self.servers[name]):
-                self._steps([Step("stop", name), Step("start", name)])
         self._steps([Step("compact", "A", {"wait": False})])
         self._rest()
         self._steps([Step("start", "C")])
@@ -516,14 +503,17 @@ class Run:
 
 
 class _ToStory(logging.Handler):
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, folder: Path) -> None:
         super().__init__()
-        self._world = world
+        self._world, self._folder = world, folder
 
     def emit(self, record: logging.LogRecord) -> None:
         if self._world.frames and not self._world.frames[-1].process.alive:
             return
-        self._world.tell(f"  log: {record.getMessage()}")
+        message = record.getMessage()
+        self._world.tell(f"  log: {message}")
+        if message.startswith("cannot switch to the compacted bundle") and self._world.frames:
+            self._world.frames[-1].process.behind = checks.redacted_until(self._folder)
         if record.exc_info and record.exc_info[0] is not None:
             self._world.tell(f"  log: an unexpected {record.exc_info[0].__name__}")
 

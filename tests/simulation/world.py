@@ -42,8 +42,8 @@ class Process:
         self.descriptors: set[int] = set()
         self.loops: list[Loop] = []
         self.rec: Any = None
-        # It had not read the log up to here when a compaction redacted it: until it serves a bundle of this position,
-        # it knows less of forgotten sessions than others, and new items may have other numbers.
+        # It could not switch to the compacted bundle and said so, and the log was redacted up to here. Until it serves
+        # a bundle of this position, it knows less of forgotten sessions, and items may have other numbers.
         self.behind = ""
         self.position = ""  # of its rankings, when it was checked last
 

@@ -70,6 +70,7 @@ def compact_model(
     event_processor.start(collector)
     for some in events:
         event_processor.process(some, collector)
+    event_processor.remember_former()  # also if no event came after them
     if refused is not None:
         refused.update(event_processor.refused + event_processor.tracker.refused)
     changes = _Compaction(model, event_processor, collector, keep, all_over, since).changes(log)

@@ -21,7 +21,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import model_hash
 from mtaw_fast.errors import LearnError, MtawError
 from mtaw_fast.online.compaction.compaction import compact_model
-from mtaw_fast.online.compaction.current import COMPACTED, current_bundle, position_in, trained_until
+from mtaw_fast.online.compaction.current import COMPACTED, current_bundle, model_for, position_in, trained_until
 from mtaw_fast.online.compaction.redaction import redact_forgotten
 from mtaw_fast.online.log import open_log
 from mtaw_fast.online.log.event_log import EventLog, LogEntry
@@ -77,7 +77,7 @@ def _compact_alone(folder: str | os.PathLike[str], settings: LearningSettings, w
 def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: EventLog) -> Bundle:
     before = current_bundle(folder, settings.folder, verify=False)
     model = compact_model(
-        before.model,
+        model_for(before, log),
         log.identity,
         _events_after(log, before),
         settings.limits,

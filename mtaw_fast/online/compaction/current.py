@@ -14,6 +14,8 @@ from mtaw_fast.bundle.reader import LaterFormatError, read_manifest
 from mtaw_fast.errors import BundleError, LearnError
 from mtaw_fast.items import ItemTable
 from mtaw_fast.items.live import LiveItems
+from mtaw_fast.memory.log_progress import FormerProgress, LogProgress
+from mtaw_fast.model.model import Model
 from mtaw_fast.online.log.event_log import START, EventLog
 from mtaw_fast.system import host
 
@@ -45,7 +47,8 @@ def learned_position(learned: Path) -> str:
 def current_bundle(folder: str | os.PathLike[str], learned: Path, verify: bool) -> Bundle:
     """Return the compacted bundle in `learned` if it was made from `folder`'s bundle; otherwise `folder`'s own.
 
-    A damaged compacted bundle is skipped with a log line: the log builds it again. If `folder`'s item table was read
+    A compacted bundle of another training leaves what it knew about the log in `log_progress.former`. A damaged one is
+    skipped with a log line: the log builds it again. If `folder`'s item table was read
     from its source after the last change of the compacted one, it takes that one's place.
 
     Raises
@@ -70,8 +73,17 @@ def current_bundle(folder: str | os.PathLike[str], learned: Path, verify: bool) 
     except OSError as error:
         raise BundleError(f"cannot read {place}: {error.strerror or error}; check the disk and permissions") from error
     if compacted.manifest.get("grown_from") != model_hash(trained.manifest):
-        return trained
+        return _after(compacted, trained)
     return _with_newer_table(compacted, trained.items)
+
+
+def _after(former: Bundle, trained: Bundle) -> Bundle:
+    """Return a trained bundle with what the compacted bundle of a former training knew about the log."""
+    learned, own = former.model.log_progress, trained.model.log_progress or LogProgress("", START, 0)
+    if learned is None:
+        return trained
+    own = replace(own, former=FormerProgress(learned.log, learned.position, learned.seen.copy()))
+    return replace(trained, model=replace(trained.model, log_progress=own))
 
 
 def _with_newer_table(compacted: Bundle, trained: ItemTable | None) -> Bundle:
@@ -103,6 +115,21 @@ def trained_until(bundle: Bundle) -> int | None:
     """
     learned = bundle.model.log_progress
     return bundle.model.learned_until if learned is None or not learned.log else learned.since
+
+
+def former_position(bundle: Bundle) -> str:
+    """Return the position up to which the compacted bundle of a former training had learned; START if there is none."""
+    learned = bundle.model.log_progress
+    return START if learned is None or learned.former is None else learned.former.position
+
+
+def model_for(bundle: Bundle, log: EventLog) -> Model:
+    """Return the model with which a reader of a log starts. Raises LearnError if it learned from another log."""
+    position_in(bundle, log)
+    model, learned = bundle.model, bundle.model.log_progress
+    if learned is None or learned.former is None or learned.former.log == log.identity:
+        return model
+    return replace(model, log_progress=replace(learned, former=None))  # positions of another log mean nothing here
 
 
 def position_in(bundle: Bundle, log: EventLog) -> str:

@@ -37,7 +37,7 @@ from mtaw_fast.online.state.guards import Guards
 from mtaw_fast.online.state.item_changes import WRONG_TABLE, apply_item_event
 from mtaw_fast.online.state.new_items import NewItems
 from mtaw_fast.online.state.session_items import SessionItems
-from mtaw_fast.online.state.session_tracker import SessionTracker, UpdateBatch, key_of
+from mtaw_fast.online.state.session_tracker import SessionTracker, UpdateBatch, event_key, key_of
 
 _STEP = 16  # clicks between two updates of the vectors of new items
 
@@ -122,6 +122,7 @@ class EventProcessor:
         self._n_items, self._d = model.n_items, model.config.model.embedding_dim
         self._progress = model.log_progress or LogProgress("", START, 0)
         self._id_type = int if model.ids.kind == "int" else str
+        self._former = self._progress.former
         self._steps = 0
         self.position = self._progress.position
         self.guards = Guards(model, limits)
@@ -185,6 +186,11 @@ class EventProcessor:
 
     def process(self, entries: Sequence[LogEntry], sink: EventSink) -> None:
         """Process events in the log's order; `position` moves to the last."""
+        if self._former is not None and entries and entries[-1].position > self._former.position:
+            count = sum(one.position <= self._former.position for one in entries)
+            self.process(entries[:count], sink)
+            self.remember_former()
+            entries = entries[count:]
         if not entries:
             return
         before = sum(one.position <= self._awaited_until for one in entries) if self._awaited else 0
@@ -193,6 +199,15 @@ class EventProcessor:
             self._awaited.clear()
             self._process((one.event for one in entries[before:]), sink)
         self.position = entries[-1].position
+
+    def remember_former(self) -> None:
+        """Count the events that a former training had learned as seen: some may have been redacted since.
+
+        Only from the end of those on, as the others are in the log.
+        """
+        if self._former is not None:
+            former, self._former = self._former, None
+            self.tracker.remember(former.seen.tolist())
 
     def _process(self, events: Iterable[Event | None], sink: EventSink) -> None:
         clicks: list[Click] = []
@@ -227,6 +242,12 @@ class EventProcessor:
         if self._since is not None:
             later = [click for click in clicks if click.time > self._since]
             self.refused["trained"] += len(clicks) - len(later)
+            if len(later) < len(clicks):
+                self.tracker.remember(
+                    event_key(click.session, click.id)
+                    for click in clicks
+                    if click.id is not None and click.time <= self._since
+                )
             clicks = later
         for batch in self.tracker.batches(clicks):
             self._apply_batch(batch, sink)

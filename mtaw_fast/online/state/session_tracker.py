@@ -86,14 +86,19 @@ class SessionTracker:
         self._open: OrderedDict[str, _OpenSession] = OrderedDict()
         self._handles = SessionHandles()
         self._seen = RecentKeys(REMEMBERED_IDS)
-        for key in seen:
-            self._seen.add(int(key))
-        self._may_be_former = len(self._seen) > 0  # earlier releases stored `key_of` of the event id alone
+        self._may_be_former = False
+        self.remember(seen)
         self._flood = FloodGuard(limits) if flood is None else flood
         self._late = self._behind = 0
         self.clock = self._newest = clock
         self.arrival = 0
         self.refused: Counter[str] = Counter()
+
+    def remember(self, keys: Iterable[int]) -> None:
+        """Count events as seen, oldest first; keys: as `seen` returns them."""
+        for key in keys:
+            self._seen.add(int(key))
+        self._may_be_former = len(self._seen) > 0  # earlier releases stored `key_of` of the event id alone
 
     def admit(self, clicks: Iterable[Click]) -> UpdateBatch:
         """Return which of the clicks are learned."""

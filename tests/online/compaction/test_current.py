@@ -21,12 +21,13 @@ from mtaw_fast.online import learner
 from mtaw_fast.online.batch_update import apply_log, log_limits
 from mtaw_fast.online.compaction import compactor
 from mtaw_fast.online.compaction.compactor import compact_folder
-from mtaw_fast.online.compaction.current import current_bundle
-from mtaw_fast.online.log.events import Click
+from mtaw_fast.online.compaction.current import current_bundle, model_for
+from mtaw_fast.online.log.events import Click, Forget, parse
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningSettings
+from mtaw_fast.online.state.session_tracker import event_key
 from tests.support.online.logs import drawn_rows, log_file, saved, trained_before
-from tests.support.online.recommenders import HOUR, MODEL, NOON, until_learned
+from tests.support.online.recommenders import HOUR, MODEL, NOON, parts, until_learned
 from tests.support.service.running import eventually
 
 pytestmark = pytest.mark.slow
@@ -250,3 +251,22 @@ def test_a_bundle_that_learned_from_another_log_is_refused(folder: Path, tmp_pat
         with pytest.raises(LearnError, match="has learned from another log; give it the folder it learned in"):
             work()
     log.close()
+
+
+def test_a_new_training_knows_the_event_ids_of_the_log_that_the_former_one_had_learned(tmp_path: Path) -> None:
+    folder = Bundle.save(tmp_path / "bundle", MODEL, metrics={}, dataset={"name": "x", "fingerprint": "y"}).folder
+    settings = LearningSettings(tmp_path / "learned", compact=False)
+    log, other = FileLog(settings.folder), FileLog(tmp_path / "other")
+    click = Click("s", "sku-1", NOON, id="e-1")
+    log.append([click])
+    log.append([Forget("s", NOON)])
+    compact_folder(folder, settings)
+    Bundle.save(folder, parts(seed=4), metrics={}, dataset={"name": "x", "fingerprint": "z"}, overwrite=True)
+    fresh = current_bundle(folder, settings.folder, verify=False)
+    assert model_for(fresh, log).log_progress.former.seen.tolist() == [event_key("s", "e-1")]
+    assert model_for(fresh, other).log_progress.former is None, "positions of another log mean nothing here"
+    log.append([click, Click("t", "sku-2", NOON, id="e-1")])
+    carried = bytes(compact_folder(folder, settings).model.log_progress.carried)
+    assert [parse(line).session for line in carried.splitlines()] == ["t"]
+    for one in (log, other):
+        one.close()

@@ -88,6 +88,10 @@ def test_what_the_training_knew_is_not_learned_twice() -> None:
     event_processor.process([LogEntry(event, f"{place:04d}") for place, event in enumerate(events)], sink)
     assert [one[1] for one in sink.clicks] == [2, 3]
     assert event_processor.refused == {"trained": 2}
+    again = [Click("a", "sku-0", NOON + 1, id="e-0"), Click("a", "sku-0", NOON + 9, id="e-0")]
+    event_processor.process([LogEntry(event, f"{4 + place:04d}") for place, event in enumerate(again)], sink)
+    assert len(sink.clicks) == 2
+    assert event_processor.tracker.refused == {"duplicate": 1}
 
 
 def test_a_full_catalog_refuses_items_and_counts_them() -> None:
