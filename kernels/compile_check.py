@@ -210,6 +210,8 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--op", action="append", choices=sorted(map(op_name, OPS)), help="only this op's kernels")
+    names = [target.name for target in TARGETS]
+    parser.add_argument("--target", action="append", choices=names, help="only for this GPU architecture")
     parser.add_argument(
         "--all", action="store_true", help="also the variants that need minutes and are seldom launched"
     )
@@ -222,8 +224,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
 
     ops = [op for op in OPS if arguments.op is None or op_name(op) in arguments.op]
-    rows = measure_all(ops, TARGETS, arguments.jobs, arguments.all)
-    targets = {target.name: target for target in TARGETS}
+    targets = {target.name: target for target in TARGETS if target.name in (arguments.target or names)}
+    rows = measure_all(ops, targets.values(), arguments.jobs, arguments.all)
     print(
         f"{'op':<16} {'kernel':<28} {'dtype':<22} {'target':<7} {'shared':>7} {'registers':>9} {'spills':>6}  "
         "a trip of the main loop"

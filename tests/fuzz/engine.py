@@ -15,14 +15,14 @@ import tempfile
 from pathlib import Path
 from random import Random
 
-from tests.native.builds import CLANG, ROOT, SERVING, CannotBuildError, build, sanitized
+from tests.native.builds import CLANG, ROOT, SANITIZERS, SERVING, CannotBuildError, build, sanitized
 
 # By name: the program, and the parts of the native sources that it uses.
 TARGETS: dict[str, tuple[Path, tuple[str, ...]]] = {
     "engine": (ROOT / "tests" / "fuzz" / "engine_fuzz.cpp", SERVING),
     "memory": (ROOT / "tests" / "fuzz" / "memory_fuzz.cpp", ("memory", "trends")),
 }
-FLAGS = sanitized("fuzzer,address,undefined")
+FLAGS, LINKED = sanitized(SANITIZERS[1]), ("-fsanitize=fuzzer",)
 _INPUT_SECONDS, _MEGABYTES, _LONGEST = 20, 2048, 2048
 _SEEDS = 200
 
@@ -56,7 +56,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         try:
-            target = build(options.compiler, program, FLAGS, parts=parts)
+            target = build(options.compiler, program, FLAGS, parts=parts, link_flags=LINKED)
         except CannotBuildError as reason:
             print(reason)
             return 2

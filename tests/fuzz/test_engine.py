@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.engine import FLAGS, TARGETS, fuzz
+from tests.fuzz.engine import FLAGS, LINKED, TARGETS, fuzz
 from tests.native.builds import CLANG, build_or_skip
 
 
@@ -14,7 +14,7 @@ from tests.native.builds import CLANG, build_or_skip
 @pytest.mark.parametrize(("name", "seconds"), [("engine", 15), ("memory", 10)])
 def test_no_input_fails(tmp_path: Path, name: str, seconds: int) -> None:
     program, parts = TARGETS[name]
-    target = build_or_skip(CLANG, program, FLAGS, parts)
+    target = build_or_skip(CLANG, program, FLAGS, parts, link_flags=LINKED)
     done = fuzz(target, tmp_path, seconds=seconds, seed=1, failures=tmp_path)
     assert done.returncode == 0, done.stderr[-4000:]
     runs = int(done.stderr.split("stat::number_of_executed_units:")[1].split()[0])

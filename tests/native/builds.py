@@ -49,8 +49,13 @@ class CannotBuildError(Exception):
     """The host lacks what the build needs; the message says what."""
 
 
-def sanitized(sanitizers: str) -> tuple[str, ...]:
-    """Return the flags of a build with these sanitizers: the first report ends the program."""
+def sanitized(sanitizers: str, compiler: str = CLANG) -> tuple[str, ...]:
+    """Return the flags of a build with these sanitizers: the first report ends the program.
+
+    Clang's objects for addresses can be linked with libFuzzer, so that the fuzzers need none of their own.
+    """
+    if (sanitizers, compiler) == (SANITIZERS[1], CLANG):
+        sanitizers = f"fuzzer-no-link,{sanitizers}"
     return ("-O1", "-g1", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all")
 
 
@@ -78,6 +83,7 @@ def build(
     parts: Sequence[str],
     target: str | None = None,
     level_flags: Mapping[str, Sequence[str]] | None = None,
+    link_flags: Sequence[str] = (),
 ) -> Path:
     """Compile `program` and `native_sources(parts)`, warnings as errors, and return the executable.
 
@@ -95,6 +101,8 @@ def build(
         The processor that the compiler compiles for; this host's by default.
     level_flags : mapping, optional
         More flags for the files of an instruction set.
+    link_flags : sequence of str
+        More flags for linking.
 
     Raises
     ------
@@ -105,7 +113,7 @@ def build(
     """
     target = target or platform.machine()
     compiled_by = (_compiler_version(compiler), target)
-    _check_runtime(compiler, compiled_by, flags)
+    _check_runtime(compiler, compiled_by, (*flags, *link_flags))
     levels = LEVELS.get(target, {})
     jobs: dict[Path, tuple[str, list[str]]] = {}
     for source in [program, *native_sources(parts)]:
@@ -116,11 +124,11 @@ def build(
         options += (level_flags or {}).get(level, ())
         key = digest(compiled_by, options, *_inputs(source), *(Path(one) for one in options if Path(one).is_file()))
         jobs[source] = key, [compiler, *options, f"-I{NATIVE}", "-c", str(source), "-o"]
-    key = digest([key for key, _ in jobs.values()], flags)
+    key = digest([key for key, _ in jobs.values()], flags, link_flags)
 
     def link(executable: Path) -> None:
         objects = _compile(list(jobs.values()))
-        command = [compiler, *flags, "-pthread", *map(str, objects), "-o"]
+        command = [compiler, *flags, *link_flags, "-pthread", *map(str, objects), "-o"]
         _run_all([([*command, f"{executable}.linked"], executable)])
 
     return cached("programs", key, link)
@@ -133,12 +141,15 @@ def build_or_skip(
     parts: Sequence[str],
     target: str = "x86_64",
     level_flags: Mapping[str, Sequence[str]] | None = None,
+    link_flags: Sequence[str] = (),
 ) -> Path:
     """Call `build` for `target`; skip the test if this host cannot."""
     if target == "x86_64" and platform.machine() != target:
         pytest.skip("the sanitizers' builds are for x86-64")
     try:
-        return build(compiler, program, flags, parts=parts, target=target, level_flags=level_flags)
+        return build(
+            compiler, program, flags, parts=parts, target=target, level_flags=level_flags, link_flags=link_flags
+        )
     except CannotBuildError as reason:
         pytest.skip(str(reason))
 
@@ -210,7 +221,7 @@ def _run_all(commands: Sequence[tuple[Sequence[str], Path]]) -> None:
 
 def _check_runtime(compiler: str, compiled_by: object, flags: Sequence[str]) -> None:
     """Link an empty program, to find out whether the flags' runtimes are installed."""
-    fuzzed = any("fuzzer" in flag for flag in flags)
+    fuzzed = any(flag.startswith("-fsanitize=fuzzer") and "no-link" not in flag for flag in flags)
     empty = (
         'extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) { return 0; }' if fuzzed else "int main() {}"
     )

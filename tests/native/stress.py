@@ -90,7 +90,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             try:
-                program = build(options.compiler, PROGRAM, sanitized(sanitizer), parts=SERVING)
+                program = build(options.compiler, PROGRAM, sanitized(sanitizer, options.compiler), parts=SERVING)
             except CannotBuildError as reason:
                 print(f"{sanitizer}: {reason}")
                 worst = 2

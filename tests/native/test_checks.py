@@ -41,13 +41,13 @@ def sanitized_program(name: str, sanitizers: str) -> Path:
 
     The work queue's check, which forks, is always built with GCC: Clang's ThreadSanitizer refuses threads after a fork.
     """
-    program, flags = FOLDER / f"{name}_check.cpp", sanitized(sanitizers)
+    program = FOLDER / f"{name}_check.cpp"
     if name != "work_queue":
         try:
-            return build(CLANG, program, flags, parts=PARTS[name], target="x86_64")
+            return build(CLANG, program, sanitized(sanitizers), parts=PARTS[name], target="x86_64")
         except CannotBuildError:
             pass
-    return build_or_skip("g++", program, flags, PARTS[name])
+    return build_or_skip("g++", program, sanitized(sanitizers, "g++"), PARTS[name])
 
 
 def test_work_is_shared_by_all_threads() -> None:
@@ -82,9 +82,8 @@ def test_scan_has_no_undefined_behavior_and_amx_on_emulated_tiles() -> None:
         read_bytes(np.zeros(1, dtype=np.uint8), "vnni")
     except ValueError as error:
         pytest.skip(f"{error}: the kernel for AMX needs it, though its tiles are emulated")
-    flags = ["-DMTAW_EMULATED_TILES", *sanitized(ADDRESS)]
-    tiles = {"amx": ["-include", str(FOLDER / "emulated_tiles.hpp")]}
-    program = build_or_skip("g++", FOLDER / "scan_check.cpp", flags, ["scan"], level_flags=tiles)
+    emulated = {"amx": ["-include", str(FOLDER / "emulated_tiles.hpp")], "check": ["-DMTAW_EMULATED_TILES"]}
+    program = build_or_skip(CLANG, FOLDER / "scan_check.cpp", sanitized(ADDRESS), ["scan"], level_flags=emulated)
     said = run([str(program)])  # a CPU with AMX lists it twice: its own tiles and the emulated ones
     assert re.search(r"portable avx2 avx512 vnni( amx){1,2}; 0 failures", said), said
 
