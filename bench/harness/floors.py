@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.harness.comparison import Floor
 from mtaw_fast.errors import UsageError, require
-from mtaw_fast.kernels.native.scan import read_bytes
+from mtaw_fast.kernels.native.scan import multiply_codes, read_bytes
 
 _MOST_HELD = 1 << 28  # bytes read in one go: past every cache, so that more take proportionally longer
 _BEST: dict[Hashable, float] = {}  # seconds of the fastest call so far in this process
@@ -50,6 +50,23 @@ def scan_floor(blocks: np.ndarray, *, repeats: int = 200) -> Floor:
     seconds = _fastest(("codes", blocks.nbytes), lambda: read_bytes(blocks), repeats, seconds=1.0)
     rate = blocks.nbytes / seconds / 1e9
     return Floor(seconds, f"pure read of the int8 bytes ({blocks.nbytes / 1e6:.1f} MB), {rate:.1f} GB/s (one thread)")
+
+
+def batch_scan_floor(batch: int, blocks: np.ndarray, *, repeats: int = 50) -> Floor:
+    """Measure the integer products of `batch` queries' codes with those of all items, in place, without their use.
+
+    On a CPU without VNNI, where no such product is written, the floor is that of reading the codes.
+    """
+    codes = np.random.default_rng(0).integers(-127, 128, (batch, 4 * (blocks.shape[1] - 1))).astype(np.int8)
+    try:
+        seconds = _fastest(
+            ("products", batch, blocks.nbytes), lambda: multiply_codes(codes, blocks), repeats, seconds=2.0
+        )
+    except ValueError:
+        return scan_floor(blocks)
+    products = batch * blocks.shape[0] * 16 * codes.shape[1]
+    rate = products / seconds / 1e9
+    return Floor(seconds, f"{products / 1e9:.3g} G integer multiply-adds, {rate:.0f} G/s (sums stored, one thread)")
 
 
 def gemm_floor(

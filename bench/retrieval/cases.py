@@ -36,11 +36,15 @@ _LEVELS = 8  # of Panorama's bounds
 
 @dataclass(frozen=True, eq=False)
 class RetrievalCases:
-    """Cases over one set of vectors, on one thread. exact: our exact index. floor: the read of the int8 codes."""
+    """Cases over one set of vectors, on one thread. exact: our exact index.
+
+    floor, batch_floor: of one query, the read of the int8 codes, and of a batch, its integer products.
+    """
 
     vectors: VectorSet
     exact: Index
     floor: Floor
+    batch_floor: Floor
     plan: Plan
 
     @cached_property
@@ -97,7 +101,7 @@ class RetrievalCases:
             + others,
             lambda contender: self._wrong(contender, batch),
             plan,
-            self.floor,
+            self.floor if batch == 1 else self.batch_floor,
         )
 
     @cached_property

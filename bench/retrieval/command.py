@@ -85,14 +85,16 @@ def _sets(options: argparse.Namespace, folder: Path) -> Iterator[VectorSet]:
 
 def _measure(report: Report, vectors: VectorSet, options: argparse.Namespace, plot: Path | None) -> None:
     # FAISS loads here, so that --help and a misuse answer at once.
-    from bench.harness.floors import scan_floor
+    from bench.harness.floors import batch_scan_floor, scan_floor
     from bench.retrieval.cases import RetrievalCases
     from mtaw_fast.ranking.retrieval import make_index
 
     n_items = len(vectors.catalog)
     exact = make_index(options.index, vectors.catalog, vectors.codes)
-    floor = scan_floor(vectors.codes["blocks"])
-    cases = RetrievalCases(vectors, exact, floor, _QUICK_PLAN if options.quick else _PLAN)
+    blocks = vectors.codes["blocks"]
+    cases = RetrievalCases(
+        vectors, exact, scan_floor(blocks), batch_scan_floor(BATCH, blocks), _QUICK_PLAN if options.quick else _PLAN
+    )
     for batch in (1,) if options.quick else (1, BATCH):
         say(f"exact search, {n_items:,} items, batch {batch}")
         report.run(cases.exact_case(batch, _BATCH_PLAN if batch > 1 else cases.plan))

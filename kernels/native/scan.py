@@ -12,6 +12,7 @@ __all__ = [
     "LAYOUT",
     "Scanner",
     "check_quantized",
+    "multiply_codes",
     "pays_in_halves",
     "quantize",
     "quantized_shapes",
@@ -160,3 +161,12 @@ def read_bytes(array: np.ndarray, isa: str | None = None) -> int:
     Returns the sum, modulo 2^64, of its whole 8-byte words. Releases the GIL.
     """
     return _native.read_bytes(array, isa)
+
+
+def multiply_codes(codes: np.ndarray, blocks: np.ndarray, isa: str | None = None) -> int:
+    """Multiply the codes of queries with those of all items, and do nothing with the sums: a batch's lower bound.
+
+    codes: int8[B, 4 L], B a multiple of 32; blocks: uint8[n, L + 1, 64], as `quantize` gives them. Returns a checksum.
+    Releases the GIL. Raises ValueError on other shapes, or where the instruction set is below VNNI.
+    """
+    return _native.multiply_codes(codes, blocks, isa)

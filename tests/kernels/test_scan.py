@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtaw_fast.kernels.native import reference
-from mtaw_fast.kernels.native.scan import Scanner, check_quantized, quantize, quantized_shapes, read_bytes, requantize
+from mtaw_fast.kernels.native.scan import (
+    Scanner,
+    check_quantized,
+    multiply_codes,
+    quantize,
+    quantized_shapes,
+    read_bytes,
+    requantize,
+)
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 
 ISAS = ("portable", "neon", "avx2", "avx512", "vnni", "amx")
@@ -165,6 +173,34 @@ def test_the_best_items_come_last(isa: str, halves: bool) -> None:
     scanner = Scanner(catalog, quantize(catalog, halves), isa)
     for queries in (direction, -direction, np.tile(direction, (9, 1))):
         check(scanner, catalog, queries, 20)
+
+
+@pytest.mark.parametrize("d", [3, 13, 61, 64, 100, 117, 123, 128, 260])
+def test_batches_equal_brute_force(isa: str, d: int) -> None:
+    """Batches that fill a group of lanes and do not, over every way in which a block's lines fill tiles."""
+    rng = np.random.default_rng(d)
+    catalog = normal(2607, d, seed=d) * (10.0 ** rng.uniform(-3, 0, (2607, 1))).astype(np.float32)
+    catalog[::97] = 0
+    catalog[5::97] *= np.float32(1e-30)
+    catalog[:, 0] *= np.where(rng.random(2607) < 0.1, np.float32(40), np.float32(1))  # some steps are far above others
+    scanner = Scanner(catalog, quantize(catalog), isa)
+    queries = np.concatenate([normal(68, d, seed=1), catalog[100:104], np.zeros((1, d), np.float32)])
+    for count, k in ((73, 20), (34, 2400), (17, 1)):
+        check(scanner, catalog, queries[:count], k)
+    check(scanner, catalog, queries[-20:], 20, mask=rng.random(2607) < 0.2)
+
+
+def test_products_of_codes_need_whole_groups(isa: str) -> None:
+    blocks = quantize(normal(50, 9))["blocks"]
+    if isa in ("vnni", "amx"):
+        assert isinstance(multiply_codes(np.ones((64, 12), np.int8), blocks, isa), int)
+    else:
+        with pytest.raises(ValueError, match="for vnni and amx"):
+            multiply_codes(np.ones((64, 12), np.int8), blocks, isa)
+    with pytest.raises(ValueError, match="a multiple of 32 queries, not 20"):
+        multiply_codes(np.ones((20, 12), np.int8), blocks, isa)
+    with pytest.raises(ValueError, match=r"codes must be int8\[B, 4 L\]"):
+        multiply_codes(np.ones((32, 9), np.int8), blocks, isa)
 
 
 def test_a_small_search_after_a_large_one(isa: str) -> None:

@@ -68,6 +68,7 @@ std::vector<Catalog> catalogs() {
         for (const std::int64_t d : {1, 3, 4, 100}) all.push_back(random_catalog("random", n_items, d, 0));
     }
     all.push_back(random_catalog("random", 9001, 100, 0));
+    for (const std::int64_t d : {117, 128}) all.push_back(random_catalog("tiles", 301, d, 2));
     all.push_back(random_catalog("wide", 3001, 26, 8));
     all.push_back(random_catalog("very wide", 500, 7, 25));
     all.push_back(repeated(random_catalog("duplicates", 6007, 24, 0), 40, 0));
@@ -198,14 +199,42 @@ bool agrees(const Catalog& catalog, const Codes& codes, bool half, std::int64_t 
     return std::fabs(upper - (estimate + spread)) <= near && std::fabs(lower - (estimate - spread)) <= near;
 }
 
+// With a threshold, those items come that have an upper bound over it, and no others. upper: of every item, by lane.
+bool only_over_cuts(mtaw::ScanKernel kernel, const mtaw::ScanBlocks& blocks, std::int64_t n_items,
+                    const std::vector<std::vector<float>>& upper, std::vector<mtaw::ScanLane> lanes) {
+    const std::vector<std::vector<float>> all = upper;
+    bool right = true;
+    for (const std::size_t per_mille : {30UL, 900UL}) {
+        for (std::size_t l = 0; l < lanes.size(); ++l) {
+            std::vector<float> sorted(all[l].begin(), all[l].begin() + static_cast<std::ptrdiff_t>(n_items));
+            std::sort(sorted.begin(), sorted.end());
+            lanes[l].cut = sorted[(sorted.size() - 1) * per_mille / 1000];
+            lanes[l].count = 0;
+        }
+        const std::int64_t n_blocks = mtaw::block_count(n_items);
+        right = right && kernel(blocks, 0, n_blocks, {nullptr, 0}, lanes.data()) == n_blocks;
+        for (std::size_t l = 0; l < lanes.size(); ++l) {
+            std::vector<std::int32_t> expected;
+            for (std::int64_t i = 0; i < n_items; ++i) {
+                if (all[l][static_cast<std::size_t>(i)] > lanes[l].cut) expected.push_back(static_cast<std::int32_t>(i));
+            }
+            right = right && std::equal(expected.begin(), expected.end(), lanes[l].ids, lanes[l].ids + lanes[l].count);
+        }
+    }
+    return right;
+}
+
 // The kernels themselves: with no threshold every item comes, with the bounds that its codes say.
 void check_bounds(const Catalog& catalog, const Codes& codes, const std::vector<float>& queries, Isa isa) {
     const std::int64_t wide = mtaw::code_lines(catalog.d) * mtaw::kLineDims;
     const std::int64_t n_blocks = mtaw::block_count(catalog.n_items);
     const auto capacity = static_cast<std::size_t>(n_blocks * mtaw::kBlockItems + mtaw::kAppendSlack);
-    const mtaw::ScanBlocks blocks{codes.blocks.data(), mtaw::code_lines(catalog.d), codes.half_blocks.data(),
-                                  mtaw::half_lines(catalog.d)};
     const mtaw::ScanKernels kernels = mtaw::scan_kernels(isa);
+    mtaw::BlockTails tails;
+    const mtaw::ScanBlocks blocks{codes.blocks.data(),          mtaw::code_lines(catalog.d),
+                                  codes.half_blocks.data(),     mtaw::half_lines(catalog.d),
+                                  &tails,                       codes.blocks.data()};
+    if (kernels.wide != nullptr) kernels.make_tails(blocks, 0, n_blocks, &tails);
     const auto check_pass = [&](const char* name, mtaw::ScanKernel kernel, std::int64_t width, bool half) {
         const auto n_lanes = static_cast<std::size_t>(width);
         std::vector<std::int8_t> words(static_cast<std::size_t>(wide) * n_lanes);
@@ -237,6 +266,7 @@ void check_bounds(const Catalog& catalog, const Codes& codes, const std::vector<
                                lower[l][static_cast<std::size_t>(i)]);
             }
         }
+        if (right) right = only_over_cuts(kernel, blocks, catalog.n_items, upper, lanes);
         if (right) return;
         ++failures;
         std::printf("%s [%lld, %lld], %s: the kernel '%s' gives wrong bounds\n", catalog.name.c_str(),

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "isa.hpp"
 
@@ -32,11 +33,27 @@ struct AllowedBits {
     std::int64_t n_bytes;
 };
 
+struct alignas(64) CodeTile {
+    std::uint8_t lines[16][64];
+};
+
+// What the kernel for `wide_width` lanes wants to be made of blocks once, before several groups of lanes pass them: the
+// last lines of each, and after them lines by which the product with a lane's codes compares with its cut as well.
+struct BlockTails {
+    std::vector<CodeTile> tiles;  // so many a block: tail_tiles(d)
+    std::int64_t first_block;
+    float scale;     // of the lines for the cut: a byte is scale / step, rounded down
+    float residual;  // the largest, in steps, rounded up
+};
+
 struct ScanBlocks {
     const std::uint8_t* blocks;
     std::int64_t lines;               // of codes, a block
     const std::uint8_t* half_blocks;  // the half-wide codes, or null
     std::int64_t half_lines;
+    // For the kernel for `wide_width` lanes: the tails of the blocks to pass, and what is passed after them, to prefetch.
+    const BlockTails* tails = nullptr;
+    const std::uint8_t* next = nullptr;
 };
 
 // Passes blocks begin .. end of the catalog under the lanes. Returns the first block not yet passed: `end`, or an
@@ -55,6 +72,7 @@ struct ScanKernels {
     std::int64_t width;
     ScanKernel wide = nullptr;
     std::int64_t wide_width = 0;
+    void (*make_tails)(const ScanBlocks& blocks, std::int64_t begin, std::int64_t end, BlockTails* tails) = nullptr;
 };
 
 ScanKernels scan_kernels_portable();

@@ -5,12 +5,37 @@
 namespace mtaw {
 namespace {
 
-// 32 queries at once, in two groups of 16. A block's lines are the rows of a tile as it is in memory, 16 lines a
-// tile; the last tile has the 1..16 lines that are left. Tiles 0, 1: the sums of both groups. 2: lines of the block,
-// 3: its last ones. 4, 5: the groups' codes for tile 2, 6, 7: for tile 3.
+// 32 queries at once, in two groups of 16. A block's lines are the rows of tiles as they are in memory, 16 lines a
+// tile, but for the last ones, the tail.
+//
+// An item passes a lane where step * D + spread * residual > cut: D > cut / step - spread * residual / step. The tail's
+// free lines hold u = scale / step, and the lane's codes for them add up to -A with A = cut / scale, so the tiles give
+//     D - A u + spread * (the largest residual in steps)
+// in one product: an item with a negative sum does not pass, and hardly any other sum is 0 or more. The exact bounds of
+// those decide. Everything is rounded so that no item is lost: kLess and kMore exceed the roundings of the bounds.
 constexpr int kGroup = 16;
 constexpr int kWidth = 2 * kGroup;
 constexpr std::int64_t kTileLines = 16;
+constexpr std::int64_t kTileDims = kTileLines * kLineDims;
+constexpr int kFetchedLines = 4;  // of the blocks that come next, at each block
+constexpr std::int64_t kMaxTailTiles = 2;
+constexpr std::int64_t kLargestCode = 127;
+constexpr float kMore = 1 + 0x1p-18F, kLess = 1 - 0x1p-18F;
+constexpr std::int32_t kSurely = 1 << 30;  // more than any sum
+
+// Where a block's lines are. tiles: whole ones in the block; then so many of the tail.
+struct TileShape {
+    std::int64_t whole;
+    std::int64_t tail_lines;  // of the block's, in the tail
+    std::int64_t tail_tiles;
+
+    explicit TileShape(std::int64_t lines)
+        : whole(lines / kTileLines), tail_lines(lines % kTileLines), tail_tiles(1) {
+        // A line holds a cut of up to 4 * 127 times some 200; D grows by some 2000 a dimension, 8000 a line.
+        if (kTileLines - tail_lines < 1 + lines / 10) tail_tiles = kMaxTailTiles;
+    }
+    std::int64_t cut_lines() const { return tail_tiles * kTileLines - tail_lines; }
+};
 
 struct alignas(64) TileConfig {
     std::uint8_t palette = 1;
@@ -20,84 +45,245 @@ struct alignas(64) TileConfig {
     std::uint8_t rows[16] = {};
 };
 
-TileConfig config_of(std::int64_t last_lines) {
+void configure_tiles() {
     TileConfig config;
     for (int tile = 0; tile < 8; ++tile) {
         config.rows[tile] = kGroup;
         config.row_bytes[tile] = kLineBytes;
     }
-    config.rows[3] = static_cast<std::uint8_t>(last_lines);
-    config.row_bytes[6] = config.row_bytes[7] = static_cast<std::uint16_t>(last_lines * kLineDims);
-    return config;
+    _tile_loadconfig(&config);
 }
 
 struct Sums32 {
     alignas(64) std::int32_t of[kWidth][kBlockItems];
 };
 
-// The lanes' codes, those of a lane `stride` bytes after those of the one before.
-struct LaneCodes {
-    const std::int8_t* first;
-    std::int64_t stride;
+MTAW_INLINE __mmask64 first_bytes(std::int32_t count) {
+    if (count <= 0) return 0;
+    return count < 64 ? (1ULL << count) - 1 : ~0ULL;
+}
 
-    const std::int8_t* tile(int group, std::int64_t tile) const {
-        return first + group * kGroup * stride + tile * kTileLines * kLineDims;
+// The lanes' codes and what their sums begin with.
+struct Lanes32 {
+    const std::int8_t* first;  // the first lane's codes for whole tiles
+    std::int64_t stride;       // to the next lane's
+    alignas(64) std::int8_t tails[kWidth][kMaxTailTiles * kTileDims];
+    Sums32 start;
+    std::int32_t cuts[kWidth];  // A
+
+    Lanes32(const ScanLane* lanes, const TileShape& shape, const BlockTails& block_tails)
+        : first(lanes[0].codes), stride(lanes[1].codes - lanes[0].codes) {
+        const float cut_dims = static_cast<float>(shape.cut_lines() * kLineDims);
+        for (int q = 0; q < kWidth; ++q) {
+            const ScanLane& lane = lanes[q];
+            std::int32_t begin = -128 * lane.code_sum;  // Sum (c + 128) a = c.a + 128 sum a
+            cuts[q] = 0;
+            if (!(lane.cut > 0)) {
+                begin += kSurely;
+            } else if (!(lane.cut < __builtin_inff())) {
+                begin -= kSurely;
+            } else {
+                const float wanted = kLess * lane.cut / block_tails.scale, most = kLargestCode * cut_dims;
+                cuts[q] = static_cast<std::int32_t>(wanted < most ? wanted : most);
+                begin += static_cast<std::int32_t>(kMore * lane.spread * block_tails.residual) + 2;
+            }
+            _mm512_store_si512(start.of[q], _mm512_set1_epi32(begin));
+            set_tail(q, lane.codes + shape.whole * kTileDims, shape);
+        }
+    }
+
+    const std::int8_t* tile(int group, std::int64_t tile) const { return first + group * kGroup * stride + tile * kTileDims; }
+    const std::int8_t* tail(int group, std::int64_t tile) const { return tails[group * kGroup] + tile * kTileDims; }
+    static constexpr std::int64_t kTailStride = kMaxTailTiles * kTileDims;
+
+ private:
+    // A lane's codes for the tail, and those that add up to -A.
+    MTAW_INLINE void set_tail(int q, const std::int8_t* codes, const TileShape& shape) {
+        const auto own = static_cast<std::int32_t>(shape.tail_lines * kLineDims);
+        const auto free = static_cast<std::int32_t>(shape.cut_lines() * kLineDims);
+        const std::int32_t each = cuts[q] / free, more = cuts[q] % free;
+        const __m512i bytes = _mm512_maskz_loadu_epi8(first_bytes(own), codes);
+        const __m512i less = _mm512_set1_epi8(static_cast<char>(-each));
+        const __m512i least = _mm512_set1_epi8(static_cast<char>(-each - 1));
+        for (int tile = 0, begin = own; tile < shape.tail_tiles; ++tile, begin -= kTileDims) {
+            // The first `more` of the free ones hold the remainder.
+            const __m512i free_codes = _mm512_mask_blend_epi8(first_bytes(begin + more), less, least);
+            const __m512i all = _mm512_mask_blend_epi8(first_bytes(begin), free_codes, bytes);
+            _mm512_store_si512(tails[q] + tile * kTileDims, all);
+        }
     }
 };
 
-// Sum (c + 128) a of one block for all lanes.
-MTAW_INLINE void block_sums(const std::uint8_t* block, std::int64_t whole_tiles, const LaneCodes& codes, Sums32* sums) {
-    _tile_zero(0);
-    _tile_zero(1);
-    for (std::int64_t tile = 0; tile < whole_tiles; ++tile) {
-        _tile_loadd(2, block + tile * kTileLines * kLineBytes, kLineBytes);
-        if (whole_tiles > 1) {
-            _tile_loadd(4, codes.tile(0, tile), codes.stride);
-            _tile_loadd(5, codes.tile(1, tile), codes.stride);
-        }
-        _tile_dpbsud(0, 4, 2);
-        _tile_dpbsud(1, 5, 2);
+// Tiles 0, 1: the sums of both groups. 2, 3: lines of the block. 4, 5: the groups' codes for tile 2, 6, 7: for tile 3,
+// the last of the tail. kHeld: a block has two tiles, and tiles 4 to 7 stay.
+template <bool kHeld>
+struct Product {
+    const Lanes32& lanes;
+    const TileShape shape;
+
+    MTAW_INLINE void load_codes() const {
+        __asm__ volatile("" : : : "memory");  // GCC does not know that loading a tile reads memory
+        if (kHeld) load_codes_of(0);
+        _tile_loadd(6, lanes.tail(0, shape.tail_tiles - 1), Lanes32::kTailStride);
+        _tile_loadd(7, lanes.tail(1, shape.tail_tiles - 1), Lanes32::kTailStride);
     }
-    _tile_loadd(3, block + whole_tiles * kTileLines * kLineBytes, kLineBytes);
-    _tile_dpbsud(0, 6, 3);
-    _tile_dpbsud(1, 7, 3);
-    _tile_stored(0, sums->of[0], kLineBytes);
-    _tile_stored(1, sums->of[kGroup], kLineBytes);
+
+    // The sums of one block for all lanes, to tiles 0 and 1.
+    MTAW_INLINE void multiply(const std::uint8_t* block, const CodeTile* tail) const {
+        _tile_loadd(0, lanes.start.of[0], kLineBytes);
+        _tile_loadd(1, lanes.start.of[kGroup], kLineBytes);
+        const std::int64_t others = kHeld ? 1 : shape.whole + shape.tail_tiles - 1;
+        for (std::int64_t t = 0; t < others; ++t) {
+            _tile_loadd(2, t < shape.whole ? block + t * kTileLines * kLineBytes : tail[t - shape.whole].lines[0], kLineBytes);
+            if (!kHeld) load_codes_of(t);
+            _tile_dpbsud(0, 4, 2);
+            _tile_dpbsud(1, 5, 2);
+        }
+        _tile_loadd(3, tail[shape.tail_tiles - 1].lines[0], kLineBytes);
+        _tile_dpbsud(0, 6, 3);
+        _tile_dpbsud(1, 7, 3);
+    }
+
+    static MTAW_INLINE void store(Sums32* sums) {
+        _tile_stored(0, sums->of[0], kLineBytes);
+        _tile_stored(1, sums->of[kGroup], kLineBytes);
+    }
+
+ private:
+    MTAW_INLINE void load_codes_of(std::int64_t t) const {
+        const bool in_tail = t >= shape.whole;
+        const std::int64_t stride = in_tail ? Lanes32::kTailStride : lanes.stride;
+        _tile_loadd(4, in_tail ? lanes.tail(0, t - shape.whole) : lanes.tile(0, t), stride);
+        _tile_loadd(5, in_tail ? lanes.tail(1, t - shape.whole) : lanes.tile(1, t), stride);
+    }
+};
+
+const std::uint8_t* words_of(const ScanBlocks& blocks, std::int64_t block) {
+    return blocks.blocks + (block * (blocks.lines + 1) + blocks.lines) * kLineBytes;
+}
+
+// A scale that suits the steps of blocks begin .. end: any is right. Steps that are far below the others count as more;
+// their items pass more often than they need to.
+float cut_scale(const ScanBlocks& blocks, std::int64_t begin, std::int64_t end) {
+    constexpr std::int64_t kSamples = 16;
+    __m512 least = _mm512_set1_ps(__builtin_inff()), total = _mm512_setzero_ps(), count = total;
+    for (std::int64_t block = begin; block < end && block < begin + kSamples; ++block) {
+        const __m512 steps = Avx512Bounds::load_items(words_of(blocks, block)).steps;
+        const __mmask16 there = _mm512_cmp_ps_mask(steps, _mm512_setzero_ps(), _CMP_GT_OQ);
+        least = _mm512_mask_min_ps(least, there, least, steps);
+        total = _mm512_add_ps(total, steps);
+        count = _mm512_mask_add_ps(count, there, count, _mm512_set1_ps(1));
+    }
+    const float usual = _mm512_reduce_add_ps(total) / _mm512_reduce_add_ps(count) / 2;
+    const float lowest = _mm512_reduce_min_ps(least);
+    return 255 * (lowest > usual ? lowest : usual);
+}
+
+void make_tails(const ScanBlocks& blocks, std::int64_t begin, std::int64_t end, BlockTails* tails) {
+    const TileShape shape(blocks.lines);
+    tails->scale = cut_scale(blocks, begin, end);
+    tails->first_block = begin;
+    const std::size_t n_tiles = static_cast<std::size_t>((end - begin) * shape.tail_tiles);
+    if (tails->tiles.size() < n_tiles) tails->tiles.resize(n_tiles);
+    const __m512 scale = _mm512_set1_ps(kLess * tails->scale);
+    __m512 residual = _mm512_setzero_ps();
+    for (std::int64_t block = begin; block < end; ++block) {
+        const std::uint8_t* words = words_of(blocks, block);
+        std::uint8_t* tile = tails->tiles.data()[(block - begin) * shape.tail_tiles].lines[0];
+        for (std::int64_t line = 0; line < shape.tail_lines; ++line) {
+            const std::uint8_t* from = words + (line - shape.tail_lines) * kLineBytes;
+            _mm512_store_si512(tile + line * kLineBytes, _mm512_loadu_si512(from));
+        }
+        const Avx512Bounds::Items items = Avx512Bounds::load_items(words);
+        const __mmask16 there = _mm512_cmp_ps_mask(items.steps, _mm512_setzero_ps(), _CMP_GT_OQ);
+        residual = _mm512_mask_max_ps(residual, there, residual, _mm512_div_ps(items.residuals, items.steps));
+        const __m512 quotients = _mm512_min_ps(_mm512_div_ps(scale, items.steps), _mm512_set1_ps(255));
+        const __m512i cut_line = _mm512_mullo_epi32(_mm512_cvttps_epi32(quotients), _mm512_set1_epi32(0x01010101));
+        for (std::int64_t line = shape.tail_lines; line < shape.tail_tiles * kTileLines; ++line) {
+            _mm512_store_si512(tile + line * kLineBytes, cut_line);
+        }
+    }
+    tails->residual = kMore * _mm512_reduce_max_ps(residual);
+}
+
+// A block whose sums are there and not yet looked at.
+struct Waiting {
+    std::int64_t block = 0;
+    std::uint32_t open = 0;  // which of its items may be found; none: no block waits
+    const Sums32* sums = nullptr;
+    const CodeTile* tail = nullptr;
+};
+
+// Appends a block's items to the lanes that they pass. Returns whether a lane reached its limit.
+MTAW_INLINE bool take(const ScanBlocks& blocks, const TileShape& shape, const Waiting& waiting, const Lanes32& coded,
+                      ScanLane* lanes) {
+    constexpr int kTogether = 16;  // lanes
+    bool full = false;
+    for (int first = 0; first < kWidth; first += kTogether) {
+        __m512i all = _mm512_load_si512(waiting.sums->of[first]);
+        for (int q = first + 1; q < first + kTogether; ++q) {
+            all = _mm512_and_si512(all, _mm512_load_si512(waiting.sums->of[q]));
+        }
+        if (_cvtmask16_u32(_mm512_movepi32_mask(all)) == kAllItems) continue;  // all are negative
+        const Avx512Bounds::Items items = Avx512Bounds::load_items(words_of(blocks, waiting.block));
+        const __m512i cut_bytes = _mm512_and_si512(
+            _mm512_load_si512(waiting.tail[shape.tail_tiles - 1].lines[kTileLines - 1]), _mm512_set1_epi32(255));
+        std::uint32_t near_lanes = 0;
+        for (int q = 0; q < kTogether; ++q) {
+            const __mmask16 under = _mm512_movepi32_mask(_mm512_load_si512(waiting.sums->of[first + q]));
+            near_lanes |= (_cvtmask16_u32(under) != kAllItems ? 1U : 0U) << q;
+        }
+        for (; near_lanes != 0; near_lanes &= near_lanes - 1) {
+            const int q = first + std::countr_zero(near_lanes);
+            ScanLane& lane = lanes[q];
+            const __m512i sums = _mm512_load_si512(waiting.sums->of[q]);
+            const __m512i cuts = _mm512_mullo_epi32(cut_bytes, _mm512_set1_epi32(coded.cuts[q]));
+            const __m512i offset = _mm512_set1_epi32(coded.start.of[q][0] + 128 * lane.code_sum);
+            const __m512i dots = _mm512_add_epi32(_mm512_sub_epi32(sums, offset), cuts);
+            const std::uint32_t found = Avx512Bounds::over(dots, items, lane) & waiting.open;
+            append<Avx512Bounds>(dots, items, waiting.block, found, lane);
+            full |= lane.count >= lane.limit;
+        }
+    }
+    return full;
+}
+
+template <bool kHeld>
+std::int64_t scan_tiles(const ScanBlocks& blocks, std::int64_t begin, std::int64_t end, const AllowedBits& allowed,
+                        const TileShape& shape, ScanLane* lanes) {
+    const Lanes32 coded(lanes, shape, *blocks.tails);
+    const Product<kHeld> product{coded, shape};
+    configure_tiles();
+    product.load_codes();
+    // While the tiles multiply a block, the sums of the one before are looked at.
+    Sums32 sums[2];
+    Waiting waiting;
+    const std::uint8_t* fetched = blocks.next + (begin - blocks.tails->first_block) * kFetchedLines * kLineBytes;
+    bool full = false;
+    for (std::int64_t block = begin; block < end && !full; ++block) {
+        const std::uint32_t open = allowed.bits == nullptr ? kAllItems : allowed_items(allowed, block);
+        if (open == 0) continue;
+        const std::uint8_t* address = blocks.blocks + block * (blocks.lines + 1) * kLineBytes;
+        const CodeTile* tail = blocks.tails->tiles.data() + (block - blocks.tails->first_block) * shape.tail_tiles;
+        Sums32* const own = waiting.sums == &sums[0] ? &sums[1] : &sums[0];
+        for (int line = 0; line < kFetchedLines; ++line) MTAW_PREFETCH_L2(fetched + line * kLineBytes);
+        fetched += kFetchedLines * kLineBytes;
+        product.multiply(address, tail);
+        if (waiting.open != 0) full = take(blocks, shape, waiting, coded, lanes);
+        product.store(own);
+        waiting = {block, open, own, tail};
+    }
+    _tile_release();
+    if (full) return waiting.block;
+    if (waiting.open != 0) take(blocks, shape, waiting, coded, lanes);
+    return end;
 }
 
 std::int64_t scan_wide(const ScanBlocks& blocks, std::int64_t begin, std::int64_t end, const AllowedBits& allowed,
                        ScanLane* lanes) {
-    const std::int64_t whole_tiles = (blocks.lines - 1) / kTileLines;
-    const std::int64_t last_lines = blocks.lines - whole_tiles * kTileLines;
-    const LaneCodes codes{lanes[0].codes, lanes[1].codes - lanes[0].codes};
-    const TileConfig config = config_of(last_lines);
-    _tile_loadconfig(&config);
-    if (whole_tiles == 1) {
-        _tile_loadd(4, codes.tile(0, 0), codes.stride);
-        _tile_loadd(5, codes.tile(1, 0), codes.stride);
-    }
-    _tile_loadd(6, codes.tile(0, whole_tiles), codes.stride);
-    _tile_loadd(7, codes.tile(1, whole_tiles), codes.stride);
-    Sums32 sums;
-    std::int64_t block = begin;
-    for (bool full = false; block < end && !full; ++block) {
-        const std::uint32_t open = allowed.bits == nullptr ? kAllItems : allowed_items(allowed, block);
-        if (open == 0) continue;
-        const std::uint8_t* address = blocks.blocks + block * (blocks.lines + 1) * kLineBytes;
-        block_sums(address, whole_tiles, codes, &sums);
-        const Avx512Bounds::Items items = Avx512Bounds::load_items(address + blocks.lines * kLineBytes);
-        for (int q = 0; q < kWidth; ++q) {
-            // Sum (c + 128) a = c.a + 128 sum a.
-            const __m512i dots = _mm512_add_epi32(_mm512_load_si512(sums.of[q]),
-                                                  _mm512_set1_epi32(-128 * lanes[q].code_sum));
-            const std::uint32_t found = Avx512Bounds::over(dots, items, lanes[q]) & open;
-            if (found == 0) continue;
-            append<Avx512Bounds>(dots, items, block, found, lanes[q]);
-            full |= lanes[q].count >= lanes[q].limit;
-        }
-    }
-    _tile_release();
-    return block;
+    const TileShape shape(blocks.lines);
+    const bool held = shape.whole + shape.tail_tiles == 2;
+    return (held ? scan_tiles<true> : scan_tiles<false>)(blocks, begin, end, allowed, shape, lanes);
 }
 
 }  // namespace
@@ -106,6 +292,7 @@ ScanKernels scan_kernels_amx() {
     ScanKernels kernels = scan_kernels_vnni();
     kernels.wide = scan_wide;
     kernels.wide_width = kWidth;
+    kernels.make_tails = make_tails;
     return kernels;
 }
 

@@ -70,13 +70,50 @@ std::int64_t scan_one(const ScanBlocks& blocks, std::int64_t begin, std::int64_t
     return scan_held<kUsualLines, false>(blocks, begin, end, allowed, lanes);
 }
 
+constexpr int kManyLanes = 8;
+
+// A pass for many lanes over two blocks at a time: each load of a lane's word serves two products. What is passed stays
+// in the L2, so that two streams do no harm.
+std::int64_t scan_many(const ScanBlocks& blocks, std::int64_t begin, std::int64_t end, const AllowedBits& allowed,
+                       ScanLane* lanes) {
+    const std::int64_t next = (blocks.lines + 1) * kLineBytes;
+    std::int64_t block = begin;
+    while (block + 1 < end) {
+        bool full = false;
+        const std::uint8_t* address = blocks.blocks + block * next;
+        __m512i sums[2][kManyLanes];
+        for (int q = 0; q < kManyLanes; ++q) sums[0][q] = sums[1][q] = Vnni::start(lanes[q]);
+        for (std::int64_t line = 0; line < blocks.lines; ++line) {
+            const __m512i first = Vnni::load_line(address + line * kLineBytes);
+            const __m512i second = Vnni::load_line(address + next + line * kLineBytes);
+            for (int q = 0; q < kManyLanes; ++q) {
+                const __m512i words = Vnni::load_words(lanes[q], line);
+                Vnni::add_products(sums[0][q], first, words);
+                Vnni::add_products(sums[1][q], second, words);
+            }
+        }
+        for (int b = 0; b < 2 && !full; ++b, ++block) {
+            const Vnni::Items items = Vnni::load_items(address + b * next + blocks.lines * kLineBytes);
+            const std::uint32_t open = allowed.bits == nullptr ? kAllItems : allowed_items(allowed, block);
+            for (int q = 0; q < kManyLanes; ++q) {
+                const std::uint32_t found = Vnni::over(sums[b][q], items, lanes[q]) & open;
+                if (found == 0) continue;
+                append<Vnni>(sums[b][q], items, block, found, lanes[q]);
+                full |= lanes[q].count >= lanes[q].limit;
+            }
+        }
+        if (full) return block;
+    }
+    return block < end ? scan<Vnni, kManyLanes, 1>(blocks, block, end, allowed, lanes) : block;
+}
+
 }  // namespace
 
 ScanKernels scan_kernels_vnni() {
     return {{scan_one, scan<Vnni, 2, 2>, scan<Vnni, 3, 2>},
             {scan_halves<Vnni, 1, 2>, scan_halves<Vnni, 2, 2>, scan_halves<Vnni, 3, 1>},
-            scan<Vnni, 8, 1>,
-            8};
+            scan_many,
+            kManyLanes};
 }
 
 }  // namespace mtaw

@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::int64_t kGroupQueries = 256;       // queries that go through the catalog together
 constexpr std::int64_t kGroupBytes = 64LL << 20;  // what their buffers may take
-constexpr std::int64_t kChunkBytes = 256 << 10;   // of the catalog, passed by all of them in turn: stays in a core's L2
+constexpr std::int64_t kChunkBytes = 512 << 10;   // of the catalog, passed by all of them in turn: stays in a core's L2
 constexpr std::int64_t kManyQueries = 16;         // from here on the kernel for `wide_width` pays
 constexpr std::int64_t kSparse = 32;              // where less than 1/32 of the items is allowed, those are listed
 constexpr std::int64_t kLate = 8;                 // the last eighth of a pass
@@ -30,7 +30,7 @@ class Search {
           plan_{&catalog, std::min(request.k, catalog.n_items), request.scale, isa, select_kernels(isa),
                 &memory.scored},
           kernels_(scan_kernels(isa)),
-          blocks_{catalog.blocks, code_lines(catalog.d), catalog.half_blocks, half_lines(catalog.d)},
+          blocks_{catalog.blocks, code_lines(catalog.d), catalog.half_blocks, half_lines(catalog.d), &memory.tails, catalog.blocks},
           allowed_{request.allowed, (catalog.n_items + 7) / 8} {}
 
     void run(std::int32_t* ids, float* scores) {
@@ -61,6 +61,10 @@ class Search {
 
  private:
     Candidates& candidates(std::int64_t q) { return memory_.candidates[static_cast<std::size_t>(q)]; }
+
+    const std::uint8_t* catalog_block(std::int64_t block) const {
+        return plan_.catalog->blocks + block * block_bytes(plan_.catalog->d);
+    }
 
     // Whether the allowed items are so few that scoring them one by one beats a pass.
     bool is_sparse() const {
@@ -136,9 +140,13 @@ class Search {
         const std::int64_t chunk = std::max<std::int64_t>(4, kChunkBytes / block_bytes(plan_.catalog->d));
         for (std::int64_t begin = 0; begin < n_blocks; begin += chunk) {
             const std::int64_t end = std::min(begin + chunk, n_blocks);
+            const bool any_wide = kernels_.wide != nullptr && count >= kManyQueries;
+            if (any_wide) kernels_.make_tails(blocks_, begin, end, &memory_.tails);
             for (std::int64_t q = 0; q < count;) {
-                const bool wide = kernels_.wide != nullptr && count - q >= kManyQueries;
+                const bool wide = any_wide && count - q >= kManyQueries;
                 const std::int64_t width = wide ? kernels_.wide_width : kernels_.width;
+                // Each group of lanes prefetches its share of the next chunk.
+                blocks_.next = catalog_block(end) + q * (end - begin) * block_bytes(plan_.catalog->d) / count;
                 pass(wide ? kernels_.wide : kernels_.many, &Candidates::tighten, q, std::min(width, count - q), width,
                      begin, end);
                 q += width;
@@ -210,9 +218,12 @@ class Search {
         }
         for (std::int64_t block = begin; block < end;) {
             block = kernel(blocks_, block, end, allowed_, lanes);
+            const auto is_full = [](const ScanLane& lane) { return lane.count >= lane.limit; };
+            if (std::none_of(lanes, lanes + count, is_full)) continue;
+            // Lanes that are half full by now are relieved as well: each stop costs all of them.
             for (std::int64_t l = 0; l < count; ++l) {
-                if (lanes[l].count < lanes[l].limit) continue;
                 Candidates& one = candidates(first + l);
+                if (2 * lanes[l].count < one.checked + lanes[l].limit) continue;
                 one.lane = lanes[l];
                 (one.*relieve)(plan_);
                 lanes[l] = one.lane;

@@ -20,6 +20,7 @@ struct ScanScratch::State {
     std::vector<std::int32_t> ids;
     std::vector<Candidates> candidates;
     std::vector<ScanLane> lanes;
+    BlockTails tails;
     std::vector<Scored> scored;
 };
 

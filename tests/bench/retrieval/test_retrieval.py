@@ -15,7 +15,7 @@ pytest.importorskip("rich", reason="the retrieval bench needs the extra 'bench'"
 
 from bench.harness import machine
 from bench.harness.comparison import Plan, WrongAnswerError, compare
-from bench.harness.floors import scan_floor
+from bench.harness.floors import batch_scan_floor, scan_floor
 from bench.retrieval import command as retrieval
 from bench.retrieval import recall_curve
 from bench.retrieval import vectors as retrieval_data
@@ -123,7 +123,8 @@ def test_misuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def toy_cases(vectors: VectorSet) -> RetrievalCases:
     exact = make_index("native", vectors.catalog, vectors.codes)
-    return RetrievalCases(vectors, exact, scan_floor(vectors.codes["blocks"], repeats=2), TINY)
+    blocks = vectors.codes["blocks"]
+    return RetrievalCases(vectors, exact, scan_floor(blocks, repeats=2), batch_scan_floor(64, blocks, repeats=2), TINY)
 
 
 def test_a_wrong_exact_index_gets_no_row() -> None:
