@@ -86,7 +86,21 @@ class TableChange:
         if before is not None:
             columns = {name: column.resized(0) for name, column in before.columns.items()}
             schema = ItemTable(0, columns, before.availability)
-        return replace(self, frame=self.frame.taken(_NO_ROWS)).applied(schema, lambda _: _NO_ROWS, 0)
+        return self.without_rows().applied(schema, lambda _: _NO_ROWS, 0)
+
+    def without_rows(self) -> TableChange:
+        """Return what the change does to the columns alone."""
+        return replace(self, frame=self.frame.taken(_NO_ROWS))
+
+    def changes_columns_as(self, other: TableChange) -> bool:
+        """Return whether a change does the same to the columns."""
+        return (self.mode, self.public, self.availability, self._kinds) == (
+            other.mode, other.public, other.availability, other._kinds
+        )  # fmt: skip
+
+    @property
+    def _kinds(self) -> dict[str, str]:
+        return {name: column.kind for name, column in self.frame.columns.items()}
 
     def applied(self, table: ItemTable, lookup: Lookup, n_rows: int) -> ItemTable:
         """Return the table after the change. lookup: of the catalog's ids. n_rows: the size of the catalog."""

@@ -16,6 +16,7 @@ class LiveItems:
     """Applies changes in order. Not thread-safe: one reader owns it; the tables that it returns are immutable.
 
     Patches are merged with each other before they are applied: a column of many rows is copied once for many of them.
+    Of what comes before a replacement, only the columns count.
 
     Parameters
     ----------
@@ -25,7 +26,7 @@ class LiveItems:
 
     def __init__(self, table: ItemTable | None) -> None:
         self._table, self._schema = table, table
-        self._replaced: TableChange | None = None
+        self._replaced: tuple[TableChange, ItemTable | None] | None = None  # and the columns before it
         self._patch: TableChange | None = None
         self._hidden = frozenset() if table is None else table.hidden
         self._changed = 0 if table is None else table.changed
@@ -51,10 +52,10 @@ class LiveItems:
 
         Raises DataError, and changes nothing, if it does not fit the table so far.
         """
-        self._schema = change.schema_after(self._schema)
+        before, self._schema = self._schema, change.schema_after(self._schema)
         self._changed = max(self._changed, time)
         if change.mode == "replace":
-            self._replaced, self._patch = change, None
+            self._replaced, self._patch = (change, before), None
         else:
             self._patch = change if self._patch is None else self._patch.then(change)
 
@@ -92,9 +93,14 @@ class LiveItems:
             if len(table.waiting):
                 found = lookup(table.waiting.ids).astype(np.int64)
                 table = table.admitted(found, n_rows)
-        for change in (self._replaced, self._patch):
-            if change is not None:
-                table = change.applied(table, lookup, n_rows)
+        if self._replaced is not None:
+            change, before = self._replaced
+            if before is not None:
+                kept = {name: getattr(table, name) for name in ("version", "hidden", "made", "rules")}
+                table = replace(before, **kept)
+            table = change.applied(table, lookup, n_rows)
+        if self._patch is not None:
+            table = self._patch.applied(table, lookup, n_rows)
         if table.changed != self._changed:
             table = replace(table, changed=self._changed)
         if table.hidden is not self._hidden:

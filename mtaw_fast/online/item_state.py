@@ -110,9 +110,13 @@ class ItemState:
 
 
 def _folded(changes: list[TableChange], later: TableChange) -> list[TableChange]:
-    """Return at most a replacement and a patch that do what `changes` and then `later` do."""
+    """Return few changes that do what `changes` and then `later` do.
+
+    Before a replacement, only what changes do to the columns counts: their kinds, and which are public.
+    """
     if later.mode == "replace":
-        return [later]
+        kept = changes[:-1] if changes and changes[-1].changes_columns_as(later) else changes
+        return [*(one.without_rows() for one in kept), later]
     if changes and changes[-1].mode == "patch":
         return [*changes[:-1], changes[-1].then(later)]
     return [*changes, later]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from random import Random
 
 import numpy as np
+import pytest
 
+from mtaw_fast.errors import DataError
 from mtaw_fast.items import ItemFrame, ItemTable, TableChange
 from mtaw_fast.items.live import LiveItems
 
@@ -27,3 +30,53 @@ def test_rows_that_wait_are_kept_if_the_catalog_grows_after_a_change() -> None:
     table = live.table(lookup, 3)
     assert table is not None
     assert table.columns["price"].values_at(np.arange(3)) == [1.0, 5.0, 2.0]
+
+
+def some_change(chance: Random) -> TableChange:
+    kind, rows = chance.choice(("number", "category")), []
+    for item in chance.sample("abcd", 2):
+        row = {"size": chance.randrange(9) if kind == "number" else chance.choice("SML"), "on": chance.random() < 0.5}
+        rows.append({"id": item, **{name: value for name, value in row.items() if chance.random() < 0.6}})
+    columns = {name: kind if name == "size" else "boolean" for row in rows for name in row if name != "id"}
+    public = None if chance.random() < 0.5 else [name for name in columns if chance.random() < 0.5]
+    frame = ItemFrame.of(rows, kinds=columns)
+    availability = "on" if "on" in columns and chance.random() < 0.5 else None
+    return TableChange(
+        chance.choice(("replace", "patch")), frame, None if public is None else tuple(public), availability
+    )
+
+
+def waiting(table: ItemTable) -> list[tuple[str, dict[str, object]]]:
+    rows = ItemTable(len(table.waiting), table.waiting.columns)
+    return [*zip(table.waiting.ids, rows.values_at(rows.kinds, np.arange(rows.n_rows)), strict=True)]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_table_does_not_depend_on_how_often_it_is_made(seed: int) -> None:
+    """Readers read events in pieces of different sizes; also if a replacement changes the kind of a column."""
+    chance = Random(seed)
+    first = some_change(chance)
+
+    def lookup(items: Sequence[str]) -> np.ndarray:
+        return np.array(["abc".find(item) for item in items], dtype=np.int32)
+
+    base = ItemTable(3).replaced(
+        first.frame, lookup(first.frame.ids).astype(np.int64), 3, first.public, first.availability
+    )
+    often, once = LiveItems(base), LiveItems(base)
+    for time in range(12):
+        change, refused = some_change(chance), []
+        for live in (often, once):
+            try:
+                live.apply(change, time)
+            except DataError as error:
+                refused.append(str(error))
+        assert len(set(refused)) in (0, 1)
+        assert len(refused) in (0, 2)
+        often.table(lookup, 3)
+    one, other = often.table(lookup, 3), once.table(lookup, 3)
+    for table in (one, other):
+        assert table is not None
+    assert (one.kinds, one.public, one.availability) == (other.kinds, other.public, other.availability)
+    assert one.values_at(one.kinds, np.arange(3)) == other.values_at(one.kinds, np.arange(3))
+    assert waiting(one) == waiting(other)

@@ -446,6 +446,26 @@ def test_the_state_folder_is_shortened(folder: Path, tmp_path: Path, monkeypatch
         one.close()
 
 
+def test_a_shortened_state_folder_keeps_what_earlier_tables_did_to_the_columns(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A column takes another kind by a table without it, and stays the availability without being named again."""
+    put_table(folder, ItemTable(N).replaced(ItemFrame.of({"id": ["sku-1"], "size": [2.5]}), np.array([1]), N))
+    rec = Recommender.load(folder, state=tmp_path / "state")
+    rec.set_items({"id": ["sku-1"], "on": [True]}, "patch", availability="on")
+    rec.set_items({"id": ["sku-1"], "on": [True]}, public=["on"])
+    rec.set_items({"id": ["sku-1"], "size": ["small"], "on": [False]}, kinds={"size": "category"})
+    assert rec._state is not None
+    rec._state._shorten()
+    last = Recommender.load(folder, state=tmp_path / "state")
+    assert last.items is not None
+    assert last.items.values_at(["size", "on"], np.array([1])) == [{"size": "small", "on": False}]
+    assert (last.items.public, last.items.availability) == (("on",), "on")
+    assert "sku-1" not in last.recommend(["sku-2"], k=N).items
+    for one in (rec, last):
+        one.close()
+
+
 def test_events_of_a_table_go_through_their_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mtaw_fast.online.log.events._PART_BYTES", 100)
     frame = ItemFrame.of([{"id": "a", "price": 1}, {"id": "b", "title": "Zoë"}, {"id": "c", "price": None}])

@@ -149,6 +149,7 @@ class _Compaction:
             added=sorted(event_processor.added),
             candidates={item: sorted(keys) for item, keys in event_processor.new_items.candidates.items()},
             guards=event_processor.guards.state(),
+            refused_tables=event_processor.table_parts.refused,
         )
 
     def _logged_sessions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

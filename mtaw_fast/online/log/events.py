@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -200,15 +200,20 @@ def table_parts(change: TableChange, time: int) -> list[TablePart]:
 class TableParts:
     """Collects the parts of changes of the item table until they are complete.
 
+    Parameters
+    ----------
+    refused : iterable of str, optional
+        What it begins with.
+
     Attributes
     ----------
     refused : tuple of str
         The last changes that did not fit the item table when their turn came, by `TablePart.table`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, refused: Iterable[str] = ()) -> None:
         self._parts: dict[str, list[TablePart]] = {}
-        self.refused: tuple[str, ...] = ()
+        self.refused: tuple[str, ...] = tuple(refused)
 
     def complete(self, event: Event) -> bytes | None:
         """Take a part; return the packed change if it was the last one, else None, as for any other event."""

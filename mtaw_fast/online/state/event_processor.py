@@ -145,7 +145,7 @@ class EventProcessor:
         self._once_from = None if model.memory is None else model.memory.settings.once_from
         self._awaited, self._awaited_until = set[int](), START  # ids reserved for items that the log has yet to add
         self.items = LiveItems(model.items)
-        self.table_parts = TableParts()
+        self.table_parts = TableParts(self._progress.refused_tables)
         self._content, self._learned_until = ContentPrior(model), model.learned_until or 0
         self._entered: list[int] = []  # new items whose attributes have not been looked at
         self.keeps_vectors = False
