@@ -16,6 +16,8 @@ from tests.simulation.bugs import BUGS, planted
 from tests.simulation.history import drawn, line_of
 from tests.simulation.search import EVENTFUL, failure_of, shrunk, stopped_everywhere
 
+_REPORTED = 500  # histories after each of which a line is printed
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__.splitlines()[0])
@@ -34,6 +36,8 @@ def main() -> int:
             if time.process_time() - begin > options.seconds:
                 print(f"ended after {number} histories")
                 break
+            if number and number % _REPORTED == 0:
+                print(f"seeds {options.seed} to {options.seed + number - 1}: no failure", flush=True)
             history = drawn(options.seed + number)
             failure, story = failure_of(history)
             if options.story:

@@ -17,9 +17,10 @@ from mtaw_fast.bundle.format import model_hash
 from mtaw_fast.errors import DataError
 from mtaw_fast.memory import MemoryTables
 from mtaw_fast.memory.log_progress import LogProgress
+from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.online.settings import LearningSettings
-from tests.simulation.oracle import Base, BrokenPromiseError, Oracle
-from tests.simulation.world import Process
+from tests.simulation.oracle import Base, BrokenPromiseError, Expected, Oracle
+from tests.simulation.processes import Process
 
 _ASKED = (["sku-1"], ["sku-2", "sku-3"], ["new-0"], ["new-1", "sku-0"])
 
@@ -63,7 +64,10 @@ def base_of(bundle: Bundle) -> Base:
 
 
 def popular(rec: Recommender) -> dict[str, int]:
-    """Return what a recommender answers to an unknown visitor: all items that it recommends, with their clicks."""
+    """Return what a recommender answers to an unknown visitor: all items that it recommends.
+
+    With their clicks, but from a bundle with trends with other numbers.
+    """
     found = rec.recommend(["nobody"], k=rec.n_items)
     return {item: int(score) for item, score in zip(found.items, found.scores.tolist(), strict=True)}
 
@@ -86,6 +90,9 @@ def served(process: Process, oracle: Oracle, base: Base, exact: bool) -> None:
             f"{process.name} at {position} recommends {_sorted(answer.keys() - want.visible)}, which it must not, and "
             f"not {_sorted(want.visible - answer.keys())}, which it must"
         )
+    _check_table(process, want)
+    if process.rec.bundle.model.trends is not None:
+        return
     wrong = {
         item: (count, want.counts[item])
         for item, count in answer.items()
@@ -95,11 +102,26 @@ def served(process: Process, oracle: Oracle, base: Base, exact: bool) -> None:
         raise BrokenPromiseError(f"{process.name} at {position} counts wrong (has, should have): {wrong}")
 
 
-def answers(rec: Recommender) -> None:
-    """Check that rankings hold only items that may be recommended."""
+def _check_table(process: Process, want: Expected) -> None:
+    """Check what a process knows about items, and its kept rules."""
+    rec, table = process.rec, want.table
+    if {**rec.kept_rules} != table.rules:
+        raise BrokenPromiseError(f"{process.name} keeps the rules {rec.kept_rules}, which should be {table.rules}")
+    kinds = {} if rec.items is None else rec.items.kinds
+    if kinds != table.kinds:
+        raise BrokenPromiseError(f"{process.name} has the columns {kinds} of items, which should be {table.kinds}")
+    if kinds:
+        found = rec.recommend(["nobody"], k=rec.n_items, fields=[*kinds])
+        for item, row in zip(found.items, found.fields, strict=True):
+            if row != table.rows.get(item, {}):
+                raise BrokenPromiseError(f"{process.name} says {row} of {item}, which is {table.rows.get(item, {})}")
+
+
+def answers(rec: Recommender, at: int) -> None:
+    """Check that rankings at a moment hold only items that may be recommended."""
     visible = popular(rec).keys()
     for asked in _ASKED:
-        more = set(rec.recommend(asked, k=rec.n_items).items) - visible
+        more = set(rec.recommend(asked, k=rec.n_items, at=at).items) - visible
         if more:
             raise BrokenPromiseError(f"a ranking for {asked} holds {_sorted(more)}, which must not be recommended")
 
@@ -110,15 +132,15 @@ def is_behind(process: Process) -> bool:
     return process.behind > ("" if progress is None else progress.position)
 
 
-def agree(one: Process, other: Process) -> None:
-    """Check that two processes with the same bundle and position answer the same, to the bit."""
+def agree(one: Process, other: Process, at: int) -> None:
+    """Check that two processes with the same bundle and position answer the same at a moment, to the bit."""
     if one.rec.log_position != other.rec.log_position or one.rec.bundle.manifest != other.rec.bundle.manifest:
         return
     for process in (one, other):
         if process.rec.learner.state.position != process.rec.log_position or is_behind(process):
             return  # a click changes rankings before the position says so
     for asked in _ASKED:
-        left, right = one.rec.recommend(asked, k=one.rec.n_items), other.rec.recommend(asked, k=other.rec.n_items)
+        left, right = (each.rec.recommend(asked, k=each.rec.n_items, at=at) for each in (one, other))
         if left.items != right.items or left.scores.tobytes() != right.scores.tobytes():
             raise BrokenPromiseError(
                 f"{one.name} and {other.name} are both at {one.rec.log_position} and answer {asked} differently: "
@@ -145,12 +167,20 @@ def compacted(settings: LearningSettings, oracle: Oracle, bases: Mapping[str, Ba
                 f"and holds {_sorted((found - asked).elements())} instead"
             )
         _check_counts(bundle, base, settings)
-    rebuilt = MemoryTables.build(tables.sessions, bundle.n_items, tables.settings)
+    _check_equal(tables, MemoryTables.build(tables.sessions, bundle.n_items, tables.settings))
+    trends, once = bundle.model.trends, tables.settings.once_from
+    if trends is not None:
+        times = bundle.model.clicked_at
+        assert times is not None
+        _check_equal(trends, TrendTables.build(tables.sessions, times, bundle.n_items, trends.settings, once_from=once))
+    if whole:
+        _check_redacted(settings, oracle, progress.position)
+
+
+def _check_equal(tables: Any, rebuilt: Any) -> None:
     for name, array in rebuilt.arrays().items():
         if not np.array_equal(getattr(tables, name), array):
             raise BrokenPromiseError(f"the compacted bundle's {name} differ from those of a rebuild")
-    if whole:
-        _check_redacted(settings, oracle, progress.position)
 
 
 def learned_visits(bundle: Bundle) -> list[tuple[str, ...]]:
@@ -161,6 +191,8 @@ def learned_visits(bundle: Bundle) -> list[tuple[str, ...]]:
     carried: dict[str, list[str]] = {}
     for line in bytes(progress.carried).splitlines():
         event = json.loads(line)
+        if "table" in event:  # a part of a change that is not complete
+            continue
         carried.setdefault(event["session"], []).append(event["item"])
     return found + [tuple(items) for items in carried.values()]
 

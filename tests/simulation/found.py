@@ -16,6 +16,16 @@ def _observe(who: str, session: int, *items: str) -> Step:
     return Step("observe", who, {"session": session, "items": [*items]})
 
 
+def _table(
+    mode: str, rows: dict[str, dict[str, Any]], kind: str = "number", availability: bool = False
+) -> dict[str, Any]:
+    return {"mode": mode, "rows": rows, "kind": kind, "availability": availability}
+
+
+def _set_items(who: str, *change: Any, **more: Any) -> Step:
+    return Step("set_items", who, _table(*change, **more))
+
+
 def _compact(*faults: Fault) -> Step:
     return Step("compact", "A", {"wait": False}, [*faults])
 
@@ -117,6 +127,35 @@ FOUND = {
         _compact(),
         Step("hide", "B", {"item": "sku-1"}),
         _turn("B"),
+    ),
+    # Readers with other reads took another availability from the same tables: seed 291, with changes of the item table.
+    "an availability that an earlier table named": _history(
+        _set_items("A", "patch", {"new-1": {"on": False}}, availability=True),
+        _observe("A", 1, "new-1"),
+        _set_items("A", "replace", {"new-1": {"on": False}}),
+    ),
+    # So it was with kinds of columns: a service that read both tables at once stopped learning.
+    "a column takes another kind": _history(
+        _set_items("A", "replace", {"sku-1": {"size": 1.0}}),
+        _compact(),
+        _turn("A"),
+        _set_items("A", "replace", {"sku-1": {"on": True}}),
+        _set_items("A", "replace", {"sku-1": {"size": "size 1"}}, "category"),
+        Step("start", "B"),
+    ),
+    # A change that another one had made unfit was acknowledged, if a bundle was switched to before it was learned.
+    "a refused table in a compacted bundle": _history(
+        Step("start", "B"),
+        _observe("A", 1, "sku-2"),
+        Step(
+            "set_items",
+            "A",
+            _table("replace", {"sku-1": {"size": "size 1"}}, "category"),
+            [
+                Fault("steps", 9, steps=[_set_items("B", "replace", {"sku-1": {"size": 1.0}})]),
+                Fault("steps", 16, steps=[Step("compact", "B", {"wait": False})]),
+            ],
+        ),
     ),
     # The last events of a killed writer, in a segment that was full then, were flushed by nobody: seed 50442.
     "a killed writer in a full segment": _history(

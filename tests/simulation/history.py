@@ -12,6 +12,7 @@ MIX = {
     "observe": 30, "turn": 26, "start": 3, "compact": 9, "forget": 5, "kill": 3, "stop": 2, "resend": 4, "add": 2,
     "remove": 2, "hide": 2, "show": 2, "jump": 1, "power": 2, "update": 1, "publish": 1, "recommend": 2, "flood": 1,
 }  # fmt: skip
+TABLE_MIX = {"set_items": 9, "rules": 3}
 _CALLS = {"compact": 310, "start": 90, "update": 200, "publish": 200, "turn": 30, "stop": 6}  # about, through the host
 FAULTS = ("kill", "power", "error", "full", "steps")
 
@@ -47,7 +48,7 @@ class Step:
 
 @dataclass(slots=True)
 class History:
-    """seed: of the run. settings: of the learning (see `simulation.SETTINGS`)."""
+    """seed: of the run. settings: of the learning, and of what the bundle and the log are like (see `drawn`)."""
 
     seed: int
     settings: dict[str, Any]
@@ -66,6 +67,10 @@ def drawn(seed: int) -> History:
         "read_events": chance.choice((2000, 2000, 7, 3)),
         "gap": chance.choice((60_000, 1_800_000)),
     }
+    wider = Random(f"wider {seed}")  # drawn apart, so that the others stay what they were
+    changes_table = wider.random() < 0.2
+    settings["timed"] = wider.random() < 0.2
+    settings["part_bytes"] = wider.choice((16 << 20, 300))
     # Few histories have many faults: most losses need one or two, and each one hides others.
     rate = chance.choice((0.0, 0.05, 0.15, 0.3))
     mix = dict(MIX)
@@ -73,6 +78,8 @@ def drawn(seed: int) -> History:
         mix["update"] = mix["publish"] = 0  # with another base only the rest of the log is learned again
     if settings["guarded"]:
         mix["forget"], mix["flood"] = 0, 12
+    if changes_table:
+        mix |= TABLE_MIX
     drawer = _Drawer(chance, mix, rate)
     steps = [Step("start", SERVERS[0]), *drawer.steps(chance.randint(10, 34), depth=0)]
     return History(seed, settings, steps)
@@ -131,6 +138,25 @@ class _Drawer:
         return {"item": f"sku-{chance.randrange(12)}" if chance.random() < 0.5 else f"new-{chance.randrange(8)}"}
 
     _remove = _hide = _show = _item
+
+    def _set_items(self) -> dict[str, Any]:
+        chance = self._chance
+        mode = chance.choice(("replace", "patch", "patch"))
+        kind = chance.choice(("number", "number", "number", "category"))
+        rows: dict[str, dict[str, Any]] = {}
+        for _ in range(chance.randint(1, 4)):
+            size: Any = chance.randrange(9)
+            row = {"size": float(size) if kind == "number" else f"size {size}", "on": chance.random() < 0.6}
+            given = {name: value for name, value in row.items() if chance.random() < 0.7}
+            if mode == "patch" and given and chance.random() < 0.15:
+                given[chance.choice([*given])] = None
+            rows[self._item()["item"]] = given
+        return {"mode": mode, "rows": rows, "kind": kind, "availability": chance.random() < 0.5}
+
+    def _rules(self) -> dict[str, Any]:
+        chance = self._chance
+        pin = {"pin": {f"sku-{chance.randrange(12)}": chance.randint(1, 5)}}
+        return {"name": chance.choice(("one", "two")), "rules": pin if chance.random() < 0.7 else None}
 
     def _turn(self) -> dict[str, Any]:
         return {"ms": self._chance.choice((5, 60, 400, 1100, 70_000))}

@@ -14,6 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from tests.simulation.expected_table import Change, ExpectedTable
+
 
 class BrokenPromiseError(AssertionError):
     """A promise that was not kept."""
@@ -80,6 +82,7 @@ class Expected:
     visible: set[str]
     visits: list[Visit]
     more: Counter[str]
+    table: ExpectedTable
 
 
 def records_of(folder: Path) -> dict[str, dict[str, Any]]:
@@ -113,7 +116,9 @@ def key_of(event: Mapping[str, Any]) -> tuple[Any, ...]:
     for kind in ("forget", "add", "remove", "hide", "show"):
         if kind in event:
             return kind, str(event[kind])
-    return ("other",)
+    if "rules" in event:
+        return "rules", event["rules"], json.dumps(event["are"], sort_keys=True)
+    return "table", event["table"], event["part"]
 
 
 class Oracle:
@@ -127,10 +132,18 @@ class Oracle:
         The items of the trained bundle.
     gap : int
         Milliseconds without a click after which a session ends.
+    change : callable
+        Returns what was asked for by a change of the item table, by the id that the log names it by.
     """
 
-    def __init__(self, read: Callable[[], dict[str, dict[str, Any]]], catalog: Sequence[str], gap: int) -> None:
-        self._read, self._catalog, self._gap = read, catalog, gap
+    def __init__(
+        self,
+        read: Callable[[], dict[str, dict[str, Any]]],
+        catalog: Sequence[str],
+        gap: int,
+        change: Callable[[str], Change],
+    ) -> None:
+        self._read, self._catalog, self._gap, self._change = read, catalog, gap, change
         self.sent: list[Sent] = []
         self.records: dict[str, Record] = {}
 
@@ -154,6 +167,16 @@ class Oracle:
         for one in mine:
             record = self.records[one]
             record.acknowledged, record.server, record.kept = True, sent.server, at_once
+
+    def acknowledge_table(self, server: str, names: Sequence[str], at_once: bool) -> None:
+        """Note that a change of the item table was acknowledged. names: of its tries, in the log. at_once: as above."""
+        self.update()
+        applied = self.expected(self.end, None).table.applied.intersection(names)
+        if not applied:
+            raise BrokenPromiseError(f"{server} acknowledged a change of the item table that the log does not apply")
+        for record in self.records.values():
+            if record.event.get("table") in applied:
+                record.acknowledged, record.server, record.kept = True, server, at_once
 
     def flushed(self, server: str) -> None:
         """Note that a server had the time to flush, and nothing failed."""
@@ -190,7 +213,7 @@ class Oracle:
             sent = Counter(key_of(event) for one in self.sent for event in one.events)
             held = Counter(key_of(event) for event in now.values())
             for key, count in held.items():
-                if count > sent[key]:
+                if count > sent[key] and key[0] != "table":  # each try has a name of its own
                     raise BrokenPromiseError(f"the log holds {key} {count} times, and it was sent {sent[key]} times")
         for position, event in now.items():
             if position in self.records and key_of(self.records[position].event) != key_of(event):
@@ -234,17 +257,25 @@ class Oracle:
         often = Counter(event["id"] for one in self.sent for event in one.events if "session" in event)
         return [f'"{one}"'.encode() for one in sorted(ids - others) if often[one] == 1]
 
-    def expected(self, until: str, base: Base) -> Expected:
-        """Return what all events up to a position teach on top of a trained bundle."""
+    def expected(self, until: str, base: Base | None) -> Expected:
+        """Return what all events up to a position teach on top of a trained bundle. None: of one without clicks."""
+        base = base or Base("", Counter())
         events = (
             one.event
             for position, one in self.records.items()
             if position <= until and one.only_in in (None, base.training)
         )
-        return _learned(events, base.counts, self._catalog, self._gap)
+        return _learned(events, base.counts, self._catalog, self._gap, self._change)
 
 
-def _learned(events: Iterable[Mapping[str, Any]], base: Counter[str], catalog: Iterable[str], gap: int) -> Expected:
+def _learned(
+    events: Iterable[Mapping[str, Any]],
+    base: Counter[str],
+    catalog: Iterable[str],
+    gap: int,
+    change: Callable[[str], Change],
+) -> Expected:
+    table = ExpectedTable()
     seen, visits, current = set[tuple[str, str]](), list[Visit](), dict[str, Visit]()
     known, removed, hidden, clock = {*catalog}, set[str](), set[str](), 0
     for event in events:
@@ -273,13 +304,19 @@ def _learned(events: Iterable[Mapping[str, Any]], base: Counter[str], catalog: I
             hidden.update(event["hide"])
         elif "show" in event:
             hidden.difference_update(event["show"])
+        elif "table" in event:
+            table.take(event, change(event["table"]))
+        elif event["are"] is None:
+            table.rules.pop(event["rules"], None)
+        else:
+            table.rules[event["rules"]] = event["are"]
     counts, more = Counter(base), Counter[str]()
     for one in visits:
         counts.update(set(one.items))
         if one.behind:
             more.update(Counter(one.items) - Counter(set(one.items)))
     visible = (known | {item for item, count in counts.items() if count > 0}) - removed - hidden
-    return Expected(counts, visible, visits, more)
+    return Expected(counts, visible - table.unavailable, visits, more, table)
 
 
 def _short(events: Sequence[Mapping[str, Any]]) -> str:

@@ -7,13 +7,13 @@ from pathlib import Path
 from random import Random
 
 from tests.simulation.disk import Disk
-from tests.simulation.world import World
+from tests.simulation.simulated_host import SimulatedHost
 
 SEEDS = range(40)
 
 
-def world(folder: Path) -> World:
-    return World(folder, 0, lambda steps: None)
+def world(folder: Path) -> SimulatedHost:
+    return SimulatedHost(folder, 0, lambda steps: None)
 
 
 def left_after(folder: Path, work: object) -> set[tuple[tuple[str, bytes], ...]]:
@@ -30,12 +30,12 @@ def left_after(folder: Path, work: object) -> set[tuple[tuple[str, bytes], ...]]
 
 
 def test_bytes_and_names_survive_only_if_they_were_flushed(tmp_path: Path) -> None:
-    def unflushed(one: World, root: Path) -> None:
+    def unflushed(one: SimulatedHost, root: Path) -> None:
         file = one.open_file(root / "a", os.O_WRONLY | os.O_CREAT)
         one.write(file, b"x" * 10)
         one.close(file)
 
-    def flushed(one: World, root: Path) -> None:
+    def flushed(one: SimulatedHost, root: Path) -> None:
         file = one.open_file(root / "a", os.O_WRONLY | os.O_CREAT)
         one.write(file, b"x" * 10)
         one.fsync(file)
@@ -57,7 +57,7 @@ def test_bytes_and_names_survive_only_if_they_were_flushed(tmp_path: Path) -> No
 
 
 def test_a_rename_is_all_or_nothing_and_a_failed_flush_loses_writes(tmp_path: Path) -> None:
-    def renamed(one: World, root: Path) -> None:
+    def renamed(one: SimulatedHost, root: Path) -> None:
         for name in ("old", "new"):
             file = one.open_file(root / name, os.O_WRONLY | os.O_CREAT)
             one.write(file, name.encode())

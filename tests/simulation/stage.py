@@ -1,0 +1,149 @@
+"""What a history runs on: the simulated host, the services on it, and what was asked of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mtaw_fast import Recommender
+from mtaw_fast.errors import MtawError
+from mtaw_fast.online.settings import LearningLimits, LearningSettings
+from tests.simulation import checks
+from tests.simulation.history import History, Step, line_of
+from tests.simulation.oracle import Base, BrokenPromiseError, Oracle, records_of
+from tests.simulation.processes import Frame, Process
+from tests.simulation.redis_stream import RedisStream
+from tests.simulation.simulated_host import SimulatedHost
+from tests.simulation.templates import BASE_ITEMS, trained
+
+HUGE = 1 << 20
+OPEN = LearningLimits(
+    new_items=64, session_clicks=HUGE, burst_clicks=HUGE, item_floor=HUGE, pair_floor=HUGE, late=10 * 86_400_000
+)
+GUARDED = LearningLimits(new_items=64, session_clicks=6, burst_clicks=8, item_floor=1000, pair_floor=2, pair_share=0.01)
+
+
+class Stage:
+    """The state of one run. Subclasses have a method for each kind of step, `_` and its name.
+
+    Parameters
+    ----------
+    history : History
+        What happens.
+    """
+
+    def __init__(self, history: History) -> None:
+        self.history, settings = history, history.settings
+        self.folder = Path(tempfile.mkdtemp(prefix="mtaw-simulation-", dir=_memory_disk()))
+        base = trained(0, settings["timed"])
+        shutil.copytree(base.folder, self.folder / "bundle", copy_function=os.link)
+        self.world = SimulatedHost(self.folder, history.seed, self.play)
+        self.world.redis = RedisStream(self.world)
+        self.world.on_power = self._power_was_lost
+        limits = replace(GUARDED if settings["guarded"] else OPEN, session_gap=settings["gap"])
+        self.settings = LearningSettings(
+            self.folder / "learned", "redis://simulated:6379/0?stream=s" if settings["redis"] else None,
+            fsync=settings["fsync"], compact=False, limits=limits, max_log_bytes=settings["max_log_bytes"],
+        )  # fmt: skip
+        self.oracle = Oracle(self.records, BASE_ITEMS, settings["gap"], lambda name: self.world.ids[name].step.values)
+        self.bases = {base.training: Base(base.training, base.counts)}
+        self.servers: dict[str, Process] = {}
+        self._flush_failures = 0
+
+    @property
+    def keeps_at_once(self) -> bool:
+        """Whether what is acknowledged survives a power loss from then on."""
+        return self.settings.fsync or self.settings.stream is not None
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        """Return the log's records by position."""
+        if self.settings.stream is None:
+            return records_of(self.settings.folder)
+        return {
+            f"{ms:015d}-{number:010d}": json.loads(one[b"e"])
+            for (ms, number), one in self.world.redis.entries.items()
+        }  # fmt: skip
+
+    def play(self, steps: Sequence[Step]) -> None:
+        """Run steps."""
+        for step in steps:
+            lost = self.world.powered
+            process = self.servers.get(step.who)
+            if process is not None and process.busy:
+                continue  # it is inside a call
+            self.world.tell(line_of(step))
+            getattr(self, f"_{step.what}")(step)
+            for name in [name for name, one in self.servers.items() if not one.alive]:
+                del self.servers[name]
+            if self.world.failed_flushes > self._flush_failures:
+                self._flush_failures = self.world.failed_flushes
+                self.oracle.flush_failed()
+            if self.world.powered > lost and self.world.depth:
+                return  # nobody is left to run the others
+
+    def serving(self, step: Step) -> Process | None:
+        """Return the server of a step; None if it is down: then it starts instead, as by a supervisor."""
+        process = self.servers.get(step.who)
+        if process is None and self.world.frames == [] and step.what != "kill":
+            self.world.tell(f"  {step.who} is down and starts")
+            self._start(step)
+        return process
+
+    def _start(self, step: Step) -> None:
+        if step.who in self.servers:
+            return
+        process = self.world.new_process(step.who)
+        failure = ""
+        with self.world.step(process, step) as frame:
+            try:
+                process.rec = Recommender.load(self.world.root / "bundle", learn=self.settings)
+            except MtawError as error:
+                failure = str(error)
+        if failure:
+            self.world.tell(f"  {step.who} does not start: {failure}")
+            if "\n" in failure:
+                raise BrokenPromiseError(f"the reason takes several lines: {failure}")
+            if not frame.failed:
+                raise BrokenPromiseError(f"{step.who} does not start, and nothing failed: {failure}")
+        if frame.ending or failure:
+            self.check_released(process, frame)
+            self.world.kill(process)
+            return
+        self.servers[step.who] = process
+        self.check(process)
+
+    def check_released(self, process: Process, frame: Frame) -> None:
+        """Check that a process that is done has no file open."""
+        if not frame.ending and process.descriptors:
+            raise BrokenPromiseError(f"{process.name} left {len(process.descriptors)} files open")
+
+    def check(self, process: Process) -> None:
+        """Check what a service answers."""
+        with self.world.looking():
+            self.oracle.update()
+            if process.rec.log_position < process.position:
+                raise BrokenPromiseError(
+                    f"{process.name} goes back from {process.position} to {process.rec.log_position}"
+                )
+            process.position = process.rec.log_position
+            base = self.bases[checks.training_of(process.rec.bundle.manifest)]
+            checks.served(process, self.oracle, base, exact=not self.history.settings["guarded"])
+            for other in self.servers.values():
+                if other is not process and other.alive and not other.busy:
+                    checks.agree(process, other, self.world.ms)
+
+    def _power_was_lost(self) -> None:
+        self.servers.clear()
+        manifest = checks.manifest_in(self.settings.folder / "bundle")
+        training = "" if manifest is None else checks.training_of(manifest)
+        self.oracle.update(True, (checks.redacted_until(self.settings.folder), training))
+
+
+def _memory_disk() -> str | None:
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
