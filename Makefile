@@ -16,7 +16,7 @@ UNIT := bundle config data errors evaluation experiment memory model online rank
 
 setup: $(VENV)/.ready
 
-$(VENV)/.ready: pyproject.toml $(CONSTRAINTS) CMakeLists.txt $(wildcard kernels/native/*.[ch]pp kernels/native/*/*.[ch]pp)
+$(VENV)/.ready: pyproject.toml $(CONSTRAINTS) CMakeLists.txt $(wildcard kernels/native/*.[ch]pp kernels/native/*/*.[ch]pp libmtaw/CMakeLists.txt libmtaw/*/*.[ch]*)
 	$(PYTHON) -m venv $(VENV)
 	@echo "packages first, then the native module: 3 to 4 minutes on 2 cores of their own"
 ifneq ($(CONSTRAINTS),)

@@ -18,6 +18,7 @@
 #include "ids/python_ids.hpp"
 #include "python_objects.hpp"
 #include "rules/python_rules.hpp"
+#include "rules/ruled.hpp"
 #include "unlocked.hpp"
 
 namespace py = pybind11;
@@ -33,8 +34,6 @@ struct Visit {
     std::int64_t now;
     const MaybeArray& context;
 };
-
-constexpr std::int64_t kDeeper = 4;  // how much more of a ranking is read when rules need more
 
 // Only ever used without the GIL, so that nothing that Python runs in between can come back to it.
 EngineScratch& thread_scratch() {
@@ -154,21 +153,14 @@ class EngineObject {
         Stages stages;
         {
             const Unlocked unlocked;
-            std::vector<std::int32_t> ids;
-            std::vector<float> scores;
-            for (std::int64_t read = std::max(depth, std::int64_t{1});; read *= kDeeper) {
-                read = std::min(read, std::max(n_shown, std::int64_t{1}));
-                ids.resize(static_cast<std::size_t>(read));
-                scores.resize(ids.size());
-                const Stages some = engine_.rank({known.data(), offsets, 1}, read, conditions, ids.data(),
-                                                 scores.data(), thread_scratch());
+            const auto rank = [&](std::int64_t read, std::int32_t* ids, float* scores) {
+                const Stages some =
+                    engine_.rank({known.data(), offsets, 1}, read, conditions, ids, scores, thread_scratch());
                 stages.encode_ns += some.encode_ns;
                 stages.retrieve_ns += some.retrieve_ns;
                 stages.memory_ns += some.memory_ns;
-                const std::int64_t count = std::find(ids.begin(), ids.end(), -1) - ids.begin();
-                const bool whole = count < read || read >= n_shown;
-                if (rules.arrange({ids.data(), scores.data(), count, whole}, k, pins, result)) break;
-            }
+            };
+            rank_ruled(rules, pins, k, depth, n_shown, rank, result);
         }
         const auto array_of = [](const auto& values) {
             using T = typename std::decay_t<decltype(values)>::value_type;

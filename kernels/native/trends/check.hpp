@@ -10,4 +10,7 @@ namespace mtaw {
 // other and the clock. Reads every array once.
 void check_trends(const TrendsView& tables, const TrendSettings& settings);
 
+// Of columns with these largest codes. Throws std::invalid_argument on sizes out of range.
+ContextShape context_shape(const std::int64_t* sizes, std::int64_t count);
+
 }  // namespace mtaw

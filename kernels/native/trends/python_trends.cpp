@@ -5,26 +5,11 @@
 #include <string>
 
 #include "named_arrays.hpp"
+#include "trends/check.hpp"
 
 namespace py = pybind11;
 
 namespace mtaw {
-
-ContextShape context_shape(const std::int64_t* sizes, std::int64_t count) {
-    if (count > kMostContext) {
-        throw py::value_error("there can be " + std::to_string(kMostContext) + " context columns, not " + std::to_string(count));
-    }
-    ContextShape shape;
-    for (std::int64_t c = 0; c < count; ++c) {
-        if (sizes[c] < 1 || sizes[c] > kMostContextValues) {
-            throw py::value_error("a context column has 1.." + std::to_string(kMostContextValues) + " values, not " +
-                                  std::to_string(sizes[c]));
-        }
-        shape.begins[c + 1] = shape.begins[c] + sizes[c];
-    }
-    shape.n_columns = count;
-    return shape;
-}
 
 TrendsView bound_trends(const py::dict& arrays) {
     TrendsView view{};

@@ -9,11 +9,7 @@
 namespace mtaw {
 
 // A view of the arrays in a mapping by name. Throws ValueError naming an array that is missing or has the wrong type or
-// shape. The view is valid as long as the arrays.
-// Throws py::value_error on sizes out of range.
-ContextShape context_shape(const std::int64_t* sizes, std::int64_t count);
-
-// With the arrays of context, if they are there.
+// shape. The view is valid as long as the arrays. With the arrays of context, if they are there.
 TrendsView bound_trends(const pybind11::dict& arrays);
 
 // Settings from [window, max_neighbors, half-lives ..].
