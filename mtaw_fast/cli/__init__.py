@@ -14,6 +14,7 @@ from mtaw_fast.cli import (
     bundles,
     compact,
     compare,
+    config,
     evaluate,
     experiment,
     export,
@@ -35,7 +36,7 @@ from mtaw_fast.system.launch import follows
 _INTERRUPTED = 130
 _COMMANDS = (
     prepare, train, tune, update, evaluate, compare, report, replay, export, recommend, score, serve, experiment, items,
-    compact, bundles, info,
+    compact, bundles, info, config,
 )  # fmt: skip
 
 

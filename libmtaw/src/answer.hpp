@@ -1,0 +1,41 @@
+// What mtaw_answer points to.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ids.hpp"
+#include "mtaw.h"
+
+namespace mtaw {
+
+// A ranking of internal ids, best first.
+struct Ranking {
+    std::vector<std::int32_t> ids;
+    std::vector<float> scores;
+
+    // Without its padding.
+    void trim();
+};
+
+class Answer {
+ public:
+    // Of the caller's view, and of nothing else.
+    static void free(mtaw_answer* view);
+
+    // unknown: places of clicks.
+    static std::unique_ptr<Answer> of(const Ids& ids, Ranking ranking, std::vector<std::size_t> unknown, bool fallback, bool cut_short);
+
+    // The view, which owns the answer from now on.
+    static mtaw_answer* release(std::unique_ptr<Answer> answer) { return &answer.release()->view_; }
+
+ private:
+    mtaw_answer view_{};  // first: its address is the answer's
+    std::vector<mtaw_id> items_;
+    std::vector<float> scores_;
+    std::vector<std::size_t> unknown_;
+    std::string text_;
+};
+
+}  // namespace mtaw

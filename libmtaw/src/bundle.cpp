@@ -1,0 +1,220 @@
+#include "bundle.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "failure.hpp"
+#include "sha256.hpp"
+
+namespace mtaw {
+namespace {
+
+constexpr int kAttempts = 5;  // if the bundle is replaced while it is read, the read starts again
+constexpr const char* kServed[] = {"weights", "catalog", "items", "popularity", "scan", "memory", "ranker", "trends", "context", "item_table"};
+constexpr std::int64_t kChecked = 4096;  // rows: in a part of another model nearly every row differs
+
+bool is_finite(const float* values, std::int64_t count) {
+    bool finite = true;
+    for (std::int64_t i = 0; i < count; ++i) finite &= std::isfinite(values[i]);
+    return finite;
+}
+
+}  // namespace
+
+std::shared_ptr<const Bundle> Bundle::open(const std::string& folder, const FileAccess& access, bool verify) {
+    std::string before;
+    for (int attempt = 0;; ++attempt) {
+        const FileBytes bytes(access, folder + "/" + kManifest);
+        const std::string text(bytes.view());
+        Manifest manifest = Manifest::read(bytes, folder);
+        try {
+            return std::shared_ptr<const Bundle>(new Bundle(std::move(manifest), folder, access, verify));
+        } catch (const Failure&) {
+            if (attempt == kAttempts || text == before) throw;
+        }
+        before = text;  // once more: another manifest may be there by now
+    }
+}
+
+Bundle::Bundle(Manifest manifest, const std::string& folder, const FileAccess& access, bool verify) : manifest_(std::move(manifest)) {
+    open_files(folder, access, verify);
+    try {
+        ids_.emplace(file("items"), size(), verify);
+        read_popularity(verify);
+        make_encoder(verify);
+        make_scanner(verify);
+        if (verify) check_rows();
+        if (has("memory") != has("ranker")) throw bundle_error(folder + ": a memory without its ranker, or a ranker without its memory, can rank nothing; retrain the bundle");
+        if (has("item_table")) items_.emplace(file("item_table"), size());
+        if (has("memory")) {
+            make_ranker();
+            if (ranker_->has_trends() != has("trends")) throw bundle_error(folder + ": its ranker and its trends do not belong together; retrain the bundle");
+            if (has("trends")) make_trends();
+            make_memory();
+            make_content();
+        }
+        read_context();
+        mark_gone();
+        const MemoryParts parts{memory_.get(), ranker_.get(), trends_.get(), content_ ? &*content_ : nullptr};
+        engine_.emplace(*encoder_, *scanner_, manifest_.settings.scale, parts, CatalogUpdate{nullptr, present()});
+    } catch (const std::logic_error& error) {  // of the core's own checks
+        throw bundle_error(folder + ": " + error.what() + kRetrain);
+    }
+}
+
+void Bundle::open_files(const std::string& folder, const FileAccess& access, bool verify) {
+    for (const auto& [part, entry] : manifest_.files) {
+        const std::string path = folder + "/" + entry.name;
+        const bool served = std::find(std::begin(kServed), std::end(kServed), part) != std::end(kServed);
+        std::string digest;
+        if (served) {
+            FileBytes bytes(access, path, entry.size);
+            if (verify) digest = sha256_of(bytes.data(), bytes.size());
+            if (!verify || digest == entry.sha256) files_[part] = std::make_unique<TensorFile>(std::move(bytes));
+        } else {
+            digest = hash_of_file(access, path, entry.size, verify);
+        }
+        if (verify && digest != entry.sha256) throw bundle_error(path + " is damaged (its SHA-256 differs)" + kRetrain);
+    }
+}
+
+void Bundle::read_popularity(bool verify) {
+    const TensorFile& from = file("popularity");
+    popularity_ = from.get<std::int64_t>("popularity", {size()});
+    const auto before = [this](std::int32_t a, std::int32_t b) {
+        return popularity_[a] != popularity_[b] ? popularity_[a] > popularity_[b] : a < b;
+    };
+    if (!from.has("most_clicked")) {
+        for (std::int32_t i = 0; i < size(); ++i) made_order_.push_back(i);
+        std::sort(made_order_.begin(), made_order_.end(), before);
+        most_clicked_ = made_order_.data();
+        return;
+    }
+    most_clicked_ = from.get<std::int32_t>("most_clicked", {size()});
+    for (std::int64_t i = 0; i < size(); ++i) {
+        if (most_clicked_[i] < 0 || most_clicked_[i] >= size() || (verify && i > 0 && !before(most_clicked_[i - 1], most_clicked_[i]))) {
+            throw bundle_error(from.bytes().path() + ": 'most_clicked' is not the order of 'popularity'" + kRetrain);
+        }
+    }
+}
+
+void Bundle::make_encoder(bool verify) {
+    constexpr double kRate = 10.0, kFarthest = 6.9;  // mtaw_fast/model/parameters.py
+    const TensorFile& from = file("weights");
+    const Settings& settings = manifest_.settings;
+    const std::int64_t d = settings.d;
+    const auto matrix = [&](const char* name) { return from.get<float>(name, {d, d}); };
+    const auto vector = [&](const char* name) { return from.get<float>(name, {d}); };
+    EncoderWeights weights{
+        .n_items = size(),
+        .d = d,
+        .n_positions = settings.max_positions,
+        .max_len = settings.max_session_length,
+        .item_embedding = from.get<float>("item_embedding", {size(), d}),
+        .position_embedding = from.get<float>("position_embedding", {settings.max_positions, d}),
+        .itl_query_weight = matrix("itl_query_weight"),
+        .itl_query_bias = vector("itl_query_bias"),
+        .ffn_in_weight = matrix("ffn_in_weight"),
+        .ffn_in_bias = vector("ffn_in_bias"),
+        .ffn_out_weight = matrix("ffn_out_weight"),
+        .ffn_out_bias = vector("ffn_out_bias"),
+        .norm_weight = vector("norm_weight"),
+        .norm_bias = vector("norm_bias"),
+        .iel_query_weight = matrix("iel_query_weight"),
+        .iel_query_bias = vector("iel_query_bias"),
+        .n_added = 0,
+        .added_embedding = nullptr,
+        .recent = 0,
+        .recent_decay = 0,
+    };
+    if (settings.recent_weight > 0) {
+        const float* const recent = from.get<float>("recent", {2});
+        const double log_gain = static_cast<double>(recent[0]) * kRate, logit = static_cast<double>(recent[1]) * kRate;
+        if (!(std::abs(log_gain) <= kFarthest && std::abs(logit) <= kFarthest)) {
+            throw bundle_error(from.bytes().path() + ": the array 'recent' is out of range" + kRetrain);
+        }
+        weights.recent = std::exp(log_gain);
+        weights.recent_decay = 1 / (1 + std::exp(-logit));
+    }
+    for (const auto& [name, tensor] : from.tensors()) {
+        if (verify && tensor.dtype == Dtype::f32 && !is_finite(static_cast<const float*>(tensor.data), tensor.size())) {
+            throw bundle_error(from.bytes().path() + ": " + shown(name) + " has a value that is not finite" + kRetrain);
+        }
+    }
+    encoder_.emplace(weights);
+}
+
+void Bundle::make_scanner(bool verify) {
+    constexpr std::int64_t kLarge = std::int64_t{1} << 25;  // as kernels/native/scan.py
+    constexpr double kLargestExponent = 256;
+    const std::int64_t n = size(), d = manifest_.settings.d;
+    const float* const rows = file("catalog").get<float>("catalog", {n, d});
+    if (verify && !is_finite(rows, n * d)) {
+        throw bundle_error(file("catalog").bytes().path() + ": 'catalog' has a value that is not finite" + kRetrain);
+    }
+    ScanCatalog catalog{rows, nullptr, n, d, {}, nullptr};
+    if (has("scan")) {
+        const TensorFile& from = file("scan");
+        const double* const summary = from.get<double>("summary", {8});
+        if (summary[0] != 1 || summary[1] != static_cast<double>(n) || summary[2] != static_cast<double>(d) ||
+            !(std::abs(summary[3]) < kLargestExponent && summary[3] == std::floor(summary[3]))) {
+            throw bundle_error(from.bytes().path() + " is of another catalog" + kRetrain);
+        }
+        catalog.summary = {static_cast<std::int64_t>(summary[3]), summary[4], summary[5]};
+        catalog.blocks = from.get<std::uint8_t>("blocks", {block_count(n), code_lines(d) + 1, kLineBytes});
+        if (from.has("half_blocks")) catalog.half_blocks = from.get<std::uint8_t>("half_blocks", {block_count(n), half_lines(d) + 1, kLineBytes});
+    } else {
+        constexpr auto kFloat = static_cast<std::int64_t>(sizeof(float));
+        made_blocks_ = AlignedFloats(block_count(n) * block_bytes(d) / kFloat);
+        auto* const blocks = reinterpret_cast<std::uint8_t*>(made_blocks_.data());
+        std::uint8_t* halves = nullptr;
+        if (n * d >= kLarge) {
+            made_half_blocks_ = AlignedFloats(block_count(n) * half_block_bytes(d) / kFloat);
+            halves = reinterpret_cast<std::uint8_t*>(made_half_blocks_.data());
+        }
+        catalog.summary = quantize_catalog(rows, n, d, blocks, halves);
+        catalog.blocks = blocks;
+        catalog.half_blocks = halves;
+    }
+    scanner_.emplace(catalog);
+}
+
+void Bundle::check_rows() const {
+    const std::int64_t n = size(), d = manifest_.settings.d, step = std::max<std::int64_t>(1, n / kChecked);
+    const float* const rows = file("catalog").get<float>("catalog", {n, d});
+    const float* const embeddings = file("weights").get<float>("item_embedding", {n, d});
+    for (std::int64_t i = 0; i < n; i += step) {
+        double length = 0, worst = 0;
+        for (std::int64_t j = 0; j < d; ++j) length += static_cast<double>(embeddings[i * d + j]) * static_cast<double>(embeddings[i * d + j]);
+        length = length > 0 ? std::sqrt(length) : 1;
+        for (std::int64_t j = 0; j < d; ++j) {
+            worst = std::max(worst, std::abs(static_cast<double>(embeddings[i * d + j]) / length - static_cast<double>(rows[i * d + j])));
+        }
+        if (worst > 1e-6) throw bundle_error(file("catalog").bytes().path() + " is of another model than the weights" + kRetrain);
+    }
+}
+
+void Bundle::mark_gone() {
+    n_shown_ = size();
+    if (!items_) return;
+    std::vector<std::uint8_t> bits(static_cast<std::size_t>((size() + 7) / 8), 0);
+    std::vector<char> gone(static_cast<std::size_t>(size()), 0);
+    if (const Column* const column = items_->availability()) {
+        for (std::int64_t i = 0; i < size(); ++i) gone[static_cast<std::size_t>(i)] = column->flags[i] == 0;
+    }
+    for (const Json& id : items_->hidden()) {
+        std::int32_t item = kUnknownId;
+        if (id.is(Json::Kind::text)) item = ids_->lookup(id.text());
+        if (const std::optional<std::int64_t> number = id.whole()) item = ids_->lookup(*number);
+        if (item != kUnknownId) gone[static_cast<std::size_t>(item)] = 1;
+    }
+    n_shown_ = std::count(gone.begin(), gone.end(), 0);
+    if (n_shown_ == size()) return;
+    for (std::size_t i = 0; i < gone.size(); ++i) {
+        if (gone[i] == 0) bits[i / 8] = static_cast<std::uint8_t>(bits[i / 8] | 1U << (i % 8));
+    }
+    present_ = std::move(bits);
+}
+
+}  // namespace mtaw

@@ -1,0 +1,101 @@
+// A bundle: its files opened and checked, and the native objects over them.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/engine.hpp"
+#include "ids.hpp"
+#include "item_table.hpp"
+#include "manifest.hpp"
+#include "memory/tables.hpp"
+#include "tensors.hpp"
+
+namespace mtaw {
+
+// The columns of the visits' context, and the codes of their values.
+struct ContextColumns {
+    struct Column {
+        std::string name;
+        std::unordered_map<std::string, std::uint16_t> codes;
+    };
+    std::vector<Column> columns;
+
+    // One code a column; throws Failure on a column that there is not, or a value that is too long.
+    std::vector<std::uint16_t> codes_of(const mtaw_context* given, std::size_t count) const;
+};
+
+// Immutable: any number of threads may use it at once.
+class Bundle {
+ public:
+    // Throws Failure, std::bad_alloc.
+    static std::shared_ptr<const Bundle> open(const std::string& folder, const FileAccess& access, bool verify);
+
+    const Manifest& manifest() const { return manifest_; }
+    const Ids& ids() const { return *ids_; }
+    const Engine& engine() const { return *engine_; }
+    const Scanner& scanner() const { return *scanner_; }
+    const Encoder& encoder() const { return *encoder_; }
+    const Trends* trends() const { return trends_.get(); }
+    bool has_memory() const { return memory_ != nullptr; }
+    const TablesView& tables() const { return tables_; }  // with a memory
+    const ItemTable* items() const { return items_ ? &*items_ : nullptr; }
+    const ContextColumns& context() const { return context_; }
+
+    std::int64_t size() const { return manifest_.n_items; }
+    // Items that can be recommended, and their bits; null if that is all.
+    std::int64_t n_shown() const { return n_shown_; }
+    const std::uint8_t* present() const { return present_.empty() ? nullptr : present_.data(); }
+    bool is_gone(std::int32_t item) const {
+        return !present_.empty() && (present_[static_cast<std::size_t>(item / 8)] >> (item % 8) & 1) == 0;
+    }
+    const std::int64_t* popularity() const { return popularity_; }  // [size]
+    const std::int32_t* most_clicked() const { return most_clicked_; }  // [size], gone ones too
+
+ private:
+    Bundle(Manifest manifest, const std::string& folder, const FileAccess& access, bool verify);
+
+    const TensorFile& file(const char* part) const { return *files_.at(part); }
+    bool has(const char* part) const { return files_.contains(part); }
+    void open_files(const std::string& folder, const FileAccess& access, bool verify);
+    void make_encoder(bool verify);
+    void make_scanner(bool verify);
+    void check_rows() const;
+    void read_popularity(bool verify);
+    void make_memory();
+    void make_ranker();
+    void make_trends();
+    void make_content();
+    void read_context();
+    void mark_gone();
+
+    Manifest manifest_;
+    std::map<std::string, std::unique_ptr<TensorFile>, std::less<>> files_;
+    std::optional<Ids> ids_;
+    const std::int64_t* popularity_ = nullptr;
+    const std::int32_t* most_clicked_ = nullptr;
+    std::vector<std::int32_t> made_order_;
+    std::optional<Encoder> encoder_;
+    AlignedFloats made_blocks_, made_half_blocks_;
+    std::optional<Scanner> scanner_;
+    TablesView tables_{};
+    std::unique_ptr<SessionMemory> memory_;
+    std::unique_ptr<RankerNet> ranker_;
+    std::vector<std::string> side_;  // names of the ranker's features of context and content
+    std::unique_ptr<Trends> trends_;
+    ContextColumns context_;
+    std::optional<ItemTable> items_;
+    std::vector<std::vector<std::int32_t>> made_codes_;
+    std::vector<std::int64_t> made_times_;
+    std::optional<ItemContent> content_;
+    std::vector<std::uint8_t> present_;
+    std::int64_t n_shown_ = 0;
+    std::optional<Engine> engine_;
+};
+
+}  // namespace mtaw

@@ -1,0 +1,256 @@
+// The parts of a bundle that rank by past sessions: tables, ranker, trends, content and context.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+
+#include "bundle.hpp"
+#include "failure.hpp"
+#include "memory/check.hpp"
+#include "text.hpp"
+#include "trends/check.hpp"
+
+namespace mtaw {
+namespace {
+
+constexpr std::int64_t kOwnCandidates = 60, kSimilarSessions = 200;  // as kernels/native/memory_query.py
+constexpr std::int64_t kAhead = 300'000, kRowNeighbors = 2048;       // as kernels/native/trends.py
+constexpr std::size_t kMostColumns = 8, kMostCharacters = 200;       // as mtaw_fast/data/context.py
+
+// A whole number of a `settings` array.
+std::int64_t counted(const TensorFile& file, double value, std::int64_t least) {
+    constexpr auto kMost = static_cast<double>(std::numeric_limits<std::int32_t>::max());
+    if (!(value >= static_cast<double>(least) && value <= kMost && value == std::floor(value))) {
+        throw bundle_error(file.bytes().path() + ": a setting is out of range" + kRetrain);
+    }
+    return static_cast<std::int64_t>(value);
+}
+
+std::vector<std::string> lines_of(std::string_view text) {
+    std::vector<std::string> lines;
+    for (std::size_t begin = 0; begin <= text.size();) {
+        const std::size_t end = std::min(text.find('\n', begin), text.size());
+        lines.emplace_back(text.substr(begin, end - begin));
+        begin = end + 1;
+    }
+    return lines;
+}
+
+// The columns that features with this prefix are made from.
+std::vector<std::string> named_after(const std::vector<std::string>& features, const std::string& prefix) {
+    std::vector<std::string> found;
+    for (const std::string& name : features) {
+        if (name.starts_with(prefix)) found.push_back(name.substr(prefix.size()));
+    }
+    return found;
+}
+
+// The names of side features of these columns, in the order of the native features.
+std::vector<std::string> side_names(const std::vector<std::string>& context, const std::vector<std::string>& categories, const std::vector<std::string>& created) {
+    std::vector<std::string> names;
+    for (const std::string& name : context) names.insert(names.end(), {"c_share_" + name, "c_lift_" + name});
+    for (const std::string& name : categories) names.insert(names.end(), {"i_same_" + name, "i_part_" + name});
+    for (const std::string& name : created) names.push_back("i_age_" + name);
+    return names;
+}
+
+}  // namespace
+
+void Bundle::make_memory() {
+    const TensorFile& from = file("memory");
+    const double* const numbers = from.get<double>("settings", {8});
+    if (numbers[0] != 1) throw bundle_error(from.bytes().path() + ": its layout is not 1; upgrade libmtaw");
+    MemorySettings settings{counted(from, numbers[1], 1), counted(from, numbers[2], 1), numbers[4], counted(from, numbers[5], 0),
+                            counted(from, numbers[6], 0)};
+    if (!(settings.recency > 0 && std::isfinite(settings.recency))) {
+        throw bundle_error(from.bytes().path() + ": the setting recency is out of range" + kRetrain);
+    }
+    if (numbers[7] != 0) settings.once_from = counted(from, numbers[7] - 1, 0);
+    const std::int64_t n = size(), n_sessions = from.length("session_offsets") - 1;
+    const std::int64_t n_pairs = from.length("neighbors"), n_postings = from.length("postings"), n_clicks = from.length("session_items");
+    if (n_sessions < 0) throw bundle_error(from.bytes().path() + ": session_offsets must have at least one entry, 0" + kRetrain);
+    tables_ = {n,
+               n_sessions,
+               from.get<std::int64_t>("row_offsets", {n + 1}),
+               from.get<std::int32_t>("neighbors", {n_pairs}),
+               from.get<std::int32_t>("latest", {n_pairs}),
+               from.get<std::uint16_t>("values", {n_pairs, kPairKinds}),
+               from.get<float>("totals", {n, kPairKinds}),
+               from.get<std::int32_t>("counts", {n, kCountKinds}),
+               from.get<std::int64_t>("post_offsets", {n + 1}),
+               from.get<std::int32_t>("postings", {n_postings}),
+               from.get<std::int64_t>("session_offsets", {n_sessions + 1}),
+               from.get<std::int32_t>("session_items", {n_clicks})};
+    check_tables(tables_, settings, n_pairs, n_postings, n_clicks);
+    const Settings& of = manifest_.settings;
+    MemoryView view{};
+    static_cast<TablesView&>(view) = tables_;
+    view.recency = settings.recency;
+    view.once_from = settings.once_from;
+    const MemoryQuerySettings queries{kOwnCandidates, of.cooccurrence_candidates, kSimilarSessions, of.dense_candidates,
+                                      trends_ == nullptr ? 0 : of.trend_candidates};
+    memory_ = std::make_unique<SessionMemory>(view, queries, n);
+}
+
+void Bundle::make_ranker() {
+    const TensorFile& from = file("ranker");
+    const std::vector<std::string> features = lines_of(from.text("features"));
+    std::vector<std::string> known(kFeatureNames, kFeatureNames + kFeatures);
+    if (features.size() > known.size()) {
+        known.insert(known.end(), kTrendFeatureNames, kTrendFeatureNames + kTrendFeatures);
+        if (features.size() > known.size()) side_.assign(features.begin() + static_cast<std::ptrdiff_t>(known.size()), features.end());
+        const std::vector<std::string> side =
+            side_names(named_after(side_, "c_share_"), named_after(side_, "i_same_"), named_after(side_, "i_age_"));
+        known.insert(known.end(), side.begin(), side.end());
+    }
+    if (features != known) throw bundle_error(from.bytes().path() + ": its features are not this release's; retrain the bundle");
+    const auto f = static_cast<std::int64_t>(features.size()), n1 = from.length("b1"), n2 = from.length("b2");
+    for (const auto& [name, tensor] : from.tensors()) {
+        const auto* const values = static_cast<const float*>(tensor.data);
+        if (tensor.dtype == Dtype::f32 && !std::all_of(values, values + tensor.size(), [](float value) { return std::isfinite(value); })) {
+            throw bundle_error(from.bytes().path() + ": " + shown(name) + " has a value that is not finite" + kRetrain);
+        }
+    }
+    ranker_ = std::make_unique<RankerNet>(RankerWeights{
+        .n_features = f,
+        .n1 = n1,
+        .n2 = n2,
+        .mean = from.get<float>("mean", {f}),
+        .scale = from.get<float>("scale", {f}),
+        .linear = from.get<float>("linear", {f}),
+        .w1 = from.get<float>("w1", {f, n1}),
+        .b1 = from.get<float>("b1", {n1}),
+        .w2 = from.get<float>("w2", {n1, n2}),
+        .b2 = from.get<float>("b2", {n2}),
+        .w3 = from.get<float>("w3", {n2}),
+        .bias = *from.get<float>("bias", {1}),
+    });
+}
+
+void Bundle::make_trends() {
+    constexpr double kHour = 3'600'000;
+    const TensorFile& from = file("trends");
+    const double* const numbers = from.get<double>("settings", {kItemLanes + 3});
+    if (numbers[0] != 1) throw bundle_error(from.bytes().path() + ": its layout is not 1; upgrade libmtaw");
+    TrendSettings settings{{}, counted(from, numbers[kItemLanes + 1], 1), counted(from, numbers[kItemLanes + 2], 0)};
+    std::int64_t before = 0;
+    for (int lane = 0; lane < kItemLanes; ++lane) {
+        const double hours = numbers[1 + lane];
+        if (!(hours > 0 && hours <= static_cast<double>(kMaxHalfLife) / kHour)) {
+            throw bundle_error(from.bytes().path() + ": a half-life is out of range" + kRetrain);
+        }
+        settings.half_lives.ms[lane] = std::llrint(hours * kHour);
+        if (settings.half_lives.ms[lane] <= before) throw bundle_error(from.bytes().path() + ": its half-lives do not ascend" + kRetrain);
+        before = settings.half_lives.ms[lane];
+    }
+    const std::int64_t n = size(), n_pairs = from.length("neighbors");
+    TrendsView view{};
+    view.n_items = n;
+    view.n_pairs = n_pairs;
+    view.row_offsets = from.get<std::int64_t>("row_offsets", {n + 1});
+    view.neighbors = from.get<std::int32_t>("neighbors", {n_pairs});
+    view.values = from.get<std::uint16_t>("values", {n_pairs, kPairSums});
+    view.totals = from.get<float>("totals", {n, kPairSums});
+    view.counts = from.get<float>("counts", {n, kItemSums});
+    view.times = from.get<std::int64_t>("times", {n, 2});
+    view.sums = from.get<double>("sums", {kItemSums});
+    view.clock = from.get<std::int64_t>("clock", {kItemLanes + 1});
+    if (from.has("context_sizes")) {
+        ContextView& context = view.context;
+        context.shape = context_shape(from.get<std::int64_t>("context_sizes", {kAny}), from.length("context_sizes"));
+        context.n_sums = from.length("context_values");
+        context.offsets = from.get<std::int64_t>("context_offsets", {n + 1});
+        context.values = from.get<std::uint16_t>("context_values", {context.n_sums});
+        context.sums = from.get<float>("context_sums", {context.n_sums});
+        context.totals = from.get<double>("context_totals", {context.shape.n_values()});
+    }
+    check_trends(view, settings);
+    trends_ = std::make_unique<Trends>(view, settings, TrendLimits{n, kAhead, kRowNeighbors, false});
+}
+
+// Where the table is gone, or lacks a column, everything in it is missing.
+void Bundle::make_content() {
+    const std::vector<std::string> categories = named_after(side_, "i_same_"), created = named_after(side_, "i_age_");
+    if (trends_ == nullptr || (categories.empty() && created.empty())) return;
+    const std::int64_t n_rows = items_ ? size() : 0;
+    const auto column_of = [&](const std::string& name) { return items_ ? items_->find(name) : nullptr; };
+    content_.emplace();
+    content_->n_items = n_rows;
+    if (categories.size() > kMostCategories || created.size() > 1) throw std::invalid_argument("the ranker reads too many columns");
+    content_->n_categories = static_cast<std::int64_t>(categories.size());
+    made_codes_.reserve(categories.size());
+    for (std::size_t k = 0; k < categories.size(); ++k) {
+        const Column* const column = column_of(categories[k]);
+        if (column != nullptr && column->kind == ColumnKind::category) {
+            content_->categories[k] = column->codes;
+            continue;
+        }
+        std::vector<std::int32_t>& codes = made_codes_.emplace_back(static_cast<std::size_t>(n_rows), kNoCategory);
+        if (column != nullptr && column->kind == ColumnKind::categories) {  // the first one of a row
+            for (std::int64_t i = 0; i < n_rows; ++i) {
+                if (column->offsets[i] < column->offsets[i + 1]) codes[static_cast<std::size_t>(i)] = column->codes[column->offsets[i]];
+            }
+        }
+        content_->categories[k] = codes.data();
+    }
+    if (created.empty()) return;
+    const Column* const column = column_of(created.front());
+    made_times_.reserve(1);  // an address even where there is no row
+    if (column == nullptr || column->kind != ColumnKind::time) made_times_.assign(static_cast<std::size_t>(n_rows), kNoTime);
+    content_->created = column != nullptr && column->kind == ColumnKind::time ? column->times : made_times_.data();
+}
+
+void Bundle::read_context() {
+    const std::vector<std::string> wanted = named_after(side_, "c_share_");
+    std::vector<std::string> names;
+    bool fits = true;
+    if (has("context")) {
+        const TensorFile& from = file("context");
+        Json columns;
+        try {
+            columns = Json::parse(from.text("columns"));
+        } catch (const std::invalid_argument& error) {
+            throw bundle_error(from.bytes().path() + ": the columns are damaged (" + error.what() + ")" + kRetrain);
+        }
+        const ContextShape* const shape = trends_ == nullptr ? nullptr : &trends_->context_shape();
+        fits = columns.is(Json::Kind::list) && shape != nullptr && static_cast<std::int64_t>(columns.list().size()) == shape->n_columns;
+        for (std::size_t c = 0; fits && c < columns.list().size(); ++c) {
+            const Json *const name = columns.list()[c].find("name"), *const values = columns.list()[c].find("values");
+            fits = name != nullptr && values != nullptr && name->is(Json::Kind::text) && values->is(Json::Kind::list);
+            if (!fits) break;
+            ContextColumns::Column column{name->text(), {}};
+            for (const Json& value : values->list()) {
+                // 0: no value, 1: another one than these.
+                column.codes.emplace(value.text(), static_cast<std::uint16_t>(2 + column.codes.size()));
+            }
+            fits = column.codes.size() == values->list().size() &&
+                   static_cast<std::int64_t>(column.codes.size()) + 1 == shape->begins[c + 1] - shape->begins[c];
+            names.push_back(column.name);
+            context_.columns.push_back(std::move(column));
+        }
+        from.get<std::uint16_t>("codes", {kAny, static_cast<std::int64_t>(names.size())});
+    } else {
+        fits = trends_ == nullptr || trends_->context_shape().n_columns == 0;
+    }
+    if (!fits || names != wanted) throw std::invalid_argument("its ranker, its trends and its context do not belong together");
+}
+
+std::vector<std::uint16_t> ContextColumns::codes_of(const mtaw_context* given, std::size_t count) const {
+    std::vector<std::uint16_t> codes(columns.size(), 0);
+    if (count > 0 && given == nullptr) throw usage("context: the list is NULL, but not empty");
+    if (count > kMostColumns) throw usage("context has " + std::to_string(count) + " columns; at most 8");
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::string name = given[i].name == nullptr ? "" : given[i].name;
+        const auto column = std::find_if(columns.begin(), columns.end(), [&](const Column& one) { return one.name == name; });
+        if (column == columns.end()) throw usage("context: " + shown(name) + " is not a context column of the bundle");
+        const std::string value = given[i].value == nullptr ? "" : given[i].value;
+        if (!is_utf8(value)) throw usage("context: " + shown(name) + " is not valid Unicode; send UTF-8");
+        if (count_characters(value) > kMostCharacters) throw usage("context: " + shown(name) + " has more than 200 characters");
+        if (value.empty()) continue;
+        const auto code = column->codes.find(value);
+        codes[static_cast<std::size_t>(column - columns.begin())] = code == column->codes.end() ? 1 : code->second;
+    }
+    return codes;
+}
+
+}  // namespace mtaw

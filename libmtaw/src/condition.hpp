@@ -1,0 +1,60 @@
+// A condition on items as a tree (docs/rules.md), checked against an item table and made into a program over it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "item_table.hpp"
+#include "json.hpp"
+#include "rules/program.hpp"
+
+namespace mtaw {
+
+// What an item has in a column, or a condition names. The last: the labels of a list of categories.
+using Value = std::variant<bool, std::int64_t, double, std::string, std::vector<std::string>>;
+
+struct Side {
+    enum class Of : std::uint8_t { column, current, value } of = Of::value;
+    std::string name;  // of a column
+    std::optional<Value> value;
+    std::int64_t at = 0;
+
+    bool is_value() const { return of == Of::value; }
+};
+
+struct Condition {
+    enum class Kind : std::uint8_t { all, any, opposite, constant, truth, missing, compare, in } kind = Kind::constant;
+    std::vector<Condition> parts;  // all, any, opposite
+    bool value = false;            // constant
+    std::string column;            // truth, missing
+    bool of_current = false;       // missing: of the last click's item
+    Compare compare = Compare::equal;
+    Side left, right;         // compare; `left` of `in` too
+    std::vector<Side> values;  // in
+    bool negated = false;      // in
+    std::int64_t at = 0;       // place in the text that it was made from
+
+    // Throws Failure, naming `where`, on anything but a tree.
+    static Condition of(const Json& tree, const std::string& where, int depth = 0);
+
+    std::int64_t clauses() const;
+    bool uses_current() const;
+    // Throws Failure unless it fits the columns.
+    void check(const ItemTable& table, const std::string& where) const;
+    // With the values of the last click's item in place of `current`; without an item they are missing.
+    Condition resolved(const ItemTable& table, std::optional<std::int32_t> item) const;
+    // Of a checked and resolved one.
+    void add_to(std::vector<Instruction>& program, const ItemTable& table) const;
+};
+
+// Throws Failure if there is no such column.
+const Column& checked_column(const std::string& name, const ItemTable* table, const std::string& where);
+
+// The bits of n_items items that meet a checked condition.
+std::vector<std::uint8_t> bits_of(const Condition& condition, const ItemTable& table, std::optional<std::int32_t> current,
+                                  std::int64_t n_items);
+
+}  // namespace mtaw

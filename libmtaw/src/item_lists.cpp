@@ -1,0 +1,111 @@
+// Rankings without the encoder: the most clicked items, rising items, and items similar to one. As
+// mtaw_fast/ranking/item_lists.py and mtaw_fast/memory/co_clicked.py.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "memory/bfloat16.hpp"
+#include "recommender.hpp"
+#include "trends/trends.hpp"
+
+namespace mtaw {
+namespace {
+
+// What a call's conditions and the bundle leave.
+class Shown {
+ public:
+    Shown(const Bundle& bundle, const Request& request, const std::vector<std::uint8_t>* allowed)
+        : bundle_(bundle), request_(request), allowed_(allowed) {}
+
+    bool operator()(std::int32_t item) const {
+        if (bundle_.is_gone(item)) return false;
+        if (allowed_ != nullptr && ((*allowed_)[static_cast<std::size_t>(item / 8)] >> (item % 8) & 1) == 0) return false;
+        return !std::binary_search(request_.excluded.begin(), request_.excluded.end(), item);
+    }
+
+ private:
+    const Bundle& bundle_;
+    const Request& request_;
+    const std::vector<std::uint8_t>* allowed_;
+};
+
+void pad(std::int64_t from, std::int64_t k, std::int32_t* ids, float* scores) {
+    std::fill(ids + from, ids + k, -1);
+    std::fill(scores + from, scores + k, -std::numeric_limits<float>::infinity());
+}
+
+}  // namespace
+
+void Recommender::rank_popular(std::int64_t k, const Request& request, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) const {
+    const Shown shown(*bundle_, request, allowed);
+    std::vector<std::int32_t> rising;
+    std::int64_t count = 0;
+    if (const Trends* const trends = bundle_->trends()) {
+        rising.resize(static_cast<std::size_t>(kTrendMostRising));
+        std::vector<float> rates(rising.size());
+        std::int64_t found;
+        {
+            const auto locked = trends->reading();
+            found = trends->rising(request.at, kTrendMostRising, rising.data(), rates.data());
+        }
+        rising.resize(static_cast<std::size_t>(found));
+        for (std::size_t i = 0; i < rising.size() && count < k; ++i) {
+            if (!shown(rising[i])) continue;
+            ids[count] = rising[i];
+            scores[count++] = rates[i];
+        }
+    }
+    // The others go on below, by one a place where there are trends: their scores only express the order.
+    const double lowest = count > 0 ? std::min(0.0, static_cast<double>(scores[count - 1])) : 0.0;
+    const auto below = static_cast<float>(lowest - 1);
+    std::sort(rising.begin(), rising.end());
+    const std::int64_t first = count;
+    for (std::int64_t i = 0; i < bundle_->size() && count < k; ++i) {
+        const std::int32_t item = bundle_->most_clicked()[i];
+        if (!shown(item) || std::binary_search(rising.begin(), rising.end(), item)) continue;
+        ids[count] = item;
+        scores[count] = bundle_->trends() != nullptr ? below - static_cast<float>(count - first) : static_cast<float>(bundle_->popularity()[item]);
+        ++count;
+    }
+    pad(count, k, ids, scores);
+}
+
+void Recommender::rank_by_vectors(std::int32_t item, std::int64_t k, const Request& request, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) const {
+    const ScanCatalog& catalog = bundle_->scanner().catalog();
+    std::vector<std::uint8_t> left;
+    const std::uint8_t* bits = allowed == nullptr ? bundle_->present() : allowed->data();
+    if (allowed != nullptr && bundle_->present() != nullptr) {
+        left = *allowed;
+        for (std::size_t i = 0; i < left.size(); ++i) left[i] &= bundle_->present()[i];
+        bits = left.data();
+    }
+    const std::int64_t offsets[] = {0, static_cast<std::int64_t>(request.excluded.size())};
+    ScanRequest search{catalog.rows + item * catalog.d, 1, k, 1.0};
+    search.allowed = bits;
+    search.excluded = request.excluded.data();
+    search.excluded_offsets = offsets;
+    const Borrowed scratch(*this);
+    bundle_->scanner().search(search, ids, scores, (*scratch).segments.scan);
+}
+
+void Recommender::rank_by_sessions(std::int32_t item, std::int64_t k, const Request& request, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) const {
+    const TablesView& tables = bundle_->tables();
+    const Shown shown(*bundle_, request, allowed);
+    const auto total = [&](std::int32_t of) { return static_cast<double>(tables.totals[std::int64_t{of} * kPairKinds + kSes]); };
+    std::vector<Scored> found;
+    for (std::int64_t p = tables.row_offsets[item]; p < tables.row_offsets[item + 1]; ++p) {
+        const std::int32_t other = tables.neighbors[p];
+        const auto together = static_cast<double>(from_bfloat16(tables.values[p * kPairKinds + kSes]));
+        const auto cosine = static_cast<float>(together / std::sqrt((total(item) + 1) * (total(other) + 1)));
+        if (cosine > 0 && shown(other)) found.push_back({cosine, other});
+    }
+    std::sort(found.begin(), found.end(), Better{});
+    const std::int64_t count = std::min(k, static_cast<std::int64_t>(found.size()));
+    for (std::int64_t i = 0; i < count; ++i) {
+        ids[i] = found[static_cast<std::size_t>(i)].id;
+        scores[i] = found[static_cast<std::size_t>(i)].score;
+    }
+    pad(count, k, ids, scores);
+}
+
+}  // namespace mtaw

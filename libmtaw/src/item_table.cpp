@@ -1,0 +1,136 @@
+#include "item_table.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "failure.hpp"
+
+namespace mtaw {
+namespace {
+
+constexpr std::pair<const char*, ColumnKind> kKinds[] = {
+    {"number", ColumnKind::number},   {"category", ColumnKind::category}, {"categories", ColumnKind::categories},
+    {"boolean", ColumnKind::boolean}, {"text", ColumnKind::text},         {"time", ColumnKind::time},
+    {"vector", ColumnKind::vector}};
+
+[[noreturn]] void damaged(const TensorFile& file, const std::string& what) {
+    throw bundle_error(file.bytes().path() + ": the item table is damaged (" + what + "); write the file again");
+}
+
+void check_offsets(const TensorFile& file, const std::string& name, const std::int64_t* offsets, std::int64_t count, std::int64_t end) {
+    bool fits = count >= 0 && offsets[0] == 0 && offsets[count] == end;
+    for (std::int64_t i = 0; fits && i < count; ++i) fits = offsets[i] <= offsets[i + 1];
+    if (!fits) damaged(file, "offsets of " + shown(name));
+}
+
+void read_labels(const TensorFile& file, const std::string& prefix, Column& column) {
+    const auto* const offsets = file.get<std::int64_t>(prefix + "label_offsets", {kAny});
+    const std::string_view text = file.text(prefix + "label_text");
+    const std::int64_t count = file.length(prefix + "label_offsets") - 1;
+    check_offsets(file, column.name, offsets, count, static_cast<std::int64_t>(text.size()));
+    for (std::int64_t i = 0; i < count; ++i) {
+        const auto begin = static_cast<std::size_t>(offsets[i]), end = static_cast<std::size_t>(offsets[i + 1]);
+        column.labels.push_back(text.substr(begin, end - begin));
+        column.label_codes.insert_or_assign(column.labels.back(), static_cast<std::int32_t>(i));
+    }
+}
+
+void check_codes(const TensorFile& file, const Column& column, std::int64_t count, std::int32_t least) {
+    const auto end = static_cast<std::int32_t>(column.labels.size());
+    const bool fits = std::all_of(column.codes, column.codes + count, [&](std::int32_t code) { return code >= least && code < end; });
+    if (!fits) damaged(file, "codes of " + shown(column.name));
+}
+
+Column column_of(const TensorFile& file, const std::string& prefix, std::string name, ColumnKind kind) {
+    Column column;
+    column.name = std::move(name);
+    column.kind = kind;
+    const auto rows = [&](const char* part) { return file.length(prefix + part); };
+    switch (kind) {
+        case ColumnKind::number:
+            column.numbers = file.get<double>(prefix + "values", {kAny});
+            column.n_rows = rows("values");
+            break;
+        case ColumnKind::time:
+            column.times = file.get<std::int64_t>(prefix + "values", {kAny});
+            column.n_rows = rows("values");
+            break;
+        case ColumnKind::boolean:
+            column.flags = file.get<std::int8_t>(prefix + "values", {kAny});
+            column.n_rows = rows("values");
+            break;
+        case ColumnKind::category:
+            column.codes = file.get<std::int32_t>(prefix + "codes", {kAny});
+            column.n_rows = rows("codes");
+            read_labels(file, prefix, column);
+            check_codes(file, column, column.n_rows, -1);
+            break;
+        case ColumnKind::categories:
+        case ColumnKind::text: {
+            column.offsets = file.get<std::int64_t>(prefix + "offsets", {kAny});
+            column.n_rows = rows("offsets") - 1;
+            const char* const part = kind == ColumnKind::text ? "data" : "codes";
+            if (kind == ColumnKind::text) {
+                column.data = file.get<std::uint8_t>(prefix + part, {kAny});
+            } else {
+                column.codes = file.get<std::int32_t>(prefix + part, {kAny});
+                read_labels(file, prefix, column);
+                check_codes(file, column, rows(part), 0);
+            }
+            check_offsets(file, column.name, column.offsets, column.n_rows, rows(part));
+            break;
+        }
+        case ColumnKind::vector:
+            column.vectors = file.get<float>(prefix + "values", {kAny, kAny});
+            column.n_rows = rows("values");
+            column.d = file.tensors().find(prefix + "values")->second.shape[1];
+            break;
+    }
+    return column;
+}
+
+const std::string& text_of(const TensorFile& file, const Json& about, const char* name) {
+    const Json* const found = about.find(name);
+    if (found == nullptr || !found->is(Json::Kind::text)) damaged(file, name);
+    return found->text();
+}
+
+}  // namespace
+
+const char* name_of(ColumnKind kind) {
+    return std::find_if(std::begin(kKinds), std::end(kKinds), [&](const auto& one) { return one.second == kind; })->first;
+}
+
+ItemTable::ItemTable(const TensorFile& file, std::int64_t n_items) {
+    Json about;
+    try {
+        about = Json::parse(file.text("about"));
+    } catch (const std::invalid_argument& error) {
+        damaged(file, error.what());
+    }
+    const Json *const layout = about.find("layout"), *const rows = about.find("n_rows"), *const columns = about.find("columns");
+    if (layout == nullptr || layout->whole() != 1) damaged(file, "its layout is not 1; upgrade libmtaw");
+    if (rows == nullptr || rows->whole() != n_items) damaged(file, "it is not of " + std::to_string(n_items) + " items");
+    if (columns == nullptr || !columns->is(Json::Kind::list)) damaged(file, "columns");
+    for (std::size_t at = 0; at < columns->list().size(); ++at) {
+        const Json& one = columns->list()[at];
+        const std::string& kind = text_of(file, one, "kind");
+        const auto* const found = std::find_if(std::begin(kKinds), std::end(kKinds), [&](const auto& known) { return kind == known.first; });
+        if (found == std::end(kKinds)) damaged(file, "a column of kind " + shown(kind));
+        columns_.push_back(column_of(file, "rows/" + std::to_string(at) + "/", text_of(file, one, "name"), found->second));
+        if (columns_.back().n_rows != n_items) damaged(file, "rows of " + shown(columns_.back().name));
+    }
+    const Json *const available = about.find("availability"), *const hidden = about.find("hidden");
+    if (available != nullptr && available->is(Json::Kind::text)) {
+        availability_ = find(available->text());
+        if (availability_ == nullptr || availability_->kind != ColumnKind::boolean) damaged(file, "availability");
+    }
+    if (hidden != nullptr) hidden_ = hidden->list();
+}
+
+const Column* ItemTable::find(std::string_view name) const {
+    const auto found = std::find_if(columns_.begin(), columns_.end(), [&](const Column& one) { return one.name == name; });
+    return found == columns_.end() ? nullptr : &*found;
+}
+
+}  // namespace mtaw

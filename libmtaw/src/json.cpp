@@ -1,0 +1,278 @@
+#include "json.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <limits>
+#include <stdexcept>
+
+#include "text.hpp"
+
+namespace mtaw {
+
+class JsonReader {
+ public:
+    explicit JsonReader(std::string_view text) : text_(text) {}
+
+    Json whole_text() {
+        if (!is_utf8(text_)) fail("it is not UTF-8");
+        Json value = next_value(0);
+        skip_blanks();
+        if (place_ != text_.size()) fail("there is more behind the value");
+        return value;
+    }
+
+ private:
+    [[noreturn]] void fail(const std::string& why) const {
+        throw std::invalid_argument(why + " (byte " + std::to_string(place_) + ")");
+    }
+
+    void skip_blanks() {
+        while (place_ < text_.size() && std::string_view(" \t\n\r").find(text_[place_]) != std::string_view::npos) ++place_;
+    }
+    char peek() const { return place_ < text_.size() ? text_[place_] : '\0'; }
+    bool take(std::string_view word) {
+        if (text_.substr(place_, word.size()) != word) return false;
+        place_ += word.size();
+        return true;
+    }
+
+    Json next_value(int depth) {
+        if (depth > Json::kMostDepth) fail("its nesting is too deep");
+        skip_blanks();
+        Json value;
+        switch (peek()) {
+            case '{': members(value, depth); return value;
+            case '[': elements(value, depth); return value;
+            case '"':
+                value.kind_ = Json::Kind::text;
+                value.text_ = quoted();
+                return value;
+            default: break;
+        }
+        if (take("null")) return value;
+        const bool truth = take("true");
+        if (truth || take("false")) {
+            value.kind_ = Json::Kind::boolean;
+            value.flag_ = truth;
+            return value;
+        }
+        value.kind_ = Json::Kind::number;
+        value.text_ = digits();
+        return value;
+    }
+
+    void members(Json& value, int depth) {
+        value.kind_ = Json::Kind::object;
+        ++place_;
+        skip_blanks();
+        if (take("}")) return;
+        do {
+            skip_blanks();
+            if (peek() != '"') fail("a name in quotes is missing");
+            std::string name = quoted();
+            skip_blanks();
+            if (!take(":")) fail("a colon is missing");
+            value.members_.emplace_back(std::move(name), next_value(depth + 1));
+            skip_blanks();
+        } while (take(","));
+        if (!take("}")) fail("a comma or } is missing");
+    }
+
+    void elements(Json& value, int depth) {
+        value.kind_ = Json::Kind::list;
+        ++place_;
+        skip_blanks();
+        if (take("]")) return;
+        do {
+            value.list_.push_back(next_value(depth + 1));
+            skip_blanks();
+        } while (take(","));
+        if (!take("]")) fail("a comma or ] is missing");
+    }
+
+    std::string quoted() {
+        std::string out;
+        for (++place_;;) {
+            if (place_ >= text_.size()) fail("a text has no end");
+            const char c = text_[place_];
+            if (static_cast<std::uint8_t>(c) < 0x20) fail("a text has a control character");
+            ++place_;
+            if (c == '"') return out;
+            if (c != '\\') {
+                out += c;
+                continue;
+            }
+            escape(out);
+        }
+    }
+
+    void escape(std::string& out) {
+        constexpr std::string_view kNames = "\"\\/bfnrt", kMeant = "\"\\/\b\f\n\r\t";
+        const char c = peek();
+        const std::size_t known = c == '\0' ? std::string_view::npos : kNames.find(c);
+        if (known != std::string_view::npos) {
+            out += kMeant[known];
+            ++place_;
+            return;
+        }
+        if (!take("u")) fail("there is no such escape");
+        std::uint32_t character = hexadecimal();
+        if (character >= 0xD800 && character < 0xDC00 && text_.substr(place_, 2) == "\\u") {
+            const std::size_t before = place_;
+            place_ += 2;
+            const std::uint32_t low = hexadecimal();
+            if (low >= 0xDC00 && low < 0xE000) {
+                character = 0x10000 + ((character - 0xD800) << 10) + (low - 0xDC00);
+            } else {
+                place_ = before;
+            }
+        }
+        append_utf8(out, character);
+    }
+
+    std::uint32_t hexadecimal() {
+        std::uint32_t value = 0;
+        const std::string_view four = text_.substr(place_, 4);
+        const auto [end, error] = std::from_chars(four.data(), four.data() + four.size(), value, 16);
+        if (four.size() != 4 || error != std::errc() || end != four.data() + 4) fail("an escape needs four digits");
+        place_ += 4;
+        return value;
+    }
+
+    std::string digits() {
+        const std::size_t begin = place_;
+        const auto count = [&] {
+            const std::size_t from = place_;
+            while (peek() >= '0' && peek() <= '9') ++place_;
+            return place_ - from;
+        };
+        if (take("NaN") || take("Infinity") || take("-Infinity")) return std::string(text_.substr(begin, place_ - begin));
+        take("-");
+        const bool zero = peek() == '0';
+        const std::size_t n = count();
+        if (n == 0 || (zero && n > 1)) fail("there is no value");
+        if (take(".") && count() == 0) fail("a number ends with a point");
+        if (take("e") || take("E")) {
+            if (!take("+")) take("-");
+            if (count() == 0) fail("a number has no exponent");
+        }
+        return std::string(text_.substr(begin, place_ - begin));
+    }
+
+    std::string_view text_;
+    std::size_t place_ = 0;
+};
+
+Json Json::parse(std::string_view text) { return JsonReader(text).whole_text(); }
+
+const Json* Json::find(std::string_view name) const {
+    const auto found = std::find_if(members_.rbegin(), members_.rend(), [&](const auto& one) { return one.first == name; });
+    return found == members_.rend() ? nullptr : &found->second;
+}
+
+std::optional<std::int64_t> Json::whole() const {
+    std::int64_t value = 0;
+    if (kind_ != Kind::number) return std::nullopt;
+    const char* const end = text_.data() + text_.size();
+    const auto [stopped, error] = std::from_chars(text_.data(), end, value);
+    if (error != std::errc() || stopped != end) return std::nullopt;
+    return value;
+}
+
+double Json::number() const {
+    double value = std::numeric_limits<double>::quiet_NaN();
+    if (kind_ != Kind::number || text_ == "NaN") return value;
+    const bool minus = text_.front() == '-';
+    if (text_.ends_with("Infinity")) return minus ? -std::numeric_limits<double>::infinity() : std::numeric_limits<double>::infinity();
+    const auto [end, error] = std::from_chars(text_.data(), text_.data() + text_.size(), value);
+    if (error == std::errc::result_out_of_range) {  // too large, or too small for anything but 0
+        const std::size_t exponent = text_.find_first_of("eE");
+        const bool tiny = exponent != std::string::npos && exponent + 1 < text_.size() && text_[exponent + 1] == '-';
+        value = tiny ? 0.0 : std::numeric_limits<double>::infinity();
+        return minus ? -value : value;
+    }
+    return value;
+}
+
+void Json::write_sorted(std::string& out) const {
+    switch (kind_) {
+        case Kind::null: out += "null"; return;
+        case Kind::boolean: out += flag_ ? "true" : "false"; return;
+        case Kind::number: out += text_; return;
+        case Kind::text: write_json_text(out, text_, true); return;
+        case Kind::list:
+            out += '[';
+            for (std::size_t i = 0; i < list_.size(); ++i) {
+                if (i > 0) out += ", ";
+                list_[i].write_sorted(out);
+            }
+            out += ']';
+            return;
+        case Kind::object: break;
+    }
+    std::vector<std::size_t> order;
+    for (std::size_t i = 0; i < members_.size(); ++i) {
+        if (find(members_[i].first) == &members_[i].second) order.push_back(i);
+    }
+    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return members_[a].first < members_[b].first; });
+    out += '{';
+    for (std::size_t i = 0; i < order.size(); ++i) {
+        if (i > 0) out += ", ";
+        write_json_text(out, members_[order[i]].first, true);
+        out += ": ";
+        members_[order[i]].second.write_sorted(out);
+    }
+    out += '}';
+}
+
+namespace {
+
+void write_escape(std::string& out, std::uint32_t unit) {
+    constexpr char kDigits[] = "0123456789abcdef";
+    out += "\\u";
+    for (int shift = 12; shift >= 0; shift -= 4) out += kDigits[unit >> shift & 15U];
+}
+
+std::uint32_t character_at(std::string_view text, std::size_t& place) {
+    const auto first = static_cast<std::uint8_t>(text[place]);
+    const std::size_t length = first < 0x80 ? 1 : first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : 2;
+    std::uint32_t character = length == 1 ? first : first & (0x7FU >> length);
+    for (std::size_t j = 1; j < length && place + j < text.size(); ++j) {
+        character = character << 6 | (static_cast<std::uint8_t>(text[place + j]) & 0x3FU);
+    }
+    place += length;
+    return character;
+}
+
+}  // namespace
+
+void write_json_text(std::string& out, std::string_view text, bool ascii) {
+    constexpr std::string_view kMeant = "\"\\\b\f\n\r\t", kNames = "\"\\bfnrt";
+    out += '"';
+    for (std::size_t i = 0; i < text.size();) {
+        const char c = text[i];
+        const std::size_t known = kMeant.find(c);
+        if (known != std::string_view::npos) {
+            out += '\\';
+            out += kNames[known];
+            ++i;
+        } else if (static_cast<std::uint8_t>(c) < 0x20) {
+            write_escape(out, static_cast<std::uint8_t>(c));
+            ++i;
+        } else if (!ascii || static_cast<std::uint8_t>(c) < 0x7F) {
+            out += c;
+            ++i;
+        } else {
+            const std::uint32_t character = character_at(text, i);
+            if (character >= 0x10000) {
+                write_escape(out, 0xD800 + ((character - 0x10000) >> 10));
+                write_escape(out, 0xDC00 + ((character - 0x10000) & 0x3FFU));
+            } else {
+                write_escape(out, character);
+            }
+        }
+    }
+    out += '"';
+}
+
+}  // namespace mtaw

@@ -1,0 +1,43 @@
+// The writing side of a learning log: mtaw_fast/online/log/file_log.py describes the files and reads them.
+#pragma once
+
+#include <mutex>
+#include <string>
+
+#include "mtaw.h"
+
+namespace mtaw {
+
+// Calls wait for each other; processes share the folder by locks on its files.
+class EventLog {
+ public:
+    // Throws Failure.
+    EventLog(const std::string& folder, bool sync);
+    ~EventLog();
+    EventLog(const EventLog&) = delete;
+    EventLog& operator=(const EventLog&) = delete;
+
+    // Returns the position after the last event. Throws Failure.
+    std::string append(const mtaw_event* events, std::size_t count);
+    std::string forget(const char* session);
+
+ private:
+    std::string store(const std::string& lines);
+    std::string path_of(long long number) const;
+    long long newest_segment() const;
+    void make_folder() const;
+    void identify() const;
+    void create_segment(long long number) const;
+    void open_segment(long long number);
+    void lock(int how) const;
+    [[noreturn]] void fail(const char* what, int error, const char* then = "") const;
+
+    std::string folder_;
+    bool sync_;
+    std::mutex mutex_;
+    int lock_file_ = -1;
+    int file_ = -1;
+    long long number_ = -1;
+};
+
+}  // namespace mtaw

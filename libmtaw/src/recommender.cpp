@@ -1,0 +1,244 @@
+#include "recommender.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstring>
+
+#include "engine/checks.hpp"
+#include "failure.hpp"
+#include "rules/ruled.hpp"
+
+namespace mtaw {
+namespace {
+
+constexpr std::int64_t kLatestMoment = 4'102'444'800'000;  // the year 2100
+constexpr std::size_t kBatch = 1024;                       // sessions that are ranked together
+
+std::int64_t now() {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+bool has_bit(const std::vector<std::uint8_t>& bits, std::int32_t item) {
+    return (bits[static_cast<std::size_t>(item / 8)] >> (item % 8) & 1) != 0;
+}
+
+}  // namespace
+
+Conditions Request::conditions(const std::vector<std::uint8_t>* bits) const {
+    Conditions found;
+    found.allowed = bits == nullptr ? nullptr : bits->data();
+    found.excluded = excluded.data();
+    found.n_excluded = static_cast<std::int64_t>(excluded.size());
+    found.exclude_seen = exclude_seen;
+    found.now = at;
+    found.context = context.empty() ? nullptr : context.data();
+    return found;
+}
+
+Recommender::Borrowed::Borrowed(const Recommender& from) : from_(from) {
+    {
+        const std::lock_guard lock(from.mutex_);
+        if (!from.scratches_.empty()) {
+            scratch_ = std::move(from.scratches_.back());
+            from.scratches_.pop_back();
+        }
+    }
+    if (scratch_ == nullptr) scratch_ = std::make_unique<EngineScratch>();
+}
+
+Recommender::Borrowed::~Borrowed() {
+    const std::lock_guard lock(from_.mutex_);
+    try {
+        from_.scratches_.push_back(std::move(scratch_));
+    } catch (const std::bad_alloc&) {  // the next call makes another one
+        scratch_.reset();
+    }
+}
+
+std::vector<std::uint8_t> Recommender::filter_bits(IdList exclude, IdList allow) const {
+    const auto n = static_cast<std::size_t>(bundle_->size());
+    std::vector<std::uint8_t> bits((n + 7) / 8, allow.ids == nullptr ? 0xFF : 0);
+    if (allow.ids == nullptr && n % 8 != 0) bits.back() = static_cast<std::uint8_t>((1U << (n % 8)) - 1);
+    const auto byte = [&](std::int32_t item) -> std::uint8_t& { return bits[static_cast<std::size_t>(item / 8)]; };
+    if (allow.ids != nullptr) {
+        for (const std::int32_t item : bundle_->ids().known(allow)) byte(item) = static_cast<std::uint8_t>(byte(item) | 1U << (item % 8));
+    }
+    for (const std::int32_t item : bundle_->ids().known(exclude)) byte(item) = static_cast<std::uint8_t>(byte(item) & ~(1U << (item % 8)));
+    return bits;
+}
+
+Request Recommender::request_of(const mtaw_options* given) const {
+    mtaw_options options;
+    mtaw_options_init(&options);
+    if (given != nullptr) {
+        constexpr std::size_t kFirst = offsetof(mtaw_options, n_context) + sizeof given->n_context;  // in the first release
+        if (given->struct_size < kFirst) throw usage("options: set them up with mtaw_options_init");
+        std::memcpy(&options, given, std::min(given->struct_size, sizeof options));
+    }
+    const bool timed = bundle_->trends() != nullptr;
+    if (options.k < 1) throw usage("k must be at least 1");
+    Request request;
+    request.k = std::max<std::int64_t>(1, static_cast<std::int64_t>(std::min(options.k, static_cast<std::size_t>(bundle_->n_shown()))));
+    if (options.at != MTAW_NOW && (options.at < 0 || options.at >= kLatestMoment)) {
+        throw usage("at must be Unix milliseconds, not " + std::to_string(options.at) + "; multiply seconds by 1000");
+    }
+    if (timed) request.at = options.at == MTAW_NOW ? now() : options.at;
+    request.exclude_seen = options.exclude_seen != 0;
+    request.context = bundle_->context().codes_of(options.context, options.n_context);
+    const IdList exclude = id_list("exclude", options.exclude, options.n_exclude);
+    if (options.allow != nullptr) {
+        request.allowed = filter_bits(exclude, {options.allow, options.n_allow});
+    } else {
+        id_list("allow", options.allow, options.n_allow);
+        request.excluded = bundle_->ids().known(exclude);
+    }
+    if (options.filter != nullptr) {
+        const auto& filter = *reinterpret_cast<const Filter*>(options.filter);
+        if (filter.version != bundle_->manifest().version) throw usage("the filter is of another bundle; make it with mtaw_filter_open of this recommender");
+        if (request.allowed) {
+            for (std::size_t i = 0; i < filter.bits.size(); ++i) (*request.allowed)[i] &= filter.bits[i];
+        } else {
+            request.allowed = filter.bits;
+        }
+    }
+    if (options.rules != nullptr) {
+        request.rules = reinterpret_cast<const Rules*>(options.rules);
+        if (&request.rules->bundle() != bundle_.get()) throw usage("the rules are of another recommender; make them with mtaw_rules_open of this one");
+    }
+    return request;
+}
+
+Clicks Recommender::clicks_of(IdList session) const {
+    Clicks clicks{bundle_->ids().lookup(session), {}};
+    for (std::size_t place = 0; place < session.count; ++place) {
+        if (clicks.known[place] == kUnknownId) clicks.unknown.push_back(place);
+    }
+    std::erase(clicks.known, kUnknownId);
+    return clicks;
+}
+
+void Recommender::refuse_other_kind(IdList session) const {
+    const bool text = bundle_->ids().text();
+    if (session.count == 0 || std::any_of(session.ids, session.ids + session.count, [&](const mtaw_id& id) { return (id.text != nullptr) == text; })) return;
+    throw usage(std::string("the session has no id of the catalog's kind: the catalog's ids are ") + (text ? "texts" : "numbers") + "; convert them");
+}
+
+template <typename Rank>
+Ranking Recommender::ruled(const std::vector<std::int32_t>& clicks, const Request& request, const Rank& rank) const {
+    const auto applied = request.rules->applied(clicks.empty() ? std::nullopt : std::optional(clicks.back()));
+    std::optional<std::vector<std::uint8_t>> both;
+    const std::vector<std::uint8_t>* allowed = request.allowed ? &*request.allowed : nullptr;
+    if (!applied->filter.empty() && allowed != nullptr) {
+        both = applied->filter;
+        for (std::size_t i = 0; i < both->size(); ++i) (*both)[i] &= (*allowed)[i];
+        allowed = &*both;
+    } else if (!applied->filter.empty()) {
+        allowed = &applied->filter;
+    }
+    std::vector<Pin> pins;
+    for (const Pin& pin : applied->pins) {
+        const bool hidden = (request.allowed && !has_bit(*request.allowed, pin.item)) ||
+                            std::binary_search(request.excluded.begin(), request.excluded.end(), pin.item) ||
+                            (request.exclude_seen && std::find(clicks.begin(), clicks.end(), pin.item) != clicks.end());
+        if (!hidden) pins.push_back(pin);
+    }
+    Arranged arranged;
+    const std::int64_t n_shown = bundle_->n_shown();
+    rank_ruled(*applied->arrangement, pins, request.k, applied->depth(request.k, n_shown), n_shown,
+               [&](std::int64_t depth, std::int32_t* ids, float* scores) { rank(depth, allowed, ids, scores); }, arranged);
+    return {std::move(arranged.ids), std::move(arranged.scores)};
+}
+
+template <typename Rank>
+std::unique_ptr<Answer> Recommender::answered(Clicks clicks, const Request& request, const Rank& rank) const {
+    Ranking ranking;
+    if (request.rules != nullptr) {
+        ranking = ruled(clicks.known, request, rank);
+    } else {
+        ranking.ids.resize(static_cast<std::size_t>(request.k));
+        ranking.scores.resize(ranking.ids.size());
+        rank(request.k, request.allowed ? &*request.allowed : nullptr, ranking.ids.data(), ranking.scores.data());
+        ranking.trim();
+    }
+    const bool cut_short = request.rules != nullptr && static_cast<std::int64_t>(ranking.ids.size()) < request.k;
+    return Answer::of(bundle_->ids(), std::move(ranking), std::move(clicks.unknown), clicks.known.empty(), cut_short);
+}
+
+std::unique_ptr<Answer> Recommender::recommend(Clicks clicks, const Request& request) const {
+    if (clicks.known.empty()) {
+        return answered(std::move(clicks), request, [&](std::int64_t k, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) {
+            rank_popular(k, request, allowed, ids, scores);
+        });
+    }
+    const std::vector<std::int32_t> known = clicks.known;
+    const std::int64_t offsets[] = {0, static_cast<std::int64_t>(known.size())};
+    const Borrowed scratch(*this);
+    return answered(std::move(clicks), request, [&](std::int64_t k, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) {
+        bundle_->engine().rank({known.data(), offsets, 1}, k, request.conditions(allowed), ids, scores, *scratch);
+    });
+}
+
+std::unique_ptr<Answer> Recommender::recommend_growing(SessionState& state, const Clicks& clicks, std::int64_t fresh, const Request& request) const {
+    if (clicks.known.empty() || request.rules != nullptr) return recommend(clicks, request);
+    check_growing(static_cast<std::int64_t>(clicks.known.size()), fresh);
+    const Borrowed scratch(*this);
+    return answered(clicks, request, [&](std::int64_t k, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) {
+        bundle_->engine().rank_growing(state, clicks.known.data(), static_cast<std::int64_t>(clicks.known.size()), fresh, k,
+                                       request.conditions(allowed), ids, scores, *scratch);
+    });
+}
+
+std::vector<std::unique_ptr<Answer>> Recommender::recommend_batch(std::vector<Clicks> sessions, const Request& request) const {
+    std::vector<std::unique_ptr<Answer>> answers(sessions.size());
+    std::vector<std::size_t> together;
+    for (std::size_t b = 0; b < sessions.size(); ++b) {
+        if (request.rules != nullptr || sessions[b].known.empty()) {
+            answers[b] = recommend(std::move(sessions[b]), request);
+        } else {
+            together.push_back(b);
+        }
+    }
+    const auto k = static_cast<std::size_t>(request.k);
+    const Borrowed scratch(*this);
+    std::vector<std::int32_t> clicks, ids;
+    std::vector<std::int64_t> offsets;
+    std::vector<float> scores;
+    for (std::size_t begin = 0; begin < together.size(); begin += kBatch) {
+        const std::size_t count = std::min(kBatch, together.size() - begin);
+        clicks.clear();
+        offsets.assign(1, 0);
+        for (std::size_t i = 0; i < count; ++i) {
+            const std::vector<std::int32_t>& known = sessions[together[begin + i]].known;
+            clicks.insert(clicks.end(), known.begin(), known.end());
+            offsets.push_back(static_cast<std::int64_t>(clicks.size()));
+        }
+        ids.resize(count * k);
+        scores.resize(ids.size());
+        bundle_->engine().rank({clicks.data(), offsets.data(), static_cast<std::int64_t>(count)}, request.k,
+                               request.conditions(request.allowed ? &*request.allowed : nullptr), ids.data(), scores.data(), *scratch);
+        for (std::size_t i = 0; i < count; ++i) {
+            const auto from = static_cast<std::ptrdiff_t>(i * k), to = static_cast<std::ptrdiff_t>((i + 1) * k);
+            Ranking ranking{{ids.begin() + from, ids.begin() + to}, {scores.begin() + from, scores.begin() + to}};
+            ranking.trim();
+            const std::size_t b = together[begin + i];
+            answers[b] = Answer::of(bundle_->ids(), std::move(ranking), std::move(sessions[b].unknown), false, false);
+        }
+    }
+    return answers;
+}
+
+std::unique_ptr<Answer> Recommender::similar(std::int32_t item, bool by_sessions, Request request) const {
+    const auto place = std::lower_bound(request.excluded.begin(), request.excluded.end(), item);
+    if (place == request.excluded.end() || *place != item) request.excluded.insert(place, item);
+    request.exclude_seen = false;
+    return answered({{item}, {}}, request, [&](std::int64_t k, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) {
+        if (by_sessions) {
+            rank_by_sessions(item, k, request, allowed, ids, scores);
+        } else {
+            rank_by_vectors(item, k, request, allowed, ids, scores);
+        }
+    });
+}
+
+}  // namespace mtaw

@@ -1,0 +1,93 @@
+// Rankings of a bundle, and the working memory of the threads that ask for them.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "answer.hpp"
+#include "bundle.hpp"
+#include "rules.hpp"
+
+namespace mtaw {
+
+// The items that a prepared filter allows.
+struct Filter {
+    std::string version;  // of its bundle
+    std::vector<std::uint8_t> bits;
+};
+
+// The options of a call, checked.
+struct Request {
+    std::int64_t k = 20;
+    std::int64_t at = 0;
+    bool exclude_seen = false;
+    std::vector<std::int32_t> excluded;  // ascending
+    std::optional<std::vector<std::uint8_t>> allowed;
+    std::vector<std::uint16_t> context;
+    const Rules* rules = nullptr;
+
+    // allowed: instead of its own.
+    Conditions conditions(const std::vector<std::uint8_t>* allowed) const;
+};
+
+// The known clicks of a session, oldest first, and the places of the others among all.
+struct Clicks {
+    std::vector<std::int32_t> known;
+    std::vector<std::size_t> unknown;
+};
+
+// Immutable but for its scratches: any number of threads may use it at once.
+class Recommender {
+ public:
+    explicit Recommender(std::shared_ptr<const Bundle> bundle) : bundle_(std::move(bundle)) {}
+
+    const Bundle& bundle() const { return *bundle_; }
+    const std::shared_ptr<const Bundle>& shared_bundle() const { return bundle_; }
+
+    // Throws Failure on a wrong option.
+    Request request_of(const mtaw_options* given) const;
+    std::vector<std::uint8_t> filter_bits(IdList exclude, IdList allow) const;
+    Clicks clicks_of(IdList session) const;
+    // Throws Failure if there are ids, and all are of the other kind.
+    void refuse_other_kind(IdList session) const;
+
+    std::unique_ptr<Answer> recommend(Clicks clicks, const Request& request) const;
+    std::vector<std::unique_ptr<Answer>> recommend_batch(std::vector<Clicks> sessions, const Request& request) const;
+    // The session whose encoder state is kept; the last `fresh` of its known clicks are new to it.
+    std::unique_ptr<Answer> recommend_growing(SessionState& state, const Clicks& clicks, std::int64_t fresh, const Request& request) const;
+    std::unique_ptr<Answer> similar(std::int32_t item, bool by_sessions, Request request) const;
+
+ private:
+    // A scratch of the pool, given back at the end of a call.
+    class Borrowed {
+     public:
+        explicit Borrowed(const Recommender& from);
+        ~Borrowed();
+        Borrowed(const Borrowed&) = delete;
+        Borrowed& operator=(const Borrowed&) = delete;
+        EngineScratch& operator*() const { return *scratch_; }
+
+     private:
+        const Recommender& from_;
+        std::unique_ptr<EngineScratch> scratch_;
+    };
+
+    // rank(depth, allowed, ids, scores) as of rank_ruled; allowed: bits, null for all.
+    template <typename Rank>
+    Ranking ruled(const std::vector<std::int32_t>& clicks, const Request& request, const Rank& rank) const;
+    template <typename Rank>
+    std::unique_ptr<Answer> answered(Clicks clicks, const Request& request, const Rank& rank) const;
+
+    void rank_popular(std::int64_t k, const Request& request, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) const;
+    void rank_by_vectors(std::int32_t item, std::int64_t k, const Request& request, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) const;
+    void rank_by_sessions(std::int32_t item, std::int64_t k, const Request& request, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) const;
+
+    std::shared_ptr<const Bundle> bundle_;
+    mutable std::mutex mutex_;
+    mutable std::vector<std::unique_ptr<EngineScratch>> scratches_;
+};
+
+}  // namespace mtaw

@@ -1,0 +1,126 @@
+#include "tensors.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <stdexcept>
+
+#include "failure.hpp"
+#include "json.hpp"
+
+namespace mtaw {
+namespace {
+
+constexpr std::uint64_t kMostHeader = 1 << 20;
+constexpr std::size_t kMostAxes = 32;
+
+struct DtypeName {
+    const char* name;
+    Dtype dtype;
+    std::int64_t size;
+};
+
+constexpr DtypeName kDtypes[] = {
+    {"F64", Dtype::f64, 8}, {"F32", Dtype::f32, 4}, {"F16", Dtype::f16, 2}, {"I64", Dtype::i64, 8},
+    {"I32", Dtype::i32, 4}, {"I16", Dtype::i16, 2}, {"I8", Dtype::i8, 1},   {"U64", Dtype::u64, 8},
+    {"U32", Dtype::u32, 4}, {"U16", Dtype::u16, 2}, {"U8", Dtype::u8, 1},   {"BOOL", Dtype::boolean, 1}};
+
+// Names of earlier formats. prose: ignore
+constexpr std::pair<const char*, const char*> kFormer[] = {{"neighbours", "neighbors"},            // prose: ignore
+                                                           {"seed_neighbours", "seed_neighbors"}};  // prose: ignore
+
+[[noreturn]] void broken(const std::string& path, const std::string& why) {
+    throw bundle_error(path + " is not a whole safetensors file (" + why + "); restore it or make it again");
+}
+
+// A size or a place: a whole number that is not negative.
+std::int64_t extent(const std::string& path, const Json& value) {
+    const std::optional<std::int64_t> found = value.whole();
+    if (!found || *found < 0) broken(path, "negative or fractional sizes");
+    return *found;
+}
+
+}  // namespace
+
+std::int64_t Tensor::size() const {
+    std::int64_t count = 1;
+    for (const std::int64_t one : shape) count *= one;
+    return count;
+}
+
+TensorFile::TensorFile(FileBytes bytes) : bytes_(std::move(bytes)) {
+    const std::string& path = bytes_.path();
+    const std::string_view all = bytes_.view();
+    if (all.size() < 8) broken(path, "shorter than its header");
+    std::uint64_t length = 0;
+    std::memcpy(&length, all.data(), 8);
+    if (length > kMostHeader || length > all.size() - 8) broken(path, "its header extends past its end");
+    Json header;
+    try {
+        header = Json::parse(all.substr(8, static_cast<std::size_t>(length)));
+    } catch (const std::invalid_argument& error) {
+        broken(path, error.what());
+    }
+    if (!header.is(Json::Kind::object)) broken(path, "its header is not an object");
+    const std::uint8_t* const data = bytes_.data() + 8 + length;
+    const auto most = static_cast<std::int64_t>(all.size() - 8 - static_cast<std::size_t>(length));
+    std::int64_t last = 0;
+    for (const auto& [written, entry] : header.members()) {
+        if (written == "__metadata__") continue;
+        const Json *const dtype = entry.find("dtype"), *const shape = entry.find("shape"), *const place = entry.find("data_offsets");
+        if (dtype == nullptr || shape == nullptr || place == nullptr || !shape->is(Json::Kind::list) ||
+            !place->is(Json::Kind::list) || place->list().size() != 2) {
+            broken(path, "a tensor without type, shape or place");
+        }
+        const auto* const type = std::find_if(std::begin(kDtypes), std::end(kDtypes),
+                                              [&](const DtypeName& one) { return dtype->is(Json::Kind::text) && dtype->text() == one.name; });
+        if (type == std::end(kDtypes)) broken(path, "a tensor of an unknown type");
+        if (shape->list().size() > kMostAxes) broken(path, "a tensor with too many axes");
+        Tensor tensor{type->dtype, {}, nullptr};
+        std::int64_t expected = type->size;
+        for (const Json& one : shape->list()) {
+            tensor.shape.push_back(extent(path, one));
+            if (__builtin_mul_overflow(expected, tensor.shape.back(), &expected)) broken(path, "a tensor extends past the end of the file");
+        }
+        const std::int64_t begin = extent(path, place->list()[0]), end = extent(path, place->list()[1]);
+        if (end > most || begin > end || end - begin != expected) broken(path, "a tensor extends past the end of the file");
+        tensor.data = data + begin;
+        // An empty one may be anywhere: nothing of it is read.
+        if (expected > 0 && reinterpret_cast<std::uintptr_t>(tensor.data) % static_cast<std::uintptr_t>(type->size) != 0) {
+            broken(path, "a tensor does not begin at a multiple of its item size");
+        }
+        last = std::max(last, end);
+        std::string name = written;
+        for (const auto& [former, now] : kFormer) {
+            if (name == former) name = now;
+        }
+        tensors_.insert_or_assign(std::move(name), std::move(tensor));
+    }
+    if (last != most) broken(path, std::to_string(most - last) + " bytes more than its header describes");
+}
+
+std::int64_t TensorFile::length(std::string_view name) const {
+    const auto found = tensors_.find(name);
+    if (found == tensors_.end() || found->second.shape.empty()) {
+        throw bundle_error(bytes_.path() + ": the array " + shown(name) + " is missing" + kRetrain);
+    }
+    return found->second.shape.front();
+}
+
+std::string_view TensorFile::text(std::string_view name) const {
+    const auto* const begin = get<std::uint8_t>(name, {kAny});
+    return {reinterpret_cast<const char*>(begin), static_cast<std::size_t>(length(name))};
+}
+
+const Tensor& TensorFile::checked(std::string_view name, Dtype dtype, std::initializer_list<std::int64_t> shape) const {
+    const auto found = tensors_.find(name);
+    if (found == tensors_.end()) throw bundle_error(bytes_.path() + ": the array " + shown(name) + " is missing" + kRetrain);
+    const Tensor& tensor = found->second;
+    const bool fits = tensor.dtype == dtype && tensor.shape.size() == shape.size() &&
+                      std::equal(shape.begin(), shape.end(), tensor.shape.begin(),
+                                 [](std::int64_t wanted, std::int64_t has) { return wanted == kAny || wanted == has; });
+    if (!fits) throw bundle_error(bytes_.path() + ": the array " + shown(name) + " has another type or shape" + kRetrain);
+    return tensor;
+}
+
+}  // namespace mtaw

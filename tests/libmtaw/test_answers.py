@@ -1,0 +1,180 @@
+"""Answers of libmtaw equal those of the package: items, scores to the bit, unknown clicks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from mtaw_fast.bundle import Bundle, Model
+from mtaw_fast.bundle.versions import version_of
+from mtaw_fast.errors import MtawError
+from mtaw_fast.memory.trends import TrendTables
+from mtaw_fast.recommender import Recommender
+from tests.support.libmtaw import MAP, NO_VERIFY, USAGE, CallError, Client, library
+from tests.support.random_bundle import bundle_parts, memory_parts, save_as_format_1, save_parts
+from tests.support.ranking.context_model import context_model
+from tests.support.ranking.timed_model import END, timed_model
+from tests.support.rules.random_rules import random_rows, table_of
+
+KINDS = ("text", "int", "memory", "withheld", "times", "context", "once", "format-1")
+
+
+class Pair(NamedTuple):
+    """One bundle in both."""
+
+    python: Recommender
+    c: Client
+    items: list[Any]
+
+
+def saved(folder: Path, kind: str) -> Path:
+    """Save a bundle of this kind."""
+    if kind in ("times", "context"):
+        return _saved(folder, context_model() if kind == "context" else timed_model())
+    if kind == "once":  # as a compacted bundle, whose later sessions count a pair once
+        model = timed_model()
+        assert model.memory is not None
+        assert model.clicked_at is not None
+        n, sessions = model.n_items, model.sessions
+        memory = type(model.memory).build(sessions, n, replace(model.memory.settings, once_from=200))
+        trends = TrendTables.build(sessions, model.clicked_at, n, once_from=200)
+        return _saved(folder, replace(model, memory=memory, trends=trends))
+    if kind == "format-1":
+        save_as_format_1(folder, n_items=90, max_session_length=8)
+        return folder
+    parts = bundle_parts(n_items=90, embedding_dim=20, max_session_length=8, text=kind != "int", recent_weight=2.0)
+    if kind in ("memory", "withheld"):
+        parts |= memory_parts(90)
+    if kind == "withheld":  # items that are hidden, or not available
+        rows = random_rows(np.random.default_rng(4), 90)
+        rows = [{**row, "stock": bool(number % 5)} for number, row in enumerate(rows)]
+        parts["items"] = replace(
+            table_of(parts["ids"].external(np.arange(90)), rows), availability="stock",
+            hidden=frozenset(["sku-3", "sku-61", "never-seen"]),
+        )  # fmt: skip
+    save_parts(folder, **parts)
+    return folder
+
+
+def _saved(folder: Path, model: Model) -> Path:
+    Bundle.save(folder, model, metrics={"P@20": 0.1, "odd": 1e-07}, dataset={"name": "Zoë 日本"})
+    return folder
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    folder = saved(tmp_path_factory.mktemp("libmtaw") / "bundle", request.param)
+    rec = Recommender.load(folder, encoder="native", index="native")
+    with Client(folder) as client:
+        yield Pair(rec, client, list(rec.ids))
+
+
+def sessions_of(pair: Pair, count: int, seed: int, longest: int = 12) -> list[list[Any]]:
+    rng = np.random.default_rng(seed)
+    known = pair.items
+    return [
+        [known[rng.integers(len(known))] if rng.random() < 0.9 else type(known[0])(10**9 + int(rng.integers(9)))
+         for _ in range(rng.integers(0, longest))]
+        for _ in range(count)
+    ]  # fmt: skip
+
+
+def test_sessions(pair: Pair) -> None:
+    for number, session in enumerate(sessions_of(pair, 60, 1)):
+        k, at = 1 + number % 30, END + number * 60_000
+        assert pair.c.recommend(session, k, at=at).equals(pair.python.recommend(session, k, at=at), session)
+
+
+def test_conditions(pair: Pair) -> None:
+    rng = np.random.default_rng(2)
+    for number, session in enumerate(sessions_of(pair, 40, 3)):
+        some = [pair.items[place] for place in rng.integers(0, len(pair.items), rng.integers(1, 40))]
+        options: dict[str, Any] = {"at": END, "exclude_seen": bool(number % 2)}
+        options["exclude"] = [*some[:9], some[0]] if number % 3 else ()
+        options["allow"] = None if number % 4 else some
+        prepared = {"exclude": some[:5], "allow": None if number % 5 else [*some, *pair.items[:30]]}
+        filters = (pair.python.filter(**prepared), pair.c.filter(**prepared)) if number % 2 else (None, None)
+        expected = pair.python.recommend(session, 20, filter=filters[0], **options)
+        assert pair.c.recommend(session, 20, filter=filters[1], **options).equals(expected, session)
+        library().mtaw_filter_close(filters[1])
+
+
+def test_nothing_is_allowed(pair: Pair) -> None:
+    for session in ([], pair.items[:3]):
+        answer = pair.c.recommend(session, 9, allow=[], at=END)
+        assert answer.items == []
+        assert answer.equals(pair.python.recommend(session, 9, allow=[], at=END), session)
+
+
+def test_batches(pair: Pair) -> None:
+    sessions = sessions_of(pair, 50, 5)
+    expected = pair.python.recommend_batch(sessions, 15, at=END, exclude_seen=True)
+    found = pair.c.recommend_batch(sessions, 15, at=END, exclude_seen=True)
+    assert all(one.equals(*other) for one, other in zip(found, zip(expected, sessions, strict=True), strict=True))
+
+
+def test_growing_sessions(pair: Pair) -> None:
+    visit, same = pair.c.session(), pair.python.session()
+    clicked: list[Any] = []
+    for number, part in enumerate(sessions_of(pair, 12, 7, longest=4)):
+        clicked += part
+        visit.click(*part)
+        same.click(*part)
+        options: dict[str, Any] = {"at": END, "exclude_seen": number % 3 == 0}
+        answer = visit.recommend(10, **options)
+        assert answer.equals(same.recommend(10, **options), clicked)
+        assert answer.equals(pair.python.recommend(clicked, 10, **options), clicked)
+    visit.close()
+
+
+def test_similar_items(pair: Pair) -> None:
+    ways = ("vectors", "sessions") if pair.python.bundle.memory is not None else ("vectors",)
+    for item in pair.items[::7]:
+        for by in ways:
+            expected = pair.python.similar_items(item, 8, by=by, exclude=pair.items[:4], allow=pair.items[:60])
+            assert pair.c.similar(item, 8, by, exclude=pair.items[:4], allow=pair.items[:60]).equals(expected)
+            assert pair.c.similar(item, 90, by).equals(pair.python.similar_items(item, 90, by=by))
+
+
+def test_contexts(pair: Pair) -> None:
+    columns = pair.python.bundle.model.context
+    if columns is None:
+        with pytest.raises(CallError, match="not a context column"):
+            pair.c.recommend(pair.items[:2], context={"referrer": "mail"})
+        return
+    for session in sessions_of(pair, 20, 9):
+        for context in ({}, {"referrer": "mail"}, {"referrer": "new", "region": "north"}, {"region": ""}):
+            expected = pair.python.recommend(session, 10, at=END, context=context)
+            assert pair.c.recommend(session, 10, at=END, context=context).equals(expected, session)
+
+
+def test_sessions_of_the_other_kind_are_refused(pair: Pair) -> None:
+    other = [5] if isinstance(pair.items[0], str) else ["5"]
+    for session in (other, other * 3):
+        with pytest.raises(CallError, match="catalog's kind") as refused:
+            pair.c.recommend(session)
+        assert refused.value.status == USAGE
+        with pytest.raises(MtawError):
+            pair.python.recommend(session)
+    mixed = [*other, pair.items[5]]
+    assert pair.c.recommend(mixed, 5, at=END).equals(pair.python.recommend(mixed, 5, at=END), mixed)
+
+
+def test_what_a_bundle_is(pair: Pair) -> None:
+    info, bundle = pair.c.info(), pair.python.bundle
+    assert (info.n_items, info.catalog_size) == (pair.python.n_items, bundle.n_items)
+    assert info.dimensions == bundle.config.model.embedding_dim
+    assert (bool(info.has_memory), bool(info.has_times)) == (bundle.memory is not None, bundle.model.trends is not None)
+    assert info.version.decode() == version_of(bundle.manifest)
+
+
+def test_mapped_and_unverified_files(pair: Pair) -> None:
+    session = pair.items[3:7]
+    for flags in (MAP, NO_VERIFY, MAP | NO_VERIFY):
+        with Client(pair.python.bundle.folder, flags) as other:
+            assert other.recommend(session, 9, at=END).equals(pair.python.recommend(session, 9, at=END), session)

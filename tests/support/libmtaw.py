@@ -1,0 +1,272 @@
+"""libmtaw through ctypes: what the header declares, and calls as a Python caller would write them."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from collections.abc import Callable, Mapping, Sequence
+from ctypes import POINTER, Structure, byref, c_char, c_char_p, c_float, c_int32, c_int64, c_size_t, c_uint32, c_void_p
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.cli.config import library_file
+from mtaw_fast.ranking.answer import Recommendations
+from mtaw_fast.rules.expression import parsed
+
+OK, USAGE, BUNDLE, LOG, NO_MEMORY, INTERNAL = range(6)
+NO_VERIFY, MAP = 1, 2
+NOW = -(2**63)
+
+
+class Id(Structure):
+    _fields_ = (("text", c_char_p), ("value", c_int64))
+
+
+class Context(Structure):
+    _fields_ = (("name", c_char_p), ("value", c_char_p))
+
+
+class Error(Structure):
+    _fields_ = (("status", c_int32), ("message", c_char * 1024))
+
+
+class Options(Structure):
+    _fields_ = (
+        ("struct_size", c_size_t), ("k", c_size_t), ("at", c_int64), ("exclude_seen", c_int32), ("reserved", c_int32),
+        ("exclude", POINTER(Id)), ("n_exclude", c_size_t), ("allow", POINTER(Id)), ("n_allow", c_size_t),
+        ("filter", c_void_p), ("rules", c_void_p), ("context", POINTER(Context)), ("n_context", c_size_t),
+    )  # fmt: skip
+
+
+class OpenOptions(Structure):
+    _fields_ = (("struct_size", c_size_t), ("flags", c_uint32), ("files", c_void_p))
+
+
+class Info(Structure):
+    _fields_ = (
+        ("struct_size", c_size_t), ("n_items", c_int64), ("catalog_size", c_int64), ("id_kind", c_int32),
+        ("dimensions", c_int32), ("has_memory", c_int32), ("has_times", c_int32), ("bundle_format", c_int32),
+        ("version", c_char * 17),
+    )  # fmt: skip
+
+
+class AnswerView(Structure):
+    _fields_ = (
+        ("n", c_size_t), ("items", POINTER(Id)), ("scores", POINTER(c_float)), ("n_unknown", c_size_t),
+        ("unknown", POINTER(c_size_t)), ("fallback", c_int32), ("completeness", c_int32),
+    )  # fmt: skip
+
+
+class Clicks(Structure):
+    _fields_ = (("ids", POINTER(Id)), ("n", c_size_t))
+
+
+class Event(Structure):
+    _fields_ = (
+        ("session", c_char_p), ("item", Id), ("time", c_int64), ("type", c_char_p), ("id", c_char_p),
+        ("context", POINTER(Context)), ("n_context", c_size_t),
+    )  # fmt: skip
+
+
+class CallError(Exception):
+    """A call returned another status than MTAW_OK."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer of libmtaw. unknown: places of clicks."""
+
+    items: list[Any]
+    scores: np.ndarray
+    unknown: list[int]
+    fallback: bool
+    short: bool
+
+    def equals(self, other: Recommendations, session: Sequence[Any] = ()) -> bool:
+        """Return whether the package gave the same answer to the same session, scores to the bit."""
+        return (
+            self.items == other.items
+            and self.scores.tobytes() == other.scores.tobytes()
+            and [session[place] for place in self.unknown] == other.unknown
+            and self.fallback == other.fallback
+            and self.short == (other.short == "rules")
+        )
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """Return the library that is installed with the package."""
+    found = ctypes.CDLL(str(library_file()))
+    for name in ("mtaw_version", "mtaw_capabilities", "mtaw_instruction_set", "mtaw_status_name"):
+        getattr(found, name).restype = c_char_p
+    for name in ("close", "session_close", "filter_close", "rules_close", "log_close", "answer_free"):
+        getattr(found, f"mtaw_{name}").argtypes = [c_void_p]
+        getattr(found, f"mtaw_{name}").restype = None
+    return found
+
+
+def call(name: str, *arguments: Any) -> None:
+    """Call a function that can fail. Raises CallError."""
+    error = Error()
+    status = getattr(library(), f"mtaw_{name}")(*arguments, byref(error))
+    assert status == error.status
+    if status != OK:
+        raise CallError(status, error.message.decode())
+
+
+def one_id(value: Any) -> Id:
+    """Return an id; a text with its length, for it may contain zeros."""
+    if isinstance(value, str):
+        text = value.encode("utf-8", "surrogatepass")
+        return Id(text, len(text))
+    return Id(None, value)
+
+
+def ids(values: Sequence[Any]) -> Any:
+    """Return an array of ids."""
+    return (Id * len(values))(*map(one_id, values))
+
+
+def with_trees(rules: Mapping[str, Any]) -> dict[str, Any]:
+    """Return rules whose conditions are trees in place of texts."""
+
+    def each(value: Any, change: Callable[[Any], Any]) -> Any:
+        return [change(one) for one in value] if isinstance(value, list) else change(value)
+
+    found = dict(rules)
+    if "filter" in rules:
+        found["filter"] = each(rules["filter"], lambda text: parsed(text, "filter"))
+    if "boost" in rules:
+        found["boost"] = each(rules["boost"], lambda one: {**one, "when": parsed(one["when"], "boost")})
+    return found
+
+
+class Client:
+    """An open bundle."""
+
+    def __init__(self, folder: Path | str, flags: int = 0, files: Any = None) -> None:
+        self.handle = c_void_p()
+        options = OpenOptions(ctypes.sizeof(OpenOptions), flags, ctypes.addressof(files) if files else None)
+        call("open", str(folder).encode(), byref(options), byref(self.handle))
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free it."""
+        library().mtaw_close(self.handle)
+        self.handle = c_void_p()
+
+    def info(self) -> Info:
+        """Return what the bundle is."""
+        found = Info(ctypes.sizeof(Info))
+        call("describe", self.handle, byref(found))
+        return found
+
+    def recommend(self, session: Sequence[Any], k: int = 20, **options: Any) -> Answer:
+        """See mtaw_recommend."""
+        given, (made, _kept), found = ids(session), self._options(k, options), c_void_p()
+        call("recommend", self.handle, given, c_size_t(len(session)), byref(made), byref(found))
+        return _taken(found)
+
+    def recommend_batch(self, sessions: Sequence[Sequence[Any]], k: int = 20, **options: Any) -> list[Answer]:
+        """See mtaw_recommend_batch."""
+        lists = [ids(one) for one in sessions]
+        packed = (Clicks * len(lists))(*(Clicks(one, len(one)) for one in lists))
+        (made, _kept), found = self._options(k, options), (c_void_p * len(lists))()
+        call("recommend_batch", self.handle, packed, c_size_t(len(lists)), byref(made), found)
+        return [_taken(c_void_p(one)) for one in found]
+
+    def similar(self, item: Any, k: int = 20, by: str = "vectors", **options: Any) -> Answer:
+        """See mtaw_similar."""
+        (made, _kept), found = self._options(k, options), c_void_p()
+        call("similar", self.handle, one_id(item), ["vectors", "sessions"].index(by), byref(made), byref(found))
+        return _taken(found)
+
+    def session(self) -> GrowingSession:
+        """See mtaw_session_open."""
+        return GrowingSession(self)
+
+    def filter(self, exclude: Sequence[Any] = (), allow: Sequence[Any] | None = None) -> c_void_p:
+        """See mtaw_filter_open."""
+        found, n_allow = c_void_p(), c_size_t(len(allow or ()))
+        allowed = None if allow is None else _never_null(allow)
+        call("filter_open", self.handle, ids(exclude), c_size_t(len(exclude)), allowed, n_allow, byref(found))
+        return found
+
+    def rules(self, rules: Any) -> c_void_p:
+        """See mtaw_rules_open."""
+        text, found = json.dumps(rules).encode(), c_void_p()
+        call("rules_open", self.handle, text, c_size_t(len(text)), byref(found))
+        return found
+
+    def _options(self, k: int, given: Mapping[str, Any]) -> tuple[Options, Any]:
+        options = Options()
+        library().mtaw_options_init_sized(byref(options), c_size_t(ctypes.sizeof(Options)))
+        assert (options.struct_size, options.k, options.at) == (ctypes.sizeof(Options), 20, NOW)
+        options.k, options.at = k, given.get("at", NOW)
+        options.exclude_seen = given.get("exclude_seen", False)
+        exclude, allow, context = given.get("exclude", ()), given.get("allow"), given.get("context") or {}
+        excluded = ids(exclude)
+        options.exclude, options.n_exclude = excluded, len(exclude)
+        allowed = None if allow is None else _never_null(allow)
+        options.allow, options.n_allow = allowed, len(allow or ())
+        options.filter, options.rules = given.get("filter"), given.get("rules")
+        columns = (Context * len(context))(*(Context(name.encode(), value.encode()) for name, value in context.items()))
+        options.context, options.n_context = columns, len(context)
+        return options, (excluded, allowed, columns)  # the arrays live as long as the caller keeps them
+
+
+class GrowingSession:
+    """A session that grows."""
+
+    def __init__(self, client: Client) -> None:
+        self._client, self.handle = client, c_void_p()
+        call("session_open", client.handle, byref(self.handle))
+
+    def click(self, *items: Any) -> GrowingSession:
+        """See mtaw_session_click."""
+        call("session_click", self.handle, ids(items), c_size_t(len(items)))
+        return self
+
+    def recommend(self, k: int = 20, **options: Any) -> Answer:
+        """See mtaw_session_recommend."""
+        (made, _kept), found = self._client._options(k, options), c_void_p()
+        call("session_recommend", self.handle, byref(made), byref(found))
+        return _taken(found)
+
+    def close(self) -> None:
+        """Free it."""
+        library().mtaw_session_close(self.handle)
+
+
+def _never_null(values: Sequence[Any]) -> Any:
+    """Return an array with a place more: an empty one has an address too."""
+    return (Id * (len(values) + 1))(*map(one_id, values))
+
+
+def _taken(found: c_void_p) -> Answer:
+    view = ctypes.cast(found, POINTER(AnswerView)).contents
+    items: list[Any] = []
+    for one in view.items[: view.n]:
+        text = one.text
+        if text is not None:
+            assert len(text) == one.value
+        items.append(one.value if text is None else text.decode("utf-8", "surrogatepass"))
+    answer = Answer(
+        items, np.array(view.scores[: view.n], dtype=np.float32), list(view.unknown[: view.n_unknown]),
+        bool(view.fallback), bool(view.completeness),
+    )  # fmt: skip
+    library().mtaw_answer_free(found)
+    return answer
