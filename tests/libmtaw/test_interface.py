@@ -1,0 +1,177 @@
+"""The C interface: its symbols, needs and size; a program in C; files and settings."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import re
+import shlex
+import shutil
+import subprocess
+from ctypes import CFUNCTYPE, POINTER, Structure, c_char_p, c_int, c_size_t, c_uint64, c_void_p
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtaw_fast import __version__
+from mtaw_fast.cli import main
+from mtaw_fast.cli.config import header_file, library_file
+from mtaw_fast.config import Config
+from mtaw_fast.recommender import Recommender
+from tests.libmtaw.test_answers import saved
+from tests.support.cache import ROOT
+from tests.support.libmtaw import BUNDLE, CallError, Client, library
+from tests.support.random_bundle import edit_manifest
+
+FOLDER = ROOT / "libmtaw"
+
+
+def printed(*command: Any) -> str:
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved(tmp_path_factory.mktemp("interface") / "bundle", "withheld")
+
+
+def test_only_the_listed_symbols_are_exported() -> None:
+    names = [line.split()[-1] for line in printed("nm", "-D", "--defined-only", library_file()).splitlines()]
+    listed = (FOLDER / "symbols.txt").read_text().split()
+    assert sorted(names) == listed, "a change of the interface is also one of libmtaw/symbols.txt"
+    declared = re.findall(r"MTAW_API [^;(]*?(mtaw_\w+)\(", header_file().read_text())
+    assert sorted(declared) == listed
+
+
+def test_it_needs_the_system_alone_and_is_small(tmp_path: Path) -> None:
+    needed = re.findall(r"NEEDED.*\[(.*)\]", printed("readelf", "-d", library_file()))
+    assert {name.split(".so")[0] for name in needed} <= {
+        "libstdc++",
+        "libm",
+        "libgcc_s",
+        "libc",
+        "libpthread",
+        "ld-linux-x86-64",
+    }
+    printed("strip", "-o", tmp_path / "stripped.so", library_file())
+    assert (tmp_path / "stripped.so").stat().st_size <= 1_500_000
+
+
+def test_versions_agree() -> None:
+    assert f'#define MTAW_VERSION "{__version__}"' in header_file().read_text()
+    assert library().mtaw_version().decode() == __version__
+    assert library().mtaw_instruction_set() is not None
+
+
+@pytest.mark.parametrize("compiler", [["gcc", "-std=c99"], ["g++", "-std=c++17", "-x", "c++"]])
+def test_a_program_makes_every_call(
+    compiler: list[str], bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if shutil.which(compiler[0]) is None:
+        pytest.skip(f"there is no {compiler[0]}")
+    source = Path(__file__).parent / "calls.c"
+    strict = ["-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-D_POSIX_C_SOURCE=200809L"]
+    if compiler[0] == "g++":  # the header alone, as C++ reads it
+        (tmp_path / "header.cpp").write_text(
+            '#include <mtaw.h>\nint main() { mtaw_id id = MTAW_TEXT("x"); return id.value == -1 ? 0 : 1; }\n'
+        )
+        source = tmp_path / "header.cpp"
+    assert main(["config", "--cflags", "--libs"]) == 0
+    flags = shlex.split(capsys.readouterr().out)
+    printed(*compiler, *strict, source, "-x", "none", *flags, "-o", tmp_path / "program")
+    said = printed(tmp_path / "program", bundle, tmp_path / "log").splitlines()
+    if compiler[0] == "g++":
+        return
+    assert said[-1] == "ok"
+    expected = Recommender.load(bundle).recommend(["sku-1", "sku-2"])
+    assert [line.split()[0] for line in said[:-1]] == expected.items
+
+
+def test_config_says_what_to_ask_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--library"]) == 0
+    assert capsys.readouterr().out == f"{library_file()}\n"
+    assert main(["config"]) == 2
+    assert "--cflags" in capsys.readouterr().err
+
+
+def test_the_settings_have_the_package_s_defaults() -> None:
+    text = (FOLDER / "src" / "manifest.hpp").read_text()
+    named = dict(
+        re.findall(
+            r"(?:int64_t|double) (\w+) = ([\d.]+);",
+            text[text.index("struct Settings") : text.index("struct Manifest {")],
+        )
+    )
+    names = {"d": "embedding_dim"}
+    defaults = Config().settings()
+    assert len(named) == 8
+    assert {name: float(value) for name, value in named.items()} == {
+        name: defaults[names.get(name, name)] for name in named
+    }
+
+
+class FileMethods(Structure):
+    _fields_ = (
+        ("struct_size", c_size_t), ("context", c_void_p),
+        ("open", CFUNCTYPE(c_int, c_void_p, c_char_p, POINTER(c_void_p), POINTER(c_uint64))),
+        ("read", CFUNCTYPE(c_int, c_void_p, c_void_p, c_uint64, c_void_p, c_size_t)),
+        ("map", c_void_p), ("close", CFUNCTYPE(None, c_void_p, c_void_p)),
+    )  # fmt: skip
+
+
+def test_files_come_from_the_caller(bundle: Path) -> None:
+    content = {f"shop/{path.name}".encode(): path.read_bytes() for path in bundle.iterdir()}
+    files: list[bytes] = []
+    closed = []
+
+    def open_file(_: Any, path: bytes, file: Any, size: Any) -> int:
+        if path not in content:
+            return errno.ENOENT
+        files.append(content[path])
+        file[0], size[0] = len(files), len(content[path])
+        return 0
+
+    def read_file(_: Any, file: int, offset: int, buffer: int, size: int) -> int:
+        ctypes.memmove(buffer, files[file - 1][offset : offset + size], size)
+        return 0
+
+    kinds = dict(FileMethods._fields_)
+    methods = FileMethods(
+        ctypes.sizeof(FileMethods), None, kinds["open"](open_file), kinds["read"](read_file), None,
+        kinds["close"](lambda _, file: closed.append(file)),
+    )  # fmt: skip
+    with Client("shop", files=methods) as client:
+        session = ["sku-4", "sku-9"]
+        assert client.recommend(session, 9).equals(Recommender.load(bundle).recommend(session, 9), session)
+    assert sorted(closed) == list(range(1, len(files) + 1))
+    del content[b"shop/manifest.json"]
+    with pytest.raises(CallError, match=r"shop/manifest.json \(No such file") as refused:
+        Client("shop", files=methods)
+    assert refused.value.status == BUNDLE
+
+
+def test_a_damaged_file_is_named(bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle, folder)
+    path = next(folder.glob("ranker-*"))
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CallError, match=rf"{path.name} is damaged \(its SHA-256 differs\)"):
+        Client(folder)
+    path.write_bytes(data[:-8])
+    with pytest.raises(CallError, match=f"{path.name} has {len(data) - 8} bytes, not {len(data)}"):
+        Client(folder)
+    path.unlink()
+    with pytest.raises(CallError, match=rf"cannot read .*{path.name} \(No such file"):
+        Client(folder)
+
+
+def test_a_later_format_is_refused(bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "bundle")
+    edit_manifest(tmp_path / "bundle", lambda manifest: manifest.update(format_version=4))
+    with pytest.raises(CallError, match="another bundle format than 1, 2 and 3"):
+        Client(tmp_path / "bundle")

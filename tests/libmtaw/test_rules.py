@@ -1,0 +1,122 @@
+"""Rules of libmtaw give the rankings of the package's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtaw_fast.errors import UsageError
+from mtaw_fast.recommender import Recommender
+from mtaw_fast.rules.expression import parsed
+from tests.support.libmtaw import USAGE, CallError, Client, library, with_trees
+from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
+from tests.support.rules.random_rules import as_text, random_rows, random_rules, table_of
+
+N = 120
+
+
+@pytest.fixture(scope="module", params=["text", "int"])
+def both(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Recommender, Client]]:
+    folder: Path = tmp_path_factory.mktemp("rules") / "bundle"
+    parts = bundle_parts(n_items=N, text=request.param == "text", max_session_length=8)
+    if request.param == "text":
+        parts |= memory_parts(N)
+    parts["items"] = table_of(parts["ids"].external(np.arange(N)), random_rows(np.random.default_rng(8), N))
+    save_parts(folder, **parts)
+    with Client(folder) as client:
+        yield Recommender.load(folder, encoder="native", index="native"), client
+
+
+def test_random_rules(both: tuple[Recommender, Client]) -> None:
+    rec, client = both
+    items = list(rec.ids)
+    for seed in range(120):
+        rng = np.random.default_rng(seed)
+        rules = as_text(random_rules(rng, items))
+        session = [items[place] for place in rng.integers(0, N, rng.integers(0, 5))]
+        options: dict[str, Any] = {"exclude_seen": bool(seed % 2), "exclude": items[:3] if seed % 3 == 0 else ()}
+        handle, k = client.rules(with_trees(rules)), int(rng.integers(1, 25))
+        expected = rec.recommend(session, k, rules=rules, **options)
+        assert client.recommend(session, k, rules=handle, **options).equals(expected, session), rules
+        assert client.recommend_batch([session], k, rules=handle, **options)[0].equals(expected, session)
+        visit = client.session().click(*session)
+        assert visit.recommend(k, rules=handle, **options).equals(expected, session)
+        visit.close()
+        similar = rec.similar_items(items[seed], k, rules=rules)
+        assert client.similar(items[seed], k, rules=handle).equals(similar)
+        library().mtaw_rules_close(handle)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"filtre": "sale"},
+        {"filter": {"true": "price"}},
+        {"filter": {"true": "nothing"}},
+        {"filter": {"compare": "~", "left": {"column": "price"}, "right": {"value": 1}}},
+        {"filter": {"compare": "<", "left": {"column": "price"}, "right": {"value": "x"}}},
+        {"filter": {"compare": "<", "left": {"column": "brand"}, "right": {"value": "x"}}},
+        {"filter": {"compare": "==", "left": {"value": 1}, "right": {"value": 1}}},
+        {"filter": {"compare": "==", "left": {"column": "since"}, "right": {"value": "yesterday"}}},
+        {"filter": {"in": {"column": "price"}, "values": [{"value": number} for number in range(17)]}},
+        {"filter": {"all": []}},
+        {"filter": {"constant": 1}},
+        {"filter": {}},
+        {"boost": {"when": {"true": "sale"}}},
+        {"boost": {"when": {"true": "sale"}, "by": 1e7}},
+        {"limit": {"per": "price", "most": 2}},
+        {"limit": {"per": "brand", "most": 0}},
+        {"pin": {"a": 0}},
+        {"pin": {"a": 2, "b": 2}},
+        {"filter": [{"true": "sale"}] * 33},
+        [1],
+    ],
+    ids=json.dumps,
+)
+def test_wrong_rules_are_one_line(both: tuple[Recommender, Client], rules: Any) -> None:
+    with pytest.raises(CallError, match=r"^rules: ") as refused:
+        both[1].rules(rules)
+    assert refused.value.status == USAGE
+    assert "\n" not in str(refused.value)
+
+
+def test_nesting_has_an_end(both: tuple[Recommender, Client]) -> None:
+    tree: Any = {"true": "sale"}
+    for _ in range(40):
+        tree = {"not": tree}
+    with pytest.raises(CallError, match="nest"):
+        both[1].rules({"filter": tree})
+
+
+@pytest.mark.parametrize(
+    "date",
+    ["1970-01-04", "1970-01-04T01:30", "1970-01-04 01:30:05.25", "1970-01-04T01:30:00+02:00", "1970-01-04T00:00Z"],
+)
+def test_dates(both: tuple[Recommender, Client], date: str) -> None:
+    rec, client = both
+    text = f'since >= "{date}"'
+    handle = client.rules({"filter": parsed(text, "filter")})
+    assert client.recommend([], N, rules=handle).equals(rec.recommend([], N, rules={"filter": text}))
+    library().mtaw_rules_close(handle)
+
+
+def test_rules_without_an_item_table(tmp_path: Path) -> None:
+    save_parts(tmp_path / "bundle", **bundle_parts(n_items=20))
+    with Client(tmp_path / "bundle") as client:
+        with pytest.raises(CallError, match="the items have no columns"):
+            client.rules({"filter": {"true": "sale"}})
+        handle = client.rules({"pin": {"sku-3": 1}})
+        rec = Recommender.load(tmp_path / "bundle")
+        assert client.recommend(["sku-1"], 5, rules=handle).equals(
+            rec.recommend(["sku-1"], 5, rules={"pin": {"sku-3": 1}})
+        )
+        library().mtaw_rules_close(handle)
+        with pytest.raises(UsageError):
+            rec.recommend(["sku-1"], rules={"filter": "sale"})
