@@ -132,13 +132,16 @@ def is_behind(process: Process) -> bool:
     return process.behind > ("" if progress is None else progress.position)
 
 
-def agree(one: Process, other: Process, at: int) -> None:
-    """Check that two processes with the same bundle and position answer the same at a moment, to the bit."""
+def agree(one: Process, other: Process, at: int) -> bool:
+    """Check that two processes with the same bundle and position answer the same at a moment, to the bit.
+
+    Return whether they could be compared.
+    """
     if one.rec.log_position != other.rec.log_position or one.rec.bundle.manifest != other.rec.bundle.manifest:
-        return
+        return False
     for process in (one, other):
         if process.rec.learner.state.position != process.rec.log_position or is_behind(process):
-            return  # a click changes rankings before the position says so
+            return False  # a click changes rankings before the position says so
     for asked in _ASKED:
         left, right = (each.rec.recommend(asked, k=each.rec.n_items, at=at) for each in (one, other))
         if left.items != right.items or left.scores.tobytes() != right.scores.tobytes():
@@ -146,6 +149,7 @@ def agree(one: Process, other: Process, at: int) -> None:
                 f"{one.name} and {other.name} are both at {one.rec.log_position} and answer {asked} differently: "
                 f"{left.items[:6]} and {right.items[:6]}"
             )
+    return True
 
 
 def compacted(settings: LearningSettings, oracle: Oracle, bases: Mapping[str, Base], whole: bool) -> None:

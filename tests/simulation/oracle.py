@@ -146,6 +146,8 @@ class Oracle:
         self._read, self._catalog, self._gap, self._change = read, catalog, gap, change
         self.sent: list[Sent] = []
         self.records: dict[str, Record] = {}
+        self._last: dict[str, dict[str, Any]] = {}
+        self.version = 0  # another one whenever other events count
 
     def send(self, server: str, events: list[dict[str, Any]]) -> Sent:
         """Note a request before it is made."""
@@ -195,6 +197,9 @@ class Oracle:
         bundle: after a power loss, the position of the compacted bundle, and its training.
         """
         now = self._read()
+        if not after_power_loss and now == self._last:
+            return
+        self._last, self.version = now, self.version + 1
         for position, record in self.records.items():
             record.gone = position not in now
         for position, record in list(self.records.items()):

@@ -119,12 +119,18 @@ class Run(Publishers):
         checks.answers(process.rec, self.world.ms)
         if not self._is_current(process):
             raise BrokenPromiseError(f"{process.name} serves another training than the one in its folder")
+        unrest = self._unrest(process)
+        if unrest:
+            raise BrokenPromiseError(f"{process.name} {unrest}")
+
+    def _unrest(self, process: Process) -> str:
+        """Return what a service has yet to do, "" if nothing."""
         if process.rec.log_position < self.oracle.end:
-            raise BrokenPromiseError(
-                f"{process.name} has learned up to {process.rec.log_position} of {self.oracle.end} only"
-            )
-        if process.rec.bundle.manifest != checks.manifest_in(self.settings.folder / "bundle"):
-            raise BrokenPromiseError(f"{process.name} does not serve the compacted bundle")
+            return f"has learned up to {process.rec.log_position} of {self.oracle.end} only"
+        manifest = checks.manifest_in(self.settings.folder / "bundle")
+        if manifest is not None and process.rec.bundle.manifest != manifest:
+            return "does not serve the compacted bundle"
+        return ""
 
     def _is_current(self, process: Process) -> bool:
         manifest = checks.manifest_in(self.world.root / "bundle")
@@ -136,3 +142,5 @@ class Run(Publishers):
             for name in SERVERS:
                 if name in self.servers:
                     self.play([Step("turn", name, {"ms": ms})])
+            if not any(map(self._unrest, self.servers.values())):
+                return

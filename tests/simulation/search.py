@@ -80,19 +80,25 @@ def _simpler(step: Step) -> Iterator[Step]:
             yield replace(step, values={**step.values, "items": [*items[:place], *items[place + 1 :]]})
 
 
-def stopped_everywhere(place: int, kind: str, every: int = 1) -> Iterator[History]:
-    """Yield `EVENTFUL` with a fault at each call of one of its steps, or at every n-th.
+STOPS = (("kill", False), ("kill", True), ("power", False), ("power", True), ("error", False), ("full", False))
 
-    place: of the step. kind: of the fault. The last history that is yielded ends before its fault strikes.
+
+def stopped_everywhere(
+    place: int, kind: str, after: bool = False, every: int = 1
+) -> Iterator[tuple[History, str, list[str]]]:
+    """Run `EVENTFUL` with a fault at each call of one of its steps, or at every n-th; yield as `failure_of`.
+
+    place: of the step. kind, after: of the fault; `STOPS` has those that differ.
     """
     call = 1
-    struck = True
-    while struck:
+    while True:
         steps = copy.deepcopy(EVENTFUL.steps)
-        steps[place].faults.append(Fault(kind, call, after=call % 2 == 0, seed=call))
+        steps[place].faults.append(Fault(kind, call, after, seed=call))
         history = replace(EVENTFUL, steps=steps)
-        yield history
-        struck = any(line.lstrip().startswith("* ") for line in failure_of(history)[1])
+        failure, story = failure_of(history)
+        if not any(line.lstrip().startswith("* ") for line in story):
+            return  # the step has fewer calls
+        yield history, failure, story
         call += every
 
 
@@ -109,6 +115,7 @@ EVENTFUL = History(
         Step("observe", "A", {"session": 2, "items": ["sku-4", "new-3"]}),
         Step("forget", "A", {"session": 1}),
         Step("forget", "A", {"session": 2}),
+        Step("set_items", "A", {"mode": "patch", "rows": {"sku-1": {"on": True}}, "kind": "", "availability": True}),
         Step("observe", "A", {"session": 3, "items": ["sku-5", "new-1"] * 8}),
         Step("compact", "A", {"wait": False}),
         Step("turn", "A", {"ms": 1100}),
