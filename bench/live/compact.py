@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.live.inputs import ALL, Shop, portions, stream
+from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import MtawError
 from mtaw_fast.memory import MemoryTables
@@ -47,9 +48,10 @@ def compaction(made: Shop, bundle: Path, n_events: int, folder: Path) -> Compact
     log_bytes = log.n_bytes
     log.close()
     begin = time.perf_counter()
-    compacted = compact_folder(bundle, LearningSettings(folder, limits=ALL))
+    written = compact_folder(bundle, LearningSettings(folder, limits=ALL))
     seconds = time.perf_counter() - begin
-    assert compacted is not None
+    assert written is not None
+    compacted = Bundle.load(written)
     _check(made, compacted.model.memory, events.ordered(), n_events)
     nbytes = sum(path.stat().st_size for path in compacted.folder.iterdir())
     return Compaction(n_events, seconds, nbytes, log_bytes)

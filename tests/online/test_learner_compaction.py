@@ -195,8 +195,9 @@ def test_a_training_that_comes_while_one_is_compacted_gets_its_own_name(
         return real(*arguments, **named)
 
     monkeypatch.setattr(compactor, "current_bundle", trained)
-    compacted = compact_folder(folder, rec.learner.settings)
-    assert compacted is not None
+    written = compact_folder(folder, rec.learner.settings)
+    assert written is not None
+    compacted = Bundle.load(written)
     assert compacted.manifest["grown_from"] == model_hash(Bundle.load(folder).manifest)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from mtaw_fast import Dataset, Recommender
+from mtaw_fast.bundle import Bundle
 from mtaw_fast.online.compaction import redaction
 from mtaw_fast.online.compaction.compactor import compact_folder
 from mtaw_fast.online.log.events import AddItems, Click, Forget, RemoveItems
@@ -88,8 +89,9 @@ def test_the_learning_folder_ranks_as_before_and_learns_on(learner: Recommender,
 
 
 def test_the_learning_folder_is_compacted(shop: Path, settings: LearningSettings, expected: dict[str, Any]) -> None:
-    compacted = compact_folder(shop / "shop.bundle", settings)
-    assert compacted is not None
+    written = compact_folder(shop / "shop.bundle", settings)
+    assert written is not None
+    compacted = Bundle.load(written)
     assert compacted.folder == settings.folder / "bundle"
     assert compacted.model.log_progress.position == expected["position"]
     assert {"new-1", "added-1"} <= set(compacted.ids)

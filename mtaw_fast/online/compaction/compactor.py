@@ -19,6 +19,7 @@ from pathlib import Path
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import model_hash
+from mtaw_fast.bundle.writer import save_bundle
 from mtaw_fast.errors import LearnError, MtawError
 from mtaw_fast.online.compaction.compaction import compact_model
 from mtaw_fast.online.compaction.current import COMPACTED, current_bundle, model_for, position_in, trained_until
@@ -41,8 +42,8 @@ class LogCleanupError(LearnError):
     exit_code = CLEANUP_FAILED
 
 
-def compact_folder(folder: str | os.PathLike[str], settings: LearningSettings, *, wait: bool = False) -> Bundle | None:
-    """Write the compacted bundle with all events of the log; return None if another process is doing it.
+def compact_folder(folder: str | os.PathLike[str], settings: LearningSettings, *, wait: bool = False) -> Path | None:
+    """Write the compacted bundle with all events of the log; return its folder, None if another process is doing it.
 
     wait: wait until no other process does, instead of returning None.
 
@@ -60,7 +61,7 @@ def compact_folder(folder: str | os.PathLike[str], settings: LearningSettings, *
         raise LearnError(f"cannot learn in {settings.folder}: {error.strerror or error}") from None
 
 
-def _compact_alone(folder: str | os.PathLike[str], settings: LearningSettings, wait: bool) -> Bundle | None:
+def _compact_alone(folder: str | os.PathLike[str], settings: LearningSettings, wait: bool) -> Path | None:
     make_private(settings.folder)
     with host.open_stream(settings.folder / _LOCK, "w") as lock:
         try:
@@ -74,7 +75,7 @@ def _compact_alone(folder: str | os.PathLike[str], settings: LearningSettings, w
             log.close()
 
 
-def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: EventLog) -> Bundle:
+def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: EventLog) -> Path:
     before = current_bundle(folder, settings.folder, verify=False)
     model = compact_model(
         model_for(before, log),
@@ -87,14 +88,10 @@ def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: Ev
     log.flush(position_in(before, log))  # else a power loss could leave a log that ends before the bundle's position
     assert model.log_progress is not None
     position = model.log_progress.position
-    compacted = Bundle.save(
-        settings.folder / COMPACTED,
-        model,
-        metrics=before.manifest["metrics"],
-        dataset=before.manifest["dataset"],
-        overwrite=True,
-        about={"grown_from": before.manifest.get("grown_from", model_hash(before.manifest)), "position": position},
-    )
+    compacted, about = settings.folder / COMPACTED, before.manifest
+    grown = {"grown_from": about.get("grown_from", model_hash(about)), "position": position}
+    # Not `Bundle.save`, which loads what it wrote: that would hold the model twice.
+    save_bundle(compacted, model, about["metrics"], about["dataset"], overwrite=True, about=grown)
     make_private(settings.folder)  # the new bundle holds the clicks of open sessions
     _clean_up(log, settings, position)
     return compacted

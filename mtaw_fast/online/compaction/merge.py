@@ -16,11 +16,13 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.items import ItemTable
 from mtaw_fast.kernels.native.memory_tables import PAIR_KINDS
 from mtaw_fast.memory.log_progress import LogProgress
+from mtaw_fast.memory.tables import MemoryTables
 from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.item_vectors import mean_norm
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.state.new_items import evidence_vector
 
+_COUNTED = 50_000  # sessions that are counted at a time: what that takes is small next to the tables
 _FWD, _BWD = PAIR_KINDS.index("fwd"), PAIR_KINDS.index("bwd")
 
 
@@ -78,22 +80,11 @@ def merge(model: Model, changes: ModelChanges, *, threads: int = 1) -> Model:
     gone = counted_clicks(model.memory.sessions.select(changes.dropped), once, n_items)
     popularity = np.concatenate([model.popularity, np.zeros(len(changes.items), dtype=np.int64)]) - gone
     popularity += counted_clicks(changes.sessions, np.ones(len(changes.sessions), dtype=bool), n_items)
-    embedding = model.weights["item_embedding"]
-    vectors = np.concatenate([model.item_vectors, changes.vectors])
-    untrained = changes.log_progress.untrained
-    # The vectors that these items have hold what the dropped sessions said: only those that are left count.
-    dropped = set(model.memory.sessions.select(changes.dropped).items.tolist())
-    for item in untrained.tolist():
-        begin, end = tables.row_offsets[item : item + 2]
-        if begin < end or item in dropped:  # without a row its vector is zero again
-            values = _floats(tables.values[begin:end])
-            weights = values[:, _FWD] + values[:, _BWD]
-            given = vectors[item] if vectors[item].any() and item not in dropped else None
-            vectors[item] = evidence_vector(weights, vectors[tables.neighbors[begin:end]], given)
-    norm = np.float32(mean_norm(embedding))
-    embedding = np.concatenate([embedding, np.zeros((len(changes.items), embedding.shape[1]), dtype=np.float32)])
-    embedding[untrained] = vectors[untrained] * norm
-    del vectors
+    embedding, untrained = model.weights["item_embedding"], changes.log_progress.untrained
+    if len(untrained):
+        vectors = _untrained_vectors(model, changes, tables) * np.float32(mean_norm(embedding))
+        embedding = np.concatenate([embedding, np.zeros((len(changes.items), embedding.shape[1]), dtype=np.float32)])
+        embedding[untrained] = vectors
     clicked_at, trends, codes = _times(model, changes), None, _context(model, changes)
     if model.trends is not None:
         assert clicked_at is not None
@@ -126,6 +117,30 @@ def merge(model: Model, changes: ModelChanges, *, threads: int = 1) -> Model:
     return replace(whole, log_progress=changes.log_progress)
 
 
+def _untrained_vectors(model: Model, changes: ModelChanges, tables: MemoryTables) -> np.ndarray:
+    """Return float32[U, d], the directions of the U untrained items by the new tables; zero where nothing is known."""
+    assert model.memory is not None
+    untrained = changes.log_progress.untrained
+    vectors = np.concatenate([model.item_vectors[untrained[untrained < model.n_items]], changes.vectors])
+    place_of = {item: place for place, item in enumerate(untrained.tolist())}
+
+    def known(items: np.ndarray) -> np.ndarray:
+        places = [place_of.get(item, -1) for item in items.tolist()]
+        found = [vectors[at] if at >= 0 else model.item_vectors[item] for at, item in zip(places, items, strict=True)]
+        return np.stack(found) if found else vectors[:0]
+
+    # The vectors that these items have hold what the dropped sessions said: only those that are left count.
+    dropped = set(model.memory.sessions.select(changes.dropped).items.tolist())
+    for item, place in place_of.items():
+        begin, end = tables.row_offsets[item : item + 2]
+        if begin < end or item in dropped:  # without a row its vector is zero again
+            values = _floats(tables.values[begin:end])
+            weights = values[:, _FWD] + values[:, _BWD]
+            given = vectors[place] if vectors[place].any() and item not in dropped else None
+            vectors[place] = evidence_vector(weights, known(tables.neighbors[begin:end]), given)
+    return vectors
+
+
 def _times(model: Model, changes: ModelChanges) -> np.ndarray | None:
     """Return int64[T], the times of the clicks in the new tables; None if some are unknown."""
     sessions = model.sessions
@@ -149,10 +164,14 @@ def _context(model: Model, changes: ModelChanges) -> np.ndarray | None:
 
 def counted_clicks(sessions: Sessions, once: np.ndarray, n_items: int) -> np.ndarray:
     """Return int64[N]: clicks on each item; once, bool[S]: of these sessions only the first click on it."""
-    owners = np.repeat(np.arange(len(sessions)), sessions.lengths)
-    few = once[owners]
-    distinct = np.unique(owners[few] * n_items + sessions.items[few]) % n_items
-    return np.bincount(sessions.items[~few], minlength=n_items) + np.bincount(distinct, minlength=n_items)
+    counts = np.zeros(n_items, dtype=np.int64)
+    for begin in range(0, len(sessions), _COUNTED):
+        some = sessions.slice(begin, min(begin + _COUNTED, len(sessions)))
+        owners = np.repeat(np.arange(len(some)), some.lengths)
+        few = once[begin : begin + _COUNTED][owners]
+        distinct = np.unique(owners[few] * n_items + some.items[few]) % n_items
+        counts += np.bincount(some.items[~few], minlength=n_items) + np.bincount(distinct, minlength=n_items)
+    return counts
 
 
 def _floats(bits: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mtaw_fast.bundle import Bundle
 from mtaw_fast.errors import LearnError, MtawError
 from mtaw_fast.online.compaction import compactor, redaction
 from mtaw_fast.online.compaction.compactor import compact_folder
@@ -88,8 +89,9 @@ def test_an_interrupted_redaction_is_finished_by_the_next_compaction(
         with pytest.raises((KeyboardInterrupt, MtawError)):
             compact_folder(folder, settings)
     position = log.append([click("other", 6)])
-    compacted = compact_folder(folder, settings)
-    assert compacted is not None
+    written = compact_folder(folder, settings)
+    assert written is not None
+    compacted = Bundle.load(written)
     assert compacted.model.log_progress.position == position, "the first compaction did not save its bundle"
     assert left(log) == [OTHER, ASKED, click("other", 6)]
     assert log.damaged == 0

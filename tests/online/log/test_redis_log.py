@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mtaw_fast import Recommender
+from mtaw_fast.bundle import Bundle
 from mtaw_fast.errors import LearnError, UsageError
 from mtaw_fast.online.compaction.compactor import compact_folder
 from mtaw_fast.online.log import file_log
@@ -157,8 +158,9 @@ def test_two_hosts_share_a_stream(folder: Path, tmp_path: Path, url: str) -> Non
     assert answers(hosts[0], questions) == answers(hosts[1], questions)
     # One of them compacts what was learned; the other continues from the stream alone.
     settings = LearningSettings(tmp_path / "one", stream=url, compact=False, limits=limits)
-    compacted = compact_folder(folder, settings)
-    assert compacted is not None
+    written = compact_folder(folder, settings)
+    assert written is not None
+    compacted = Bundle.load(written)
     assert compacted.model.log_progress.position == position
     for one in hosts:
         one.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mtaw_fast import Recommender
+from mtaw_fast.bundle import Bundle
 from mtaw_fast.online.compaction.compactor import compact_folder
 from mtaw_fast.online.log.events import Click, Event, now_ms
 from mtaw_fast.online.settings import LearningLimits, LearningSettings
@@ -130,8 +131,9 @@ def test_clicks_that_are_forgotten_make_nothing_popular(learning: Make, folder: 
     learn(rec, [Click("old", "sku-7", WINDOW), Click("new", "sku-8", WINDOW + 3 * MINUTE)])
     rec.close()
     settings = LearningSettings(folder.with_name("learned"), compact=False, limits=LearningLimits(session_gap=MINUTE))
-    compacted = compact_folder(folder, settings)
-    assert compacted is not None
+    written = compact_folder(folder, settings)
+    assert written is not None
+    compacted = Bundle.load(written)
     assert len(compacted.model.log_progress.sessions) == 1
     rec = Recommender.load(folder, learn=settings)
     for _ in range(2):
