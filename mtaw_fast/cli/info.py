@@ -19,6 +19,7 @@ from mtaw_fast.errors import DataError
 from mtaw_fast.items import ItemTable
 from mtaw_fast.ranking.retrieval import ann_file_of
 from mtaw_fast.ranking.retrieval.ann_plan import read_entry
+from mtaw_fast.ranking.retrieval.first_pass import with_first_pass
 from mtaw_fast.storage.files import read_json
 
 _LONG_METRICS = ("history", "feature_importance", "validation_intervals")
@@ -130,6 +131,7 @@ def bundle_facts(bundle: Bundle) -> dict[str, Any]:
         "config": bundle.config.as_dict(),
         "metrics": {name: value for name, value in manifest["metrics"].items() if name not in _LONG_METRICS},
         "dataset": {name: value for name, value in manifest["dataset"].items() if name != "summary"},
+        "exact search": search_fact(bundle),
         "index": index_facts(bundle),
         "session memory": memory_facts(bundle),
         "item table": table_facts(bundle.items),
@@ -139,6 +141,13 @@ def bundle_facts(bundle: Bundle) -> dict[str, Any]:
         "created": manifest["created"],
         "format version": manifest["format_version"],
     }
+
+
+def search_fact(bundle: Bundle) -> str | None:
+    """Return the codes that an exact search reads first on this machine; None in bundles of format 1."""
+    if bundle.scan is None:
+        return None
+    return f"first pass over {with_first_pass(bundle.item_vectors, bundle.scan)[1]}"
 
 
 def index_facts(bundle: Bundle) -> dict[str, Any] | None:

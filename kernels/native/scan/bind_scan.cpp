@@ -62,6 +62,20 @@ py::tuple quantize(const py::array& catalog, bool halves) {
     return py::make_tuple(blocks, half_blocks, summary.exponent, summary.largest_norm, summary.largest_residual);
 }
 
+py::tuple halve(const py::array& blocks, std::int64_t d, double largest_residual) {
+    if (d < 1 || d > kMaxScanDims) throw py::value_error("d must be from 1 to " + std::to_string(kMaxScanDims));
+    const std::int64_t n_blocks = blocks.ndim() == 3 ? blocks.shape(0) : 0;
+    const std::uint8_t* data = block_data(blocks, "blocks", n_blocks, code_lines(d) + 1);
+    py::array_t<std::uint8_t> half_blocks = aligned_blocks(n_blocks, half_lines(d) + 1);
+    std::uint8_t* half_data = half_blocks.mutable_data();
+    ScanSummary summary{0, 0, largest_residual};
+    {
+        const Unlocked unlocked;
+        halve_codes(data, n_blocks * kBlockItems, d, half_data, &summary);
+    }
+    return py::make_tuple(half_blocks, summary.largest_residual);
+}
+
 py::tuple requantize(const py::array& catalog, const py::array& old_catalog, const py::array& old_blocks,
                      const ScanSummary& old_summary) {
     const float* rows = matrix<float>(catalog, "catalog", "float32");
@@ -196,6 +210,8 @@ const Scanner& scanner_of(py::handle object) { return py::cast<const ScannerObje
 void bind_scan(py::module_& module) {
     module.def("scan_quantize", &quantize, py::arg("catalog"), py::arg("halves"),
                "See mtaw_fast.kernels.native.scan.quantize.");
+    module.def("scan_halve", &halve, py::arg("blocks"), py::arg("d"), py::arg("largest_residual"),
+               "See mtaw_fast.kernels.native.scan.halved.");
     module.def("scan_requantize",
                [](const py::array& catalog, const py::array& old_catalog, const py::array& old_blocks,
                   std::int64_t exponent, double largest_norm, double largest_residual) {

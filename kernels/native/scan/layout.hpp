@@ -7,7 +7,7 @@
 // A block is one stretch of memory, read once from front to end. Places past the last item have the residual
 // -infinity, which no threshold lets through.
 //
-// Large catalogs have half as wide codes besides, in blocks of their own: byte t of item i in line j < ceil(d / 8)
+// Where they pay there are half as wide codes besides, in blocks of their own: byte t of item i in line j < ceil(d / 8)
 // holds dimension 8j + t in its lower half and 8j + 4 + t in its upper half, as 0..15 for -15..15 in steps of 2 (the
 // padding's value does not matter, the query's is 0). The last line is as above; its step is that of the odd numbers.
 #pragma once
@@ -44,6 +44,10 @@ struct ScanSummary {
 // Throws std::invalid_argument on a value that is not finite.
 ScanSummary quantize_catalog(const float* rows, std::int64_t n_items, std::int64_t d, std::uint8_t* blocks,
                              std::uint8_t* half_blocks = nullptr);
+
+// The half-wide codes of a catalog, from its codes alone; raises the summary's largest residual.
+void halve_codes(const std::uint8_t* blocks, std::int64_t n_items, std::int64_t d, std::uint8_t* half_blocks,
+                 ScanSummary* summary);
 
 // An earlier catalog and its codes.
 struct QuantizedRows {

@@ -62,35 +62,36 @@ std::uint32_t quantize_row(const double* values, std::int64_t d, double largest,
     return word_of(step_bits, square);
 }
 
-// The same in half the width.
-std::uint32_t quantize_row_half(const double* values, std::int64_t d, double largest, std::uint8_t* column) {
-    const std::uint32_t step_bits = bfloat16_up(std::max(largest / 16, kSmallest));
-    const double step = bfloat16_value(step_bits);
-    const double per_pair = 0.5 / step;
-    double square = 0;
-    for (std::int64_t j = 0; j < d; ++j) {
-        // -15, -13 .. 15 is 2 * (0 .. 15) - 15; each code covers the values within a step of it, up to 16 steps.
-        const double place = std::clamp((values[j] * per_pair + 7.5 + kRounder) - kRounder, 0.0, 15.0);
-        const double residual = values[j] - (2 * place - 15) * step;
-        square += residual * residual;
-        std::uint8_t& both = column[j / (2 * kLineDims) * kLineBytes + j % kLineDims];
-        const int shift = j % (2 * kLineDims) < kLineDims ? 0 : 4;
-        both = static_cast<std::uint8_t>(both | static_cast<int>(place) << shift);
+// The upper halves of a block's codes, and what the lower ones hold as a residual. A code c = 16 h - 128 + l has the
+// half-wide code 2 h - 15 in steps of 8, and l - 8 is left.
+void halve_block(const std::uint8_t* block, std::int64_t d, std::uint8_t* half, ScanSummary* summary) {
+    const std::int64_t lines = code_lines(d);
+    std::int32_t squares[kBlockItems] = {};
+    for (std::int64_t line = 0; line < lines; ++line) {
+        const std::uint8_t* from = block + line * kLineBytes;
+        std::uint8_t* to = half + line / 2 * kLineBytes;
+        const bool upper = line % 2 != 0;
+        for (std::int64_t i = 0; i < kLineBytes; ++i) {
+            to[i] = static_cast<std::uint8_t>(upper ? to[i] | (from[i] & 0xF0) : from[i] >> 4);
+        }
+        const std::int64_t dims = std::min(kLineDims, d - line * kLineDims);
+        for (std::int64_t place = 0; place < kBlockItems; ++place) {
+            for (std::int64_t t = 0; t < dims; ++t) {
+                const int left = (from[place * kLineDims + t] & 15) - 8;
+                squares[place] += left * left;
+            }
+        }
     }
-    return word_of(step_bits, square);
-}
-
-// One block of either width: the codes of its items and the last line.
-template <typename QuantizeRow>
-void quantize_block(const double* values, const double* largest, std::int64_t count, std::int64_t d,
-                    std::int64_t lines, const QuantizeRow& quantize, std::uint8_t* block, ScanSummary* summary) {
     for (std::int64_t place = 0; place < kBlockItems; ++place) {
-        std::uint32_t word = kNoItem;
-        if (place < count) {
-            word = quantize(values + place * d, d, largest[place], block + place * kLineDims);
+        std::uint32_t word;
+        std::memcpy(&word, block + lines * kLineBytes + place * 4, 4);
+        if (word != kNoItem) {
+            const double step = bfloat16_value(word >> 16), residual = bfloat16_value(word & 0xFFFFU);
+            const double left = std::sqrt(static_cast<double>(squares[place])) * step * kUp + residual;
+            word = bfloat16_up(8 * step) << 16 | bfloat16_up(left * kUp);
             summary->largest_residual = std::max(summary->largest_residual, bfloat16_value(word & 0xFFFFU));
         }
-        std::memcpy(block + lines * kLineBytes + place * 4, &word, 4);
+        std::memcpy(half + half_lines(d) * kLineBytes + place * 4, &word, 4);
     }
 }
 
@@ -126,11 +127,19 @@ struct BlockRows {
     double largest[kBlockItems] = {};
 };
 
-// The whole codes of the rows taken.
-void quantize_whole(const BlockRows& taken, std::int64_t count, std::int64_t d, std::uint8_t* block,
+// The codes of the rows taken, and the last line.
+void quantize_block(const BlockRows& taken, std::int64_t count, std::int64_t d, std::uint8_t* block,
                     ScanSummary* summary) {
-    std::memset(block, 128, static_cast<std::size_t>(code_lines(d) * kLineBytes));
-    quantize_block(taken.values.data(), taken.largest, count, d, code_lines(d), quantize_row, block, summary);
+    const std::int64_t lines = code_lines(d);
+    std::memset(block, 128, static_cast<std::size_t>(lines * kLineBytes));
+    for (std::int64_t place = 0; place < kBlockItems; ++place) {
+        std::uint32_t word = kNoItem;
+        if (place < count) {
+            word = quantize_row(taken.values.data() + place * d, d, taken.largest[place], block + place * kLineDims);
+            summary->largest_residual = std::max(summary->largest_residual, bfloat16_value(word & 0xFFFFU));
+        }
+        std::memcpy(block + lines * kLineBytes + place * 4, &word, 4);
+    }
 }
 
 }  // namespace
@@ -147,13 +156,17 @@ ScanSummary quantize_catalog(const float* rows, std::int64_t n_items, std::int64
     for (std::int64_t b = 0; b < block_count(n_items); ++b) {
         const std::int64_t first = b * kBlockItems, count = std::min(kBlockItems, n_items - first);
         taken.take(rows + first * d, count, d, down);
-        quantize_whole(taken, count, d, blocks + b * block_bytes(d), &summary);
-        if (half_blocks == nullptr) continue;
-        std::uint8_t* const block = half_blocks + b * half_block_bytes(d);
-        std::memset(block, 0, static_cast<std::size_t>(half_lines(d) * kLineBytes));
-        quantize_block(taken.values.data(), taken.largest, count, d, half_lines(d), quantize_row_half, block, &summary);
+        quantize_block(taken, count, d, blocks + b * block_bytes(d), &summary);
     }
+    if (half_blocks != nullptr) halve_codes(blocks, n_items, d, half_blocks, &summary);
     return summary;
+}
+
+void halve_codes(const std::uint8_t* blocks, std::int64_t n_items, std::int64_t d, std::uint8_t* half_blocks,
+                 ScanSummary* summary) {
+    for (std::int64_t b = 0; b < block_count(n_items); ++b) {
+        halve_block(blocks + b * block_bytes(d), d, half_blocks + b * half_block_bytes(d), summary);
+    }
 }
 
 ScanSummary requantize_catalog(const float* rows, std::int64_t n_items, std::int64_t d, const QuantizedRows& before,
@@ -174,7 +187,7 @@ ScanSummary requantize_catalog(const float* rows, std::int64_t n_items, std::int
         if (!(norm < kMaxScaled)) return quantize_catalog(rows, n_items, d, blocks);
         summary.largest_norm = std::max(summary.largest_norm, norm);
         taken.take(rows + first * d, count, d, down);
-        quantize_whole(taken, count, d, block, &summary);
+        quantize_block(taken, count, d, block, &summary);
     }
     return summary;
 }

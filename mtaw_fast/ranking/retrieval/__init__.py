@@ -22,6 +22,7 @@ from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import BundleError, UsageError, require
 from mtaw_fast.errors.install import install_command
 from mtaw_fast.ranking.retrieval.ann_plan import read_entry
+from mtaw_fast.ranking.retrieval.first_pass import with_first_pass
 from mtaw_fast.ranking.retrieval.native_index import NativeIndex
 from mtaw_fast.ranking.retrieval.numpy_index import NumpyIndex
 
@@ -191,7 +192,12 @@ def _native_index(catalog: np.ndarray, quantized: Mapping[str, np.ndarray] | Non
     if quantized is None:
         _LOG.info("index: the bundle has no quantized catalog; quantizing %d items at load", len(catalog))
     try:
-        return NativeIndex(catalog, quantized)
+        index = NativeIndex(catalog, quantized)
     except UsageError as error:
         damage = "catalog cannot be quantized" if quantized is None else "quantized catalog does not fit it"
         raise BundleError(f"the bundle's {damage}: {error}") from None
+    codes, first_pass = with_first_pass(catalog, index.quantized)
+    if first_pass.ratio is not None:
+        _LOG.info("index: first pass over %s", first_pass)
+    same = ("half_blocks" in codes) == ("half_blocks" in index.quantized)
+    return index if same else NativeIndex(catalog, codes)

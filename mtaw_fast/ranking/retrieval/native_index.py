@@ -17,7 +17,8 @@ class NativeIndex:
 
     catalog: float32[N, d], finite; read only to score a candidate. quantized: the result of
     `kernels.native.scan.quantize` (made here if None, 0.1 s per 10^7 values). Both are kept without a copy, so
-    processes share memory maps. isa: the instruction set, for tests; every one gives the same bits.
+    processes share memory maps. With 4-bit codes among them, searches of one to three queries read those first
+    (`first_pass`). isa: the instruction set, for tests; every one gives the same bits.
 
     Raises UsageError if the two do not belong together.
     """
@@ -29,8 +30,8 @@ class NativeIndex:
     ) -> None:
         self._shape = catalog.shape
         try:
-            self._catalog, self._quantized = catalog, quantize(catalog) if quantized is None else quantized
-            self.scanner = Scanner(catalog, self._quantized, isa)
+            self._catalog, self.quantized = catalog, quantize(catalog) if quantized is None else quantized
+            self.scanner = Scanner(catalog, self.quantized, isa)
         except ValueError as error:
             raise UsageError(f"index native: {error}") from None
 
@@ -39,10 +40,10 @@ class NativeIndex:
 
         Raises UsageError on a value that is not finite.
         """
-        if "half_blocks" in self._quantized or pays_in_halves(*catalog.shape):
+        if "half_blocks" in self.quantized or pays_in_halves(*catalog.shape):
             return NativeIndex(catalog)
         try:
-            return NativeIndex(catalog, requantize(catalog, self._catalog, self._quantized))
+            return NativeIndex(catalog, requantize(catalog, self._catalog, self.quantized))
         except ValueError as error:
             raise UsageError(f"index native: {error}") from None
 

@@ -1,0 +1,166 @@
+"""Which codes the first pass of an exact search reads: int8 or 4-bit, as measured on this machine, and kept.
+
+4-bit codes are half the bytes, but let more items through and take more arithmetic. Which pays depends on the CPU's
+caches, its instruction sets and the size of the catalog. The results are the same to the bit.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import platform
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mtaw_fast.errors import MtawError, UsageError
+from mtaw_fast.kernels.native import _native
+from mtaw_fast.kernels.native.scan import Scanner, halved
+from mtaw_fast.storage.files import read_json, write_json
+
+VARIABLE = "MTAW_FIRST_PASS"
+CHOICES = ("auto", "int8", "4-bit")
+LEAST_ITEMS = 16_384  # below, the int8 codes fit in a core's own cache
+_K = 20
+_PAYS = 0.95  # 4-bit codes must save at least this share of the time: they take memory
+_ROUNDS, _MIN_ROUNDS, _SECONDS = 9, 3, 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class FirstPass:
+    """The codes that the first pass reads.
+
+    codes: 'int8' or '4-bit'. ratio: the time of a search with 4-bit codes over that with int8 ones, None if nobody
+    measured. reason: why, in a few words.
+    """
+
+    codes: str
+    ratio: float | None
+    reason: str
+
+    def __str__(self) -> str:
+        share = "" if self.ratio is None else f"; 4-bit take {self.ratio:.2f} of the time of int8"
+        return f"{self.codes} codes ({self.reason}{share})"
+
+
+def with_first_pass(
+    catalog: np.ndarray, quantized: Mapping[str, np.ndarray]
+) -> tuple[Mapping[str, np.ndarray], FirstPass]:
+    """Return the arrays that a search should read, with 4-bit codes or without, and the choice.
+
+    MTAW_FIRST_PASS sets it: 'int8', '4-bit', or 'auto', the default: measured in some milliseconds on this catalog,
+    and kept for this CPU and size in the user's cache (`kept_file`).
+
+    Parameters
+    ----------
+    catalog : float32[N, d]
+    quantized : mapping of str to arrays
+        What `kernels.native.scan.quantize` made of it, with 4-bit codes or without.
+
+    Raises
+    ------
+    UsageError
+        On another value of MTAW_FIRST_PASS.
+    ValueError
+        If the two do not belong together.
+    """
+    wanted = os.environ.get(VARIABLE) or "auto"
+    if wanted not in CHOICES:
+        raise UsageError(f"${VARIABLE} is {wanted!r}; set it to {', '.join(CHOICES)}, or leave it unset")
+    whole = {name: array for name, array in quantized.items() if name != "half_blocks"}
+    if wanted == "int8" or (wanted == "auto" and len(catalog) < LEAST_ITEMS):
+        reason = f"${VARIABLE}" if wanted == "int8" else f"fewer than {LEAST_ITEMS:,} items"
+        return whole, FirstPass("int8", None, reason)
+    if wanted == "4-bit":
+        return _with_halves(quantized), FirstPass("4-bit", None, f"${VARIABLE}")
+    name = f"{_cpu_name()}, {_native.active_isa()}, {catalog.shape[1]} dimensions, about {_rounded(len(catalog))} items"
+    kept = _read()
+    ratio, reason = kept.get(name), "measured on this machine before"
+    both = quantized
+    if ratio is None:
+        both = _with_halves(quantized)
+        ratio, reason = measure(catalog, whole, both), "measured now"
+        _keep({**kept, name: round(ratio, 3)})
+    if ratio >= _PAYS:
+        return whole, FirstPass("int8", ratio, reason)
+    return _with_halves(both), FirstPass("4-bit", ratio, reason)
+
+
+def measure(catalog: np.ndarray, whole: Mapping[str, np.ndarray], both: Mapping[str, np.ndarray]) -> float:
+    """Return the processor time of a search with 4-bit codes over that without: the median of searches in turn.
+
+    The queries are rows of the catalog.
+    """
+    scanners = Scanner(catalog, whole), Scanner(catalog, both)
+    queries = np.ascontiguousarray(catalog[np.linspace(0, len(catalog) - 1, _ROUNDS + 1, dtype=np.int64)])
+    ratios: list[float] = []
+    began = time.perf_counter()
+    for number in range(len(queries)):
+        times = []
+        for scanner in scanners:
+            begin = time.thread_time_ns()
+            scanner.search(queries[number : number + 1], _K, 1.0)
+            times.append(max(1, time.thread_time_ns() - begin))
+        if number > 0:  # the first one brings the codes from the disk
+            ratios.append(times[1] / times[0])
+        if len(ratios) >= _MIN_ROUNDS and time.perf_counter() - began > _SECONDS:
+            break
+    return statistics.median(ratios)
+
+
+def kept_file() -> Path | None:
+    """Return where measurements are kept: mtaw-fast/first-pass.json in $XDG_CACHE_HOME or ~/.cache; None: nowhere."""
+    try:
+        folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # this user has no home
+        return None
+    return Path(folder) / "mtaw-fast" / "first-pass.json"
+
+
+def _with_halves(quantized: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    return quantized if "half_blocks" in quantized else halved(quantized)
+
+
+def _rounded(n_items: int) -> int:
+    """Return a power of 2^(1/4) near to the number: sizes that share a measurement."""
+    return round(2 ** (round(4 * math.log2(n_items)) / 4))
+
+
+@functools.cache
+def _cpu_name() -> str:
+    """Return the CPU's model and caches, as far as the system says."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    names = ("model name", "cpu family", "model", "CPU part", "cache size")
+    return " ".join(facts[name] for name in names if name in facts) or platform.machine()
+
+
+def _read() -> dict[str, float]:
+    path = kept_file()
+    try:
+        kept = {} if path is None else read_json(path, UsageError)
+    except (MtawError, OSError):
+        return {}
+    if not isinstance(kept, dict):
+        return {}
+    return {name: value for name, value in kept.items() if isinstance(value, float) and 0 < value < math.inf}
+
+
+def _keep(kept: Mapping[str, float]) -> None:
+    """Write the measurements; a cache that cannot be written costs another measurement, no more."""
+    path = kept_file()
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, dict(kept))
+    except (MtawError, OSError):
+        return

@@ -1,0 +1,125 @@
+"""Which codes the first pass reads: measured once a machine and size, overridable, and without effect on results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtaw_fast.errors import BundleError, UsageError
+from mtaw_fast.kernels.native.scan import Scanner, halved, quantize
+from mtaw_fast.ranking.retrieval import first_pass, make_index
+from mtaw_fast.ranking.retrieval.first_pass import VARIABLE, kept_file, with_first_pass
+
+N = first_pass.LEAST_ITEMS
+
+
+@pytest.fixture(scope="module")
+def catalog() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((N, 12)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def quantized(catalog: np.ndarray) -> dict[str, np.ndarray]:
+    return quantize(catalog)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv(VARIABLE, raising=False)
+    return tmp_path / "mtaw-fast" / "first-pass.json"
+
+
+def test_a_measurement_is_kept(catalog, quantized, cache, monkeypatch) -> None:
+    said = []
+    monkeypatch.setattr(first_pass, "measure", lambda *_: said.append(1) or 0.7)
+    for reason in ("measured now", "measured on this machine before"):
+        codes, choice = with_first_pass(catalog, quantized)
+        assert "half_blocks" in codes
+        assert str(choice) == f"4-bit codes ({reason}; 4-bit take 0.70 of the time of int8)"
+    assert said == [1]
+    assert kept_file() == cache
+    (name,) = json.loads(cache.read_text())
+    assert name.endswith("12 dimensions, about 16384 items")
+
+
+@pytest.mark.parametrize(("ratio", "codes"), [(0.9, "4-bit"), (0.96, "int8"), (1.3, "int8")])
+@pytest.mark.parametrize("stored", [False, True])
+def test_the_faster_codes_are_read(catalog, quantized, monkeypatch, ratio, codes, stored) -> None:
+    monkeypatch.setattr(first_pass, "measure", lambda *_: ratio)
+    arrays, choice = with_first_pass(catalog, halved(quantized) if stored else quantized)
+    assert choice.codes == codes
+    assert ("half_blocks" in arrays) == (codes == "4-bit")
+
+
+def test_searches_are_measured_in_turn(catalog, quantized) -> None:
+    assert 0 < first_pass.measure(catalog, quantized, halved(quantized)) < 100
+
+
+@pytest.mark.parametrize("codes", ["int8", "4-bit"])
+def test_the_variable_decides(catalog, quantized, cache, monkeypatch, codes) -> None:
+    monkeypatch.setenv(VARIABLE, codes)
+    monkeypatch.setattr(first_pass, "measure", None)
+    for n_items in (N, 100):
+        few = catalog[:n_items]
+        arrays, choice = with_first_pass(few, quantize(few))
+        assert (choice.codes, choice.reason) == (codes, "$MTAW_FIRST_PASS")
+        assert ("half_blocks" in arrays) == (codes == "4-bit")
+    assert not cache.exists()
+
+
+def test_a_wrong_variable_is_named(catalog, quantized, monkeypatch) -> None:
+    monkeypatch.setenv(VARIABLE, "int4")
+    with pytest.raises(
+        UsageError, match=r"\$MTAW_FIRST_PASS is 'int4'; set it to auto, int8, 4-bit, or leave it unset"
+    ):
+        make_index("native", catalog, quantized)
+
+
+def test_small_catalogs_are_not_measured(catalog, cache, monkeypatch) -> None:
+    monkeypatch.setattr(first_pass, "measure", None)
+    few = catalog[:-1]
+    assert str(with_first_pass(few, quantize(few))[1]) == "int8 codes (fewer than 16,384 items)"
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"a": "b"}', '{"a": -1.0}'])
+def test_a_damaged_cache_is_measured_over(catalog, quantized, cache, monkeypatch, text) -> None:
+    monkeypatch.setattr(first_pass, "measure", lambda *_: 0.5)
+    cache.parent.mkdir()
+    cache.write_text(text)
+    assert with_first_pass(catalog, quantized)[1].ratio == 0.5
+    assert list(json.loads(cache.read_text()).values()) == [0.5]
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing(catalog, quantized, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(first_pass, "measure", lambda *_: 0.5)
+    (tmp_path / "mtaw-fast").write_text("a file")
+    assert with_first_pass(catalog, quantized)[1].reason == "measured now"
+
+
+def test_both_give_the_same_bits(catalog, quantized, monkeypatch) -> None:
+    queries = np.random.default_rng(1).standard_normal((5, 12)).astype(np.float32)
+    found = []
+    for codes in ("int8", "4-bit"):
+        monkeypatch.setenv(VARIABLE, codes)
+        index = make_index("native", catalog, quantized)
+        found.append([part.tobytes() for query in queries for part in index.search(query[None], 20)])
+    assert found[0] == found[1]
+
+
+def test_codes_of_another_catalog_are_refused_before_they_are_measured(catalog, quantized, monkeypatch) -> None:
+    monkeypatch.setattr(first_pass, "measure", None)
+    with pytest.raises(BundleError, match="quantized catalog does not fit it"):
+        make_index("native", np.ascontiguousarray(catalog[::-1]), quantized)
+
+
+def test_halves_come_from_the_codes_alone(catalog, quantized) -> None:
+    both = halved(quantized)
+    direct = quantize(catalog, halves=True)
+    assert all(both[name].tobytes() == direct[name].tobytes() for name in ("blocks", "half_blocks", "summary"))
+    assert quantized["summary"][5] < both["summary"][5]
+    Scanner(catalog, both)
