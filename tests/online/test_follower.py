@@ -283,7 +283,7 @@ def test_closing_does_not_wait_for_a_rebuild_before_a_switch(learning: Make, mon
             raise MemoryError("for a moment")
         apply(self, events)
 
-    def is_switching(self: learner.OnlineLearner) -> None:
+    def is_switching(self: learner.OnlineLearner, *_: Any) -> None:
         waits.append(1)
         with self.follower.paused():
             pass
