@@ -14,7 +14,7 @@ import time
 
 from tests.simulation.bugs import BUGS, planted
 from tests.simulation.history import drawn, line_of
-from tests.simulation.search import EVENTFUL, STOPS, failure_of, shrunk, stopped_everywhere
+from tests.simulation.search import EVENTFUL, failure_of, shrunk, stopped_everywhere
 
 _REPORTED = 500  # histories after each of which a line is printed
 
@@ -57,12 +57,11 @@ def _every_call() -> int:
     count = 0
     for place, step in enumerate(EVENTFUL.steps):
         begin = count
-        for kind, after in STOPS:
-            for history, failure, story in stopped_everywhere(place, kind, after):
-                count += 1
-                if failure:
-                    print("\n".join(story), failure, "", history, sep="\n")
-                    return 1
+        for history, failure, story in stopped_everywhere(place):
+            count += 1
+            if failure:
+                print("\n".join(story), failure, "", history, sep="\n")
+                return 1
         print(f"{count - begin} stops in step {place + 1}, {line_of(step)}: no failure", flush=True)
     print(f"{count} histories, no failure")
     return 0

@@ -88,7 +88,7 @@ class Frame:
 
     def __init__(self, process: Process, step: Step) -> None:
         self.process, self.step = process, step
-        self.calls = 0
+        self.calls: list[str] = []  # their names
         self.full: Fault | None = None
         self.is_full = False  # whether the disk has no byte left
         self.ending = ""
@@ -96,4 +96,4 @@ class Frame:
     @property
     def failed(self) -> bool:
         """Whether a call failed, so that an error is no surprise."""
-        return any(one.kind in ("error", "full") and one.call <= self.calls for one in self.step.faults)
+        return any(one.kind in ("error", "full") and one.call <= len(self.calls) for one in self.step.faults)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from tests.simulation.history import Fault, History, Step
 from tests.simulation.run import Run
+from tests.simulation.world import WRITING
 
 PLAIN = {
     "fsync": True, "segment_bytes": 64 << 20, "max_log_bytes": 2 << 30, "redis": False, "guarded": False,
@@ -80,26 +82,48 @@ def _simpler(step: Step) -> Iterator[Step]:
             yield replace(step, values={**step.values, "items": [*items[:place], *items[place + 1 :]]})
 
 
-STOPS = (("kill", False), ("kill", True), ("power", False), ("power", True), ("error", False), ("full", False))
+_READING = {
+    "open_file",
+    "exists",
+    "status",
+    "listing",
+}  # calls that leave files as they are; and those that do not fail
+_SAFE = {"lock", "close"}
 
 
-def stopped_everywhere(
-    place: int, kind: str, after: bool = False, every: int = 1
-) -> Iterator[tuple[History, str, list[str]]]:
-    """Run `EVENTFUL` with a fault at each call of one of its steps, or at every n-th; yield as `failure_of`.
+def stops(names: Sequence[str]) -> Iterator[Fault]:
+    """Yield a fault at each call of a step, given the calls' names; of those that leave the same state, one.
 
-    place: of the step. kind, after: of the fault; `STOPS` has those that differ.
+    What a process leaves are its files: so it is killed before the calls that change some, and within writes. The power
+    fails there and before flushes.
     """
-    call = 1
-    while True:
+    for call, name in enumerate(names, 1):
+        if name not in _SAFE:
+            yield Fault("error", call, seed=call)
+        if name in WRITING:
+            yield Fault("full", call, seed=call)
+        if name in _READING or name in _SAFE:
+            continue
+        for kind in ("power",) if name == "fsync" else ("kill", "power"):
+            yield Fault(kind, call, seed=call)
+            if name.endswith("write"):
+                yield Fault(kind, call, after=True, seed=call)
+
+
+def stopped_everywhere(place: int, every: int = 1) -> Iterator[tuple[History, str, list[str]]]:
+    """Run `EVENTFUL` with each of the `stops` of one of its steps, or every n-th; yield as `failure_of`.
+
+    place: of the step.
+    """
+    run = Run(copy.deepcopy(EVENTFUL))
+    run.go()
+    step = run.history.steps[place]
+    names = next(frame.calls for frame in run.world.done if frame.step is step)
+    for fault in itertools.islice(stops(names), 0, None, every):
         steps = copy.deepcopy(EVENTFUL.steps)
-        steps[place].faults.append(Fault(kind, call, after, seed=call))
+        steps[place].faults.append(fault)
         history = replace(EVENTFUL, steps=steps)
-        failure, story = failure_of(history)
-        if not any(line.lstrip().startswith("* ") for line in story):
-            return  # the step has fewer calls
-        yield history, failure, story
-        call += every
+        yield history, *failure_of(history)
 
 
 EVENTFUL = History(

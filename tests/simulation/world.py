@@ -20,7 +20,7 @@ from tests.simulation.history import Fault, Step
 from tests.simulation.processes import Blocked, Child, Frame, Killed, Process
 
 START_MS = 1_764_150_000_000
-_WRITING = {"write", "pwrite", "stream write", "temporary_file", "make_folder", "create"}
+WRITING = {"write", "pwrite", "stream write", "temporary_file", "make_folder", "create"}
 
 
 class World:
@@ -41,6 +41,7 @@ class World:
         self._run_steps = run_steps
         self.ms, self.seconds = START_MS, 0.0
         self.frames: list[Frame] = []
+        self.done: list[Frame] = []
         self.children: list[Child] = []
         self.story: list[str] = []
         self.powered = 0  # power losses
@@ -66,7 +67,7 @@ class World:
         except Blocked:
             frame.ending = "blocked"
         finally:
-            self.frames.pop()
+            self.done.append(self.frames.pop())
             process.busy = False
         if not process.alive:
             frame.ending = "killed"
@@ -131,12 +132,13 @@ class World:
         frame = self.frames[-1]
         if not frame.process.alive:
             raise Killed
-        frame.calls += 1
+        frame.calls.append(name)
+        count = len(frame.calls)
         later = None
         for fault in frame.step.faults:
-            if fault.call != frame.calls:
+            if fault.call != count:
                 continue
-            self.tell(f"* {frame.process.name}, call {frame.calls}, {name} {self._shown(what)}: {_in_words(fault)}")
+            self.tell(f"* {frame.process.name}, call {count}, {name} {self._shown(what)}: {_in_words(fault)}")
             if fault.kind == "steps":
                 self._run_steps(fault.steps)
                 if not frame.process.alive:
@@ -147,7 +149,7 @@ class World:
                 later = fault
             else:
                 self._end(frame.process, fault)
-        if frame.full is not None and name in _WRITING and later is None:
+        if frame.full is not None and name in WRITING and later is None:
             later = frame.full
         if later is not None and later.kind == "error" and not quiet:
             self._fail(name)
@@ -168,7 +170,7 @@ class World:
             return  # the flush itself fails
         if name in ("close", "lock", "time_ns", "monotonic"):
             return  # they do not fail
-        number = errno.ENOSPC if name in _WRITING else (errno.EMFILE if name.startswith("open") else errno.EIO)
+        number = errno.ENOSPC if name in WRITING else (errno.EMFILE if name.startswith("open") else errno.EIO)
         raise OSError(number, os.strerror(number))
 
     def after(self, fault: Fault | None) -> None:
