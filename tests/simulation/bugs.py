@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mtaw_fast.items.live import LiveItems
 from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.online.compaction import compaction, compactor, current, redaction
 from mtaw_fast.online.log import file_log
@@ -119,6 +120,17 @@ def _old_training_served() -> list[Patch]:
     return [(owner, "current_bundle", any_base) for owner in (recommender, learner, compactor)]
 
 
+def _tables_follow_reads() -> list[Patch]:
+    """What a replacement of the item table keeps depends on which changes were read with it."""
+    real = LiveItems.apply
+
+    def apply(self: LiveItems, change: Any, time: int) -> None:
+        real(self, change, time)
+        self._replaced = None if self._replaced is None else (self._replaced[0], None)
+
+    return [(LiveItems, "apply", apply)]
+
+
 BUGS: Mapping[str, Callable[[], list[Patch]]] = {
     "short-writes-count": _short_writes_count,
     "no-fsync": _no_fsync,
@@ -131,6 +143,7 @@ BUGS: Mapping[str, Callable[[], list[Patch]]] = {
     "guards-start-over": _guards_start_over,
     "vectors-follow-reads": _vectors_follow_reads,
     "old-training-served": _old_training_served,
+    "tables-follow-reads": _tables_follow_reads,
 }
 
 

@@ -26,6 +26,7 @@ SEEDS = {
     "guards-start-over": 116,
     "vectors-follow-reads": 6,
     "old-training-served": 5,
+    "tables-follow-reads": 291,
 }
 
 
