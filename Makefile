@@ -12,7 +12,7 @@ PARALLEL := -n 2 --dist loadfile
 # Packages whose tests start no service, training or compiler.
 UNIT := bundle config data errors evaluation experiment memory model online ranking report scoring storage system
 
-.PHONY: setup constraints demo test fast slow ray ray-smoke siege lint prose web docs clean
+.PHONY: setup constraints demo test fast slow ray ray-smoke http-clients siege lint prose web docs clean
 
 setup: $(VENV)/.ready
 
@@ -66,6 +66,15 @@ ray: setup  ## batch work, replicas and shards on a local Ray with workers of it
 
 ray-smoke: setup  ## the same once and small: a minute or two, and not of `make test` (docs/beyond-one-machine.md)
 	$(BIN)/python -m pytest tests/integrations/test_smoke.py -m ray
+
+http-clients: setup  ## generate and build the HTTP clients, and compare their answers with Python's
+	$(PYTHON) -m venv build/clients
+	build/clients/bin/pip install --quiet openapi-python-client==0.29.1 ruff
+	npm --prefix clients/http/typescript ci --silent
+	PATH="$(CURDIR)/build/clients/bin:$$PATH" $(BIN)/python -m clients.http.generate
+	npm --prefix clients/http/typescript run --silent build
+	build/clients/bin/pip install --quiet --force-reinstall --no-deps clients/http/python
+	MTAW_CLIENTS=build/clients $(BIN)/python -m pytest tests/clients/test_http_clients.py
 
 siege: setup  ## half an hour of hostile clients, reloads and kills next to honest ones (docs/service.md)
 	$(BIN)/python -m tests.service.siege

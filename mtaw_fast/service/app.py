@@ -31,7 +31,7 @@ from mtaw_fast.service.routes import (
 from mtaw_fast.service.routes.openapi import openapi_config, state_limits
 from mtaw_fast.service.routes.pages import page_routes
 from mtaw_fast.service.sessions import open_sessions
-from mtaw_fast.service.settings import Settings
+from mtaw_fast.service.settings import Limits, Settings
 from mtaw_fast.service.state import Service, service_of
 
 _STORE_TIMEOUT = 1.0  # seconds for a reply of Redis
@@ -58,6 +58,24 @@ def make_service(settings: Settings, reloader: Reloader, metrics: Metrics, other
 
 def make_app(service: Service) -> Middleware:
     """Return the app, with the routes that the settings ask for."""
+    handlers = _routes(service.sessions is not None, service.learns, service.feedback is not None)
+    app = Litestar(
+        handlers,
+        request_class=StrictRequest,
+        state=State({"service": service, "openapi": _document(handlers, service.settings.limits)}),
+        exception_handlers={Exception: _failed},
+        openapi_config=None,
+        logging_config=None,
+    )
+    return Middleware(events.keep_encoded_slashes(app), service, recommend.DIRECT)
+
+
+def whole_document() -> bytes:
+    """Return the OpenAPI document of a service with every route and the default limits."""
+    return _document(_routes(with_sessions=True, learns=True, with_feedback=True), Limits())
+
+
+def _routes(with_sessions: bool, learns: bool, with_feedback: bool) -> list[Any]:
     handlers: list[Any] = [
         recommend.recommend,
         recommend.recommend_batch,
@@ -81,23 +99,15 @@ def make_app(service: Service) -> Middleware:
         *page_routes(),
         _openapi,
     ]
-    if service.sessions is not None:
+    if with_sessions:
         handlers += [_options(recommend.session, events.forget), recommend.click, recommend.session]
-    if service.sessions is not None or service.learns or service.feedback is not None:
+    if with_sessions or learns or with_feedback:
         handlers.append(events.forget)
-    if service.learns:
+    if learns:
         handlers += [events.events, operations.compact]
-    if service.feedback is not None:
+    if with_feedback:
         handlers += [feedback.feedback, experiment.experiment]
-    app = Litestar(
-        handlers,
-        request_class=StrictRequest,
-        state=State({"service": service, "openapi": _document(handlers, service)}),
-        exception_handlers={Exception: _failed},
-        openapi_config=None,
-        logging_config=None,
-    )
-    return Middleware(events.keep_encoded_slashes(app), service, recommend.DIRECT)
+    return handlers
 
 
 def _options(*handlers: Any) -> Any:
@@ -111,12 +121,12 @@ def _options(*handlers: Any) -> Any:
     return options
 
 
-def _document(handlers: list[Any], service: Service) -> bytes:
+def _document(handlers: list[Any], limits: Limits) -> bytes:
     """Return the OpenAPI document. A separate app makes it: one that describes itself also serves pages from CDNs."""
     document = Litestar(
         handlers, request_class=StrictRequest, openapi_config=openapi_config(), logging_config=None
     ).openapi_schema.to_schema()
-    state_limits(document, service.settings.limits)
+    state_limits(document, limits)
     return msgspec.json.encode(document)
 
 
