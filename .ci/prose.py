@@ -25,7 +25,10 @@ from pathlib import Path
 import codespell_lib
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = (".ci", ".github", "bench", "deploy", "docs", "examples", "export", "kernels", "mtaw_fast", "tests")
+FOLDERS = (
+    ".ci", ".github", "bench", "clients", "deploy", "docs", "examples", "export", "kernels", "libmtaw", "mtaw_fast",
+    "tests",
+)  # fmt: skip
 LEFT_OUT = {
     "__pycache__", "node_modules", "docs/results", "bench/results", "docs/assets", ".ci/prose.py",
     "examples/package-lock.json", "tests/docs/test_prose.py",

@@ -92,7 +92,7 @@ const std::string& string_of(const Value& value) {
     return text == nullptr ? none : *text;
 }
 
-bool is_labelled(ColumnKind kind) { return kind == ColumnKind::category || kind == ColumnKind::categories || kind == ColumnKind::text; }
+bool is_labeled(ColumnKind kind) { return kind == ColumnKind::category || kind == ColumnKind::categories || kind == ColumnKind::text; }
 bool is_ordered(ColumnKind kind) { return kind == ColumnKind::number || kind == ColumnKind::time; }
 
 std::string article(ColumnKind kind) {
@@ -130,7 +130,7 @@ void check_pair(const Side& side, const Side& other, const ItemTable& table, con
     }
     if (other.is_value()) return check_value(column, other, where);
     const Column& second = *table.find(other.name);
-    if (column.kind != second.kind && !(is_labelled(column.kind) && is_labelled(second.kind))) {
+    if (column.kind != second.kind && !(is_labeled(column.kind) && is_labeled(second.kind))) {
         throw wrong(where, other.at, "column " + shown(second.name) + " is " + article(second.kind) + ", column " + shown(column.name) + " " +
                                          article(column.kind) + "; they do not compare");
     }
