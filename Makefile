@@ -12,7 +12,7 @@ PARALLEL := -n 2 --dist loadfile
 # Packages whose tests start no service, training or compiler.
 UNIT := bundle config data errors evaluation experiment memory model online ranking report scoring storage system
 
-.PHONY: setup constraints demo test fast slow ray ray-smoke http-clients siege lint prose web docs clean
+.PHONY: setup constraints demo test fast slow ray ray-smoke clients http-clients siege lint prose web docs clean
 
 setup: $(VENV)/.ready
 
@@ -79,11 +79,17 @@ http-clients: setup  ## generate and build the HTTP clients, and compare their a
 siege: setup  ## half an hour of hostile clients, reloads and kills next to honest ones (docs/service.md)
 	$(BIN)/python -m tests.service.siege
 
-web:  ## onnxruntime-web for its example, where Node.js is there; without it the example's test skips
-	-if command -v npm >/dev/null; then $(MAKE) examples/node_modules/.package-lock.json; fi
+clients: setup web  ## the Go and the Node client against the package on 100,000 sessions (docs/c-api.md)
+	$(BIN)/python -m tests.clients.compare --sessions 100000
+
+web:  ## what the Node.js example and client need, where Node.js is there; without it their tests skip
+	-if command -v npm >/dev/null; then $(MAKE) examples/node_modules/.package-lock.json clients/node/node_modules/.package-lock.json; fi
 
 examples/node_modules/.package-lock.json: examples/package-lock.json
 	npm ci --prefix examples --no-audit --no-fund --ignore-scripts
+
+clients/node/node_modules/.package-lock.json: clients/node/package-lock.json
+	npm ci --prefix clients/node --no-audit --no-fund --ignore-scripts
 
 docs: setup  ## the site, into build/site; it reads without a network
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

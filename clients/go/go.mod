@@ -1,0 +1,3 @@
+module mtaw
+
+go 1.21

@@ -1,0 +1,13 @@
+// Ranks the next items of a session: node example.js BUNDLE ITEM..
+"use strict";
+
+const mtaw = require("./index.js") /* or "mtaw" */;
+
+const [folder, ...items] = process.argv.slice(2);
+const shop = mtaw.open(folder);
+const ids = shop.info.ids === "number" ? items.map(Number) : items;
+const answer = shop.session(...ids).recommend({ k: 5, excludeSeen: true });
+answer.items.forEach((item, place) => {
+  console.log(`${place + 1}  ${String(item).padEnd(16)} ${answer.scores[place].toFixed(4)}`);
+});
+shop.close();
