@@ -141,8 +141,9 @@ class Recommender:
             return plain
         if state is not None:
             raise UsageError("state: with learn, the log of learning keeps the item table too; leave state out")
-        settings = learn if isinstance(learn, LearningSettings) else LearningSettings(Path(learn))
-        settings = replace(settings, folder=settings.folder.absolute())  # as of `_folder`
+        if not isinstance(learn, LearningSettings):
+            learn = LearningSettings(Path(learn)).of_one(Path(folder))
+        settings = learn.absolute()  # as of `_folder`
         _refuse_exported(encoder, index)
         for _ in range(_LOADS - 1):
             with suppress(OvertakenError):
@@ -160,7 +161,7 @@ class Recommender:
     ) -> Recommender:
         """See `load`. Raises OvertakenError if a compacted bundle was written meanwhile."""
         seen = signature_of(settings.folder)
-        bundle = current_bundle(folder, settings.folder, verify)
+        bundle = current_bundle(folder, settings.folder, verify, settings.shared)
         if bundle.memory is None:
             raise UsageError(
                 f"the bundle {folder} has no session memory, so it cannot learn; train it with preset full"
@@ -310,6 +311,11 @@ class Recommender:
         return self._pipeline.catalog.n_items
 
     @property
+    def catalog(self) -> Catalog:
+        """The immutable state of the catalog that rankings start with now."""
+        return self._pipeline.catalog
+
+    @property
     def ids(self) -> ItemIds | CatalogIds:
         """The table of external ids, including added and removed items; it has a length, `in` and iteration."""
         return self._pipeline.catalog.ids
@@ -417,7 +423,7 @@ class Recommender:
         LearnError
             If the change cannot be stored.
         """
-        self._catch_up()
+        self.catch_up()
         for _ in range(_TABLE_TRIES):
             before = self.items
             change = TableChange.of(
@@ -468,7 +474,7 @@ class Recommender:
         They are kept with the item table: the change takes effect as that of `set_items`. Raises UsageError on rules
         that do not fit the item table, a wrong name, and None for a name that has no rules.
         """
-        self._catch_up()
+        self.catch_up()
         check_name(name)
         if rules is None:
             if name not in self.kept_rules:
@@ -489,8 +495,11 @@ class Recommender:
                 raise DataError(f"{what}: {shown(item, 60)} is not an id; this catalog's item ids are {self.ids.kind}")
         return tuple(map(plain_id, given))
 
-    def _catch_up(self) -> None:
-        """Apply what other processes have stored."""
+    def catch_up(self) -> None:
+        """Apply what other processes have stored until now, with `learn` or `state`; else do nothing.
+
+        Raises LearnError if the log cannot be read.
+        """
         keeper = self._learner or self._state
         if keeper is not None:
             keeper.catch_up()

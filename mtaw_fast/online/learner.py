@@ -4,6 +4,7 @@ A learning folder holds
 
     log.json, events-*.log      the log (`online.log.file_log`)
     bundle/                     the compacted bundle, written by `online.compaction.compactor`
+    arms/NAME/bundle/           instead, that of each of several bundles which learn from the log (arms)
 
 Any number of processes share it. Each follows the log by itself; one at a time writes the compacted bundle.
 """
@@ -27,7 +28,6 @@ from mtaw_fast.bundle.reader import read_manifest
 from mtaw_fast.errors import DataError, LearnError, MtawError, shown
 from mtaw_fast.online.compaction.compactor import CLEANUP_FAILED, start_compactor
 from mtaw_fast.online.compaction.current import (
-    COMPACTED,
     Signature,
     current_bundle,
     former_position,
@@ -35,6 +35,7 @@ from mtaw_fast.online.compaction.current import (
     model_for,
     position_in,
     signature_of,
+    spare_position,
     trained_until,
 )
 from mtaw_fast.online.compaction.redaction import is_redacted
@@ -52,7 +53,7 @@ from mtaw_fast.online.log.events import (
     is_id,
     now_ms,
 )
-from mtaw_fast.online.settings import LearningSettings
+from mtaw_fast.online.settings import COMPACTED, LearningSettings
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.ranking.catalog import Catalog, plain_id
 from mtaw_fast.system import host
@@ -201,8 +202,23 @@ class OnlineLearner:
 
         catalog: the current one, after `catch_up`.
         """
-        catalog.with_items(items, vectors, neighbors)  # raises if they do not fit
-        added = tuple(plain_id(item) for item in items)
+        self.check_new(catalog, items, vectors, neighbors)
+        given = None if vectors is None else tuple(tuple(row) for row in np.asarray(vectors, dtype=np.float64).tolist())
+        near = None if neighbors is None else tuple(tuple(map(plain_id, row)) for row in neighbors)
+        added = tuple(map(plain_id, items))
+        self.append([AddItems(added, near, given, now_ms())], wait=True)
+        self.check_added(added)
+
+    def check_new(
+        self,
+        catalog: Catalog,
+        items: Sequence[Any],
+        vectors: np.ndarray | None,
+        neighbors: Sequence[Sequence[Any]] | None,
+    ) -> None:
+        """Raise DataError if items cannot be added; parameters as for `add_items`."""
+        catalog.with_items(items, vectors, neighbors)
+        added = tuple(map(plain_id, items))
         for item in added:
             if not is_id(item):
                 raise DataError(
@@ -210,12 +226,8 @@ class OnlineLearner:
                     "64-bit integer; give it another id"
                 )
         self._check_capacity(catalog, added)
-        given = None if vectors is None else tuple(tuple(row) for row in np.asarray(vectors, dtype=np.float64).tolist())
-        near = None if neighbors is None else tuple(tuple(map(plain_id, row)) for row in neighbors)
-        self.append([AddItems(added, near, given, now_ms())], wait=True)
-        self._check_added(added)
 
-    def _check_added(self, items: Sequence[int | str]) -> None:
+    def check_added(self, items: Sequence[int | str]) -> None:
         """Raise DataError if items did not enter the catalog: others may have come first in the log."""
         missing = [items[at] for at in np.flatnonzero(self.state.event_processor.places_of(items) < 0).tolist()]
         if missing:
@@ -321,7 +333,7 @@ class OnlineLearner:
         """
         if _training_of(read_manifest(Path(self._folder))) != self._trained:
             raise self._another_training()  # before the whole bundle is read
-        fresh = current_bundle(self._folder, self.settings.folder, self._verify)
+        fresh = current_bundle(self._folder, self.settings.folder, self._verify, self.settings.shared)
         if fresh.manifest == self.bundle.manifest and former_position(fresh) == former_position(self.bundle):
             return
         if _training_of(fresh.manifest) != self._trained:
@@ -358,7 +370,7 @@ class OnlineLearner:
             return waited >= _MIN_COMPACTION_SECONDS  # while most sessions are open, compactions gain little
         if waited < self.settings.compact_seconds:
             return False
-        return news or not is_redacted(self.log, self.settings.folder, known)
+        return news or not is_redacted(self.log, self.settings.log_folder, spare_position(self.settings, known))
 
     def compact(self, wait: bool = False) -> None:
         """Write what was learned into the compacted bundle, in a process of its own.
@@ -388,13 +400,18 @@ class OnlineLearner:
         log cannot be read.
         """
         with self._following:
-            if self._requested is not None and self._requested.poll() is None:
+            if self.is_asked:
                 return None
             if _training_of(read_manifest(Path(self._folder))) != self._trained:
                 raise self._another_training()
             position = self.log.end()
             self._requested = start_compactor(self._folder, self.settings, wait=True)
             return position
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a compaction that `request_compaction` started is waiting or running."""
+        return self._requested is not None and self._requested.poll() is None
 
     def _until_served(self, process: subprocess.Popen[bytes]) -> None:
         """Wait until a compactor ends and its bundle is served; see `compact`."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from mtaw_fast.data.bots import BURST_CLICKS, BURST_MS
 from mtaw_fast.errors import UsageError
 
 DAY_MS = 86_400_000
+COMPACTED = "bundle"  # the folder of the compacted bundle, inside the learning folder
+ARMS = "arms"  # in a learning folder that several bundles share: the folder of each, by its bundle's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,12 @@ class LearningSettings:
     Attributes
     ----------
     folder : Path
-        Holds the compacted bundle and, unless `stream` names another place, the log.
+        Holds the compacted bundle and, unless `stream` or `shared` names another place, the log.
+    shared : Path, optional
+        For one of several bundles that learn from one log (arms): the learning folder that they share. It holds the
+        log, and the `folder` of each.
+    others : tuple of (Path, Path), default ()
+        Trained bundle and `folder` of the other arms. What they have not compacted yet stays in the log.
     stream : str, optional
         redis://host:port/db?stream=name: the log is a Redis stream that several hosts share.
     fsync : bool, default False
@@ -128,6 +135,8 @@ class LearningSettings:
     compact_clicks: int = 200_000
     compact_seconds: float = 3600.0
     limits: LearningLimits = field(default_factory=LearningLimits)
+    shared: Path | None = None
+    others: tuple[tuple[Path, Path], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("retention_days", "max_log_bytes", "max_backlog", "compact_clicks", "compact_seconds"):
@@ -139,6 +148,39 @@ class LearningSettings:
         """`retention_days` in milliseconds."""
         return int(self.retention_days * DAY_MS)
 
+    @property
+    def log_folder(self) -> Path:
+        """The folder of the log, and of what is known about it: `shared`, or `folder` of a bundle that learns alone."""
+        return self.shared or self.folder
+
+    def absolute(self) -> Self:
+        """Return settings that do not depend on the working folder."""
+        others = tuple((bundle.absolute(), folder.absolute()) for bundle, folder in self.others)
+        shared = None if self.shared is None else self.shared.absolute()
+        return replace(self, folder=self.folder.absolute(), shared=shared, others=others)
+
+    def of_arms(self, bundles: Sequence[Path]) -> list[Self]:
+        """Return the settings of each of several trained bundles that learn from the one log in `folder`.
+
+        Raises UsageError if a folder's name cannot stand for the bundle.
+        """
+        names = [bundle.name for bundle in bundles]
+        if len(set(names)) < len(names) or {"", ".."} & set(names):
+            raise UsageError(
+                f"bundles {', '.join(map(str, bundles))}: what each learns is kept under the name of its folder; give "
+                "folders whose names differ"
+            )
+        pairs = [(bundle, self.folder / ARMS / bundle.name) for bundle in bundles]
+        return [
+            replace(self, folder=own[1], shared=self.folder, others=tuple(one for one in pairs if one is not own))
+            for own in pairs
+        ]
+
+    def of_one(self, bundle: Path) -> Self:
+        """Return the settings of a bundle that learns alone: as an arm, if it was one in this folder before."""
+        was_arm = self.shared is None and (self.folder / ARMS / bundle.absolute().name / COMPACTED).is_dir()
+        return self.of_arms([bundle.absolute()])[0] if was_arm else self
+
     def arguments(self) -> list[str]:
         """Return the settings that a compactor needs, as arguments of its command line."""
         found = [
@@ -147,6 +189,10 @@ class LearningSettings:
         ]  # fmt: skip
         if self.stream is not None:
             found += ["--stream", self.stream]
+        if self.shared is not None:
+            found += ["--shared", str(self.shared)]
+        for bundle, folder in self.others:
+            found += ["--other", str(bundle), str(folder)]
         for name, value in _fields(self.limits).items():
             found += ["--learn-limit", f"{name}={value}"]
         return found

@@ -9,6 +9,7 @@ after that one (--wait). Exit code `CLEANUP_FAILED` means that the bundle was wr
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import logging
 import os
@@ -18,16 +19,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle.format import model_hash
+from mtaw_fast.bundle.format import MANIFEST, model_hash
 from mtaw_fast.bundle.writer import save_bundle
 from mtaw_fast.errors import LearnError, MtawError
 from mtaw_fast.online.compaction.compaction import compact_model
-from mtaw_fast.online.compaction.current import COMPACTED, current_bundle, model_for, position_in, trained_until
-from mtaw_fast.online.compaction.redaction import redact_forgotten
+from mtaw_fast.online.compaction.current import (
+    current_bundle,
+    model_for,
+    position_in,
+    spare_position,
+    trained_until,
+)
+from mtaw_fast.online.compaction.redaction import forgotten_until, redact_forgotten
 from mtaw_fast.online.log import open_log
-from mtaw_fast.online.log.event_log import EventLog, LogEntry
+from mtaw_fast.online.log.event_log import START, EventLog, LogEntry
 from mtaw_fast.online.log.private_files import make_private
-from mtaw_fast.online.settings import LearningSettings, limits_of
+from mtaw_fast.online.settings import ARMS, COMPACTED, LearningSettings, limits_of
 from mtaw_fast.system import host
 
 BUSY, CLEANUP_FAILED = 75, 76  # exit codes next to 0 and those of errors; 75 means "try again" in sysexits.h
@@ -62,12 +69,17 @@ def compact_folder(folder: str | os.PathLike[str], settings: LearningSettings, *
 
 
 def _compact_alone(folder: str | os.PathLike[str], settings: LearningSettings, wait: bool) -> Path | None:
-    make_private(settings.folder)
-    with host.open_stream(settings.folder / _LOCK, "w") as lock:
+    make_private(settings.log_folder)
+    if settings.shared is not None:
+        make_private(settings.folder)
+    with contextlib.ExitStack() as locks:
+        lock = locks.enter_context(host.open_stream(settings.folder / _LOCK, "w"))
         try:
             host.lock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return None
+        if settings.shared is not None:  # arms take turns: each needs much memory, and cleans up the log they share
+            host.lock(locks.enter_context(host.open_stream(settings.shared / _LOCK, "w")), fcntl.LOCK_EX)
         log = open_log(settings)
         try:
             return _compact(folder, settings, log)
@@ -76,7 +88,7 @@ def _compact_alone(folder: str | os.PathLike[str], settings: LearningSettings, w
 
 
 def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: EventLog) -> Path:
-    before = current_bundle(folder, settings.folder, verify=False)
+    before = current_bundle(folder, settings.folder, verify=False, shared=settings.shared)
     model = compact_model(
         model_for(before, log),
         log.identity,
@@ -98,11 +110,14 @@ def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: Ev
 
 
 def _clean_up(log: EventLog, settings: LearningSettings, position: str) -> None:
-    """Remove from the log what the compacted bundle makes unnecessary; one failure does not stop the other work."""
+    """Remove from the log what the compacted bundles make unnecessary; one failure does not stop the other work."""
+    until = spare_position(settings, position)
+    if settings.others and until == START:  # another arm still needs all of it, and cleans up when it has compacted it
+        return
     failures: list[Exception] = []
     for work in (
-        lambda: redact_forgotten(log, settings.folder, position),
-        lambda: log.expire(position, settings.max_log_bytes),
+        lambda: _forget(log, settings, until),
+        lambda: log.expire(until, settings.max_log_bytes),
     ):
         try:
             work()
@@ -111,6 +126,25 @@ def _clean_up(log: EventLog, settings: LearningSettings, position: str) -> None:
     if failures:
         reasons = "; ".join(map(str, failures))
         raise LogCleanupError(f"{settings.folder} has its compacted bundle, but its log is not cleaned up: {reasons}")
+
+
+def _forget(log: EventLog, settings: LearningSettings, until: str) -> None:
+    """Redact the log; remove compacted bundles that no arm keeps up to date any more, as they may hold the clicks."""
+    if settings.shared is not None:
+        served = {settings.folder, *(folder for _, folder in settings.others)}
+        folders = sorted({settings.shared, *host.listing(settings.shared / ARMS)} - served)
+        left = [place for one in folders if host.exists(place := one / COMPACTED)]
+        if left and forgotten_until(log, settings.shared, until):
+            for place in left:
+                _remove(place)
+    redact_forgotten(log, settings.log_folder, until)
+
+
+def _remove(bundle: Path) -> None:
+    """Remove a bundle, its manifest first: without it nobody takes the rest for one."""
+    for path in sorted(host.listing(bundle), key=lambda path: path.name != MANIFEST):
+        host.unlink(path)
+    host.remove_folder(bundle)
 
 
 def _events_after(log: EventLog, bundle: Bundle) -> Iterator[list[LogEntry]]:
@@ -135,6 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--learn", type=Path, required=True)
     parser.add_argument("--stream")
+    parser.add_argument("--shared", type=Path)
+    parser.add_argument("--other", type=Path, nargs=2, action="append", default=[])
     parser.add_argument("--retention-days", type=float, default=30.0)
     parser.add_argument("--max-log-bytes", type=int, default=2 << 30)
     parser.add_argument("--learn-limit", action="append", default=[])
@@ -144,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = LearningSettings(
             options.learn, options.stream, retention_days=options.retention_days, max_log_bytes=options.max_log_bytes,
-            limits=limits_of(options.learn_limit),
+            limits=limits_of(options.learn_limit), shared=options.shared, others=tuple(map(tuple, options.other)),
         )  # fmt: skip
         compacted = compact_folder(options.bundle, settings, wait=options.wait)
     except MtawError as error:

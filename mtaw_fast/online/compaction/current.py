@@ -17,9 +17,9 @@ from mtaw_fast.items.live import LiveItems
 from mtaw_fast.memory.log_progress import FormerProgress, LogProgress
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.log.event_log import START, EventLog
+from mtaw_fast.online.settings import COMPACTED, LearningSettings
 from mtaw_fast.system import host
 
-COMPACTED = "bundle"  # the folder of the compacted bundle, inside the learning folder
 # Errors that follow from the contents of a manifest or a folder. Any other OSError says nothing about the contents.
 _OF_CONTENTS = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO}
 _LOG = logging.getLogger("mtaw_fast.online")
@@ -44,12 +44,13 @@ def learned_position(learned: Path) -> str:
         return START
 
 
-def current_bundle(folder: str | os.PathLike[str], learned: Path, verify: bool) -> Bundle:
+def current_bundle(folder: str | os.PathLike[str], learned: Path, verify: bool, shared: Path | None = None) -> Bundle:
     """Return the compacted bundle in `learned` if it was made from `folder`'s bundle; otherwise `folder`'s own.
 
     A compacted bundle of another training leaves what it knew about the log in `log_progress.former`. A damaged one is
-    skipped with a log line: the log builds it again. If `folder`'s item table was read
-    from its source after the last change of the compacted one, it takes that one's place.
+    skipped with a log line: the log builds it again. If `folder`'s item table was read from its source after the last
+    change of the compacted one, it takes that one's place. An arm that has none yet begins with the one in the folder
+    that it shares, if its bundle learned there alone before.
 
     Raises
     ------
@@ -57,10 +58,20 @@ def current_bundle(folder: str | os.PathLike[str], learned: Path, verify: bool) 
         If `folder`'s bundle is damaged, or the compacted one cannot be read now (too many open files, no memory, a disk
         error) or not by this release. That one may be intact and hold what the log no longer has.
     """
-    trained, place = Bundle.load(folder, verify=verify), learned / COMPACTED
+    trained, former = Bundle.load(folder, verify=verify), None
+    for place in (learned / COMPACTED,) if shared is None else (learned / COMPACTED, shared / COMPACTED):
+        compacted = _compacted(place, trained.folder, verify)
+        if compacted is not None and compacted.manifest.get("grown_from") == model_hash(trained.manifest):
+            return _with_newer_table(compacted, trained.items)
+        former = compacted if former is None else former
+    return trained if former is None else _after(former, trained)
+
+
+def _compacted(place: Path, trained: Path, verify: bool) -> Bundle | None:
+    """Return the compacted bundle in a folder; None if there is none, or it is damaged. trained: for the log line."""
     try:
         if not host.exists(place / MANIFEST):
-            return trained
+            return None
         compacted = Bundle.load(place, verify=verify)
     except LaterFormatError as error:
         message = str(error).rpartition(";")[0]  # without the advice to train again, which does not help here
@@ -68,13 +79,11 @@ def current_bundle(folder: str | os.PathLike[str], learned: Path, verify: bool) 
     except BundleError as error:
         if _is_of_the_system(error):
             raise
-        _LOG.warning("%s; skipped it, and what the log still holds is learned on top of %s", error, folder)
-        return trained
+        _LOG.warning("%s; skipped it, and what the log still holds is learned on top of %s", error, trained)
+        return None
     except OSError as error:
         raise BundleError(f"cannot read {place}: {error.strerror or error}; check the disk and permissions") from error
-    if compacted.manifest.get("grown_from") != model_hash(trained.manifest):
-        return _after(compacted, trained)
-    return _with_newer_table(compacted, trained.items)
+    return compacted
 
 
 def _after(former: Bundle, trained: Bundle) -> Bundle:
@@ -140,3 +149,20 @@ def position_in(bundle: Bundle, log: EventLog) -> str:
     if learned.log not in ("", log.identity):
         raise LearnError(f"{bundle.folder} has learned from another log; give it the folder it learned in")
     return learned.position
+
+
+def spare_position(settings: LearningSettings, position: str) -> str:
+    """Return the position up to which no arm needs the log, if this one has compacted it up to `position`.
+
+    START if an arm has not compacted anything of its present training. It is `position` for a bundle that learns alone.
+    """
+    return min([position, *(_compacted_position(bundle, folder) for bundle, folder in settings.others)])
+
+
+def _compacted_position(bundle: Path, learned: Path) -> str:
+    """Return the position of the compacted bundle that an arm would begin with; START if it has none it can use."""
+    try:
+        trained, compacted = read_manifest(bundle), read_manifest(learned / COMPACTED)
+    except BundleError:
+        return START
+    return str(compacted.get("position", START)) if compacted.get("grown_from") == model_hash(trained) else START

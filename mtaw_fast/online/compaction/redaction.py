@@ -33,13 +33,22 @@ def redact_forgotten(log: EventLog, folder: Path, until: str) -> int:
     folder : Path
         The learning folder. It stores, for this host, how far redaction is done.
     until : str
-        The position of the compacted bundle: its tables hold, or leave out, every event before it.
+        The position of the compacted bundle, of the oldest one if several learn from the log: their tables hold, or
+        leave out, every event before it.
 
     Raises
     ------
     MtawError
         If the log or the folder cannot be read or written: the next call tries again.
     """
+    count = log.redact(forgotten_until(log, folder, until))
+    write_json(folder / MARK, {"log": log.identity, "position": until})
+    host.unlink(folder / FORMER_MARK, missing_ok=True)
+    return count
+
+
+def forgotten_until(log: EventLog, folder: Path, until: str) -> dict[str, str]:
+    """Return the positions of requests up to `until` that are not done yet, the last one of each session, by its id."""
     forgotten = dict[str, str]()
     position = _done(log, folder)
     while position < until and (some := log.read(position, _READ_EVENTS)):
@@ -47,10 +56,7 @@ def redact_forgotten(log: EventLog, folder: Path, until: str) -> int:
             (one.event.session, one.position) for one in some if isinstance(one.event, Forget) and one.position <= until
         )
         position = some[-1].position
-    count = log.redact(forgotten)
-    write_json(folder / MARK, {"log": log.identity, "position": until})
-    host.unlink(folder / FORMER_MARK, missing_ok=True)
-    return count
+    return forgotten
 
 
 def is_redacted(log: EventLog, folder: Path, until: str) -> bool:

@@ -8,9 +8,9 @@ from mtaw_fast.online.settings import LearningSettings
 
 
 def open_log(settings: LearningSettings) -> EventLog:
-    """Open the log in the settings' folder, or the Redis stream they name. Raises LearnError, MissingPackageError."""
+    """Open the log in `log_folder`, or the Redis stream of the settings. Raises LearnError, MissingPackageError."""
     if settings.stream is None:
-        return FileLog(settings.folder, fsync=settings.fsync)
+        return FileLog(settings.log_folder, fsync=settings.fsync)
     from mtaw_fast.online.log.redis_log import RedisLog
 
     return RedisLog(settings.stream)

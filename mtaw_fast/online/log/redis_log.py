@@ -19,6 +19,7 @@ _FIELD = b"e"
 _TIMEOUT = 2.0  # seconds
 _PASSWORD = "MTAW_REDIS_PASSWORD"  # an environment variable: every user can read command lines
 _LOG = logging.getLogger("mtaw_fast.online")
+_LENGTHS: dict[tuple[str, str], int] = {}  # of a stream, by address and name: at the last append of this process
 
 
 class RedisLog:
@@ -62,7 +63,8 @@ class RedisLog:
         self.damaged = 0
         self._last_damage = ""  # position of the last damaged entry that was logged
         self._empty = ("", "")  # two positions with no event between them
-        self._length = self._read_length = 0  # of the stream: at the last append, and up to where it was read
+        self._stream = address, self._name
+        _LENGTHS[self._stream] = self._read_length = 0  # the latter: up to where it was read
         self._call("ping")
 
     def append(self, events: Sequence[Event]) -> str:
@@ -73,7 +75,7 @@ class RedisLog:
             for line in lines:
                 pipeline.xadd(self._name, {_FIELD: line})
             pipeline.xlen(self._name)
-            *_, last, self._length = pipeline.execute()
+            *_, last, _LENGTHS[self._stream] = pipeline.execute()
             return _position(last)
         except self._error as error:
             raise LearnError(f"Redis at {self._where} did not keep the events: {error}; send them again") from None
@@ -111,8 +113,8 @@ class RedisLog:
         """Do nothing: Redis' own settings decide what survives."""
 
     def lag(self, after: str) -> int:  # noqa: ARG002
-        """See `EventLog.lag`: counted from what this object last read, up to what it last appended."""
-        return max(0, self._length - self._read_length)
+        """See `EventLog.lag`: counted from what this object last read, up to what this process last appended."""
+        return max(0, _LENGTHS[self._stream] - self._read_length)
 
     def _event(self, identity: str, values: Any) -> Event | None:
         try:

@@ -1,0 +1,120 @@
+"""Changes of the catalog for all bundles that a service serves: one event in the log that they share.
+
+Their catalogs may differ: a bundle that was trained later knows more items. So each takes from a change what is news to
+it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.errors import DataError, shown
+from mtaw_fast.online.learner import OnlineLearner
+from mtaw_fast.online.log.events import AddItems, Event, RemoveItems, now_ms
+from mtaw_fast.ranking.catalog import Catalog, plain_id
+from mtaw_fast.service.snapshot import Snapshot
+
+
+def add_items(
+    arms: Sequence[Snapshot],
+    items: Sequence[Any],
+    vectors: np.ndarray | None,
+    neighbors: Sequence[Sequence[Any]] | None,
+) -> None:
+    """Add items to the catalog of each bundle that lacks them; parameters and errors as `Recommender.add_items`.
+
+    With several bundles, by neighbors only: each uses those that it knows, and has vectors of its own. An item must be
+    new to one of them, and a neighbor known to one of them.
+    """
+    if len(arms) == 1:
+        arms[0].recommender.add_items(items, vectors=vectors, neighbors=neighbors)
+        return
+    if vectors is not None or neighbors is None:
+        raise DataError("the bundles' vectors differ: add items to several bundles with neighbors alone")
+    if len(neighbors) != len(items):
+        raise DataError(f"there are neighbors for {len(neighbors)} items, not for {len(items)}; give one list for each")
+    catalogs = [_current(arm) for arm in arms]
+    near = _known(catalogs, items, neighbors)
+    lacking = [_lacking(catalog, items) for catalog in catalogs]
+    known = set(range(len(items))).difference(*lacking)
+    if known:
+        raise DataError(f"item {shown(items[min(known)])} is already in the catalog of every bundle; leave it out")
+    for arm, catalog, rows, rows_near in zip(arms, catalogs, lacking, near, strict=True):
+        if rows:
+            try:
+                _learner(arm).check_new(catalog, [items[row] for row in rows], None, [rows_near[row] for row in rows])
+            except DataError as error:
+                raise DataError(f"bundle {arm.name}: {error}") from None
+    added = tuple(map(plain_id, items))
+    _append(arms, AddItems(added, tuple(tuple(map(plain_id, row)) for row in neighbors), None, now_ms()))
+    for arm in arms:
+        _learner(arm).check_added(added)
+
+
+def remove_items(arms: Sequence[Snapshot], items: Sequence[Any]) -> None:
+    """Remove items from the catalog of each bundle that has them; errors as `Recommender.remove_items`.
+
+    With several bundles, an item must be in the catalog of one of them.
+    """
+    if len(arms) == 1:
+        arms[0].recommender.remove_items(items)
+        return
+    lacking = [_lacking(_current(arm), items) for arm in arms]
+    unknown = set(lacking[0]).intersection(*lacking)
+    if unknown:
+        raise DataError(
+            f"item {shown(items[min(unknown)])} is not in the catalog of any bundle, so it cannot be removed; "
+            "leave it out"
+        )
+    _append(arms, RemoveItems(tuple(map(plain_id, items)), now_ms()))
+
+
+def catch_up(arms: Sequence[Snapshot]) -> None:
+    """Apply in every bundle what is stored now."""
+    for arm in arms:
+        arm.recommender.catch_up()
+
+
+def _append(arms: Sequence[Snapshot], event: Event) -> None:
+    _learner(arms[0]).append([event])
+    catch_up(arms)
+
+
+def _learner(arm: Snapshot) -> OnlineLearner:
+    learner = arm.recommender.learner
+    assert learner is not None
+    return learner
+
+
+def _current(arm: Snapshot) -> Catalog:
+    arm.recommender.catch_up()
+    return arm.recommender.catalog
+
+
+def _lacking(catalog: Catalog, items: Sequence[Any]) -> list[int]:
+    """Return the places in `items` of those that the catalog does not have."""
+    found = catalog.ids.lookup(items)
+    return np.flatnonzero((found < 0) | catalog.removed[found]).tolist()
+
+
+def _known(
+    catalogs: Sequence[Catalog], items: Sequence[Any], neighbors: Sequence[Sequence[Any]]
+) -> list[list[Sequence[Any]]]:
+    """Return the neighbors of each item that each catalog knows; all of them if it knows none.
+
+    Raises DataError on a neighbor that no catalog knows.
+    """
+    found: list[list[Sequence[Any]]] = [[] for _ in catalogs]
+    for item, row in zip(items, neighbors, strict=True):
+        knows = np.array([catalog.ids.lookup(row) >= 0 for catalog in catalogs], dtype=bool)
+        unknown = np.flatnonzero(~knows.any(axis=0)).tolist()
+        if unknown:
+            raise DataError(
+                f"no bundle's catalog knows {shown(row[unknown[0]])}, a neighbor of item {shown(item)}; leave it out"
+            )
+        for near, known in zip(found, knows, strict=True):
+            near.append([row[at] for at in np.flatnonzero(known).tolist()] or row)
+    return found

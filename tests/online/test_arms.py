@@ -1,0 +1,277 @@
+"""Several bundles that learn from one log: each is what it would be alone, and the log is kept for the slowest."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtaw_fast import Recommender
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.errors import UsageError
+from mtaw_fast.online.compaction import compactor
+from mtaw_fast.online.compaction.compactor import BUSY, compact_folder
+from mtaw_fast.online.compaction.current import current_bundle, learned_position, spare_position
+from mtaw_fast.online.log import open_log
+from mtaw_fast.online.log.event_log import START
+from mtaw_fast.online.log.events import Click
+from mtaw_fast.online.log.file_log import FileLog
+from mtaw_fast.online.settings import LearningLimits, LearningSettings
+from tests.online.test_forgetting import holds_session
+from tests.support.online.recommenders import MODEL, answers, drawn, parts, until_learned
+from tests.support.redis_server import Redis
+
+OPEN = LearningLimits(item_floor=10**6, pair_floor=10**6)
+QUESTIONS = [*drawn(11, 25), ["new-a", "sku-1"], ["by-hand"], []]
+
+
+def save(folder: Path, model: object = MODEL) -> Path:
+    return Bundle.save(folder, model, metrics={}, dataset={"name": "x", "fingerprint": "y"}, overwrite=True).folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two bundles of different trainings, and a third one."""
+    folder = tmp_path_factory.mktemp("trained")
+    for name, seed in (("a", 3), ("b", 4), ("c", 5)):
+        save(folder / name, parts(seed))
+    return folder
+
+
+@pytest.fixture
+def bundles(trained: Path, tmp_path: Path) -> list[Path]:
+    """Copies of the first two."""
+    return [Path(shutil.copytree(trained / name, tmp_path / name, copy_function=os.link)) for name in ("a", "b")]
+
+
+@pytest.fixture(params=["file", "redis"])
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LearningSettings]:
+    """Settings of a folder that bundles share, with each kind of log."""
+    settings = LearningSettings(tmp_path / "learned", compact=False, limits=OPEN)
+    if request.param == "file":
+        yield settings
+        return
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed (Debian: apt-get install redis-server)")
+    pytest.importorskip("redis", reason="needs the extra 'serve'")
+    (tmp_path / "redis").mkdir()
+    server = Redis(tmp_path / "redis")
+    yield replace(settings, stream=f"{server.url}?stream=arms")
+    server.stop()
+
+
+@pytest.fixture
+def load() -> Iterator[Callable[..., list[Recommender]]]:
+    """Load the arms of a folder; all are closed at the end."""
+    made: list[Recommender] = []
+
+    def load(bundles: Sequence[Path], settings: Sequence[LearningSettings]) -> list[Recommender]:
+        found = [Recommender.load(*pair[:1], learn=pair[1]) for pair in zip(bundles, settings, strict=True)]
+        made.extend(found)
+        return found
+
+    yield load
+    for rec in made:
+        rec.close()
+
+
+Load = Callable[..., list[Recommender]]
+
+
+def alone(bundle: Path, shared: LearningSettings, folder: Path) -> LearningSettings:
+    """Return the settings of a bundle that learns alone from a copy of the log, in a new folder."""
+    folder.mkdir()
+    if shared.stream is not None:
+        redis = pytest.importorskip("redis").Redis.from_url(shared.stream.partition("?")[0])
+        database = 1 + int(redis.incr("copies"))
+        redis.copy("arms", "arms", database)
+        return replace(shared, folder=folder, stream=shared.stream.replace("/0?", f"/{database}?"))
+    for path in shared.folder.iterdir():
+        if path.is_file():
+            shutil.copy(path, folder)
+    return replace(shared, folder=folder)
+
+
+def teach(arms: list[Recommender], seed: int) -> None:
+    """Send events of every kind, each to one of the arms, and wait until all know them."""
+    first, second = arms
+    for place, session in enumerate(drawn(seed, 30)):
+        rec = arms[place % 2]
+        position = rec.observe(f"s{seed}-{place}", [*session, "new-a"] if place % 5 == 0 else session)
+    if "by-hand" not in first.ids:
+        first.catch_up()
+        first.add_items(["by-hand"], neighbors=[["sku-1", "new-a"]])
+    second.hide([f"sku-{seed}"])
+    position = second.forget(f"s{seed}-3")
+    for rec in arms:
+        until_learned(rec, position)
+        rec.catch_up()
+
+
+def same_state(one: Recommender, other: Recommender) -> None:
+    """Check that two recommenders have learned the same, to the bit."""
+    assert one.log_position == other.log_position
+    assert answers(one, QUESTIONS) == answers(other, QUESTIONS)
+    states = one.learner.state, other.learner.state
+    for mine, theirs in zip(*(state.delta.ordered() for state in states), strict=True):
+        assert np.array_equal(mine, theirs)
+    assert np.array_equal(*(state.event_processor.clicks for state in states))
+
+
+def same_model(one: Bundle, other: Bundle) -> None:
+    """Check that two compacted bundles are the same, to the bit."""
+    for name, array in one.model.memory.arrays().items():
+        assert np.array_equal(getattr(other.model.memory, name), array), name
+    for name, array in one.model.weights.items():
+        assert np.array_equal(other.model.weights[name], array), name
+    assert np.array_equal(one.model.popularity, other.model.popularity)
+    assert list(one.ids) == list(other.ids)
+    assert one.model.log_progress.position == other.model.log_progress.position
+
+
+def test_each_arm_is_what_it_would_be_alone(
+    bundles: list[Path], shared: LearningSettings, load: Load, tmp_path: Path
+) -> None:
+    arms = shared.of_arms(bundles)
+    recs = load(bundles, arms)
+    teach(recs, 21)
+    assert answers(recs[0], QUESTIONS) != answers(recs[1], QUESTIONS)
+    for place, (bundle, rec) in enumerate(zip(bundles, recs, strict=True)):
+        same_state(rec, *load([bundle], [alone(bundle, shared, tmp_path / f"before-{place}")]))
+    # One is compacted, as it would be alone; the other goes on, and both restart after more events.
+    copy = alone(bundles[0], shared, tmp_path / "copy")
+    compacted, same = compact_folder(bundles[0], arms[0]), compact_folder(bundles[0], copy)
+    assert compacted is not None
+    assert same is not None
+    same_model(compacted, same)
+    teach(recs, 22)
+    for rec in recs:
+        rec.close()
+    again = load(bundles, arms)
+    assert again[0].bundle.folder == arms[0].folder / "bundle"
+    assert again[1].bundle.folder == bundles[1]
+    for place, (bundle, rec) in enumerate(zip(bundles, again, strict=True)):
+        settings = alone(bundle, shared, tmp_path / f"after-{place}")
+        if place == 0:
+            shutil.copytree(arms[0].folder / "bundle", settings.folder / "bundle")
+        same_state(rec, *load([bundle], [settings]))
+        # Compacted in pieces or at once.
+        whole = alone(bundle, shared, tmp_path / f"whole-{place}")
+        compacted, same = compact_folder(bundle, arms[place]), compact_folder(bundle, whole)
+        assert compacted is not None
+        assert same is not None
+        same_model(compacted, same)
+
+
+def test_the_log_is_redacted_and_cut_behind_the_slowest_arm(
+    bundles: list[Path], load: Load, tmp_path: Path, trained: Path
+) -> None:
+    shared = LearningSettings(tmp_path / "learned", compact=False, max_log_bytes=1, limits=OPEN)
+    arms = shared.of_arms(bundles)
+    log = FileLog(shared.folder, segment_bytes=1000)
+    clicks = [Click("secret", f"sku-{n}", 1_764_150_000_000 + n) for n in range(3)]
+    log.append(clicks)
+    recs = load(bundles, arms)
+    recs[0].forget("secret")
+    for number in range(40):
+        log.append([Click(f"other-{number}", "sku-1", 1_764_150_000_000 + number)])
+    before = len(log.read(START))
+    for bundle, own, left in zip(bundles, arms, (before, 0), strict=True):
+        assert compact_folder(bundle, own) is not None
+        assert (len(log.read(START)) == left) if left else (len(log.read(START)) < before - 3)
+        assert bool(holds_session(tmp_path, ["secret"])) == bool(left)
+    end = log.end()
+    assert [spare_position(own, end) for own in arms] == [learned_position(own.folder) for own in (arms[1], arms[0])]
+    # The second one is trained again: the log is kept for it from the present position on.
+    for path in bundles[1].iterdir():
+        path.unlink()
+    shutil.copytree(trained / "c", bundles[1], dirs_exist_ok=True)
+    assert spare_position(arms[0], end) == START
+    for number in range(40):
+        log.append([Click(f"later-{number}", "sku-2", 1_764_150_100_000 + number)])
+    kept = len(log.read(START))
+    assert compact_folder(bundles[0], arms[0]) is not None
+    assert len(log.read(START)) == kept
+    compact_folder(bundles[1], arms[1])
+    assert len(log.read(START)) < kept
+    log.close()
+
+
+def test_a_bundle_that_learned_alone_goes_on_as_an_arm_and_back(
+    bundles: list[Path], load: Load, tmp_path: Path
+) -> None:
+    shared = LearningSettings(tmp_path / "learned", compact=False, limits=OPEN)
+    (rec,) = load(bundles[:1], [shared])
+    until_learned(rec, rec.observe("s", ["sku-1", "new-a", "sku-2"]))
+    compacted = compact_folder(bundles[0], shared)
+    assert compacted is not None
+    rec.close()
+    arms = shared.of_arms(bundles)
+    recs = load(bundles, arms)
+    assert [rec.bundle.folder for rec in recs] == [shared.folder / "bundle", bundles[1]]
+    assert "new-a" in recs[1].ids, "the other bundle learns the whole log"
+    until_learned(recs[0], recs[0].observe("gone", ["sku-5", "sku-6"]))
+    for bundle, own in zip(bundles, arms, strict=True):
+        compact_folder(bundle, own)
+    assert (shared.folder / "bundle").exists()
+    # A session asks to be forgotten: nobody keeps that bundle up to date any more.
+    recs[0].forget("gone")
+    for bundle, own in zip(bundles, arms, strict=True):
+        compact_folder(bundle, own)
+    assert not (shared.folder / "bundle").exists()
+    assert not holds_session(shared.folder, ["gone"])
+    for rec in recs:
+        rec.close()
+    # The first one is served alone again: it goes on where it was.
+    position = learned_position(arms[0].folder)
+    back = Recommender.load(bundles[0], learn=shared.folder)
+    assert back.learner.settings.folder == arms[0].folder
+    assert back.bundle.folder == arms[0].folder / "bundle"
+    assert back.log_position == position
+    back.close()
+    assert shared.of_one(tmp_path / "unknown") == shared
+
+
+def test_a_damaged_bundle_of_an_arm_is_built_again_from_the_log(
+    bundles: list[Path], load: Load, tmp_path: Path
+) -> None:
+    shared = LearningSettings(tmp_path / "learned", compact=False, limits=OPEN)
+    arms = shared.of_arms(bundles)
+    recs = load(bundles, arms)
+    teach(recs, 23)
+    expected = [answers(rec, QUESTIONS) for rec in recs]
+    compact_folder(bundles[1], arms[1])
+    (arms[1].folder / "bundle" / "manifest.json").write_text("{}")
+    assert spare_position(arms[0], recs[0].log_position or "") == START
+    assert current_bundle(bundles[1], arms[1].folder, True, shared.folder).folder == bundles[1]
+    for rec in recs:
+        rec.close()
+    assert [answers(rec, QUESTIONS) for rec in load(bundles, arms)] == expected
+
+
+def test_a_compactor_gets_the_settings_of_its_arm(
+    bundles: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "nice", lambda _: 0)
+    shared = LearningSettings(tmp_path / "learned", retention_days=9.0)
+    seen: list[LearningSettings] = []
+    monkeypatch.setattr(compactor, "compact_folder", lambda _, settings, wait: seen.append(settings))
+    arms = shared.of_arms(bundles)
+    for bundle, own in zip(bundles, arms, strict=True):
+        assert compactor.main([str(bundle), *own.arguments()]) == BUSY
+    assert seen == arms
+    assert arms[0].others == ((bundles[1], arms[1].folder),)
+    assert arms[0].log_folder == arms[1].log_folder == shared.log_folder == tmp_path / "learned"
+    open_log(arms[0]).close()
+    assert (tmp_path / "learned" / "log.json").exists()
+
+
+@pytest.mark.parametrize("names", [["x/a", "y/a"], ["x/..", "a"], ["/", "a"]])
+def test_bundles_need_names_of_their_own(names: list[str]) -> None:
+    with pytest.raises(UsageError, match="names differ"):
+        LearningSettings(Path("learned")).of_arms([Path(name) for name in names])
