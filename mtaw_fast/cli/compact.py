@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.cli.common import add_command
-from mtaw_fast.cli.learning_options import add_learning_options, learning_settings
+from mtaw_fast.cli.learning_options import add_learning_options, add_side_by_side, learning_settings
 from mtaw_fast.errors import UsageError
 from mtaw_fast.online.compaction.compactor import compact_folder
-from mtaw_fast.online.compaction.current import COMPACTED
+from mtaw_fast.online.settings import COMPACTED
 
 
 def add_to(commands: Any) -> None:
@@ -20,10 +20,11 @@ def add_to(commands: Any) -> None:
         "compact",
         run,
         "Write what was learned into the compacted bundle, and redact the log. Services that use the folder switch to "
-        "the bundle. Give the options of 'serve'.",
+        "the bundle. Give the options of 'serve': of several bundles, name all.",
         "mtaw-fast compact shop.bundle --learn shop.learned",
     )
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder made by 'train'")
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", nargs="?", help="folder made by 'train'")
+    add_side_by_side(parser, "instead of BUNDLE, each bundle of the service; WEIGHT is not used here")
     add_learning_options(parser)
 
 
@@ -32,5 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
     settings = learning_settings(arguments)
     if settings is None:
         raise UsageError("compact: give the service's --learn")
-    compact_folder(arguments.bundle, settings, wait=True)
-    print(f"wrote {settings.folder / COMPACTED}")
+    bundles = [folder for folder, _ in arguments.side_by_side]
+    for bundle, own in zip(bundles or [arguments.bundle], settings.of_arms(bundles) or [settings], strict=True):
+        compact_folder(bundle, own, wait=True)
+        print(f"wrote {own.folder / COMPACTED}")

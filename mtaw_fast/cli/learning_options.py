@@ -78,11 +78,11 @@ def add_learning_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--learn", metavar="WHERE",
         help="learn from clicks and keep the event log here: a folder that all workers share, or redis://host:6379/0 "
-        "for several hosts",
+        "for several hosts. Several bundles learn from one log",
     )  # fmt: skip
     group.add_argument(
         "--learn-folder", type=Path, metavar="FOLDER",
-        help="with --learn redis://..: where this host keeps the compacted bundle (default: BUNDLE.learned)",
+        help="with --learn redis://..: where this host keeps compacted bundles (default: BUNDLE.learned)",
     )  # fmt: skip
     group.add_argument(
         "--fsync", action="store_true", help="acknowledge an event only after its fsync (default: fsync every 20 ms)"
@@ -99,21 +99,48 @@ def add_learning_options(parser: argparse.ArgumentParser) -> None:
     _add_learn_limit(group)
 
 
+def add_side_by_side(parser: Any, meaning: str) -> None:
+    """Add the option --bundle for several bundles; `arguments.side_by_side` is a list of (folder, weight)."""
+    parser.add_argument(
+        "--bundle", dest="side_by_side", action="append", default=[], type=_weighted, metavar="FOLDER=WEIGHT",
+        help=meaning,
+    )  # fmt: skip
+
+
+def _weighted(text: str) -> tuple[Path, float]:
+    """Parse FOLDER=WEIGHT."""
+    folder, equals, weight = text.rpartition("=")
+    try:
+        if not (folder and equals):
+            raise ValueError
+        return Path(folder).absolute(), float(weight)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: write FOLDER=WEIGHT, as in shop.bundle=90") from None
+
+
 def learning_settings(arguments: argparse.Namespace) -> LearningSettings | None:
-    """Return the settings of the options, or None without --learn. Raises UsageError on options that do not fit."""
+    """Return the settings of the options, or None without --learn.
+
+    Those of several bundles are those that `LearningSettings.of_arms` starts from. Raises UsageError on options that do
+    not fit.
+    """
+    bundle, several = arguments.bundle, arguments.side_by_side
+    if (bundle is None) == (not several):
+        raise UsageError("give either one BUNDLE, or several as --bundle FOLDER=WEIGHT")
     where = arguments.learn
     if where is None:
         return None
     stream = where if where.startswith(_STREAMS) else None
     folder = Path(where) if stream is None else arguments.learn_folder
     if folder is None:
-        folder = arguments.bundle.with_name(f"{arguments.bundle.name}.learned")
+        first = bundle or several[0][0]
+        folder = first.with_name(f"{first.name}.learned")
     if stream is not None and "@" in stream:
         raise UsageError(
             "--learn contains a password, which every user of this host can read in the process list; set "
             "$MTAW_REDIS_PASSWORD instead"
         )
-    return LearningSettings(
+    settings = LearningSettings(
         folder,
         stream,
         fsync=arguments.fsync,
@@ -122,6 +149,7 @@ def learning_settings(arguments: argparse.Namespace) -> LearningSettings | None:
         max_backlog=arguments.max_backlog,
         limits=limits_of([f"min_clicks={arguments.min_clicks}", *arguments.learn_limit]),
     )
+    return settings if several else settings.of_one(bundle)
 
 
 def _days(text: str) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.cli.common import add_command, add_number, add_serving_options
-from mtaw_fast.cli.learning_options import add_learning_options, learning_settings
+from mtaw_fast.cli.learning_options import add_learning_options, add_side_by_side, learning_settings
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.system.cpus import usable_cpus
 
@@ -28,11 +28,11 @@ def add_to(commands: Any) -> None:
         '  curl -s localhost:8000/v1/recommend -d \'{"session": ["sku-9", "sku-4"], "k": 5}\'',
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", nargs="?", help="folder made by 'train'")
-    parser.add_argument(
-        "--bundle", dest="side_by_side", action="append", default=[], type=_weighted, metavar="FOLDER=WEIGHT",
-        help="instead of BUNDLE, repeat for several bundles: WEIGHT is the share of the sessions that FOLDER answers, "
+    add_side_by_side(
+        parser,
+        "instead of BUNDLE, repeat for several bundles: WEIGHT is the share of the sessions that FOLDER answers, "
         "chosen by a hash of the session id. The first bundle answers sessions without an id",
-    )  # fmt: skip
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0 takes a free one (default: 8000)")
     parser.add_argument(
@@ -129,13 +129,10 @@ def run(arguments: argparse.Namespace) -> None:
         require(package, "serve")
     from mtaw_fast.service.settings import REDIS, Limits, Settings
 
-    side_by_side = tuple(arguments.side_by_side)
-    if (arguments.bundle is None) == (not side_by_side):
-        raise UsageError("give either one BUNDLE, or several as --bundle FOLDER=WEIGHT")
-    bundle = arguments.bundle = arguments.bundle or side_by_side[0][0]
+    learn = learning_settings(arguments)
     settings = Settings(
-        bundle=bundle,
-        side_by_side=side_by_side,
+        bundle=arguments.bundle or arguments.side_by_side[0][0],
+        side_by_side=tuple(arguments.side_by_side),
         feedback=_place(arguments.feedback, REDIS),
         cors_origins=tuple(arguments.cors_origin),
         host=arguments.host,
@@ -155,7 +152,7 @@ def run(arguments: argparse.Namespace) -> None:
         ),
         trusted_hosts=tuple(arguments.trusted_host),
         access_log=arguments.access_log,
-        learn=learning_settings(arguments),
+        learn=learn,
         state=arguments.state,
         drift_threshold=arguments.drift_threshold,
         explore_share=arguments.explore_share,
@@ -196,17 +193,6 @@ def _serve_replicas(settings: Any, arguments: argparse.Namespace) -> None:
 def _workers(text: str) -> int:
     """Parse the number of workers; 'auto' is one per usable processor."""
     return usable_cpus() if text == "auto" else int(text)
-
-
-def _weighted(text: str) -> tuple[Path, float]:
-    """Parse FOLDER=WEIGHT."""
-    folder, equals, weight = text.rpartition("=")
-    try:
-        if not (folder and equals):
-            raise ValueError
-        return Path(folder).absolute(), float(weight)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: write FOLDER=WEIGHT, as in shop.bundle=90") from None
 
 
 def _place(where: str | None, schemes: tuple[str, ...]) -> str | None:

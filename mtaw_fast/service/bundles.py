@@ -66,7 +66,7 @@ class Reloader:
                 start = time.perf_counter()
                 fresh = await in_background(
                     lambda: load_snapshot(
-                        folder, settings.encoder, settings.index, settings.learn, name, settings.state
+                        folder, settings.encoder, settings.index, settings.learn_at(self._place), name, settings.state
                     )
                 )
                 kind = fresh.recommender.ids.kind
@@ -145,6 +145,11 @@ class Bundles:
 
     def __iter__(self) -> Iterator[Reloader]:
         return iter(self._reloaders)
+
+    @property
+    def snapshots(self) -> list[Snapshot]:
+        """The snapshot of each bundle."""
+        return [one.snapshot for one in self._reloaders]
 
     def of(self, session: str | None) -> Reloader:
         """Return the bundle that answers a session, by the session's id; the first bundle for a session without id.

@@ -101,7 +101,7 @@ class Settings:
     side_by_side : tuple of (Path, float)
         Folder and weight of each bundle, if several are served.
     learn : LearningSettings, optional
-        Learn from clicks, with these settings.
+        Learn from clicks, with these settings. With `side_by_side`, every bundle learns from the one log.
     state : Path, optional
         Without `learn`: the folder that keeps changes of the item table.
     drift_threshold : float
@@ -195,9 +195,7 @@ class Settings:
         if not 0 < sum(weights) < math.inf:
             raise UsageError("--bundle: the weights are all 0; give at least one bundle a weight above 0")
         if self.learn is not None:
-            raise UsageError(
-                "--learn updates one bundle, and --bundle names several; serve them without --learn, or serve one"
-            )
+            self.learn.of_arms(folders)
 
     @property
     def served(self) -> tuple[Served, ...]:
@@ -205,6 +203,17 @@ class Settings:
         if not self.side_by_side:
             return (Served(self.bundle, None),)
         return tuple(Served(folder, folder.name) for folder, _ in self.side_by_side)
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The names of the bundles, if several are served."""
+        return tuple(name for _, name in self.served if name is not None)
+
+    def learn_at(self, place: int) -> LearningSettings | None:
+        """How the bundle at a place of `served` learns."""
+        if self.learn is None or not self.side_by_side:
+            return self.learn
+        return self.learn.of_arms([folder for folder, _ in self.side_by_side])[place]
 
     @property
     def own_names(self) -> frozenset[str]:

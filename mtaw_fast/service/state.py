@@ -8,6 +8,7 @@ from typing import Any
 from litestar import Request
 from litestar.connection import ASGIConnection
 
+from mtaw_fast.online.learner import OnlineLearner
 from mtaw_fast.service.bundles import Bundles, Reloader
 from mtaw_fast.service.feedback_store import FeedbackStore
 from mtaw_fast.service.observability.metrics import REFUSALS, Metrics
@@ -45,8 +46,7 @@ class Service:
     watch: Watch = field(init=False)
 
     def __post_init__(self) -> None:
-        names = [name for _, name in self.settings.served if name is not None]
-        self.recorder = Recorder(self.feedback, dict(zip(names, self.bundles.shares, strict=False)))
+        self.recorder = Recorder(self.feedback, dict(zip(self.settings.arms, self.bundles.shares, strict=False)))
         self.reports = CountedReports(self.metrics.counters.reports)
         self.watch = Watch(self.metrics, self.bundles, self.settings.drift_threshold)
 
@@ -54,6 +54,12 @@ class Service:
     def learns(self) -> bool:
         """Whether the service learns from clicks."""
         return self.settings.learn is not None
+
+    @property
+    def learners(self) -> list[OnlineLearner]:
+        """The online learner of every bundle; none if the service does not learn. They share one log."""
+        found = (one.snapshot.recommender.learner for one in self.bundles)
+        return [one for one in found if one is not None]
 
     @property
     def reloader(self) -> Reloader:
@@ -85,21 +91,21 @@ class Service:
 
     def _gauge_learning(self) -> None:
         """Set the gauges of learning. They are the same in every worker, so only the first one sets them."""
-        learner = self.reloader.snapshot.recommender.learner
-        if learner is None or not self.metrics.first_worker:
+        if not self.metrics.first_worker:
             return
-        event_processor, delta = learner.state.event_processor, learner.state.delta
-        self.metrics.set("mtaw_learned_clicks", event_processor.learned_clicks)
-        self.metrics.set("mtaw_delta_clicks", delta.n_clicks)
-        self.metrics.set("mtaw_delta_bytes", delta.n_bytes)
-        self.metrics.set("mtaw_new_items", len(event_processor.new_items))
-        self.metrics.set("mtaw_damaged_records", learner.log.damaged)
-        self.metrics.set("mtaw_learning_lag_events", learner.follower.lag)
-        self.metrics.set("mtaw_learning_lag_seconds", round(1000 * learner.follower.lag_seconds))
-        self.metrics.set("mtaw_learning_stopped", int(learner.follower.failure is not None))
-        for reason in REFUSALS:
-            count = event_processor.refused[reason] + event_processor.tracker.refused[reason]
-            self.metrics.set("mtaw_not_learned_clicks", count, reason)
+        for arm, learner in enumerate(self.learners):
+            event_processor, delta, place = learner.state.event_processor, learner.state.delta, str(arm)
+            self.metrics.set("mtaw_learned_clicks", event_processor.learned_clicks, place)
+            self.metrics.set("mtaw_delta_clicks", delta.n_clicks, place)
+            self.metrics.set("mtaw_delta_bytes", delta.n_bytes, place)
+            self.metrics.set("mtaw_new_items", len(event_processor.new_items), place)
+            self.metrics.set("mtaw_damaged_records", learner.log.damaged, place)
+            self.metrics.set("mtaw_learning_lag_events", learner.follower.lag, place)
+            self.metrics.set("mtaw_learning_lag_seconds", round(1000 * learner.follower.lag_seconds), place)
+            self.metrics.set("mtaw_learning_stopped", int(learner.follower.failure is not None), place)
+            for reason in REFUSALS:
+                count = event_processor.refused[reason] + event_processor.tracker.refused[reason]
+                self.metrics.set("mtaw_not_learned_clicks", count, place, reason)
 
     def version_for(self, scope: Any) -> str:
         """Return the version that the response to the request of an ASGI scope names.

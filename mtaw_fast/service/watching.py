@@ -32,7 +32,7 @@ from mtaw_fast.experiment.drift import (
 from mtaw_fast.model.model import Model
 from mtaw_fast.service.bundles import Bundles
 from mtaw_fast.service.observability.counters import COVERAGE_SLOTS, version_cell
-from mtaw_fast.service.observability.metrics import DRIFT_CELLS, Metrics, head
+from mtaw_fast.service.observability.metrics import DRIFT_CELLS, Metrics, series
 from mtaw_fast.service.snapshot import Snapshot
 
 FIRST_PLACES = 20
@@ -226,20 +226,19 @@ class Watch:
     def lines(self) -> Iterator[str]:
         """Yield what `/metrics` says of the bundles that are served: names, age, items, and coverage."""
         served = {one.snapshot.version: one.snapshot for one in self._bundles}
-        yield from head("mtaw_bundle_info", "gauge", "1 for each bundle that is served, with its folder's name.")
-        for version, snapshot in served.items():
-            yield f'mtaw_bundle_info{{version="{version}",bundle="{_label(snapshot.folder)}"}} 1'
-        yield from head("mtaw_bundle_trained_seconds", "gauge", "When a bundle was trained, Unix seconds.")
-        for version, snapshot in served.items():
-            yield f'mtaw_bundle_trained_seconds{{version="{version}"}} {snapshot.trained:.0f}'
-        yield from head("mtaw_catalog_items", "gauge", "Items that can be recommended.")
-        for version, snapshot in served.items():
-            yield f'mtaw_catalog_items{{version="{version}"}} {snapshot.recommender.n_items}'
-        yield from head("mtaw_covered_items", "gauge", "Of those, items in a list of the last day.")
-        for version, snapshot in served.items():
-            hours = self._covered(snapshot)
-            if hours is not None:
-                yield f'mtaw_covered_items{{version="{version}"}} {covered_items(hours, snapshot.recommender.ids)}'
+        folders = (({"version": version, "bundle": one.folder}, 1) for version, one in served.items())
+        yield from series(
+            "mtaw_bundle_info", "gauge", "1 for each bundle that is served, with its folder's name.", folders
+        )
+        trained = (({"version": version}, f"{one.trained:.0f}") for version, one in served.items())
+        yield from series("mtaw_bundle_trained_seconds", "gauge", "When a bundle was trained, Unix seconds.", trained)
+        items = (({"version": version}, one.recommender.n_items) for version, one in served.items())
+        yield from series("mtaw_catalog_items", "gauge", "Items that can be recommended.", items)
+        covered = (
+            ({"version": version}, covered_items(hours, one.recommender.ids))
+            for version, one in served.items() if (hours := self._covered(one)) is not None
+        )  # fmt: skip
+        yield from series("mtaw_covered_items", "gauge", "Of those, items in a list of the last day.", covered)
 
 
 def covered_items(hours: np.ndarray, ids: Any) -> int:
@@ -271,8 +270,3 @@ def _is_new(model: Model, items: np.ndarray) -> np.ndarray:
     new = items >= model.n_items
     learned = model.log_progress
     return new if learned is None or not len(learned.untrained) else new | np.isin(items, learned.untrained)
-
-
-def _label(text: str) -> str:
-    """Return a text as the value of a label."""
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -53,8 +53,9 @@ def run_worker(
         signal.signal(one, signal.SIG_IGN)
     configure_logging()
     try:
+        metrics = Metrics.open(counters, settings.workers, row, settings.arms)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(settings, listener, Metrics.open(counters, settings.workers, row), supervisor))
+            runner.run(_serve(settings, listener, metrics, supervisor))
     except MtawError as error:
         supervisor.send(("failed", str(error)))
     except OSError as error:
@@ -93,7 +94,7 @@ def _reloader(settings: Settings, metrics: Metrics, place: int) -> Reloader:
     """Load the bundle at a place of `settings.served`."""
     folder, name = settings.served[place]
     seen = signature(folder)
-    snapshot = load_snapshot(folder, settings.encoder, settings.index, settings.learn, name, settings.state)
+    snapshot = load_snapshot(folder, settings.encoder, settings.index, settings.learn_at(place), name, settings.state)
     return Reloader(settings, snapshot, seen, metrics, place)
 
 

@@ -195,8 +195,12 @@ def test_invalid_settings_of_several_bundles_are_refused(tmp_path: Path) -> None
     ):
         with pytest.raises(UsageError, match=expected):
             Settings(a, side_by_side=tuple(pairs))
-    with pytest.raises(UsageError, match="without --learn"):
-        Settings(a, side_by_side=((a, 1.0), (b, 1.0)), learn=LearningSettings(tmp_path / "learned"))
+    learn = LearningSettings(tmp_path / "learned")
+    with pytest.raises(UsageError, match="names differ"):
+        Settings(a, side_by_side=((a, 1.0), (tmp_path / "..", 1.0)), learn=learn)
+    assert Settings(a, learn=learn).learn_at(0) == learn
+    arms = Settings(a, side_by_side=((a, 1.0), (b, 1.0)), learn=learn)
+    assert [arms.learn_at(place) for place in range(2)] == learn.of_arms([a, b])
 
 
 def test_the_command_line_takes_one_bundle_or_several(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -206,7 +210,6 @@ def test_the_command_line_takes_one_bundle_or_several(tmp_path: Path, capsys: py
         ([str(a), "--bundle", f"{a}=1"], "give either one BUNDLE, or several"),
         (["--bundle", f"{a}"], "write FOLDER=WEIGHT"),
         (["--bundle", f"{a}=much"], "write FOLDER=WEIGHT"),
-        (["--bundle", f"{a}=90", "--bundle", f"{b}=10", "--learn", str(tmp_path / "l")], "without --learn"),
         (["--bundle", f"{a}=90", "--bundle", f"{b}=10", "--sessions", "memory", "--workers", "2"], "--workers 1"),
     ):
         try:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from mtaw_fast.service.observability.counters import (
     version_text,
 )
 from mtaw_fast.service.resources import SharedMemory
+from mtaw_fast.service.settings import MOST_BUNDLES
 
 CONTENT_TYPE = "text/plain; version=0.0.4"
 ROUTES = (
@@ -81,6 +83,8 @@ REFUSALS = (
     "wrong_vector",
 )
 _ROUTE = ("route", ROUTES)
+# Each of several bundles that learn has its own series. The label is the bundle's place here, and its name in the text.
+_ARM = ("bundle", tuple(map(str, range(MOST_BUNDLES))))
 FAMILIES = (
     Family(
         "mtaw_requests_total", "counter", "Requests by route and status.",
@@ -109,18 +113,18 @@ FAMILIES = (
     Family("mtaw_events_refused_total", "counter", "Events that could not be written."),
     Family("mtaw_feedback_total", "counter", "Feedback requests that were stored."),
     Family("mtaw_feedback_refused_total", "counter", "Feedback requests that could not be stored."),
-    Family("mtaw_learned_clicks", "gauge", "Clicks learned since the bundle was trained."),
-    Family("mtaw_not_learned_clicks", "gauge", "Clicks that were not learned.", (("reason", REFUSALS),)),
-    Family("mtaw_delta_clicks", "gauge", "Learned clicks that are not in the bundle's tables yet."),
-    Family("mtaw_delta_bytes", "gauge", "Memory of those clicks in each worker."),
-    Family("mtaw_new_items", "gauge", "Items added since the bundle was trained."),
-    Family("mtaw_damaged_records", "gauge", "Damaged records of the log that were skipped."),
-    Family("mtaw_learning_lag_events", "gauge", "Events of the log that are not learned yet, about."),
+    Family("mtaw_learned_clicks", "gauge", "Clicks learned since the bundle was trained.", (_ARM,)),
+    Family("mtaw_not_learned_clicks", "gauge", "Clicks that were not learned.", (_ARM, ("reason", REFUSALS))),
+    Family("mtaw_delta_clicks", "gauge", "Learned clicks that are not in the bundle's tables yet.", (_ARM,)),
+    Family("mtaw_delta_bytes", "gauge", "Memory of those clicks in each worker.", (_ARM,)),
+    Family("mtaw_new_items", "gauge", "Items added since the bundle was trained.", (_ARM,)),
+    Family("mtaw_damaged_records", "gauge", "Damaged records of the log that were skipped.", (_ARM,)),
+    Family("mtaw_learning_lag_events", "gauge", "Events of the log that are not learned yet, about.", (_ARM,)),
     Family(
-        "mtaw_learning_lag_seconds", "gauge", "Seconds for which the oldest of them has waited, about.",
+        "mtaw_learning_lag_seconds", "gauge", "Seconds for which the oldest of them has waited, about.", (_ARM,),
         per_unit=1000,
     ),
-    Family("mtaw_learning_stopped", "gauge", "1 while the log cannot be read."),
+    Family("mtaw_learning_stopped", "gauge", "1 while the log cannot be read.", (_ARM,)),
     *(
         Family(
             f"mtaw_click_{feature}_total", "counter", f"Clicks after another one by group of {feature}.",
@@ -162,19 +166,20 @@ _STAGE_AT = {stage: _PLACES["mtaw_stage_seconds", stage] for stage in STAGES}
 class Metrics:
     """A worker's own counts, and the sums over all workers as text.
 
-    first_worker: whether it sets the gauges that are the same in every worker.
+    arms: the names of the bundles, if several are served. first_worker: whether it sets the gauges that are the same in
+    every worker.
     """
 
-    def __init__(self, counters: Counters, row: int | None = None) -> None:
-        self.counters = counters
+    def __init__(self, counters: Counters, row: int | None = None, arms: Sequence[str] = ()) -> None:
+        self.counters, self._arms = counters, arms
         self.first_worker = row == 0
         self._own = counters.own[FIRST:]
         self._by_version = VersionCounters(counters.own[-VERSION_CELLS:])
 
     @classmethod
-    def open(cls, memory: SharedMemory, rows: int, row: int | None = None) -> Metrics:
-        """Map what `make` made. row: the worker's own."""
-        return cls(Counters(memory, rows, WIDTH, row), row)
+    def open(cls, memory: SharedMemory, rows: int, row: int | None = None, arms: Sequence[str] = ()) -> Metrics:
+        """Map what `make` made. row: the worker's own. arms: see `Metrics`."""
+        return cls(Counters(memory, rows, WIDTH, row), row, arms)
 
     @staticmethod
     def make(rows: int) -> SharedMemory:
@@ -225,10 +230,9 @@ class Metrics:
     def text(self) -> str:
         """Return all metrics, summed over the workers, in Prometheus' text format."""
         sums = self.counters.sums()
-        lines = [line for family in FAMILIES for line in _lines(family, sums)]
-        lines += head("mtaw_workers", "gauge", "Live workers by the bundle version they serve.")
-        for version, count in sorted(self.workers().items()):
-            lines.append(f'mtaw_workers{{version="{version}"}} {count}')
+        lines = [line for family in FAMILIES for line in _lines(family, sums, self._arms)]
+        workers = [({"version": version}, count) for version, count in sorted(self.workers().items())]
+        lines += series("mtaw_workers", "gauge", "Live workers by the bundle version they serve.", workers)
         lines += _version_lines(self.counters.by_version())
         return "\n".join(lines) + "\n"
 
@@ -242,23 +246,28 @@ def _observe(cells: memoryview, place: int, bounds: Sequence[float], seconds: fl
     cells[place + len(bounds) + 1] += int(seconds * 1e9)
 
 
-def _lines(family: Family, sums: list[int]) -> Iterator[str]:
+def _lines(family: Family, sums: list[int], arms: Sequence[str]) -> Iterator[str]:
     yield from head(family.name, family.kind, family.help)
     for values in family.series:
-        labels = [f'{name}="{value}"' for (name, _), value in zip(family.labels, values, strict=True)]
+        labels = {name: value for (name, _), value in zip(family.labels, values, strict=True)}
+        if _ARM in family.labels:
+            arm = int(labels.pop("bundle"))
+            if arm >= max(len(arms), 1):
+                continue
+            if arms:
+                labels["bundle"] = arms[arm]
         place = _PLACES[family.name, *values]
         counts = sums[place : place + family.cells]
         if not family.bounds:
             # Without the statuses that a route never gave: they would be most of the text.
-            if counts[0] or not labels:
+            if counts[0] or not labels.keys() - {"bundle"}:
                 value = counts[0] if family.per_unit == 1 else counts[0] / family.per_unit
                 yield f"{family.name}{_braced(labels)} {value}"
             continue
         total = 0
         for bound, count in zip((*map(_plain, family.bounds), "+Inf"), counts, strict=False):
             total += count
-            upper = f'le="{bound}"'
-            yield f"{family.name}_bucket{_braced([*labels, upper])} {total}"
+            yield f"{family.name}_bucket{_braced({**labels, 'le': bound})} {total}"
         yield f"{family.name}_sum{_braced(labels)} {counts[-1] / 1e9:.9f}"
         yield f"{family.name}_count{_braced(labels)} {total}"
 
@@ -267,10 +276,12 @@ def _plain(bound: float) -> str:
     return f"{bound:.6f}".rstrip("0").rstrip(".")
 
 
-def _braced(labels: Sequence[str]) -> str:
-    return f"{{{','.join(labels)}}}" if labels else ""
+def _braced(labels: Mapping[str, str]) -> str:
+    pairs = [f'{name}="{value.translate(_ESCAPES)}"' for name, value in labels.items()]
+    return f"{{{','.join(pairs)}}}" if pairs else ""
 
 
+_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 _BY_VERSION = (
     ("mtaw_bundle_answers_total", "answers", "Ranked sessions by bundle version."),
     ("mtaw_bundle_fallback_answers_total", "fallback", "Of those, sessions without a known click."),
@@ -286,20 +297,29 @@ def _version_lines(sums: Counts) -> Iterator[str]:
     """Yield the lines of the counts by bundle version."""
     shown = {version: dict(zip(KINDS, counts, strict=True)) for version, counts in sorted(sums.items())}
     for name, kind, meaning in _BY_VERSION:
-        yield from head(name, "counter", meaning)
-        for version, counts in shown.items():
-            yield f'{name}{{version="{version}"}} {counts[kind]}'
-    yield from head("mtaw_feedback_items_total", "counter", "Reported items of rankings, by what became of them.")
-    for version, counts in shown.items():
-        for what in _REPORTED:
-            yield f'mtaw_feedback_items_total{{version="{version}",what="{what}"}} {counts[what]}'
-    yield from head("mtaw_feedback_value_total", "counter", "Value of the items that were reported as bought.")
-    for version, counts in shown.items():
-        yield f'mtaw_feedback_value_total{{version="{version}"}} {counts["value"] / VALUE_CELLS:.2f}'
-    yield from head("mtaw_click_through_rate", "gauge", "Clicked items by shown item, since the service started.")
-    for version, counts in shown.items():
-        if counts["shown"]:
-            yield f'mtaw_click_through_rate{{version="{version}"}} {counts["clicked"] / counts["shown"]:.6f}'
+        yield from series(name, "counter", meaning, (({"version": one}, counts[kind]) for one, counts in shown.items()))
+    reported = (({"version": one, "what": what}, counts[what]) for one, counts in shown.items() for what in _REPORTED)
+    yield from series(
+        "mtaw_feedback_items_total", "counter", "Reported items of rankings, by what became of them.", reported
+    )
+    values = (({"version": one}, f"{counts['value'] / VALUE_CELLS:.2f}") for one, counts in shown.items())
+    yield from series(
+        "mtaw_feedback_value_total", "counter", "Value of the items that were reported as bought.", values
+    )
+    rates = (
+        ({"version": one}, f"{counts['clicked'] / counts['shown']:.6f}")
+        for one, counts in shown.items() if counts["shown"]
+    )  # fmt: skip
+    yield from series(
+        "mtaw_click_through_rate", "gauge", "Clicked items by shown item, since the service started.", rates
+    )
+
+
+def series(name: str, kind: str, meaning: str, values: Iterable[tuple[Mapping[str, str], Any]]) -> Iterator[str]:
+    """Yield the lines of a metric. values: the labels and the value of each series."""
+    yield from head(name, kind, meaning)
+    for labels, value in values:
+        yield f"{name}{_braced(labels)} {value}"
 
 
 def head(name: str, kind: str, meaning: str) -> Iterator[str]:

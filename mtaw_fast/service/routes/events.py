@@ -54,17 +54,17 @@ async def events(request: StrictRequest, data: Annotated[EventsRequest, Body()])
 def _check_backlog(service: Service) -> None:
     """Raise ServiceError (503) if learning is behind.
 
-    That is if more events wait than the setting `max_backlog` allows, or, on a machine that learns slowly, if many of
-    them wait and the oldest has waited `_MOST_LAG_SECONDS`.
+    That is if, for some bundle, more events wait than the setting `max_backlog` allows, or, on a machine that learns
+    slowly, if many of them wait and the oldest has waited `_MOST_LAG_SECONDS`.
     """
-    learner = service.reloader.snapshot.recommender.learner
-    assert learner is not None
-    waiting, most = learner.follower.lag + service.appending, learner.settings.max_backlog
-    if waiting > most or (_FEW * waiting > most and learner.follower.lag_seconds > _MOST_LAG_SECONDS):
-        service.metrics.add("mtaw_rejected_total", "overloaded")
-        raise unavailable(
-            "overloaded", f"about {waiting} events are not learned yet, and the limit is {most}; send these again later"
-        )
+    for learner in service.learners:
+        waiting, most = learner.follower.lag + service.appending, learner.settings.max_backlog
+        if waiting > most or (_FEW * waiting > most and learner.follower.lag_seconds > _MOST_LAG_SECONDS):
+            service.metrics.add("mtaw_rejected_total", "overloaded")
+            raise unavailable(
+                "overloaded",
+                f"about {waiting} events are not learned yet, and the limit is {most}; send these again later",
+            )
 
 
 def _clicks(events: Sequence[EventRequest]) -> list[Event]:
@@ -166,8 +166,7 @@ async def _kept(service: Service, make: Callable[[], list[Event]], count: int) -
 
     A few events are made and written on the event loop, in microseconds. Many get a thread, as do fsync and Redis.
     """
-    learner = service.reloader.snapshot.recommender.learner
-    assert learner is not None
+    learner, *others = service.learners
     try:
         if count <= _ON_LOOP and not learner.settings.fsync and learner.settings.stream is None:
             position = learner.append(make())
@@ -180,5 +179,7 @@ async def _kept(service: Service, make: Callable[[], list[Event]], count: int) -
     except LearnError as error:
         service.metrics.add("mtaw_events_refused_total", by=count)
         raise unavailable("not_kept", str(error)) from None
+    for one in others:  # the log is the same
+        one.follower.wake()
     service.metrics.add("mtaw_events_total", by=count)
     return position

@@ -12,7 +12,7 @@ from litestar.params import Body
 from mtaw_fast.errors import DataError, LearnError, UsageError
 from mtaw_fast.items import ItemsReport
 from mtaw_fast.items.changes import Mode
-from mtaw_fast.recommender import Recommender
+from mtaw_fast.service import arms
 from mtaw_fast.service.background import in_background
 from mtaw_fast.service.errors import ServiceError, unavailable
 from mtaw_fast.service.http.access import admin_only
@@ -45,9 +45,7 @@ async def add_items(request: StrictRequest, data: Annotated[AddItemsRequest, Bod
     service that learns.
     """
     vectors = None if data.vectors is None else _matrix(data.vectors)
-    return await _changed(
-        request, lambda recommender: recommender.add_items(data.items, vectors=vectors, neighbors=data.neighbors)
-    )
+    return await _changed(request, lambda bundles: arms.add_items(bundles, data.items, vectors, data.neighbors))
 
 
 @post(
@@ -56,7 +54,7 @@ async def add_items(request: StrictRequest, data: Annotated[AddItemsRequest, Bod
 )  # fmt: skip
 async def remove_items(request: StrictRequest, data: Annotated[RemoveItemsRequest, Body()]) -> Response[ItemsAnswer]:
     """Stop recommending items; as clicks they stay known. In the log and in every worker as added items are."""
-    return await _changed(request, lambda recommender: recommender.remove_items(data.items))
+    return await _changed(request, lambda bundles: arms.remove_items(bundles, data.items))
 
 
 @post(
@@ -69,7 +67,7 @@ async def hide_items(request: StrictRequest, data: Annotated[HideItemsRequest, B
     Once this answers it is stored; within a second every worker knows. Needs the bearer token, and a service with
     --learn or --state.
     """
-    return await _hidden(request, lambda recommender: recommender.hide(data.items))
+    return await _hidden(request, lambda bundles: bundles[0].recommender.hide(data.items))
 
 
 @post(
@@ -78,7 +76,7 @@ async def hide_items(request: StrictRequest, data: Annotated[HideItemsRequest, B
 )  # fmt: skip
 async def show_items(request: StrictRequest, data: Annotated[HideItemsRequest, Body()]) -> Response[ItemsAnswer]:
     """Recommend hidden items again. Stored as hidden items are."""
-    return await _hidden(request, lambda recommender: recommender.show(data.items))
+    return await _hidden(request, lambda bundles: bundles[0].recommender.show(data.items))
 
 
 @put("/admin/items", responses=_CHANGE_ERRORS, operation_class=operation("put_items"), guards=[admin_only])
@@ -93,15 +91,15 @@ async def patch_items(request: StrictRequest, data: Annotated[ItemTableRequest, 
     return await _tabled(request, data, "patch")
 
 
-async def _hidden(request: StrictRequest, change: Callable[[Recommender], None]) -> Response[ItemsAnswer]:
+async def _hidden(request: StrictRequest, change: Callable[[list[Snapshot]], None]) -> Response[ItemsAnswer]:
     snapshot, position, _ = await _stored(request, change)
     items = snapshot.recommender.n_items
     return json_response(ItemsAnswer(version=snapshot.version, items=items, log_position=position))
 
 
 async def _tabled(request: StrictRequest, data: ItemTableRequest, mode: Mode) -> Response[ItemTableAnswer]:
-    def change(recommender: Recommender) -> ItemsReport:
-        return recommender.set_items(
+    def change(bundles: list[Snapshot]) -> ItemsReport:
+        return bundles[0].recommender.set_items(
             data.items, mode, id=data.id, kinds=data.kinds, public=data.public, availability=data.availability
         )
 
@@ -120,7 +118,7 @@ async def _tabled(request: StrictRequest, data: ItemTableRequest, mode: Mode) ->
     return json_response(answer)
 
 
-async def _changed(request: StrictRequest, change: Callable[[Recommender], None]) -> Response[ItemsAnswer]:
+async def _changed(request: StrictRequest, change: Callable[[list[Snapshot]], None]) -> Response[ItemsAnswer]:
     service = service_of(request)
     if not service.learns:
         raise ServiceError(
@@ -136,19 +134,19 @@ async def _changed(request: StrictRequest, change: Callable[[Recommender], None]
 Result = TypeVar("Result")
 
 
-async def _stored(request: StrictRequest, change: Callable[[Recommender], Result]) -> tuple[Snapshot, str, Result]:
-    """Make a change in a thread; return the snapshot, the log's position after it, and its result."""
+async def _stored(request: StrictRequest, change: Callable[[list[Snapshot]], Result]) -> tuple[Snapshot, str, Result]:
+    """Make a change of all bundles in a thread; return the first one, the log's position after it, and its result."""
     service = service_of(request)
     if not service.learns and service.settings.state is None:
         raise ServiceError(
             409, "not_kept_here", "this service keeps no changes; start it with --state FOLDER or --learn FOLDER"
         )
-    snapshot = service.take(request)
-    recommender = snapshot.recommender
+    snapshot, bundles = service.take(request), service.bundles.snapshots
 
     def work() -> tuple[str, Result]:
-        result = change(recommender)
-        position = recommender.log_position
+        result = change(bundles)
+        arms.catch_up(bundles[1:])
+        position = bundles[0].recommender.log_position
         assert position is not None
         return position, result
 

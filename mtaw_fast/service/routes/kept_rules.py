@@ -10,6 +10,7 @@ from litestar.params import Body, Parameter
 
 from mtaw_fast.errors import LearnError, UsageError
 from mtaw_fast.rules.kept import NAME
+from mtaw_fast.service.arms import catch_up
 from mtaw_fast.service.background import in_background
 from mtaw_fast.service.errors import ServiceError, unavailable
 from mtaw_fast.service.http.access import admin_only
@@ -64,7 +65,7 @@ def _found(request: StrictRequest, name: str) -> Any:
 
 async def _kept(request: StrictRequest, name: str, rules: Any) -> Response[RulesAnswer]:
     service = service_of(request)
-    snapshot = service.take(request)
+    snapshot, bundles = service.take(request), service.bundles.snapshots
     recommender = snapshot.recommender
     if recommender.log_position is None:
         raise ServiceError(
@@ -73,6 +74,7 @@ async def _kept(request: StrictRequest, name: str, rules: Any) -> Response[Rules
 
     def work() -> str:
         recommender.set_rules(name, rules)
+        catch_up(bundles[1:])
         position = recommender.log_position
         assert position is not None
         return position

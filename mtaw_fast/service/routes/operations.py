@@ -70,17 +70,21 @@ async def reload(request: StrictRequest) -> Response[ReloadAnswer]:
     guards=[admin_only],
 )  # fmt: skip
 async def compact(request: StrictRequest) -> Response[CompactAnswer]:
-    """Start a compaction: it writes what was learned into the compacted bundle, and redacts the log.
+    """Start a compaction: it writes what was learned into the compacted bundles, and redacts the log.
 
     It begins after one that is running. Needs the bearer token.
     """
     service = service_of(request)
-    learner = service.reloader.snapshot.recommender.learner
-    assert learner is not None
+    learners = service.learners
+
+    def work() -> list[str | None]:
+        return [None] if any(one.is_asked for one in learners) else [one.request_compaction() for one in learners]
+
     try:
-        position = await in_background(learner.request_compaction)
+        positions = await in_background(work)
     except LearnError as error:
         raise ServiceError(409, "not_compacted", str(error)) from None
-    if position is None:
+    if None in positions:
         raise ServiceError(409, "compaction_running", "a compaction that was asked for is running; try again after it")
+    position = min(filter(None, positions), default="")
     return json_response(CompactAnswer(version=service.take(request).version, log_position=position), 202)
