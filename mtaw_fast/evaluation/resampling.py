@@ -5,6 +5,7 @@ Axes: S samples, C columns (metrics), V values of a slice, G sessions, U units t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,33 +86,62 @@ class SessionBootstrap:
         weights : float[S], optional
             Weights of the samples in the means, as if each were repeated so often; by default 1 each.
         """
-        count, n_columns = len(columns), columns.shape[1]
-        codes = np.zeros(count, dtype=np.int64) if codes is None else codes.astype(np.int64)
+        codes = np.zeros(len(columns), dtype=np.int64) if codes is None else codes
+        return self.estimates_by(columns, [(codes, n_values)], fewest, weights)[0]
+
+    def estimates_by(
+        self,
+        columns: np.ndarray,
+        slices: Sequence[tuple[np.ndarray, int]],
+        fewest: int = FEWEST_SESSIONS,
+        weights: np.ndarray | None = None,
+    ) -> list[Estimates]:
+        """Return the estimates by each of several slices (codes, V); the other parameters are those of `estimates`.
+
+        All of them together are one matrix product: BLAS wakes its threads once, and they wait for work actively.
+        """
+        summed = [self._summed(columns, codes, n_values, weights) for codes, n_values in slices]
+        # [R, U] @ [U, (C + 1) V]; float32 is far below the error of 1,000 resamples.
+        flat = np.concatenate([sums.reshape(len(sums), -1) for sums, _, _ in summed], axis=1, dtype=np.float32)
+        ends = np.cumsum([sums[0].size for sums, _, _ in summed])[:-1]
+        totals = np.split(self._times @ flat, ends, axis=1)
+        return [_estimates(*one, drawn.reshape(-1, *one[0].shape[1:]), fewest)
+                for one, drawn in zip(summed, totals, strict=True)]  # fmt: skip
+
+    def _summed(
+        self, columns: np.ndarray, codes: np.ndarray, n_values: int, weights: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the sums of the columns, then of the weights, by unit and value: float64[U, C + 1, V]; and
+        `Estimates.samples` and `.sessions`."""
+        n_columns, units = columns.shape[1], self._times.shape[1]
+        codes = codes.astype(np.int64)
         kept = codes >= 0
         whole = bool(kept.all())
         values = codes if whole else codes[kept]
         places = (self._unit if whole else self._unit[kept]) * n_values + values
-        units = self._times.shape[1]
         mass = None if weights is None else weights[kept].astype(np.float64)
         sums = np.empty((n_columns + 1, units * n_values))
         for column in range(n_columns):
             values_of = columns[kept, column] if mass is None else columns[kept, column] * mass
             sums[column] = np.bincount(places, values_of, minlength=units * n_values)
         sums[-1] = np.bincount(places, mass, minlength=units * n_values)
-        sums = sums.reshape(n_columns + 1, units, n_values)
         samples = np.bincount(values, minlength=n_values)
         met = np.unique((self._group if whole else self._group[kept]) * n_values + values) % n_values
-        sessions = np.bincount(met, minlength=n_values)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            means = sums[:-1].sum(axis=1) / sums[-1].sum(axis=0)  # [C, V]
-            # [R, U] @ [U, (C + 1) V]; float32 is far below the error of 1,000 resamples.
-            flat = np.ascontiguousarray(sums.transpose(1, 0, 2), dtype=np.float32).reshape(units, -1)
-            totals = (self._times @ flat).reshape(-1, n_columns + 1, n_values)
-            resampled = totals[:, :-1] / totals[:, -1:]
-        low, high = _percentiles(resampled)
-        few = sessions < fewest
-        low[:, few], high[:, few] = np.nan, np.nan
-        return Estimates(means.T, low.T, high.T, samples, sessions)
+        by_unit = sums.reshape(n_columns + 1, units, n_values).transpose(1, 0, 2)
+        return by_unit, samples, np.bincount(met, minlength=n_values)
+
+
+def _estimates(
+    sums: np.ndarray, samples: np.ndarray, sessions: np.ndarray, drawn: np.ndarray, fewest: int
+) -> Estimates:
+    """Return the estimates of sums float64[U, C + 1, V], and of what the resamples drew, float32[R, C + 1, V]."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = sums[:, :-1].sum(axis=0) / sums[:, -1].sum(axis=0)  # [C, V]
+        resampled = drawn[:, :-1] / drawn[:, -1:]
+    low, high = _percentiles(resampled)
+    few = sessions < fewest
+    low[:, few], high[:, few] = np.nan, np.nan
+    return Estimates(means.T, low.T, high.T, samples, sessions)
 
 
 def _draws(units: int, resamples: int, generator: np.random.Generator) -> np.ndarray:

@@ -90,8 +90,10 @@ def sliced(
     """Return the metrics by slice and value, as plain values: `samples`, `sessions`, every metric of `COLUMNS`, and
     `intervals` by metric, empty for few sessions. columns: float64[S, C]."""
     found: dict[str, dict[str, dict[str, object]]] = {}
-    for slicing in slicings:
-        estimates = bootstrap.estimates(columns, slicing.codes, len(slicing.labels))
+    if not slicings:
+        return found
+    by_slicing = bootstrap.estimates_by(columns, [(one.codes, len(one.labels)) for one in slicings])
+    for slicing, estimates in zip(slicings, by_slicing, strict=True):
         found[slicing.name] = {}
         for value, label in enumerate(slicing.labels):
             bounds = {name: estimates.interval(value, column) for column, name in enumerate(COLUMNS)}
