@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import pytest
 
+from mtaw_fast.bundle.versions import version_of
 from mtaw_fast.errors import UsageError
 from mtaw_fast.experiment import read_feedback
 from mtaw_fast.service.feedback_store import FeedbackFile, _Buffer
@@ -182,9 +183,9 @@ def test_the_rate_by_version_outlives_a_reload_and_a_worker(tmp_path: Path) -> N
         for _ in range(6):
             answer = good(service.ask("POST", "/v1/recommend", {"session": ["sku-1"]}))
             report(service, recommendation=answer["recommendation"], shown=first["items"][:10], clicked=["sku-1"])
-        save_parts(bundle, **bundle_parts(seed=3), overwrite=True)
+        newer = version_of(save_parts(bundle, **bundle_parts(seed=3), overwrite=True).manifest)
         service.ask("POST", "/admin/reload", headers=WITH_TOKEN)
-        eventually(lambda: first["version"] not in {service.ask("GET", "/healthz").version for _ in range(8)})
+        eventually(lambda: service.metric(f'mtaw_workers{{version="{newer}"}}') == 2)
         second = good(service.ask("POST", "/v1/recommend", {"session": ["sku-1"]}))
         assert second["version"] != first["version"]
         report(service, recommendation=second["recommendation"], shown=second["items"][:4], clicked=second["items"][:1])
