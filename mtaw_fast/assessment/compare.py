@@ -21,6 +21,7 @@ from mtaw_fast.assessment.inputs import (
     slices_of,
     split_of,
     warn,
+    warnings_for,
 )
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.dataset import Dataset
@@ -29,7 +30,6 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.evaluation import measure
 from mtaw_fast.evaluation.measuring import Measured
 from mtaw_fast.evaluation.paired import Comparison, compared, list_differences, parting
-from mtaw_fast.evaluation.seen import warnings_of
 from mtaw_fast.ranking.encoders import EncoderName
 from mtaw_fast.ranking.retrieval import IndexName
 from mtaw_fast.recommender import Recommender
@@ -93,10 +93,7 @@ def compare(
     names = _names(models)
     lines = []
     for name, model in zip(names, models, strict=True):
-        found = warnings_of(model, data, samples) if split == "test" else []
-        if split == "validation" and model.metrics.get("refit", True):
-            found.append("this bundle was refit on the validation sessions; train with --no-refit to measure on them")
-        lines += [f"{name}: {text}" for text in found]
+        lines += [f"{name}: {text}" for text in warnings_for(model, data, samples, split)]
     # Both lists are measured with one set of facts, so a difference is one of the lists.
     facts, attributes = facts_of(data, part.fitted, pair[0])
     slicings = slices_of(data, samples, facts, attributes, slices)

@@ -20,10 +20,12 @@ from mtaw_fast.assessment.inputs import (
     rankable_by,
     recommender_of,
     sample_weights,
+    seen_in_training,
     slices_of,
     split_of,
     unseen_share,
     warn,
+    warnings_for,
 )
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.config.type_weights import TypeWeights, parsed
@@ -32,7 +34,7 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.evaluation import Report, protocol
 from mtaw_fast.evaluation import baselines as all_baselines
 from mtaw_fast.evaluation.comparison import Evaluation
-from mtaw_fast.evaluation.seen import same_training_part, warnings_of
+from mtaw_fast.evaluation.seen import same_training_part
 from mtaw_fast.ranking.encoders import EncoderName
 from mtaw_fast.ranking.retrieval import IndexName
 from mtaw_fast.recommender import Recommender
@@ -115,10 +117,7 @@ def evaluate(
         raise UsageError(f"{name} has no list of targets that training never saw; prepare it again")
     counted = missed if unseen == "misses" else None
 
-    seen = split == "validation" and bool(model.metrics.get("refit", True))
-    lines = warnings_of(model, data, samples) if split == "test" else []
-    if seen:
-        lines.append("this bundle was refit on the validation sessions; train with --no-refit to measure on them")
+    lines = warnings_for(model, data, samples, split)
     counts = None if weights is None else sample_weights(weights, data, samples)
     facts, attributes = facts_of(data, part.fitted, recommender)
     common: dict[str, Any] = {"unseen": counted, "type_names": data.type_names, "weights": counts}
@@ -148,7 +147,7 @@ def evaluate(
         split=split,
         encoder=recommender.encoder.name,
         index=recommender.index.name,
-        seen_in_training=seen,
+        seen_in_training=seen_in_training(model, split),
         same_training_part=same_training_part(model, data),
         unseen_share=unseen_share(log),
         unseen_targets=len(missed) if log is not None else 0,

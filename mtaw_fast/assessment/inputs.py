@@ -19,6 +19,7 @@ from mtaw_fast.data.sessions import Samples, Sessions, check_prefixes
 from mtaw_fast.errors import DataWarning, UsageError
 from mtaw_fast.evaluation.item_facts import Attribute, ItemFacts, attributes_of
 from mtaw_fast.evaluation.protocol import translated
+from mtaw_fast.evaluation.seen import warnings_of
 from mtaw_fast.evaluation.slices import Slicing, slicings_of
 from mtaw_fast.model.model import Model
 from mtaw_fast.ranking.encoders import EncoderName
@@ -132,6 +133,20 @@ def facts_for(facts: ItemFacts, data: Dataset, recommender: Recommender) -> Item
 def internal_of(data: Dataset, recommender: Recommender) -> np.ndarray:
     """int[N]: the recommender's internal id of each item of a data set, -1 for none."""
     return np.asarray(recommender.ids.lookup(data.ids.external(np.arange(data.n_items))))
+
+
+def warnings_for(model: Bundle, data: Dataset, samples: Samples, split: Split) -> list[str]:
+    """Return why a bundle may have seen the samples of a split, a line each."""
+    if split == "test":
+        return warnings_of(model, data, samples)
+    if not seen_in_training(model, split):
+        return []
+    return ["this bundle was refit on the validation sessions; train with --no-refit to measure on them"]
+
+
+def seen_in_training(model: Bundle, split: Split) -> bool:
+    """Return whether a bundle's training ended with the samples of a split."""
+    return split == "validation" and bool(model.metrics.get("refit", True))
 
 
 def slices_of(

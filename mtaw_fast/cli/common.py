@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ WEIGHTS_HELP = (
     "weight of a target by its event type, such as view=1,cart=3,purchase=8, in {what}; a type that is not named has "
     "weight 1, and weight 0 removes a type (default: all 1)"
 )
-SLICES_HELP = (
+_SLICES_HELP = (
     "item attributes and context columns to slice the metrics by (default: all context columns, and the attributes "
     "with at most 50 values)"
 )
@@ -67,6 +67,36 @@ def add_serving_options(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="auto, native, numpy, faiss-flat, faiss-gpu, faiss-gpu:1 or ann (default: auto)",
     )
+
+
+def add_evaluation_options(parser: argparse.ArgumentParser, *, what: str = "which samples", weights: bool) -> None:
+    """Add --split, --slices, --weights if wanted, and those of `add_serving_options`. what: what the split chooses."""
+    parser.add_argument("--split", choices=("test", "validation"), default="test", help=what)
+    if weights:
+        parser.add_argument(
+            "--weights", metavar="TYPE=W,..",
+            help=WEIGHTS_HELP.format(what="weighted metrics, printed after the plain ones"),
+        )  # fmt: skip
+    parser.add_argument("--slices", metavar="NAME,..", help=_SLICES_HELP)
+    add_serving_options(parser)
+
+
+def evaluation_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the values of `add_evaluation_options`, by the names of the keywords of `workflow.evaluate`."""
+    weights = {"weights": arguments.weights} if "weights" in arguments else {}
+    return {
+        "split": arguments.split,
+        "slices": names_in(arguments.slices),
+        "encoder": arguments.encoder,
+        "index": arguments.index,
+        **weights,
+    }
+
+
+def print_warnings(lines: Iterable[str]) -> None:
+    """Print warnings on standard error, a line each."""
+    for line in lines:
+        print(f"warning: {line}", file=sys.stderr)
 
 
 def add_number(

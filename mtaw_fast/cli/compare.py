@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mtaw_fast.cli.common import (
-    SLICES_HELP,
     add_command,
+    add_evaluation_options,
     add_number,
-    add_serving_options,
-    names_in,
+    evaluation_options,
     print_json,
+    print_warnings,
     progress_bar,
 )
 from mtaw_fast.errors import DataWarning
@@ -36,11 +35,9 @@ def add_to(commands: Any) -> None:
     parser.add_argument("first", type=Path, metavar="A", help="bundle to compare with, such as the one that serves")
     parser.add_argument("second", type=Path, metavar="B", help="bundle to judge; a difference is B's metric minus A's")
     parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder made by 'prepare'")
-    parser.add_argument("--split", choices=("test", "validation"), default="test", help="which samples")
-    parser.add_argument("--slices", metavar="NAME,..", help=SLICES_HELP)
+    add_evaluation_options(parser, weights=False)
     add_number(parser, "--examples", "N", 6, "most sessions to show where the two part")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
-    add_serving_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -51,15 +48,11 @@ def run(arguments: argparse.Namespace) -> None:
             arguments.first,
             arguments.second,
             arguments.dataset,
-            split=arguments.split,
-            slices=names_in(arguments.slices),
             examples=arguments.examples,
-            encoder=arguments.encoder,
-            index=arguments.index,
             progress=progress,
+            **evaluation_options(arguments),
         )
-    for text in found.warnings:
-        print(f"warning: {text}", file=sys.stderr)
+    print_warnings(found.warnings)
     if arguments.json:
         print_json(found.as_dict())
     else:

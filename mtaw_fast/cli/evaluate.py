@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
 from mtaw_fast.cli.common import (
-    SLICES_HELP,
-    WEIGHTS_HELP,
     add_command,
-    add_serving_options,
-    names_in,
+    add_evaluation_options,
+    evaluation_options,
     print_json,
+    print_warnings,
     progress_bar,
 )
 from mtaw_fast.errors import DataWarning
@@ -32,22 +30,15 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder made by 'train'")
     parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder made by 'prepare'")
-    parser.add_argument("--split", choices=("test", "validation"), default="test", help="which samples")
+    add_evaluation_options(parser, weights=True)
     parser.add_argument(
         "--unseen",
         choices=("leave-out", "misses"),
         default="leave-out",
         help="what to do with test targets whose items training never saw: leave them out, or count them as misses",
     )
-    parser.add_argument(
-        "--weights",
-        metavar="TYPE=W,..",
-        help=WEIGHTS_HELP.format(what="weighted metrics, printed after the plain ones"),
-    )
-    parser.add_argument("--slices", metavar="NAME,..", help=SLICES_HELP)
     parser.add_argument("--no-baselines", action="store_true", help="do not evaluate the baselines")
     parser.add_argument("--json", action="store_true", help="print the metrics, also by slice, as JSON")
-    add_serving_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -57,17 +48,12 @@ def run(arguments: argparse.Namespace) -> None:
         found = evaluate(
             arguments.bundle,
             arguments.dataset,
-            split=arguments.split,
             unseen=arguments.unseen,
-            weights=arguments.weights,
             baselines=not arguments.no_baselines,
-            slices=names_in(arguments.slices),
-            encoder=arguments.encoder,
-            index=arguments.index,
             progress=progress,
+            **evaluation_options(arguments),
         )
-    for text in found.warnings:
-        print(f"warning: {text}", file=sys.stderr)
+    print_warnings(found.warnings)
     if arguments.json:
         print_json(found.as_dict())
     else:

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.cli.common import (
-    SLICES_HELP,
-    WEIGHTS_HELP,
     add_command,
+    add_evaluation_options,
     add_number,
-    add_serving_options,
-    names_in,
+    evaluation_options,
     print_json,
     progress_bar,
 )
@@ -37,18 +35,9 @@ def add_to(commands: Any) -> None:
         "--dataset", type=Path, metavar="DATASET", help="add metrics with intervals next to the baselines, and example "
         "sessions that training never saw (default: validation metrics and training sessions)",
     )  # fmt: skip
-    parser.add_argument(
-        "--split", choices=("test", "validation"), default="test", help="which samples of DATASET to evaluate"
-    )
-    parser.add_argument(
-        "--weights",
-        metavar="TYPE=W,..",
-        help=WEIGHTS_HELP.format(what="weighted metrics, printed after the plain ones"),
-    )
-    parser.add_argument("--slices", metavar="NAME,..", help=SLICES_HELP)
+    add_evaluation_options(parser, what="which samples of DATASET to evaluate", weights=True)
     add_number(parser, "--sessions", "N", 5, "number of example sessions")
     parser.add_argument("--json", action="store_true", help="print the path of the page as JSON, without progress bars")
-    add_serving_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -58,13 +47,9 @@ def run(arguments: argparse.Namespace) -> None:
             arguments.bundle,
             arguments.out,
             dataset=arguments.dataset,
-            split=arguments.split,
-            weights=arguments.weights,
-            slices=names_in(arguments.slices),
             sessions=arguments.sessions,
-            encoder=arguments.encoder,
-            index=arguments.index,
             progress=progress,
+            **evaluation_options(arguments),
         )
     if arguments.json:
         print_json({"bundle": str(arguments.bundle), "report": str(path)})
