@@ -123,8 +123,9 @@ def same_state(one: Recommender, other: Recommender) -> None:
     assert np.array_equal(*(state.event_processor.clicks for state in states))
 
 
-def same_model(one: Bundle, other: Bundle) -> None:
+def same_model(folder: Path, same: Path) -> None:
     """Check that two compacted bundles are the same, to the bit."""
+    one, other = Bundle.load(folder), Bundle.load(same)
     for name, array in one.model.memory.arrays().items():
         assert np.array_equal(getattr(other.model.memory, name), array), name
     for name, array in one.model.weights.items():
