@@ -91,7 +91,8 @@ class EncoderTimes:
 @dataclass(frozen=True, slots=True)
 class RankerTimes:
     """Of the session memory. table_click: a click of the tables. start: the first search of the catalog, and what a fit
-    costs once. learned: a learned click. ranked: a ranked query. fitted: a query in an epoch of the fit."""
+    costs once. learned: a learned click. ranked: a ranked query. fitted: a ranked query in an epoch of the fit, which
+    leaves out those without their target."""
 
     table_click: Cost
     start: Cost
@@ -205,13 +206,14 @@ def ranker_times(
 
     fit(1)  # torch imports parts of its optimizers with the first one
     one, more = (fit(epochs) for epochs in _EPOCHS)
-    count, epoch = len(dataset.targets), np.maximum(more - one, 0) / (_EPOCHS[1] - _EPOCHS[0])
+    queries = len(dataset.targets) + dataset.left_out
+    epoch = np.maximum(more - one, 0) / (_EPOCHS[1] - _EPOCHS[0])
     return RankerTimes(
         table_click,
         np.maximum(short - learned * few.n_clicks, 0) + np.maximum(one - epoch, 0),
         learned,
-        np.maximum(ranking - long, 0) / max(count + dataset.left_out - 1, 1),
-        epoch / count,
+        np.maximum(ranking - long, 0) / max(queries - 1, 1),
+        epoch / queries,
     )
 
 

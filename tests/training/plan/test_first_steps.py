@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from mtaw_fast.training import train
 from mtaw_fast.training.plan import first_steps
 from mtaw_fast.training.plan.estimate import plan_training
 from mtaw_fast.training.plan.first_steps import Stopwatch
+from mtaw_fast.training.ranker.dataset import RankerDataset
 
 
 @pytest.mark.usefixtures("measuring")
@@ -57,6 +61,33 @@ def test_what_a_fit_costs_once_is_not_multiplied_by_its_samples(
     ranker = next(phase for phase in plan.phases if phase.name == "ranker")
     assert ranker.processor_seconds is not None
     assert 0.2 <= ranker.processor_seconds < 20
+
+
+def test_a_fit_is_shared_by_the_queries_that_it_leaves_out(
+    ring: Dataset, remembering: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs, queries = [0], [0]
+    real = first_steps.build_dataset
+
+    class Watch:
+        """Counts the epochs of a fit as seconds."""
+
+        def cost(self, work: Callable[[], object]) -> np.ndarray:
+            epochs[0] = 0
+            work()
+            return np.full(2, float(epochs[0]))
+
+    def build(*arguments: Any, **settings: Any) -> RankerDataset:
+        dataset = real(*arguments, **settings)
+        dataset = dataclasses.replace(dataset, left_out=dataset.left_out + 3 * len(dataset.targets))
+        queries[0] = len(dataset.targets) + dataset.left_out
+        return dataset
+
+    monkeypatch.setattr(first_steps, "build_dataset", build)
+    monkeypatch.setattr(first_steps, "fit_ranker", lambda *given: epochs.__setitem__(0, given[3].epochs))
+    times = first_steps.ranker_times(remembering, ring.train, ring.n_items, ring.min_prefix, Watch())  # type: ignore[arg-type]
+    assert queries[0] > 0
+    np.testing.assert_allclose(times.fitted * queries[0], 1)
 
 
 def test_a_stopwatch_counts_work_and_not_waiting() -> None:
