@@ -159,6 +159,7 @@ class Engine:
         repeats: bool = False,
         now: int = 0,
         context: np.ndarray | None = None,
+        types: np.ndarray | None = None,
     ) -> tuple[Any, Any, list[Any], np.ndarray | None, Any]: ...
     def recommend_growing(
         self,
@@ -172,6 +173,7 @@ class Engine:
         repeats: bool = False,
         now: int = 0,
         context: np.ndarray | None = None,
+        types: np.ndarray | None = None,
     ) -> tuple[list[Any], np.ndarray, None, np.ndarray | None, tuple[float, float, float, float | None]]: ...
     def recommend_ruled(
         self,
@@ -187,6 +189,7 @@ class Engine:
         pins: list[tuple[int, int]],
         now: int = 0,
         context: np.ndarray | None = None,
+        types: np.ndarray | None = None,
     ) -> tuple[Any, Any, list[Any], Any, Any, np.ndarray | None, Any]: ...
     def rank(
         self,
@@ -200,6 +203,7 @@ class Engine:
         context: np.ndarray | None = None,
         times: np.ndarray | None = None,
         contexts: np.ndarray | None = None,
+        types: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float, float | None]]: ...
 
 def memory_feature_names(trends: bool = False) -> tuple[str, ...]: ...
@@ -248,7 +252,7 @@ class MemoryDelta:
     def n_bytes(self) -> int: ...
 
 class MemoryRanker:
-    def __init__(self, arrays: dict[str, np.ndarray]) -> None: ...
+    def __init__(self, arrays: dict[str, np.ndarray], n_types: int = 0) -> None: ...
 
 class SessionMemory:
     def __init__(
@@ -283,6 +287,8 @@ class SessionMemory:
         times: np.ndarray | None = None,
         context: np.ndarray | None = None,
         content: ItemContent | None = None,
+        types: np.ndarray | None = None,
+        n_types: int = 0,
     ) -> tuple[np.ndarray, np.ndarray]: ...
     def rank(
         self,
@@ -306,6 +312,7 @@ class SessionMemory:
         times: np.ndarray | None = None,
         context: np.ndarray | None = None,
         content: ItemContent | None = None,
+        types: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]: ...
 
 class Encoder:

@@ -21,7 +21,20 @@ from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.kernels.native.memory_tables import NO_SESSION
 from mtaw_fast.kernels.native.trends import ItemContent, Trends
 
-__all__ = ["Dense", "Moment", "NativeRankerNet", "QuerySettings", "SessionMemory", "feature_names"]
+__all__ = [
+    "MOST_TYPES",
+    "NO_TYPE",
+    "Dense",
+    "Moment",
+    "NativeRankerNet",
+    "QuerySettings",
+    "SessionMemory",
+    "feature_names",
+]
+
+# As in memory/type_features.hpp.
+MOST_TYPES = 8  # of clicks that a ranker reads
+NO_TYPE = 255  # code of any other type
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +105,12 @@ class Dense:
 
 class NativeRankerNet:
     """The native form of a ranker's arrays: float32 mean, scale, linear [F], w1 [F, n1], b1 [n1], w2 [n1, n2], b2, w3
-    [n2], bias [1]; n1 and n2 multiples of 8 up to 256. Raises ValueError on arrays that do not fit.
+    [n2], bias [1]; n1 and n2 multiples of 8 up to 256. n_types: how many types of clicks its last features are of.
+    Raises ValueError on arrays that do not fit.
     """
 
-    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
-        self.native = _native.MemoryRanker(dict(arrays))
+    def __init__(self, arrays: Mapping[str, np.ndarray], n_types: int = 0) -> None:
+        self.native = _native.MemoryRanker(dict(arrays), n_types)
 
 
 class SessionMemory:
@@ -142,16 +156,21 @@ class SessionMemory:
         dense: Dense | None = None,
         threads: int = 1,
         moment: Moment | None = None,
+        types: np.ndarray | None = None,
+        n_types: int = 0,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the candidates of Q prefixes and their features: (ids int32[Q, C] padded with -1, float32[Q, C, F]).
 
         items: int32[T] clicks; prefix q is items[begins[q]:ends[q]] (int64[Q]), not empty; its last 512 clicks count.
         A row of features depends only on its prefix and the tables, to the bit. Padding is 0. moment: adds candidates
-        and the features of trends.
+        and the features of trends. types: uint8[T], of the clicks, codes from n_types on where unknown; None: of no
+        click. n_types: adds the features of so many types, at most `MOST_TYPES`.
 
         Raises ValueError on a wrong type or shape, IndexError on an id outside the catalog.
         """
-        return self.native.features(items, begins, ends, **_arguments(dense), threads=threads, **_when(moment))
+        return self.native.features(
+            items, begins, ends, **_arguments(dense), threads=threads, **_when(moment), types=types, n_types=n_types
+        )
 
     def rank(
         self,
@@ -167,6 +186,7 @@ class SessionMemory:
         excluded_offsets: np.ndarray | None = None,
         threads: int = 1,
         moment: Moment | None = None,
+        types: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the k best items of each prefix: (ids int32[Q, k], scores float32[Q, k]), padded with -1 / -inf.
 
@@ -178,7 +198,7 @@ class SessionMemory:
         return self.native.rank(
             ranker.native, items, begins, ends, k, **_arguments(dense), added=added,
             allowed=allowed, excluded=excluded, excluded_offsets=excluded_offsets, threads=threads,
-            **_when(moment),
+            **_when(moment), types=types,
         )  # fmt: skip
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
 
+from mtaw_fast.data.click_types import ClickTypes
 from mtaw_fast.errors import DataError
 from mtaw_fast.kernels.native import memory_query
 from mtaw_fast.memory.side_features import AGE, SideFeatures
+from mtaw_fast.memory.type_features import type_feature_names, types_in
 from mtaw_fast.storage.sealed_file import SealedFile
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 
@@ -29,8 +31,9 @@ class RankerNet:
     x of the ages, `t_last_age`, `t_first` and `i_age_*`, is kept within -3..3.
 
     Axes: F features, n1 and n2 hidden units (multiples of 8, at most 256). features: the names of this release's
-    features in the order of the rows, with or without those of trends, the side features last. All arrays float32:
-    mean, scale (1 / standard deviation), linear [F]; w1 [F, n1], b1 [n1]; w2 [n1, n2], b2 [n2]; w3 [n2]; bias [1].
+    features in the order of the rows: with or without those of trends, then the side features, then those of the types
+    of clicks. types: the types that the last ones are of. All arrays float32: mean, scale (1 / standard deviation),
+    linear [F]; w1 [F, n1], b1 [n1]; w2 [n1, n2], b2 [n2]; w3 [n2]; bias [1].
 
     Raises DataError on arrays that do not fit, a value that is not finite, or another release's features.
     """
@@ -45,11 +48,14 @@ class RankerNet:
     b2: np.ndarray
     w3: np.ndarray
     bias: np.ndarray
+    types: ClickTypes = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "types", types_in(self.features))
         known = memory_query.feature_names(trends=self.has_trends)
         if self.has_trends:
             known += self.side.names
+        known += type_feature_names(self.types)
         if self.features != known:
             odd = sorted(set(self.features) ^ set(known))
             what = f"'{odd[0]}' is in only one of the lists" if odd else "the order differs"
@@ -74,7 +80,12 @@ class RankerNet:
     @property
     def has_trends(self) -> bool:
         """Whether it has the features of trends."""
-        return len(self.features) > len(memory_query.feature_names())
+        return len(self._untyped) > len(memory_query.feature_names())
+
+    @property
+    def _untyped(self) -> tuple[str, ...]:
+        """The features but for those of types."""
+        return self.features[: len(self.features) - len(type_feature_names(self.types))]
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the least and the most value of each feature, float32[F]; infinite without a bound."""
@@ -83,11 +94,11 @@ class RankerNet:
     @property
     def side(self) -> SideFeatures:
         """Its features of context and content. Raises DataError if what follows the other features is none."""
-        return SideFeatures.of(self.features[len(memory_query.feature_names(trends=True)) :])
+        return SideFeatures.of(self._untyped[len(memory_query.feature_names(trends=True)) :])
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays by name."""
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != _NAMES}
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.init and one.name != _NAMES}
 
     def scores(self, features: np.ndarray) -> np.ndarray:
         """Return the scores float64[..] of candidates with features float[.., F]; the native ranker uses float32."""
@@ -99,7 +110,7 @@ class RankerNet:
 
     def native(self) -> memory_query.NativeRankerNet:
         """Return the ranker in the form of `SessionMemory.rank`."""
-        return memory_query.NativeRankerNet(self.arrays())
+        return memory_query.NativeRankerNet(self.arrays(), len(self.types))
 
     def save(self, path: Path) -> None:
         """Write it to `path` as one safetensors file, atomically."""
@@ -110,7 +121,7 @@ class RankerNet:
     def load(cls, path: Path | SealedFile) -> RankerNet:
         """Read what `save` wrote. Raises DataError if the file is missing, damaged or for other features."""
         arrays = map_tensors(path)
-        wanted = {one.name for one in fields(cls)}
+        wanted = {one.name for one in fields(cls) if one.init}
         for name in sorted(wanted ^ arrays.keys()):
             what = "is missing" if name in wanted else "is not an array of a ranker"
             raise DataError(f"{path}: '{name}' {what}; restore the file or {_REMEDY}")

@@ -58,11 +58,11 @@ MemoryView view_of(const py::dict& tables, double recency, std::int64_t once_fro
 
 class RankerObject {
  public:
-    explicit RankerObject(const py::dict& arrays) : ranker_(weights_of(arrays)) {}
+    RankerObject(const py::dict& arrays, std::int64_t n_types) : ranker_(weights_of(arrays, n_types)) {}
     const RankerNet& ranker() const { return ranker_; }
 
  private:
-    static RankerWeights weights_of(const py::dict& arrays) {
+    static RankerWeights weights_of(const py::dict& arrays, std::int64_t n_types) {
         const std::int64_t f = rows_of(arrays, "mean"), n1 = rows_of(arrays, "b1"), n2 = rows_of(arrays, "b2");
         return {
             .n_features = f,
@@ -77,6 +77,7 @@ class RankerObject {
             .b2 = named<float>(arrays, "b2", "float32", n2, 0),
             .w3 = named<float>(arrays, "w3", "float32", n2, 0),
             .bias = *named<float>(arrays, "bias", "float32", 1, 0),
+            .n_types = n_types,
         };
     }
 
@@ -103,6 +104,8 @@ struct Batch {
     const std::int64_t* times = nullptr;
     const std::uint16_t* context = nullptr;  // [count, columns of the trends]
     const ItemContent* content = nullptr;
+    std::int64_t n_types = 0;
+    const std::uint8_t* types = nullptr;
 
     MemoryRequest request(std::int64_t q) const {
         MemoryRequest request{items + begins[q], ends[q] - begins[q]};
@@ -125,6 +128,8 @@ struct Batch {
             if (context != nullptr) request.context = context + q * trends->context_shape().n_columns;
             request.content = content;
         }
+        request.n_types = n_types;
+        request.types = types == nullptr ? nullptr : types + begins[q];
         return request;
     }
 };
@@ -215,6 +220,14 @@ void add_trends(Batch& batch, const py::array& items, const py::object& trends, 
     if (times->size() != items.size()) throw py::value_error("times must have one entry for each click");
 }
 
+// The types of the clicks, as a ranker of `n_types` reads them.
+void add_types(Batch& batch, const py::array& items, const MaybeArray& types, std::int64_t n_types) {
+    batch.n_types = n_types;
+    if (!types) return;
+    batch.types = checked_data<std::uint8_t>(*types, 1, "types", "uint8");
+    if (types->size() != items.size()) throw py::value_error("types must have one entry for each click");
+}
+
 class MemoryObject {
  public:
     MemoryObject(const py::dict& tables, double recency, std::int64_t n_catalog, std::int64_t own, std::int64_t others,
@@ -230,11 +243,15 @@ class MemoryObject {
     py::tuple features(const py::array& items, const py::array& begins, const py::array& ends, MaybeArray queries,
                        MaybeArray dense, MaybeArray logits, MaybeArray catalog, double scale, int threads,
                        const py::object& trends, const MaybeArray& now, const MaybeArray& times,
-                       const MaybeArray& context, const py::object& content) const {
+                       const MaybeArray& context, const py::object& content, const MaybeArray& types,
+                       std::int64_t n_types) const {
         Batch batch = batch_of(memory_, items, begins, ends, {queries, dense, logits, catalog, {}, scale});
         add_trends(batch, items, trends, now, times, {context, content});
+        add_types(batch, items, types, n_types);
+        if (n_types < 0 || n_types > kMostTypes) throw py::value_error("n_types must be in 0.." + std::to_string(kMostTypes));
         const std::int64_t width = memory_.max_candidates();
-        const std::int64_t n_features = SessionMemory::n_features({.clicks = nullptr, .m = 0, .trends = batch.trends, .content = batch.content});
+        const std::int64_t n_features = SessionMemory::n_features(
+            {.clicks = nullptr, .m = 0, .trends = batch.trends, .content = batch.content, .n_types = n_types});
         py::array_t<std::int32_t> ids({batch.count, width});
         py::array_t<float> features({batch.count, width, n_features});
         std::int32_t* const id_data = ids.mutable_data();
@@ -253,9 +270,11 @@ class MemoryObject {
                    std::int64_t k, MaybeArray queries, MaybeArray dense, MaybeArray logits, MaybeArray catalog,
                    MaybeArray added, double scale, const MaybeArray& allowed, const MaybeArray& excluded,
                    const MaybeArray& excluded_offsets, int threads, const py::object& trends, const MaybeArray& now,
-                   const MaybeArray& times, const MaybeArray& context, const py::object& content) const {
+                   const MaybeArray& times, const MaybeArray& context, const py::object& content,
+                   const MaybeArray& types) const {
         Batch batch = batch_of(memory_, items, begins, ends, {queries, dense, logits, catalog, added, scale});
         add_trends(batch, items, trends, now, times, {context, content});
+        add_types(batch, items, types, ranker.ranker().n_types());
         if (k < 1) throw py::value_error("k must be at least 1, not " + std::to_string(k));
         if (allowed) {
             batch.allowed = checked_data<std::uint8_t>(*allowed, 1, "allowed", "uint8");
@@ -327,7 +346,8 @@ void bind_memory_query(py::module_& module) {
         for (std::int64_t k = 0; trends && k < kTrendFeatures; ++k) names.append(py::str(kTrendFeatureNames[k]));
         return py::tuple(names);
     }, py::arg("trends") = false);
-    py::class_<RankerObject>(module, "MemoryRanker").def(py::init<const py::dict&>(), py::arg("arrays"));
+    py::class_<RankerObject>(module, "MemoryRanker")
+        .def(py::init<const py::dict&, std::int64_t>(), py::arg("arrays"), py::arg("n_types") = 0);
     py::class_<MemoryObject>(module, "SessionMemory", "See mtaw_fast.kernels.native.memory_query.")
         .def(py::init<const py::dict&, double, std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t,
                       const std::optional<std::string>&, const py::object&, std::int64_t, std::int64_t>(),
@@ -339,13 +359,15 @@ void bind_memory_query(py::module_& module) {
              py::arg("queries") = py::none(), py::arg("dense") = py::none(), py::arg("logits") = py::none(),
              py::arg("catalog") = py::none(), py::arg("scale") = 0.0, py::arg("threads") = 1,
              py::arg("trends") = py::none(), py::arg("now") = py::none(), py::arg("times") = py::none(),
-             py::arg("context") = py::none(), py::arg("content") = py::none())
+             py::arg("context") = py::none(), py::arg("content") = py::none(), py::arg("types") = py::none(),
+             py::arg("n_types") = 0)
         .def("rank", &MemoryObject::rank, py::arg("ranker"), py::arg("items"), py::arg("begins"), py::arg("ends"),
              py::arg("k"), py::arg("queries") = py::none(), py::arg("dense") = py::none(), py::arg("logits") = py::none(),
              py::arg("catalog") = py::none(), py::arg("added") = py::none(), py::arg("scale") = 0.0,
              py::arg("allowed") = py::none(), py::arg("excluded") = py::none(), py::arg("excluded_offsets") = py::none(),
              py::arg("threads") = 1, py::arg("trends") = py::none(), py::arg("now") = py::none(),
-             py::arg("times") = py::none(), py::arg("context") = py::none(), py::arg("content") = py::none());
+             py::arg("times") = py::none(), py::arg("context") = py::none(), py::arg("content") = py::none(),
+             py::arg("types") = py::none());
 }
 
 }  // namespace mtaw

@@ -107,13 +107,16 @@ std::int64_t SessionMemory::features(const MemoryRequest& request, const ItemVec
     const TrendsLock trends_lock = lock(request.trends);
     gather(request, vectors, scratch);
     const auto count = static_cast<std::int64_t>(scratch.candidates_.size());
-    const float* const columns = scratch.columns_.data() + (kMostSide + kTrendColumns) * kTile;
-    const float* const side = columns_of(request, scratch);
+    const float* const columns = scratch.columns_.data() + kBefore * kTile;
+    const float* const near = columns_of(request, scratch);
+    const float* const side = near + request.n_types * kTile;
     const std::int64_t width = n_features(request), n_trends = request.trends == nullptr ? 0 : kTrendColumns;
     const std::int64_t n_side = SessionMemory::n_side(request);
+    const float* const last_type = scratch.query_features_ + kQueryFeatures + (n_trends == 0 ? 0 : kTrendQueryFeatures);
     for (std::int64_t begin = 0; begin < count; begin += kTile) {
         const std::int64_t some = std::min(kTile, count - begin);
-        const std::int64_t depth = tile(begin, request, vectors, scratch) - n_trends - n_side;
+        const bool own = tile(begin, request, vectors, scratch) - n_before(request) > kCandidateFeatures;
+        const std::int64_t depth = own ? kColumns : kCandidateFeatures;
         const std::int32_t* const slots = scratch.candidates_.data() + begin;
         for (std::int64_t i = 0; i < some; ++i) {
             ids[begin + i] = scratch.pool_.items[slots[i]];
@@ -121,10 +124,12 @@ std::int64_t SessionMemory::features(const MemoryRequest& request, const ItemVec
             row = std::copy(scratch.query_features_, scratch.query_features_ + kQueryFeatures, row);
             for (std::int64_t k = 0; k < depth; ++k) *row++ = columns[k * kTile + i];
             row = std::fill_n(row, kColumns - depth, 0.0F);
-            if (n_trends == 0) continue;
-            row = std::copy_n(scratch.trends_.query_features(), kTrendQueryFeatures, row);
+            if (n_trends > 0) row = std::copy_n(scratch.trends_.query_features(), kTrendQueryFeatures, row);
             for (std::int64_t k = 0; k < n_trends; ++k) *row++ = side[(n_side + k) * kTile + i];
             for (std::int64_t k = 0; k < n_side; ++k) *row++ = side[k * kTile + i];
+            row = std::copy_n(last_type, request.n_types, row);
+            for (std::int64_t k = 0; k < request.n_types; ++k) *row++ = near[k * kTile + i];
+            for (std::int64_t k = 0; k < request.n_types; ++k) *row++ = own ? columns[(kColumns + k) * kTile + i] : 0.0F;
         }
     }
     release(scratch);
@@ -140,6 +145,10 @@ void SessionMemory::rank(const MemoryRequest& request, const ItemVectors* vector
     if (ranker.n_side() != n_side(request)) {
         throw std::invalid_argument("the ranker has " + std::to_string(ranker.n_side()) + " features of context and content, "
                                     "the request has " + std::to_string(n_side(request)));
+    }
+    if (ranker.n_types() != request.n_types) {
+        throw std::invalid_argument("the ranker reads " + std::to_string(ranker.n_types()) + " types of clicks, the request has " +
+                                    std::to_string(request.n_types));
     }
     const MemoryDelta::ReadLock delta_lock = lock();
     const TrendsLock trends_lock = lock(request.trends);
@@ -180,6 +189,8 @@ void SessionMemory::gather(const MemoryRequest& request, const ItemVectors* vect
                      ses.first, ses.stride, ses.count};
     const std::int64_t used = std::min(request.m, kMaxClicks);
     list_own(request.clicks + request.m - used, used, settings_.own, scratch.own_, scratch.pool_);
+    scratch.types_.state(request.clicks, request.types, request.m, request.n_types, scratch.own_, scratch.pool_);
+    scratch.types_.fill_query(scratch.query_features_ + kQueryFeatures + (request.trends == nullptr ? 0 : kTrendQueryFeatures));
     find_current_session(request, scratch);
     add_neighbors(scratch);
     for (std::int64_t u = 0; request.trends != nullptr && u < std::min(scratch.own_.count, kTrendOwn); ++u) {
@@ -217,13 +228,21 @@ std::int64_t SessionMemory::tile(std::int64_t begin, const MemoryRequest& reques
             if (latest > 0) latest = static_cast<float>(merged_.number_of_raw(static_cast<std::int64_t>(latest) - 1) + 1);
         }
     }
-    const std::int64_t depth =
-        fill_tile(source(scratch), slots, count, *kernels_, scratch.columns_.data() + (kMostSide + kTrendColumns) * kTile);
-    if (request.trends == nullptr) return depth;
-    float* const side = columns_of(request, scratch);
-    const std::int64_t n_side = SessionMemory::n_side(request);
-    request.trends->fill(begin, count, side + n_side * kTile, side, *kernels_, scratch.trends_);
-    return n_side + kTrendColumns + depth;
+    float* const columns = scratch.columns_.data() + kBefore * kTile;
+    std::int64_t depth = fill_tile(source(scratch), slots, count, *kernels_, columns);
+    float* const before = columns_of(request, scratch);
+    if (request.n_types > 0) {
+        scratch.types_.fill_near(scratch.pool_, slots, count, before);
+        if (depth == kColumns) {
+            scratch.types_.fill_own(slots, count, columns + kColumns * kTile);
+            depth += request.n_types;
+        }
+    }
+    if (request.trends != nullptr) {
+        float* const side = before + request.n_types * kTile;
+        request.trends->fill(begin, count, side + SessionMemory::n_side(request) * kTile, side, *kernels_, scratch.trends_);
+    }
+    return n_before(request) + depth;
 }
 
 RowsAhead SessionMemory::ahead(std::int64_t begin, const ItemVectors* vectors, const MemoryScratch& scratch,
@@ -241,6 +260,10 @@ RowsAhead SessionMemory::ahead(std::int64_t begin, const ItemVectors* vectors, c
 
 void SessionMemory::check(const MemoryRequest& request) const {
     if (request.m < 1) throw std::invalid_argument("a session to rank has no clicks; leave it out");
+    if (request.n_types < 0 || request.n_types > kMostTypes) {
+        throw std::invalid_argument("a ranker reads at most " + std::to_string(kMostTypes) + " types of clicks, not " +
+                                    std::to_string(request.n_types));
+    }
     if (request.trends != nullptr && request.trends->capacity() < bounds_.catalog) {
         throw std::invalid_argument("the trends have capacity for " + std::to_string(request.trends->capacity()) +
                                     " items, the catalog for " + std::to_string(bounds_.catalog));

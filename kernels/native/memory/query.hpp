@@ -22,6 +22,7 @@
 #include "memory/ranker_net.hpp"
 #include "memory/settings.hpp"
 #include "memory/similar_sessions.hpp"
+#include "memory/type_features.hpp"
 #include "memory/view.hpp"
 #include "memory/zero_floats.hpp"
 #include "score/score.hpp"
@@ -60,6 +61,8 @@ struct MemoryRequest {
     const std::int64_t* times = nullptr;  // int64[m], of the clicks, kNever where unknown; null: all are
     const std::uint16_t* context = nullptr;  // as TrendsRequest
     const ItemContent* content = nullptr;
+    std::int64_t n_types = 0;             // that the ranker reads, at most kMostTypes
+    const std::uint8_t* types = nullptr;  // uint8[m], of the clicks, codes from n_types on where unknown; null: all are
 };
 
 // Upper bounds of what a query needs.
@@ -106,11 +109,12 @@ class MemoryScratch {
     RankerScratch ranker_;
     FreshRow fresh_row_;
     OwnItems own_;
+    ClickTypes types_;
     CurrentSession current_;
     std::vector<OwnEvidence> own_evidence_;  // by own item, where it is found
     Pool pool_{};
     QueryFacts facts_{};
-    float query_features_[kQueryFeatures + kTrendQueryFeatures + kPadding];
+    float query_features_[kQueryFeatures + kTrendQueryFeatures + kMostTypes + kPadding];
     TrendsScratch trends_;
     std::vector<std::int32_t> trending_;
 };
@@ -131,14 +135,15 @@ class SessionMemory {
     std::int64_t n_catalog() const { return bounds_.catalog; }
     const MemoryQuerySettings& settings() const { return settings_; }
     static std::int64_t n_features(const MemoryRequest& request) {
-        return kFeatures + (request.trends == nullptr ? 0 : kTrendFeatures + n_side(request));
+        return kFeatures + (request.trends == nullptr ? 0 : kTrendFeatures + n_side(request)) +
+               kTypeParts * request.n_types;
     }
     static std::int64_t n_side(const MemoryRequest& request) {
         return request.trends == nullptr ? 0 : n_side_features(request.trends->context_shape(), request.content);
     }
 
     // Writes the candidates and their features: ids int32[max_candidates()], features float32[max_candidates(),
-    // n_features(request)], the trends' after the others. Returns how many there are; the rest of the arrays is not
+    // n_features(request)], in the order of RankerWeights. Returns how many there are; the rest of the arrays is not
     // written. `vectors` may be null if the request has no query. Throws std::out_of_range on a click outside the
     // catalog, std::invalid_argument on m < 1.
     std::int64_t features(const MemoryRequest& request, const ItemVectors* vectors, std::int32_t* ids, float* features,
@@ -147,7 +152,7 @@ class SessionMemory {
     // Writes ids int32[k] and scores float32[k], best first, padded with -1 / -infinity: the candidates by the ranker's
     // score, ties by the lower id, then the other dense items in their order. Their scores continue from the lowest
     // candidate's: that score - (scale - logit), always below the item before if its logit is larger. Throws as
-    // `features` does, and std::invalid_argument if only one of ranker and request has trends.
+    // `features` does, and std::invalid_argument if ranker and request differ in features.
     void rank(const MemoryRequest& request, const ItemVectors* vectors, const RankerNet& ranker, std::int64_t k,
               std::int32_t* ids, float* scores, MemoryScratch& scratch) const;
 
@@ -181,10 +186,14 @@ class SessionMemory {
     void add_dense(const MemoryRequest& request, MemoryScratch& scratch) const;
     void add_trending(const MemoryRequest& request, MemoryScratch& scratch) const;
     void measure_trends(const MemoryRequest& request, MemoryScratch& scratch) const;
-    // Where the columns of a tile begin: those of side features and of trends, if there are any, come before the others.
+    // The columns of a tile: [e_near, side features, trends, candidates, own, e_own]. Those of the candidates have a
+    // fixed place; the ones before begin `n_before` columns earlier.
+    static constexpr std::int64_t kBefore = kMostTypes + kMostSide + kTrendColumns;
+    static std::int64_t n_before(const MemoryRequest& request) {
+        return request.n_types + (request.trends == nullptr ? 0 : n_side(request) + kTrendColumns);
+    }
     static float* columns_of(const MemoryRequest& request, MemoryScratch& scratch) {
-        const std::int64_t before = kMostSide + kTrendColumns, own = request.trends == nullptr ? 0 : n_side(request) + kTrendColumns;
-        return scratch.columns_.data() + (before - own) * kTile;
+        return scratch.columns_.data() + (kBefore - n_before(request)) * kTile;
     }
     void state_facts(const MemoryRequest& request, MemoryScratch& scratch) const;
     void weigh(const MemoryRequest& request, MemoryScratch& scratch) const;

@@ -21,9 +21,9 @@ void check_units(const char* layer, std::int64_t count) {
     }
 }
 
-// n_features: of the ranker. The last of an odd number of side features is an age, too.
+// n_features: of the ranker, without those of types. The last of an odd number of side features is an age, too.
 bool is_bounded(std::int64_t feature, std::int64_t n_features) {
-    if (feature < kFeatures) return false;
+    if (feature < kFeatures || feature >= n_features) return false;
     if (feature >= kFeatures + kTrendFeatures) {
         return feature == n_features - 1 && (n_features - kFeatures - kTrendFeatures) % 2 == 1;
     }
@@ -43,25 +43,36 @@ void pack_panels(const float* weights, std::int64_t depth, std::int64_t n, float
 }  // namespace
 
 RankerNet::RankerNet(const RankerWeights& weights)
-    : n1_(weights.n1), n2_(weights.n2), start_width_(whole_vectors(weights.n1 + 1)) {
-    const std::int64_t more = weights.n_features - kFeatures;
+    : n1_(weights.n1), n2_(weights.n2), n_types_(weights.n_types), start_width_(whole_vectors(weights.n1 + 1)) {
+    if (n_types_ < 0 || n_types_ > kMostTypes) {
+        throw std::invalid_argument("the ranker reads " + std::to_string(n_types_) + " types of clicks; it takes at most " +
+                                    std::to_string(kMostTypes));
+    }
+    const std::int64_t untyped = weights.n_features - kTypeParts * n_types_, more = untyped - kFeatures;
     if (more != 0 && (more < kTrendFeatures || more > kTrendFeatures + kMostSide)) {
         throw std::invalid_argument("the ranker is for " + std::to_string(weights.n_features) +
                                     " features, this release has " + std::to_string(kFeatures) + " and " +
                                     std::to_string(kTrendFeatures) + " of trends, and at most " +
                                     std::to_string(kMostSide) + " of context and content; retrain it");
     }
-    const bool trends = weights.n_features > kFeatures;
-    n_query_ = kQueryFeatures + (trends ? kTrendQueryFeatures : 0);
+    const bool trends = more > 0;
     n_side_ = trends ? more - kTrendFeatures : 0;
-    n_columns_ = kColumns + (trends ? kTrendColumns : 0) + n_side_;
+    const std::int64_t n_trend_query = trends ? kTrendQueryFeatures : 0, n_trend_columns = trends ? kTrendColumns : 0;
+    n_query_ = kQueryFeatures + n_trend_query + n_types_;
+    n_columns_ = n_types_ + n_side_ + n_trend_columns + kColumns + n_types_;
+    const std::int64_t side = n_query_ + n_types_, candidates = side + n_side_ + n_trend_columns;
     // Where a feature's weights go: among the query's, or behind those among the columns.
     const auto place_of = [&](std::int64_t k) {
+        if (k >= untyped) {
+            const std::int64_t type = (k - untyped) % n_types_;
+            const std::int64_t parts[kTypeParts] = {kQueryFeatures + n_trend_query, n_query_, candidates + kColumns};
+            return parts[(k - untyped) / n_types_] + type;
+        }
         if (k < kQueryFeatures) return k;
-        if (k < kFeatures) return n_query_ + n_side_ + (trends ? kTrendColumns : 0) + k - kQueryFeatures;
+        if (k < kFeatures) return candidates + k - kQueryFeatures;
         if (k < kFeatures + kTrendQueryFeatures) return kQueryFeatures + k - kFeatures;
-        if (k < kFeatures + kTrendFeatures) return n_query_ + n_side_ + k - kFeatures - kTrendQueryFeatures;
-        return n_query_ + k - kFeatures - kTrendFeatures;
+        if (k < kFeatures + kTrendFeatures) return side + n_side_ + k - kFeatures - kTrendQueryFeatures;
+        return side + k - kFeatures - kTrendFeatures;
     };
     check_units("first", n1_);
     check_units("second", n2_);
@@ -88,7 +99,7 @@ RankerNet::RankerNet(const RankerWeights& weights)
     for (std::int64_t k = 0; k < weights.n_features; ++k) {
         const double mean = weights.mean[k], scale = weights.scale[k];
         const std::int64_t place = place_of(k);
-        if (is_bounded(k, weights.n_features) && scale > 0) {
+        if (is_bounded(k, untyped) && scale > 0) {
             const double room = kMaxDeviations / scale;
             const auto least = static_cast<float>(mean - room), most = static_cast<float>(mean + room);
             if (place < n_query_) {
@@ -130,7 +141,7 @@ RankerNet::RankerNet(const RankerWeights& weights)
 void RankerNet::start(const float* query_features, const MemoryKernels& kernels, RankerScratch& scratch) const {
     float* const start = scratch.start.data();
     std::copy(start_, start_ + start_width_, start);
-    float features[kQueryFeatures + kTrendQueryFeatures];
+    float features[kQueryFeatures + kTrendQueryFeatures + kMostTypes];
     std::copy_n(query_features, n_query_, features);
     for (const Bound& bound : query_bounds_) {
         features[bound.place] = std::clamp(features[bound.place], bound.least, bound.most);

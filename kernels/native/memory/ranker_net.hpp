@@ -8,13 +8,15 @@
 #include "encode/aligned.hpp"
 #include "memory/features.hpp"
 #include "memory/kernels.hpp"
+#include "memory/type_features.hpp"
 
 namespace mtaw {
 
 // Arrays as training gives them, float32, row-major: x = (feature - mean) * scale,
 // score = x . linear + bias + relu(relu(x w1 + b1) w2 + b2) . w3. x of kBoundedFeatures is kept within kMaxDeviations.
 struct RankerWeights {
-    std::int64_t n_features;  // F: kFeatures, or kFeatures + kTrendFeatures + at most kMostSide
+    // F: kFeatures; kTrendFeatures and at most kMostSide more with trends; then e_last, e_near and e_own of each type
+    std::int64_t n_features;
     std::int64_t n1, n2;      // hidden units, multiples of kPanel, at most kMaxUnits
     const float* mean;        // [F]
     const float* scale;       // [F]
@@ -25,6 +27,7 @@ struct RankerWeights {
     const float* b2;          // [n2]
     const float* w3;          // [n2]
     float bias;
+    std::int64_t n_types = 0;  // of clicks
 };
 
 constexpr std::int64_t kMaxUnits = 256;
@@ -42,16 +45,17 @@ class RankerNet {
     explicit RankerNet(const RankerWeights& weights);
 
     // Whether it has weights for the trends' features, which follow those of the others.
-    bool has_trends() const { return n_query_ > kQueryFeatures; }
-    // How many it has for side features, which come last.
+    bool has_trends() const { return n_query_ - n_types_ > kQueryFeatures; }
+    // How many it has for side features, which follow.
     std::int64_t n_side() const { return n_side_; }
+    // Of how many types of clicks it has features: kTypeParts of each, which come last.
+    std::int64_t n_types() const { return n_types_; }
 
-    // The part that is the same for all candidates, into scratch.start: from float32[kQueryFeatures], and
-    // kTrendQueryFeatures more behind them where it has trends.
+    // The part that is the same for all candidates, into scratch.start: from float32[kQueryFeatures],
+    // kTrendQueryFeatures more behind them where it has trends, and n_types() more.
     void start(const float* query_features, const MemoryKernels& kernels, RankerScratch& scratch) const;
 
-    // The scores of a tile of `count` candidates: columns as fill_tile gives them, behind n_side() and kTrendColumns
-    // where it has trends, and `depth` of all; scores float32[kTile]. Bounds the columns in place. Prefetches the rows
+    // The scores of a tile of `count` candidates: columns as SessionMemory::tile gives them, `depth` of all; scores float32[kTile]. Bounds the columns in place. Prefetches the rows
     // ahead meanwhile.
     void score(float* columns, std::int64_t depth, std::int64_t count, const RowsAhead& ahead,
                const MemoryKernels& kernels, RankerScratch& scratch, float* scores) const;
@@ -64,7 +68,7 @@ class RankerNet {
     };
 
     std::int64_t n1_, n2_;
-    std::int64_t n_query_, n_columns_, n_side_;
+    std::int64_t n_query_, n_columns_, n_side_, n_types_;
     std::int64_t start_width_;  // n1_ + 1, rounded up to whole vectors
     std::vector<Bound> query_bounds_, column_bounds_;
     AlignedFloats packed_;

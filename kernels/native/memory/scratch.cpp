@@ -42,7 +42,7 @@ void MemoryScratch::fit(const MemoryBounds& wanted) {
         scored_.reserve(size(bounds.candidates));
         score_keys_ = integers(bounds.candidates);
     }
-    if (columns_.size() == 0) columns_ = AlignedFloats((kMostSide + kTrendColumns + kColumns) * kTile);
+    if (columns_.size() == 0) columns_ = AlignedFloats((kMostSide + kTrendColumns + kColumns + 2 * kMostTypes) * kTile);
     missing_.reserve(size(kTile));
     bounds_ = bounds;
 }

@@ -1,0 +1,48 @@
+#include "memory/type_features.hpp"
+
+#include <algorithm>
+
+namespace mtaw {
+
+void ClickTypes::state(const std::int32_t* clicks, const std::uint8_t* types, std::int64_t m, std::int64_t n,
+                       const OwnItems& own, const Pool& pool) {
+    n_ = n;
+    m_ = m;
+    types_ = types;
+    n_own_ = own.count;
+    if (n == 0 || types == nullptr) return;
+    std::fill_n(all_, own.count, std::uint8_t{0});
+    for (std::int64_t u = 0; u < own.count; ++u) latest_[u] = static_cast<std::uint8_t>(type_at(own.list[u].back));
+    for (std::int64_t t = m - own.clicks; t < m; ++t) {
+        const std::int32_t place = pool.place[clicks[t]];  // 0: too long ago to be an own item
+        if (place > 0 && types[t] < n) all_[place - 1] |= static_cast<std::uint8_t>(1U << types[t]);
+    }
+}
+
+void ClickTypes::fill_query(float* out) const {
+    for (std::int64_t k = 0; k < n_; ++k) out[k] = type_at(0) == k ? 1.0F : 0.0F;
+}
+
+void ClickTypes::fill_near(const Pool& pool, const std::int32_t* slots, std::int64_t count, float* columns) const {
+    std::fill_n(columns, n_ * kTile, 0.0F);
+    if (types_ == nullptr) return;
+    for (std::int64_t i = 0; i < count; ++i) {
+        const float near = more_of(pool, slots[i])[kNear];
+        if (near <= 0) continue;
+        const std::int64_t type = type_at(static_cast<std::int64_t>(1.0F / near + 0.5F) - 1);
+        if (type < n_) columns[type * kTile + i] = 1.0F;
+    }
+}
+
+void ClickTypes::fill_own(const std::int32_t* slots, std::int64_t count, float* columns) const {
+    std::fill_n(columns, n_ * kTile, 0.0F);
+    if (types_ == nullptr) return;
+    for (std::int64_t i = 0; i < count; ++i) {
+        if (slots[i] >= n_own_) continue;
+        for (std::int64_t k = 0; k < n_; ++k) {
+            if ((all_[slots[i]] >> k & 1) != 0) columns[k * kTile + i] = latest_[slots[i]] == k ? 1.0F : 0.5F;
+        }
+    }
+}
+
+}  // namespace mtaw

@@ -1,0 +1,45 @@
+// Features made from the types of a session's clicks, such as view, cart and purchase. For each type
+//
+//   e_last   1 if the session's last click has it
+//   e_near   1 if the latest own item whose row holds the candidate was last clicked with it
+//   e_own    of a candidate in the session: 1 if its latest click has it, 0.5 if only an earlier one has
+//
+// and 0 otherwise, so that a click of unknown type is neutral. bench/memory_reference/types.py has the same in Python.
+#pragma once
+
+#include <cstdint>
+
+#include "column_kernels.hpp"
+#include "memory/own_items.hpp"
+#include "memory/pool.hpp"
+
+namespace mtaw {
+
+constexpr std::int64_t kMostTypes = 8;  // that a ranker reads; bits of a byte
+constexpr std::int64_t kTypeParts = 3;  // features a type
+
+// The types of a session's clicks, as the features read them.
+class ClickTypes {
+ public:
+    // types: uint8[m], of all clicks int32[m]; a code from n on, and null for all, is unknown. own: as list_own gives it.
+    void state(const std::int32_t* clicks, const std::uint8_t* types, std::int64_t m, std::int64_t n, const OwnItems& own,
+               const Pool& pool);
+
+    // e_last: float32[n].
+    void fill_query(float* out) const;
+    // e_near of the candidates in `slots`: columns [n, kTile].
+    void fill_near(const Pool& pool, const std::int32_t* slots, std::int64_t count, float* columns) const;
+    // e_own of them, likewise.
+    void fill_own(const std::int32_t* slots, std::int64_t count, float* columns) const;
+
+ private:
+    // Of a click so many clicks back; n_ or more if unknown.
+    [[nodiscard]] std::int64_t type_at(std::int64_t back) const { return types_ == nullptr ? n_ : types_[m_ - 1 - back]; }
+
+    std::int64_t n_ = 0, m_ = 0, n_own_ = 0;
+    const std::uint8_t* types_ = nullptr;
+    std::uint8_t latest_[kMaxOwn];  // by own item: the type of its latest click
+    std::uint8_t all_[kMaxOwn];     // a bit for each type of its clicks
+};
+
+}  // namespace mtaw

@@ -1,0 +1,83 @@
+"""The types of clicks that a ranker reads, such as view, cart and purchase.
+
+A type is kept as a code: its place among the names, or `NO_TYPE` for a type that is unknown or has no name here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.errors import UsageError, shown
+from mtaw_fast.kernels.native.memory_query import MOST_TYPES, NO_TYPE
+
+MOST_CHARACTERS = 200  # of a type's name
+
+
+@dataclass(frozen=True, slots=True)
+class ClickTypes:
+    """Names of at most `MOST_TYPES` types, by code."""
+
+    names: tuple[str, ...] = ()
+    _codes: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_codes", {name: code for code, name in enumerate(self.names)})
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @classmethod
+    def of_clicks(cls, types: np.ndarray | None, names: Sequence[str]) -> ClickTypes:
+        """Return the types to rank by: of clicks uint8[T], whose codes have these names.
+
+        These are the most frequent ones, in the order of the names. None if fewer than two types occur: a single one
+        says nothing.
+        """
+        if types is None:
+            return cls()
+        counts = np.bincount(types, minlength=len(names))
+        fine = [code for code, name in enumerate(names) if counts[code] and _is_name(name)]
+        most = sorted(fine, key=lambda code: -counts[code])[:MOST_TYPES]
+        return cls(tuple(names[code] for code in sorted(most)) if np.count_nonzero(counts) > 1 else ())
+
+    def codes(self, given: Iterable[str | None]) -> np.ndarray:
+        """Return uint8[m]: the codes of m types; None and other names are unknown."""
+        code = self._codes.get
+        return np.frombuffer(bytes([code(one, NO_TYPE) for one in given]), dtype=np.uint8)  # type: ignore[arg-type]
+
+    def translated(self, types: np.ndarray | None, names: Sequence[str]) -> np.ndarray | None:
+        """Return uint8[T]: the codes of clicks uint8[T], whose own codes have these names; None without any."""
+        if types is None or not self.names:
+            return None
+        table = np.full(256, NO_TYPE, dtype=np.uint8)
+        table[: len(names)] = self.codes(names)
+        found: np.ndarray = table[types]
+        return found
+
+    def names_of(self, codes: np.ndarray) -> list[str | None]:
+        """Return the types of codes uint8[m]; None for an unknown one."""
+        return [self.names[code] if code < len(self.names) else None for code in codes.tolist()]
+
+
+def checked_types(where: str, types: Any, count: int) -> list[str | None]:
+    """Return the types of `count` clicks. Raises UsageError unless there is a text or None for each."""
+    if isinstance(types, (str, bytes)) or not isinstance(types, Iterable):
+        raise UsageError(f"{where} must be a list, not {shown(types, 60)}; give one for each click")
+    given = list(types)
+    for one in given:
+        if one is not None and not isinstance(one, str):
+            raise UsageError(f"{where}: {shown(one, 60)} is not a type; write a text, or None where it is not known")
+    if len(given) != count:
+        raise UsageError(
+            f"{where}: there are {len(given)} types for {count} clicks; give one for each, None where it is not known"
+        )
+    return given
+
+
+def _is_name(name: str) -> bool:
+    """Whether a type's name can be a part of a feature's name, of which a ranker's file has one a line."""
+    return 0 < len(name) <= MOST_CHARACTERS and "\n" not in name
