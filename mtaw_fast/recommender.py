@@ -15,6 +15,7 @@ from typing import Any, Literal, Unpack
 import numpy as np
 
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.data.click_types import checked_types
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions, offsets_of
@@ -40,12 +41,14 @@ from mtaw_fast.ranking.options import (
     OptionKeywords,
     Options,
     Rules,
+    batch_type_codes,
     checked_fields,
     checked_k,
     conditions_of,
     listed,
     options_of,
     rules_of,
+    with_types,
 )
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.ranking.retrieval import Index, IndexName, ann_file_of, make_index
@@ -539,7 +542,9 @@ class Recommender:
         excluded = catalog.ids.known(listed("exclude", exclude))
         return Filter.of(catalog.size, excluded, allowed, catalog.model.n_items)
 
-    def session(self, clicks: Iterable[Any] = (), *, id: str | None = None) -> GrowingSession:
+    def session(
+        self, clicks: Iterable[Any] = (), *, id: str | None = None, types: Iterable[str | None] | None = None
+    ) -> GrowingSession:
         """Return a session that grows click by click, with a ranking at any moment.
 
         If this recommender learns, it learns from the session's clicks as from `observe`.
@@ -550,21 +555,33 @@ class Recommender:
             The first clicks as external ids, oldest first.
         id : str, optional
             The session's id, by which it can be forgotten; random by default.
+        types : iterable of str or None, optional
+            The types of these clicks, as in `recommend`.
 
-        Raises UsageError if `clicks` is not a list of ids.
+        Raises UsageError if `clicks` is not a list of ids, or the types do not fit.
         """
         first = listed("session", clicks)
+        given = [None] * len(first) if types is None else checked_types("types", types, len(first))
         learner = self._learner
         if learner is None:
-            return GrowingSession(lambda: self._pipeline, origin=(self, id)).click(*first)
+            return GrowingSession(lambda: self._pipeline, origin=(self, id)).click_typed(first, given)
         name = id or uuid.uuid4().hex
         visit = GrowingSession(
-            lambda: self._pipeline, lambda items: learner.observe(name, items), lambda: learner.position, (self, name)
+            lambda: self._pipeline,
+            lambda items, types: learner.observe(name, items, types=types),
+            lambda: learner.position,
+            (self, name),
         )
-        return visit.click(*first)
+        return visit.click_typed(first, given)
 
     def recommend(
-        self, session: Iterable[Any], k: int = 20, *, timings: bool = False, **options: Unpack[OptionKeywords]
+        self,
+        session: Iterable[Any],
+        k: int = 20,
+        *,
+        types: Iterable[str | None] | None = None,
+        timings: bool = False,
+        **options: Unpack[OptionKeywords],
     ) -> Recommendations:
         """Return the k best next items of one session.
 
@@ -577,6 +594,9 @@ class Recommender:
             The clicks as external ids, oldest first.
         k : int, default 20
             How many items.
+        types : iterable of str or None, optional
+            The type of each click, such as "view" or "cart", if the model was trained on a log with types. One that is
+            unknown, None or left out is neutral.
         timings : bool, default False
             Whether the answer contains the time of each stage.
         exclude : iterable of ids, default none
@@ -611,8 +631,8 @@ class Recommender:
         ------
         UsageError
             If the session is not a list of ids, k is not a positive whole number, the filter is of another catalog, or
-            the context or `fields` name a column that does not exist, the rules do not fit the item table, or the
-            share to explore is out of range.
+            the context or `fields` name a column that does not exist, the rules do not fit the item table, the share
+            to explore is out of range, or there is not one type for each click.
         ItemTypeError
             If all ids of the session are of another type: '5' or 5.0 if the catalog's ids are int.
         """
@@ -621,19 +641,28 @@ class Recommender:
         pipeline = self._pipeline
         clicks = listed("session", session)
         checked = options_of(pipeline.catalog, k, **options)
+        if types is not None:
+            checked = with_types(checked, pipeline.catalog, checked_types("types", types, len(clicks)))
         ready = perf_counter_ns()
         answer, times = pipeline.recommend(clicks, checked, log_position)
         return timed(answer, times, start, ready) if timings else answer
 
     def recommend_batch(
-        self, sessions: Sessions | Iterable[Iterable[Any]], k: int = 20, **options: Unpack[OptionKeywords]
+        self,
+        sessions: Sessions | Iterable[Iterable[Any]],
+        k: int = 20,
+        *,
+        types: Iterable[Iterable[str | None] | None] | None = None,
+        **options: Unpack[OptionKeywords],
     ) -> list[Recommendations]:
         """Return what `recommend` does, for many sessions; every answer equals, to the bit, that for the session alone.
 
         Parameters
         ----------
         sessions : iterable of iterables of ids, or Sessions
-            Clicks as external ids, or packed Sessions of internal ids.
+            Clicks as external ids, or packed Sessions of internal ids, whose types are codes of `click_types`.
+        types : iterable of iterables of str or None, optional
+            The types of each session's clicks, as in `recommend`; not with packed Sessions.
         k, exclude, allow, exclude_seen, filter, at, context, repeats, reasons, fields, rules, explore, explore_below
             As in `recommend`, for all sessions.
 
@@ -643,12 +672,20 @@ class Recommender:
         pipeline = self._pipeline
         checked = options_of(pipeline.catalog, k, **options)
         if isinstance(sessions, Sessions):
+            if types is not None:
+                raise UsageError("types are a part of packed Sessions; pass them there, or lists of ids")
             return pipeline.recommend_batch(sessions, [[] for _ in range(len(sessions))], checked, log_position)
         lists = [listed(f"session {b}", one) for b, one in enumerate(listed("sessions", sessions))]
         pairs = [pipeline.catalog.clicks_of(one) for one in lists]
         lengths = np.array([len(known) for known, _ in pairs], dtype=np.int64)
-        packed = Sessions(np.concatenate([_NOTHING, *(known for known, _ in pairs)]), offsets_of(lengths))
+        codes = None if types is None else batch_type_codes(pipeline.catalog, lists, types)
+        packed = Sessions(np.concatenate([_NOTHING, *(known for known, _ in pairs)]), offsets_of(lengths), None, codes)
         return pipeline.recommend_batch(packed, [unknown for _, unknown in pairs], checked, log_position)
+
+    @property
+    def click_types(self) -> tuple[str, ...]:
+        """The types of clicks that the ranker reads; empty if it reads none."""
+        return self._pipeline.catalog.model.click_types.names
 
     def similar_items(
         self,

@@ -4,24 +4,26 @@ The GIL is held only to read and make Python's objects. Make an engine with `eng
 new one for every state of a catalog costs microseconds. Conditions of every call: excluded int32[..] ascending internal
 ids, or None; allowed uint8[ceil((N + M) / 8)], bit i % 8 of byte i // 8, or None; exclude_seen: the session's own items
 too. With trends also now, the moment of the request in ms since 1970, and context uint16[C], the visit's codes, or
-None.
+None. types: uint8, a code for each click of the session, known or not, or None; a ranker that reads no types ignores
+them.
 
-    engine.recommend(session, k, excluded, allowed, exclude_seen, repeats, now, context)
+    engine.recommend(session, k, excluded, allowed, exclude_seen, repeats, now, context, types)
         session: a list or tuple of external ids. Returns (items: list of external ids, scores: float32[len(items)],
         unknown: list of the clicks that are not in the table, repeats: bool[len(items)] or None if not requested,
         times: (lookup, encode, retrieve, memory) in microseconds, memory None without one); without a known click
         (None, None, unknown, None, None).
-    engine.recommend_growing(state, clicks, fresh, k, excluded, allowed, exclude_seen, repeats, now, context)
+    engine.recommend_growing(state, clicks, fresh, k, excluded, allowed, exclude_seen, repeats, now, context,
+                             types)
         state: an encoder's session; clicks int32[m]: all its internal ids, m >= 1, of which the last `fresh` are new
         and are appended. Another engine of the same weights may continue it, and encodes earlier clicks again if it has
         other vectors for them. Returns as `recommend`, unknown = None.
     engine.recommend_ruled(session, k, depth, n_shown, excluded, allowed, exclude_seen, repeats, arrangement, pins,
-                           now, context)
+                           now, context, types)
         session: external ids, or int32[m] internal ones; arrangement, pins: see kernels.native.rules. The first k
         places after the rules; at first `depth` places are ranked, then more as it takes, n_shown at most. Returns
         (items, scores, unknown, boosts float64[..], pinned bool[..], repeats, times); all but unknown are None if no
         click is known.
-    engine.rank(items, offsets, k, excluded, allowed, exclude_seen, now, context, times, contexts)
+    engine.rank(items, offsets, k, excluded, allowed, exclude_seen, now, context, times, contexts, types)
         packed sessions of internal ids, none empty. times: int64[T] of their clicks; a session is ranked right after
         its last one instead of at `now`. contexts: uint16[T, C], codes of the clicks' visits. Returns (ids int32[B, k],
         scores float32[B, k], times as above), padded with -1 / -inf.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mtaw_fast.config import Config
+from mtaw_fast.data.click_types import ClickTypes
 from mtaw_fast.data.context import ClickContext
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
@@ -59,6 +60,8 @@ class Model:
         Gives items without clicks a vector by `items`.
     context : ClickContext or None
         The context of the clicks in `memory.session_items`; set if `ranker_net` has features of it.
+    types : uint8[T] or None
+        The types of these clicks, codes of `click_types`; set if the ranker reads any.
     """
 
     config: Config
@@ -76,6 +79,7 @@ class Model:
     items: ItemTable | None = None
     content: ContentVectors | None = None
     context: ClickContext | None = None
+    types: np.ndarray | None = None
 
     @classmethod
     def of(
@@ -92,6 +96,7 @@ class Model:
         items: ItemTable | None = None,
         content: ContentVectors | None = None,
         context: ClickContext | None = None,
+        types: np.ndarray | None = None,
     ) -> Model:
         """Return the model of these parts (see the attributes), with the derived ones.
 
@@ -107,7 +112,7 @@ class Model:
         scan = quantize(item_vectors)
         whole = cls(
             config, weights, ids, popularity, item_vectors, order, scan, memory, ranker_net, None, clicked_at, trends,
-            items, content, context,
+            items, content, context, types,
         )  # fmt: skip
         whole.check("model")
         return whole
@@ -130,6 +135,9 @@ class Model:
         if self.clicked_at is not None:
             clicks = 0 if self.memory is None else len(self.memory.session_items)
             check_array(where, "times", self.clicked_at, np.int64, (clicks,))
+        if self.types is not None:
+            clicks = 0 if self.memory is None else len(self.memory.session_items)
+            check_array(where, "types", self.types, np.uint8, (clicks,))
         wanted = self.ranker_net is not None and self.ranker_net.has_trends
         if wanted != (self.trends is not None):
             raise BundleError(f"{where}: its ranker and its trends do not belong together; {RETRAIN}")
@@ -152,11 +160,16 @@ class Model:
 
     @property
     def sessions(self) -> Sessions:
-        """The sessions of its memory, with times and context if it has them; empty without a memory."""
+        """The sessions of its memory, with times, types and context if it has them; empty without a memory."""
         if self.memory is None:
             return Sessions.from_lists([])
         codes = None if self.context is None else self.context.codes
-        return Sessions(self.memory.session_items, self.memory.session_offsets, self.clicked_at, None, codes)
+        return Sessions(self.memory.session_items, self.memory.session_offsets, self.clicked_at, self.types, codes)
+
+    @property
+    def click_types(self) -> ClickTypes:
+        """The types of clicks that its ranker reads; empty if it reads none."""
+        return ClickTypes() if self.ranker_net is None else self.ranker_net.types
 
     @property
     def learned_until(self) -> int | None:

@@ -32,7 +32,7 @@ class ComposedRanker:
     def recommend(self, session: Sequence[Any], options: Options) -> Ranked:
         """See `Ranker.recommend`."""
         start = perf_counter_ns()
-        known, unknown = self._catalog.clicks_of(session)
+        known, unknown, options = options.of_known(self._catalog, session)
         if not len(known):
             return None, None, unknown, None, None
         return self._one(known, unknown, options, (perf_counter_ns() - start) / 1000)
@@ -49,7 +49,7 @@ class ComposedRanker:
 
     def _one(self, clicks: np.ndarray, unknown: list[Any] | None, options: Options, lookup: float) -> Ranked:
         """Rank after the known clicks int32[m], whose look-up took `lookup` microseconds."""
-        session = Sessions(clicks, np.array([0, len(clicks)], dtype=np.int64))
+        session = Sessions(clicks, np.array([0, len(clicks)], dtype=np.int64), None, options.types)
         (ids, scores), times = self.rank_timed(session, options.k, options.conditions)
         found, values = unpadded(ids[0], scores[0])
         repeats = np.isin(found, clicks) if options.repeats else None

@@ -9,9 +9,10 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from mtaw_fast.data.click_types import checked_types
 from mtaw_fast.errors import UsageError
 from mtaw_fast.ranking.answer import Recommendations, timed
-from mtaw_fast.ranking.options import OptionKeywords, options_of
+from mtaw_fast.ranking.options import OptionKeywords, options_of, with_types
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.ranking.ranker import GrowingState
 from mtaw_fast.system.fork_lock import ForkLock
@@ -30,7 +31,7 @@ class GrowingSession:
     pipeline : callable
         Returns the current state of the catalog.
     observe : callable, optional
-        Called with the external ids of every click, for learning.
+        Called with the external ids of clicks, and the type of each or None, for learning.
     log_position : callable, optional
         Returns the log position that a ranking from now on includes; see `Recommendations.log_position`.
     origin : (Recommender, str or None), optional
@@ -40,49 +41,66 @@ class GrowingSession:
     Examples
     --------
     >>> visit = rec.session()
-    >>> visit.click("sku-9")
+    >>> visit.click("sku-9", type="view")
     >>> out = visit.click("sku-4").recommend(k=20)
     """
 
-    __slots__ = ("_clicks", "_lock", "_log_position", "_observe", "_origin", "_pipeline", "_state", "_unknown")
+    __slots__ = (
+        "_clicks",
+        "_lock",
+        "_log_position",
+        "_observe",
+        "_origin",
+        "_pipeline",
+        "_state",
+        "_types",
+        "_unknown",
+    )
 
     def __init__(
         self,
         pipeline: Callable[[], Pipeline],
-        observe: Callable[[Sequence[Any]], object] | None = None,
+        observe: Callable[[Sequence[Any], Sequence[str | None]], object] | None = None,
         log_position: Callable[[], str] | None = None,
         origin: tuple[Any, str | None] | None = None,
     ) -> None:
         self._pipeline, self._observe, self._log_position, self._origin = pipeline, observe, log_position, origin
         self._clicks = array("i")
-        self._unknown: list[tuple[int, Any]] = []  # (known clicks before it, the click)
+        self._types: list[str | None] = []  # of the known clicks
+        self._unknown: list[tuple[int, Any, str | None]] = []  # (known clicks before it, the click, its type)
         self._state: GrowingState | None = None
         self._lock = ForkLock()
 
-    def click(self, *items: Any) -> GrowingSession:
+    def click(self, *items: Any, type: str | None = None) -> GrowingSession:
         """Append clicks and return the session.
 
-        items: external ids, oldest first; ids that the catalog does not know count as unknown.
+        items: external ids, oldest first; ids that the catalog does not know count as unknown. type: their type, such
+        as "cart", for a ranker that reads types.
 
-        Raises UsageError if an item is a list of ids. If the clicks are learned, raises DataError on a value that is
-        not an id and LearnError if they cannot be stored; none is appended then.
+        Raises UsageError if an item is a list of ids, or the type is no text. If the clicks are learned, raises
+        DataError on a value that is not an id and LearnError if they cannot be stored; none is appended then.
         """
+        return self.click_typed(items, checked_types("type", [type] * len(items), len(items)))
+
+    def click_typed(self, items: Sequence[Any], types: Sequence[str | None]) -> GrowingSession:
+        """Append clicks as `click` does, each with its own type, a text or None."""
         for item in items:
             if isinstance(item, (list, tuple, set, np.ndarray)):
                 raise UsageError(f"click takes ids, not a {type(item).__name__}; write click(*ids)")
         with self._lock:
             if self._observe is not None and items:
-                self._observe(items)
-            self._append(items)
+                self._observe(items, types)
+            self._append(items, types)
         return self
 
-    def _append(self, items: Sequence[Any]) -> None:
+    def _append(self, items: Sequence[Any], types: Sequence[str | None]) -> None:
         found = self._pipeline().catalog.ids.lookup(items)
-        for item, internal in zip(items, found.tolist(), strict=True):
+        for item, type, internal in zip(items, types, found.tolist(), strict=True):
             if internal < 0:
-                self._unknown.append((len(self._clicks), item))
+                self._unknown.append((len(self._clicks), item, type))
             else:
                 self._clicks.append(internal)
+                self._types.append(type)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._origin is None:
@@ -92,11 +110,14 @@ class GrowingSession:
         with self._lock:
             known = self._pipeline().catalog.ids.external(self._known())
             clicks: list[Any] = []
+            types: list[str | None] = []
             done = 0
-            for place, item in self._unknown:
+            for place, item, type in self._unknown:
                 clicks += [*known[done:place], item]
+                types += [*self._types[done:place], type]
                 done = place
-        return _restored, (*self._origin, [*clicks, *known[done:]])
+            clicks, types = [*clicks, *known[done:]], [*types, *self._types[done:]]
+        return _restored, (*self._origin, clicks, types)
 
     def _known(self) -> np.ndarray:
         """Return int32[m]: the known clicks, copied.
@@ -108,19 +129,23 @@ class GrowingSession:
 
     def _resolve_unknown(self, pipeline: Pipeline) -> None:
         """Insert the clicks that were unknown and that the catalog knows now at their places."""
-        found = pipeline.catalog.ids.lookup([item for _, item in self._unknown]).tolist()
+        found = pipeline.catalog.ids.lookup([item for _, item, _ in self._unknown]).tolist()
         if max(found) < 0:
             return
         clicks, unknown, done = array("i"), [], 0
-        for (place, item), internal in zip(self._unknown, found, strict=True):
+        types: list[str | None] = []
+        for (place, item, type), internal in zip(self._unknown, found, strict=True):
             clicks.extend(self._clicks[done:place])
+            types += self._types[done:place]
             done = place
             if internal < 0:
-                unknown.append((len(clicks), item))
+                unknown.append((len(clicks), item, type))
             else:
                 clicks.append(internal)
+                types.append(type)
         clicks.extend(self._clicks[done:])
-        self._clicks, self._unknown, self._state = clicks, unknown, None
+        types += self._types[done:]
+        self._clicks, self._types, self._unknown, self._state = clicks, types, unknown, None
 
     def recommend(self, k: int = 20, *, timings: bool = False, **options: Unpack[OptionKeywords]) -> Recommendations:
         """Return the k best next items now; parameters and errors as in `Recommender.recommend`."""
@@ -132,7 +157,8 @@ class GrowingSession:
             ready = perf_counter_ns()
             if self._unknown:
                 self._resolve_unknown(pipeline)
-            clicks, unknown = self._known(), [item for _, item in self._unknown]
+            clicks, unknown = self._known(), [item for _, item, _ in self._unknown]
+            checked = with_types(checked, pipeline.catalog, self._types)
             state, self._state = self._state, None  # a call that fails midway leaves an invalid state
             answer, times, self._state = pipeline.recommend_growing(clicks, unknown, state, checked, log_position)
         return timed(answer, times, start, ready) if timings else answer
@@ -156,8 +182,10 @@ class GrowingSession:
             return kept + self._clicks.buffer_info()[1] * self._clicks.itemsize
 
 
-def _restored(recommender: Any, id: str | None, clicks: list[Any]) -> GrowingSession:
-    """Return a session that already contains these clicks."""
+def _restored(
+    recommender: Any, id: str | None, clicks: list[Any], types: list[str | None] | None = None
+) -> GrowingSession:
+    """Return a session that already contains these clicks. types: one for each; missing in earlier pickles."""
     session: GrowingSession = recommender.session(id=id)
-    session._append(clicks)
+    session._append(clicks, [None] * len(clicks) if types is None else types)
     return session

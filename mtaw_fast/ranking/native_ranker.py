@@ -64,7 +64,7 @@ class NativeRanker:
         k, conditions, repeats = options[:3]
         return self.engine.recommend(
             session, k, conditions.excluded, conditions.bits, conditions.exclude_seen, repeats,
-            conditions.at or 0, conditions.context,
+            conditions.at or 0, conditions.context, options.types,
         )  # fmt: skip
 
     def recommend_growing(
@@ -77,7 +77,7 @@ class NativeRanker:
         ranked = self.engine.recommend_growing(
             state.session.native, clicks, len(clicks) - state.count, k,
             conditions.excluded, conditions.bits, conditions.exclude_seen, repeats,
-            conditions.at or 0, conditions.context,
+            conditions.at or 0, conditions.context, options.types,
         )  # fmt: skip
         state.count = len(clicks)
         return ranked, state
@@ -100,7 +100,7 @@ class NativeRanker:
         return self.engine.recommend_ruled(
             session, k, applied.depth(k, n_shown), n_shown, conditions.excluded,
             None if allowed is None else allowed.packed, conditions.exclude_seen, repeats, applied.arrangement, pins,
-            conditions.at or 0, conditions.context,
+            conditions.at or 0, conditions.context, options.types,
         )  # fmt: skip
 
     def rank(self, sessions: Sessions, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
@@ -112,9 +112,10 @@ class NativeRanker:
     ) -> tuple[tuple[np.ndarray, np.ndarray], StageTimes]:
         """See `Ranker.rank_timed`."""
         contexts = None if sessions.context is None else np.ascontiguousarray(sessions.context)
+        types = None if sessions.types is None else np.ascontiguousarray(sessions.types)
         ids, scores, (_, encode, retrieve, memory) = self.engine.rank(
             sessions.items, sessions.offsets, k, conditions.excluded, conditions.bits, conditions.exclude_seen,
-            conditions.at or 0, conditions.context, sessions.times, contexts,
+            conditions.at or 0, conditions.context, sessions.times, contexts, types,
         )  # fmt: skip
         return (ids, scores), (encode, retrieve, memory)
 

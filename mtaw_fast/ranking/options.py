@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias, TypedDict
 
 import numpy as np
 
+from mtaw_fast.data.click_types import checked_types
 from mtaw_fast.data.context import checked_context
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import UsageError, shown
@@ -144,7 +145,8 @@ class Explore(NamedTuple):
 
 class Options(NamedTuple):
     """Checked options. k: items wanted, 1 to N. repeats, reasons: whether the answer has them (`Recommendations`).
-    fields: columns of the item table whose values it has. explore: None for no exploration."""
+    fields: columns of the item table whose values it has. explore: None for no exploration. types: uint8, of all clicks
+    of the session, as `with_types` gives them; None: unknown."""
 
     k: int
     conditions: Conditions
@@ -153,6 +155,41 @@ class Options(NamedTuple):
     fields: tuple[str, ...] = ()
     rules: RuleSet | None = None
     explore: Explore | None = None
+    types: np.ndarray | None = None
+
+    def of_known(self, catalog: Catalog, session: Sequence[Any]) -> tuple[np.ndarray, list[Any], Options]:
+        """Return a session's known clicks int32[m], its unknown ones, and the options with the types of the known."""
+        clicks, unknown = catalog.clicks_of(session)
+        if self.types is None or not unknown:
+            return clicks, unknown, self
+        return clicks, unknown, self._replace(types=self.types[catalog.ids.lookup(session) >= 0])
+
+
+def with_types(options: Options, catalog: Catalog, types: Sequence[str | None]) -> Options:
+    """Return the options with the types of a session's clicks, one for each."""
+    read = catalog.model.click_types
+    return options._replace(types=read.codes(types)) if read else options
+
+
+def batch_type_codes(
+    catalog: Catalog, sessions: Sequence[Sequence[Any]], types: Iterable[Iterable[str | None] | None]
+) -> np.ndarray | None:
+    """Return uint8[T], the types of the known clicks of sessions of external ids; None if the ranker reads none.
+
+    Raises UsageError unless there are types, or None, for each session, and one for each of its clicks.
+    """
+    given = list(types)
+    if len(given) != len(sessions):
+        raise UsageError(f"types: there are {len(given)} lists for {len(sessions)} sessions; give one for each")
+    lists = [
+        [None] * len(clicks) if own is None else checked_types(f"types of session {b}", own, len(clicks))
+        for b, (clicks, own) in enumerate(zip(sessions, given, strict=True))
+    ]
+    read = catalog.model.click_types
+    if not read:
+        return None
+    found = [read.codes(own)[catalog.ids.lookup(clicks) >= 0] for clicks, own in zip(sessions, lists, strict=True)]
+    return np.concatenate([np.empty(0, np.uint8), *found])
 
 
 def options_of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter_ns
 from typing import Any, Literal
@@ -83,13 +83,14 @@ class Pipeline:
         """
         if options.explore is not None:
             answer, times = self.recommend(session, options._replace(explore=None), log_position)
-            return self._explored(answer, self.catalog.clicks_of(session)[0], options), times
+            clicks, _, options = options.of_known(self.catalog, session)
+            return self._explored(answer, clicks, options), times
         if options.rules is not None:
             seen = options.conditions.exclude_seen and options.rules.pins
             if isinstance(self.ranker, NativeRanker) and not options.rules.current and not seen:
                 return self._ruled_natively(self.ranker, session, [], options, log_position)
             start = perf_counter_ns()
-            clicks, unknown = self.catalog.clicks_of(session)
+            clicks, unknown, options = options.of_known(self.catalog, session)
             return self._ruled(clicks, unknown, options, log_position, (perf_counter_ns() - start) / 1000)
         items, scores, unknown, repeats, times = self.ranker.recommend(session, options)
         if items is None:
@@ -109,7 +110,8 @@ class Pipeline:
     ) -> tuple[Recommendations, Times | None, GrowingState | None]:
         """Return what `recommend` does for a growing session, and its next state; see `Ranker.recommend_growing`.
 
-        clicks: int32[m], the internal ids of all known clicks so far. unknown: the other clicks.
+        clicks: int32[m], the internal ids of all known clicks so far, of which the options have the types, if these are
+        known. unknown: the other clicks.
         """
         if options.explore is not None:
             plain = options._replace(explore=None)
@@ -133,7 +135,7 @@ class Pipeline:
             refuse_other_type(self.catalog.ids.kind, unknown[number], f"session {number}")
         if options.explore is not None:
             answers = self.recommend_batch(sessions, unknown, options._replace(explore=None), log_position)
-            return [self._explored(one, own, options) for one, own in zip(answers, sessions, strict=True)]
+            return [self._explored(one, *of) for one, of in zip(answers, _one_by_one(sessions, options), strict=True)]
         if options.rules is not None:
             clicks = list(sessions)
             found = self._ruled_answers(sessions, clicks, unknown, options)
@@ -214,7 +216,7 @@ class Pipeline:
         elif isinstance(self.ranker, NativeRanker):
             answer, times = self._ruled_natively(self.ranker, clicks, unknown, options, log_position)
             return answer, None if times is None else (lookup, *times[1:])
-        session = Sessions(clicks, np.array([0, len(clicks)], dtype=np.int64))
+        session = Sessions(clicks, np.array([0, len(clicks)], dtype=np.int64), None, options.types)
         spent: list[StageTimes] = []
         answer = self._ruled_answers(session, [clicks], [unknown], options, spent)[0]
         times = None
@@ -247,7 +249,7 @@ class Pipeline:
             session, options, allowed, applied, pins, catalog.n_items
         )
         if items is None:
-            return self._ruled(_NO_CLICKS, others, options, log_position)
+            return self._ruled(_NO_CLICKS, others, options._replace(types=None), log_position)
         short: Literal["rules"] | None = "rules" if len(items) < k else None
         answer = Recommendations(items, scores, unknown + others, False, None, repeats, None, log_position, short=short)
         if options.reasons:
@@ -300,7 +302,7 @@ class Pipeline:
 
     def _explored(self, answer: Recommendations, clicks: np.ndarray, options: Options) -> Recommendations:
         """Return an answer to the known clicks int32[m] with its share of seldom shown items."""
-        session = Sessions(clicks, np.array([0, len(clicks)], dtype=np.int64))
+        session = Sessions(clicks, np.array([0, len(clicks)], dtype=np.int64), None, options.types)
 
         def rank(k: int, conditions: Conditions) -> np.ndarray:
             ids = self.rank(session, k, conditions)[0][0]
@@ -318,3 +320,11 @@ class Pipeline:
     def _explained(self, answer: Recommendations, clicks: np.ndarray) -> Recommendations:
         """Return an answer to the known clicks int32[m], m >= 1, with its reasons."""
         return replace(answer, reasons=reasons_of(self.catalog, clicks, self.catalog.ids.lookup(answer.items)))
+
+
+def _one_by_one(sessions: Sessions, options: Options) -> Iterator[tuple[np.ndarray, Options]]:
+    """Yield each session's clicks, and the options with the types of these."""
+    for place, clicks in enumerate(sessions):
+        begin = sessions.offsets[place]
+        types = None if sessions.types is None else sessions.types[begin : begin + len(clicks)]
+        yield clicks, options._replace(types=types)

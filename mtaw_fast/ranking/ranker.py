@@ -32,7 +32,11 @@ class GrowingState(Protocol):
 
 
 class Ranker(Protocol):
-    """Axes: B sessions. Thread-safe. The three methods give the same ranking of the same clicks, to the bit."""
+    """Axes: B sessions. Thread-safe. The three methods give the same ranking of the same clicks, to the bit.
+
+    Types of clicks are codes of those that the model's ranker net reads: `Options.types` of a single session,
+    `Sessions.types` of many.
+    """
 
     def recommend(self, session: Sequence[Any], options: Options) -> Ranked:
         """Rank for a session of external ids, a list or a tuple."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +13,30 @@ from hypothesis import strategies as st
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.errors import UsageError
 from mtaw_fast.kernels.native.engine import engine_of
 from mtaw_fast.online.settings import LearningLimits, LearningSettings
 from mtaw_fast.ranking.composed_ranker import ComposedRanker
 from mtaw_fast.ranking.native_ranker import NativeRanker
 from mtaw_fast.recommender import Recommender
-from tests.support.ranking.context_model import context_model
 from tests.support.ranking.native_bundles import answered, assert_same
 from tests.support.ranking.timed_model import END, HOUR, N, timed_model
+from tests.support.ranking.typed_model import TYPES, typed_model
 
 LATER = [0, 1, END - HOUR, END, END + 1, END + 61_000, END + 7 * 24 * HOUR, 4 * 10**12]
 REFERRERS = [None, {"referrer": "mail"}, {"referrer": "search", "region": "north"}, {"region": "never seen"}]
 RULES = [None, {"filter": 'category != "c1"', "boost": [{"when": 'category == "c2"', "by": 2.0}], "pin": {"sku-9": 2}}]
+CLICK_TYPES = [*TYPES, None, "never seen"]
 Pair = tuple[Recommender, Recommender]
 
 
-@pytest.fixture(scope="module", params=["times", "context"])
+MODELS = {"times": timed_model, "context and types": typed_model}
+
+
+@pytest.fixture(scope="module", params=list(MODELS))
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("moments") / "bundle"
-    Bundle.save(folder, timed_model() if request.param == "times" else context_model(), metrics={}, dataset={})
+    Bundle.save(folder, MODELS[request.param](), metrics={}, dataset={})
     return folder
 
 
@@ -82,17 +88,22 @@ def test_native_equals_composed(both: Pair, data: st.DataObject) -> None:
         options |= {"context": data.draw(st.sampled_from(REFERRERS)), "rules": data.draw(st.sampled_from(RULES))}
     if data.draw(st.booleans()):
         options |= {"exclude": asked[:2], "allow": data.draw(named_clicks(native))}
+    types: list[str | None] = [None] * len(asked)
+    if native.click_types:
+        types = data.draw(st.lists(st.sampled_from(CLICK_TYPES), min_size=len(asked), max_size=len(asked)))
+        options["explore"] = data.draw(st.sampled_from([0.0, 0.3]))
     answers = []
     for rec in both:
         visit = rec.session()
         visit._observe = None  # the clicks of a test are not learned
-        visit.click(*asked[: len(asked) // 2])
+        visit.click_typed(asked[: len(asked) // 2], types[: len(asked) // 2])
         answered(visit.recommend, k, **options)
-        visit.click(*asked[len(asked) // 2 :])
+        visit.click_typed(asked[len(asked) // 2 :], types[len(asked) // 2 :])
+        batch = {"types": [types, None, types[1:]]}
         answers.append(
             [
-                answered(rec.recommend, asked, k, **options),
-                answered(rec.recommend_batch, [asked, asked[:1], asked[1:]], k, **options),
+                answered(rec.recommend, asked, k, types=types, **options),
+                answered(rec.recommend_batch, [asked, asked[:1], asked[1:]], k, **batch, **options),
                 answered(visit.recommend, k, **options),
             ]
         )
@@ -104,7 +115,8 @@ def test_packed_sessions_are_ranked_after_their_last_clicks(both: Pair) -> None:
     plain = Sessions.from_lists([rng.integers(0, len(both[0].ids), n) for n in (1, 0, 3, 20, 2, 1)])
     times = END + np.cumsum(rng.integers(0, HOUR, plain.n_clicks)).astype(np.int64)
     codes = rng.integers(0, 4, (plain.n_clicks, 2)).astype(np.uint16)
-    packed = Sessions(plain.items, plain.offsets, times, context=codes)
+    types = rng.integers(0, 4, plain.n_clicks).astype(np.uint8)
+    packed = Sessions(plain.items, plain.offsets, times, types, codes)
     for k in (1, 30):
         one, other = (rec.rank(packed, k) for rec in both)
         assert [array.tobytes() for array in one] == [array.tobytes() for array in other]
@@ -118,6 +130,61 @@ def test_added_items_share_memory_and_trends(folder: Path) -> None:
     rec.add_items(["b"], neighbors=[["sku-12"]])
     assert rec._pipeline.ranker._parts.memory is before.memory  # type: ignore[attr-defined]
     assert rec._pipeline.catalog.trends is trends
+
+
+class TestTypes:
+    """Requests with the types of clicks, for a bundle whose ranker reads them and for one that does not."""
+
+    def test_a_ranker_without_types_ignores_them(self, folder: Path) -> None:
+        rec = Recommender.load(folder, "native", "native")
+        typed = rec.recommend(["sku-12", "sku-13"], 9, at=END, types=["view", "cart"])
+        plain = rec.recommend(["sku-12", "sku-13"], 9, at=END)
+        assert (typed.scores.tobytes() == plain.scores.tobytes()) == (not rec.click_types)
+
+    def test_unknown_and_missing_types_are_neutral(self, folder: Path) -> None:
+        rec = Recommender.load(folder, "native", "native")
+        plain = rec.recommend(["sku-12", "sku-13"], 9, at=END)
+        for types in ([None, None], ["odd", None], iter(["never seen", "odd"])):
+            assert (
+                rec.recommend(["sku-12", "sku-13"], 9, at=END, types=types).scores.tobytes() == plain.scores.tobytes()
+            )
+
+    def test_types_go_with_the_clicks_that_are_known(self, folder: Path) -> None:
+        rec = Recommender.load(folder, "native", "native")
+        known = rec.recommend(["sku-12", "sku-13"], 9, at=END, types=["cart", "view"])
+        gaps = rec.recommend(
+            ["no", "sku-12", "nobody", "sku-13"], 9, at=END, types=["view", "cart", "purchase", "view"]
+        )
+        assert gaps.scores.tobytes() == known.scores.tobytes()
+
+    def test_growing_sessions_keep_them(self, folder: Path) -> None:
+        """Also of clicks on items that enter the catalog later, and in copies."""
+        rec = Recommender.load(folder, "native", "native")
+        visit = rec.session(["sku-12", "soon"], types=["cart", "purchase"]).click("sku-13", type="view").click("sku-14")
+        asked, types = ["sku-12", "soon", "sku-13", "sku-14"], ["cart", "purchase", "view", None]
+        for one in (visit, copy.deepcopy(visit)):
+            expected = rec.recommend(asked, 9, at=END, types=types)
+            assert one.recommend(9, at=END).scores.tobytes() == expected.scores.tobytes()
+        rec.add_items(["soon"], neighbors=[["sku-30"]])
+        expected = rec.recommend(asked, 9, at=END, types=types)
+        assert visit.recommend(9, at=END).scores.tobytes() == expected.scores.tobytes()
+
+    def test_wrong_types_are_refused(self, folder: Path) -> None:
+        rec = Recommender.load(folder, "native", "native")
+        visit = rec.session(["sku-12"])
+        for call, says in (
+            (lambda: rec.recommend(["sku-12"], types=["view", "cart"]), "there are 2 types for 1 clicks"),
+            (lambda: rec.recommend(["sku-12"], types=[3]), "3 is not a type"),
+            (lambda: rec.recommend(["sku-12"], types="view"), "types must be a list"),
+            (lambda: rec.recommend_batch([["sku-12"]], types=[["view"], ["view"]]), "2 lists for 1 sessions"),
+            (lambda: rec.recommend_batch([["sku-12"]], types=[["view", None]]), "types of session 0: there are 2"),
+            (lambda: rec.recommend_batch(Sessions.from_lists([[1]]), types=[["view"]]), "a part of packed Sessions"),
+            (lambda: rec.session(["sku-12"], types=[]), "there are 0 types for 1 clicks"),
+            (lambda: visit.click("sku-13", type=3), "3 is not a type"),  # type: ignore[arg-type]
+        ):
+            with pytest.raises(UsageError, match=says):
+                call()
+        assert visit.clicks == ["sku-12"]
 
 
 class TestChecks:
@@ -139,6 +206,11 @@ class TestChecks:
         items, offsets = np.array([1, 2], np.int32), np.array([0, 2], np.int64)
         with pytest.raises(ValueError, match="times must have one entry for each click"):
             engine.rank(items, offsets, 3, times=np.zeros(3, np.int64))
+        with pytest.raises(ValueError, match="types must have one entry for each click"):
+            engine.rank(items, offsets, 3, types=np.zeros(3, np.uint8))
+        for clicks in (["sku-1"], ["sku-1", "nobody", "sku-2"]):
+            with pytest.raises(ValueError, match="types must have one entry for each click"):
+                engine.recommend(clicks, 3, types=np.zeros(2, np.uint8))
         if rec.bundle.model.context is None:
             return
         with pytest.raises(ValueError, match="context must have one code for each of 2 columns"):

@@ -43,16 +43,18 @@ EngineScratch& thread_scratch() {
 
 double microseconds(Clock::duration time) { return std::chrono::duration<double, std::micro>(time).count(); }
 
-// The known clicks of a session, and the others as they came.
+// The known clicks of a session with their types, if any were given, and the others as they came.
 struct Clicks {
     std::vector<std::int32_t> known;
+    std::vector<std::uint8_t> types;
     py::list unknown;
 };
 
-Clicks clicks_of(const BoundIds& ids, const py::object& session) {
+// types: uint8, of all clicks.
+Clicks clicks_of(const BoundIds& ids, const py::object& session, const MaybeArray& types) {
     PyObject* const listed = session.ptr();
     if (!PyList_Check(listed) && !PyTuple_Check(listed)) throw py::type_error("a session must be a list or a tuple");
-    Clicks clicks{find_objects(ids, listed), py::list()};
+    Clicks clicks{find_objects(ids, listed), {}, py::list()};
     for (std::size_t place = 0; place < clicks.known.size(); ++place) {
         // The size is read again: an unusual id that runs Python code may have cut the list.
         const bool there = static_cast<Py_ssize_t>(place) < PySequence_Fast_GET_SIZE(listed);
@@ -61,7 +63,38 @@ Clicks clicks_of(const BoundIds& ids, const py::object& session) {
                 PySequence_Fast_GET_ITEM(listed, static_cast<Py_ssize_t>(place))));
         }
     }
+    if (types) {
+        const auto* const given = checked_data<std::uint8_t>(*types, 1, "types", "uint8");
+        if (types->size() != static_cast<py::ssize_t>(clicks.known.size())) {
+            throw py::value_error("types must have one entry for each click");
+        }
+        for (std::size_t place = 0; place < clicks.known.size(); ++place) {
+            if (clicks.known[place] != kUnknownId) clicks.types.push_back(given[place]);
+        }
+    }
     std::erase(clicks.known, kUnknownId);
+    return clicks;
+}
+
+// A single session as the engine takes it; `offsets` gets its bounds.
+PackedSessions packed(const Clicks& clicks, std::int64_t (&offsets)[2]) {
+    offsets[0] = 0;
+    offsets[1] = static_cast<std::int64_t>(clicks.known.size());
+    PackedSessions session{clicks.known.data(), offsets, 1};
+    if (!clicks.types.empty()) session.types = clicks.types.data();
+    return session;
+}
+
+// Internal ids, with types uint8 of the same length or none.
+Clicks known_clicks(const py::array& array, const MaybeArray& types) {
+    Clicks clicks;
+    const std::int32_t* data = checked_data<std::int32_t>(array, 1, "clicks", "int32");
+    clicks.known.assign(data, data + array.size());
+    if (types) {
+        const auto* const given = checked_data<std::uint8_t>(*types, 1, "types", "uint8");
+        if (types->size() != array.size()) throw py::value_error("types must have one entry for each click");
+        clicks.types.assign(given, given + types->size());
+    }
     return clicks;
 }
 
@@ -89,38 +122,37 @@ class EngineObject {
 
     py::tuple recommend(const py::object& session, std::int64_t k, const MaybeArray& excluded,
                         const MaybeArray& allowed, bool exclude_seen, bool repeats, std::int64_t now,
-                        const MaybeArray& context) const {
+                        const MaybeArray& context, const MaybeArray& types) const {
         const Clock::time_point start = Clock::now();
         const Conditions conditions = checked(k, excluded, allowed, exclude_seen, {now, context});
-        const Clicks clicks = clicks_of(ids_, session);
+        const Clicks clicks = clicks_of(ids_, session, types);
         if (clicks.known.empty()) return py::make_tuple(py::none(), py::none(), clicks.unknown, py::none(), py::none());
         const double lookup = microseconds(Clock::now() - start);
         Answer answer(k);
         {
             const Unlocked unlocked;
-            const std::int64_t offsets[] = {0, static_cast<std::int64_t>(clicks.known.size())};
-            answer.stages = engine_.rank({clicks.known.data(), offsets, 1}, k, conditions, answer.ids.data(),
-                                         answer.score_data, thread_scratch());
+            std::int64_t offsets[2];
+            answer.stages = engine_.rank(packed(clicks, offsets), k, conditions, answer.ids.data(), answer.score_data,
+                                         thread_scratch());
         }
         return assembled(answer, clicks.known, clicks.unknown, lookup, repeats);
     }
 
     py::tuple recommend_growing(const py::object& state, const py::array& clicks, std::int64_t fresh, std::int64_t k,
                              const MaybeArray& excluded, const MaybeArray& allowed, bool exclude_seen,
-                             bool repeats, std::int64_t now, const MaybeArray& context) const {
+                             bool repeats, std::int64_t now, const MaybeArray& context, const MaybeArray& types) const {
         const Conditions conditions = checked(k, excluded, allowed, exclude_seen, {now, context});
         SessionState& session = session_state_of(state);
-        const std::int32_t* data = checked_data<std::int32_t>(clicks, 1, "clicks", "int32");
-        const std::vector<std::int32_t> known(data, data + clicks.size());
+        const Clicks of = known_clicks(clicks, types);
         check_growing(clicks.size(), fresh);
         Answer answer(k);
         {
             const Unlocked unlocked;
-            answer.stages =
-                engine_.rank_growing(session, known.data(), static_cast<std::int64_t>(known.size()), fresh, k,
-                                  conditions, answer.ids.data(), answer.score_data, thread_scratch());
+            answer.stages = engine_.rank_growing(session, of.known.data(), static_cast<std::int64_t>(of.known.size()),
+                                                 fresh, k, conditions, answer.ids.data(), answer.score_data,
+                                                 thread_scratch(), of.types.empty() ? nullptr : of.types.data());
         }
-        return assembled(answer, known, py::none(), 0, repeats);
+        return assembled(answer, of.known, py::none(), 0, repeats);
     }
 
     // The first k places after the rules of `arrangement`; at first `depth` places are ranked, then more as it needs them.
@@ -128,7 +160,7 @@ class EngineObject {
     py::tuple recommend_ruled(const py::object& session, std::int64_t k, std::int64_t depth, std::int64_t n_shown,
                               const MaybeArray& excluded, const MaybeArray& allowed, bool exclude_seen, bool repeats,
                               const py::object& arrangement, const Places& places, std::int64_t now,
-                              const MaybeArray& context) const {
+                              const MaybeArray& context, const MaybeArray& types) const {
         const Clock::time_point start = Clock::now();
         const Conditions conditions = checked(k, excluded, allowed, exclude_seen, {now, context});
         const Arrangement& rules = arrangement_of(arrangement);
@@ -136,26 +168,24 @@ class EngineObject {
         const std::vector<Pin> pins = pins_of(rules, places);
         Clicks clicks;
         if (py::isinstance<py::array>(session)) {
-            const auto array = py::reinterpret_borrow<py::array>(session);
-            const std::int32_t* data = checked_data<std::int32_t>(array, 1, "session", "int32");
-            clicks.known.assign(data, data + array.size());
+            clicks = known_clicks(py::reinterpret_borrow<py::array>(session), types);
         } else {
-            clicks = clicks_of(ids_, session);
+            clicks = clicks_of(ids_, session, types);
         }
         const std::vector<std::int32_t>& known = clicks.known;
         if (known.empty()) {
             return py::make_tuple(py::none(), py::none(), clicks.unknown, py::none(), py::none(), py::none(), py::none());
         }
-        const std::int64_t offsets[] = {0, static_cast<std::int64_t>(known.size())};
-        check_sessions({known.data(), offsets, 1}, offsets[1]);
+        std::int64_t offsets[2];
+        const PackedSessions whole_session = packed(clicks, offsets);
+        check_sessions(whole_session, offsets[1]);
         const double lookup = microseconds(Clock::now() - start);
         Arranged result;
         Stages stages;
         {
             const Unlocked unlocked;
             const auto rank = [&](std::int64_t read, std::int32_t* ids, float* scores) {
-                const Stages some =
-                    engine_.rank({known.data(), offsets, 1}, read, conditions, ids, scores, thread_scratch());
+                const Stages some = engine_.rank(whole_session, read, conditions, ids, scores, thread_scratch());
                 stages.encode_ns += some.encode_ns;
                 stages.retrieve_ns += some.retrieve_ns;
                 stages.memory_ns += some.memory_ns;
@@ -176,7 +206,7 @@ class EngineObject {
 
     py::tuple rank(const py::array& items, const py::array& offsets, std::int64_t k, const MaybeArray& excluded,
                    const MaybeArray& allowed, bool exclude_seen, std::int64_t now, const MaybeArray& context,
-                   const MaybeArray& times, const MaybeArray& contexts) const {
+                   const MaybeArray& times, const MaybeArray& contexts, const MaybeArray& types) const {
         const Conditions conditions = checked(k, excluded, allowed, exclude_seen, {now, context});
         const std::int32_t* clicks = checked_data<std::int32_t>(items, 1, "items", "int32");
         const std::int64_t* bounds = checked_data<std::int64_t>(offsets, 1, "offsets", "int64");
@@ -193,6 +223,10 @@ class EngineObject {
                 throw py::value_error("contexts must have one row for each click and " + std::to_string(engine_.n_context()) +
                                       " columns");
             }
+        }
+        if (types) {
+            sessions.types = checked_data<std::uint8_t>(*types, 1, "types", "uint8");
+            if (types->size() != items.size()) throw py::value_error("types must have one entry for each click");
         }
         py::array_t<std::int32_t> ids({count, k});
         py::array_t<float> scores({count, k});
@@ -293,18 +327,19 @@ void bind_engine(py::module_& module) {
              py::arg("trends") = py::none(), py::arg("content") = py::none())
         .def("recommend", &EngineObject::recommend, py::arg("session"), py::arg("k"), py::arg("excluded") = py::none(),
              py::arg("allowed") = py::none(), py::arg("exclude_seen") = false, py::arg("repeats") = false,
-             py::arg("now") = 0, py::arg("context") = py::none())
+             py::arg("now") = 0, py::arg("context") = py::none(), py::arg("types") = py::none())
         .def("recommend_growing", &EngineObject::recommend_growing, py::arg("state"), py::arg("clicks"), py::arg("fresh"),
              py::arg("k"), py::arg("excluded") = py::none(), py::arg("allowed") = py::none(),
              py::arg("exclude_seen") = false, py::arg("repeats") = false, py::arg("now") = 0,
-             py::arg("context") = py::none())
+             py::arg("context") = py::none(), py::arg("types") = py::none())
         .def("recommend_ruled", &EngineObject::recommend_ruled, py::arg("session"), py::arg("k"), py::arg("depth"),
              py::arg("n_shown"), py::arg("excluded"), py::arg("allowed"), py::arg("exclude_seen"), py::arg("repeats"),
-             py::arg("arrangement"), py::arg("pins"), py::arg("now") = 0, py::arg("context") = py::none())
+             py::arg("arrangement"), py::arg("pins"), py::arg("now") = 0, py::arg("context") = py::none(),
+             py::arg("types") = py::none())
         .def("rank", &EngineObject::rank, py::arg("items"), py::arg("offsets"), py::arg("k"),
              py::arg("excluded") = py::none(), py::arg("allowed") = py::none(), py::arg("exclude_seen") = false,
              py::arg("now") = 0, py::arg("context") = py::none(), py::arg("times") = py::none(),
-             py::arg("contexts") = py::none());
+             py::arg("contexts") = py::none(), py::arg("types") = py::none());
 }
 
 }  // namespace mtaw

@@ -90,14 +90,16 @@ Stages Engine::rank(const PackedSessions& sessions, std::int64_t k, const Condit
 
 Stages Engine::rank_growing(SessionState& state, const std::int32_t* clicks, std::int64_t m, std::int64_t fresh,
                          std::int64_t k, const Conditions& conditions, std::int32_t* ids, float* scores,
-                         EngineScratch& scratch) const {
+                         EngineScratch& scratch, const std::uint8_t* types) const {
     const Clock::time_point start = Clock::now();
     scratch.queries.resize(static_cast<std::size_t>(encoder_->d()));
     state.advance(*encoder_, clicks, m, fresh, scratch.queries.data(), scratch.encode);
     Stages stages;
     stages.encode_ns = nanoseconds(Clock::now() - start);
     const std::int64_t offsets[] = {0, m};
-    retrieve({clicks, offsets, 1}, k, conditions, ids, scores, scratch, stages);
+    PackedSessions session{clicks, offsets, 1};
+    session.types = types;
+    retrieve(session, k, conditions, ids, scores, scratch, stages);
     return stages;
 }
 
@@ -144,6 +146,8 @@ void Engine::remember(const PackedSessions& sessions, std::int64_t k, std::int64
             request.excluded = search.excluded + search.excluded_offsets[b];
             request.n_excluded = search.excluded_offsets[b + 1] - search.excluded_offsets[b];
         }
+        request.n_types = memory_.ranker->n_types();
+        if (sessions.types != nullptr) request.types = sessions.types + begin;
         if (memory_.trends != nullptr) add_moment(sessions, b, conditions, request);
         memory_.memory->rank(request, &vectors, *memory_.ranker, k, ids + b * k, scores + b * k, scratch.memory);
     }

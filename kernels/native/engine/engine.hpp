@@ -30,6 +30,7 @@ struct PackedSessions {
     std::int64_t count;           // B
     const std::int64_t* times = nullptr;     // of the clicks: a session is ranked right after its last one; null: unknown
     const std::uint16_t* context = nullptr;  // [clicks, columns], of the clicks' visits; null: unknown
+    const std::uint8_t* types = nullptr;     // of the clicks, as MemoryRequest; null: unknown
 };
 
 // How long the stages of one call took.
@@ -76,10 +77,10 @@ class Engine {
                 float* scores, EngineScratch& scratch) const;
 
     // The one session whose encoder state is kept, by this or another engine of the same weights. clicks int32[m]: all
-    // of it, m >= 1; the last `fresh` of them are appended to the state first.
+    // of it, m >= 1; the last `fresh` of them are appended to the state first. types: uint8[m], of the clicks, or null.
     Stages rank_growing(SessionState& state, const std::int32_t* clicks, std::int64_t m, std::int64_t fresh,
                      std::int64_t k, const Conditions& conditions, std::int32_t* ids, float* scores,
-                     EngineScratch& scratch) const;
+                     EngineScratch& scratch, const std::uint8_t* types = nullptr) const;
 
     std::int64_t n_items() const { return encoder_->n_items(); }
     bool has_memory() const { return memory_.memory != nullptr; }
