@@ -291,7 +291,7 @@ def _scored(
     """Train on the latest `share` of the other sessions; return the metrics on the validation sessions, and the ranks
     int32[S] of their samples if these are given."""
     from mtaw_fast.training import train
-    from mtaw_fast.training.trained_model import served_ranks
+    from mtaw_fast.training.trained_model import served_ranks, with_types_for
 
     fitted, held_out = data.train.split_last(config.optimizer.validation_fraction)
     begin = len(fitted) - max(round(share * len(fitted)), 1)
@@ -302,5 +302,7 @@ def _scored(
         trained = train(
             part, same_held_out, Path(folder) / "run", refit=False, device=device, threads=threads, plan=plan
         )
-    ranks = None if samples is None else served_ranks(trained.model, samples)
+    ranks = None
+    if samples is not None:
+        ranks = served_ranks(trained.model, with_types_for(trained.model, samples, data.type_names))
     return {name: float(value) for name, value in trained.metrics.items()}, ranks

@@ -102,7 +102,7 @@ class _RecordingSink:
     def __init__(self) -> None:
         self.steps: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def click(self, handles: np.ndarray, items: np.ndarray, times: np.ndarray, context: object = None) -> None:  # noqa: ARG002
+    def click(self, handles: np.ndarray, items: np.ndarray, *more: object) -> None:  # noqa: ARG002
         self.steps.append((handles, items))
 
     def forget(self, handle: int) -> None:

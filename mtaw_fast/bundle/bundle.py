@@ -13,6 +13,7 @@
     item_table-<hash>.safetensors   what is known about the items (`mtaw_fast.items`), if anything is
     content-<hash>.safetensors      gives items without clicks a vector by what is known about them
     context-<hash>.safetensors      the context of these clicks, if the ranker uses it
+    types-<hash>.safetensors        the types of these clicks, if the ranker uses them
     learned-<hash>.safetensors      how far it has learned from a log of events, if it has
     index-<hash>.faiss, encoder-<hash>.onnx, ..     added by export (`bundle.format.ADDED_PARTS`)
 

@@ -16,7 +16,7 @@ PARTS = ("weights", "catalog", "items", "popularity")
 OPTIONAL_PARTS = ("scan",)
 MEMORY_PARTS = ("memory", "ranker")  # both or neither
 LEARNED_PARTS = ("learned",)
-TIMES_PARTS = ("times", "trends", "context")  # together with `memory`, if its clicks have times
+TIMES_PARTS = ("times", "trends", "context", "types")  # of the clicks in `memory`, where these are known
 ITEM_PARTS = ("item_table",)  # what is known about the items; the part `items` has their external ids
 CONTENT_PARTS = ("content",)
 # The ONNX graphs that export adds, float32 under the plain name; *_data: arrays that are too large for the graph file.

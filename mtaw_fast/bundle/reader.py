@@ -120,7 +120,7 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
         opened = _open_files(folder, files, verify, mapping)
         arrays = {
             part: map_tensors(opened[part])
-            for part in (*PARTS, *OPTIONAL_PARTS, *ITEM_PARTS, *CONTENT_PARTS, "times")
+            for part in (*PARTS, *OPTIONAL_PARTS, *ITEM_PARTS, *CONTENT_PARTS, "times", "types")
             if part in opened
         }
     except DataError as error:
@@ -156,6 +156,7 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
     model = Model(
         config, arrays["weights"], ids, popularity, item_vectors, most_clicked, scan, memory, ranker_net, log_progress,
         arrays.get("times", {}).get("times"), trends, items, content, context,
+        arrays.get("types", {}).get("types"),
     )  # fmt: skip
     model.check(str(folder))
     if verify:

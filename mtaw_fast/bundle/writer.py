@@ -133,6 +133,8 @@ def _save(
                 files["content"] = write_part(folder, "content", model.content.arrays(), created)
             if model.context is not None:
                 files["context"] = write_part(folder, "context", model.context.arrays(), created)
+            if model.types is not None:
+                files["types"] = write_part(folder, "types", {"types": model.types}, created)
             if model.log_progress is not None:
                 files["learned"] = write_file(folder, "learned", "safetensors", model.log_progress.save, created)
             flush_folder(folder)

@@ -322,8 +322,8 @@ class MemoryConfig(Group):
         }
 
 
-# Features of columns of the data set's context and item table: checked when it is known.
-_OF_COLUMNS = ("c_share_", "c_lift_", "i_same_", "i_part_", "i_age_")
+# Features of columns of the data set's context and item table, and of its types: checked when it is known.
+_OF_COLUMNS = ("c_share_", "c_lift_", "i_same_", "i_part_", "i_age_", "e_last_", "e_near_", "e_own_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,6 +349,8 @@ class RankerConfig(Group):
         The same in seconds of the log, if the data set has times.
     excluded_features : str, default none
         Features that the ranker does not use, separated by commas.
+    event_types : bool, default True
+        Whether the ranker reads the types of a session's clicks, if the data set has several.
     """
 
     ranker_fraction: float = 0.25
@@ -359,6 +361,7 @@ class RankerConfig(Group):
     prequential_chunk: int = 256
     prequential_seconds: float = 60.0
     excluded_features: str = ""
+    event_types: bool = True
 
     def __post_init__(self) -> None:
         Group.__post_init__(self)

@@ -6,7 +6,7 @@ Axes: T clicks in all, B sessions, S samples.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -202,7 +202,8 @@ def check_prefixes(lengths: np.ndarray, what: str, remedy: str = "") -> None:
 class Samples:
     """S next-click samples: the prefix, the item clicked next, and the session it came from.
 
-    prefixes: Sessions of S prefixes, with the times and types of their clicks if these are known.
+    prefixes: Sessions of S prefixes, with the times and types of their clicks if these are known. Their types may be
+    codes of other names than those of the targets.
     targets: int32[S]. session: int32[S], groups the samples of one session.
     target_times: int64[S], times of the targets (milliseconds since 1970), if `prefixes` has times, else None.
     target_types: uint8[S], types of the targets, if `prefixes` has types, else None.
@@ -255,6 +256,10 @@ class Samples:
             None if sessions.times is None else sessions.times[targets],
             None if sessions.types is None else sessions.types[targets],
         )
+
+    def with_prefix_types(self, types: np.ndarray | None) -> Samples:
+        """Return the samples with other codes uint8[T] of the prefixes' types; itself for None."""
+        return self if types is None else replace(self, prefixes=replace(self.prefixes, types=types))
 
     def repeats(self) -> np.ndarray:
         """Return bool[S]: whether the target is already in the prefix."""

@@ -6,12 +6,13 @@ Axes: S samples, B sessions of a batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
 from mtaw_fast.data.item_ids import ItemIds
-from mtaw_fast.data.sessions import Samples, Sessions, offsets_of
+from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import UsageError
 from mtaw_fast.evaluation.item_facts import ItemFacts
 from mtaw_fast.evaluation.measuring import ListObserver, Measured
@@ -185,15 +186,7 @@ def translated(samples: Samples, source: ItemIds, target: ItemIds) -> Samples:
     if np.array_equal(internal, np.arange(len(target))):
         return samples
     items = internal[samples.prefixes.items]
-    row = np.repeat(np.arange(len(samples)), samples.prefixes.lengths)
-    kept = np.bincount(row[items >= 0], minlength=len(samples))
-    times, types = samples.prefixes.times, samples.prefixes.types
-    prefixes = Sessions(
-        items[items >= 0],
-        offsets_of(kept),
-        None if times is None else times[items >= 0],
-        None if types is None else types[items >= 0],
-    )
+    prefixes = replace(samples.prefixes.of_clicks(np.flatnonzero(items >= 0)), items=items[items >= 0])
     # Outside the catalog, so that no list has it.
     targets = np.where(internal[samples.targets] >= 0, internal[samples.targets], len(target)).astype(np.int32)
     return Samples(prefixes, targets, samples.session, samples.target_times, samples.target_types)

@@ -137,7 +137,8 @@ class LogEvents:
                 if key_of(name) in self._known:
                     self.forgotten.append(name)
                     found.append(Forget(name, time))
-            found.append(Click(name, log.stream.item_ids[item], time, context=log.stream.context_of(click)))
+            kind, context = log.stream.type_of(click), log.stream.context_of(click)
+            found.append(Click(name, log.stream.item_ids[item], time, kind, context=context))
         self.clicks += len(clicks)
         return [LogEntry(event, self._position) for event in found]
 

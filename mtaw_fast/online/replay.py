@@ -178,6 +178,9 @@ class _Replay:
         self._context = _context_in(stream, model)
         if self._context is not None:
             self._context = self._context[order]
+        self._types = model.click_types.translated(stream.types, stream.type_names)
+        if self._types is not None:
+            self._types = self._types[order]
         self._at = np.empty(len(order), dtype=np.int64)
         self._at[order] = np.arange(len(order))
         starts = offsets_of(np.bincount(stream.sessions, minlength=len(stream.session_ids)))
@@ -265,7 +268,8 @@ class _Replay:
         rows = np.repeat(np.arange(len(asked)), lengths)[items >= 0]
         times = self._moments[places][items >= 0] if self._log.stream.times is not None else None
         context = None if self._context is None else self._context[places][items >= 0]
-        return Sessions(items[items >= 0], offsets_of(np.bincount(rows, minlength=len(asked))), times, None, context)
+        types = None if self._types is None else self._types[places][items >= 0]
+        return Sessions(items[items >= 0], offsets_of(np.bincount(rows, minlength=len(asked))), times, types, context)
 
     def _ranked(self, pipeline: Pipeline, asked: np.ndarray, internal: np.ndarray) -> np.ndarray:
         """Return int32[n]: the ranks of clicks."""

@@ -78,10 +78,11 @@ def refit_ranker(
         trends = TrendTables.build(
             before, before.times, model.n_items, model.trends.settings, context_sizes=model.trends.context_sizes
         )
-    side = NOTHING
+    side, types = NOTHING, model.click_types
     if trends is not None:
         columns = None if model.context is None else model.context.columns
         side = SideInputs(model.ranker_net.side, columns, model.items)
+    side = replace(side, types=types, type_names=types.names)
     dataset = build_dataset(
         config, tables, new, min_prefix, weights, folder, "ranker", reporter, since, trends, side=side
     )

@@ -21,7 +21,6 @@ from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import UsageError
 from mtaw_fast.evaluation import report_of
 from mtaw_fast.kernels.native.loss import release_kept_blocks
-from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import RankerNet
 from mtaw_fast.model.model import Model
 from mtaw_fast.storage.files import folder_lock
@@ -42,7 +41,7 @@ from mtaw_fast.training.reporting import Reporter, Silent
 from mtaw_fast.training.run_state import RunState
 from mtaw_fast.training.steps.batch import typed
 from mtaw_fast.training.threads import Threads, training_threads
-from mtaw_fast.training.trained_model import TrainedModel, served_ranks
+from mtaw_fast.training.trained_model import TrainedModel, served_ranks, with_types_for
 
 Kept = Mapping[str, str]  # files that the run still needs: past, weights, ranker
 Phase = Callable[[str], Kept]  # takes its name
@@ -107,8 +106,7 @@ def train(
     threads_here = Threads.of(threads, encoder_threads)
     if config.memory.enabled:  # reports a wrong setting now instead of after the first phase
         timed = config.memory.trends and config.ranker.prequential and dataset.train.times is not None
-        names = feature_names() if not timed else feature_names(trends=True) + _side_of(dataset).features.names
-        fit_settings(config, timed=timed).kept(names)
+        fit_settings(config, timed=timed).kept(_side_of(dataset, config).names(trends=timed))
     limit = TableMemory(table_memory, folder)
     with folder_lock(folder, UsageError), training_threads(threads_here), training_table_memory(limit):
         check_held_out(dataset, config)
@@ -164,8 +162,8 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-def _side_of(dataset: Dataset) -> SideInputs:
-    return SideInputs.of(dataset.context, dataset.items)
+def _side_of(dataset: Dataset, config: Config) -> SideInputs:
+    return SideInputs.of(dataset, types=config.ranker.event_types)
 
 
 def _weights_of_types(dataset: Dataset, config: Config) -> np.ndarray | None:
@@ -293,7 +291,7 @@ class _Run:
         past = self._weights("past") if "past" in self.state["kept"] else None
         ranker, history = train_ranker(
             self.config, sessions, self.dataset.n_items, self.dataset.min_prefix, past, self._files, phase,
-            self.reporter, self.type_weights, _side_of(self.dataset),
+            self.reporter, self.type_weights, _side_of(self.dataset, self.config),
         )  # fmt: skip
         name = f"{phase}.safetensors"
         ranker.save(self._files / name)
@@ -310,7 +308,8 @@ class _Run:
             done = now
 
         self.reporter.epoch_starts(phase, 1, 1, len(samples))
-        ranks = served_ranks(model, samples, progress)
+        typed = with_types_for(model, samples, self.dataset.type_names)
+        ranks = served_ranks(model, typed, progress)
         weights = None if self.type_weights is None else _sample_weights(samples, self.type_weights)
         report = report_of(ranks, samples, weights=weights)
         metrics, intervals = report.metrics, report.intervals
@@ -320,20 +319,22 @@ class _Run:
             best=dict(metrics),
             best_epoch=self.config.optimizer.epochs,
             intervals={name: list(interval) for name, interval in intervals.items()},
-            feature_importance=feature_importance(model, samples),
+            feature_importance=feature_importance(model, typed),
         )
         self.state.plot()
         return self.state["kept"]
 
     def _model(self, sessions: Sessions) -> Model:
         """Return the model that the phases so far have trained on `sessions`, with its memory if enabled."""
-        config, dataset, memory, ranker_net, trends, context = self.config, self.dataset, None, None, None, None
+        config, dataset, memory, ranker_net, trends = self.config, self.dataset, None, None, None
+        context, types = None, None
         if config.memory.enabled:
             memory = build_tables(config, sessions, dataset.n_items)
             ranker_net = RankerNet.load(self._files / self.state["kept"]["ranker"])
             trends = build_trends(config, sessions, dataset.n_items, dataset.context)
             if trends is not None and dataset.context is not None and sessions.context is not None:
                 context = ClickContext(dataset.context, sessions.context)
+            types = ranker_net.types.translated(sessions.types, dataset.type_names)
         model = Model.of(
             config=config,
             weights=self._weights("weights"),
@@ -344,6 +345,7 @@ class _Run:
             clicked_at=sessions.times if config.memory.enabled else None,
             trends=trends,
             context=context,
+            types=types,
             items=dataset.items,
         )
         return with_content(model, self.config.optimizer.seed)

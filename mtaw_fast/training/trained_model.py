@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,8 +83,16 @@ class TrainedModel:
         return Bundle.save(folder, self.model, metrics=self.record(), dataset=about, overwrite=overwrite)
 
 
+def with_types_for(model: Model, samples: Samples, type_names: Sequence[str]) -> Samples:
+    """Return samples of a data set, whose types have these names, with the types that the model's ranker reads."""
+    return samples.with_prefix_types(model.click_types.translated(samples.prefixes.types, type_names))
+
+
 def served_ranks(model: Model, samples: Samples, progress: Progress | None = None) -> np.ndarray:
-    """int32[S]: the ranks (`evaluation.ranks_of`) of the samples' targets that a bundle of the model would give."""
+    """int32[S]: the ranks (`evaluation.ranks_of`) of the samples' targets that a bundle of the model would give.
+
+    samples: with types, if any, as the ranker reads them.
+    """
     index = NativeIndex(model.item_vectors, model.scan)
     pipeline = Pipeline.of(Catalog.of(model, all_items=True), NativeEncoder(model.config, model.weights), index)
     return ranks_of(pipeline, samples, progress=progress)

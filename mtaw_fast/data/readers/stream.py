@@ -48,6 +48,10 @@ class ClickStream:
             return None
         return self.context_columns.values_of(self.context[click]) or None
 
+    def type_of(self, click: int) -> str | None:
+        """Return the type of a click; None if it is unknown."""
+        return None if self.types is None else self.type_names[self.types[click]]
+
     def __len__(self) -> int:
         return len(self.items)
 

@@ -14,12 +14,14 @@ from mtaw_fast.data.sessions import Sessions, offsets_of
 
 
 class CollectedClicks:
-    """An `EventSink` that stores clicks in the log's order: 16 bytes each, and 2 a context column.
+    """An `EventSink` that stores clicks in the log's order: 16 bytes each, 2 a context column, and 1 for a type.
 
     Parameters
     ----------
     n_columns : int, default 0
         Context columns of the model.
+    typed : bool, default False
+        Whether the model keeps the types of clicks.
 
     Attributes
     ----------
@@ -27,14 +29,20 @@ class CollectedClicks:
         Places in the model's tables of sessions that were forgotten.
     """
 
-    def __init__(self, n_columns: int = 0) -> None:
+    def __init__(self, n_columns: int = 0, *, typed: bool = False) -> None:
         self.dropped: set[int] = set()
         self._forgotten: set[int] = set()
         self._handles, self._items, self._times = array("i"), array("i"), array("q")
         self._n_columns, self._context = n_columns, array("H")
+        self._typed, self._types = typed, array("B")
 
     def click(
-        self, handles: np.ndarray, items: np.ndarray, times: np.ndarray, context: np.ndarray | None = None
+        self,
+        handles: np.ndarray,
+        items: np.ndarray,
+        times: np.ndarray,
+        context: np.ndarray | None = None,
+        types: np.ndarray | None = None,
     ) -> None:
         """See `EventSink.click`."""
         self._handles.frombytes(handles.astype(np.int32).tobytes())
@@ -42,6 +50,8 @@ class CollectedClicks:
         self._times.frombytes(times.tobytes())
         if context is not None:
             self._context.frombytes(context.tobytes())
+        if types is not None:
+            self._types.frombytes(types.tobytes())
 
     def forget(self, handle: int) -> None:
         """See `EventSink.forget`."""
@@ -61,17 +71,20 @@ class CollectedClicks:
         """Do nothing: `merge` computes the vectors from the new tables."""
 
     def sessions(self) -> tuple[np.ndarray, Sessions]:
-        """Return the handles int32[S] of sessions that were not forgotten, ascending, and their clicks with times
-        and context."""
-        handles, items, times, context = self._arrays()
+        """Return the handles int32[S] of sessions that were not forgotten, ascending, and their clicks with times,
+        types and context."""
+        handles, items, times, context, types = self._arrays()
         order = np.argsort(handles, kind="stable")
         if self._forgotten:
             order = order[~np.isin(handles[order], self._gone())]
         found, lengths = np.unique(handles[order], return_counts=True)
         codes = None if context is None else context[order]
-        return found, Sessions(items[order], offsets_of(lengths), times[order], None, codes)
+        kinds = None if types is None else types[order]
+        return found, Sessions(items[order], offsets_of(lengths), times[order], kinds, codes)
 
-    def of(self, handles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+    def of(
+        self, handles: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
         """Return what was clicked in some sessions, in the log's order.
 
         Parameters
@@ -81,14 +94,15 @@ class CollectedClicks:
 
         Returns
         -------
-        tuple of (int32[E], int32[E], int64[E], uint16[E, C] or None)
-            The handle, the item, the time and the context of each click.
+        tuple of (int32[E], int32[E], int64[E], uint16[E, C] or None, uint8[E] or None)
+            The handle, the item, the time, the context and the type of each click.
         """
-        all_handles, items, times, context = self._arrays()
+        all_handles, items, times, context, types = self._arrays()
         chosen = np.isin(all_handles, np.setdiff1d(handles, self._gone()))
-        return all_handles[chosen], items[chosen], times[chosen], None if context is None else context[chosen]
+        codes = None if context is None else context[chosen]
+        return all_handles[chosen], items[chosen], times[chosen], codes, None if types is None else types[chosen]
 
-    def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+    def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
         context = None
         if self._n_columns:
             context = np.frombuffer(self._context, dtype=np.uint16).reshape(-1, self._n_columns)
@@ -97,6 +111,7 @@ class CollectedClicks:
             np.frombuffer(self._items, dtype=np.int32),
             np.frombuffer(self._times, dtype=np.int64),
             context,
+            np.frombuffer(self._types, dtype=np.uint8) if self._typed else None,
         )
 
     def _gone(self) -> np.ndarray:

@@ -66,7 +66,8 @@ def compact_model(
         Its tables are, to the bit, those of a rebuild from the remaining sessions, ordered by last click.
     """
     columns = 0 if model.context is None else len(model.context.columns.names)
-    event_processor, collector = EventProcessor(model, limits, since), CollectedClicks(columns)
+    event_processor = EventProcessor(model, limits, since)
+    collector = CollectedClicks(columns, typed=model.types is not None)
     event_processor.start(collector)
     for some in events:
         event_processor.process(some, collector)
@@ -167,16 +168,17 @@ class _Compaction:
 
     def _carried(self) -> bytes:
         """Return the clicks of open sessions as lines, in the log's order, without event ids: `seen` holds those."""
-        handles, items, times, context = self._collector.of(np.array(list(self._open), dtype=np.int32))
+        handles, items, times, context, types = self._collector.of(np.array(list(self._open), dtype=np.int32))
         lines = bytearray()
         for begin in range(0, len(handles), _LINES):
             some = slice(begin, begin + _LINES)
             places = items[some]
             values = [None] * len(places) if context is None else self._values(context[some])
-            clicks = zip(handles[some].tolist(), self._external(places), times[some].tolist(), values, strict=True)
+            kinds = [None] * len(places) if types is None else self._before.click_types.names_of(types[some])
+            columns = handles[some].tolist(), self._external(places), times[some].tolist(), values, kinds
             lines += b"".join(
-                Click(self._open[handle], item, time, context=given).line() + b"\n"
-                for handle, item, time, given in clicks
+                Click(self._open[handle], item, time, kind, context=given).line() + b"\n"
+                for handle, item, time, given, kind in zip(*columns, strict=True)
             )
         return bytes(lines[:-1])
 

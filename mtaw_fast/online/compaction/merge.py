@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -33,8 +34,8 @@ class ModelChanges:
     Attributes
     ----------
     sessions : Sessions
-        New sessions of internal ids 0..N+M-1, ordered by last click, with their times, and their context if the model
-        keeps it.
+        New sessions of internal ids 0..N+M-1, ordered by last click, with their times, and their types and context if
+        the model keeps these.
     dropped : int32[..]
         Ascending places in the tables of sessions to remove.
     items : sequence
@@ -85,7 +86,7 @@ def merge(model: Model, changes: ModelChanges, *, threads: int = 1) -> Model:
         vectors = _untrained_vectors(model, changes, tables) * np.float32(mean_norm(embedding))
         embedding = np.concatenate([embedding, np.zeros((len(changes.items), embedding.shape[1]), dtype=np.float32)])
         embedding[untrained] = vectors
-    clicked_at, trends, codes = _times(model, changes), None, _context(model, changes)
+    clicked_at, trends, codes = _of_clicks("times", model, changes), None, _of_clicks("context", model, changes)
     if model.trends is not None:
         assert clicked_at is not None
         clicks, sizes = replace(tables.sessions, context=codes), model.trends.context_sizes
@@ -113,6 +114,7 @@ def merge(model: Model, changes: ModelChanges, *, threads: int = 1) -> Model:
         items=changes.table,
         content=model.content,
         context=None if model.context is None or codes is None else ClickContext(model.context.columns, codes),
+        types=_of_clicks("types", model, changes),
     )
     return replace(whole, log_progress=changes.log_progress)
 
@@ -141,25 +143,13 @@ def _untrained_vectors(model: Model, changes: ModelChanges, tables: MemoryTables
     return vectors
 
 
-def _times(model: Model, changes: ModelChanges) -> np.ndarray | None:
-    """Return int64[T], the times of the clicks in the new tables; None if some are unknown."""
-    sessions = model.sessions
-    if sessions.times is None or changes.sessions.times is None:
-        return None
-    if len(changes.dropped):
-        sessions = sessions.select(np.setdiff1d(np.arange(len(sessions)), changes.dropped))
-    return np.concatenate([sessions.times, changes.sessions.times])
-
-
-def _context(model: Model, changes: ModelChanges) -> np.ndarray | None:
-    """Return uint16[T, C], the context of the clicks in the new tables; None if the model keeps none."""
-    if model.context is None or changes.sessions.context is None:
-        return None
+def _of_clicks(name: Literal["times", "types", "context"], model: Model, changes: ModelChanges) -> np.ndarray | None:
+    """Return what the new tables' clicks have under a name of `Sessions`; None if it is unknown of some."""
     sessions = model.sessions
     if len(changes.dropped):
         sessions = sessions.select(np.setdiff1d(np.arange(len(sessions)), changes.dropped))
-    assert sessions.context is not None
-    return np.concatenate([sessions.context, changes.sessions.context])
+    before, new = getattr(sessions, name), getattr(changes.sessions, name)
+    return None if before is None or new is None else np.concatenate([before, new])
 
 
 def counted_clicks(sessions: Sessions, once: np.ndarray, n_items: int) -> np.ndarray:

@@ -45,8 +45,16 @@ _STEP = 16  # clicks between two updates of the vectors of new items
 class EventSink(Protocol):
     """Receives what is learned. Items are internal ids, sessions the tracker's handles, times Unix milliseconds."""
 
-    def click(self, handles: np.ndarray, items: np.ndarray, times: np.ndarray, context: np.ndarray | None) -> None:
-        """Add clicks, in order: int64[E], int32[E], int64[E], and uint16[E, C] if the model knows a context."""
+    def click(
+        self,
+        handles: np.ndarray,
+        items: np.ndarray,
+        times: np.ndarray,
+        context: np.ndarray | None,
+        types: np.ndarray | None,
+    ) -> None:
+        """Add clicks, in order: int64[E], int32[E], int64[E], and if the model knows them their context uint16[E, C]
+        and their types uint8[E]."""
         ...
 
     def forget(self, handle: int) -> None:
@@ -119,6 +127,7 @@ class EventProcessor:
         self._since = since
         self._ids, self._limits = model.ids, limits
         self._context = None if model.context is None else model.context.columns
+        self._types = model.click_types
         self._n_items, self._d = model.n_items, model.config.model.embedding_dim
         self._progress = model.log_progress or LogProgress("", START, 0)
         self._id_type = int if model.ids.kind == "int" else str
@@ -271,7 +280,8 @@ class EventProcessor:
         places = places[learned]
         handles = np.array(batch.handles, dtype=np.int64)[learned]
         times = np.array(batch.times, dtype=np.int64)[learned]
-        sink.click(handles, places, times, self._codes_of(batch, learned))
+        types = self._types.codes(batch.types)[learned] if self._types else None
+        sink.click(handles, places, times, self._codes_of(batch, learned), types)
         self._content.count(places)
         self.new_items.count(places.tolist())
         for handle in batch.forgotten:

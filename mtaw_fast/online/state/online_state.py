@@ -76,9 +76,14 @@ class OnlineState:
     # As the sink of the event processor
 
     def click(
-        self, handles: np.ndarray, items: np.ndarray, times: np.ndarray, context: np.ndarray | None = None
+        self,
+        handles: np.ndarray,
+        items: np.ndarray,
+        times: np.ndarray,
+        context: np.ndarray | None = None,
+        types: np.ndarray | None = None,  # noqa: ARG002
     ) -> None:
-        """See `EventSink.click`."""
+        """See `EventSink.click`. The tables do not count types."""
         self.delta.click(handles, items)
         if self.trends is not None:
             self.trends.click(handles, items, times, context=context)

@@ -50,6 +50,8 @@ class UpdateBatch:
         One value for each click: the session's handle and id, the item's external id, Unix milliseconds.
     context : list
         Of each click's visit, by column; None if there is none.
+    types : list
+        Of each click; None where it is unknown.
     forgotten : list of int
         Handles of sessions whose clicks so far must be removed again, those in this batch included.
     """
@@ -59,6 +61,7 @@ class UpdateBatch:
     items: list[int | str] = field(default_factory=list)
     times: list[int] = field(default_factory=list)
     context: list[Mapping[str, str] | None] = field(default_factory=list)
+    types: list[str | None] = field(default_factory=list)
     forgotten: list[int] = field(default_factory=list)
 
 
@@ -305,3 +308,4 @@ def _add(batch: UpdateBatch, handle: int, click: Click) -> None:
     batch.items.append(click.item)
     batch.times.append(click.time)
     batch.context.append(click.context)
+    batch.types.append(click.type)

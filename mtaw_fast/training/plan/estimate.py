@@ -98,7 +98,7 @@ def plan_training(
     encoder = encoder_times(config, fitted, dataset.n_items, dataset.min_prefix, device, weights, measured, watch)
     ranker = None
     if config.memory.enabled:
-        side = SideInputs.of(dataset.context, dataset.items)
+        side = SideInputs.of(dataset, types=config.ranker.event_types)
         ranker = ranker_times(config, dataset.train, dataset.n_items, dataset.min_prefix, watch, folder, side)
     plans = {softmax: tuple(work.phase(name, softmax, encoder, ranker) for name in phases) for softmax in measured}
     seconds = {softmax: sum(phase.seconds or 0.0 for phase in plan) for softmax, plan in plans.items()}

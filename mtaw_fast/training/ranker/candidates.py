@@ -13,7 +13,7 @@ import numpy as np
 
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions, offsets_of, ranges
-from mtaw_fast.kernels.native.memory_query import Dense, feature_names
+from mtaw_fast.kernels.native.memory_query import Dense
 from mtaw_fast.kernels.native.scan import quantize
 from mtaw_fast.memory import MemoryTables
 from mtaw_fast.memory.settings import query_settings
@@ -21,6 +21,7 @@ from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.retrieval import NativeIndex
 from mtaw_fast.training.memory_tables import build_tables
+from mtaw_fast.training.ranker.side_inputs import NOTHING, SideInputs
 from mtaw_fast.training.steps.batch import typed
 from mtaw_fast.training.threads import current_threads
 
@@ -31,7 +32,8 @@ _CHUNK = 1024  # prefixes encoded and searched at once
 class Prefixes:
     """Q samples of packed sessions, without a copy: prefix q is items[begins[q]:ends[q]], its target targets[q].
 
-    items: int32[T]; begins, ends: int64[Q]; targets: int32[Q]. weights: float32[Q] of the samples, or None.
+    items: int32[T]; begins, ends: int64[Q]; targets: int32[Q]. weights: float32[Q] of the samples, or None. types:
+    uint8[T] of the clicks, as a ranker reads them, or None.
     """
 
     items: np.ndarray
@@ -39,9 +41,16 @@ class Prefixes:
     ends: np.ndarray
     targets: np.ndarray
     weights: np.ndarray | None = None
+    types: np.ndarray | None = None
 
     @classmethod
-    def of(cls, sessions: Sessions, min_prefix: int, type_weights: np.ndarray | None = None) -> Prefixes:
+    def of(
+        cls,
+        sessions: Sessions,
+        min_prefix: int,
+        type_weights: np.ndarray | None = None,
+        types: np.ndarray | None = None,
+    ) -> Prefixes:
         """Return every prefix of at least `min_prefix` clicks that has a next click, session by session. With
         `type_weights` those whose next click weighs more than 0."""
         counts = np.maximum(sessions.lengths - min_prefix, 0)
@@ -51,7 +60,7 @@ class Prefixes:
         if type_weights is not None:
             weights = type_weights[typed(sessions)[ends]]
             begins, ends, weights = begins[weights > 0], ends[weights > 0], weights[weights > 0]
-        return cls(items, begins, ends, items[ends], weights)
+        return cls(items, begins, ends, items[ends], weights, types)
 
     @property
     def lengths(self) -> np.ndarray:
@@ -71,9 +80,15 @@ class PrefixCandidates:
     """
 
     def __init__(
-        self, config: Config, tables: MemoryTables, weights: Mapping[str, np.ndarray] | None, prefixes: Prefixes
+        self,
+        config: Config,
+        tables: MemoryTables,
+        weights: Mapping[str, np.ndarray] | None,
+        prefixes: Prefixes,
+        side: SideInputs = NOTHING,
     ) -> None:
-        self.features = feature_names()
+        self.features = side.names(trends=False)
+        self._n_types = len(side.types)
         self.left_out = 0
         self.prefixes = prefixes
         self._threads = max(1, current_threads().pieces - 1)  # the fit takes one
@@ -89,11 +104,12 @@ class PrefixCandidates:
         min_prefix: int,
         weights: Mapping[str, np.ndarray] | None,
         type_weights: np.ndarray | None = None,
+        side: SideInputs = NOTHING,
     ) -> PrefixCandidates:
         """Return those of the last `ranker_fraction` of `sessions`; arguments as of `train_ranker`."""
         before, last = sessions.split_last(config.ranker.ranker_fraction)
-        prefixes = Prefixes.of(last, min_prefix, type_weights)
-        return cls(config, build_tables(config, before, n_items), weights, prefixes)
+        prefixes = Prefixes.of(last, min_prefix, type_weights, side.type_codes(last))
+        return cls(config, build_tables(config, before, n_items), weights, prefixes, side)
 
     def batch(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `ranker.fitting.Candidates`."""
@@ -102,7 +118,13 @@ class PrefixCandidates:
             dense = Dense(dense.queries[queries], dense.ids[queries], dense.logits[queries], dense.catalog, dense.scale)
         prefixes = self.prefixes
         return self._memory.features(
-            prefixes.items, prefixes.begins[queries], prefixes.ends[queries], dense, threads=self._threads
+            prefixes.items,
+            prefixes.begins[queries],
+            prefixes.ends[queries],
+            dense,
+            threads=self._threads,
+            types=prefixes.types,
+            n_types=self._n_types,
         )
 
 

@@ -34,7 +34,7 @@ def feature_importance(model: Model, samples: Samples, most: int = MOST_SAMPLES)
     model : Model
         With a session memory that has not seen the samples.
     samples : Samples
-        Of more than `most`, that many are scored, evenly spread.
+        With types, if any, as the ranker reads them. Of more than `most`, that many are scored, evenly spread.
     most : int, default 500
         Largest number of samples.
 
@@ -80,7 +80,10 @@ def _candidates(model: Model, samples: Samples, chosen: np.ndarray) -> tuple[np.
     moment = None
     if trends is not None and model.ranker_net is not None:
         moment = moment_of(trends, sessions, ends, content=item_content(model.ranker_net.side, model.items))
-    return memory.features(items, asked.begins, ends, dense, threads=threads, moment=moment)
+    return memory.features(
+        items, asked.begins, ends, dense, threads=threads, moment=moment, types=sessions.types,
+        n_types=len(model.click_types),
+    )  # fmt: skip
 
 
 class _Standardized:

@@ -21,6 +21,7 @@ from torch.nn import functional
 from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.memory import RankerNet
 from mtaw_fast.memory.ranker_net import feature_bounds
+from mtaw_fast.memory.type_features import PREFIX
 from mtaw_fast.training.reporting import LossCurve, Reporter
 
 HIDDEN = (64, 32)
@@ -265,11 +266,18 @@ def drawn_places(ids: np.ndarray, hits: np.ndarray, negatives: int, rng: np.rand
 
 
 def _standard(candidates: Candidates, n_queries: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(mean, 1 / deviation) float32[F] over the candidates of some queries."""
+    """(mean, 1 / deviation) float32[F] over the candidates of some queries.
+
+    A feature of a type that none of them has gets 0: whatever its weights are, a click of this type must not count a
+    thousandfold while serving.
+    """
     chosen = np.random.default_rng([seed, 0]).permutation(n_queries)[:_SAMPLE]
     ids, values = candidates.batch(chosen)
     rows = values[ids >= 0].astype(np.float64)
-    return rows.mean(axis=0).astype(np.float32), (1 / (rows.std(axis=0) + _LEAST_DEVIATION)).astype(np.float32)
+    deviation = rows.std(axis=0)
+    of_types = np.array([name.startswith(PREFIX) for name in candidates.features])
+    scale = np.where(of_types & (deviation == 0), 0, 1 / (deviation + _LEAST_DEVIATION))
+    return rows.mean(axis=0).astype(np.float32), scale.astype(np.float32)
 
 
 _Made = tuple[np.ndarray, np.ndarray]  # ids, features

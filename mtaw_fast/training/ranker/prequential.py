@@ -22,8 +22,8 @@ import numpy as np
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
-from mtaw_fast.kernels.native.memory_query import Dense, SessionMemory, feature_names
-from mtaw_fast.kernels.native.trends import ItemContent, Trends
+from mtaw_fast.kernels.native.memory_query import Dense, SessionMemory
+from mtaw_fast.kernels.native.trends import Trends
 from mtaw_fast.memory import MemoryTables
 from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.memory.trends import TrendTables
@@ -82,7 +82,7 @@ def build_dataset(
     type_weights : float32[K], optional
         Weight of a query by the type of its target; those of weight 0 are not ranked.
     side : SideInputs, default none
-        For features of context and content, with trends alone.
+        For features of context and content, with trends alone, and of the types of clicks.
 
     Raises
     ------
@@ -93,11 +93,10 @@ def build_dataset(
     order = ReplayOrder.of(sessions, *chunk)
     click_weights = None if type_weights is None else type_weights[typed(sessions)]
     ranked = _ranked_clicks(order, sessions, min_prefix, since, config.ranker.ranker_samples, click_weights)
-    names = feature_names() if trends is None else feature_names(trends=True) + side.features.names
 
     def run_over(asked: Sessions, chosen: np.ndarray) -> _PrequentialRun:
         live_trends = None if trends is None else trends.live(tables.n_items)
-        return _PrequentialRun(config, tables, asked, weights, chosen, live_trends, side.content)
+        return _PrequentialRun(config, tables, asked, weights, chosen, live_trends, side)
 
     def add_frozen(writer: DatasetWriter) -> None:
         known = np.bincount(tables.session_items, minlength=tables.n_items) > 0
@@ -109,7 +108,7 @@ def build_dataset(
         for begin in range(0, len(chosen), _FROZEN_CHUNK):
             run.rank(chosen[begin : begin + _FROZEN_CHUNK], writer, places)
 
-    with DatasetWriter.opened(folder, names) as writer:
+    with DatasetWriter.opened(folder, side.names(trends=trends is not None)) as writer:
         reporter.epoch_starts(f"{phase}, dataset", 1, 1, len(order.clicks))
         run = run_over(sessions, ranked)
         for clicks in np.split(order.clicks, order.bounds[1:-1]):
@@ -159,7 +158,7 @@ class _PrequentialRun:
         weights: Mapping[str, np.ndarray] | None,
         ranked: np.ndarray,
         trends: Trends | None,
-        content: ItemContent | None,
+        side: SideInputs,
     ) -> None:
         settings = tables.settings
         assert settings.recency is not None
@@ -179,7 +178,8 @@ class _PrequentialRun:
         )
         query = query_settings(config, trends is not None)
         self._memory: SessionMemory = tables.queries(tables.n_items, query, delta=self._delta)
-        self._trends, self._sessions, self._content = trends, sessions, content
+        self._trends, self._sessions, self._content = trends, sessions, side.content
+        self._types, self._n_types = side.type_codes(sessions), len(side.types)
         self._threads = current_threads().pieces
         self._dense = None
         if weights is not None:
@@ -202,7 +202,9 @@ class _PrequentialRun:
         moment = None
         if self._trends is not None:
             moment = moment_of(self._trends, self._sessions, clicks, content=self._content)
-        ids, values = self._memory.features(self._items, begins, clicks, dense, threads=threads, moment=moment)
+        ids, values = self._memory.features(
+            self._items, begins, clicks, dense, threads=threads, moment=moment, types=self._types, n_types=self._n_types
+        )
         named = clicks if places is None else places[clicks]
         writer.add(named, self._items[clicks], clicks - begins, ids, values)
 

@@ -1,19 +1,26 @@
-"""What a training knows beyond clicks: the columns of the visits' context, and the item table."""
+"""What a training knows beyond clicks: the columns of the visits' context, the item table, and the clicks' types."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
+from mtaw_fast.data.click_types import ClickTypes
 from mtaw_fast.data.context import ContextColumns
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.items import ItemTable
+from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.kernels.native.trends import ItemContent
 from mtaw_fast.memory.side_features import SideFeatures
+from mtaw_fast.memory.type_features import type_feature_names
 from mtaw_fast.ranking.item_content import content_columns, item_content
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SideInputs:
-    """The columns that side features are made from; either part may be missing.
+    """What features beyond clicks and their times are made from; each part may be missing.
 
     Attributes
     ----------
@@ -23,17 +30,37 @@ class SideInputs:
         Of the sessions' context.
     items : ItemTable or None
         Of the data set's items.
+    types : ClickTypes
+        The types of clicks that the ranker reads.
+    type_names : tuple of str
+        Of the codes of the sessions' own types.
     """
 
     features: SideFeatures = field(default_factory=SideFeatures)
     context: ContextColumns | None = None
     items: ItemTable | None = None
+    types: ClickTypes = field(default_factory=ClickTypes)
+    type_names: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, context: ContextColumns | None, items: ItemTable | None) -> SideInputs:
-        """Return the inputs of a new ranker, which reads all of them that it can."""
-        names = () if context is None else context.names
-        return cls(replace(content_columns(items), context=names), context, items)
+    def of(cls, dataset: Dataset, *, types: bool = True) -> SideInputs:
+        """Return the inputs of a new ranker, which reads all of them that it can.
+
+        types: whether it may read those of clicks.
+        """
+        names = () if dataset.context is None else dataset.context.names
+        read = ClickTypes.of_clicks(dataset.train.types, dataset.type_names) if types else ClickTypes()
+        columns = replace(content_columns(dataset.items), context=names)
+        return cls(columns, dataset.context, dataset.items, read, dataset.type_names)
+
+    def names(self, *, trends: bool) -> tuple[str, ...]:
+        """Return the names of all features of a ranker, with those of trends and what needs them or without."""
+        plain = feature_names(trends=True) + self.features.names if trends else feature_names()
+        return plain + type_feature_names(self.types)
+
+    def type_codes(self, sessions: Sessions) -> np.ndarray | None:
+        """Return uint8[T]: the types of the clicks as the ranker reads them; None if it reads none."""
+        return self.types.translated(sessions.types, self.type_names)
 
     @property
     def content(self) -> ItemContent | None:

@@ -54,7 +54,7 @@ def train_ranker(
     type_weights : float32[K], optional
         Weight of a sample by the type of its target.
     side : SideInputs, default none
-        For features of context and content, if the ranker reads trends.
+        For features of context and content, if the ranker reads trends, and of the types of clicks.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def train_ranker(
         A record an epoch.
     """
     if not config.ranker.prequential:
-        candidates = PrefixCandidates.of(config, sessions, n_items, min_prefix, weights, type_weights)
+        candidates = PrefixCandidates.of(config, sessions, n_items, min_prefix, weights, type_weights, side)
         return fit_candidates(candidates, config, phase, reporter)
     before, last = sessions.split_last(config.ranker.ranker_fraction)
     tables = build_tables(config, before, n_items)

@@ -33,7 +33,9 @@ class Recorder:
         self.calls: list[tuple[str, Any]] = []
         self.refreshes = 0
 
-    def click(self, handles: np.ndarray, items: np.ndarray, times: np.ndarray, context: object = None) -> None:
+    def click(
+        self, handles: np.ndarray, items: np.ndarray, times: np.ndarray, context: object = None, types: object = None
+    ) -> None:
         self.clicks += list(zip(handles.tolist(), items.tolist(), times.tolist(), strict=True))
 
     def forget(self, handle: int) -> None:
