@@ -60,7 +60,7 @@ def export_onnx(
     ------
     UsageError
         On an unknown variant or part, a data set without test samples, or part 'whole' of a bundle whose ranker reads
-        context or the content of items.
+        context, the content of items or the types of clicks.
     BundleError
         If a graph is not valid, differs from the product or is worse on the data set, the bundle was changed
         meanwhile, or the disk is full. The bundle stays as it is.
@@ -88,6 +88,11 @@ def export_onnx(
         raise UsageError(
             f"the graph of the whole recommender has no features of context and item content, which {folder} has "
             f"({net.side.names[0]}, ..); export the encoder alone (--part encoder), or train on a data set without them"
+        )
+    if part == "whole" and net is not None and net.types:
+        raise UsageError(
+            f"the graph of the whole recommender does not read the types of clicks, as the ranker of {folder} does; "
+            "export the encoder alone (--part encoder), or train with --set event_types=false"
         )
     chosen = [name for name in VARIANTS if name in variants]
     try:

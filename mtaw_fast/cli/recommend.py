@@ -39,6 +39,11 @@ def add_to(commands: Any) -> None:
         help="what is known of the visit, if the bundle was trained with context; repeat for more columns",
     )  # fmt: skip
     parser.add_argument(
+        "--types", metavar="TYPE,..",
+        help="types of the clicks, one for each, such as view,cart, if the bundle was trained with types; leave one "
+        "empty where it is not known",
+    )  # fmt: skip
+    parser.add_argument(
         "--explore", type=float, default=0.0, metavar="SHARE",
         help="share of the list for items that were seldom clicked (default: 0)",
     )  # fmt: skip
@@ -59,6 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
         exclude_seen=arguments.exclude_seen,
         at=moment_of("--at", arguments.at),
         context=_context_of(arguments.context),
+        types=None if arguments.types is None else [one or None for one in arguments.types.split(",")],
         reasons=arguments.reasons,
         rules=rules_in(arguments.rules),
         explore=arguments.explore,

@@ -44,7 +44,8 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "sessions", type=Path, metavar="SESSIONS",
         help="Parquet with columns session_id and items (lists, oldest click first), and those of the bundle's context "
-        "if there are any: a file, a folder or a pattern",
+        "if there are any, and types (lists, the type of each click) if its ranker reads these: a file, a folder or a "
+        "pattern",
     )  # fmt: skip
     parser.add_argument(
         "out", type=Path, metavar="OUT",
@@ -141,6 +142,7 @@ def planned(arguments: argparse.Namespace) -> tuple[Scorer, Plan]:
         exclude=tuple(typed_ids(arguments.exclude, scorer.recommender.bundle.ids)),
         rules=rules_in(arguments.rules),
         context=scorer.context_of(files),
+        types=scorer.reads_types(files),
         at=moment_for(scorer.recommender, moment_of("--at", arguments.at), now),
     )
     plan = Plan(scorer.version, scorer.isa, scorer.options, sources_of(files), arguments.block_rows)

@@ -107,7 +107,7 @@ def score_on_ray(
         data = require("ray.data", "ray")
         count = min(actors or max(int(ray.cluster_resources().get("CPU", 1)), 1), len(blocks))
         # One read task per actor keeps ahead of it; each further task would start a process, which costs seconds.
-        pieces = [(block.rows, functools.partial(_read, block, plan.options.context)) for block in blocks]
+        pieces = [(block.rows, functools.partial(_read, block, plan.options.columns)) for block in blocks]
         read = read_pieces(pieces, num_cpus=0, concurrency=count)
         scored = read.map_batches(
             ScoringActor,
@@ -124,12 +124,12 @@ def score_on_ray(
             progress(BlockDone(**row))
 
 
-def _read(block: Block, context: Sequence[str]) -> Any:
-    """Read a block's sessions with some context columns; an error is passed on to the actor in the metadata."""
+def _read(block: Block, columns: Sequence[str]) -> Any:
+    """Read a block's sessions with some further columns; an error is passed on to the actor in the metadata."""
     pa = require("pyarrow", "score")
     began, batches, failed = time.process_time(), [], ""
     try:
-        batches = list(read_rows(block.path, block.first, block.rows, BATCH_ROWS, context))
+        batches = list(read_rows(block.path, block.first, block.rows, BATCH_ROWS, columns))
     except _ERRORS as error:
         failed = str(error)
     table = pa.Table.from_batches(batches) if batches else pa.table({SESSION: []})

@@ -1,6 +1,7 @@
 """What the ranker's features mean, in words.
 
-`kernels/native/memory/features.hpp`, `trends/features.hpp` and `trends/side.hpp` have the formulas.
+`kernels/native/memory/features.hpp`, `memory/type_features.hpp`, `trends/features.hpp` and `trends/side.hpp` have the
+formulas.
 """
 
 from __future__ import annotations
@@ -92,6 +93,9 @@ _COLUMNS = {
     "i_same_": "it has the {} of the last clicked item",
     "i_part_": "share of the session's clicks on items of the same {}",
     "i_age_": "time since its {}",
+    "e_last_": "the type of the last click is {}",
+    "e_near_": "the session's item that leads to it was last clicked as {}",
+    "e_own_": "it was clicked in the session as {}",
 }
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.errors import DataError, MtawError, UsageError, require
-from mtaw_fast.scoring.sessions import footer_of, open_sessions
+from mtaw_fast.scoring.sessions import TYPES, footer_of, open_sessions
 from mtaw_fast.storage.files import check_writable, folder_lock, read_json, write_bytes, write_json
 
 FORMAT = "mtaw_fast scores"
@@ -35,7 +35,7 @@ class ScoringOptions:
     k: number of items. exclude: external ids that are never listed. exclude_seen: leave a session's own items out.
     at: Unix milliseconds for a bundle that was trained with times, else None. encoder, index: names, as
     `Recommender.load` takes them. rules: as `Recommender.recommend` takes them, written out. context: columns of the
-    sessions that are read as context.
+    sessions that are read as context. types: whether a column with the types of the clicks is read.
     """
 
     k: int = 20
@@ -46,11 +46,17 @@ class ScoringOptions:
     index: str = "auto"
     rules: dict[str, Any] | None = None
     context: tuple[str, ...] = ()
+    types: bool = False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are read besides the sessions' ids and clicks."""
+        return (*self.context, TYPES) if self.types else self.context
 
     def as_json(self) -> dict[str, Any]:
-        """Return the options as plain JSON values; without rules and context as releases before them wrote."""
+        """Return the options as plain JSON values; without rules, context and types as releases before them wrote."""
         found = {**dataclasses.asdict(self), "exclude": list(self.exclude), "context": list(self.context)}
-        for name in ("rules", "context"):
+        for name in ("rules", "context", "types"):
             if not found[name]:
                 del found[name]
         return found

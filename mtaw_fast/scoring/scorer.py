@@ -23,13 +23,16 @@ from mtaw_fast.scoring.sessions import (
     ITEMS,
     SCORES,
     SESSION,
+    TYPES,
     UNKNOWN,
     context_codes,
     context_in,
+    has_types,
     kind_of,
     open_sessions,
     packed,
     read_rows,
+    type_codes,
 )
 from mtaw_fast.storage.files import atomic_path
 
@@ -110,6 +113,19 @@ class Scorer:
             found = names
         return found or ()
 
+    def reads_types(self, paths: Sequence[Path]) -> bool:
+        """Return whether the ranker reads types and all files have them. Raises DataError if only some have them."""
+        if not self.recommender.click_types:
+            return False
+        found = []
+        for path in paths:
+            with open_sessions(path) as file:
+                found.append(has_types(file.schema_arrow, path))
+        if any(found) and not all(found):
+            path = paths[found.index(False)]
+            raise DataError(f"{path}: it has no column {TYPES!r}, other files have one; write it into all of them")
+        return any(found)
+
     @property
     def _context(self) -> ContextColumns | None:
         known = self.recommender.bundle.model.context
@@ -117,7 +133,7 @@ class Scorer:
 
     def write(self, block: Block, folder: Path, progress: Progress = lambda _: None) -> None:
         """Score a block of its file into its part in `folder`. progress: called with the rows that are done."""
-        rows = read_rows(block.path, block.first, block.rows, BATCH_ROWS, self.options.context)
+        rows = read_rows(block.path, block.first, block.rows, BATCH_ROWS, self.options.columns)
         self.write_batches(block, rows, folder, progress)
 
     def write_batches(
@@ -155,7 +171,10 @@ class Scorer:
         context = None
         if self.options.context and self._context is not None:
             context = np.repeat(context_codes(batch, self.options.context, self._context), counts, axis=0)
-        sessions = Sessions(internal[known], offsets_of(counts), context=context)
+        types = None
+        if self.options.types:
+            types = type_codes(batch, self.recommender.bundle.model.click_types)[known]
+        sessions = Sessions(internal[known], offsets_of(counts), types=types, context=context)
         shares = [sessions.slice(cut, min(cut + _SHARE, len(sessions))) for cut in range(0, len(sessions), _SHARE)]
         found = [answer for share in pool.map(self._ranked, shares) for answer in share]
         ends = pa.array(offsets_of(np.array([len(answer) for answer in found], np.int64)).astype(np.int32))

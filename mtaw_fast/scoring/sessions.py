@@ -1,5 +1,6 @@
 """Read sessions from Parquet as a stream: `session_id` and a list column `items`, any number of rows.
-Columns with the names of the bundle's context are the context of each session's visit.
+Columns with the names of the bundle's context are the context of each session's visit. A list column `types` has the
+types of the clicks, if the bundle's ranker reads types.
 
 This uses pyarrow, which reads a row group page by page and writes it batch by batch, in bounded memory and with bytes
 that depend only on the data. Polars' streaming sinks choose the row groups themselves.
@@ -14,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from mtaw_fast.data.click_types import ClickTypes
 from mtaw_fast.data.context import NO_VALUE, ContextColumns
 from mtaw_fast.data.sessions import offsets_of
 from mtaw_fast.errors import DataError, require
+from mtaw_fast.kernels.native.memory_query import NO_TYPE
 
-SESSION, ITEMS, SCORES = "session_id", "items", "scores"
+SESSION, ITEMS, SCORES, TYPES = "session_id", "items", "scores", "types"
 FALLBACK, UNKNOWN = "fallback", "unknown"
 _BUFFER = 1 << 22  # bytes of a column that are read at a time
 
@@ -101,6 +104,41 @@ def context_in(schema: Any, columns: ContextColumns | None, path: Path) -> tuple
         if not (fine or types.is_string(kind) or types.is_large_string(kind)):
             raise DataError(f"{path}: context column {name!r} is {kind}; write texts or whole numbers")
     return names
+
+
+def has_types(schema: Any, path: Path) -> bool:
+    """Return whether a file has the types of clicks. Raises DataError if they are no lists of texts."""
+    if TYPES not in schema.names:
+        return False
+    kind, types = schema.field(TYPES).type, require("pyarrow", "score").types
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        inner = kind.value_type
+        inner = inner.value_type if types.is_dictionary(inner) else inner
+        if types.is_string(inner) or types.is_large_string(inner) or types.is_null(inner):
+            return True
+    raise DataError(f"{path}: column {TYPES!r} is {kind}, not lists of texts; write one type for each click")
+
+
+def type_codes(batch: Any, types: ClickTypes) -> np.ndarray:
+    """Return uint8[T]: the codes of the types of a batch's clicks. A session without a list has none.
+
+    Raises DataError unless a list has as many types as there are clicks.
+    """
+    pa = require("pyarrow", "score")
+    wanted = pa.compute.list_value_length(batch.column(ITEMS)).to_numpy(zero_copy_only=False)
+    lists = batch.column(TYPES)
+    lengths = pa.compute.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
+    missing = lists.is_null().to_numpy(zero_copy_only=False)
+    odd = np.flatnonzero((lengths != wanted) & ~missing)
+    if len(odd):
+        session = batch.column(SESSION)[int(odd[0])].as_py()
+        raise DataError(
+            f"session {session!r} has {lengths[odd[0]]} types for {wanted[odd[0]]} clicks; write one for each, or no "
+            f"list in {TYPES!r}"
+        )
+    found = np.full(int(wanted.sum()), NO_TYPE, dtype=np.uint8)
+    found[np.repeat(~missing, wanted)] = types.codes(lists.flatten().to_pylist())
+    return found
 
 
 def context_codes(batch: Any, names: Sequence[str], columns: ContextColumns) -> np.ndarray:

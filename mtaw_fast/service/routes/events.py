@@ -140,15 +140,19 @@ def keep_encoded_slashes(app: ASGIApp) -> ASGIApp:
 
 
 async def learn_clicks(
-    service: Service, session: str, items: list[int | str], context: Mapping[str, Any] | None = None
+    service: Service,
+    session: str,
+    items: list[int | str],
+    context: Mapping[str, Any] | None = None,
+    types: Sequence[str | None] | None = None,
 ) -> None:
     """Write clicks of a kept session to the log, if the service learns. Raises ServiceError (400) on a bad id."""
     if service.learns and items:
         now = now_ms()
         try:
             clicks: list[Event] = [
-                checked_click(session, item, now, context=context, where=f"click {place}")
-                for place, item in enumerate(items)
+                checked_click(session, item, now, kind, context=context, where=f"click {place}")
+                for place, (item, kind) in enumerate(zip(items, types or [None] * len(items), strict=True))
                 if item != ""
             ]
         except DataError as error:

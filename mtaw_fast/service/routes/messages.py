@@ -20,6 +20,10 @@ Context = Annotated[
     dict[str, WholeNumber | Annotated[str, Meta(max_length=MOST_CHARACTERS)] | None],
     Meta(description="What is known of the visit, by context column.", examples=[{"referrer": "search"}], max_length=8),
 ]
+Types = Annotated[
+    list[Annotated[str, Meta(min_length=1, max_length=MAX_TEXT_LENGTH)] | None],
+    Meta(description="Types of the clicks, such as view and cart: one for each, null where unknown."),
+]
 MOST_EVENTS = 10_000  # of a request
 MOST_FIELDS = 64  # columns named in a request
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT_LENGTH)]
@@ -105,6 +109,7 @@ class RecommendRequest(RankingOptions, kw_only=True):
     session: Annotated[
         Items, Meta(description="Clicks, oldest first; unknown items are ignored.", examples=[["sku-9", "sku-4"]])
     ]
+    types: Types | None = None
     session_id: SessionId = None
     timings: Annotated[bool, Meta(description="Report the microseconds of each stage.")] = False
 
@@ -113,6 +118,9 @@ class BatchRequest(RankingOptions, kw_only=True):
     """Sessions to rank the catalog for, with the same options."""
 
     sessions: Annotated[list[Items], Meta(examples=[[["sku-9", "sku-4"], ["sku-7"]]])]
+    types: Annotated[
+        list[Types | None] | None, Meta(description="Types of the clicks of each session; null where unknown.")
+    ] = None
     session_id: SessionId = None
 
 
@@ -120,6 +128,7 @@ class ClickRequest(RankingOptions, kw_only=True):
     """Clicks to append to a session that the service keeps."""
 
     items: Annotated[Items, Meta(description="New clicks, oldest first.", min_length=1, examples=[["sku-4"]])]
+    types: Types | None = None
     timings: Annotated[bool, Meta(description="Report the microseconds of each stage.")] = False
 
 

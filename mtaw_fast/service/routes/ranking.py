@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 
+from mtaw_fast.data.click_types import checked_types
 from mtaw_fast.data.item_ids import refuse_other_type
-from mtaw_fast.errors import shown
+from mtaw_fast.errors import UsageError, shown
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.ranking.options import EXPLORE_BELOW
 from mtaw_fast.rules import RuleSet, rule_set_of
@@ -22,8 +23,10 @@ from mtaw_fast.service.routes.messages import (
     Answer,
     BatchAnswer,
     BatchRequest,
+    ClickRequest,
     RankingOptions,
     ReasonAnswer,
+    RecommendRequest,
     RulesRequest,
     Timings,
 )
@@ -122,16 +125,20 @@ class Ranked:
 
 def rank(
     snapshot: Snapshot,
-    wanted: RankingOptions,
+    wanted: RecommendRequest | ClickRequest,
     session: Sequence[Any],
     waited: float,
     rules: RuleSet | str | None = None,
     explore: tuple[float, int] = NO_EXPLORATION,
 ) -> Ranked:
-    """Rank one session. waited: seconds in the queue. rules: those of `asked_rules`. explore: see `exploration`."""
+    """Rank one session, whose clicks have the types `wanted.types`.
+
+    waited: seconds in the queue. rules: those of `asked_rules`. explore: see `exploration`.
+    """
     out = snapshot.recommender.recommend(
         session,
         wanted.k,
+        types=wanted.types,
         exclude=wanted.exclude or (),
         allow=wanted.allow,
         exclude_seen=wanted.exclude_seen,
@@ -152,16 +159,21 @@ def rank(
 def rank_batched(
     snapshot: Snapshot,
     wanted: RankingOptions,
-    sessions: Sequence[Sequence[Any]],
+    sessions: Sequence[tuple[Sequence[Any], Sequence[str | None] | None]],
     waited: Sequence[float],
     metrics: Metrics,
     explore: tuple[float, int] = NO_EXPLORATION,
 ) -> list[Ranked]:
-    """Rank sessions with equal options in one pass over the catalog; each ranking is the one of `rank`."""
+    """Rank sessions with equal options in one pass over the catalog; each ranking is the one of `rank`.
+
+    sessions: the clicks of each, and their types.
+    """
     start = perf_counter()
+    typed = any(types is not None for _, types in sessions)
     rankings = snapshot.recommender.recommend_batch(
-        sessions,
+        [clicks for clicks, _ in sessions],
         wanted.k,
+        types=[types for _, types in sessions] if typed else None,
         exclude_seen=wanted.exclude_seen,
         at=wanted.at,
         repeats=wanted.repeats,
@@ -187,11 +199,13 @@ def rank_batch(
     rankings: list[Recommendations] = []
     for number, session in enumerate(asked.sessions):  # here, because a chunk numbers its sessions from 0
         refuse_other_type(snapshot.recommender.ids.kind, session, f"session {number}")
+    check_batch_types(asked)
     for begin in range(0, len(asked.sessions), _CHUNK):
         check_deadline()
         rankings += snapshot.recommender.recommend_batch(
             asked.sessions[begin : begin + _CHUNK],
             asked.k,
+            types=None if asked.types is None else asked.types[begin : begin + _CHUNK],
             exclude=asked.exclude or (),
             allow=asked.allow,
             exclude_seen=asked.exclude_seen,
@@ -205,6 +219,17 @@ def rank_batch(
             explore_below=explore[1],
         )
     return rankings
+
+
+def check_batch_types(asked: BatchRequest) -> None:
+    """Raise UsageError unless a batch has types, or none, for each of its sessions, and one for each click."""
+    if asked.types is None:
+        return
+    if len(asked.types) != len(asked.sessions):
+        raise UsageError(f"types: there are {len(asked.types)} lists for {len(asked.sessions)} sessions; give one each")
+    for number, (session, types) in enumerate(zip(asked.sessions, asked.types, strict=True)):
+        if types is not None:
+            checked_types(f"types of session {number}", types, len(session))
 
 
 def batch_answer(snapshot: Snapshot, rankings: Sequence[Recommendations], session: str | None) -> BatchAnswer:

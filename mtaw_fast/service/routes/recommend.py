@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from litestar import Response, get, post
 from litestar.params import Body, Parameter
 
+from mtaw_fast.data.click_types import checked_types
 from mtaw_fast.data.context import checked_context
 from mtaw_fast.data.item_ids import refuse_other_type
 from mtaw_fast.ranking.answer import Recommendations
@@ -59,6 +60,8 @@ async def recommend(request: StrictRequest, data: Annotated[RecommendRequest, Bo
 
 async def _recommend(service: Service, scope: Any, data: RecommendRequest) -> bytes:
     check_limits(data, (data.session,), service.settings.limits)
+    if data.types is not None:
+        checked_types("types", data.types, len(data.session))
     ranked = await _ranked(scope, service, data, data.session, service.bundles.of(data.session_id))
     service.watch.ranked(ranked.snapshot, data.session_id, data.session, ranked.out.items)
     answer = ranked.answer(data.timings, data.session_id)
@@ -123,6 +126,8 @@ async def click(
     # Before anything is stored.
     check_fields(data.fields, service.bundles.of(session_id).snapshot, request.scope, service.settings)
     refuse_other_type(service.bundles.of(session_id).snapshot.recommender.ids.kind, data.items, "the click")
+    if data.types is not None:
+        checked_types("types", data.types, len(data.items))
     if data.reasons:
         check_reasons(data, ([*await service.sessions.clicks(session_id), *data.items],))
     given, columns = data.context, _context_columns(service, session_id)
@@ -131,8 +136,8 @@ async def click(
     elif columns:
         kept = await service.sessions.context(session_id, None)
         data.context = None if kept is None else {name: kept[name] for name in columns if name in kept}
-    await learn_clicks(service, session_id, data.items, data.context)
-    clicks = await service.sessions.click(session_id, data.items)
+    await learn_clicks(service, session_id, data.items, data.context, data.types)
+    clicks, data.types = await service.sessions.click(session_id, data.items, data.types)
     if given is not None:
         await service.sessions.context(session_id, given)
     ranked = await _ranked(request.scope, service, data, clicks, service.bundles.of(session_id))
@@ -239,4 +244,4 @@ def _batched(
     explore = exploration(asked, service.settings)
     context = None if asked.context is None else tuple(sorted(asked.context.items()))
     options = asked.k, asked.exclude_seen, asked.repeats, asked.at, context, explore[0]
-    return BatchedWork((id(reloader), *options), session, work)
+    return BatchedWork((id(reloader), *options), (session, asked.types), work)

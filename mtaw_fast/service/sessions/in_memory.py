@@ -7,10 +7,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 _SESSION_BYTES = 512  # of a kept session without its id and clicks: entries, list and numbers
 _TEXT_BYTES = 80  # of a text without its characters
+_PAIR_BYTES = 64 + 16  # of a tuple of two without these, and the garbage collector's part of it
 _CLICK_BYTES = 8 + 16  # of a click without its id: the list entry, and the rounding of allocations
 
 
@@ -26,11 +27,39 @@ class Usage(NamedTuple):
     bytes: int
 
 
+Types: TypeAlias = Sequence[str | None]
+Click: TypeAlias = int | str | tuple[int | str, str]  # an item, or with its type
+
+
+class TypedClicks(NamedTuple):
+    """Clicks of a session, and the type of each; None if no type is known."""
+
+    items: list[int | str]
+    types: list[str | None] | None
+
+    @classmethod
+    def of(cls, clicks: Sequence[Click]) -> TypedClicks:
+        """Return kept clicks in parts."""
+        items = [one[0] if isinstance(one, tuple) else one for one in clicks]
+        types = [one[1] if isinstance(one, tuple) else None for one in clicks]
+        return cls(items, types if any(one is not None for one in types) else None)
+
+
+def with_types(items: Sequence[int | str], types: Types | None) -> list[Click]:
+    """Return clicks as a store keeps them."""
+    if types is None:
+        return list(items)
+    return [item if one is None else (item, one) for item, one in zip(items, types, strict=True)]
+
+
 class SessionStore(Protocol):
     """Clicks by session. Clicks are external item ids, so that a session outlives the bundle it began with."""
 
-    async def click(self, session: str, items: Sequence[int | str]) -> list[int | str]:
-        """Append clicks; return those that are kept, oldest first. Raises ServiceError if the store does not work."""
+    async def click(self, session: str, items: Sequence[int | str], types: Types | None = None) -> TypedClicks:
+        """Append clicks; return those that are kept, oldest first. Raises ServiceError if the store does not work.
+
+        types: one for each, None where unknown.
+        """
         ...
 
     async def clicks(self, session: str) -> list[int | str]:
@@ -62,18 +91,22 @@ class _Session:
     """expires: on the store's clock. bytes: see `session_bytes`."""
 
     expires: float
-    clicks: list[int | str]
+    clicks: list[Click]
     bytes: int
     context: Mapping[str, Any] | None = None
 
 
-def session_bytes(session: str, clicks: Iterable[int | str]) -> int:
+def session_bytes(session: str, clicks: Iterable[Click]) -> int:
     """Return the bytes that a kept session counts for: at least what Python allocates for it, and always the same."""
     return _SESSION_BYTES + _id_bytes(session) + _clicks_bytes(clicks)
 
 
-def _clicks_bytes(clicks: Iterable[int | str]) -> int:
-    return sum(_CLICK_BYTES + _id_bytes(item) for item in clicks)
+def _clicks_bytes(clicks: Iterable[Click]) -> int:
+    return sum(_CLICK_BYTES + (_typed_bytes(*one) if isinstance(one, tuple) else _id_bytes(one)) for one in clicks)
+
+
+def _typed_bytes(item: int | str, kind: str) -> int:
+    return _PAIR_BYTES + _id_bytes(item) + _id_bytes(kind)
 
 
 def _context_bytes(context: Mapping[str, Any] | None) -> int:
@@ -113,17 +146,18 @@ class MemorySessions:
         self._sessions: OrderedDict[str, _Session] = OrderedDict()  # by last click, oldest first
         self._bytes = 0
 
-    async def click(self, session: str, items: Sequence[int | str]) -> list[int | str]:
+    async def click(self, session: str, items: Sequence[int | str], types: Types | None = None) -> TypedClicks:
         """See `SessionStore.click`."""
         self.sweep()
+        added = with_types(items, types)
         before = self._sessions.pop(session, None)
         if before is None:
             before = _Session(0.0, [], session_bytes(session, ()))
         else:
             self._bytes -= before.bytes
-        clicks = [*before.clicks, *items]
+        clicks = [*before.clicks, *added]
         dropped, clicks = clicks[: -self._clicks], clicks[-self._clicks :]
-        taken = before.bytes + _clicks_bytes(items) - _clicks_bytes(dropped)
+        taken = before.bytes + _clicks_bytes(added) - _clicks_bytes(dropped)
         first = 0
         while taken > self._session_bytes and first < len(clicks) - 1:
             taken -= _clicks_bytes(clicks[first : first + 1])
@@ -134,13 +168,13 @@ class MemorySessions:
             self._bytes += taken
         while len(self._sessions) > self._most or self._bytes > self._most_bytes:
             self._forget_oldest()
-        return clicks
+        return TypedClicks.of(clicks)
 
     async def clicks(self, session: str) -> list[int | str]:
         """See `SessionStore.clicks`."""
         self.sweep()
         kept = self._sessions.get(session)
-        return [] if kept is None else kept.clicks
+        return [] if kept is None else TypedClicks.of(kept.clicks).items
 
     async def context(self, session: str, given: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
         """See `SessionStore.context`."""

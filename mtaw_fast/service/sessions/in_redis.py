@@ -12,12 +12,12 @@ from mtaw_fast.errors import UsageError, require
 from mtaw_fast.service.errors import ServiceError, unavailable
 from mtaw_fast.service.observability.service_log import log_event
 from mtaw_fast.service.redis_client import redis_client
-from mtaw_fast.service.sessions.in_memory import Usage, most_session_bytes
+from mtaw_fast.service.sessions.in_memory import TypedClicks, Types, Usage, most_session_bytes, with_types
 
 _PREFIX = "mtaw:session:"
 _CONTEXT_PREFIX = "mtaw:context:"
 _LOG_INTERVAL = 1.0  # seconds between two log lines about a failing store
-_CLICKS = msgspec.json.Decoder(int | str)
+_CLICKS = msgspec.json.Decoder(int | str | tuple[int | str, str])
 _CONTEXT = msgspec.json.Decoder(dict[str, int | str | None])
 
 
@@ -40,10 +40,10 @@ class RedisSessions:
         self._ttl, self._clicks, self._session_bytes = ttl, clicks, most_session_bytes(clicks)
         self._logged_at, self._unlogged = -_LOG_INTERVAL, 0
 
-    async def click(self, session: str, items: Sequence[int | str]) -> list[int | str]:
+    async def click(self, session: str, items: Sequence[int | str], types: Types | None = None) -> TypedClicks:
         """See `SessionStore.click`. All steps are one transaction, so that no concurrent click is lost."""
         key = _PREFIX + session
-        sent = [msgspec.json.encode(item) for item in items]
+        sent = [msgspec.json.encode(one) for one in with_types(items, types)]
         try:
             try:
                 kept = await self._append(key, sent)
@@ -51,7 +51,7 @@ class RedisSessions:
                 # Redis may have restarted: then every open connection is dead, and only using it shows that.
                 await self._client.connection_pool.disconnect(inuse_connections=False)
                 kept = await self._append(key, sent)
-            return [_CLICKS.decode(item) for item in kept]
+            return TypedClicks.of([_CLICKS.decode(one) for one in kept])
         except Exception as error:
             raise self._unavailable(error) from None
 
@@ -64,7 +64,7 @@ class RedisSessions:
             except self._lost:  # as in `click`
                 await self._client.connection_pool.disconnect(inuse_connections=False)
                 kept = await self._client.lrange(key, -self._clicks, -1)
-            return [_CLICKS.decode(item) for item in self._checked(kept)]
+            return TypedClicks.of([_CLICKS.decode(one) for one in self._checked(kept)]).items
         except Exception as error:
             raise self._unavailable(error) from None
 

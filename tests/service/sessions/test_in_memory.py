@@ -85,7 +85,7 @@ def test_memory_stays_bounded_whatever_is_clicked(
         for operation in operations:
             if isinstance(operation, tuple):
                 # What was evicted begins again, as what has expired does.
-                assert await store.click(*operation) == plain.click(clock.now, *operation)
+                assert (await store.click(*operation)).items == plain.click(clock.now, *operation)
             else:
                 clock.now += operation
                 plain.sweep(clock.now)
@@ -102,10 +102,10 @@ def test_a_too_large_session_is_answered_but_not_kept() -> None:
 
     async def main() -> None:
         await store.click("other", ["x"])
-        assert await store.click("a", ["y" * 3000]) == ["y" * 3000]
-        assert await store.click("a", ["z" * 3000]) == ["y" * 3000, "z" * 3000]
-        assert await store.click("a", ["x"]) == ["x"]
-        assert await store.click("other", ["y"]) == ["x", "y"]
+        assert (await store.click("a", ["y" * 3000])).items == ["y" * 3000]
+        assert (await store.click("a", ["z" * 3000])).items == ["y" * 3000, "z" * 3000]
+        assert (await store.click("a", ["x"])).items == ["x"]
+        assert (await store.click("other", ["y"])).items == ["x", "y"]
 
     asyncio.run(main())
 
@@ -139,11 +139,29 @@ def test_clicks_add_up_and_the_last_ones_are_kept() -> None:
     store = MemorySessions(ttl=10, most=9, most_bytes=PLENTY, clicks=3)
 
     async def main() -> None:
-        assert await store.click("a", ["x"]) == ["x"]
-        assert await store.click("b", [7]) == [7]
-        assert await store.click("a", ["y", 5]) == ["x", "y", 5]
-        assert await store.click("a", ["z"]) == ["y", 5, "z"]
-        assert await store.click("b", [8]) == [7, 8]
+        assert (await store.click("a", ["x"])).items == ["x"]
+        assert (await store.click("b", [7])).items == [7]
+        assert (await store.click("a", ["y", 5])).items == ["x", "y", 5]
+        assert (await store.click("a", ["z"])).items == ["y", 5, "z"]
+        assert (await store.click("b", [8])).items == [7, 8]
+
+    asyncio.run(main())
+
+
+def test_clicks_keep_their_types() -> None:
+    """Of clicks with and without, also where the oldest ones go; their bytes count, and are given back."""
+    store = MemorySessions(ttl=10, most=3, most_bytes=PLENTY, clicks=3)
+
+    async def main() -> None:
+        assert await store.click("a", ["x"]) == (["x"], None)
+        plain = store.sweep().bytes
+        assert await store.click("a", ["y", 5], ["cart", None]) == (["x", "y", 5], [None, "cart", None])
+        assert store.sweep().bytes > plain + 2 * 80
+        assert await store.click("a", ["z"]) == (["y", 5, "z"], ["cart", None, None])
+        assert await store.clicks("a") == ["y", 5, "z"]
+        assert await store.click("a", [1, 2]) == (["z", 1, 2], None)
+        await store.forget("a")
+        assert store.sweep() == (0, 0)
 
     asyncio.run(main())
 
@@ -154,16 +172,17 @@ def test_a_session_of_long_ids_keeps_fewer_clicks(character: str) -> None:
     sent = [f"{number:04}" + character * 508 for number in range(1000)]
 
     async def main() -> None:
-        kept = await store.click("a", sent)
+        kept = (await store.click("a", sent)).items
         for number in range(40):
             sent.append(f"{number:04}" + character * 508)
-            kept = await store.click("a", sent[-1:])
+            kept = (await store.click("a", sent[-1:])).items
         assert kept == sent[-len(kept) :]
         assert kept == await store.clicks("a")
         (limit, taken) = most_session_bytes(1000), session_bytes("a", kept)
         assert limit - 5000 < taken <= limit
         assert store.sweep() == (1, taken)
-        assert len(await store.click("b", [f"item-{number:020}" for number in range(1000)])) == 1000
+        kept = await store.click("b", [f"item-{number:020}" for number in range(1000)])
+        assert len(kept.items) == 1000
 
     asyncio.run(main())
 
@@ -179,8 +198,8 @@ def test_a_session_expires_after_its_last_click() -> None:
         await store.click("a", ["y"])
         clock.now += 6
         assert store.sweep().sessions == 1
-        assert await store.click("b", ["z"]) == ["z"]
-        assert await store.click("a", ["z"]) == ["x", "y", "z"]
+        assert (await store.click("b", ["z"])).items == ["z"]
+        assert (await store.click("a", ["z"])).items == ["x", "y", "z"]
         clock.now += 10
         assert store.sweep() == (0, 0)
 
@@ -194,8 +213,8 @@ def test_the_longest_idle_session_is_deleted_first() -> None:
         for session in ("a", "b", "a", "c"):
             await store.click(session, ["x"])
         assert store.sweep().sessions == 2
-        assert await store.click("a", ["y"]) == ["x", "x", "y"]
-        assert await store.click("b", ["y"]) == ["y"]
+        assert (await store.click("a", ["y"])).items == ["x", "x", "y"]
+        assert (await store.click("b", ["y"])).items == ["y"]
 
     asyncio.run(main())
 

@@ -164,7 +164,7 @@ def test_a_password_comes_from_a_file_or_the_environment(
 
     async def main() -> list[int | str]:
         try:
-            return await store.click("a", ["x"])
+            return (await store.click("a", ["x"])).items
         finally:
             await store.close()
 
@@ -175,13 +175,25 @@ def test_the_redis_store(redis: Redis) -> None:
     store = RedisSessions(redis.url, ttl=0.4, clicks=3, timeout=2)
 
     async def main() -> None:
-        assert await store.click("a", ["x", "7", 7]) == ["x", "7", 7]
-        assert await store.click("a", ["ä🙂\u0000", BIG]) == [7, "ä🙂\u0000", BIG]
-        assert await store.click("b", [-5]) == [-5]
+        assert (await store.click("a", ["x", "7", 7])).items == ["x", "7", 7]
+        assert (await store.click("a", ["ä🙂\u0000", BIG])).items == [7, "ä🙂\u0000", BIG]
+        assert (await store.click("b", [-5])).items == [-5]
         await asyncio.sleep(0.6)
-        assert await store.click("a", ["y"]) == ["y"]
+        assert (await store.click("a", ["y"])).items == ["y"]
         together = await asyncio.gather(*(store.click("c", [number]) for number in range(3)))
-        assert max(map(len, together)) == 3  # none was lost
+        assert max(len(one.items) for one in together) == 3  # none was lost
+        await store.close()
+
+    asyncio.run(main())
+
+
+def test_clicks_keep_their_types(redis: Redis) -> None:
+    async def main() -> None:
+        store = RedisSessions(redis.url, ttl=9, clicks=3, timeout=1)
+        assert await store.click("typed", ["x"]) == (["x"], None)
+        assert await store.click("typed", ["y", 5], ["cart", None]) == (["x", "y", 5], [None, "cart", None])
+        assert await store.click("typed", [7], ["view"]) == (["y", 5, 7], ["cart", None, "view"])
+        assert await store.clicks("typed") == ["y", 5, 7]
         await store.close()
 
     asyncio.run(main())
@@ -223,7 +235,7 @@ def test_a_session_of_long_ids_keeps_fewer_clicks(redis: Redis) -> None:
         try:
             await store.click("long", sent[:1000])
             for item in sent[1000:]:
-                kept = await store.click("long", [item])
+                kept = (await store.click("long", [item])).items
             assert await store.clicks("long") == kept
             return kept
         finally:

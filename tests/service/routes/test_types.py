@@ -1,0 +1,87 @@
+"""The types of clicks over HTTP: in requests, batches, kept sessions, and in what is learned of these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.recommender import Recommender
+from tests.service.routes.test_context import ask
+from tests.support.ranking.timed_model import END
+from tests.support.ranking.typed_model import typed_model
+from tests.support.service.running import Running, running
+
+
+@pytest.fixture(scope="module")
+def rec(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
+    folder = tmp_path_factory.mktemp("types") / "bundle"
+    Bundle.save(folder, typed_model(), metrics={}, dataset={"name": "x", "fingerprint": "y"})
+    return Recommender.load(folder)
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("learned")
+
+
+@pytest.fixture(scope="module")
+def service(rec: Recommender, learned: Path) -> Iterator[Running]:
+    folder = str(rec._folder)
+    with running(Path(folder), "--sessions", "memory", "--learn", str(learned), "--learn-limit", "min_clicks=9") as one:
+        yield one
+
+
+def test_requests_and_batches(service: Running, rec: Recommender) -> None:
+    session, seen = ["sku-12", "nobody", "sku-13"], set()
+    for types in (None, ["view", "view", "cart"], ["purchase", None, None], [None, None, "unheard of"]):
+        out = rec.recommend(session, 5, at=END, types=types)
+        answer = ask(service, "/v1/recommend", {"session": session, "k": 5, "at": END, "types": types})
+        assert (answer["items"], answer["scores"]) == (out.items, out.scores.tolist())
+        whole = {"sessions": [session, session], "k": 5, "at": END, "types": [types, None]}
+        batch = ask(service, "/v1/recommend/batch", whole)["answers"]
+        plain = rec.recommend(session, 5, at=END).scores.tolist()
+        assert [one["scores"] for one in batch] == [out.scores.tolist(), plain]
+        seen.add(tuple(answer["scores"]))
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "why"),
+    [
+        ("recommend", {"session": ["sku-12"], "types": []}, "there are 0 types for 1 clicks"),
+        ("recommend", {"session": ["sku-12"], "types": [7]}, "Expected `str | null`"),
+        ("recommend", {"session": ["sku-12"], "types": "view"}, "Expected `array | null`"),
+        ("recommend", {"session": ["sku-12"], "types": ["x" * 513]}, "512"),
+        ("recommend/batch", {"sessions": [["sku-12"]], "types": []}, "there are 0 lists for 1 sessions"),
+        ("recommend/batch", {"sessions": [[], ["sku-12"]], "types": [[], []]}, "types of session 1: there are 0"),
+        ("sessions/odd/click", {"items": ["sku-12"], "types": ["view", "cart"]}, "there are 2 types for 1 clicks"),
+    ],
+)
+def test_wrong_types_are_refused_in_one_line(service: Running, path: str, asked: dict[str, Any], why: str) -> None:
+    reply = service.ask("POST", f"/v1/{path}", asked)
+    assert reply.status == 400
+    assert why in reply.json["error"]["message"]
+    assert "\n" not in reply.json["error"]["message"]
+    assert service.ask("GET", "/v1/sessions/odd").status == 404
+
+
+def test_a_kept_session_keeps_its_types_and_teaches_them(service: Running, rec: Recommender, learned: Path) -> None:
+    sent = [(["sku-12"], ["cart"]), (["sku-13", "sku-14"], ["view", None]), (["sku-15"], None)]
+    clicks: list[str] = []
+    types: list[str | None] = []
+    for items, of_items in sent:
+        clicks, types = clicks + items, types + (of_items or [None])
+        out = rec.recommend(clicks, 5, at=END, types=types)
+        answer = ask(service, "/v1/sessions/visit/click", {"items": items, "types": of_items, "k": 5, "at": END})
+        assert answer["items"] == out.items
+    assert ask_get(service)["clicks"] == clicks
+    log = next(learned.glob("events-*.log")).read_text()
+    assert [f'"type":"{one}"' in log.replace(" ", "") for one in ("cart", "view")] == [True, True]
+
+
+def ask_get(service: Running) -> Any:
+    return service.ask("GET", "/v1/sessions/visit").json
