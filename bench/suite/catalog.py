@@ -102,6 +102,7 @@ BY_HAND = (
     ByHand("quality --data DIR", "the presets on the public sets; its records stay in docs/results/quality.jsonl"),
     ByHand("peers --data DIR", "published systems trained on the public sets; records: docs/results/peers.jsonl"),
     ByHand("quality.frozen LOG", "what times are worth to a ranker by the age of its tables, learning and not"),
+    ByHand("quality.types", "what the types of clicks are worth to a ranker, where they steer and where not"),
     ByHand("quality.gamma_curve", "the paper's figure 2, drawn from the records of bench.quality"),
     ByHand("quality.evaluate_cost --bundle B --dataset D", "evaluate with all metrics against ranks, P@K and MRR@K"),
     ByHand("prepare.partitions LOG", "a click log in partitions: what each step costs"),

@@ -88,8 +88,9 @@ def _workloads(options: argparse.Namespace, folder: Path) -> Iterator[Workload]:
 
 
 def _measure_times(report: Report, workload: Workload, options: argparse.Namespace, folder: Path) -> Workload:
-    """Measure what the bundle's times cost, and return the workload without them."""
+    """Measure what the bundle's times and types of clicks cost, and return the workload without times."""
     from bench.throughput.times_case import times_case, without_times
+    from bench.throughput.types_case import types_case, with_types
     from mtaw_fast.recommender import Recommender
 
     # Fails before anything is measured, on a wrong name as well.
@@ -102,6 +103,14 @@ def _measure_times(report: Report, workload: Workload, options: argparse.Namespa
         report.notes.append(
             f"recommend-times, {workload.bundle.n_items} items: p50 {ours:.1f} us, {theirs:.1f} without times, "
             f"{ours / theirs:.2f} x; target {TIMES_RATIO:g} x"
+        )
+    serving, typed = _QUICK_SERVING if options.quick else _SERVING, with_types(workload, folder.with_name("with-types"))
+    say(f"measuring recommend-types, {workload.bundle.n_items} items")
+    result = report.run(types_case(workload, typed, K, serving))
+    if result is not None:
+        ours, theirs = result.ours.median * 1e6, result.baselines[0].median * 1e6
+        report.notes.append(
+            f"recommend-types, {workload.bundle.n_items} items: p50 {ours:.1f} us, {theirs:.1f} without types"
         )
     return plain
 

@@ -15,8 +15,8 @@ from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import RankerNet
 from mtaw_fast.recommender import Recommender
 
-_CHECKED = 32
-_AFTER_MS = 60_000  # of a request, after the last click that the bundle knows
+CHECKED = 32
+AFTER_MS = 60_000  # of a request, after the last click that the bundle knows
 
 
 def without_times(workload: Workload, folder: Path) -> Workload:
@@ -37,13 +37,13 @@ def times_case(workload: Workload, plain: Workload, k: int, plan: Plan) -> Case:
     """Compare `recommend` of a bundle with times and of `without_times`; the answer must be the composed path's."""
     bundle = workload.bundle
     assert bundle.model.clicked_at is not None
-    at = int(bundle.model.clicked_at.max()) + _AFTER_MS
+    at = int(bundle.model.clicked_at.max()) + AFTER_MS
     asked = [bundle.ids.external(clicks) for clicks in workload.serve]
     ours, theirs = (Recommender.load(one.bundle.folder, "native", "native") for one in (workload, plain))
     composed = Recommender.load(bundle.folder, "native", "numpy")
 
     def check(contender: Contender) -> str | None:
-        for number in range(min(_CHECKED, len(asked)) if contender.name == "ours" else 0):
+        for number in range(min(CHECKED, len(asked)) if contender.name == "ours" else 0):
             found, wanted = contender.run(number), composed.recommend(asked[number], k, at=at)
             if found.items != wanted.items or found.scores.tobytes() != wanted.scores.tobytes():
                 return f"session {number} is not ranked as by the composed path"

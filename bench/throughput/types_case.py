@@ -1,0 +1,70 @@
+"""What the types of clicks cost: a bundle whose ranker reads three against the same bundle without, interleaved."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.harness.comparison import Case, Contender, Plan
+from bench.harness.workload import Workload
+from bench.throughput.times_case import AFTER_MS, CHECKED
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.data.click_types import ClickTypes
+from mtaw_fast.memory.type_features import type_feature_names
+from mtaw_fast.recommender import Recommender
+
+_TYPES = ClickTypes(("view", "cart", "purchase"))
+
+
+def with_types(workload: Workload, folder: Path) -> Workload:
+    """Return a workload of the same bundle whose ranker also reads three types, with small random weights."""
+    model, rng = workload.bundle.model, np.random.default_rng(0)
+    net, names = model.ranker_net, type_feature_names(_TYPES)
+    assert net is not None
+    more = len(names)
+
+    def wider(array: np.ndarray) -> np.ndarray:
+        return np.concatenate([array, 0.1 * rng.normal(size=(more, *array.shape[1:])).astype(np.float32)])
+
+    arrays = {name: wider(array) for name, array in net.arrays().items() if name in ("mean", "scale", "linear", "w1")}
+    typed = replace(model, ranker_net=replace(net, features=(*net.features, *names), **arrays))
+    dataset = {"name": workload.source, "fingerprint": ""}
+    return replace(workload, bundle=Bundle.save(folder, typed, metrics={}, dataset=dataset))
+
+
+def types_case(workload: Workload, typed: Workload, k: int, plan: Plan) -> Case:
+    """Compare `recommend` with types of `with_types` and without of the bundle itself; the answer must be the composed
+    path's."""
+    bundle = workload.bundle
+    assert bundle.model.clicked_at is not None
+    at = int(bundle.model.clicked_at.max()) + AFTER_MS
+    asked = [bundle.ids.external(clicks) for clicks in workload.serve]
+    rng = np.random.default_rng(1)
+    types = [[_TYPES.names[code] for code in rng.integers(0, len(_TYPES), len(clicks))] for clicks in asked]
+    ours, theirs = (Recommender.load(one.bundle.folder, "native", "native") for one in (typed, workload))
+    composed = Recommender.load(typed.bundle.folder, "native", "numpy")
+
+    def run(call: int) -> Any:
+        place = call % len(asked)
+        return ours.recommend(asked[place], k, at=at, types=types[place])
+
+    def check(contender: Contender) -> str | None:
+        for number in range(min(CHECKED, len(asked)) if contender.name == "ours" else 0):
+            found, wanted = contender.run(number), composed.recommend(asked[number], k, at=at, types=types[number])
+            if found.items != wanted.items or found.scores.tobytes() != wanted.scores.tobytes():
+                return f"session {number} is not ranked as by the composed path"
+        return None
+
+    params: dict[str, Any] = {**workload.params, "k": k, "batch": 1, "threads": 1}
+    return Case(
+        "recommend-types",
+        {**params, "encoder": ours.encoder.name, "index": ours.index.name},
+        "latency_us",
+        Contender("ours", run),
+        [Contender("without-types", lambda call: theirs.recommend(asked[call % len(asked)], k, at=at))],
+        check,
+        plan,
+    )

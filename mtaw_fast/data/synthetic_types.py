@@ -1,0 +1,117 @@
+"""Synthetic sessions whose clicks have types: view, cart and purchase.
+
+A visitor views items as `synthetic.ClickLaw` says, puts some of those viewed into the cart, and buys some of those. By
+`TypeLaw` the types steer what comes next: a carted item is likely to be clicked again, a purchased one never is, and
+after a purchase the visitor looks at the complements of the item. Without that (`TypeLaw.steers`) items come as if
+there were no types.
+
+Axes: B sessions, L clicks of the longest one, N items, D complements of an item.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtaw_fast.data.sessions import Sessions, offsets_of
+from mtaw_fast.data.synthetic import ClickLaw, World, make_world
+from mtaw_fast.data.synthetic import _lengths as session_lengths
+
+TYPES = ("view", "cart", "purchase")
+VIEW, CART, PURCHASE = range(3)
+SHOP = ClickLaw(min_length=3, length_exponent=1.2, max_length=40)
+
+
+@dataclass(frozen=True, slots=True)
+class TypeLaw:
+    """The parameters of the types.
+
+    carts: chance that another click on a viewed item puts it into the cart. buys: that one on a carted item buys it.
+    at_once: that the first click on an item already is a cart; a tenth of those are purchases. returns: how much more
+    often a carted item is clicked again than a viewed one. complements: D, of an item; complement: chance that the
+    click after a purchase is on one of them. steers: whether types change what is clicked; without, another click on
+    a purchased item is as likely as on any.
+    """
+
+    carts: float = 0.35
+    buys: float = 0.5
+    at_once: float = 0.08
+    returns: float = 6.0
+    complements: int = 4
+    complement: float = 0.6
+    steers: bool = True
+
+
+def draw_typed_sessions(
+    n_items: int, n_sessions: int, seed: int, law: ClickLaw = SHOP, types: TypeLaw | None = None
+) -> Sessions:
+    """Draw sessions with the types of their clicks, codes of `TYPES`; equal arguments give equal clicks."""
+    types = types or TypeLaw()
+    world = make_world(n_items, seed, law)
+    random = np.random.default_rng([seed, 6])
+    # Complements are popular items of other clusters, so that transitions lead there only after purchases.
+    partners = world.draw(np.random.default_rng([seed, 5]).random(n_items * types.complements))
+    partners = partners.reshape(n_items, types.complements)
+    lengths = session_lengths(law, n_sessions, random)
+    shape = (n_sessions, int(lengths.max()))
+    # status: the strongest type that each click's item has had so far; -1 behind a session's end.
+    items, kinds, status = np.zeros(shape, np.int64), np.zeros(shape, np.uint8), np.full(shape, -1, np.int8)
+    items[:, 0] = world.draw(random.random(n_sessions))
+    _take(items, kinds, status, np.arange(n_sessions), 0, types, random)
+    for step in range(1, shape[1]):
+        rows = np.flatnonzero(lengths > step)
+        items[rows, step] = _next(world, partners, items[rows, :step], status[rows, :step], types, random)
+        _take(items, kinds, status, rows, step, types, random)
+    inside = np.arange(shape[1]) < lengths[:, None]
+    return Sessions(items[inside].astype(np.int32), offsets_of(lengths), None, kinds[inside])
+
+
+def _next(
+    world: World, partners: np.ndarray, items: np.ndarray, status: np.ndarray, types: TypeLaw,
+    random: np.random.Generator,
+) -> np.ndarray:  # fmt: skip
+    """Return int64[b], the next items after the clicks items int64[b, m] whose items have the status int8[b, m]."""
+    law, (count, length) = world.law, items.shape
+    last = items[:, -1]
+    kind, uniform, place = random.random((3, count))
+    weights = law.recency ** np.arange(length - 1, -1, -1.0) * np.ones((count, 1))
+    if types.steers:
+        weights *= np.array([1.0, types.returns, 0.0])[status]
+    edges = np.cumsum(weights, axis=1)
+    again = (edges < (uniform * edges[:, -1])[:, None]).sum(axis=1).clip(max=length - 1)
+    # Who has bought everything has nothing to return to.
+    repeats = np.where(edges[:, -1] > 0, law.repeat, 0.0)
+    planted = np.searchsorted(np.cumsum(world.weights), place, side="right").clip(max=law.successors - 1)
+    found = np.select(
+        [kind < repeats, kind < law.repeat + law.transition, kind < law.repeat + law.transition + law.cluster],
+        [
+            items[np.arange(count), again],
+            world.successors[last, planted],
+            world.draw_within(world.cluster[last], uniform),
+        ],
+        world.draw(uniform),
+    )
+    if types.steers:
+        bought = (status[:, -1] == PURCHASE) & (random.random(count) < types.complement)
+        found[bought] = partners[last[bought], (place[bought] * types.complements).astype(np.int64)]
+    return found
+
+
+def _take(
+    items: np.ndarray, kinds: np.ndarray, status: np.ndarray, rows: np.ndarray, step: int, types: TypeLaw,
+    random: np.random.Generator,
+) -> None:  # fmt: skip
+    """Draw the types of the clicks at `step`, and bring the status of their items up to date."""
+    same = items[rows, : step + 1] == items[rows, step][:, None]
+    before = np.where(same, status[rows, : step + 1], -1).max(axis=1)
+    chance, part = random.random((2, len(rows)))
+    drawn = np.select(
+        [(before < VIEW) & (chance < types.at_once), (before == VIEW) & (chance < types.carts),
+         (before == CART) & (chance < types.buys)],
+        [np.where(part < 0.1, PURCHASE, CART), CART, PURCHASE],
+        VIEW,
+    )  # fmt: skip
+    kinds[rows, step] = drawn
+    now = np.maximum(before, drawn).astype(np.int8)
+    status[rows, : step + 1] = np.where(same, now[:, None], status[rows, : step + 1])
