@@ -26,25 +26,26 @@ std::vector<float> numbers(std::int64_t count, float spread) {
     return values;
 }
 
-// A ranker with random weights.
-mtaw::RankerNet random_ranker(std::int64_t n1, std::int64_t n2) {
-    const std::int64_t f = mtaw::kFeatures;
+// A ranker with random weights, of so many types of clicks.
+mtaw::RankerNet random_ranker(std::int64_t n1, std::int64_t n2, std::int64_t n_types) {
+    const std::int64_t f = mtaw::kFeatures + mtaw::kTypeParts * n_types;
     const auto mean = numbers(f, 1), scale = numbers(f, 1), linear = numbers(f, 0.1F), w1 = numbers(f * n1, 0.1F),
                b1 = numbers(n1, 1), w2 = numbers(n1 * n2, 0.1F), b2 = numbers(n2, 1), w3 = numbers(n2, 0.2F);
     return mtaw::RankerNet({f, n1, n2, mean.data(), scale.data(), linear.data(), w1.data(), b1.data(), w2.data(),
-                         b2.data(), w3.data(), 0.5F});
+                         b2.data(), w3.data(), 0.5F, n_types});
 }
 
 // A request and all that it points to, in arrays of exactly their sizes.
 struct Asked {
     std::vector<std::int32_t> clicks, dense, excluded;
     std::vector<float> query = numbers(kDims, 1), logits;
-    std::vector<std::uint8_t> allowed;
+    std::vector<std::uint8_t> allowed, types;
     mtaw::MemoryRequest request;
 
-    explicit Asked(const mtaw::ItemVectors& vectors) {
+    Asked(const mtaw::ItemVectors& vectors, std::int64_t n_types) {
         for (std::int64_t m = below(12) == 0 ? 700 : 1 + below(30); m > 0; --m) {
             clicks.push_back(static_cast<std::int32_t>(below(kAll)));
+            types.push_back(static_cast<std::uint8_t>(below(n_types + 2)));
         }
         std::vector<mtaw::Scored> best;
         for (std::int32_t item = 0; item < kAll; ++item) {
@@ -74,6 +75,8 @@ struct Asked {
         for (std::int64_t i = below(20); i > 0; --i) excluded.push_back(static_cast<std::int32_t>(below(kAll + 9) - 4));
         request.excluded = excluded.data();
         request.n_excluded = static_cast<std::int64_t>(excluded.size());
+        request.n_types = n_types;
+        if (below(4) > 0) request.types = types.data();
     }
 
     [[nodiscard]] bool may_be_found(std::int32_t item) const {
@@ -101,11 +104,12 @@ Answer answer(const mtaw::SessionMemory& memory, const mtaw::RankerNet& ranker, 
     out.scores.resize(static_cast<std::size_t>(k));
     memory.rank(request, &vectors, ranker, k, out.ids.data(), out.scores.data(), scratch);
     out.candidates.resize(static_cast<std::size_t>(memory.max_candidates()));
-    out.features.resize(static_cast<std::size_t>(memory.max_candidates() * mtaw::kFeatures));
+    const std::int64_t n_features = mtaw::SessionMemory::n_features(request);
+    out.features.resize(static_cast<std::size_t>(memory.max_candidates() * n_features));
     const std::int64_t count =
         memory.features(request, &vectors, out.candidates.data(), out.features.data(), scratch);
     out.candidates.resize(static_cast<std::size_t>(count));
-    out.features.resize(static_cast<std::size_t>(count * mtaw::kFeatures));
+    out.features.resize(static_cast<std::size_t>(count * n_features));
     return out;
 }
 
@@ -113,10 +117,11 @@ void ask(const Tables& tables, const std::vector<mtaw::Isa>& isas, bool sound, m
     const auto rows = numbers(kItems * kDims, 0.4F), added = numbers(kAdded * kDims, 0.4F);
     const mtaw::ItemVectors vectors{rows.data(), kItems, added.data(), kDims, 7.0, kAdded};
     const mtaw::MemoryQuerySettings settings{1 + below(64), 1 + below(40), 1 + below(30), below(40)};
-    const mtaw::RankerNet ranker = random_ranker(8 * (1 + below(8)), 8 * (1 + below(4)));
+    const std::int64_t n_types = below(mtaw::kMostTypes + 1);
+    const mtaw::RankerNet ranker = random_ranker(8 * (1 + below(8)), 8 * (1 + below(4)), n_types);
     const mtaw::MemoryView view{tables.view(), 1.0 + static_cast<double>(below(50))};
     for (int round = 0; round < 6; ++round) {
-        const Asked asked(vectors);
+        const Asked asked(vectors, n_types);
         const std::int64_t k = 1 + below(kAll + 20);
         const mtaw::SessionMemory first(view, settings, kAll, isas[0]);
         const Answer expected = answer(first, ranker, asked.request, vectors, k, scratch);

@@ -209,7 +209,7 @@ def test_open_sessions_are_carried_with_their_types(trained: TrainedModel) -> No
     later = compact_model(half, "log", [entries[20:]], limits, all_over=True)
     assert at_once.types is not None
     assert later.types is not None
-    assert set(at_once.types[-40:].tolist()) == {0, 1, 2}
+    assert set(at_once.types[-40:].tolist()) == {0, 1, 2, NO_TYPE}
     np.testing.assert_array_equal(later.types, at_once.types)
 
 
@@ -234,7 +234,7 @@ def test_a_replay_ranks_with_the_types_of_the_clicks(trained: TrainedModel, monk
 
 
 def test_the_whole_graph_is_not_exported(folder: Path) -> None:
-    from mtaw_fast.export import export_onnx
+    from mtaw_fast.export.onnx_model import export_onnx
 
     with pytest.raises(UsageError, match="does not read the types of clicks"):
         export_onnx(folder, part="whole")
