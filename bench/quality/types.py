@@ -53,7 +53,7 @@ def log_of(law: TypeLaw, n_items: int, n_sessions: int, seed: int) -> Sessions:
 
 
 def groups_of(samples: Samples) -> dict[str, np.ndarray]:
-    """Return bool[S] by group of targets: all, those after a purchase, and first carts and purchases of new items."""
+    """Return bool[S] by group of targets: all, after a purchase, new items, and their first carts and purchases."""
     types, ends = samples.prefixes.types, samples.prefixes.offsets[1:]
     assert types is not None
     assert samples.target_types is not None
@@ -61,6 +61,7 @@ def groups_of(samples: Samples) -> dict[str, np.ndarray]:
     return {
         "all": np.ones(len(samples), dtype=bool),
         "after a purchase": types[ends - 1] == PURCHASE,
+        "new items": fresh,
         "first carts": fresh & (samples.target_types == CART),
         "first purchases": fresh & (samples.target_types == PURCHASE),
     }

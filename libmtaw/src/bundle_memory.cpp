@@ -94,7 +94,12 @@ void Bundle::make_memory() {
 
 void Bundle::make_ranker() {
     const TensorFile& from = file("ranker");
-    const std::vector<std::string> features = lines_of(from.text("features"));
+    const std::vector<std::string> all = lines_of(from.text("features"));
+    // A session's types are not asked for, so each is unknown, which is neutral.
+    const std::vector<std::string> types = named_after(all, "e_last_");
+    const auto n_types = static_cast<std::int64_t>(types.size());
+    const std::ptrdiff_t n_untyped = std::max<std::ptrdiff_t>(std::ssize(all) - kTypeParts * n_types, 0);
+    const std::vector<std::string> features(all.begin(), all.begin() + n_untyped);
     std::vector<std::string> known(kFeatureNames, kFeatureNames + kFeatures);
     if (features.size() > known.size()) {
         known.insert(known.end(), kTrendFeatureNames, kTrendFeatureNames + kTrendFeatures);
@@ -103,8 +108,11 @@ void Bundle::make_ranker() {
             side_names(named_after(side_, "c_share_"), named_after(side_, "i_same_"), named_after(side_, "i_age_"));
         known.insert(known.end(), side.begin(), side.end());
     }
-    if (features != known) throw bundle_error(from.bytes().path() + ": its features are not this release's; retrain the bundle");
-    const auto f = static_cast<std::int64_t>(features.size()), n1 = from.length("b1"), n2 = from.length("b2");
+    for (const std::string part : {"e_last_", "e_near_", "e_own_"}) {
+        for (const std::string& name : types) known.push_back(part + name);
+    }
+    if (all != known) throw bundle_error(from.bytes().path() + ": its features are not this release's; retrain the bundle");
+    const auto f = static_cast<std::int64_t>(all.size()), n1 = from.length("b1"), n2 = from.length("b2");
     for (const auto& [name, tensor] : from.tensors()) {
         const auto* const values = static_cast<const float*>(tensor.data);
         if (tensor.dtype == Dtype::f32 && !std::all_of(values, values + tensor.size(), [](float value) { return std::isfinite(value); })) {
@@ -124,6 +132,7 @@ void Bundle::make_ranker() {
         .b2 = from.get<float>("b2", {n2}),
         .w3 = from.get<float>("w3", {n2}),
         .bias = *from.get<float>("bias", {1}),
+        .n_types = n_types,
     });
 }
 

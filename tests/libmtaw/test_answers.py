@@ -17,8 +17,8 @@ from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.recommender import Recommender
 from tests.support.libmtaw import MAP, NO_VERIFY, USAGE, CallError, Client, library
 from tests.support.random_bundle import bundle_parts, memory_parts, save_as_format_1, save_parts
-from tests.support.ranking.context_model import context_model
 from tests.support.ranking.timed_model import END, timed_model
+from tests.support.ranking.typed_model import typed_model
 from tests.support.rules.random_rules import random_rows, table_of
 
 KINDS = ("text", "int", "memory", "withheld", "times", "context", "once", "format-1")
@@ -34,8 +34,8 @@ class Pair(NamedTuple):
 
 def saved(folder: Path, kind: str) -> Path:
     """Save a bundle of this kind."""
-    if kind in ("times", "context"):
-        return _saved(folder, context_model() if kind == "context" else timed_model())
+    if kind in ("times", "context"):  # the one with context also reads types of clicks, of which C says nothing
+        return _saved(folder, typed_model() if kind == "context" else timed_model())
     if kind == "once":  # as a compacted bundle, whose later sessions count a pair once
         model = timed_model()
         assert model.memory is not None

@@ -29,6 +29,7 @@ WARMUP_SHARE = 0.05  # of all steps
 LENGTH_POWER = 0.5  # a query weighs length^0.5: long prefixes are rarer, but matter as much
 _SAMPLE = 2048  # queries whose candidates give means and deviations
 _LEAST_DEVIATION = 1e-3
+_RARE = 0.1  # the least deviation of a feature of types, which is 0 or 1
 
 
 class Candidates(Protocol):
@@ -268,15 +269,16 @@ def drawn_places(ids: np.ndarray, hits: np.ndarray, negatives: int, rng: np.rand
 def _standard(candidates: Candidates, n_queries: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """(mean, 1 / deviation) float32[F] over the candidates of some queries.
 
-    A feature of a type that none of them has gets 0: whatever its weights are, a click of this type must not count a
-    thousandfold while serving.
+    A feature of a type that none of them has gets 0, and that of a rare one at most 1 / _RARE: few clicks must not
+    count a hundredfold, whatever the weights are.
     """
     chosen = np.random.default_rng([seed, 0]).permutation(n_queries)[:_SAMPLE]
     ids, values = candidates.batch(chosen)
     rows = values[ids >= 0].astype(np.float64)
     deviation = rows.std(axis=0)
     of_types = np.array([name.startswith(PREFIX) for name in candidates.features])
-    scale = np.where(of_types & (deviation == 0), 0, 1 / (deviation + _LEAST_DEVIATION))
+    scale = 1 / np.where(of_types, np.maximum(deviation, _RARE), deviation + _LEAST_DEVIATION)
+    scale[of_types & (deviation == 0)] = 0
     return rows.mean(axis=0).astype(np.float32), scale.astype(np.float32)
 
 

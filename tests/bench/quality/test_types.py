@@ -20,14 +20,14 @@ def test_both_logs_have_a_line_for_each_group(tmp_path: Path, capsys: pytest.Cap
     assert types.main(["--out", str(out), *small, *few]) == 0
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert {line["log"] for line in lines} == set(types.LOGS)
-    assert len(lines) == 2 * 4
+    assert len(lines) == 2 * 5
     for line in lines:
         for mean, low, high in line["difference"].values():
             assert low <= mean + 0.01
             assert mean <= high + 0.01
     capsys.readouterr()
     assert types.main(["--table", "--out", str(out)]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 2 + 8
+    assert len(capsys.readouterr().out.splitlines()) == 2 + 10
 
 
 @pytest.mark.parametrize("steers", [True, False])
