@@ -29,8 +29,11 @@ def with_types(workload: Workload, folder: Path) -> Workload:
     def wider(array: np.ndarray) -> np.ndarray:
         return np.concatenate([array, 0.1 * rng.normal(size=(more, *array.shape[1:])).astype(np.float32)])
 
-    arrays = {name: wider(array) for name, array in net.arrays().items() if name in ("mean", "scale", "linear", "w1")}
-    typed = replace(model, ranker_net=replace(net, features=(*net.features, *names), **arrays))
+    typed_net = replace(
+        net, features=(*net.features, *names), mean=wider(net.mean), scale=wider(net.scale), linear=wider(net.linear),
+        w1=wider(net.w1),
+    )  # fmt: skip
+    typed = replace(model, ranker_net=typed_net)
     dataset = {"name": workload.source, "fingerprint": ""}
     return replace(workload, bundle=Bundle.save(folder, typed, metrics={}, dataset=dataset))
 

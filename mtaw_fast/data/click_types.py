@@ -5,6 +5,7 @@ A type is kept as a code: its place among the names, or `NO_TYPE` for a type tha
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,8 +47,7 @@ class ClickTypes:
 
     def codes(self, given: Iterable[str | None]) -> np.ndarray:
         """Return uint8[m]: the codes of m types; None and other names are unknown."""
-        code = self._codes.get
-        return np.frombuffer(bytes([code(one, NO_TYPE) for one in given]), dtype=np.uint8)  # type: ignore[arg-type]
+        return np.frombuffer(bytes(map(self._codes.get, given, itertools.repeat(NO_TYPE))), np.uint8)  # type: ignore[arg-type]
 
     def translated(self, types: np.ndarray | None, names: Sequence[str]) -> np.ndarray | None:
         """Return uint8[T]: the codes of clicks uint8[T], whose own codes have these names; None without any."""

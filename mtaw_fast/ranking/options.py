@@ -168,7 +168,7 @@ class Options(NamedTuple):
 def with_types(options: Options, catalog: Catalog, types: Sequence[str | None]) -> Options:
     """Return the options with the types of a session's clicks, one for each."""
     read = catalog.model.click_types
-    return options._replace(types=read.codes(types)) if read else options
+    return Options(*options[:-1], read.codes(types)) if read else options  # `_replace` takes microseconds
 
 
 def batch_type_codes(

@@ -24,13 +24,20 @@ void ClickTypes::fill_query(float* out) const {
 }
 
 void ClickTypes::fill_near(const Pool& pool, const std::int32_t* slots, std::int64_t count, float* columns) const {
-    std::fill_n(columns, n_ * kTile, 0.0F);
-    if (types_ == nullptr) return;
+    if (types_ == nullptr) {
+        std::fill_n(columns, n_ * kTile, 0.0F);
+        return;
+    }
+    // Without branches: which candidates past sessions lead to is as good as random.
+    std::int32_t types[kTile];
+    std::fill_n(types, kTile, -1);
     for (std::int64_t i = 0; i < count; ++i) {
         const float near = more_of(pool, slots[i])[kNear];
-        if (near <= 0) continue;
-        const std::int64_t type = type_at(static_cast<std::int64_t>(1.0F / near + 0.5F) - 1);
-        if (type < n_) columns[type * kTile + i] = 1.0F;
+        const auto back = static_cast<std::int64_t>(near > 0 ? 1.0F / near - 0.5F : 0.0F);
+        types[i] = near > 0 ? static_cast<std::int32_t>(type_at(back)) : -1;
+    }
+    for (std::int64_t k = 0; k < n_; ++k) {
+        for (std::int64_t i = 0; i < kTile; ++i) columns[k * kTile + i] = types[i] == k ? 1.0F : 0.0F;
     }
 }
 
