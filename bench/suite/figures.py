@@ -28,7 +28,8 @@ from bench.quality.records import records_in as quality_in
 ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/results.md", "docs/performance.md")
 LIST = "docs/results/without-record/figures.json"
-_POINTS = ("frozen.jsonl", "news-context.jsonl", "types.jsonl")  # of benches that read more than one moment or model a line
+# Of benches that read more than one moment or model a line.
+_POINTS = ("frozen.jsonl", "news-context.jsonl", "types.jsonl")
 _METRICS = ("P@10", "MRR@10", "P@20", "MRR@20")
 _NUMBER = r"\d[\d,]*\.\d+"
 _FIGURE = re.compile(
