@@ -286,7 +286,7 @@ def test_a_change_that_comes_too_late_says_so(folder: Path, tmp_path: Path, monk
     for keeping in ({"learn": tmp_path / "log"}, {"state": tmp_path / "state"}):
         rec, other = (Recommender.load(folder, **keeping) for _ in range(2))  # type: ignore[arg-type]
         rec.set_items({"id": ["sku-1"], "x": [1.0]})
-        monkeypatch.setattr(other, "_catch_up", lambda: None)
+        monkeypatch.setattr(other, "catch_up", lambda: None)
         monkeypatch.setattr(type(other), "items", property(lambda _: None))
         with pytest.raises(DataError, match="another process changed the item table first"):
             other.set_items({"id": ["sku-1"], "x": ["text"]}, "patch")
@@ -303,7 +303,7 @@ def test_a_change_that_another_process_overtakes_is_made_again(
         rec, other = (Recommender.load(folder, **keeping) for _ in range(2))  # type: ignore[arg-type]
         rec.set_items({"id": ["sku-1"], "x": [1.0]})
         with monkeypatch.context() as late:
-            late.setattr(other, "_catch_up", lambda: None)
+            late.setattr(other, "catch_up", lambda: None)
             rec.set_items({"id": ["sku-1"], "z": [1.0]})
             rec.set_items({"id": ["sku-1"], "x": ["text"]})
             with pytest.raises(DataError, match=r"column 'x'.*is not a"):  # by the table that the first try met
