@@ -11,7 +11,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.config.type_weights import TypeWeights
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import DataWarning
-from mtaw_fast.evaluation.measuring import MORE
+from mtaw_fast.evaluation.measuring import NDCG, OF_LISTS, RECALL
 from mtaw_fast.evaluation.metrics import METRICS
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.workflow import Progress, evaluate
@@ -35,9 +35,11 @@ def evaluated(
             recommender, dataset, split=split, weights=weights, baselines=True, slices=slices, progress=progress
         )
     reports = {"this bundle": found.report, **found.baselines}
+    more = {name: (one.more, one.more_intervals) for name, one in reports.items()}
     tables = [
         _table("all targets", {name: (one.metrics, one.intervals) for name, one in reports.items()}),
-        _table("order and lists", {name: (one.more, one.more_intervals) for name, one in reports.items()}, MORE),
+        _table("order, and all targets to come", more, (*NDCG, *RECALL)),
+        _table("what the lists are like", more, OF_LISTS),
     ]
     if found.report.weighted:
         text = ", ".join(f"{name}={weight:g}" for name, weight in found.weights.items())
