@@ -12,7 +12,7 @@ PARALLEL := -n 2 --dist loadfile
 # Packages whose tests start no service, training or compiler.
 UNIT := bundle config data errors evaluation experiment memory model online ranking report scoring storage system
 
-.PHONY: setup constraints demo test fast slow ray ray-smoke clients http-clients siege lint prose web docs clean
+.PHONY: setup constraints demo test fast slow ray ray-smoke clients http-clients wasm siege lint prose web docs clean
 
 setup: $(VENV)/.ready
 
@@ -75,6 +75,11 @@ http-clients: setup  ## generate and build the HTTP clients, and compare their a
 	npm --prefix clients/http/typescript run --silent build
 	build/clients/bin/pip install --quiet --force-reinstall --no-deps clients/http/python
 	MTAW_CLIENTS=build/clients $(BIN)/python -m pytest tests/clients/test_http_clients.py
+
+wasm: setup  ## libmtaw as WebAssembly (Debian's emscripten), compared with Python
+	emcmake cmake -B build/wasm -DCMAKE_BUILD_TYPE=Release
+	cmake --build build/wasm --parallel 2
+	$(BIN)/python -m pytest tests/clients/test_wasm.py
 
 siege: setup  ## half an hour of hostile clients, reloads and kills next to honest ones (docs/service.md)
 	$(BIN)/python -m tests.service.siege

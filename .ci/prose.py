@@ -30,7 +30,7 @@ FOLDERS = (
     "tests",
 )  # fmt: skip
 LEFT_OUT = {
-    "__pycache__", "node_modules", "docs/results", "bench/results", "docs/assets", ".ci/prose.py",
+    "__pycache__", "node_modules", "clients/wasm/dist", "docs/results", "bench/results", "docs/assets", ".ci/prose.py",
     "examples/package-lock.json", "tests/docs/test_prose.py",
 }  # fmt: skip
 DOCUMENTS = {

@@ -84,7 +84,7 @@ function loaded() {
       instruction_set: call("const char *", "instruction_set"),
       open: failing("open", "const char *", koffi.pointer(OpenOptions), out),
       close: call("void", "close", "void *"),
-      describe: failing("describe", "void *", koffi.inout(koffi.pointer(Info))),
+      describe: failing("describe", "void *", koffi.inout(koffi.pointer(Info))), // prose: ignore
       recommend: failing("recommend", "void *", id, "size_t", koffi.pointer(Options), out),
       recommend_batch: failing("recommend_batch", "void *", koffi.pointer(Clicks), "size_t", koffi.pointer(Options), out),
       similar: failing("similar", "void *", Id, "int32_t", koffi.pointer(Options), out),

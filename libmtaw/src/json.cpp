@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdlib>
 #include <limits>
 #include <stdexcept>
 
@@ -184,6 +185,9 @@ double Json::number() const {
     if (kind_ != Kind::number || text_ == "NaN") return value;
     const bool minus = text_.front() == '-';
     if (text_.ends_with("Infinity")) return minus ? -std::numeric_limits<double>::infinity() : std::numeric_limits<double>::infinity();
+#ifndef __cpp_lib_to_chars
+    return std::strtod(text_.c_str(), nullptr);  // Emscripten's library has no from_chars for it, and its locale is C's
+#else
     const auto [end, error] = std::from_chars(text_.data(), text_.data() + text_.size(), value);
     if (error == std::errc::result_out_of_range) {  // too large, or too small for anything but 0
         const std::size_t exponent = text_.find_first_of("eE");
@@ -192,6 +196,7 @@ double Json::number() const {
         return minus ? -value : value;
     }
     return value;
+#endif
 }
 
 void Json::write_sorted(std::string& out) const {

@@ -1,0 +1,41 @@
+/** An item's id, of the bundle's kind. Numbers beyond 2^53 lose digits; such catalogs need ids that are texts. */
+export type Id = string | number;
+
+export interface Options {
+  /** How many items, at least 1; 20 by default. */
+  k?: number;
+  /** Items that are not recommended. */
+  exclude?: readonly Id[];
+  /** Whether to leave out the session's own items; false by default. */
+  excludeSeen?: boolean;
+  /** Unix milliseconds of the request, for bundles with times; now by default. */
+  at?: number;
+}
+
+export interface Answer {
+  /** Best first. */
+  items: Id[];
+  scores: Float32Array;
+  /** True if no click was known, so that this is the popularity ranking. */
+  fallback: boolean;
+}
+
+/** The names of the files that a bundle's manifest lists, the manifest's own first. */
+export function filesOf(manifest: { files: Record<string, { file: string }> }): string[];
+
+export class Recommender {
+  private constructor();
+  /**
+   * Opens a bundle from the bytes of its files, by name.
+   *
+   * @param options.verify Whether to check the hashes and that all values are finite; true by default.
+   * @throws Error in one line, if a file is missing or damaged.
+   */
+  static open(files: Record<string, Uint8Array>, options?: { verify?: boolean }): Promise<Recommender>;
+  /** Opens a bundle that a server has under a URL, with `fetch`: the browser's cache keeps its files. */
+  static fetch(url: string, options?: { verify?: boolean }): Promise<Recommender>;
+  /** Ranks the catalog for the next click after `session`, oldest click first. */
+  recommend(session: readonly Id[], options?: Options): Answer;
+  /** Frees the bundle. */
+  close(): void;
+}

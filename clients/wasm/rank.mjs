@@ -1,0 +1,16 @@
+// node rank.mjs BUNDLE [AT]: reads sessions from stdin, a JSON array a line, and prints the lists and the time of each
+// call in milliseconds. The tests compare them with Python's.
+import { readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { Recommender, filesOf } from "./index.mjs";
+
+const [folder, at] = process.argv.slice(2);
+const read = (name) => new Uint8Array(readFileSync(`${folder}/${name}`));
+const names = filesOf(JSON.parse(readFileSync(`${folder}/manifest.json`, "utf8")));
+const shop = await Recommender.open(Object.fromEntries(names.map((name) => [name, read(name)])));
+for await (const line of createInterface({ input: process.stdin })) {
+  const session = JSON.parse(line);
+  const begin = performance.now();
+  const { items, scores } = shop.recommend(session, at === undefined ? {} : { at: Number(at) });
+  console.log(JSON.stringify({ items, scores: [...scores], ms: performance.now() - begin }));
+}

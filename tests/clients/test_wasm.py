@@ -1,0 +1,72 @@
+"""libmtaw as WebAssembly ranks as Python's portable instruction set does, to the bit (`make wasm`)."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mtaw_fast.bundle import Bundle
+from tests.support.cache import ROOT
+from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
+from tests.support.ranking.timed_model import END, timed_model
+
+WASM = ROOT / "clients" / "wasm"
+SESSIONS = 200
+PYTHON = """
+import json, sys
+from mtaw_fast import Recommender
+rec = Recommender.load(sys.argv[1])
+for line in sys.stdin:
+    answer = rec.recommend(json.loads(line), k=20, at=int(sys.argv[2]))
+    print(json.dumps({"items": list(answer.items), "scores": [float(one) for one in answer.scores]}))
+"""
+
+pytestmark = pytest.mark.skipif(
+    not (WASM / "dist" / "mtaw.wasm").exists(), reason="the WebAssembly module is not built: run 'make wasm'"
+)
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_it_ranks_as_python_does(tmp_path: Path, timed: bool) -> None:
+    if timed:
+        Bundle.save(tmp_path / "bundle", timed_model(), metrics={}, dataset={"name": "x", "fingerprint": "y"})
+        n_items = len(Bundle.load(tmp_path / "bundle").ids)
+    else:
+        n_items = 3000
+        save_parts(tmp_path / "bundle", **bundle_parts(n_items=n_items), **memory_parts(n_items))
+    draw = random.Random(0)
+    sessions = [[f"sku-{draw.randrange(n_items + 5)}" for _ in range(draw.randint(0, 40))] for _ in range(SESSIONS)]
+    asked = "".join(f"{json.dumps(one)}\n" for one in sessions)
+    portable = {"env": {"MTAW_ISA": "portable", "PATH": "/usr/bin:/usr/local/bin"}}
+    arguments = [str(tmp_path / "bundle"), str(END)]
+    expected = _lines([sys.executable, "-c", PYTHON, *arguments], asked, **portable)
+    found = _lines(["node", str(WASM / "rank.mjs"), *arguments], asked)
+    assert [one["items"] for one in found] == [one["items"] for one in expected]
+    assert [one["scores"] for one in found] == [one["scores"] for one in expected]
+
+
+def test_a_damaged_bundle_is_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    save_parts(folder, **bundle_parts(n_items=50), **memory_parts(50))
+    part = next(folder.glob("weights-*"))
+    data = bytearray(part.read_bytes())
+    data[-3] ^= 1
+    part.write_bytes(data)
+    done = subprocess.run(
+        ["node", str(WASM / "rank.mjs"), str(folder)], input="", capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "weights-" in done.stderr
+
+
+def _lines(command: list[str], asked: str, **options: object) -> list[dict[str, object]]:
+    done = subprocess.run(  # type: ignore[call-overload]
+        command, input=asked, capture_output=True, text=True, timeout=300, cwd=ROOT, check=False, **options
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
