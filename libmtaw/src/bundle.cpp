@@ -69,6 +69,7 @@ void Bundle::open_files(const std::string& folder, const FileAccess& access, boo
         const bool served = std::find(std::begin(kServed), std::end(kServed), part) != std::end(kServed);
         std::string digest;
         if (served) {
+            TensorFile::check_length(access, path, entry.size);
             FileBytes bytes(access, path, entry.size);
             if (verify) digest = sha256_of(bytes.data(), bytes.size());
             if (!verify || digest == entry.sha256) files_[part] = std::make_unique<TensorFile>(std::move(bytes));

@@ -33,11 +33,67 @@ constexpr std::pair<const char*, const char*> kFormer[] = {{"neighbours", "neigh
     throw bundle_error(path + " is not a whole safetensors file (" + why + "); restore it or make it again");
 }
 
+using Tensors = std::map<std::string, Tensor, std::less<>>;
+
 // A size or a place: a whole number that is not negative.
 std::int64_t extent(const std::string& path, const Json& value) {
     const std::optional<std::int64_t> found = value.whole();
     if (!found || *found < 0) broken(path, "negative or fractional sizes");
     return *found;
+}
+
+// Where the data of a file begins: behind 8 bytes and a header of the length in them.
+std::size_t header_length(const std::string& path, const std::uint8_t* begin, std::uint64_t size) {
+    if (size < 8) broken(path, "shorter than its header");
+    std::uint64_t length = 0;
+    std::memcpy(&length, begin, 8);
+    if (length > kMostHeader || length > size - 8) broken(path, "its header extends past its end");
+    return static_cast<std::size_t>(length);
+}
+
+Tensors tensors_of(const std::string& path, std::string_view text, std::int64_t most) {
+    Json header;
+    try {
+        header = Json::parse(text);
+    } catch (const std::invalid_argument& error) {
+        broken(path, error.what());
+    }
+    if (!header.is(Json::Kind::object)) broken(path, "its header is not an object");
+    Tensors tensors;
+    std::int64_t last = 0;
+    for (const auto& [written, entry] : header.members()) {
+        if (written == "__metadata__") continue;
+        const Json *const dtype = entry.find("dtype"), *const shape = entry.find("shape"), *const place = entry.find("data_offsets");
+        if (dtype == nullptr || shape == nullptr || place == nullptr || !shape->is(Json::Kind::list) ||
+            !place->is(Json::Kind::list) || place->list().size() != 2) {
+            broken(path, "a tensor without type, shape or place");
+        }
+        const auto* const type = std::find_if(std::begin(kDtypes), std::end(kDtypes),
+                                              [&](const DtypeName& one) { return dtype->is(Json::Kind::text) && dtype->text() == one.name; });
+        if (type == std::end(kDtypes)) broken(path, "a tensor of an unknown type");
+        if (shape->list().size() > kMostAxes) broken(path, "a tensor with too many axes");
+        Tensor tensor{type->dtype, {}, 0, nullptr};
+        std::int64_t expected = type->size;
+        for (const Json& one : shape->list()) {
+            tensor.shape.push_back(extent(path, one));
+            if (__builtin_mul_overflow(expected, tensor.shape.back(), &expected)) broken(path, "a tensor extends past the end of the file");
+        }
+        tensor.begin = extent(path, place->list()[0]);
+        const std::int64_t end = extent(path, place->list()[1]);
+        if (end > most || tensor.begin > end || end - tensor.begin != expected) broken(path, "a tensor extends past the end of the file");
+        last = std::max(last, end);
+        std::string name = written;
+        for (const auto& [former, now] : kFormer) {
+            if (name == former) name = now;
+        }
+        tensors.insert_or_assign(std::move(name), std::move(tensor));
+    }
+    if (last != most) broken(path, std::to_string(most - last) + " bytes more than its header describes");
+    return tensors;
+}
+
+std::int64_t item_size(Dtype dtype) {
+    return std::find_if(std::begin(kDtypes), std::end(kDtypes), [&](const DtypeName& one) { return one.dtype == dtype; })->size;
 }
 
 }  // namespace
@@ -51,52 +107,24 @@ std::int64_t Tensor::size() const {
 TensorFile::TensorFile(FileBytes bytes) : bytes_(std::move(bytes)) {
     const std::string& path = bytes_.path();
     const std::string_view all = bytes_.view();
-    if (all.size() < 8) broken(path, "shorter than its header");
-    std::uint64_t length = 0;
-    std::memcpy(&length, all.data(), 8);
-    if (length > kMostHeader || length > all.size() - 8) broken(path, "its header extends past its end");
-    Json header;
-    try {
-        header = Json::parse(all.substr(8, static_cast<std::size_t>(length)));
-    } catch (const std::invalid_argument& error) {
-        broken(path, error.what());
-    }
-    if (!header.is(Json::Kind::object)) broken(path, "its header is not an object");
-    const std::uint8_t* const data = bytes_.data() + 8 + length;
-    const auto most = static_cast<std::int64_t>(all.size() - 8 - static_cast<std::size_t>(length));
-    std::int64_t last = 0;
-    for (const auto& [written, entry] : header.members()) {
-        if (written == "__metadata__") continue;
-        const Json *const dtype = entry.find("dtype"), *const shape = entry.find("shape"), *const place = entry.find("data_offsets");
-        if (dtype == nullptr || shape == nullptr || place == nullptr || !shape->is(Json::Kind::list) ||
-            !place->is(Json::Kind::list) || place->list().size() != 2) {
-            broken(path, "a tensor without type, shape or place");
-        }
-        const auto* const type = std::find_if(std::begin(kDtypes), std::end(kDtypes),
-                                              [&](const DtypeName& one) { return dtype->is(Json::Kind::text) && dtype->text() == one.name; });
-        if (type == std::end(kDtypes)) broken(path, "a tensor of an unknown type");
-        if (shape->list().size() > kMostAxes) broken(path, "a tensor with too many axes");
-        Tensor tensor{type->dtype, {}, nullptr};
-        std::int64_t expected = type->size;
-        for (const Json& one : shape->list()) {
-            tensor.shape.push_back(extent(path, one));
-            if (__builtin_mul_overflow(expected, tensor.shape.back(), &expected)) broken(path, "a tensor extends past the end of the file");
-        }
-        const std::int64_t begin = extent(path, place->list()[0]), end = extent(path, place->list()[1]);
-        if (end > most || begin > end || end - begin != expected) broken(path, "a tensor extends past the end of the file");
-        tensor.data = data + begin;
+    const std::size_t length = header_length(path, bytes_.data(), all.size());
+    tensors_ = tensors_of(path, all.substr(8, length), static_cast<std::int64_t>(all.size() - 8 - length));
+    for (auto& [name, tensor] : tensors_) {
+        tensor.data = bytes_.data() + 8 + length + tensor.begin;
         // An empty one may be anywhere: nothing of it is read.
-        if (expected > 0 && reinterpret_cast<std::uintptr_t>(tensor.data) % static_cast<std::uintptr_t>(type->size) != 0) {
+        if (tensor.size() > 0 && reinterpret_cast<std::uintptr_t>(tensor.data) % static_cast<std::uintptr_t>(item_size(tensor.dtype)) != 0) {
             broken(path, "a tensor does not begin at a multiple of its item size");
         }
-        last = std::max(last, end);
-        std::string name = written;
-        for (const auto& [former, now] : kFormer) {
-            if (name == former) name = now;
-        }
-        tensors_.insert_or_assign(std::move(name), std::move(tensor));
     }
-    if (last != most) broken(path, std::to_string(most - last) + " bytes more than its header describes");
+}
+
+void TensorFile::check_length(const FileAccess& access, const std::string& path, std::optional<std::uint64_t> size) {
+    const OpenFile file(access, path, size);
+    std::uint8_t begin[8] = {};
+    if (file.size() >= 8) file.read(0, begin, 8);
+    std::string text(header_length(path, begin, file.size()), '\0');
+    file.read(8, text.data(), text.size());
+    tensors_of(path, text, static_cast<std::int64_t>(file.size() - 8 - text.size()));
 }
 
 std::int64_t TensorFile::length(std::string_view name) const {

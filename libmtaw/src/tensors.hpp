@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -36,6 +37,7 @@ inline constexpr Dtype kDtypeOf<std::uint16_t> = Dtype::u16;
 struct Tensor {
     Dtype dtype;
     std::vector<std::int64_t> shape;
+    std::int64_t begin;  // in the file, behind its header
     const void* data;
 
     std::int64_t size() const;
@@ -45,6 +47,9 @@ class TensorFile {
  public:
     // Throws Failure unless the file is exactly what its header describes.
     explicit TensorFile(FileBytes bytes);
+
+    // Reads the header alone. Throws Failure unless the file is as long as that says: before a copy is made of it.
+    static void check_length(const FileAccess& access, const std::string& path, std::optional<std::uint64_t> size);
 
     const FileBytes& bytes() const { return bytes_; }
     const std::map<std::string, Tensor, std::less<>>& tensors() const { return tensors_; }

@@ -49,9 +49,9 @@ void compare_each(const T* a, const T* b, T constant, Compare compare, std::int6
                   Flags& flags) {
     const auto by = [&](const auto& test) {
         if (b == nullptr) {
-            test_each(count, flags, [&](std::int64_t i) { return known(a[i]) & test(a[i], constant); });
+            test_each(count, flags, [&](std::int64_t i) { return int{known(a[i])} & test(a[i], constant); });
         } else {
-            test_each(count, flags, [&](std::int64_t i) { return known(a[i]) & known(b[i]) & test(a[i], b[i]); });
+            test_each(count, flags, [&](std::int64_t i) { return int{known(a[i])} & known(b[i]) & test(a[i], b[i]); });
         }
     };
     switch (compare) {
