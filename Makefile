@@ -45,6 +45,7 @@ slow: setup  ## the long forms, by hand (docs/hardening.md): sanitizers, fuzzers
 	$(BIN)/python -m tests.fuzz.engine --seconds 120
 	$(BIN)/python -m tests.fuzz.engine --target memory --seconds 120
 	$(BIN)/python -m tests.fuzz.bundles --cases 20000
+	$(BIN)/python -m tests.libmtaw.fuzz --cases 20000
 	$(BIN)/python -m tests.soak --calls 2000000 --seconds 1200
 	$(BIN)/python -m tests.soak --memory --calls 400000 --seconds 1200
 	$(BIN)/python -m tests.soak --learn --seconds 3600 --rate 2000

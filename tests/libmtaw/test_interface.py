@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
+from collections.abc import Mapping
 from ctypes import CFUNCTYPE, POINTER, Structure, c_char_p, c_int, c_size_t, c_uint64, c_void_p
 from pathlib import Path
 from typing import Any
@@ -27,8 +30,8 @@ from tests.support.random_bundle import edit_manifest
 FOLDER = ROOT / "libmtaw"
 
 
-def printed(*command: Any) -> str:
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+def printed(*command: Any, env: Mapping[str, str] | None = None) -> str:
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -88,6 +91,38 @@ def test_a_program_makes_every_call(
     assert said[-1] == "ok"
     expected = Recommender.load(bundle).recommend(["sku-1", "sku-2"])
     assert [line.split()[0] for line in said[:-1]] == expected.items
+
+
+_PROGRAM = "#include <mtaw.h>\n#include <stdio.h>\nint main(void) { return puts(mtaw_version()) < 0; }\n"
+_CMAKE = """cmake_minimum_required(VERSION 3.20)
+project(shop C)
+find_package(mtaw 0.2 CONFIG REQUIRED)
+add_executable(shop shop.c)
+target_link_libraries(shop mtaw::mtaw)
+"""
+
+
+def test_pkg_config_finds_it(tmp_path: Path) -> None:
+    if shutil.which("pkg-config") is None or shutil.which("gcc") is None:
+        pytest.skip("there is no pkg-config, or no gcc")
+    environment = os.environ | {"PKG_CONFIG_PATH": str(library_file().parent / "pkgconfig")}
+    flags = printed("pkg-config", "--cflags", "--libs", "mtaw", env=environment).split()
+    (tmp_path / "shop.c").write_text(_PROGRAM)
+    printed("gcc", tmp_path / "shop.c", *flags, "-o", tmp_path / "shop")
+    assert printed(tmp_path / "shop").strip() == __version__
+
+
+@pytest.mark.slow
+def test_cmake_finds_it(tmp_path: Path) -> None:
+    cmake = shutil.which("cmake", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if cmake is None or shutil.which("gcc") is None or shutil.which("make") is None:
+        pytest.skip("there is no cmake, make or gcc")
+    (tmp_path / "shop.c").write_text(_PROGRAM)
+    (tmp_path / "CMakeLists.txt").write_text(_CMAKE)
+    here = f"-Dmtaw_DIR={library_file().parent / 'cmake' / 'mtaw'}"
+    printed(cmake, "-G", "Unix Makefiles", "-S", tmp_path, "-B", tmp_path / "build", here)
+    printed(cmake, "--build", tmp_path / "build")
+    assert printed(tmp_path / "build" / "shop").strip() == __version__
 
 
 def test_config_says_what_to_ask_for(capsys: pytest.CaptureFixture[str]) -> None:

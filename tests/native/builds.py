@@ -24,6 +24,8 @@ from mtaw_fast.kernels.native import _native
 from tests.support.cache import ROOT, cache_folder, cached, digest
 
 NATIVE = ROOT / "kernels" / "native"
+LIBMTAW = ROOT / "libmtaw"
+_INCLUDES = (NATIVE, LIBMTAW / "src", LIBMTAW / "include")
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")
 SERVING = ("encode", "engine", "ids", "memory", "scan", "trends")  # the parts of the native sources that answer
 SANITIZERS = ("thread", "address,undefined")
@@ -60,10 +62,14 @@ def sanitized(sanitizers: str, compiler: str = CLANG) -> tuple[str, ...]:
 
 
 def native_sources(parts: Sequence[str]) -> list[Path]:
-    """Return the native sources that do not need Python: those of the folders `parts`, and what all of them share."""
+    """Return the native sources that do not need Python: those of the folders `parts`, and what all of them share.
+
+    The part "libmtaw" is the C interface.
+    """
     found = {
         *NATIVE.glob("*.cpp"),
         *(path for part in ("score", "keys", *parts) for path in NATIVE.glob(f"{part}/*.cpp")),
+        *(LIBMTAW.glob("src/*.cpp") if "libmtaw" in parts else ()),
     }
     return sorted(path for path in found if not path.stem.startswith(("bind_", "python_", "module")))
 
@@ -71,8 +77,8 @@ def native_sources(parts: Sequence[str]) -> list[Path]:
 def included_by(file: Path) -> list[Path]:
     """Return the headers that a file includes with quotes."""
     names = _INCLUDE.findall(file.read_text())
-    places = [(file.parent / name, NATIVE / name) for name in names]
-    return [next(place for place in pair if place.is_file()) for pair in places]
+    places = [[folder / name for folder in (file.parent, *_INCLUDES)] for name in names]
+    return [next(place for place in some if place.is_file()) for some in places]
 
 
 def build(
@@ -123,7 +129,7 @@ def build(
         options = ["-std=c++20", "-ffp-contract=off", *WARNINGS, *flags, *levels.get(level, ())]
         options += (level_flags or {}).get(level, ())
         key = digest(compiled_by, options, *_inputs(source), *(Path(one) for one in options if Path(one).is_file()))
-        jobs[source] = key, [compiler, *options, f"-I{NATIVE}", "-c", str(source), "-o"]
+        jobs[source] = key, [compiler, *options, *(f"-I{folder}" for folder in _INCLUDES), "-c", str(source), "-o"]
     key = digest([key for key, _ in jobs.values()], flags, link_flags)
 
     def link(executable: Path) -> None:

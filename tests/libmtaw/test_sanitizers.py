@@ -1,0 +1,30 @@
+"""The C interface under the sanitizers: calls in any order from eight threads, and damaged bundles."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.libmtaw.fuzz import PARTS, PROGRAM, run_cases, whole_bundles
+from tests.libmtaw.test_answers import saved
+from tests.native.builds import CLANG, SANITIZERS, build_or_skip, command_of, sanitized
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sanitizer", SANITIZERS)
+def test_calls_in_any_order(sanitizer: str, tmp_path: Path) -> None:
+    program = build_or_skip(CLANG, Path(__file__).with_name("any_order.cpp"), sanitized(sanitizer), PARTS)
+    bundle = saved(tmp_path / "bundle", "withheld")
+    command = command_of(program, bundle, tmp_path / "log", "8", "60")
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert (done.returncode, done.stdout) == (0, "ok\n"), done.stdout + done.stderr[-6000:]
+
+
+@pytest.mark.slow
+def test_damaged_bundles_are_refused_or_answer(tmp_path: Path) -> None:
+    program = build_or_skip(CLANG, PROGRAM, sanitized(SANITIZERS[1]), PARTS)
+    opened, refused = run_cases(program, tmp_path, 0, 300, whole_bundles(tmp_path))
+    assert opened > 30
+    assert refused > 100
