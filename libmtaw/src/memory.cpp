@@ -6,6 +6,18 @@
 #include <cstdlib>
 #include <new>
 
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define MTAW_FOREIGN_NEW  // ThreadSanitizer brings its own
+#endif
+#endif
+
+#if defined(MTAW_FOREIGN_NEW)
+
+bool mtaw::set_allocator(const mtaw_allocator&) { return false; }
+
+#else
+
 namespace mtaw {
 namespace {
 
@@ -78,3 +90,5 @@ void operator delete(void* memory, std::align_val_t) noexcept { mtaw::released(m
 void operator delete[](void* memory, std::align_val_t) noexcept { mtaw::released(memory); }
 void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { mtaw::released(memory); }
 void operator delete[](void* memory, std::size_t, std::align_val_t) noexcept { mtaw::released(memory); }
+
+#endif
