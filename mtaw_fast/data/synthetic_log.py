@@ -11,6 +11,7 @@ import numpy as np
 
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.data.synthetic import draw_sessions
+from mtaw_fast.data.synthetic_types import TYPES, draw_typed_sessions
 from mtaw_fast.errors import require
 from mtaw_fast.storage.files import atomic_path
 
@@ -22,21 +23,29 @@ _BLOCK = 1 << 19  # sessions written at a time
 
 
 def write_click_log(
-    path: Path, n_items: int, n_sessions: int, seed: int, days: float = 30.0, renewed: float = 0.0
+    path: Path,
+    n_items: int,
+    n_sessions: int,
+    seed: int,
+    days: float = 30.0,
+    renewed: float = 0.0,
+    typed: bool = False,
 ) -> int:
     """Write the clicks of `synthetic.generate`, spread over `days`; return their number.
 
     Columns: session_id, item_id ('item-1', ..), timestamp (seconds since 1970). Rows are in order of sessions. A path
     that ends in .parquet becomes Parquet, any other CSV. renewed: share of the items that new ones replace each day,
-    with the popularity and the successors of those.
+    with the popularity and the successors of those. typed: clicks are views, carts and purchases, by
+    `synthetic_types.TypeLaw`, in a fourth column `type`.
     """
-    sessions = draw_sessions(n_items, n_sessions, seed)
+    draw = draw_typed_sessions if typed else draw_sessions
+    sessions = draw(n_items, n_sessions, seed)
     step = days * _DAY / max(n_sessions, 1)
     if renewed:
         day = (np.arange(n_sessions) * step // _DAY).astype(np.int64)
         names = _names_by_day(n_items, int(day.max(initial=0)) + 1, renewed, seed)
         items = names[np.repeat(day, sessions.lengths), sessions.items]
-        sessions = Sessions(items.astype(np.int32), sessions.offsets)
+        sessions = Sessions(items.astype(np.int32), sessions.offsets, None, sessions.types)
     with atomic_path(path) as temporary:
         (_write_parquet if path.suffix == ".parquet" else _write_csv)(temporary, sessions, step)
     return sessions.n_clicks
@@ -52,33 +61,43 @@ def _names_by_day(n_items: int, days: int, renewed: float, seed: int) -> np.ndar
     return names
 
 
-def _blocks(sessions: Sessions, step: float) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield session numbers, items and times (int64[T'] each) block by block. step: seconds between session starts."""
+def _blocks(sessions: Sessions, step: float) -> Iterator[list[np.ndarray]]:
+    """Yield session numbers, items, times and types, if there are any (int64[T'] each), block by block. step: seconds
+    between session starts."""
     for begin in range(0, len(sessions), _BLOCK):
         block = sessions.slice(begin, begin + _BLOCK)
         numbers = np.repeat(np.arange(begin, begin + len(block)), block.lengths)
         places = np.arange(block.n_clicks) - np.repeat(block.offsets[:-1] - block.offsets[0], block.lengths)
         times = _BEGIN + (numbers * step).astype(np.int64) + _BETWEEN_CLICKS * places
-        yield numbers, block.items.astype(np.int64), times
+        columns = [numbers, block.items.astype(np.int64), times]
+        yield columns if block.types is None else [*columns, block.types.astype(np.int64)]
 
 
 def _write_csv(path: Path, sessions: Sessions, step: float) -> None:
     with path.open("w", newline="", encoding="utf-8") as stream:
         log = csv.writer(stream)
-        log.writerow(_COLUMNS)
-        for numbers, items, times in _blocks(sessions, step):
+        log.writerow(_columns(sessions))
+        for numbers, items, times, *types in _blocks(sessions, step):
             rows = zip(numbers.tolist(), items.tolist(), times.tolist(), strict=True)
-            stream.writelines([f"{number},item-{item + 1},{time}\r\n" for number, item, time in rows])
+            lines = [f"{number},item-{item + 1},{time}" for number, item, time in rows]
+            if types:
+                lines = [f"{line},{TYPES[code]}" for line, code in zip(lines, types[0].tolist(), strict=True)]
+            stream.writelines([f"{line}\r\n" for line in lines])
 
 
 def _write_parquet(path: Path, sessions: Sessions, step: float) -> None:
     pa, parquet = require("pyarrow", "score"), require("pyarrow.parquet", "score")
     names = pa.array([f"item-{item + 1}" for item in range(int(sessions.items.max(initial=-1)) + 1)])
-    kinds = (pa.int64(), names.type, pa.int64())
-    schema = pa.schema([pa.field(name, kind) for name, kind in zip(_COLUMNS, kinds, strict=True)])
+    kinds = (pa.int64(), names.type, pa.int64(), pa.string())
+    schema = pa.schema([pa.field(name, kind) for name, kind in zip(_columns(sessions), kinds, strict=False)])
     with parquet.ParquetWriter(path, schema, compression="zstd") as out:
-        for numbers, items, times in _blocks(sessions, step):
-            out.write_table(pa.table([numbers, names.take(pa.array(items)), times], schema=schema))
+        for numbers, items, times, *types in _blocks(sessions, step):
+            more = [pa.array(TYPES).take(pa.array(one)) for one in types]
+            out.write_table(pa.table([numbers, names.take(pa.array(items)), times, *more], schema=schema))
+
+
+def _columns(sessions: Sessions) -> tuple[str, ...]:
+    return _COLUMNS if sessions.types is None else (*_COLUMNS, "type")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -94,10 +113,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--renewed", type=float, default=0.0, metavar="SHARE", help="of the items that new ones replace each day"
     )
+    parser.add_argument("--types", action="store_true", help="add a column of types: view, cart and purchase")
     arguments = parser.parse_args(argv)
     clicks = write_click_log(
-        arguments.path, arguments.items, arguments.sessions, arguments.seed, arguments.days, arguments.renewed
-    )
+        arguments.path, arguments.items, arguments.sessions, arguments.seed, arguments.days, arguments.renewed,
+        arguments.types,
+    )  # fmt: skip
     print(f"wrote {arguments.path}: {clicks:,} clicks")
 
 

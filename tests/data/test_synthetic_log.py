@@ -12,6 +12,7 @@ from mtaw_fast.data import readers, synthetic_log
 from mtaw_fast.data.readers import ClickOptions
 from mtaw_fast.data.synthetic import generate
 from mtaw_fast.data.synthetic_log import write_click_log
+from mtaw_fast.data.synthetic_types import TYPES, draw_typed_sessions
 
 
 def test_what_is_read_back_is_what_was_generated(tmp_path: Path) -> None:
@@ -37,6 +38,23 @@ def test_parquet_holds_the_same_rows(tmp_path: Path) -> None:
     held = pl.read_parquet(tmp_path / "clicks.parquet")
     assert held.equals(pl.read_csv(tmp_path / "clicks.csv"))
     assert held["timestamp"].min() == 1_700_000_000
+
+
+def test_types_are_a_fourth_column(tmp_path: Path) -> None:
+    arguments = ["--items", "50", "--sessions", "120", "--seed", "2", "--types"]
+    for name in ("clicks.csv", "clicks.parquet"):
+        synthetic_log.main([str(tmp_path / name), *arguments])
+    held = pl.read_parquet(tmp_path / "clicks.parquet")
+    assert held.equals(pl.read_csv(tmp_path / "clicks.csv"))
+    data = readers.read(
+        "clicks", tmp_path / "clicks.csv", options=ClickOptions(min_support=1, test_days=0, type="type")
+    )
+    drawn = draw_typed_sessions(50, 120, 2)
+    assert data.train.types is not None
+    assert drawn.types is not None
+    assert data.type_names == ("cart", "purchase", "view")
+    names = np.array(data.type_names)[data.train.types]
+    assert names.tolist() == [TYPES[code] for code in drawn.types.tolist()]
 
 
 def test_blocks_change_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
