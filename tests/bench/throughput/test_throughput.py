@@ -57,9 +57,10 @@ def dataset(n_items: int = 300, seed: int = 0) -> Dataset:
 def test_quick_writes_the_promised_cases_in_the_schema(tmp_path, capsys):
     assert throughput.main(["--quick", "--json", str(tmp_path / "out.json")]) == 0
     rows = results(tmp_path / "out.json")
-    first, *rows = rows
+    first, second, *rows = rows
     assert (first["case"], first["baseline"]) == ("recommend-times", "without-times")
-    assert first["params"]["catalog"] == N_ITEMS
+    assert (second["case"], second["baseline"]) == ("recommend-types", "without-types")
+    assert first["params"]["catalog"] == second["params"]["catalog"] == N_ITEMS
     assert {row["case"] for row in rows} == {"recommend", "encode", "retrieve", "recommend-rate", "train-step"}
     assert len(rows) == 8
     assert [row["baseline"] for row in rows if row["case"] == "recommend"] == ["eager-faiss", "onnx-graph"]
@@ -100,7 +101,8 @@ def test_the_whole_bench_covers_sizes_and_batches(tmp_path):
     }
     assert serving <= seen
     others = {(case, n) for case in ("train-step", "recommend-rate") for n in (N_ITEMS, 517)}
-    assert {(case, n) for case, n, _ in seen - serving} == others | {("recommend-times", N_ITEMS)}
+    once = {("recommend-times", N_ITEMS), ("recommend-types", N_ITEMS)}
+    assert {(case, n) for case, n, _ in seen - serving} == others | once
 
 
 @pytest.mark.parametrize(
@@ -127,7 +129,7 @@ def test_a_wrong_ranking_gets_no_speed_and_fails_the_bench(tmp_path, monkeypatch
     assert throughput.main(["--quick", "--json", str(tmp_path / "out.json")]) == 1
     rows = results(tmp_path / "out.json")
     assert {row["case"] for row in rows} == {
-        "encode", "recommend", "recommend-rate", "recommend-times", "train-step",
+        "encode", "recommend", "recommend-rate", "recommend-times", "recommend-types", "train-step",
     }  # fmt: skip
     assert [row["baseline"] for row in rows if row["case"] == "recommend"] == ["onnx-graph"]
     captured = capsys.readouterr()
@@ -208,7 +210,7 @@ def test_quick_as_users_run_it(tmp_path):
     rows = results(tmp_path / "out.json")
     assert {row["params"]["catalog"] for row in rows} == {40_727}
     assert {row["case"] for row in rows} == {
-        "recommend", "recommend-times", "encode", "retrieve", "recommend-rate", "train-step",
+        "recommend", "recommend-times", "recommend-types", "encode", "retrieve", "recommend-rate", "train-step",
     }  # fmt: skip
 
 
