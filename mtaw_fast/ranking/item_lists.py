@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from mtaw_fast.data.ranked_lists import padded_to
@@ -17,27 +15,35 @@ _RISING = 256  # length of the list of rising items
 
 def most_popular(catalog: Catalog, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
     """Return the k most clicked items: ids int32[k] and click counts float32[k], padded with -1 / -inf."""
-    order, excluded = catalog.most_clicked, conditions.excluded
+    order = _first_of(catalog.most_clicked, k, conditions)
+    return padded_to(k, order, catalog.popularity[order].astype(np.float32))
+
+
+def _first_of(order: np.ndarray, k: int, conditions: Conditions) -> np.ndarray:
+    """Return the first k at most of some items int32[..], without those that the conditions leave out."""
+    excluded = conditions.excluded
     if conditions.allowed is not None:
         order = order[conditions.allowed.mask[order]]
     if excluded is not None:
         order = order[: k + len(excluded)]
         order = order[np.isin(order, excluded, invert=True)]
-    order = order[:k]
-    return padded_to(k, order, catalog.popularity[order].astype(np.float32))
+    return order[:k]
 
 
 def rising(catalog: Catalog, trends: Trends, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
-    """Return k items: those rising at the moment of the request, then the most clicked ones.
+    """Return k items: those rising at the moment of the request, then the most clicked ones of the bundle.
 
-    ids int32[k], scores float32[k], padded with -1 / -inf. Rising items have the scores of `Trends.rising`; the scores
-    of the others continue below by one a place and only express their order.
+    Not of the catalog, whose counts may be older than its trends. ids int32[k], scores float32[k], padded with -1 /
+    -inf. Rising items have the scores of `Trends.rising`; the scores of the others continue below by one a place and
+    only express their order.
     """
     found, scores = trends.rising(conditions.at or 0, _RISING)
     fine = (found >= 0) & (found < catalog.size)
     found, scores = found[fine], scores[fine]
-    rest, _ = most_popular(catalog, catalog.n_items, replace(conditions, at=None))
-    rest = rest[(rest >= 0) & np.isin(rest, found, invert=True)]
+    added = np.arange(catalog.model.n_items, catalog.size, dtype=np.int32)
+    rest = np.concatenate([catalog.model.most_clicked, added])
+    rest = _first_of(rest[~catalog.gone[rest]], catalog.n_items, conditions)
+    rest = rest[np.isin(rest, found, invert=True)]
     kept = ~catalog.gone[found]
     if conditions.allowed is not None:
         kept &= conditions.allowed.mask[found]

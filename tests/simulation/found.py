@@ -110,6 +110,14 @@ FOUND = {
         Step("publish", "A"),
         Step("resend", "A", {"back": 0}),
     ),
+    # So did one that came again before that compaction, after the request to forget.
+    "a forgotten click came again before a new training": _history(
+        _observe("A", 1, "sku-1"),
+        Step("forget", "A", {"session": 1}),
+        Step("resend", "A", {"back": 0}),
+        _compact(),
+        Step("publish", "A"),
+    ),
     # A service that started while the log was redacted gave new items other internal ids than the bundle.
     "a redaction overtakes a start": _history(
         _observe("A", 1, "new-1"),
@@ -156,6 +164,17 @@ FOUND = {
                 Fault("steps", 16, steps=[Step("compact", "B", {"wait": False})]),
             ],
         ),
+    ),
+    # With trends, the last places of the fallback followed counts as of the last new catalog: seed 846.
+    "a fallback with trends": _history(
+        _observe("A", 0, "sku-7"),
+        _observe("A", 1, "new-7"),
+        _observe("A", 2, "new-5"),
+        _turn("A", 400),
+        _observe("A", 3, "new-5"),
+        Step("start", "B"),
+        _turn("A", 400),
+        timed=True,
     ),
     # The last events of a killed writer, in a segment that was full then, were flushed by nobody: seed 50442.
     "a killed writer in a full segment": _history(

@@ -159,15 +159,15 @@ class Oracle:
         sent.outcome = "acknowledged"
         self.update()
         order = [one for one in self.records if one <= position]
-        mine = order[-len(sent.events) :]
-        if position not in self.records or [key_of(self.records[one].event) for one in mine] != [
-            key_of(one) for one in sent.events
-        ]:
-            raise BrokenPromiseError(
-                f"{sent.server} acknowledged {_short(sent.events)} at {position}, and the log lacks it there"
-            )
-        for one in mine:
-            record = self.records[one]
+        mine = list[Record]()
+        for event in reversed(sent.events):
+            if order and key_of(self.records[order[-1]].event) == key_of(event) and (mine or order[-1] == position):
+                mine.append(self.records[order.pop()])
+            elif not self._is_known(event):  # a compaction removes what comes again
+                raise BrokenPromiseError(
+                    f"{sent.server} acknowledged {_short(sent.events)} at {position}, and the log lacks it there"
+                )
+        for record in mine:
             record.acknowledged, record.server, record.kept = True, sent.server, at_once
 
     def acknowledge_table(self, server: str, names: Sequence[str], at_once: bool) -> None:
@@ -227,8 +227,13 @@ class Oracle:
         self.records = dict(sorted(self.records.items()))
 
     def _may_go(self, position: str, record: Record, now: Mapping[str, Any], after_power_loss: bool) -> bool:
-        """Return whether a record may leave the log: its session was forgotten, or its segment was deleted."""
+        """Return whether a record may leave the log.
+
+        Its session was forgotten, it came again, or its segment was deleted.
+        """
         session = record.event.get("session")
+        if session is not None and self._is_known(record.event, position):
+            return True
         later = (
             one.event for place, one in self.records.items() if place > position and not (one.gone and after_power_loss)
         )
@@ -237,6 +242,14 @@ class Oracle:
         # A file's positions begin with the segment, a stream's with 15 digits of milliseconds.
         return bool(now) and (position[:10] < min(now)[:10] or (position[10] != "-" and position < min(now)))
 
+    def _is_known(self, event: Mapping[str, Any], before: str | None = None) -> bool:
+        """Return whether a click's id is in the log, or was, at another position before one."""
+        return "session" in event and any(
+            (one.event.get("session"), one.event.get("id")) == (event["session"], event["id"])
+            for position, one in self.records.items()
+            if before is None or position < before
+        )
+
     @property
     def clicks(self) -> list[Record]:
         """The clicks of the log, in order."""
@@ -244,8 +257,8 @@ class Oracle:
 
     @property
     def end(self) -> str:
-        """The position after the last event."""
-        return max(self.records, default="")
+        """The position after the last event that is still there."""
+        return max((position for position, one in self.records.items() if not one.gone), default="")
 
     def forgotten_tokens(self, until: str) -> list[bytes]:
         """Return what only clicks contain that were forgotten before a position: the event ids, quoted."""

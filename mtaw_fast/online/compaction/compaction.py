@@ -36,6 +36,7 @@ def compact_model(
     since: int | None = None,
     threads: int = 1,
     refused: Counter[str] | None = None,
+    duplicates: list[str] | None = None,
 ) -> Model:
     """Return the model with everything learned from it and from the events after its position.
 
@@ -59,6 +60,8 @@ def compact_model(
         For the tables.
     refused : Counter, optional
         Receives the clicks that were not learned, by reason.
+    duplicates : list, optional
+        Receives the positions of clicks whose ids had been seen.
 
     Returns
     -------
@@ -69,8 +72,13 @@ def compact_model(
     event_processor = EventProcessor(model, limits, since)
     collector = CollectedClicks(columns, typed=model.types is not None)
     event_processor.start(collector)
+    again = event_processor.tracker.duplicates = list[Click]()
     for some in events:
         event_processor.process(some, collector)
+        if again and duplicates is not None:
+            known = set(map(id, again))
+            duplicates += [one.position for one in some if id(one.event) in known]
+        again.clear()
     event_processor.remember_former()  # also if no event came after them
     if refused is not None:
         refused.update(event_processor.refused + event_processor.tracker.refused)

@@ -89,6 +89,7 @@ def _compact_alone(folder: str | os.PathLike[str], settings: LearningSettings, w
 
 def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: EventLog) -> Path:
     before = current_bundle(folder, settings.folder, verify=False, shared=settings.shared)
+    duplicates = list[str]()
     model = compact_model(
         model_for(before, log),
         log.identity,
@@ -96,8 +97,11 @@ def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: Ev
         settings.limits,
         keep=settings.retention_ms,
         since=trained_until(before),
+        duplicates=duplicates,
     )
     log.flush(position_in(before, log))  # else a power loss could leave a log that ends before the bundle's position
+    # Once the first of such clicks is redacted, a reader that begins at the start would learn the others.
+    log.remove(duplicates)
     assert model.log_progress is not None
     position = model.log_progress.position
     compacted, about = settings.folder / COMPACTED, before.manifest

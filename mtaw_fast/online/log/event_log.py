@@ -64,6 +64,10 @@ class EventLog(Protocol):
         """
         ...
 
+    def remove(self, positions: Sequence[str]) -> None:
+        """Remove events, each by the position after it. Raises LearnError as `redact` does."""
+        ...
+
     def expire(self, before: str, most_bytes: int) -> int:
         """Delete the oldest events before a position while the log takes more than `most_bytes`; return how many."""
         ...

@@ -18,6 +18,8 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from mtaw_fast.errors import LearnError, MtawError
@@ -25,7 +27,14 @@ from mtaw_fast.online.log.event_log import START, LogEntry
 from mtaw_fast.online.log.events import Event
 from mtaw_fast.online.log.flusher import Flusher
 from mtaw_fast.online.log.private_files import FILE_MODE, make_private
-from mtaw_fast.online.log.segment import FRAME_BYTES, MAX_RECORD_BYTES, parse_record, record_of, redact_clicks
+from mtaw_fast.online.log.segment import (
+    FRAME_BYTES,
+    MAX_RECORD_BYTES,
+    parse_record,
+    record_of,
+    redact_clicks,
+    remove_records,
+)
 from mtaw_fast.storage.files import read_json, write_json
 from mtaw_fast.system import host
 from mtaw_fast.system.fork_lock import ForkLock
@@ -418,6 +427,12 @@ class FileLog:
                 if number <= last:
                     count += redact_clicks(self._path(number), forgotten, partial(_position, number))
         return count
+
+    def remove(self, positions: Sequence[str]) -> None:
+        """Overwrite records with spaces; see `EventLog.remove`."""
+        with self._as_learn_error("shorten"):
+            for number, found in groupby(sorted(map(parsed_position, positions)), key=itemgetter(0)):
+                remove_records(self._path(number), [end for _, end in found])
 
     @property
     def n_bytes(self) -> int:

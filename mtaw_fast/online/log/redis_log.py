@@ -17,6 +17,7 @@ from mtaw_fast.system import host
 _STREAM = "mtaw:events"
 _FIELD = b"e"
 _TIMEOUT = 2.0  # seconds
+_REMOVED = 1_000  # entries in one command
 _PASSWORD = "MTAW_REDIS_PASSWORD"  # an environment variable: every user can read command lines
 _LOG = logging.getLogger("mtaw_fast.online")
 _LENGTHS: dict[tuple[str, str], int] = {}  # of a stream, by address and name: at the last append of this process
@@ -147,6 +148,11 @@ class RedisLog:
                 count += self._call("xdel", self._name, *gone)
             after = some[-1].position
         return count
+
+    def remove(self, positions: Sequence[str]) -> None:
+        """See `EventLog.remove`."""
+        for begin in range(0, len(positions), _REMOVED):
+            self._call("xdel", self._name, *map(_identity, positions[begin : begin + _REMOVED]))
 
     def close(self) -> None:
         """See `EventLog.close`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 
 from mtaw_fast.online.log.events import Click, Event, parse
@@ -13,6 +13,7 @@ from mtaw_fast.system import host
 FRAME_BYTES = 10  # of a record without its JSON: the checksum, a space and the newline
 MAX_RECORD_BYTES = 64 << 20  # bytes of an event's JSON: a reader holds so many in memory to find a record's end
 _READ_BYTES = 1 << 20
+_RECORD_BYTES = 512  # of most records, at most
 _CLICK = re.compile(rb'([0-9a-f]{8}) \{"session":"([^"\\]*)"')  # with a session id that JSON does not escape
 
 
@@ -80,6 +81,27 @@ def redact_clicks(path: Path, forgotten: Mapping[str, str], position_at: Callabl
             begin += len(line)
         host.fdatasync(file.fileno())
     return count
+
+
+def remove_records(path: Path, ends: Sequence[int]) -> None:
+    """Overwrite the records that end at some offsets, after their newlines, with spaces; then flush.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read or written.
+    """
+    with host.open_stream(path, "r+b", 0) as file:
+        for end in ends:
+            begin, text = end - 1, b""
+            while begin > 0 and b"\n" not in text:
+                size = min(max(2 * len(text), _RECORD_BYTES), begin)
+                begin -= size
+                file.seek(begin)
+                text = file.read(size) + text
+            begin += text.rfind(b"\n") + 1
+            host.pwrite(file.fileno(), b" " * (end - 1 - begin), begin)
+        host.fdatasync(file.fileno())
 
 
 def _may_go(line: bytes, keys: Set[bytes]) -> bool:

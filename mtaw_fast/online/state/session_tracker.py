@@ -76,6 +76,8 @@ class SessionTracker:
         Unix milliseconds of the newest click, by the clicks' own times.
     arrival : int
         Unix milliseconds of the newest arrival; 0 if no click had one. The guards against bots and floods go by it.
+    duplicates : list of Click or None
+        Receives the clicks whose ids were seen before, if the reader puts a list here.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class SessionTracker:
         self._late = self._behind = 0
         self.clock = self._newest = clock
         self.arrival = 0
+        self.duplicates: list[Click] | None = None
         self.refused: Counter[str] = Counter()
 
     def remember(self, keys: Iterable[int]) -> None:
@@ -128,6 +131,8 @@ class SessionTracker:
         reason = self._admit(click, batch)
         if reason is not None:
             self.refused[reason] += 1
+            if reason == "duplicate" and self.duplicates is not None:
+                self.duplicates.append(click)
 
     def resume(self, clicks: Iterable[Click]) -> UpdateBatch:
         """Return a batch of all clicks: a bundle carries them for its open sessions, and they passed the limits."""

@@ -307,6 +307,22 @@ def test_redaction_removes_every_click_of_a_session(tmp_path: Path) -> None:
     assert sum(path.read_bytes().count(b"secret") for path in tmp_path.glob("events-*.log")) == 1
 
 
+def test_single_events_are_removed(tmp_path: Path) -> None:
+    """Of any length, in several segments, and the last one too."""
+    log = FileLog(tmp_path, segment_bytes=3000)
+    for number in range(60):
+        log.append([click(number, "s" * (1 + 37 * number % 500)), click(number, "t")])
+    there = log.read("")
+    gone = [one.position for place, one in enumerate(there) if place % 5 in (1, 2) or place >= 118]
+    log.remove(gone[::-1])
+    log.remove([])
+    left = [one for one in there if one.position not in gone]
+    assert log.read("") == FileLog(tmp_path).read("") == left
+    assert log.damaged == 0
+    log.append([click(99)])
+    assert log.read(left[-1].position)[0].event == click(99)
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "log.json").write_text('{"version": 2}')
     with pytest.raises(LearnError, match=r"log\.json does not describe an event log of version 1; give another folder"):

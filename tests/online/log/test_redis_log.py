@@ -13,7 +13,7 @@ from mtaw_fast import Recommender
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.errors import LearnError, UsageError
 from mtaw_fast.online.compaction.compactor import compact_folder
-from mtaw_fast.online.log import file_log
+from mtaw_fast.online.log import file_log, redis_log
 from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import Click, Event, Forget
 from mtaw_fast.online.log.redis_log import RedisLog
@@ -127,6 +127,16 @@ def test_redaction_removes_every_click_of_a_session_before_its_position(log: Red
     assert log.redact({"a": until}) == 2
     assert [one.event for one in log.read(START)] == [Click("b", "sku-1", NOON), Forget("a", NOON), later]
     assert log.redact({}) == 0
+
+
+def test_single_events_are_removed(log: RedisLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_log, "_REMOVED", 3)
+    for one in clicks(20):
+        log.append([one])
+    there = log.read(START)
+    log.remove([one.position for one in there[::2]])
+    log.remove([])
+    assert log.read(START) == there[1::2]
 
 
 def test_compacted_events_expire_if_the_stream_is_too_large(log: RedisLog) -> None:
