@@ -103,6 +103,8 @@ class LogProgress:
         Unix milliseconds: earlier clicks of the log were in the training and are not learned. None if unknown.
     guards : mapping of str to array
         The state of `online.state.guards.Guards`; empty in files of earlier releases.
+    removed_ids : sequence of id
+        Items that were removed by hand and are not in the catalog.
     refused_tables : sequence of str
         The last changes of the item table that did not fit: who made one may still wait to hear of it.
     former : FormerProgress or None
@@ -136,6 +138,7 @@ class LogProgress:
     added: Sequence[int] = ()
     candidates: Mapping[int | str, Sequence[int]] = field(default_factory=dict)
     guards: Mapping[str, np.ndarray] = field(default_factory=dict)
+    removed_ids: Sequence[int | str] = ()
     refused_tables: Sequence[str] = ()
     former: FormerProgress | None = None
 
@@ -184,6 +187,7 @@ class LogProgress:
                  "open": dict(self.open), "arrival": self.arrival, "recent": dict(self.recent),
                  "since": self.since, "entered": self.entered, "added": [*self.added],
                  "content_priors": [*self.content_priors], "refused_tables": [*self.refused_tables],
+                 "removed_ids": [*self.removed_ids],
                  "candidates": [[item, list(keys)] for item, keys in self.candidates.items()]}  # fmt: skip
         text = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
         guards = {_GUARD + name: array for name, array in self.guards.items()}
@@ -200,7 +204,7 @@ class LogProgress:
             guards = {name.removeprefix(_GUARD): arrays.pop(name) for name in list(arrays) if name.startswith(_GUARD)}
             if set(arrays) != set(_TYPES):
                 raise KeyError(next(iter(set(arrays) ^ set(_TYPES))))
-            # Older files lack the next eight. In those that do not say which items were added by hand, all were.
+            # Older files lack the next nine. In those that do not say which items were added by hand, all were.
             added = [int(item) for item in about.get("added", arrays["untrained"].tolist())]
             ongoing = {str(name): (int(last), bool(bot)) for name, (last, bot) in about.get("open", {}).items()}
             recent = {str(name): [int(one) for one in some] for name, some in about.get("recent", {}).items()}
@@ -208,12 +212,13 @@ class LogProgress:
             entered = int(about.get("entered", len(arrays["untrained"])))
             priors = tuple((int(item), int(near), int(time)) for item, near, time in about.get("content_priors", []))
             refused = tuple(map(str, about.get("refused_tables", [])))
+            gone = tuple(about.get("removed_ids", []))
             candidates = {item: [int(key) for key in keys] for item, keys in about.get("candidates", [])}
             return cls(
                 str(about["log"]), str(about["position"]), int(about["clock"]), open=ongoing, since=since,
                 arrival=int(about.get("arrival", 0)), recent=recent, content_priors=priors, entered=entered,
-                added=added, candidates=candidates, guards=guards, refused_tables=refused, former=None,
-                **arrays,
+                added=added, candidates=candidates, guards=guards, refused_tables=refused,
+                removed_ids=gone, former=None, **arrays,
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path}: the learned state is damaged ({type(error).__name__}: {error})") from None

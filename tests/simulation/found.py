@@ -118,6 +118,19 @@ FOUND = {
         _compact(),
         Step("publish", "A"),
     ),
+    # An item that was removed by hand came back when the click that had brought it was redacted: seed 114.
+    "a removed item after a new training": _history(
+        _observe("A", 1, "new-1"),
+        _turn("A"),
+        Step("remove", "A", {"item": "new-1"}),
+        Step("forget", "A", {"session": 1}),
+        _compact(),
+        Step("publish", "A"),
+        Step("stop", "A"),
+        Step("start", "A"),
+        _compact(),
+        _observe("A", 2, "new-1"),
+    ),
     # A service that started while the log was redacted gave new items other internal ids than the bundle.
     "a redaction overtakes a start": _history(
         _observe("A", 1, "new-1"),

@@ -9,11 +9,11 @@ from typing import Any
 
 SERVERS = ("A", "B", "C")
 MIX = {
-    "observe": 30, "turn": 26, "start": 3, "compact": 9, "forget": 5, "kill": 3, "stop": 2, "resend": 4, "add": 2,
+    "observe": 30, "turn": 26, "start": 3, "compact": 9, "forget": 7, "kill": 3, "stop": 2, "resend": 4, "add": 2,
     "remove": 2, "hide": 2, "show": 2, "jump": 1, "power": 2, "update": 1, "publish": 1, "recommend": 2, "flood": 1,
 }  # fmt: skip
 TABLE_MIX = {"set_items": 9, "rules": 3}
-_CALLS = {"compact": 310, "start": 90, "update": 200, "publish": 200, "turn": 30, "stop": 6}  # about, through the host
+_CALLS = {"compact": 295, "start": 90, "update": 200, "publish": 200, "turn": 30, "stop": 6}  # about, through the host
 FAULTS = ("kill", "power", "error", "full", "steps")
 
 
@@ -88,6 +88,7 @@ def drawn(seed: int) -> History:
 class _Drawer:
     def __init__(self, chance: Random, mix: Mapping[str, int], rate: float) -> None:
         self._chance, self._mix, self._rate = chance, mix, rate
+        self._sessions: list[int] = []  # that were clicked in
 
     def steps(self, count: int, depth: int) -> list[Step]:
         names, weights = list(self._mix), list(self._mix.values())
@@ -106,7 +107,8 @@ class _Drawer:
         chance = self._chance
         most = _CALLS.get(what, 12)
         # A compaction opens files first, then it writes many, and redacts the log with its last calls.
-        begin, end = chance.choice(((1, most), (1, most), (1, 12), (max(most - 60, 1), most)))
+        last = (max(most - 35, 1), most)
+        begin, end = chance.choice(((1, most), (1, most), (1, 12), last, last))
         call = chance.randint(begin, end)
         kind = chance.choices(FAULTS, (3, 2, 2, 1, 0 if depth else 4))[0]
         fault = Fault(kind, call, chance.random() < 0.5, chance.randrange(1 << 30))
@@ -118,13 +120,14 @@ class _Drawer:
         chance = self._chance
         items = [f"sku-{chance.randrange(12)}" if chance.random() < 0.75 else f"new-{chance.randrange(8)}"
                  for _ in range(chance.randint(1, 4))]  # fmt: skip
-        return {"session": chance.randrange(8), "items": items}
+        self._sessions.append(chance.randrange(8))
+        return {"session": self._sessions[-1], "items": items}
 
     def _flood(self) -> dict[str, Any]:
         return {"sessions": self._chance.randint(2, 8), "bot": self._chance.random() < 0.4}
 
     def _forget(self) -> dict[str, Any]:
-        return {"session": self._chance.randrange(8)}
+        return {"session": self._chance.choice(self._sessions[-6:] or range(8))}
 
     def _resend(self) -> dict[str, Any]:
         return {"back": self._chance.randrange(12)}

@@ -240,7 +240,9 @@ class Oracle:
         if session is not None and any(event.get("forget") == session for event in later):
             return True
         # A file's positions begin with the segment, a stream's with 15 digits of milliseconds.
-        return bool(now) and (position[:10] < min(now)[:10] or (position[10] != "-" and position < min(now)))
+        again = (place for place, one in self.records.items() if self._is_known(one.event, place))
+        first = min(now) if now else max(again, default="")
+        return position[:10] < first[:10] or (position[10] != "-" and position < first)
 
     def _is_known(self, event: Mapping[str, Any], before: str | None = None) -> bool:
         """Return whether a click's id is in the log, or was, at another position before one."""

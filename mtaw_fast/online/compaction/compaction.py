@@ -158,6 +158,7 @@ class _Compaction:
             added=sorted(event_processor.added),
             candidates={item: sorted(keys) for item, keys in event_processor.new_items.candidates.items()},
             guards=event_processor.guards.state(),
+            removed_ids=sorted(event_processor.removed_ids, key=str),
             refused_tables=event_processor.table_parts.refused,
         )
 

@@ -107,6 +107,8 @@ class EventProcessor:
         Pairs of an item that was added by hand and a neighbor that was named with it.
     added : set of int
         Items that were added by hand since the training.
+    removed_ids : set of id
+        Items that were removed by hand and are not in the catalog: clicks that brought them are no longer in the log.
     content_priors : list of (int, int, int)
         A new item, a neighbor that its attributes suggest, and the time (0: unknown) of the newest click then.
     refused : Counter
@@ -149,6 +151,7 @@ class EventProcessor:
         self.priors = list(zip(self._progress.seed_items.tolist(), self._progress.seed_neighbors.tolist(), strict=True))
         self.content_priors = [*self._progress.content_priors]
         self.added, self._untrained = set(self._progress.added), set(self._progress.untrained.tolist())
+        self.removed_ids = set(self._progress.removed_ids)
         self._items_of_session = SessionItems()
         self._sessions, self._forgotten_places = model.sessions, set[int]()
         self._once_from = None if model.memory is None else model.memory.settings.once_from
@@ -337,7 +340,10 @@ class EventProcessor:
             return -1
         self.changed = True
         self._entered.append(place)
-        if self._limits.min_clicks > 1:
+        if item in self.removed_ids:
+            self.removed_ids.discard(item)
+            self.gone[place] = True
+        elif self._limits.min_clicks > 1:
             self.hidden.add(place)
             self.gone[place] = True
         return place
@@ -453,7 +459,7 @@ class EventProcessor:
             return
         said = self._content.says_something(table)
         for item, fine in zip(list(table.waiting.ids), said.tolist(), strict=True):
-            if fine and type(item) is self._id_type and is_id(item):
+            if fine and type(item) is self._id_type and is_id(item) and item not in self.removed_ids:
                 place = self._enter(item)
                 if place >= 0:
                     self._show(place)
@@ -461,9 +467,12 @@ class EventProcessor:
         sink.refresh_vectors()
 
     def _remove(self, event: RemoveItems) -> None:
-        for place in self._known(event.items):
-            self.hidden.discard(place)
-            self.gone[place] = True
+        for item, place in zip(event.items, self.places_of(event.items).tolist(), strict=True):
+            if place < 0:
+                self.removed_ids.add(item)
+            else:
+                self.hidden.discard(place)
+                self.gone[place] = True
         self.changed = True
 
     def _change_items(self, event: Event, sink: EventSink) -> None:
