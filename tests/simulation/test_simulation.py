@@ -65,8 +65,9 @@ def test_planted_bugs_are_found(name: str) -> None:
 
 
 def test_a_failing_history_is_shrunk_to_a_short_one() -> None:
-    with planted("no-fsync"):
-        short = shrunk(drawn(SEEDS["no-fsync"]))
+    bug = "segment-without-flushed-name"
+    with planted(bug):
+        short = shrunk(drawn(SEEDS[bug]))
         failure, story = failure_of(short)
     assert "which was acknowledged" in failure
     assert len(short.steps) <= 3, story
