@@ -81,12 +81,15 @@ def test_a_request_larger_than_the_limit_is_taken_when_nothing_waits(service: Ru
 def test_events_are_refused_while_many_wait_or_some_wait_long(
     lag: int, appending: int, waited: float, refused: bool
 ) -> None:
-    learner = SimpleNamespace(
-        follower=SimpleNamespace(lag=lag, lag_seconds=waited), settings=SimpleNamespace(max_backlog=1000)
-    )
+    learners = [
+        SimpleNamespace(
+            follower=SimpleNamespace(lag=late, lag_seconds=seconds), settings=SimpleNamespace(max_backlog=1000)
+        )
+        for late, seconds in ((0, 0.0), (lag, waited))  # the slowest bundle decides
+    ]
     counted: list[Any] = []
     service: Any = SimpleNamespace(
-        reloader=SimpleNamespace(snapshot=SimpleNamespace(recommender=SimpleNamespace(learner=learner))),
+        learners=learners,
         appending=appending,
         metrics=SimpleNamespace(add=lambda *values: counted.append(values)),
     )
