@@ -270,7 +270,7 @@ def workload(
     )
     generator = np.random.default_rng([seed, 2])
     edges = np.cumsum(_power_law_shares(n_items, popularity_exponent, generator))
-    lengths = _lengths(law, n_sessions, generator)
+    lengths = session_lengths(law, n_sessions, generator)
     heights = generator.random(int(lengths.sum())) * edges[-1]
     items = np.minimum(np.searchsorted(edges, heights, side="right"), n_items - 1)
     return Sessions(items.astype(np.int32), offsets_of(lengths))
@@ -288,7 +288,7 @@ def _own_clicks(sessions: Sessions, law: ClickLaw) -> tuple[np.ndarray, np.ndarr
 def _clicks(world: World, n_sessions: int, generator: np.random.Generator) -> Sessions:
     """Draw whole sessions: in each step the next click of all sessions."""
     law = world.law
-    lengths = _lengths(law, n_sessions, generator)
+    lengths = session_lengths(law, n_sessions, generator)
     offsets = offsets_of(lengths)
     items = np.empty(offsets[-1], dtype=np.int64)
     items[offsets[:-1]] = world.draw(generator.random(n_sessions))
@@ -310,7 +310,7 @@ def _clicks(world: World, n_sessions: int, generator: np.random.Generator) -> Se
     return Sessions(items.astype(np.int32), offsets)
 
 
-def _lengths(law: ClickLaw, n_sessions: int, generator: np.random.Generator) -> np.ndarray:
+def session_lengths(law: ClickLaw, n_sessions: int, generator: np.random.Generator) -> np.ndarray:
     """Draw session lengths with P(l) ~ l^-length_exponent on min_length..max_length: int64[n_sessions]."""
     support = np.arange(law.min_length, law.max_length + 1)
     edges = np.cumsum(support.astype(np.float64) ** -law.length_exponent)

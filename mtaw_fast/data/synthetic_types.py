@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtaw_fast.data.sessions import Sessions, offsets_of
-from mtaw_fast.data.synthetic import ClickLaw, World, make_world
-from mtaw_fast.data.synthetic import _lengths as session_lengths
+from mtaw_fast.data.synthetic import ClickLaw, World, make_world, session_lengths
 
 TYPES = ("view", "cart", "purchase")
 VIEW, CART, PURCHASE = range(3)

@@ -128,9 +128,9 @@ def refit_encoder(
 
 
 def _refuse_weights(config: Config) -> None:
-    """Raise UsageError if targets are weighted by type: a bundle keeps its sessions without types."""
+    """Raise UsageError if targets are weighted by type, which a refit does not do."""
     if config.loss.type_weights:
         raise UsageError(
-            f"this bundle was trained with weights by type ({config.loss.type_weights}) and keeps no types of its "
-            "clicks: update it without --refit, or retrain it"
+            f"this bundle was trained with weights by type ({config.loss.type_weights}), which a refit does not have: "
+            "update it without --refit, or retrain it"
         )
