@@ -181,6 +181,8 @@ def test_the_log_is_redacted_and_cut_behind_the_slowest_arm(
     recs[0].forget("secret")
     for number in range(40):
         log.append([Click(f"other-{number}", "sku-1", 1_764_150_000_000 + number)])
+    for _ in range(2):  # the second one is a duplicate
+        log.append([Click("twice", "sku-2", 1_764_150_000_000, None, "e-1")])
     before = len(log.read(START))
     for bundle, own, left in zip(bundles, arms, (before, 0), strict=True):
         assert compact_folder(bundle, own) is not None

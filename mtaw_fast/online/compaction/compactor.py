@@ -100,10 +100,12 @@ def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: Ev
         duplicates=duplicates,
     )
     log.flush(position_in(before, log))  # else a power loss could leave a log that ends before the bundle's position
-    # Once the first of such clicks is redacted, a reader that begins at the start would learn the others.
-    log.remove(duplicates)
     assert model.log_progress is not None
     position = model.log_progress.position
+    # Once the first of such clicks is redacted, a reader that begins at the start would learn the others. What another
+    # arm has yet to read stays as it is: it removes them then.
+    until = spare_position(settings, position)
+    log.remove([one for one in duplicates if one <= until])
     compacted, about = settings.folder / COMPACTED, before.manifest
     grown = {"grown_from": about.get("grown_from", model_hash(about)), "position": position}
     # Not `Bundle.save`, which loads what it wrote: that would hold the model twice.
