@@ -29,7 +29,6 @@ from tests.support.service.running import WITH_TOKEN, Running, TwoWorkers, ask_o
 
 ARMS = ("old", "new")
 OF = {which: next(name for name in NAMES if (place_of(name) >= 0.75) == (which == "new")) for which in ARMS}
-SECOND = 1.0
 
 
 def save(folder: Path, seed: int) -> str:
@@ -76,10 +75,9 @@ def ranked(connection: Any, which: str, *clicks: str, k: int = 60) -> Any:
 
 
 def everywhere(workers: list[Any], position: str) -> None:
-    """Wait until both arms know a position in both workers, for a second at most."""
+    """Wait until both arms know a position in both workers."""
     eventually(
-        lambda: all(ranked(one, which, "sku-1")["log_position"] >= position for one in workers for which in ARMS),
-        SECOND,
+        lambda: all(ranked(one, which, "sku-1")["log_position"] >= position for one in workers for which in ARMS)
     )
 
 
@@ -98,7 +96,7 @@ def test_an_event_reaches_both_arms_in_every_worker(service: Running, workers: l
     assert all(one[1] != other[1] for one, other in zip(before, after, strict=True))
     for connection in workers:
         for which in ARMS:
-            eventually(lambda c=connection, w=which: not ranked(c, w, "brand new")["unknown"], SECOND)
+            eventually(lambda c=connection, w=which: not ranked(c, w, "brand new")["unknown"])
 
 
 def test_the_gauges_of_learning_are_by_arm(service: Running) -> None:
@@ -118,7 +116,7 @@ def test_items_are_added_and_removed_in_both_arms(service: Running, workers: lis
     everywhere(workers, good(service.ask("POST", add, body, WITH_TOKEN))["log_position"])
     for connection in workers:
         for which in ARMS:
-            assert "by hand" in eventually(lambda c=connection, w=which: ranked(c, w, "sku-1")["items"], SECOND)
+            assert "by hand" in eventually(lambda c=connection, w=which: ranked(c, w, "sku-1")["items"])
     for wrong, why in (
         ({"items": ["x"], "vectors": [[1.0] * 12]}, "the bundles' vectors differ"),
         ({"items": ["x"]}, "the bundles' vectors differ"),
@@ -135,7 +133,7 @@ def test_items_are_added_and_removed_in_both_arms(service: Running, workers: lis
     assert "'sku-extra' is not in the catalog of any bundle" in message
     for connection in workers:
         for which in ARMS:
-            eventually(lambda c=connection, w=which: "sku-extra" not in ranked(c, w, "sku-3")["items"], SECOND)
+            eventually(lambda c=connection, w=which: "sku-extra" not in ranked(c, w, "sku-3")["items"])
 
 
 def test_a_hidden_item_is_hidden_in_both_arms(service: Running, workers: list[Any]) -> None:
@@ -144,7 +142,7 @@ def test_a_hidden_item_is_hidden_in_both_arms(service: Running, workers: list[An
     everywhere(workers, position)
     for connection in workers:
         for which in ARMS:
-            eventually(lambda c=connection, w=which: "sku-40" not in ranked(c, w, "sku-1")["items"], SECOND)
+            eventually(lambda c=connection, w=which: "sku-40" not in ranked(c, w, "sku-1")["items"])
 
 
 def test_feedback_keeps_its_arm(service: Running, folder: Path) -> None:
