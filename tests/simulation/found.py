@@ -189,6 +189,15 @@ FOUND = {
         _turn("A", 400),
         timed=True,
     ),
+    # With trends, a new item's first vector waited for the next catalog: seed 1219.
+    "a first vector with trends": _history(
+        _observe("A", 0, "new-2"),
+        Step("start", "B"),
+        _turn("B"),
+        _observe("A", 5, "sku-4", "new-2"),
+        _turn("A"),
+        timed=True,
+    ),
     # The last events of a killed writer, in a segment that was full then, were flushed by nobody: seed 50442.
     "a killed writer in a full segment": _history(
         Step("start", "B"),

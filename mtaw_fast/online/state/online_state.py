@@ -101,6 +101,7 @@ class OnlineState:
                 self.event_processor.changed = True
             if item >= n_base and not self._vectors[item - n_base].any():
                 waiting.append(item - n_base)
+                self.event_processor.changed = True  # the clicks before it may be its first evidence
             if waiting:
                 self._waiting[handle] = waiting
         while len(self._waiting) > _WAITING:
