@@ -737,7 +737,8 @@ class Recommender:
     def rank(self, sessions: Sessions, k: int, *, exclude_seen: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Rank B packed sessions of internal ids, without Python objects for the results.
 
-        An empty session gets the popularity ranking; `k` and `exclude_seen` as in `recommend`.
+        Their types, if any, are places in `click_types`. A data set's are other codes: drop or translate them first. An
+        empty session gets the popularity ranking; `k` and `exclude_seen` as in `recommend`.
 
         Returns
         -------

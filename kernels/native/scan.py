@@ -23,8 +23,8 @@ __all__ = [
 
 LAYOUT = 1  # of the blocks; kernels/native/scan/layout.hpp describes it
 _LINE_BYTES, _LINE_DIMS, _BLOCK_ITEMS = 64, 4, 16
-# Bytes of int8 codes from which 4-bit ones are made and stored: on every CPU measured they pay there. Below, an index
-# measures (`ranking.retrieval.first_pass`).
+# Bytes of int8 codes from which 4-bit ones are stored in a bundle: they paid there on every CPU that was measured.
+# Whether an index reads them is measured (`ranking.retrieval.first_pass`).
 _LARGE = 1 << 25
 _LARGEST_EXPONENT = 256
 _SUMMARY = 8  # layout, N, d, exponent, largest norm, largest residual, two zeros: 64 bytes, a whole cache line
@@ -41,7 +41,7 @@ def quantized_shapes(n_items: int, d: int, halves: bool | None = None) -> dict[s
 
 
 def pays_in_halves(n_items: int, d: int) -> bool:
-    """Whether a first pass over 4-bit codes makes a search faster on every CPU: the int8 ones outgrow its caches."""
+    """Whether 4-bit codes are worth storing: the int8 ones outgrow the caches of a usual CPU."""
     return n_items * d >= _LARGE
 
 

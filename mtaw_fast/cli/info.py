@@ -19,7 +19,7 @@ from mtaw_fast.errors import DataError
 from mtaw_fast.items import ItemTable
 from mtaw_fast.ranking.retrieval import ann_file_of
 from mtaw_fast.ranking.retrieval.ann_plan import read_entry
-from mtaw_fast.ranking.retrieval.first_pass import with_first_pass
+from mtaw_fast.ranking.retrieval.first_pass import kept_first_pass
 from mtaw_fast.storage.files import read_json
 
 _LONG_METRICS = ("history", "feature_importance", "validation_intervals")
@@ -147,7 +147,8 @@ def search_fact(bundle: Bundle) -> str | None:
     """Return the codes that an exact search reads first on this machine; None in bundles of format 1."""
     if bundle.scan is None:
         return None
-    return f"first pass over {with_first_pass(bundle.item_vectors, bundle.scan)[1]}"
+    choice = kept_first_pass(bundle.item_vectors, bundle.scan)
+    return f"first pass over {choice or 'what the first load measures to be faster here'}"
 
 
 def index_facts(bundle: Bundle) -> dict[str, Any] | None:

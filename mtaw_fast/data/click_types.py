@@ -35,7 +35,7 @@ class ClickTypes:
     def of_clicks(cls, types: np.ndarray | None, names: Sequence[str]) -> ClickTypes:
         """Return the types to rank by: of clicks uint8[T], whose codes have these names.
 
-        These are the most frequent ones, in the order of the names. None if fewer than two types occur: a single one
+        These are the most frequent ones, in the order of the names. Empty if fewer than two types occur: a single one
         says nothing.
         """
         if types is None:

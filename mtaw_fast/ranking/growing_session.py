@@ -176,7 +176,7 @@ class GrowingSession:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes that grow with the clicks: their ids, and the native encoder's state."""
+        """Bytes that grow with the clicks: their ids and types, and the native encoder's state."""
         with self._lock:
             kept = 0 if self._state is None else self._state.n_bytes
             return kept + self._clicks.buffer_info()[1] * self._clicks.itemsize

@@ -131,6 +131,6 @@ def _refuse_weights(config: Config) -> None:
     """Raise UsageError if targets are weighted by type, which a refit does not do."""
     if config.loss.type_weights:
         raise UsageError(
-            f"this bundle was trained with weights by type ({config.loss.type_weights}), which a refit does not have: "
+            f"this bundle was trained with weights by type ({config.loss.type_weights}), which a refit does not apply: "
             "update it without --refit, or retrain it"
         )

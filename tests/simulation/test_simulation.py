@@ -48,8 +48,11 @@ def test_random_histories_keep_every_promise() -> None:
 
 @pytest.mark.parametrize("place", [4, 11])
 def test_a_compaction_may_stop_at_any_call(place: int) -> None:
+    stopped = 0
     for _, failure, story in stopped_everywhere(place, every=17):
         assert not failure, "\n".join([*story, failure])
+        stopped += any(line.lstrip().startswith("* ") for line in story)
+    assert stopped > 20
 
 
 @pytest.mark.parametrize("name", FOUND)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mtaw_fast import __version__
 from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.kernels.native import _native
 from mtaw_fast.kernels.native.scan import Scanner, halved
@@ -54,7 +55,7 @@ def with_first_pass(
     """Return the arrays that a search should read, with 4-bit codes or without, and the choice.
 
     MTAW_FIRST_PASS sets it: 'int8', '4-bit', or 'auto', the default: measured in some milliseconds on this catalog,
-    and kept for this CPU and size in the user's cache (`kept_file`).
+    and kept for this release, CPU and size in the user's cache (`kept_file`).
 
     Parameters
     ----------
@@ -78,17 +79,23 @@ def with_first_pass(
         return whole, FirstPass("int8", None, reason)
     if wanted == "4-bit":
         return _with_halves(quantized), FirstPass("4-bit", None, f"${VARIABLE}")
-    name = f"{_cpu_name()}, {_native.active_isa()}, {catalog.shape[1]} dimensions, about {_rounded(len(catalog))} items"
-    kept = _read()
+    name, kept = _name(catalog), _read()
     ratio, reason = kept.get(name), "measured on this machine before"
     both = quantized
     if ratio is None:
         both = _with_halves(quantized)
         ratio, reason = measure(catalog, whole, both), "measured now"
         _keep({**kept, name: round(ratio, 3)})
-    if ratio >= _PAYS:
-        return whole, FirstPass("int8", ratio, reason)
-    return _with_halves(both), FirstPass("4-bit", ratio, reason)
+    codes = _faster(ratio)
+    return whole if codes == "int8" else _with_halves(both), FirstPass(codes, ratio, reason)
+
+
+def kept_first_pass(catalog: np.ndarray, quantized: Mapping[str, np.ndarray]) -> FirstPass | None:
+    """Return what `with_first_pass` would choose, None if it would have to measure. Raises as that does."""
+    ratio = _read().get(_name(catalog))
+    if os.environ.get(VARIABLE, "auto") in ("", "auto") and len(catalog) >= LEAST_ITEMS:
+        return None if ratio is None else FirstPass(_faster(ratio), ratio, "measured on this machine before")
+    return with_first_pass(catalog, quantized)[1]
 
 
 def measure(catalog: np.ndarray, whole: Mapping[str, np.ndarray], both: Mapping[str, np.ndarray]) -> float:
@@ -120,6 +127,16 @@ def kept_file() -> Path | None:
     except RuntimeError:  # this user has no home
         return None
     return Path(folder) / "mtaw-fast" / "first-pass.json"
+
+
+def _faster(ratio: float) -> str:
+    return "int8" if ratio >= _PAYS else "4-bit"
+
+
+def _name(catalog: np.ndarray) -> str:
+    """Return what a measurement holds for: this release, the CPU and its instruction set, and about this size."""
+    size = f"{catalog.shape[1]} dimensions, about {_rounded(len(catalog))} items"
+    return f"{__version__}, {_cpu_name()}, {_native.active_isa()}, {size}"
 
 
 def _with_halves(quantized: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import UsageError
-from mtaw_fast.kernels.native.scan import Scanner, pays_in_halves, quantize, requantize
+from mtaw_fast.kernels.native.scan import Scanner, halved, quantize, requantize
 from mtaw_fast.ranking.retrieval.certificate import check_arguments
 
 
@@ -40,10 +40,10 @@ class NativeIndex:
 
         Raises UsageError on a value that is not finite.
         """
-        if "half_blocks" in self.quantized or pays_in_halves(*catalog.shape):
-            return NativeIndex(catalog)
+        whole = {name: codes for name, codes in self.quantized.items() if name != "half_blocks"}
         try:
-            return NativeIndex(catalog, requantize(catalog, self._catalog, self.quantized))
+            codes = requantize(catalog, self._catalog, whole)
+            return NativeIndex(catalog, codes if len(whole) == len(self.quantized) else halved(codes))
         except ValueError as error:
             raise UsageError(f"index native: {error}") from None
 

@@ -29,7 +29,7 @@ WARMUP_SHARE = 0.05  # of all steps
 LENGTH_POWER = 0.5  # a query weighs length^0.5: long prefixes are rarer, but matter as much
 _SAMPLE = 2048  # queries whose candidates give means and deviations
 _LEAST_DEVIATION = 1e-3
-_RARE = 0.1  # the least deviation of a feature of types, which is 0 or 1
+_RARE = 0.1  # the least deviation of a feature of types, which is 0, 0.5 or 1
 
 
 class Candidates(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from bench.suite.figures import LIST, ROOT, figures, recorded, without_record
 
@@ -18,6 +19,18 @@ def test_the_results_in_the_readme_have_records() -> None:
     found = figures((ROOT / "README.md").read_text(encoding="utf-8"))["Results"]
     assert len(found) > 15
     assert [one for one in found if one not in known] == []
+
+
+def test_the_findings_repeat_the_results() -> None:
+    """A number of the page of findings is one of the results."""
+    known = {number for one in recorded(ROOT) for number in _numbers(one)}
+    known |= _numbers((ROOT / "docs" / "results.md").read_text(encoding="utf-8"))
+    found = figures((ROOT / "docs" / "what-works.md").read_text(encoding="utf-8"))
+    assert [one for those in found.values() for one in those if not _numbers(one) <= known] == []
+
+
+def _numbers(text: str) -> set[str]:
+    return set(re.findall(r"\d[\d,]*\.\d+", text))
 
 
 def test_what_counts_as_a_figure() -> None:

@@ -55,8 +55,33 @@ def test_the_faster_codes_are_read(catalog, quantized, monkeypatch, ratio, codes
     assert ("half_blocks" in arrays) == (codes == "4-bit")
 
 
-def test_searches_are_measured_in_turn(catalog, quantized) -> None:
-    assert 0 < first_pass.measure(catalog, quantized, halved(quantized)) < 100
+def test_what_is_kept_can_be_asked_without_a_measurement(catalog, quantized, monkeypatch) -> None:
+    with monkeypatch.context() as unmeasured:
+        unmeasured.setattr(first_pass, "measure", None)
+        assert first_pass.kept_first_pass(catalog, quantized) is None
+        assert str(first_pass.kept_first_pass(catalog[:9], quantize(catalog[:9]))).startswith("int8 codes (fewer")
+    monkeypatch.setattr(first_pass, "measure", lambda *_: 0.5)
+    with_first_pass(catalog, quantized)
+    assert first_pass.kept_first_pass(catalog, quantized).codes == "4-bit"
+    monkeypatch.setattr(first_pass, "__version__", "another release")
+    assert first_pass.kept_first_pass(catalog, quantized) is None
+
+
+def test_the_measurement_is_the_median_of_searches_in_turn(catalog, quantized, monkeypatch) -> None:
+    clock, asked = [0], []
+
+    class Timed:
+        def __init__(self, _: np.ndarray, codes: dict[str, np.ndarray]) -> None:
+            self.cost = 6 if "half_blocks" in codes else 8
+
+        def search(self, *_: object) -> None:
+            asked.append(self.cost)
+            clock[0] += self.cost
+
+    monkeypatch.setattr(first_pass, "Scanner", Timed)
+    monkeypatch.setattr(first_pass.time, "thread_time_ns", lambda: clock[0])
+    assert first_pass.measure(catalog, quantized, halved(quantized)) == 0.75
+    assert asked[:4] == [8, 6, 8, 6]
 
 
 @pytest.mark.parametrize("codes", ["int8", "4-bit"])
