@@ -17,8 +17,10 @@ import "C"
 
 import (
 	"errors"
+	"fmt"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 	"unsafe"
@@ -173,6 +175,9 @@ func Open(folder string, options *OpenOptions) (*Recommender, error) {
 	if options != nil && options.Map {
 		given.flags |= C.MTAW_MAP
 	}
+	if err := refuseZeros("folder", folder); err != nil {
+		return nil, err
+	}
 	name := C.CString(folder)
 	defer C.free(unsafe.Pointer(name))
 	var found *C.mtaw_recommender
@@ -262,6 +267,11 @@ func (r *Recommender) ranked(work func(*C.mtaw_recommender, *arena, []*C.mtaw_an
 
 // ranked calls work with working memory and room for answers, and converts the answers.
 func ranked(options *Options, count int, answers *[]*Answer, work func(*arena, []*C.mtaw_answer) C.mtaw_status) error {
+	if options != nil {
+		if err := refuseZerosOf("", options.Context); err != nil {
+			return err
+		}
+	}
 	a := arenas.Get().(*arena)
 	defer func() { a.reset(); arenas.Put(a) }()
 	return options.held(func() error {
@@ -440,6 +450,9 @@ func OpenLog(folder string, noSync bool) (*EventLog, error) {
 	if noSync {
 		flags = C.MTAW_NO_SYNC
 	}
+	if err := refuseZeros("folder", folder); err != nil {
+		return nil, err
+	}
 	name := C.CString(folder)
 	defer C.free(unsafe.Pointer(name))
 	made := &EventLog{}
@@ -452,8 +465,18 @@ func OpenLog(folder string, noSync bool) (*EventLog, error) {
 	return made, nil
 }
 
-// Append stores events, all or none, and returns the log position after the last one.
+// Append stores events and returns the log position after the last one. They are acknowledged together: after an error
+// with the status Log some may be stored, so send them again with the same ids.
 func (l *EventLog) Append(events ...Event) (position string, err error) {
+	for i, event := range events {
+		where := fmt.Sprintf("event %d: ", i)
+		if err := refuseZeros(where+"session, type or id", event.Session, event.Type, event.ID); err != nil {
+			return "", err
+		}
+		if err := refuseZerosOf(where, event.Context); err != nil {
+			return "", err
+		}
+	}
 	err = l.with(func(of *C.mtaw_log) error {
 		a := arenas.Get().(*arena)
 		defer func() { a.reset(); arenas.Put(a) }()
@@ -480,6 +503,9 @@ func (l *EventLog) Append(events ...Event) (position string, err error) {
 
 // Forget stores the request to forget what was learned from a session.
 func (l *EventLog) Forget(session string) (position string, err error) {
+	if err := refuseZeros("session", session); err != nil {
+		return "", err
+	}
 	name := C.CString(session)
 	defer C.free(unsafe.Pointer(name))
 	err = l.with(func(of *C.mtaw_log) error {
@@ -496,6 +522,25 @@ func (l *EventLog) Forget(session string) (position string, err error) {
 
 // Close closes the log.
 func (l *EventLog) Close() { l.close() }
+
+// refuseZeros returns an error if C would read only a part of a text.
+func refuseZeros(what string, texts ...string) error {
+	for _, text := range texts {
+		if strings.IndexByte(text, 0) >= 0 {
+			return &Error{Usage, what + " has a zero byte; leave it out"}
+		}
+	}
+	return nil
+}
+
+func refuseZerosOf(where string, context map[string]string) error {
+	for name, value := range context {
+		if err := refuseZeros(where+"context", name, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 func moment(at time.Time) C.int64_t {
 	if at.IsZero() {

@@ -88,7 +88,10 @@ export interface Event {
 /** The log in a learning folder; processes of the Python package that share the folder learn from it. */
 export class EventLog implements Handle {
   static open(folder: string, options?: { sync?: boolean }): EventLog;
-  /** Stores events, all or none, and returns the log position after the last one. */
+  /**
+   * Stores events and returns the log position after the last one. They are acknowledged together: after an error of the
+   * status "log" some may be stored, so send them again with the same ids.
+   */
   append(...events: Event[]): string;
   forget(session: string): string;
   close(): void;

@@ -5,6 +5,7 @@ const koffi = require("koffi");
 const { execFileSync } = require("node:child_process");
 
 const Id = koffi.struct("mtaw_id", { text: "const char *", value: "int64_t" });
+const AnswerId = koffi.struct("mtaw_answer_id", { text: "const uint8_t *", value: "int64_t" });
 const Clicks = koffi.struct("mtaw_clicks", { ids: koffi.pointer(Id), n: "size_t" });
 const Context = koffi.struct("mtaw_context", { name: "const char *", value: "const char *" });
 const Failure = koffi.struct("mtaw_error", { status: "int32_t", message: koffi.array("char", 1024) });
@@ -127,15 +128,34 @@ function found(name, ...given) {
   return out[0];
 }
 
+// A text for the library, which reads it up to a zero byte.
+function textOf(name, text) {
+  if (typeof text !== "string") throw new MtawError("usage", `${name} must be a text, not ${text}`);
+  if (text.includes("\0")) throw new MtawError("usage", `${name} has a zero byte; leave it out`);
+  return text;
+}
+
+// A moment in Unix milliseconds: a Date, or a whole number.
+function momentOf(name, moment) {
+  if (moment == null) return NOW;
+  const milliseconds = Number(moment);
+  if (Number.isSafeInteger(milliseconds)) return milliseconds;
+  throw new MtawError("usage", `${name} must be a Date or whole Unix milliseconds, not ${moment}`);
+}
+
 const idOf = (id) => {
-  if (typeof id === "string") return { text: id, value: id.includes("\0") ? Buffer.byteLength(id) : -1 };
-  if (typeof id === "bigint" || Number.isSafeInteger(id)) return { text: null, value: id };
+  if (typeof id === "string") return { text: textOf("an id", id), value: -1 };
+  const whole = typeof id === "bigint" ? BigInt.asIntN(64, id) === id : Number.isSafeInteger(id);
+  if (whole) return { text: null, value: id };
   throw new MtawError("usage", `an id is a text, a whole number or a BigInt, not ${id}`);
 };
 const idsOf = (ids) => Array.from(ids, idOf);
 
 function contextOf(context) {
-  return Object.entries(context ?? {}).map(([name, value]) => ({ name, value: value == null ? null : String(value) }));
+  return Object.entries(context ?? {}).map(([name, value]) => ({
+    name: textOf("a name of the context", name),
+    value: value == null ? null : textOf(`the context's ${name}`, String(value)),
+  }));
 }
 
 function optionsOf(given = {}) {
@@ -147,7 +167,7 @@ function optionsOf(given = {}) {
   return {
     struct_size: koffi.sizeof(Options),
     k,
-    at: given.at == null ? NOW : Number(given.at),
+    at: momentOf("at", given.at),
     exclude_seen: given.excludeSeen ? 1 : 0,
     reserved: 0,
     exclude,
@@ -162,11 +182,22 @@ function optionsOf(given = {}) {
   };
 }
 
+// The ids of an answer, whose texts may contain zero bytes.
+function itemsOf(pointer, n) {
+  const ids = koffi.decode(pointer, koffi.array(Id, n));
+  return ids.map(({ text, value }, place) => {
+    if (text === null) return value;
+    if (Buffer.byteLength(text) === Number(value)) return text;
+    const { text: bytes } = koffi.decode(pointer, place * koffi.sizeof(AnswerId), AnswerId);
+    return Buffer.from(koffi.decode(bytes, koffi.array("uint8_t", Number(value)))).toString();
+  });
+}
+
 function answerOf(pointer) {
   try {
     const view = koffi.decode(pointer, Answer);
     const n = Number(view.n);
-    const items = n === 0 ? [] : koffi.decode(view.items, koffi.array(Id, n)).map((one) => one.text ?? one.value);
+    const items = n === 0 ? [] : itemsOf(view.items, n);
     const scores = n === 0 ? new Float32Array(0) : Float32Array.from(koffi.decode(view.scores, koffi.array("float", n)));
     const unknown = view.n_unknown === 0 ? [] : Array.from(koffi.decode(view.unknown, koffi.array("size_t", view.n_unknown)), Number);
     return { items, scores, unknown, fallback: view.fallback !== 0, short: view.completeness !== 0 };
@@ -224,7 +255,7 @@ class Recommender extends Handle {
   static open(folder, { verify = true, map = false } = {}) {
     const flags = (verify ? 0 : NO_VERIFY) | (map ? MAP : 0);
     const options = { struct_size: koffi.sizeof(OpenOptions), flags, files: null };
-    return new Recommender(found("open", String(folder), options), "close");
+    return new Recommender(found("open", textOf("folder", String(folder)), options), "close");
   }
 
   get info() {
@@ -277,25 +308,25 @@ class Recommender extends Handle {
   }
 
   rules(rules) {
-    const text = typeof rules === "string" ? rules : JSON.stringify(rules);
+    const text = textOf("rules", typeof rules === "string" ? rules : JSON.stringify(rules));
     return new Rules(found("rules_open", this.handle(), text, Buffer.byteLength(text)), "rules_close");
   }
 }
 
 class EventLog extends Handle {
   static open(folder, { sync = true } = {}) {
-    return new EventLog(found("log_open", String(folder), sync ? 0 : 1), "log_close");
+    return new EventLog(found("log_open", textOf("folder", String(folder)), sync ? 0 : 1), "log_close");
   }
 
   append(...events) {
     const list = events.map((event) => {
       const context = contextOf(event.context);
       return {
-        session: event.session,
+        session: textOf("session", event.session),
         item: idOf(event.item),
-        time: event.time == null ? NOW : Number(event.time),
-        type: event.type ?? null,
-        id: event.id ?? null,
+        time: momentOf("time", event.time),
+        type: event.type == null ? null : textOf("type", event.type),
+        id: event.id == null ? null : textOf("id", event.id),
         context,
         n_context: context.length,
       };
@@ -304,7 +335,8 @@ class EventLog extends Handle {
   }
 
   forget(session) {
-    return this.#stored((position, failure) => loaded().log_forget(this.handle(), session, position, failure));
+    const name = textOf("session", session);
+    return this.#stored((position, failure) => loaded().log_forget(this.handle(), name, position, failure));
   }
 
   #stored(store) {

@@ -1,9 +1,9 @@
-// Every call of the Node client: node calls.js CLIENT BUNDLE LOG. Prints three rankings.
+// Every call of the Node client: node calls.js CLIENT BUNDLE LOG BUNDLE-WITH-ZERO-BYTES-IN-IDS. Prints three rankings.
 "use strict";
 
 const assert = require("node:assert");
 
-const [client, bundle, folder] = process.argv.slice(2);
+const [client, bundle, folder, withZeros] = process.argv.slice(2);
 const mtaw = require(client);
 
 const shop = mtaw.open(bundle, { verify: false, map: true });
@@ -20,11 +20,28 @@ assert.ok(shop.recommend([]).fallback);
 assert.throws(() => shop.recommend(["sku-1"], { k: 0 }), /k must be/);
 assert.throws(() => shop.recommend([1.5]), /an id is/);
 assert.throws(() => shop.recommend([7]), (error) => error instanceof mtaw.MtawError && error.status === "usage");
+assert.throws(() => shop.recommend([2n ** 63n]), /an id is/);
+for (const at of [new Date(NaN), NaN, 1e300, 0.5]) {
+  assert.throws(() => shop.recommend(["sku-1"], { at }), { status: "usage", message: /^at must be a Date or whole/ });
+}
+const zero = { status: "usage", message: /zero byte/ };
+assert.throws(() => shop.recommend(["sku-1\0x"]), zero);
+assert.throws(() => shop.recommend(["sku-1"], { context: { region: "a\0b" } }), zero);
+assert.throws(() => mtaw.open(`${bundle}\0x`), zero);
 assert.throws(() => mtaw.open("/nowhere"), (error) => error.status === "bundle" && /manifest.json/.test(error.message));
 const log = mtaw.EventLog.open(folder);
 const first = log.append({ session: "s", item: "sku-1", type: "view", context: { referrer: "mail" } });
 assert.ok(first < log.append({ session: "s", item: "sku-2", id: "e-1", time: Date.now() }, { session: "t", item: 5n }));
+for (const wrong of [{ session: "s\0t" }, { type: "view\0" }, { id: "\0" }, { item: "sku\0" }, { context: { "a\0": 1 } }]) {
+  assert.throws(() => log.append({ session: "s", item: "sku-1", ...wrong }), zero);
+}
+assert.throws(() => log.forget("s\0t"), zero);
+assert.throws(() => log.append({ session: "s", item: "sku-1", time: new Date(NaN) }), { message: /^time must be/ });
 assert.match(log.forget("s"), /^[0-9]{10}-[0-9]{12}$/);
+const zeros = mtaw.open(withZeros);
+const { items: all } = zeros.recommend(["é-1"], { k: 8 });
+assert.deepStrictEqual(new Set(all), new Set(Array.from({ length: 8 }, (_, place) => (place % 2 ? `é-${place}` : `a\0é-${place}`))));
+zeros.close();
 const visit = shop.session("sku-1");
 for (const one of [filter, rules, log, shop]) one.close();
 assert.throws(() => shop.recommend([]), /closed/);

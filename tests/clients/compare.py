@@ -36,15 +36,20 @@ class CannotRunError(Exception):
     """The host lacks what a client needs; the message says what."""
 
 
+def go_environment() -> dict[str, str]:
+    """Return the environment in which `go` finds libmtaw."""
+    library = library_file().parent
+    return os.environ | {
+        "CGO_CFLAGS": f"-I{header_file().parent}", "CGO_LDFLAGS": f"-L{library} -Wl,-rpath,{library}",
+        "GOCACHE": str(cache_folder() / "go"), "GOFLAGS": "-mod=mod", "GOPROXY": "off",
+    }  # fmt: skip
+
+
 def go_command(folder: Path) -> list[str]:
     """Build the Go client's program in a folder and return the command that runs it."""
     if shutil.which("go") is None:
         raise CannotRunError("there is no go: apt-get install golang-go")
-    library = library_file().parent
-    environment = os.environ | {
-        "CGO_CFLAGS": f"-I{header_file().parent}", "CGO_LDFLAGS": f"-L{library} -Wl,-rpath,{library}",
-        "GOCACHE": str(cache_folder() / "go"), "GOFLAGS": "-mod=mod", "GOPROXY": "off",
-    }  # fmt: skip
+    environment = go_environment()
     program = folder / "rank"
     _run(["go", "vet", "./..."], CLIENTS / "go", environment)
     _run(["go", "build", "-o", str(program), "./cmd/rank"], CLIENTS / "go", environment)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from mtaw_fast.cli.config import library_file
+from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.recommender import Recommender
-from tests.clients.compare import BUNDLES, CLIENTS, COMMANDS, CannotRunError, compare
+from tests.clients.compare import BUNDLES, CLIENTS, COMMANDS, CannotRunError, compare, go_environment
 from tests.libmtaw.test_answers import saved
+from tests.libmtaw.test_interface import printed
+from tests.support.random_bundle import bundle_parts, save_parts
 
 SESSIONS = 1600  # four batches: every way of asking
 
@@ -37,26 +40,42 @@ def test_the_node_client_has_its_calls(tmp_path: Path) -> None:
     bundle = saved(tmp_path / "bundle", "withheld")
     rec = Recommender.load(bundle)
     script = Path(__file__).with_name("calls.js")
-    command = ["node", str(script), str(CLIENTS / "node"), str(bundle), str(tmp_path / "log")]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"MTAW_LIBRARY": str(library_file()), "PATH": "/usr/bin:/bin"},
+    parts = bundle_parts(n_items=8)
+    parts["ids"] = ItemIds.from_list([f"é-{i}" if i % 2 else f"a\0é-{i}" for i in range(8)])
+    save_parts(tmp_path / "zeros", **parts)
+    folders = map(str, (CLIENTS / "node", bundle, tmp_path / "log", tmp_path / "zeros"))
+    environment = os.environ | {"MTAW_LIBRARY": str(library_file())}
+    items, similar, ruled = (
+        line.split(" ") for line in printed("node", script, *folders, env=environment).splitlines()
     )
-    assert done.returncode == 0, done.stderr
-    items, similar, ruled = (line.split(" ") for line in done.stdout.splitlines())
     assert items == rec.recommend(["sku-1"], 6, exclude=["sku-2"], exclude_seen=True).items
     assert similar == rec.similar_items("sku-1", 4, by="sessions").items
     assert ruled == rec.recommend(["sku-1"], 5, rules={"filter": "price < 8"}).items
 
 
+@pytest.mark.slow
+def test_the_go_client_refuses_texts_with_zeros(tmp_path: Path) -> None:
+    try:
+        COMMANDS["go"](tmp_path)
+    except CannotRunError as reason:
+        pytest.skip(str(reason))
+    environment = go_environment() | {"MTAW_BUNDLE": str(saved(tmp_path / "bundle", "withheld"))}
+    printed("go", "test", "-count=1", ".", env=environment, cwd=CLIENTS / "go")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_readme_runs_the_example_that_there_is(name: str) -> None:
+def test_the_example_of_a_readme_runs(name: str, tmp_path: Path) -> None:
+    try:
+        COMMANDS[name](tmp_path)
+    except CannotRunError as reason:
+        pytest.skip(str(reason))
     text = (CLIENTS / name / "README.md").read_text()
-    commands = [shlex.split(line) for line in re.findall(r"^(?:go run|node) .*$", text, re.MULTILINE)]
-    assert commands
-    for command in commands:
-        file = command[2] if command[0] == "go" else command[1]
-        assert (CLIENTS / name / file).exists(), file
+    (command,) = [shlex.split(line) for line in re.findall(r"^(?:go run|node) .*$", text, re.MULTILINE)]
+    bundle = saved(tmp_path / "bundle", "withheld")
+    command = [str(bundle) if part.endswith("shop.bundle") else part for part in command]
+    environment = go_environment() | {"MTAW_LIBRARY": str(library_file())}
+    lines = [line.split() for line in printed(*command, env=environment, cwd=CLIENTS / name).splitlines()]
+    expected = Recommender.load(bundle).recommend(["sku-9", "sku-4"], 5, exclude_seen=True)
+    assert [line[1] for line in lines] == expected.items
+    assert [line[2] for line in lines] == [f"{score:.4f}" for score in expected.scores]

@@ -1,0 +1,46 @@
+package mtaw
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+)
+
+// MTAW_BUNDLE names a bundle with text ids; tests/clients/test_clients.py makes one.
+func TestTextsWithZerosAreRefused(t *testing.T) {
+	shop, err := Open(os.Getenv("MTAW_BUNDLE"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer shop.Close()
+	events, err := OpenLog(t.TempDir(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer events.Close()
+	append := func(event Event) error {
+		_, err := events.Append(Event{Session: "s", Item: Text("sku-1")}, event)
+		return err
+	}
+	item := Text("sku-1")
+	calls := map[string]func() error{
+		"folder":          func() error { _, err := Open("a\x00b", nil); return err },
+		"folder of a log": func() error { _, err := OpenLog("a\x00b", true); return err },
+		"context": func() error {
+			_, err := shop.Recommend([]ID{item}, &Options{Context: map[string]string{"a": "b\x00c"}})
+			return err
+		},
+		"session":           func() error { return append(Event{Session: "s\x00t", Item: item}) },
+		"type":              func() error { return append(Event{Session: "s", Item: item, Type: "view\x00"}) },
+		"id":                func() error { return append(Event{Session: "s", Item: item, ID: "\x001"}) },
+		"event's context":   func() error { return append(Event{Session: "s", Item: item, Context: map[string]string{"a\x00": "b"}}) },
+		"forgotten session": func() error { _, err := events.Forget("s\x00t"); return err },
+	}
+	for name, call := range calls {
+		var failure *Error
+		if err := call(); !errors.As(err, &failure) || failure.Status != Usage || !strings.Contains(failure.Message, "zero byte") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
