@@ -434,7 +434,7 @@ Condition Condition::resolved(const ItemTable& table, std::optional<std::int32_t
         }
         return out;
     }
-    const ColumnKind of = left.of == Side::Of::current ? table.find(left.name)->kind : ColumnKind::text;
+    const ColumnKind of = table.find(left.is_value() ? values.front().name : left.name)->kind;
     resolve(out.left, table, item);
     out.values.clear();
     for (Side one : values) {
@@ -492,8 +492,15 @@ void Condition::add_to(std::vector<Instruction>& program, const ItemTable& table
         case Kind::in: break;
     }
     const Compare op = negated ? Compare::not_equal : Compare::equal;
-    if (left.is_value()) return add_test(program, *table.find(values.front().name), op, {*left.value});
     std::vector<Value> wanted;
+    if (left.is_value()) {
+        if (const auto* const labels = std::get_if<std::vector<std::string>>(&*left.value)) {
+            wanted.assign(labels->begin(), labels->end());
+        } else {
+            wanted.push_back(*left.value);
+        }
+        return add_test(program, *table.find(values.front().name), op, wanted);
+    }
     for (const Side& one : values) wanted.push_back(*one.value);
     add_test(program, *table.find(left.name), op, wanted);
 }

@@ -215,7 +215,8 @@ def _resolved_list(tree: Tree, table: ItemTable, item: int | None) -> Tree:
     negated = tree.get("negated", False)
     if "value" not in left or any("value" not in one for one in values):
         return _in(left, values, negated, tree["at"])
-    kind = table.columns[tree["in"]["current"]].kind if "current" in tree["in"] else "text"
+    named = tree["in"] if "value" not in tree["in"] else tree["values"][0]
+    kind = table.columns[named["current"]].kind
     return {"constant": any(_holds("==", left["value"], one["value"], kind) for one in values) != negated}
 
 
@@ -273,8 +274,8 @@ def _comparison(tree: Tree, table: ItemTable) -> Program:
 
 def _list(tree: Tree, table: ItemTable) -> Program:
     left, values, negated = tree["in"], tree["values"], tree.get("negated", False)
-    if "value" in left:  # "x" in tags
-        return _test(table.columns[values[0]["column"]], "!=" if negated else "==", [left["value"]])
+    if "value" in left:  # "x" in tags; a list is in a column that it shares a value with
+        return _test(table.columns[values[0]["column"]], "!=" if negated else "==", _listed(left["value"]))
     return _test(table.columns[left["column"]], "!=" if negated else "==", [one["value"] for one in values])
 
 

@@ -107,6 +107,40 @@ def test_dates(both: tuple[Recommender, Client], date: str) -> None:
     library().mtaw_rules_close(handle)
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("5 in current.price", False),
+        ("7 in current.price", True),
+        ("5 not in current.price", True),
+        ("False in current.sale", False),
+        ("True in current.sale", True),
+        ('"1970-01-03" in current.since', False),
+        ('"1970-01-04" in current.since', True),
+        ('"b" in current.tags', True),
+        ("current.tags in brand", ["x", "y"]),  # a list shares a value with what it is in, as with ==
+        ("current.tags not in brand", ["own"]),
+        ("current.tags in tags", ["own"]),
+    ],
+)
+def test_a_value_in_a_column(text: str, wanted: Any, tmp_path: Path) -> None:
+    parts = bundle_parts(n_items=4, text=True, max_session_length=8)
+    clicked = {"price": 7.0, "sale": True, "since": 3 * 86_400_000, "tags": ["b", "x", "y"]}
+    rows = [clicked, {"brand": "x"}, {"brand": "y"}, {"brand": "own", "tags": ["b", "c"]}]
+    ids = parts["ids"].external(np.arange(4))
+    parts["items"] = table_of(ids, rows)
+    save_parts(tmp_path / "bundle", **parts)
+    rec = Recommender.load(tmp_path / "bundle")
+    expected = rec.recommend(ids[:1], 4, rules={"filter": text}, exclude_seen=True)
+    brands = {row["brand"]: item for row, item in zip(rows, ids, strict=True) if "brand" in row}
+    allowed = brands if wanted is True else wanted or ()
+    assert set(expected.items) == {brands[one] for one in allowed}
+    with Client(tmp_path / "bundle") as client:
+        handle = client.rules({"filter": parsed(text, "filter")})
+        assert client.recommend(ids[:1], 4, rules=handle, exclude_seen=True).equals(expected)
+        library().mtaw_rules_close(handle)
+
+
 def test_rules_without_an_item_table(tmp_path: Path) -> None:
     save_parts(tmp_path / "bundle", **bundle_parts(n_items=20))
     with Client(tmp_path / "bundle") as client:

@@ -57,13 +57,13 @@ def serve_table(rec: Recommender, table: ItemTable) -> None:
 
 
 # A condition is ("and", parts), ("or", parts), ("not", part), ("missing", side), ("flag", name),
-# ("compare", [sides], [ops]) or ("in", side, values, negated); a side is ("column", name), ("current", name) or
-# ("value", plain value, its text).
+# ("compare", [sides], [ops]), ("in", side, values, negated) or ("member", side, side of a column, negated); a side is
+# ("column", name), ("current", name) or ("value", plain value, its text).
 
 
 def random_condition(rng: np.random.Generator, depth: int = 2) -> Any:
     """Return a random condition."""
-    kind = rng.integers(0, 10) if depth else rng.integers(4, 10)
+    kind = rng.integers(0, 11) if depth else rng.integers(4, 11)
     if kind < 2:
         return (("and", "or")[kind], [random_condition(rng, depth - 1) for _ in range(rng.integers(2, 4))])
     if kind < 4:
@@ -85,11 +85,23 @@ def random_condition(rng: np.random.Generator, depth: int = 2) -> Any:
         ops = _ORDER if KINDS[left] in ("number", "time") else ("==", "!=")
         other = (("column", "current")[rng.integers(2)], right)
         return ("compare", [("column", left), other], [str(rng.choice(ops))])
+    if kind == 10:
+        return _random_member(rng)
     name = str(rng.choice(list(KINDS)))
     ops = _ORDER if KINDS[name] in ("number", "time") else ("==", "!=")
     other = ("current", name) if rng.random() < 0.3 else _value(rng, KINDS[name])
     sides = [("column", name), other] if rng.integers(2) else [other, ("column", name)]
     return ("compare", sides, [str(rng.choice(ops))])
+
+
+def _random_member(rng: np.random.Generator) -> Any:
+    names = [["price", "cost"], ["brand", "maker", "tags", "title"], ["new", "sale"], ["since", "until"]][
+        rng.integers(4)
+    ]
+    name, other = (str(one) for one in rng.choice(names, 2))
+    left = ("current", other) if rng.random() < 0.4 else _value(rng, KINDS[name])
+    right = (("column", "current")[rng.integers(2)], name)
+    return ("member", left, right, bool(rng.integers(2)))
 
 
 def _value(rng: np.random.Generator, kind: str) -> Any:
@@ -121,6 +133,8 @@ def text_of(condition: Any) -> str:
     if kind == "in":
         values = ", ".join(_side_text(one) for one in condition[2])
         return f"{_side_text(condition[1])} {'not in' if condition[3] else 'in'} [{values}]"
+    if kind == "member":
+        return f"{_side_text(condition[1])} {'not in' if condition[3] else 'in'} {_side_text(condition[2])}"
     sides = [_side_text(side) for side in condition[1]]
     return sides[0] + "".join(f" {op} {side}" for op, side in zip(condition[2], sides[1:], strict=True))
 
@@ -145,6 +159,9 @@ def holds(condition: Any, row: Row, current: Row) -> bool:
     if kind == "in":
         left = _of(condition[1], row, current)
         return left is not None and any(_equal(left, one[1]) for one in condition[2]) != condition[3]
+    if kind == "member":
+        left, right = _of(condition[1], row, current), _of(condition[2], row, current)
+        return left is not None and right is not None and _equal(left, right) != condition[3]
     values = [_of(side, row, current) for side in condition[1]]
     return all(_compared(op, *pair) for op, pair in zip(condition[2], pairwise(values), strict=True))
 
