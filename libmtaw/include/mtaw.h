@@ -342,9 +342,9 @@ typedef struct mtaw_event {
 #define MTAW_POSITION_SIZE 32
 
 /*
- * Appends clicks in one write: all of them, in this order, or none. position: gets the log position after the last one,
- * which answers of learning processes name; NULL if it is not wanted. MTAW_LOG if they cannot be stored: send them again
- * with their ids, so that each counts once.
+ * Appends clicks in this order, with none of others between. position: gets the log position after the last one, which
+ * answers of learning processes name; NULL if it is not wanted. They are acknowledged together: after MTAW_LOG some may be
+ * stored, so send them again with the same ids; each counts once then.
  */
 MTAW_API mtaw_status mtaw_log_append(mtaw_log *log, const mtaw_event *events, size_t n_events,
                                      char position[MTAW_POSITION_SIZE], mtaw_error *error);

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <new>
 #include <vector>
 
@@ -26,6 +27,7 @@ struct SystemFile {
 
 int open_file(void*, const char* path, void** file, std::uint64_t* size) {
     // Not blocking: a pipe would wait for a writer forever.
+    auto made = std::make_unique<SystemFile>();
     const int descriptor = ::open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (descriptor < 0) return errno;
     struct stat status {};
@@ -36,7 +38,9 @@ int open_file(void*, const char* path, void** file, std::uint64_t* size) {
         return failed;
     }
     *size = static_cast<std::uint64_t>(status.st_size);
-    *file = new SystemFile{descriptor, static_cast<std::size_t>(status.st_size), nullptr};
+    made->descriptor = descriptor;
+    made->size = static_cast<std::size_t>(status.st_size);
+    *file = made.release();
     return 0;
 }
 

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cstdlib>
 #include <limits>
+#include <numeric>
 #include <stdexcept>
 
 #include "text.hpp"
@@ -215,14 +216,16 @@ void Json::write_sorted(std::string& out) const {
             return;
         case Kind::object: break;
     }
-    std::vector<std::size_t> order;
-    for (std::size_t i = 0; i < members_.size(); ++i) {
-        if (find(members_[i].first) == &members_[i].second) order.push_back(i);
-    }
-    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return members_[a].first < members_[b].first; });
+    std::vector<std::size_t> order(members_.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+        return members_[a].first != members_[b].first ? members_[a].first < members_[b].first : a < b;
+    });
     out += '{';
+    const std::size_t begin = out.size();
     for (std::size_t i = 0; i < order.size(); ++i) {
-        if (i > 0) out += ", ";
+        if (i + 1 < order.size() && members_[order[i]].first == members_[order[i + 1]].first) continue;  // the last counts
+        if (out.size() > begin) out += ", ";
         write_json_text(out, members_[order[i]].first, true);
         out += ": ";
         members_[order[i]].second.write_sorted(out);

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string_view>
@@ -135,17 +136,54 @@ std::optional<long long> number_of(std::string_view name) {
     return number;
 }
 
+// The folder that has a path.
+std::string parent_of(std::string path) {
+    while (path.size() > 1 && path.back() == '/') path.pop_back();
+    const std::size_t slash = path.rfind('/');
+    if (slash == std::string::npos) return ".";
+    return path.substr(0, std::max<std::size_t>(slash, 1));
+}
+
+// Flushes the names in a folder; an errno value on failure.
+int flush_names(const std::string& folder) {
+    const int file = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (file < 0) return errno;
+    const int error = fsync(file) == 0 ? 0 : errno;
+    ::close(file);
+    return error;
+}
+
 }  // namespace
 
+// Holds the lock of the folder, shared or exclusive, as long as it lives.
+class EventLog::Held {
+ public:
+    Held(const EventLog& log, int how) : file_(log.lock_file_) {
+        int failed;
+        do {
+            failed = flock(file_, how);
+        } while (failed != 0 && errno == EINTR);
+        if (failed != 0) log.fail("cannot lock", errno);
+    }
+    ~Held() { flock(file_, LOCK_UN); }
+    Held(const Held&) = delete;
+    Held& operator=(const Held&) = delete;
+
+ private:
+    int file_;
+};
+
 EventLog::EventLog(const std::string& folder, bool sync) : folder_(folder), sync_(sync) {
+    if (folder_.empty()) throw usage("folder must not be empty");
     make_folder();
     lock_file_ = ::open((folder_ + "/.append.lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (lock_file_ < 0) fail("cannot open the lock of", errno);
     try {
-        lock(LOCK_EX);
-        identify();
-        if (newest_segment() < 0) create_segment(0);
-        lock(LOCK_UN);
+        {
+            const Held held(*this, LOCK_EX);
+            identify();
+            if (newest_segment() < 0) create_segment(0);
+        }
         open_segment(newest_segment());
     } catch (...) {
         ::close(lock_file_);
@@ -177,44 +215,54 @@ std::string EventLog::forget(const char* session) {
 
 std::string EventLog::store(const std::string& lines) {
     const std::lock_guard guard(mutex_);
-    for (;;) {
-        lock(LOCK_SH);  // nobody creates the next segment now
-        struct stat open {}, named {};
-        const bool there = stat(path_of(number_).c_str(), &named) == 0 && fstat(file_, &open) == 0 && open.st_ino == named.st_ino && open.st_dev == named.st_dev;
-        const bool newest = newest_segment() == number_;
-        if (newest && !there) {
-            lock(LOCK_UN);
-            throw Failure(MTAW_LOG, path_of(number_) + " was removed or replaced while it was in use; restore the log, then start again");
-        }
-        if (newest && open.st_size < kSegmentBytes) break;
-        lock(LOCK_UN);
-        lock(LOCK_EX);
-        const long long last = newest_segment();
-        struct stat full {};
-        if (last < 0 || stat(path_of(last).c_str(), &full) != 0) {
-            lock(LOCK_UN);
-            throw Failure(MTAW_LOG, "the log in " + folder_ + " was removed while it was in use; restore it, then start again");
-        }
-        if (full.st_size >= kSegmentBytes) create_segment(last + 1);
-        lock(LOCK_UN);
-        open_segment(newest_segment());
-    }
-    ssize_t written;
-    do {
-        written = ::write(file_, lines.data(), lines.size());
-    } while (written < 0 && errno == EINTR);
-    const int error = errno;
-    const off_t end = lseek(file_, 0, SEEK_CUR);
-    lock(LOCK_UN);
-    if (written < 0) fail("cannot append to the log in", error, kMayCount);
-    if (static_cast<std::size_t>(written) != lines.size()) {
-        throw Failure(MTAW_LOG, "the log in " + folder_ + " is full: " + std::to_string(written) + " of " + std::to_string(lines.size()) +
-                                    " bytes were written; free some space" + kMayCount);
-    }
+    std::optional<off_t> end;
+    while (!(end = written(lines))) open_segment(next_segment());
     if (sync_ && fdatasync(file_) != 0) fail("cannot flush the log in", errno, kMayCount);
     char position[MTAW_POSITION_SIZE];
-    std::snprintf(position, sizeof position, "%010lld-%012lld", number_, static_cast<long long>(end));
+    std::snprintf(position, sizeof position, "%010lld-%012lld", number_, static_cast<long long>(*end));
     return position;
+}
+
+std::optional<off_t> EventLog::written(const std::string& lines) const {
+    const Held held(*this, LOCK_SH);  // nobody creates the next segment now
+    struct stat open {};
+    if (fstat(file_, &open) != 0) fail("cannot read", errno);
+    if (is_succeeded(open) || open.st_size >= kSegmentBytes) return std::nullopt;
+    ssize_t count;
+    do {
+        count = ::write(file_, lines.data(), lines.size());
+    } while (count < 0 && errno == EINTR);
+    if (count < 0) fail("cannot append to the log in", errno, kMayCount);
+    if (static_cast<std::size_t>(count) != lines.size()) {
+        throw Failure(MTAW_LOG, "the log in " + folder_ + " is full: " + std::to_string(count) + " of " + std::to_string(lines.size()) +
+                                    " bytes were written; free some space" + kMayCount);
+    }
+    return lseek(file_, 0, SEEK_CUR);
+}
+
+bool EventLog::is_succeeded(const struct stat& open) const {
+    const std::string path = path_of(number_);
+    struct stat named {};
+    if (stat(path.c_str(), &named) == 0) {
+        if (open.st_ino == named.st_ino && open.st_dev == named.st_dev) return stat(path_of(number_ + 1).c_str(), &named) == 0;
+    } else if (errno != ENOENT) {
+        fail("cannot read", errno);
+    } else if (newest_segment() > number_) {  // `expire` of a learning process may have deleted it
+        return true;
+    }
+    throw Failure(MTAW_LOG, path + " was removed or replaced while it was in use; restore the log, then start again");
+}
+
+long long EventLog::next_segment() const {
+    const Held held(*this, LOCK_EX);
+    const long long newest = newest_segment();
+    struct stat status {};
+    if (newest < 0 || stat(path_of(newest).c_str(), &status) != 0) {
+        throw Failure(MTAW_LOG, "the log in " + folder_ + " was removed while it was in use; restore it, then start again");
+    }
+    if (status.st_size < kSegmentBytes) return newest;
+    create_segment(newest + 1);
+    return newest + 1;
 }
 
 std::string EventLog::path_of(long long number) const {
@@ -225,6 +273,7 @@ std::string EventLog::path_of(long long number) const {
 
 long long EventLog::newest_segment() const {
     DIR* const folder = opendir(folder_.c_str());
+    if (folder == nullptr && errno == ENOENT) return -1;
     if (folder == nullptr) fail("cannot read", errno);
     long long newest = -1;
     while (const dirent* const entry = readdir(folder)) {
@@ -237,8 +286,13 @@ long long EventLog::newest_segment() const {
 void EventLog::make_folder() const {
     for (std::size_t end = folder_.find('/', 1);; end = folder_.find('/', end + 1)) {
         const std::string part = folder_.substr(0, end);
-        if (!part.empty() && mkdir(part.c_str(), 0700) != 0 && errno != EEXIST && (end == std::string::npos || errno != EACCES)) fail("cannot make", errno);
-        if (end == std::string::npos) return;
+        const bool last = end == std::string::npos, made = mkdir(part.c_str(), 0700) == 0;
+        if (!made && errno != EEXIST && (last || errno != EACCES)) fail("cannot make", errno);
+        if (made || last) {  // the last: another process may just have made it
+            const int error = flush_names(parent_of(part));
+            if (error != 0 && error != EACCES && error != EPERM) fail("cannot flush the folder of", error);
+        }
+        if (last) return;
     }
 }
 
@@ -257,10 +311,11 @@ void EventLog::identify() const {
         const std::string draft = folder_ + "/.log.json." + std::to_string(getpid()) + ".tmp";
         const int file = ::open(draft.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
         if (file < 0) fail("cannot write into", errno);
-        const bool whole = ::write(file, text.data(), text.size()) == static_cast<ssize_t>(text.size()) && fsync(file) == 0;
+        const ssize_t count = ::write(file, text.data(), text.size());
+        int error = count < 0 ? errno : count != static_cast<ssize_t>(text.size()) ? ENOSPC : fsync(file) != 0 ? errno : 0;
         ::close(file);
-        if (!whole || rename(draft.c_str(), path.c_str()) != 0) {
-            const int error = errno;
+        if (error == 0 && rename(draft.c_str(), path.c_str()) != 0) error = errno;
+        if (error != 0) {
             unlink(draft.c_str());
             fail("cannot write into", error);
         }
@@ -271,6 +326,8 @@ void EventLog::identify() const {
         const Json about = Json::parse(bytes.view());
         const Json *const version = about.find("version"), *const name = about.find("log");
         fits = version != nullptr && version->whole() == 1 && name != nullptr && name->is(Json::Kind::text);
+    } catch (const std::bad_alloc&) {
+        throw;
     } catch (const std::exception&) {
         fits = false;
     }
@@ -281,11 +338,7 @@ void EventLog::create_segment(long long number) const {
     const int file = ::open(path_of(number).c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (file < 0) fail("cannot write into", errno);
     ::close(file);
-    const int folder = ::open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (folder < 0) fail("cannot read", errno);
-    const bool flushed = fsync(folder) == 0;
-    ::close(folder);
-    if (!flushed) fail("cannot flush", errno);
+    if (const int error = flush_names(folder_)) fail("cannot flush", error);
 }
 
 void EventLog::open_segment(long long number) {
@@ -297,14 +350,6 @@ void EventLog::open_segment(long long number) {
     }
     file_ = file;
     number_ = number;
-}
-
-void EventLog::lock(int how) const {
-    int failed;
-    do {
-        failed = flock(lock_file_, how);
-    } while (failed != 0 && errno == EINTR);
-    if (failed != 0) fail("cannot lock", errno);
 }
 
 void EventLog::fail(const char* what, int error, const char* then) const {

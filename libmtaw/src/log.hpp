@@ -1,7 +1,10 @@
 // The writing side of a learning log: mtaw_fast/online/log/file_log.py describes the files and reads them.
 #pragma once
 
+#include <sys/stat.h>
+
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "mtaw.h"
@@ -22,14 +25,20 @@ class EventLog {
     std::string forget(const char* session);
 
  private:
+    class Held;
+
     std::string store(const std::string& lines);
+    // Appends to the segment in use and returns its end; none if that segment is full, or there is a newer one.
+    std::optional<off_t> written(const std::string& lines) const;
+    bool is_succeeded(const struct stat& open) const;
+    // The newest segment, which is created if the one before is full.
+    long long next_segment() const;
     std::string path_of(long long number) const;
     long long newest_segment() const;
     void make_folder() const;
     void identify() const;
     void create_segment(long long number) const;
     void open_segment(long long number);
-    void lock(int how) const;
     [[noreturn]] void fail(const char* what, int error, const char* then = "") const;
 
     std::string folder_;

@@ -80,6 +80,8 @@ void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return mt
 void* operator new[](std::size_t size, const std::nothrow_t&) noexcept { return mtaw::allocated(size, mtaw::kDefault); }
 void* operator new(std::size_t size, std::align_val_t to) { return mtaw::required(size, mtaw::bytes(to)); }
 void* operator new[](std::size_t size, std::align_val_t to) { return mtaw::required(size, mtaw::bytes(to)); }
+void* operator new(std::size_t size, std::align_val_t to, const std::nothrow_t&) noexcept { return mtaw::allocated(size, mtaw::bytes(to)); }
+void* operator new[](std::size_t size, std::align_val_t to, const std::nothrow_t&) noexcept { return mtaw::allocated(size, mtaw::bytes(to)); }
 void operator delete(void* memory) noexcept { mtaw::released(memory); }
 void operator delete[](void* memory) noexcept { mtaw::released(memory); }
 void operator delete(void* memory, std::size_t) noexcept { mtaw::released(memory); }
@@ -88,6 +90,8 @@ void operator delete(void* memory, const std::nothrow_t&) noexcept { mtaw::relea
 void operator delete[](void* memory, const std::nothrow_t&) noexcept { mtaw::released(memory); }
 void operator delete(void* memory, std::align_val_t) noexcept { mtaw::released(memory); }
 void operator delete[](void* memory, std::align_val_t) noexcept { mtaw::released(memory); }
+void operator delete(void* memory, std::align_val_t, const std::nothrow_t&) noexcept { mtaw::released(memory); }
+void operator delete[](void* memory, std::align_val_t, const std::nothrow_t&) noexcept { mtaw::released(memory); }
 void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { mtaw::released(memory); }
 void operator delete[](void* memory, std::size_t, std::align_val_t) noexcept { mtaw::released(memory); }
 

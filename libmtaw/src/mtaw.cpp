@@ -126,6 +126,7 @@ mtaw_status mtaw_set_allocator(const mtaw_allocator* allocator, mtaw_error* erro
 mtaw_status mtaw_open(const char* folder, const mtaw_open_options* options, mtaw_recommender** recommender, mtaw_error* error) {
     return guarded(error, [&] {
         needed("recommender", recommender);
+        mtaw::active_isa();  // throws if MTAW_ISA is wrong, which is no fault of the bundle
         mtaw_open_options given{sizeof given, 0, nullptr};
         if (options != nullptr) {
             if (options->struct_size < mtaw::kFirstOpen) throw mtaw::usage("options: struct_size must be sizeof(mtaw_open_options)");

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <immintrin.h>
 #endif
 
@@ -83,9 +84,8 @@ __attribute__((target("sha,sse4.1"))) void compress_natively(std::uint32_t* stat
 }
 
 bool has_rounds() {
-    unsigned a = 7, b = 0, c = 0, d = 0;
-    __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-    return (b >> 29 & 1U) != 0 && __builtin_cpu_supports("sse4.1") != 0;
+    unsigned a = 0, b = 0, c = 0, d = 0;  // a CPU without this leaf answers with another one's
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (b >> 29 & 1U) != 0 && __builtin_cpu_supports("sse4.1") != 0;
 }
 
 #endif

@@ -24,14 +24,14 @@ from mtaw_fast.config import Config
 from mtaw_fast.recommender import Recommender
 from tests.libmtaw.test_answers import saved
 from tests.support.cache import ROOT
-from tests.support.libmtaw import BUNDLE, CallError, Client, library
+from tests.support.libmtaw import BUNDLE, USAGE, CallError, Client, library
 from tests.support.random_bundle import edit_manifest
 
 FOLDER = ROOT / "libmtaw"
 
 
-def printed(*command: Any, env: Mapping[str, str] | None = None) -> str:
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=env)
+def printed(*command: Any, env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> str:
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=env, cwd=cwd)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -203,6 +203,43 @@ def test_a_damaged_file_is_named(bundle: Path, tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(CallError, match=rf"cannot read .*{path.name} \(No such file"):
         Client(folder)
+
+
+def test_a_wrong_instruction_set_is_no_fault_of_the_bundle(bundle: Path) -> None:
+    program = (
+        "import sys; from tests.support.libmtaw import CallError, Client\n"
+        "try: Client(sys.argv[1])\n"
+        "except CallError as error: print(error.status, error)"
+    )
+    said = printed(sys.executable, "-c", program, bundle, env=os.environ | {"MTAW_ISA": "mmx"})
+    assert said.startswith(f"{USAGE} there is no instruction set 'mmx'")
+
+
+def test_a_manifest_has_a_largest_size(bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "bundle")
+    edit_manifest(tmp_path / "bundle", lambda manifest: manifest.update(note="x" * (1 << 20)))
+    with pytest.raises(CallError, match=r"manifest.json has \d+ bytes, a manifest at most 1048576") as refused:
+        Client(tmp_path / "bundle")
+    assert refused.value.status == BUNDLE
+
+
+def test_of_members_with_one_name_the_last_counts(bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "bundle")
+    path = tmp_path / "bundle" / "manifest.json"
+    with Client(bundle) as client:
+        version = client.info().version
+    members = ", ".join(f'"n_items": {number}' for number in range(1000))
+    path.write_text(f"{{{members}, {path.read_text().lstrip()[1:]}")
+    with Client(tmp_path / "bundle") as client:
+        assert client.info().version == version
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc")
+def test_without_memory_nothing_stays_open(bundle: Path, tmp_path: Path) -> None:
+    library_folder, header = library_file().parent, header_file().parent
+    flags = [f"-I{header}", f"-L{library_folder}", f"-Wl,-rpath,{library_folder}", "-lmtaw"]
+    printed("gcc", Path(__file__).parent / "no_memory.c", *flags, "-o", tmp_path / "program")
+    assert printed(tmp_path / "program", bundle, tmp_path / "log") == "ok\n"
 
 
 def test_a_later_format_is_refused(bundle: Path, tmp_path: Path) -> None:

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from ctypes import byref, c_char, c_size_t, c_void_p
 from pathlib import Path
 from typing import Any
@@ -12,6 +21,7 @@ from mtaw_fast.online.log.events import Click, Forget
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.recommender import Recommender
 from tests.libmtaw.test_answers import saved
+from tests.support.cache import ROOT
 from tests.support.libmtaw import LOG, USAGE, CallError, Context, Event, call, library, one_id
 
 CLICKS = [
@@ -116,6 +126,63 @@ def test_a_log_that_goes_away_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "log" / "log.json").write_text("[]")
     with pytest.raises(CallError, match="does not describe an event log"):
         Log(tmp_path / "log")
+
+
+@contextlib.contextmanager
+def no_more_files() -> Iterator[None]:
+    """Let this process open no further file."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_an_error_leaves_the_log_to_other_writers(tmp_path: Path) -> None:
+    log = Log(tmp_path / "log")
+    other = os.open(tmp_path / "log" / ".append.lock", os.O_RDWR)
+
+    def check_free() -> None:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises if it is held
+        fcntl.flock(other, fcntl.LOCK_UN)
+
+    with no_more_files():
+        log.append(CLICKS[0])  # needs no file but those that are open
+    check_free()
+    os.truncate(tmp_path / "log" / "events-0000000000.log", 64 << 20)
+    with no_more_files(), pytest.raises(CallError, match="Too many open files") as refused:
+        log.append(CLICKS[0])  # the next segment
+    assert refused.value.status == LOG
+    check_free()
+    assert log.append(CLICKS[0]).startswith("0000000001-")
+    (tmp_path / "log" / "events-0000000001.log").rename(tmp_path / "log" / "events-0000000007.log")
+    assert log.append(CLICKS[0]).startswith("0000000007-")  # the one in use may be gone if there is a newer one
+    check_free()
+    os.close(other)
+    log.close()
+
+
+def test_a_log_needs_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CallError, match="folder must not be empty") as refused:
+        call("log_open", b"", 0, byref(c_void_p()))
+    assert refused.value.status == USAGE
+    Log(Path("a/b//c/")).close()
+    assert (tmp_path / "a" / "b" / "c" / "log.json").exists()
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="there is no strace")
+def test_new_folders_are_flushed(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from tests.libmtaw.test_log import Log; Log(Path(sys.argv[1])).close()"
+    )
+    command = ["strace", "-f", "-y", "-e", "trace=fsync", sys.executable, "-c", program, str(tmp_path / "a" / "b")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    flushed = re.findall(r"fsync\(\d+<(.*?)>\) += 0", done.stderr)
+    assert {str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a" / "b")} <= set(flushed)
 
 
 def test_a_process_of_the_package_learns_them(tmp_path: Path) -> None:

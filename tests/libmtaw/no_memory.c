@@ -1,0 +1,85 @@
+/* Opens a bundle and a log again and again, with an allocator that fails at a later call each time: the call ends with
+ * MTAW_NO_MEMORY, no file stays open, and the log's lock is free. Prints "ok". */
+#include <dirent.h>
+#include <fcntl.h>
+#include <mtaw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+static long left; /* allocations until one fails; 0: none fails */
+
+static void *allocate(void *context, size_t size, size_t alignment) {
+    void *memory = NULL;
+    (void)context;
+    if (left > 0 && --left == 0) return NULL;
+    return posix_memalign(&memory, alignment < sizeof(void *) ? sizeof(void *) : alignment, size) == 0 ? memory : NULL;
+}
+
+static void release(void *context, void *memory, size_t size, size_t alignment) {
+    (void)context;
+    (void)size;
+    (void)alignment;
+    free(memory);
+}
+
+static int open_files(void) {
+    DIR *folder = opendir("/proc/self/fd");
+    int count = 0;
+    while (readdir(folder) != NULL) ++count;
+    closedir(folder);
+    return count;
+}
+
+static void check(int holds, const char *what, long at, const mtaw_error *error) {
+    if (holds) return;
+    fprintf(stderr, "allocation %ld: %s (status %d, %s)\n", at, what, (int)error->status, error->message);
+    exit(1);
+}
+
+int main(int count, char **arguments) {
+    const mtaw_allocator allocator = {sizeof allocator, NULL, allocate, release};
+    mtaw_error error;
+    mtaw_recommender *recommender = NULL;
+    mtaw_log *log = NULL;
+    char lock[4096];
+    int before, other;
+    long at;
+    mtaw_event event;
+    if (count != 3) return 2;
+    check(mtaw_set_allocator(&allocator, &error) == MTAW_OK, "the allocator", 0, &error);
+    before = open_files();
+    for (at = 1;; at += at < 300 ? 1 : at / 4) {
+        left = at;
+        if (mtaw_open(arguments[1], NULL, &recommender, &error) == MTAW_OK && left > 0) break;
+        check(error.status == MTAW_NO_MEMORY, "the bundle", at, &error);
+        check(open_files() == before, "a file of the bundle stays open", at, &error);
+    }
+    mtaw_close(recommender);
+    for (at = 1;; ++at) {
+        left = at;
+        if (mtaw_log_open(arguments[2], MTAW_NO_SYNC, &log, &error) == MTAW_OK && left > 0) break;
+        check(error.status == MTAW_NO_MEMORY || error.status == MTAW_LOG, "the log", at, &error);
+        check(open_files() == before, "a file of the log stays open", at, &error);
+    }
+    left = 0;
+    snprintf(lock, sizeof lock, "%s/.append.lock", arguments[2]);
+    other = open(lock, O_RDWR);
+    memset(&event, 0, sizeof event);
+    event.session = "a session with a name that is no short text";
+    event.item = MTAW_TEXT("sku-1");
+    event.time = MTAW_NOW;
+    for (at = 1;; ++at) {
+        left = at;
+        if (mtaw_log_append(log, &event, 1, NULL, &error) == MTAW_OK && left > 0) break;
+        check(error.status == MTAW_NO_MEMORY, "an append", at, &error);
+        check(flock(other, LOCK_EX | LOCK_NB) == 0 && flock(other, LOCK_UN) == 0, "the lock stays held", at, &error);
+    }
+    left = 0;
+    mtaw_log_close(log);
+    close(other);
+    puts("ok");
+    return 0;
+}
