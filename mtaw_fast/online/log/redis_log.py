@@ -65,7 +65,8 @@ class RedisLog:
         self._last_damage = ""  # position of the last damaged entry that was logged
         self._empty = ("", "")  # two positions with no event between them
         self._stream = address, self._name
-        _LENGTHS[self._stream] = self._read_length = 0  # the latter: up to where it was read
+        _LENGTHS.setdefault(self._stream, 0)  # another log of this process may have appended
+        self._read_length = 0  # up to where it was read
         self._call("ping")
 
     def append(self, events: Sequence[Event]) -> str:
@@ -84,7 +85,7 @@ class RedisLog:
     def read(self, after: str, limit: int = 10_000) -> list[LogEntry]:
         """See `EventLog.read`."""
         found: list[LogEntry] = []
-        start = after
+        start, appended = after, _LENGTHS[self._stream]
         if start == self._empty[0]:
             after = self._empty[1]
         while len(found) < limit:
@@ -101,8 +102,8 @@ class RedisLog:
             self._empty = start, after
         if len(found) == limit:
             self._read_length += limit
-        elif found:
-            self._read_length = self._call("xlen", self._name)
+        else:  # all that was appended before is read; the stream may have been trimmed since
+            self._read_length = max(appended, self._call("xlen", self._name) if found else self._read_length)
         return found
 
     def end(self) -> str:

@@ -65,6 +65,20 @@ def test_the_lag_is_the_number_of_events_that_are_not_read(log: RedisLog) -> Non
     assert log.lag(end) == 5
 
 
+def test_another_log_of_the_process_changes_no_lag(log: RedisLog, url: str) -> None:
+    end = log.append([Click(f"s-{number}", "sku-1", NOON) for number in range(30)])
+    other = RedisLog(url)
+    assert log.lag(START) == 30
+    assert other.read(end) == []
+    assert other.lag(end) == 0
+    log.expire(end, 1)
+    late = RedisLog(url)
+    assert late.read(end) == []
+    assert late.lag(end) == 0
+    for one in (other, late):
+        one.close()
+
+
 def test_events_come_back_in_one_order_for_all(log: RedisLog, url: str) -> None:
     sent = clicks(40)
     middle = log.append(sent[:15])
