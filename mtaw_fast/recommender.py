@@ -145,8 +145,8 @@ class Recommender:
         if state is not None:
             raise UsageError("state: with learn, the log of learning keeps the item table too; leave state out")
         if not isinstance(learn, LearningSettings):
-            learn = LearningSettings(Path(learn)).of_one(Path(folder))
-        settings = learn.absolute()  # as of `_folder`
+            learn = LearningSettings(Path(learn))
+        settings = learn.of_one(Path(folder)).absolute()  # as of `_folder`
         _refuse_exported(encoder, index)
         for _ in range(_LOADS - 1):
             with suppress(OvertakenError):
@@ -164,7 +164,7 @@ class Recommender:
     ) -> Recommender:
         """See `load`. Raises OvertakenError if a compacted bundle was written meanwhile."""
         seen = signature_of(settings.folder)
-        bundle = current_bundle(folder, settings.folder, verify, settings.shared)
+        bundle = current_bundle(folder, settings.folder, verify, settings.shared_folder)
         if bundle.memory is None:
             raise UsageError(
                 f"the bundle {folder} has no session memory, so it cannot learn; train it with preset full"

@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     if settings is None:
         raise UsageError("compact: give the service's --learn")
     bundles = [folder for folder, _ in arguments.side_by_side]
-    for bundle, own in zip(bundles or [arguments.bundle], settings.of_arms(bundles) or [settings], strict=True):
+    arms = settings.of_arms(bundles) if bundles else [settings.of_one(arguments.bundle)]
+    for bundle, own in zip(bundles or [arguments.bundle], arms, strict=True):
         compact_folder(bundle, own, wait=True)
         print(f"wrote {own.folder / COMPACTED}")

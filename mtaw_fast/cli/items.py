@@ -91,7 +91,6 @@ def _change_served(arguments: argparse.Namespace, mode: str, options: dict[str, 
         if not is_stream and not folder.is_dir():
             raise UsageError(f"--learn {folder} does not exist; name the folder of a service")
         learn = LearningSettings(folder, arguments.learn if is_stream else None, compact=False)
-        learn = learn.of_one(arguments.bundle)
     rec = Recommender.load(arguments.bundle, learn=learn, state=arguments.state)
     try:
         change = read_change(arguments.source, rec.ids.kind, mode, before=rec.items, **options)

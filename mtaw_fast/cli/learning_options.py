@@ -121,8 +121,7 @@ def _weighted(text: str) -> tuple[Path, float]:
 def learning_settings(arguments: argparse.Namespace) -> LearningSettings | None:
     """Return the settings of the options, or None without --learn.
 
-    Those of several bundles are those that `LearningSettings.of_arms` starts from. Raises UsageError on options that do
-    not fit.
+    `LearningSettings.of_one` and `of_arms` start from them. Raises UsageError on options that do not fit.
     """
     bundle, several = arguments.bundle, arguments.side_by_side
     if (bundle is None) == (not several):
@@ -140,7 +139,7 @@ def learning_settings(arguments: argparse.Namespace) -> LearningSettings | None:
             "--learn contains a password, which every user of this host can read in the process list; set "
             "$MTAW_REDIS_PASSWORD instead"
         )
-    settings = LearningSettings(
+    return LearningSettings(
         folder,
         stream,
         fsync=arguments.fsync,
@@ -149,7 +148,6 @@ def learning_settings(arguments: argparse.Namespace) -> LearningSettings | None:
         max_backlog=arguments.max_backlog,
         limits=limits_of([f"min_clicks={arguments.min_clicks}", *arguments.learn_limit]),
     )
-    return settings if several else settings.of_one(bundle)
 
 
 def _days(text: str) -> float:

@@ -29,16 +29,17 @@ from mtaw_fast.errors import DataError, LearnError, MtawError, shown
 from mtaw_fast.online.compaction.compactor import CLEANUP_FAILED, start_compactor
 from mtaw_fast.online.compaction.current import (
     Signature,
+    compacted_by_all,
     current_bundle,
     former_position,
     learned_position,
     model_for,
     position_in,
     signature_of,
-    spare_position,
     trained_until,
 )
 from mtaw_fast.online.compaction.redaction import is_redacted
+from mtaw_fast.online.compaction.serving_lock import ServingLock
 from mtaw_fast.online.follower import LogFollower, OvertakenError
 from mtaw_fast.online.log.event_log import START, EventLog
 from mtaw_fast.online.log.events import (
@@ -124,13 +125,20 @@ class OnlineLearner:
         self.must_reload = False
         self.bundle = bundle
         self._trained = _training_of(bundle.manifest)
-        self.follower = self._new_follower(bundle, seen)
-        self.follower.start()
-        self._watcher = host.loop(self._watch_folder(), "mtaw-learner")
+        self._serving_lock = ServingLock(settings.folder, Path(folder))
         try:
-            self._watcher.start()
+            if signature_of(settings.folder) != seen:
+                raise OvertakenError(f"the compacted bundle in {settings.folder} changed while it was loaded")
+            self.follower = self._new_follower(bundle, seen)
+            self.follower.start()
+            self._watcher = host.loop(self._watch_folder(), "mtaw-learner")
+            try:
+                self._watcher.start()
+            except BaseException:
+                self.follower.stop()
+                raise
         except BaseException:
-            self.follower.stop()
+            self._serving_lock.close()
             raise
 
     def _new_follower(self, bundle: Bundle, seen: Signature) -> LogFollower[OnlineState]:
@@ -291,6 +299,7 @@ class OnlineLearner:
         with self._switching:
             self.follower.stop()
         self.log.close()
+        self._serving_lock.close()
 
     def _watch_folder(self) -> host.Waits:
         while True:
@@ -331,9 +340,8 @@ class OnlineLearner:
         Only to one of the same training: in another one, the internal ids that sessions and filters hold mean other
         items.
         """
-        if _training_of(read_manifest(Path(self._folder))) != self._trained:
-            raise self._another_training()  # before the whole bundle is read
-        fresh = current_bundle(self._folder, self.settings.folder, self._verify, self.settings.shared)
+        self.check_training()  # before the whole bundle is read
+        fresh = current_bundle(self._folder, self.settings.folder, self._verify, self.settings.shared_folder)
         if fresh.manifest == self.bundle.manifest and former_position(fresh) == former_position(self.bundle):
             return
         if _training_of(fresh.manifest) != self._trained:
@@ -354,6 +362,11 @@ class OnlineLearner:
                 old.request_stop()
             old.stop()
 
+    def check_training(self) -> None:
+        """Raise LearnError if the trained bundle's folder holds another training now."""
+        if _training_of(read_manifest(Path(self._folder))) != self._trained:
+            raise self._another_training()
+
     def _another_training(self) -> LearnError:
         return LearnError(f"{self._folder} holds another training now; load it again to serve it and learn from it")
 
@@ -370,7 +383,8 @@ class OnlineLearner:
             return waited >= _MIN_COMPACTION_SECONDS  # while most sessions are open, compactions gain little
         if waited < self.settings.compact_seconds:
             return False
-        return news or not is_redacted(self.log, self.settings.log_folder, spare_position(self.settings, known))
+        done = compacted_by_all(self.settings.other_arms, known)
+        return news or not is_redacted(self.log, self.settings.log_folder, done)
 
     def compact(self, wait: bool = False) -> None:
         """Write what was learned into the compacted bundle, in a process of its own.
@@ -387,8 +401,7 @@ class OnlineLearner:
             has every event), if the result is served but the log could not be cleaned up, or if `stop` was called.
         """
         self._compaction_tried, self._failure = host.monotonic(), None
-        if _training_of(read_manifest(Path(self._folder))) != self._trained:
-            raise self._another_training()
+        self.check_training()
         self._compactor = process = start_compactor(self._folder, self.settings, wait=wait)
         if wait:
             self._until_served(process)
@@ -400,16 +413,15 @@ class OnlineLearner:
         log cannot be read.
         """
         with self._following:
-            if self.is_asked:
+            if self.compaction_requested:
                 return None
-            if _training_of(read_manifest(Path(self._folder))) != self._trained:
-                raise self._another_training()
+            self.check_training()
             position = self.log.end()
             self._requested = start_compactor(self._folder, self.settings, wait=True)
             return position
 
     @property
-    def is_asked(self) -> bool:
+    def compaction_requested(self) -> bool:
         """Whether a compaction that `request_compaction` started is waiting or running."""
         return self._requested is not None and self._requested.poll() is None
 

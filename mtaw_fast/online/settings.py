@@ -93,12 +93,13 @@ class LearningSettings:
     Attributes
     ----------
     folder : Path
-        Holds the compacted bundle and, unless `stream` or `shared` names another place, the log.
-    shared : Path, optional
+        Holds the compacted bundle and, unless `stream` or `shared_folder` names another place, the log.
+    shared_folder : Path, optional
         For one of several bundles that learn from one log (arms): the learning folder that they share. It holds the
         log, and the `folder` of each.
-    others : tuple of (Path, Path), default ()
-        Trained bundle and `folder` of the other arms. What they have not compacted yet stays in the log.
+    other_arms : tuple of (Path, Path), default ()
+        Trained bundle and `folder` of the other arms. What they have not compacted yet stays in the log. So does what
+        arms need that are not named here and are served.
     stream : str, optional
         redis://host:port/db?stream=name: the log is a Redis stream that several hosts share.
     fsync : bool, default False
@@ -135,8 +136,8 @@ class LearningSettings:
     compact_clicks: int = 200_000
     compact_seconds: float = 3600.0
     limits: LearningLimits = field(default_factory=LearningLimits)
-    shared: Path | None = None
-    others: tuple[tuple[Path, Path], ...] = ()
+    shared_folder: Path | None = None
+    other_arms: tuple[tuple[Path, Path], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("retention_days", "max_log_bytes", "max_backlog", "compact_clicks", "compact_seconds"):
@@ -150,14 +151,14 @@ class LearningSettings:
 
     @property
     def log_folder(self) -> Path:
-        """The folder of the log, and of what is known about it: `shared`, or `folder` of a bundle that learns alone."""
-        return self.shared or self.folder
+        """The folder of the log, and of what is known about it: `shared_folder`, or without that `folder`."""
+        return self.shared_folder or self.folder
 
     def absolute(self) -> Self:
         """Return settings that do not depend on the working folder."""
-        others = tuple((bundle.absolute(), folder.absolute()) for bundle, folder in self.others)
-        shared = None if self.shared is None else self.shared.absolute()
-        return replace(self, folder=self.folder.absolute(), shared=shared, others=others)
+        others = tuple((bundle.absolute(), folder.absolute()) for bundle, folder in self.other_arms)
+        shared = None if self.shared_folder is None else self.shared_folder.absolute()
+        return replace(self, folder=self.folder.absolute(), shared_folder=shared, other_arms=others)
 
     def of_arms(self, bundles: Sequence[Path]) -> list[Self]:
         """Return the settings of each of several trained bundles that learn from the one log in `folder`.
@@ -172,14 +173,21 @@ class LearningSettings:
             )
         pairs = [(bundle, self.folder / ARMS / bundle.name) for bundle in bundles]
         return [
-            replace(self, folder=own[1], shared=self.folder, others=tuple(one for one in pairs if one is not own))
-            for own in pairs
+            replace(
+                self, folder=own, shared_folder=self.folder, other_arms=tuple(one for one in pairs if one[1] != own)
+            )
+            for _, own in pairs
         ]
 
     def of_one(self, bundle: Path) -> Self:
-        """Return the settings of a bundle that learns alone: as an arm, if it was one in this folder before."""
-        was_arm = self.shared is None and (self.folder / ARMS / bundle.absolute().name / COMPACTED).is_dir()
-        return self.of_arms([bundle.absolute()])[0] if was_arm else self
+        """Return the settings of a bundle that learns alone: as an arm, if it is or was one in this folder.
+
+        Those of an arm stay as they are.
+        """
+        bundle = bundle.absolute()
+        if self.shared_folder is not None or bundle.name in ("", ".."):
+            return self
+        return self.of_arms([bundle])[0] if (self.folder / ARMS / bundle.name).is_dir() else self
 
     def arguments(self) -> list[str]:
         """Return the settings that a compactor needs, as arguments of its command line."""
@@ -189,10 +197,10 @@ class LearningSettings:
         ]  # fmt: skip
         if self.stream is not None:
             found += ["--stream", self.stream]
-        if self.shared is not None:
-            found += ["--shared", str(self.shared)]
-        for bundle, folder in self.others:
-            found += ["--other", str(bundle), str(folder)]
+        if self.shared_folder is not None:
+            found += ["--shared-folder", str(self.shared_folder)]
+        for bundle, folder in self.other_arms:
+            found += ["--other-arm", str(bundle), str(folder)]
         for name, value in _fields(self.limits).items():
             found += ["--learn-limit", f"{name}={value}"]
         return found

@@ -13,10 +13,11 @@ import pytest
 
 from mtaw_fast import Recommender
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.cli import main
 from mtaw_fast.errors import UsageError
 from mtaw_fast.online.compaction import compactor
 from mtaw_fast.online.compaction.compactor import BUSY, compact_folder
-from mtaw_fast.online.compaction.current import current_bundle, learned_position, spare_position
+from mtaw_fast.online.compaction.current import compacted_by_all, current_bundle, learned_position
 from mtaw_fast.online.log import open_log
 from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import Click
@@ -189,12 +190,14 @@ def test_the_log_is_redacted_and_cut_behind_the_slowest_arm(
         assert (len(log.read(START)) == left) if left else (len(log.read(START)) < before - 3)
         assert bool(holds_session(tmp_path, ["secret"])) == bool(left)
     end = log.end()
-    assert [spare_position(own, end) for own in arms] == [learned_position(own.folder) for own in (arms[1], arms[0])]
+    assert [compacted_by_all(own.other_arms, end) for own in arms] == [
+        learned_position(own.folder) for own in (arms[1], arms[0])
+    ]
     # The second one is trained again: the log is kept for it from the present position on.
     for path in bundles[1].iterdir():
         path.unlink()
     shutil.copytree(trained / "c", bundles[1], dirs_exist_ok=True)
-    assert spare_position(arms[0], end) == START
+    assert compacted_by_all(arms[0].other_arms, end) == START
     for number in range(40):
         log.append([Click(f"later-{number}", "sku-2", 1_764_150_100_000 + number)])
     kept = len(log.read(START))
@@ -232,12 +235,63 @@ def test_a_bundle_that_learned_alone_goes_on_as_an_arm_and_back(
         rec.close()
     # The first one is served alone again: it goes on where it was.
     position = learned_position(arms[0].folder)
-    back = Recommender.load(bundles[0], learn=shared.folder)
-    assert back.learner.settings.folder == arms[0].folder
-    assert back.bundle.folder == arms[0].folder / "bundle"
-    assert back.log_position == position
-    back.close()
+    for learn in (shared.folder, shared):
+        back = Recommender.load(bundles[0], learn=learn)
+        assert back.learner.settings.folder == arms[0].folder
+        assert back.bundle.folder == arms[0].folder / "bundle"
+        assert back.log_position == position
+        back.close()
     assert shared.of_one(tmp_path / "unknown") == shared
+
+
+def test_a_session_is_forgotten_in_what_is_left_of_a_test(
+    bundles: list[Path], load: Load, tmp_path: Path, trained: Path
+) -> None:
+    shared = LearningSettings(tmp_path / "learned", compact=False, limits=OPEN)
+    arms = shared.of_arms(bundles)
+    recs = load(bundles, arms)
+    until_learned(recs[0], recs[0].observe("gone", ["sku-5", "sku-6"]))
+    for bundle, own in zip(bundles, arms, strict=True):
+        compact_folder(bundle, own)
+    for rec in recs:
+        rec.close()
+    # A bundle that no test knew is served alone from now on.
+    (rec,) = load([trained / "c"], [shared])
+    rec.forget("gone")
+    assert holds_session(shared.folder, ["gone"])
+    compact_folder(trained / "c", shared)
+    assert not holds_session(shared.folder, ["gone"])
+
+
+@pytest.mark.parametrize("alone", ["a", "c"])
+def test_a_command_for_one_bundle_takes_nothing_from_the_others_that_are_served(
+    bundles: list[Path], load: Load, tmp_path: Path, trained: Path, alone: str
+) -> None:
+    shared = LearningSettings(tmp_path / "learned", compact=False, limits=OPEN)
+    arms = shared.of_arms(bundles)
+    log = FileLog(shared.folder, segment_bytes=1000)
+    log.append([Click(f"s-{number}", "sku-1", 1_764_150_000_000 + number) for number in range(40)])
+    for bundle, own in zip(bundles, arms, strict=True):
+        compact_folder(bundle, own)
+    recs = load(bundles, arms)
+    for number in range(40):
+        log.append([Click(f"later-{number}", "sku-2", 1_764_150_100_000 + number)])
+    recs[0].forget("s-3")
+    before = len(log.read(START))
+    named = bundles[0] if alone == "a" else trained / "c"
+    command = ["compact", str(named), "--learn", str(shared.folder), "--max-log-bytes", "1"]
+    for _ in range(2):
+        assert main(command) == 0
+        assert len(log.read(START)) == before
+        assert [own.folder.joinpath("bundle").exists() for own in arms] == [True, True]
+    # What the other one asks for is done once it is no longer served.
+    for rec in recs:
+        rec.close()
+    assert main(command) == 0
+    assert len(log.read(START)) < before - 40
+    assert not (arms[1].folder / "bundle").exists()
+    assert not holds_session(shared.folder, ["s-3"])
+    log.close()
 
 
 def test_a_damaged_bundle_of_an_arm_is_built_again_from_the_log(
@@ -250,7 +304,7 @@ def test_a_damaged_bundle_of_an_arm_is_built_again_from_the_log(
     expected = [answers(rec, QUESTIONS) for rec in recs]
     compact_folder(bundles[1], arms[1])
     (arms[1].folder / "bundle" / "manifest.json").write_text("{}")
-    assert spare_position(arms[0], recs[0].log_position or "") == START
+    assert compacted_by_all(arms[0].other_arms, recs[0].log_position or "") == START
     assert current_bundle(bundles[1], arms[1].folder, True, shared.folder).folder == bundles[1]
     for rec in recs:
         rec.close()
@@ -268,7 +322,7 @@ def test_a_compactor_gets_the_settings_of_its_arm(
     for bundle, own in zip(bundles, arms, strict=True):
         assert compactor.main([str(bundle), *own.arguments()]) == BUSY
     assert seen == arms
-    assert arms[0].others == ((bundles[1], arms[1].folder),)
+    assert arms[0].other_arms == ((bundles[1], arms[1].folder),)
     assert arms[0].log_folder == arms[1].log_folder == shared.log_folder == tmp_path / "learned"
     open_log(arms[0]).close()
     assert (tmp_path / "learned" / "log.json").exists()

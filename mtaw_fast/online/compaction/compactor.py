@@ -15,7 +15,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
 from mtaw_fast.bundle import Bundle
@@ -24,17 +24,18 @@ from mtaw_fast.bundle.writer import save_bundle
 from mtaw_fast.errors import LearnError, MtawError
 from mtaw_fast.online.compaction.compaction import compact_model
 from mtaw_fast.online.compaction.current import (
+    compacted_by_all,
     current_bundle,
     model_for,
     position_in,
-    spare_position,
     trained_until,
 )
 from mtaw_fast.online.compaction.redaction import forgotten_until, redact_forgotten
+from mtaw_fast.online.compaction.serving_lock import arm_folders, not_served, other_arms
 from mtaw_fast.online.log import open_log
 from mtaw_fast.online.log.event_log import START, EventLog, LogEntry
 from mtaw_fast.online.log.private_files import make_private
-from mtaw_fast.online.settings import ARMS, COMPACTED, LearningSettings, limits_of
+from mtaw_fast.online.settings import COMPACTED, LearningSettings, limits_of
 from mtaw_fast.system import host
 
 BUSY, CLEANUP_FAILED = 75, 76  # exit codes next to 0 and those of errors; 75 means "try again" in sysexits.h
@@ -70,7 +71,7 @@ def compact_folder(folder: str | os.PathLike[str], settings: LearningSettings, *
 
 def _compact_alone(folder: str | os.PathLike[str], settings: LearningSettings, wait: bool) -> Path | None:
     make_private(settings.log_folder)
-    if settings.shared is not None:
+    if settings.shared_folder is not None:
         make_private(settings.folder)
     with contextlib.ExitStack() as locks:
         lock = locks.enter_context(host.open_stream(settings.folder / _LOCK, "w"))
@@ -78,8 +79,8 @@ def _compact_alone(folder: str | os.PathLike[str], settings: LearningSettings, w
             host.lock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return None
-        if settings.shared is not None:  # arms take turns: each needs much memory, and cleans up the log they share
-            host.lock(locks.enter_context(host.open_stream(settings.shared / _LOCK, "w")), fcntl.LOCK_EX)
+        if settings.shared_folder is not None:  # arms take turns: each needs much memory, and cleans up the log
+            host.lock(locks.enter_context(host.open_stream(settings.shared_folder / _LOCK, "w")), fcntl.LOCK_EX)
         log = open_log(settings)
         try:
             return _compact(folder, settings, log)
@@ -88,7 +89,7 @@ def _compact_alone(folder: str | os.PathLike[str], settings: LearningSettings, w
 
 
 def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: EventLog) -> Path:
-    before = current_bundle(folder, settings.folder, verify=False, shared=settings.shared)
+    before = current_bundle(folder, settings.folder, False, settings.shared_folder)
     duplicates = list[str]()
     model = compact_model(
         model_for(before, log),
@@ -104,7 +105,7 @@ def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: Ev
     position = model.log_progress.position
     # Once the first of such clicks is redacted, a reader that begins at the start would learn the others. What another
     # arm has yet to read stays as it is: it removes them then.
-    until = spare_position(settings, position)
+    until = compacted_by_all(other_arms(settings), position)
     log.remove([one for one in duplicates if one <= until])
     compacted, about = settings.folder / COMPACTED, before.manifest
     grown = {"grown_from": about.get("grown_from", model_hash(about)), "position": position}
@@ -117,12 +118,14 @@ def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: Ev
 
 def _clean_up(log: EventLog, settings: LearningSettings, position: str) -> None:
     """Remove from the log what the compacted bundles make unnecessary; one failure does not stop the other work."""
-    until = spare_position(settings, position)
-    if settings.others and until == START:  # another arm still needs all of it, and cleans up when it has compacted it
+    arms = other_arms(settings)
+    until = compacted_by_all(arms, position)
+    if until == START:  # another arm still needs all of it, and cleans up when it has compacted it
         return
+    kept = {settings.folder, *(folder for _, folder in arms)}
     failures: list[Exception] = []
     for work in (
-        lambda: _forget(log, settings, until),
+        lambda: _redact(log, settings.log_folder, until, kept),
         lambda: log.expire(until, settings.max_log_bytes),
     ):
         try:
@@ -134,16 +137,24 @@ def _clean_up(log: EventLog, settings: LearningSettings, position: str) -> None:
         raise LogCleanupError(f"{settings.folder} has its compacted bundle, but its log is not cleaned up: {reasons}")
 
 
-def _forget(log: EventLog, settings: LearningSettings, until: str) -> None:
-    """Redact the log; remove compacted bundles that no arm keeps up to date any more, as they may hold the clicks."""
-    if settings.shared is not None:
-        served = {settings.folder, *(folder for _, folder in settings.others)}
-        folders = sorted({settings.shared, *host.listing(settings.shared / ARMS)} - served)
-        left = [place for one in folders if host.exists(place := one / COMPACTED)]
-        if left and forgotten_until(log, settings.shared, until):
-            for place in left:
-                _remove(place)
-    redact_forgotten(log, settings.log_folder, until)
+def _redact(log: EventLog, log_folder: Path, until: str, kept: Container[Path]) -> None:
+    """Redact the log; if a session asked to be forgotten, remove the bundles that nobody keeps up to date.
+
+    kept: the folders whose bundles are.
+    """
+    left = [one for one in arm_folders(log_folder) if one not in kept and host.exists(one / COMPACTED)]
+    if left and forgotten_until(log, log_folder, until):
+        for folder in left:
+            _remove_unserved(folder)
+    redact_forgotten(log, log_folder, until)
+
+
+def _remove_unserved(folder: Path) -> None:
+    """Remove the compacted bundle of a folder: it may hold forgotten clicks. Raises LearnError if it is served now."""
+    with not_served(folder) as free:
+        if not free:
+            raise LearnError(f"{folder} is served since a moment ago, so nothing is redacted yet; compact again")
+        _remove(folder / COMPACTED)
 
 
 def _remove(bundle: Path) -> None:
@@ -175,8 +186,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--learn", type=Path, required=True)
     parser.add_argument("--stream")
-    parser.add_argument("--shared", type=Path)
-    parser.add_argument("--other", type=Path, nargs=2, action="append", default=[])
+    parser.add_argument("--shared-folder", type=Path)
+    parser.add_argument("--other-arm", type=Path, nargs=2, action="append", default=[])
     parser.add_argument("--retention-days", type=float, default=30.0)
     parser.add_argument("--max-log-bytes", type=int, default=2 << 30)
     parser.add_argument("--learn-limit", action="append", default=[])
@@ -186,7 +197,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = LearningSettings(
             options.learn, options.stream, retention_days=options.retention_days, max_log_bytes=options.max_log_bytes,
-            limits=limits_of(options.learn_limit), shared=options.shared, others=tuple(map(tuple, options.other)),
+            limits=limits_of(options.learn_limit), shared_folder=options.shared_folder,
+            other_arms=tuple(map(tuple, options.other_arm)),
         )  # fmt: skip
         compacted = compact_folder(options.bundle, settings, wait=options.wait)
     except MtawError as error:

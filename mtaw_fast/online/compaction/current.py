@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from mtaw_fast.items.live import LiveItems
 from mtaw_fast.memory.log_progress import FormerProgress, LogProgress
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.log.event_log import START, EventLog
-from mtaw_fast.online.settings import COMPACTED, LearningSettings
+from mtaw_fast.online.settings import COMPACTED
 from mtaw_fast.system import host
 
 # Errors that follow from the contents of a manifest or a folder. Any other OSError says nothing about the contents.
@@ -151,12 +152,19 @@ def position_in(bundle: Bundle, log: EventLog) -> str:
     return learned.position
 
 
-def spare_position(settings: LearningSettings, position: str) -> str:
-    """Return the position up to which no arm needs the log, if this one has compacted it up to `position`.
+def compacted_by_all(arms: Iterable[tuple[Path, Path]], position: str) -> str:
+    """Return the position up to which every arm has compacted the log.
 
-    START if an arm has not compacted anything of its present training. It is `position` for a bundle that learns alone.
+    START if one has not compacted anything of its present training.
+
+    Parameters
+    ----------
+    arms : iterable of (Path, Path)
+        Trained bundle and folder of each arm but one.
+    position : str
+        The position of that one.
     """
-    return min([position, *(_compacted_position(bundle, folder) for bundle, folder in settings.others)])
+    return min([position, *(_compacted_position(bundle, folder) for bundle, folder in arms)])
 
 
 def _compacted_position(bundle: Path, learned: Path) -> str:

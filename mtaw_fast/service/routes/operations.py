@@ -78,7 +78,8 @@ async def compact(request: StrictRequest) -> Response[CompactAnswer]:
     learners = service.learners
 
     def work() -> list[str | None]:
-        return [None] if any(one.is_asked for one in learners) else [one.request_compaction() for one in learners]
+        asked = any(one.compaction_requested for one in learners)
+        return [None] if asked else [one.request_compaction() for one in learners]
 
     try:
         positions = await in_background(work)
