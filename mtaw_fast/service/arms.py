@@ -1,7 +1,7 @@
-"""Changes of the catalog for all bundles that a service serves: one event in the log that they share.
+"""What a service does for all bundles that it serves: changes of the catalog, and compactions.
 
-Their catalogs may differ: a bundle that was trained later knows more items. So each takes from a change what is news to
-it.
+A change is one event in the log that they share. Their catalogs may differ: a bundle that was trained later knows more
+items. So each takes from a change what is news to it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def add_items(
     """Add items to the catalog of each bundle that lacks them; parameters and errors as `Recommender.add_items`.
 
     With several bundles, by neighbors only: each uses those that it knows, and has vectors of its own. An item must be
-    new to one of them, and a neighbor known to one of them.
+    new to one of them, and each bundle that lacks it must know one of its neighbors. Each neighbor must be known to one
+    of them.
     """
     if len(arms) == 1:
         arms[0].recommender.add_items(items, vectors=vectors, neighbors=neighbors)
@@ -39,6 +40,13 @@ def add_items(
     catalogs = [_current(arm) for arm in arms]
     near = _known(catalogs, items, neighbors)
     lacking = [_lacking(catalog, items) for catalog in catalogs]
+    for arm, rows, rows_near in zip(arms, lacking, near, strict=True):
+        for row in rows:
+            if neighbors[row] and not rows_near[row]:
+                raise DataError(
+                    f"bundle {arm.name} knows none of the neighbors of item {shown(items[row])}, which it lacks; add "
+                    "one that it knows"
+                )
     known = set(range(len(items))).difference(*lacking)
     if known:
         raise DataError(f"item {shown(items[min(known)])} is already in the catalog of every bundle; leave it out")
@@ -78,6 +86,20 @@ def catch_up(arms: Sequence[Snapshot]) -> None:
         arm.recommender.catch_up()
 
 
+def request_compactions(learners: Sequence[OnlineLearner]) -> str | None:
+    """Start a compaction in every bundle, or in none; return the log's end before them.
+
+    None, and nothing starts, if one that was asked for is waiting or running. Raises LearnError as
+    `OnlineLearner.request_compaction`.
+    """
+    if any(one.compaction_requested for one in learners):
+        return None
+    for one in learners:  # before the first starts
+        one.check_training()
+    positions = [one.request_compaction() for one in learners]
+    return None if None in positions else min(filter(None, positions), default="")
+
+
 def _append(arms: Sequence[Snapshot], event: Event) -> None:
     _learner(arms[0]).append([event])
     catch_up(arms)
@@ -103,7 +125,7 @@ def _lacking(catalog: Catalog, items: Sequence[Any]) -> list[int]:
 def _known(
     catalogs: Sequence[Catalog], items: Sequence[Any], neighbors: Sequence[Sequence[Any]]
 ) -> list[list[Sequence[Any]]]:
-    """Return the neighbors of each item that each catalog knows; all of them if it knows none.
+    """Return the neighbors of each item that each catalog knows.
 
     Raises DataError on a neighbor that no catalog knows.
     """
@@ -116,5 +138,5 @@ def _known(
                 f"no bundle's catalog knows {shown(row[unknown[0]])}, a neighbor of item {shown(item)}; leave it out"
             )
         for near, known in zip(found, knows, strict=True):
-            near.append([row[at] for at in np.flatnonzero(known).tolist()] or row)
+            near.append([row[at] for at in np.flatnonzero(known).tolist()])
     return found

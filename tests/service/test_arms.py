@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 
+from mtaw_fast import Recommender
 from mtaw_fast.bundle.versions import version_of
 from mtaw_fast.cli import main
-from mtaw_fast.errors import DataError
+from mtaw_fast.errors import DataError, LearnError
+from mtaw_fast.online.compaction.current import learned_position
 from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningSettings
-from mtaw_fast.service.arms import add_items, remove_items
+from mtaw_fast.service.arms import add_items, remove_items, request_compactions
 from mtaw_fast.service.bundles import place_of
 from mtaw_fast.service.snapshot import load_snapshot
 from tests.online.test_forgetting import holds_session
@@ -230,8 +232,8 @@ def test_arms_with_other_catalogs_take_what_is_new_to_them(tmp_path: Path) -> No
     old, new = (arm.recommender for arm in arms)
     add_items(arms, ["sku-62", "x"], None, [["sku-1"], ["sku-63", "sku-2"]])
     assert (old.n_items, new.n_items) == (62, 65)
-    with pytest.raises(DataError, match="bundle old: the catalog does not know 'sku-63', a neighbor of item 'y'"):
-        add_items(arms, ["y"], None, [["sku-63"]])  # the old one would know nothing of it
+    with pytest.raises(DataError, match="bundle old knows none of the neighbors of item 'y', which it lacks"):
+        add_items(arms, ["x", "y"], None, [["sku-1"], ["sku-63"]])
     with pytest.raises(DataError, match="item 'sku-62' is already in the catalog of every bundle"):
         add_items(arms, ["y", "sku-62"], None, [["sku-1"], ["sku-1"]])
     remove_items(arms, ["sku-63", "sku-1"])
@@ -242,6 +244,25 @@ def test_arms_with_other_catalogs_take_what_is_new_to_them(tmp_path: Path) -> No
     assert (old.n_items, new.n_items) == (62, 64)
     for arm in arms:
         arm.recommender.close()
+
+
+def test_compactions_of_all_arms_start_or_none(tmp_path: Path) -> None:
+    bundles = [tmp_path / name for name in ARMS]
+    for seed, bundle in enumerate(bundles):
+        save(bundle, seed)
+    settings = LearningSettings(tmp_path / "learned", compact=False).of_arms(bundles)
+    recs = [Recommender.load(*pair[:1], learn=pair[1]) for pair in zip(bundles, settings, strict=True)]
+    learners = [rec.learner for rec in recs]
+    save(bundles[1], 7)
+    with pytest.raises(LearnError, match="new holds another training now"):
+        request_compactions(learners)
+    assert not any(one.compaction_requested for one in learners)
+    save(bundles[1], 1)
+    position = recs[0].observe("s", ["sku-1"])
+    assert request_compactions(learners) == position
+    eventually(lambda: all(learned_position(own.folder) == position for own in settings), 60)
+    for rec in recs:
+        rec.close()
 
 
 def test_the_command_compacts_every_arm(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

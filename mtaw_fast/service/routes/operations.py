@@ -5,6 +5,7 @@ from __future__ import annotations
 from litestar import Response, get, post
 
 from mtaw_fast.errors import LearnError, MtawError
+from mtaw_fast.service.arms import request_compactions
 from mtaw_fast.service.background import in_background
 from mtaw_fast.service.bundles import ReloadResult
 from mtaw_fast.service.errors import ServiceError, unavailable
@@ -75,17 +76,10 @@ async def compact(request: StrictRequest) -> Response[CompactAnswer]:
     It begins after one that is running. Needs the bearer token.
     """
     service = service_of(request)
-    learners = service.learners
-
-    def work() -> list[str | None]:
-        asked = any(one.compaction_requested for one in learners)
-        return [None] if asked else [one.request_compaction() for one in learners]
-
     try:
-        positions = await in_background(work)
+        position = await in_background(lambda: request_compactions(service.learners))
     except LearnError as error:
         raise ServiceError(409, "not_compacted", str(error)) from None
-    if None in positions:
+    if position is None:
         raise ServiceError(409, "compaction_running", "a compaction that was asked for is running; try again after it")
-    position = min(filter(None, positions), default="")
     return json_response(CompactAnswer(version=service.take(request).version, log_position=position), 202)
