@@ -70,7 +70,7 @@ ray-smoke: setup  ## the same once and small: a minute or two, and not of `make 
 
 http-clients: setup  ## generate and build the HTTP clients, and compare their answers with Python's
 	$(PYTHON) -m venv build/clients
-	build/clients/bin/pip install --quiet openapi-python-client==0.29.1 ruff
+	build/clients/bin/pip install --quiet openapi-python-client==0.29.1 ruff==0.17.6
 	npm --prefix clients/http/typescript ci --silent
 	PATH="$(CURDIR)/build/clients/bin:$$PATH" $(BIN)/python -m clients.http.generate
 	npm --prefix clients/http/typescript run --silent build
@@ -85,8 +85,10 @@ wasm: setup  ## libmtaw as WebAssembly (Debian's emscripten), compared with Pyth
 siege: setup  ## half an hour of hostile clients, reloads and kills next to honest ones (docs/service.md)
 	$(BIN)/python -m tests.service.siege
 
-clients: setup web  ## the Go and the Node client against the package on 100,000 sessions (docs/c-api.md)
+clients: setup web  ## every client against the package: Go and Node on 100,000 sessions; HTTP and WebAssembly where their tools are
 	$(BIN)/python -m tests.clients.compare --sessions 100000
+	if command -v npm >/dev/null; then $(MAKE) http-clients; fi
+	if command -v emcmake >/dev/null; then $(MAKE) wasm; fi
 
 web:  ## what the Node.js example and client need, where Node.js is there; without it their tests skip
 	-if command -v npm >/dev/null; then $(MAKE) examples/node_modules/.package-lock.json clients/node/node_modules/.package-lock.json; fi

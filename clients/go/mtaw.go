@@ -31,11 +31,11 @@ type Status int
 
 // The statuses of mtaw.h.
 const (
-	Usage    Status = C.MTAW_USAGE
-	Bundle   Status = C.MTAW_BUNDLE
-	Log      Status = C.MTAW_LOG
-	NoMemory Status = C.MTAW_NO_MEMORY
-	Internal Status = C.MTAW_INTERNAL
+	StatusUsage    Status = C.MTAW_USAGE
+	StatusBundle   Status = C.MTAW_BUNDLE
+	StatusLog      Status = C.MTAW_LOG
+	StatusNoMemory Status = C.MTAW_NO_MEMORY
+	StatusInternal Status = C.MTAW_INTERNAL
 )
 
 // Error is what a failed call returns: one line that says what is wrong, where, and what to do.
@@ -466,7 +466,7 @@ func OpenLog(folder string, noSync bool) (*EventLog, error) {
 }
 
 // Append stores events and returns the log position after the last one. They are acknowledged together: after an error
-// with the status Log some may be stored, so send them again with the same ids.
+// with StatusLog some may be stored, so send them again with the same ids.
 func (l *EventLog) Append(events ...Event) (position string, err error) {
 	for i, event := range events {
 		where := fmt.Sprintf("event %d: ", i)
@@ -527,7 +527,7 @@ func (l *EventLog) Close() { l.close() }
 func refuseZeros(what string, texts ...string) error {
 	for _, text := range texts {
 		if strings.IndexByte(text, 0) >= 0 {
-			return &Error{Usage, what + " has a zero byte; leave it out"}
+			return &Error{StatusUsage, what + " has a zero byte; leave it out"}
 		}
 	}
 	return nil

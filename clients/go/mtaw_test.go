@@ -39,7 +39,7 @@ func TestTextsWithZerosAreRefused(t *testing.T) {
 	}
 	for name, call := range calls {
 		var failure *Error
-		if err := call(); !errors.As(err, &failure) || failure.Status != Usage || !strings.Contains(failure.Message, "zero byte") {
+		if err := call(); !errors.As(err, &failure) || failure.Status != StatusUsage || !strings.Contains(failure.Message, "zero byte") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -2,7 +2,7 @@
 
     python -m clients.http.generate [--contract]
 
-Writes `openapi.json`, then `python/mtaw_fast_client` with openapi-python-client and `typescript/src/schema.d.ts` with
+Writes `openapi.json`, then `python/mtaw_fast_client` with openapi-python-client and `typescript/src/schema.ts` with
 openapi-typescript, both of which git ignores. --contract: only `openapi.json`.
 """
 

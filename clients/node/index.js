@@ -74,8 +74,7 @@ let library;
 
 function loaded() {
   if (library === undefined) {
-    const path = process.env.MTAW_LIBRARY ?? installed();
-    const from = koffi.load(path);
+    const from = process.env.MTAW_LIBRARY === undefined ? installed() : koffi.load(process.env.MTAW_LIBRARY);
     const call = (result, name, ...types) => from.func(`mtaw_${name}`, result, types);
     const failing = (name, ...types) => call("int32_t", name, ...types, koffi.out(koffi.pointer(Failure)));
     const out = koffi.out(koffi.pointer("void *"));
@@ -107,12 +106,18 @@ function loaded() {
   return library;
 }
 
-// The library of the Python package if its command is on the path, else the system's.
+// The system's library, else that of the Python package if its command is on the path.
 function installed() {
   try {
-    return execFileSync("mtaw-fast", ["config", "--library"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
-  } catch {
-    return process.platform === "darwin" ? "libmtaw.dylib" : "libmtaw.so.1";
+    return koffi.load(process.platform === "darwin" ? "libmtaw.dylib" : "libmtaw.so.1");
+  } catch (error) {
+    let path;
+    try {
+      path = execFileSync("mtaw-fast", ["config", "--library"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
+    } catch {
+      throw new MtawError("usage", `there is no libmtaw (${error.message}); set MTAW_LIBRARY to the file, or install it`);
+    }
+    return koffi.load(path);
   }
 }
 

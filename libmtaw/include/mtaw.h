@@ -14,7 +14,9 @@
  *     mtaw_answer_free(answer);
  *     mtaw_close(shop);
  *
- * Answers equal those of the Python package to the bit: it links the same objects.
+ * Answers equal those of the Python package to the bit. Both link the same objects for the model, the index, the session
+ * memory and the programs of rules; conditions, popularity, the log and JSON are written a second time, and tests compare
+ * them.
  *
  * Threads. Every function may be called from any thread at any time. A recommender, a filter and rules are immutable.
  * Calls on one session or one log wait for each other. The one rule: no call may use an object while another thread
@@ -109,8 +111,9 @@ typedef struct mtaw_allocator {
 } mtaw_allocator;
 
 /*
- * Replaces malloc and free for everything that the library allocates, from now to the end of the process. Must be the
- * first call of the process into the library that can fail: MTAW_USAGE after another one.
+ * Replaces malloc and free for what the library allocates, from now to the end of the process; exceptions, threads and
+ * directory listings of the system's libraries use malloc still. Must be the first call of the process into the library
+ * that can fail: MTAW_USAGE after another one.
  */
 MTAW_API mtaw_status mtaw_set_allocator(const mtaw_allocator *allocator, mtaw_error *error);
 
@@ -216,7 +219,7 @@ typedef struct mtaw_options {
     size_t k;           /* how many items, at least 1 */
     int64_t at;         /* of the request, for bundles with times */
     int32_t exclude_seen;      /* 1: not the session's own items */
-    int32_t reserved;          /* 0 */
+    int32_t reserved;          /* 0, or MTAW_USAGE */
     const mtaw_id *exclude;    /* ids that are never recommended */
     size_t n_exclude;
     const mtaw_id *allow;      /* the only ids that may be recommended; NULL: all. Not NULL and n_allow 0: none */
@@ -281,7 +284,7 @@ MTAW_API mtaw_status mtaw_similar(const mtaw_recommender *recommender, mtaw_id i
 
 /*
  * A session that grows click by click: a ranking costs one step of the encoder, not the whole session, and equals
- * mtaw_recommend of all clicks so far.
+ * mtaw_recommend of all clicks so far. With rules the whole session is encoded again.
  */
 typedef struct mtaw_session mtaw_session;
 

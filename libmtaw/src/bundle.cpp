@@ -61,7 +61,7 @@ Bundle::Bundle(Manifest manifest, const std::string& folder, const FileAccess& a
             make_content();
         }
         read_context();
-        mark_gone();
+        mark_unavailable();
         const MemoryParts parts{memory_.get(), ranker_.get(), trends_.get(), content_ ? &*content_ : nullptr};
         engine_.emplace(*encoder_, *scanner_, manifest_.settings.scale, parts, CatalogUpdate{nullptr, present()});
     } catch (const std::logic_error& error) {  // of the core's own checks
@@ -202,24 +202,24 @@ void Bundle::check_rows() const {
     }
 }
 
-void Bundle::mark_gone() {
-    n_shown_ = size();
+void Bundle::mark_unavailable() {
+    n_eligible_ = size();
     if (!items_) return;
     std::vector<std::uint8_t> bits(static_cast<std::size_t>((size() + 7) / 8), 0);
-    std::vector<char> gone(static_cast<std::size_t>(size()), 0);
+    std::vector<char> unavailable(static_cast<std::size_t>(size()), 0);
     if (const Column* const column = items_->availability()) {
-        for (std::int64_t i = 0; i < size(); ++i) gone[static_cast<std::size_t>(i)] = column->flags[i] == 0;
+        for (std::int64_t i = 0; i < size(); ++i) unavailable[static_cast<std::size_t>(i)] = column->flags[i] == 0;
     }
     for (const Json& id : items_->hidden()) {
         std::int32_t item = kUnknownId;
         if (id.is(Json::Kind::text)) item = ids_->lookup(id.text());
         if (const std::optional<std::int64_t> number = id.whole()) item = ids_->lookup(*number);
-        if (item != kUnknownId) gone[static_cast<std::size_t>(item)] = 1;
+        if (item != kUnknownId) unavailable[static_cast<std::size_t>(item)] = 1;
     }
-    n_shown_ = std::count(gone.begin(), gone.end(), 0);
-    if (n_shown_ == size()) return;
-    for (std::size_t i = 0; i < gone.size(); ++i) {
-        if (gone[i] == 0) bits[i / 8] = static_cast<std::uint8_t>(bits[i / 8] | 1U << (i % 8));
+    n_eligible_ = std::count(unavailable.begin(), unavailable.end(), 0);
+    if (n_eligible_ == size()) return;
+    for (std::size_t i = 0; i < unavailable.size(); ++i) {
+        if (unavailable[i] == 0) set_bit(bits.data(), static_cast<std::int32_t>(i));
     }
     present_ = std::move(bits);
 }

@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "bits.hpp"
 #include "engine/engine.hpp"
 #include "ids.hpp"
 #include "item_table.hpp"
@@ -49,13 +50,13 @@ class Bundle {
 
     std::int64_t size() const { return manifest_.n_items; }
     // Items that can be recommended, and their bits; null if that is all.
-    std::int64_t n_shown() const { return n_shown_; }
+    std::int64_t n_eligible() const { return n_eligible_; }
     const std::uint8_t* present() const { return present_.empty() ? nullptr : present_.data(); }
-    bool is_gone(std::int32_t item) const {
-        return !present_.empty() && (present_[static_cast<std::size_t>(item / 8)] >> (item % 8) & 1) == 0;
+    bool is_unavailable(std::int32_t item) const {
+        return !present_.empty() && !has_bit(present_.data(), item);
     }
     const std::int64_t* popularity() const { return popularity_; }  // [size]
-    const std::int32_t* most_clicked() const { return most_clicked_; }  // [size], gone ones too
+    const std::int32_t* most_clicked() const { return most_clicked_; }  // [size], unavailable ones too
 
  private:
     Bundle(Manifest manifest, const std::string& folder, const FileAccess& access, bool verify);
@@ -72,7 +73,7 @@ class Bundle {
     void make_trends();
     void make_content();
     void read_context();
-    void mark_gone();
+    void mark_unavailable();
 
     Manifest manifest_;
     std::map<std::string, std::unique_ptr<TensorFile>, std::less<>> files_;
@@ -94,7 +95,7 @@ class Bundle {
     std::vector<std::int64_t> made_times_;
     std::optional<ItemContent> content_;
     std::vector<std::uint8_t> present_;
-    std::int64_t n_shown_ = 0;
+    std::int64_t n_eligible_ = 0;
     std::optional<Engine> engine_;
 };
 

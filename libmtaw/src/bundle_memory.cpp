@@ -6,6 +6,7 @@
 
 #include "bundle.hpp"
 #include "failure.hpp"
+#include "limits.hpp"
 #include "memory/check.hpp"
 #include "text.hpp"
 #include "trends/check.hpp"
@@ -15,7 +16,6 @@ namespace {
 
 constexpr std::int64_t kOwnCandidates = 60, kSimilarSessions = 200;  // as kernels/native/memory_query.py
 constexpr std::int64_t kAhead = 300'000, kRowNeighbors = 2048;       // as kernels/native/trends.py
-constexpr std::size_t kMostColumns = 8, kMostCharacters = 200;       // as mtaw_fast/data/context.py
 
 // A whole number of a `settings` array.
 std::int64_t counted(const TensorFile& file, double value, std::int64_t least) {
@@ -247,14 +247,14 @@ void Bundle::read_context() {
 std::vector<std::uint16_t> ContextColumns::codes_of(const mtaw_context* given, std::size_t count) const {
     std::vector<std::uint16_t> codes(columns.size(), 0);
     if (count > 0 && given == nullptr) throw usage("context: the list is NULL, but not empty");
-    if (count > kMostColumns) throw usage("context has " + std::to_string(count) + " columns; at most 8");
+    if (count > kMostContextColumns) throw usage("context has " + std::to_string(count) + " columns; at most 8");
     for (std::size_t i = 0; i < count; ++i) {
         const std::string name = given[i].name == nullptr ? "" : given[i].name;
         const auto column = std::find_if(columns.begin(), columns.end(), [&](const Column& one) { return one.name == name; });
         if (column == columns.end()) throw usage("context: " + shown(name) + " is not a context column of the bundle");
         const std::string value = given[i].value == nullptr ? "" : given[i].value;
         if (!is_utf8(value)) throw usage("context: " + shown(name) + " is not valid Unicode; send UTF-8");
-        if (count_characters(value) > kMostCharacters) throw usage("context: " + shown(name) + " has more than 200 characters");
+        if (count_characters(value) > kMostContextCharacters) throw usage("context: " + shown(name) + " has more than 200 characters");
         if (value.empty()) continue;
         const auto code = column->codes.find(value);
         codes[static_cast<std::size_t>(column - columns.begin())] = code == column->codes.end() ? 1 : code->second;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "bits.hpp"
 #include "memory/bfloat16.hpp"
 #include "recommender.hpp"
 #include "trends/trends.hpp"
@@ -11,15 +12,15 @@
 namespace mtaw {
 namespace {
 
-// What a call's conditions and the bundle leave.
-class Shown {
+// Whether a call's conditions and the bundle leave an item.
+class Eligible {
  public:
-    Shown(const Bundle& bundle, const Request& request, const std::vector<std::uint8_t>* allowed)
+    Eligible(const Bundle& bundle, const Request& request, const std::vector<std::uint8_t>* allowed)
         : bundle_(bundle), request_(request), allowed_(allowed) {}
 
     bool operator()(std::int32_t item) const {
-        if (bundle_.is_gone(item)) return false;
-        if (allowed_ != nullptr && ((*allowed_)[static_cast<std::size_t>(item / 8)] >> (item % 8) & 1) == 0) return false;
+        if (bundle_.is_unavailable(item)) return false;
+        if (allowed_ != nullptr && !has_bit(allowed_->data(), item)) return false;
         return !std::binary_search(request_.excluded.begin(), request_.excluded.end(), item);
     }
 
@@ -37,7 +38,7 @@ void pad(std::int64_t from, std::int64_t k, std::int32_t* ids, float* scores) {
 }  // namespace
 
 void Recommender::rank_popular(std::int64_t k, const Request& request, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) const {
-    const Shown shown(*bundle_, request, allowed);
+    const Eligible eligible(*bundle_, request, allowed);
     std::vector<std::int32_t> rising;
     std::int64_t count = 0;
     if (const Trends* const trends = bundle_->trends()) {
@@ -50,7 +51,7 @@ void Recommender::rank_popular(std::int64_t k, const Request& request, const std
         }
         rising.resize(static_cast<std::size_t>(found));
         for (std::size_t i = 0; i < rising.size() && count < k; ++i) {
-            if (!shown(rising[i])) continue;
+            if (!eligible(rising[i])) continue;
             ids[count] = rising[i];
             scores[count++] = rates[i];
         }
@@ -62,7 +63,7 @@ void Recommender::rank_popular(std::int64_t k, const Request& request, const std
     const std::int64_t first = count;
     for (std::int64_t i = 0; i < bundle_->size() && count < k; ++i) {
         const std::int32_t item = bundle_->most_clicked()[i];
-        if (!shown(item) || std::binary_search(rising.begin(), rising.end(), item)) continue;
+        if (!eligible(item) || std::binary_search(rising.begin(), rising.end(), item)) continue;
         ids[count] = item;
         scores[count] = bundle_->trends() != nullptr ? below - static_cast<float>(count - first) : static_cast<float>(bundle_->popularity()[item]);
         ++count;
@@ -90,14 +91,14 @@ void Recommender::rank_by_vectors(std::int32_t item, std::int64_t k, const Reque
 
 void Recommender::rank_by_sessions(std::int32_t item, std::int64_t k, const Request& request, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) const {
     const TablesView& tables = bundle_->tables();
-    const Shown shown(*bundle_, request, allowed);
+    const Eligible eligible(*bundle_, request, allowed);
     const auto total = [&](std::int32_t of) { return static_cast<double>(tables.totals[std::int64_t{of} * kPairKinds + kSes]); };
     std::vector<Scored> found;
     for (std::int64_t p = tables.row_offsets[item]; p < tables.row_offsets[item + 1]; ++p) {
         const std::int32_t other = tables.neighbors[p];
         const auto together = static_cast<double>(from_bfloat16(tables.values[p * kPairKinds + kSes]));
         const auto cosine = static_cast<float>(together / std::sqrt((total(item) + 1) * (total(other) + 1)));
-        if (cosine > 0 && shown(other)) found.push_back({cosine, other});
+        if (cosine > 0 && eligible(other)) found.push_back({cosine, other});
     }
     std::sort(found.begin(), found.end(), Better{});
     const std::int64_t count = std::min(k, static_cast<std::int64_t>(found.size()));

@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <chrono>
 #include <charconv>
 #include <cstdint>
 #include <cstdio>
@@ -23,6 +22,7 @@
 #include "failure.hpp"
 #include "files.hpp"
 #include "json.hpp"
+#include "limits.hpp"
 #include "text.hpp"
 
 namespace mtaw {
@@ -30,8 +30,8 @@ namespace {
 
 constexpr off_t kSegmentBytes = 64 << 20;
 constexpr std::size_t kMostRecord = 64 << 20;
-constexpr std::size_t kMostText = 512, kMostValue = 200, kMostColumns = 8;  // characters, characters, columns
-constexpr std::int64_t kLatest = 4'102'444'800'000, kSeconds = 1'000'000'000;
+constexpr std::size_t kMostText = 512;  // characters
+constexpr std::int64_t kSeconds = 1'000'000'000;
 constexpr const char* kMayCount = "; some of these events may be learned all the same: send them again with their ids, so that each counts once";
 
 constexpr std::array<std::uint32_t, 256> crc_table() {
@@ -49,10 +49,6 @@ std::uint32_t crc_of(std::string_view text) {
     std::uint32_t value = 0xFFFFFFFFU;
     for (const char c : text) value = value >> 8 ^ kTable[(value ^ static_cast<std::uint8_t>(c)) & 0xFFU];
     return ~value;
-}
-
-std::int64_t now() {
-    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
 // A text of an event. Throws Failure unless it is one.
@@ -77,13 +73,13 @@ void add_item(std::string& line, const std::string& where, const mtaw_id& item) 
 
 void add_context(std::string& line, const std::string& where, const mtaw_event& event) {
     if (event.n_context > 0 && event.context == nullptr) throw usage(where + ": context is NULL, but not empty");
-    if (event.n_context > kMostColumns) throw usage(where + ": context has more than 8 columns");
+    if (event.n_context > kMostContextColumns) throw usage(where + ": context has more than 8 columns");
     bool first = true;
     for (std::size_t i = 0; i < event.n_context; ++i) {
         const std::string_view name = event.context[i].name == nullptr ? "" : event.context[i].name;
         const std::string_view value = event.context[i].value == nullptr ? "" : event.context[i].value;
         if (!is_utf8(name) || !is_utf8(value)) throw usage(where + ": context is not valid Unicode; send UTF-8");
-        if (count_characters(value) > kMostValue) throw usage(where + ": context: " + shown(name) + " has more than 200 characters");
+        if (count_characters(value) > kMostContextCharacters) throw usage(where + ": context: " + shown(name) + " has more than 200 characters");
         if (value.empty()) continue;
         line += first ? ",\"context\":{" : ",";
         write_json_text(line, name, false);
@@ -101,8 +97,8 @@ std::string line_of(const mtaw_event& event, const std::string& where) {
     line += ",\"item\":";
     add_item(line, where, event.item);
     const std::int64_t time = event.time == MTAW_NOW ? now() : event.time;
-    if (time < 0 || time > kLatest) throw usage(where + ": time " + std::to_string(time) + " must be Unix milliseconds from 1970 to 2100");
-    if (time >= kSeconds && time <= kLatest / 1000) throw usage(where + ": time " + std::to_string(time) + " looks like seconds; send milliseconds");
+    if (time < 0 || time > kLatestMoment) throw usage(where + ": time " + std::to_string(time) + " must be Unix milliseconds from 1970 to 2100");
+    if (time >= kSeconds && time <= kLatestMoment / 1000) throw usage(where + ": time " + std::to_string(time) + " looks like seconds; send milliseconds");
     line += ",\"time\":" + std::to_string(time);
     if (event.type != nullptr) {
         line += ",\"type\":";

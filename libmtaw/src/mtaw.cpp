@@ -22,11 +22,11 @@
 #include "text.hpp"
 
 struct mtaw_recommender {
-    std::shared_ptr<const mtaw::Recommender> of;
+    std::shared_ptr<const mtaw::Recommender> object;
 };
 
 struct mtaw_session {
-    mtaw::Session of;
+    mtaw::Session object;
 };
 
 namespace mtaw {
@@ -78,7 +78,7 @@ T& needed(const char* name, T* argument) {
     return *argument;
 }
 
-const Recommender& recommender_of(const mtaw_recommender* given) { return *needed("recommender", given).of; }
+const Recommender& recommender_of(const mtaw_recommender* given) { return *needed("recommender", given).object; }
 
 void write_position(const std::string& from, char* position) {
     if (position != nullptr) std::memcpy(position, from.c_str(), from.size() + 1);
@@ -136,7 +136,7 @@ mtaw_status mtaw_open(const char* folder, const mtaw_open_options* options, mtaw
         const auto access = mtaw::FileAccess::of(given.files, (given.flags & MTAW_MAP) != 0);
         auto bundle = mtaw::Bundle::open(&needed("folder", folder), access, (given.flags & MTAW_NO_VERIFY) == 0);
         auto made = std::make_unique<mtaw_recommender>();
-        made->of = std::make_shared<const mtaw::Recommender>(std::move(bundle));
+        made->object = std::make_shared<const mtaw::Recommender>(std::move(bundle));
         *recommender = made.release();
     });
 }
@@ -150,7 +150,7 @@ mtaw_status mtaw_describe(const mtaw_recommender* recommender, mtaw_info* info, 
         if (known < mtaw::kFirstInfo) throw mtaw::usage("info: struct_size must be sizeof(mtaw_info)");
         mtaw_info found{};
         found.struct_size = known;
-        found.n_items = bundle.n_shown();
+        found.n_items = bundle.n_eligible();
         found.catalog_size = bundle.size();
         found.id_kind = bundle.ids().text() ? MTAW_TEXT_IDS : MTAW_INT_IDS;
         found.dimensions = static_cast<int32_t>(bundle.manifest().settings.d);
@@ -224,18 +224,18 @@ mtaw_status mtaw_similar(const mtaw_recommender* recommender, mtaw_id item, int3
 mtaw_status mtaw_session_open(const mtaw_recommender* recommender, mtaw_session** session, mtaw_error* error) {
     return guarded(error, [&] {
         needed("session", session);
-        *session = new mtaw_session{mtaw::Session(needed("recommender", recommender).of)};
+        *session = new mtaw_session{mtaw::Session(needed("recommender", recommender).object)};
     });
 }
 
 mtaw_status mtaw_session_click(mtaw_session* session, const mtaw_id* clicks, size_t n_clicks, mtaw_error* error) {
-    return guarded(error, [&] { needed("session", session).of.click(mtaw::id_list("clicks", clicks, n_clicks)); });
+    return guarded(error, [&] { needed("session", session).object.click(mtaw::id_list("clicks", clicks, n_clicks)); });
 }
 
 mtaw_status mtaw_session_recommend(mtaw_session* session, const mtaw_options* options, mtaw_answer** answer, mtaw_error* error) {
     return guarded(error, [&] {
         needed("answer", answer);
-        mtaw::Session& of = needed("session", session).of;
+        mtaw::Session& of = needed("session", session).object;
         *answer = mtaw::Answer::release(of.recommend(of.recommender().request_of(options)));
     });
 }

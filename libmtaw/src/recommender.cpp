@@ -1,27 +1,19 @@
 #include "recommender.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <cstring>
 
+#include "bits.hpp"
 #include "engine/checks.hpp"
 #include "failure.hpp"
+#include "limits.hpp"
 #include "rules/ruled.hpp"
 
 namespace mtaw {
 namespace {
 
-constexpr std::int64_t kLatestMoment = 4'102'444'800'000;  // the year 2100
-constexpr std::size_t kBatch = 1024;                       // sessions that are ranked together
-
-std::int64_t now() {
-    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
-bool has_bit(const std::vector<std::uint8_t>& bits, std::int32_t item) {
-    return (bits[static_cast<std::size_t>(item / 8)] >> (item % 8) & 1) != 0;
-}
+constexpr std::size_t kBatch = 1024;  // sessions that are ranked together
 
 }  // namespace
 
@@ -60,11 +52,10 @@ std::vector<std::uint8_t> Recommender::filter_bits(IdList exclude, IdList allow)
     const auto n = static_cast<std::size_t>(bundle_->size());
     std::vector<std::uint8_t> bits((n + 7) / 8, allow.ids == nullptr ? 0xFF : 0);
     if (allow.ids == nullptr && n % 8 != 0) bits.back() = static_cast<std::uint8_t>((1U << (n % 8)) - 1);
-    const auto byte = [&](std::int32_t item) -> std::uint8_t& { return bits[static_cast<std::size_t>(item / 8)]; };
     if (allow.ids != nullptr) {
-        for (const std::int32_t item : bundle_->ids().known(allow)) byte(item) = static_cast<std::uint8_t>(byte(item) | 1U << (item % 8));
+        for (const std::int32_t item : bundle_->ids().known(allow)) set_bit(bits.data(), item);
     }
-    for (const std::int32_t item : bundle_->ids().known(exclude)) byte(item) = static_cast<std::uint8_t>(byte(item) & ~(1U << (item % 8)));
+    for (const std::int32_t item : bundle_->ids().known(exclude)) clear_bit(bits.data(), item);
     return bits;
 }
 
@@ -77,9 +68,10 @@ Request Recommender::request_of(const mtaw_options* given) const {
         std::memcpy(&options, given, std::min(given->struct_size, sizeof options));
     }
     const bool timed = bundle_->trends() != nullptr;
+    if (options.reserved != 0) throw usage("options: reserved must be 0");
     if (options.k < 1) throw usage("k must be at least 1");
     Request request;
-    request.k = std::max<std::int64_t>(1, static_cast<std::int64_t>(std::min(options.k, static_cast<std::size_t>(bundle_->n_shown()))));
+    request.k = std::max<std::int64_t>(1, static_cast<std::int64_t>(std::min(options.k, static_cast<std::size_t>(bundle_->n_eligible()))));
     if (options.at != MTAW_NOW && (options.at < 0 || options.at >= kLatestMoment)) {
         throw usage("at must be Unix milliseconds, not " + std::to_string(options.at) + "; multiply seconds by 1000");
     }
@@ -138,14 +130,14 @@ Ranking Recommender::ruled(const std::vector<std::int32_t>& clicks, const Reques
     }
     std::vector<Pin> pins;
     for (const Pin& pin : applied->pins) {
-        const bool hidden = (request.allowed && !has_bit(*request.allowed, pin.item)) ||
+        const bool hidden = (request.allowed && !has_bit(request.allowed->data(), pin.item)) ||
                             std::binary_search(request.excluded.begin(), request.excluded.end(), pin.item) ||
                             (request.exclude_seen && std::find(clicks.begin(), clicks.end(), pin.item) != clicks.end());
         if (!hidden) pins.push_back(pin);
     }
     Arranged arranged;
-    const std::int64_t n_shown = bundle_->n_shown();
-    rank_ruled(*applied->arrangement, pins, request.k, applied->depth(request.k, n_shown), n_shown,
+    const std::int64_t n_eligible = bundle_->n_eligible();
+    rank_ruled(*applied->arrangement, pins, request.k, applied->depth(request.k, n_eligible), n_eligible,
                [&](std::int64_t depth, std::int32_t* ids, float* scores) { rank(depth, allowed, ids, scores); }, arranged);
     return {std::move(arranged.ids), std::move(arranged.scores)};
 }

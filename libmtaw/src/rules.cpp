@@ -7,6 +7,7 @@
 #include <set>
 #include <stdexcept>
 
+#include "bits.hpp"
 #include "failure.hpp"
 
 namespace mtaw {
@@ -163,17 +164,17 @@ AppliedRules Rules::bound(std::optional<std::int32_t> item) const {
         limits.push_back(limit);
     }
     for (const Pin& pin : pins_) {
-        const bool filtered = !out.filter.empty() && (out.filter[static_cast<std::size_t>(pin.item / 8)] >> (pin.item % 8) & 1) == 0;
-        if (!bundle_->is_gone(pin.item) && !filtered) out.pins.push_back(pin);
+        const bool filtered = !out.filter.empty() && !has_bit(out.filter.data(), pin.item);
+        if (!bundle_->is_unavailable(pin.item) && !filtered) out.pins.push_back(pin);
     }
     out.reorders = !boosts.empty() || !limits.empty();
     out.arrangement.emplace(n, std::move(boosts), std::move(limits));
     return out;
 }
 
-std::int64_t AppliedRules::depth(std::int64_t k, std::int64_t n_shown) const {
+std::int64_t AppliedRules::depth(std::int64_t k, std::int64_t n_eligible) const {
     const std::int64_t wanted = reorders ? 2 * k + 8 : k;
-    return std::min(n_shown, wanted + static_cast<std::int64_t>(pins.size()));
+    return std::min(n_eligible, wanted + static_cast<std::int64_t>(pins.size()));
 }
 
 }  // namespace mtaw

@@ -22,7 +22,7 @@ struct AppliedRules {
     bool reorders = false;  // so that the first k may need more than k items of the ranking
     std::optional<Arrangement> arrangement;
 
-    std::int64_t depth(std::int64_t k, std::int64_t n_shown) const;
+    std::int64_t depth(std::int64_t k, std::int64_t n_eligible) const;
 };
 
 class Rules {

@@ -93,6 +93,21 @@ def test_a_program_makes_every_call(
     assert [line.split()[0] for line in said[:-1]] == expected.items
 
 
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc")
+def test_the_first_program_of_the_page_runs(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "c-api.md").read_text()
+    (tmp_path / "shop.c").write_text(page.partition("```c\n")[2].partition("```")[0])
+    assert main(["config", "--cflags", "--libs"]) == 0
+    flags = shlex.split(capsys.readouterr().out)
+    printed("gcc", "-Wall", "-Wextra", "-Werror", tmp_path / "shop.c", *flags, "-o", tmp_path / "shop")
+    done = subprocess.run([tmp_path / "shop"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)  # there is no bundle yet
+    shutil.copytree(bundle, tmp_path / "shop.bundle")
+    lines = [line.split() for line in printed(tmp_path / "shop", cwd=tmp_path).splitlines()]
+    expected = Recommender.load(bundle).recommend(["sku-9", "sku-4"])
+    assert lines == [[item, f"{score:.6f}"] for item, score in zip(expected.items, expected.scores, strict=True)]
+
+
 _PROGRAM = "#include <mtaw.h>\n#include <stdio.h>\nint main(void) { return puts(mtaw_version()) < 0; }\n"
 _CMAKE = """cmake_minimum_required(VERSION 3.20)
 project(shop C)

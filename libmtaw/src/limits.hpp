@@ -1,0 +1,18 @@
+// Limits that calls and events share, and the time.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+namespace mtaw {
+
+constexpr std::int64_t kLatestMoment = 4'102'444'800'000;  // the year 2100, in Unix milliseconds
+constexpr std::size_t kMostContextColumns = 8, kMostContextCharacters = 200;  // as mtaw_fast/data/context.py
+
+// Unix milliseconds.
+inline std::int64_t now() {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace mtaw
