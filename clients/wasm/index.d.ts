@@ -8,8 +8,8 @@ export interface Options {
   exclude?: readonly Id[];
   /** Whether to leave out the session's own items; false by default. */
   excludeSeen?: boolean;
-  /** Unix milliseconds of the request, for bundles with times; now by default. */
-  at?: number;
+  /** When the request is made, a Date or Unix milliseconds, for bundles with times; now by default. */
+  at?: Date | number;
 }
 
 export interface Answer {

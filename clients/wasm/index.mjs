@@ -1,8 +1,9 @@
 // Ranks the next items of a session in a page, a worker or Node, with an mtaw_fast bundle. index.d.ts describes it.
 import create from "./dist/mtaw.mjs";
 
+const MOST = 2 ** 31 - 1; // items that a catalog can have
 const MANIFEST = "manifest.json";
-let bundles = 0;
+const FOLDER = "/bundle"; // each bundle has a module, and files, of its own
 
 /** The files that a bundle's manifest names, and the manifest itself. */
 export function filesOf(manifest) {
@@ -11,24 +12,23 @@ export function filesOf(manifest) {
 
 export class Recommender {
   #module;
-  #shop;
+  #recommender;
 
-  constructor(module, shop) {
+  constructor(module, recommender) {
     this.#module = module;
-    this.#shop = shop;
+    this.#recommender = recommender;
   }
 
   static async open(files, { verify = true } = {}) {
     const module = await create();
-    const folder = `/bundle-${bundles++}`;
-    module.FS.mkdir(folder);
-    for (const [name, bytes] of Object.entries(files)) module.FS.writeFile(`${folder}/${name}`, bytes);
-    const path = text(module, [folder]);
-    const shop = module._page_open(path, verify ? 1 : 0);
+    module.FS.mkdir(FOLDER);
+    for (const [name, bytes] of Object.entries(files)) module.FS.writeFile(`${FOLDER}/${name}`, bytes);
+    const path = copied(module, FOLDER);
+    const recommender = module._mtaw_js_open(path, verify ? 1 : 0);
     module._free(path);
-    for (const name of Object.keys(files)) module.FS.unlink(`${folder}/${name}`); // libmtaw has copied them
-    if (shop === 0) throw new Error(module.UTF8ToString(module._page_error()));
-    return new Recommender(module, shop);
+    for (const name of Object.keys(files)) module.FS.unlink(`${FOLDER}/${name}`); // libmtaw has copied them
+    if (recommender === 0) throw new Error(module.UTF8ToString(module._mtaw_js_error()));
+    return new Recommender(module, recommender);
   }
 
   static async fetch(url, options) {
@@ -45,39 +45,52 @@ export class Recommender {
   }
 
   recommend(session, { k = 20, exclude = [], excludeSeen = false, at = Date.now() } = {}) {
-    if (this.#shop === 0) throw new Error("the recommender is closed");
+    if (this.#recommender === 0) throw new Error("the recommender is closed");
+    if (!Number.isSafeInteger(k) || k < 1) throw new Error(`k must be a whole number of at least 1, not ${k}`);
+    const moment = Number(at); // of a Date too
+    if (!Number.isSafeInteger(moment) || moment < 0) throw new Error(`at must be a Date or whole Unix milliseconds, not ${at}`);
+    const most = Math.min(k, MOST);
     const module = this.#module;
-    const clicks = text(module, session);
-    const left = text(module, exclude);
-    const answer = module._page_recommend(
-      this.#shop, clicks, session.length, left, exclude.length, k, excludeSeen ? 1 : 0, at,
+    const texts = [joined(session), joined(exclude)];
+    const [clicks, left] = texts.map((one) => copied(module, one));
+    const answer = module._mtaw_js_recommend(
+      this.#recommender, clicks, session.length, left, exclude.length, most, excludeSeen ? 1 : 0, moment,
     );
     module._free(clicks);
     module._free(left);
-    if (answer === 0) throw new Error(module.UTF8ToString(module._page_error()));
-    const n = module._page_n(answer);
-    const first = module._page_scores(answer) >> 2;
+    if (answer === 0) throw new Error(module.UTF8ToString(module._mtaw_js_error()));
+    const n = module._mtaw_js_n(answer);
+    const first = module._mtaw_js_scores(answer) >> 2;
     const items = [];
     for (let i = 0; i < n; i++) {
-      const id = module._page_text(answer, i);
-      items.push(id === 0 ? module._page_number(answer, i) : module.UTF8ToString(id));
+      const id = module._mtaw_js_text(answer, i);
+      items.push(id === 0 ? module._mtaw_js_number(answer, i) : decode(module, id, module._mtaw_js_size(answer, i)));
     }
-    const found = { items, scores: module.HEAPF32.slice(first, first + n), fallback: module._page_fallback(answer) === 1 };
-    module._page_free(answer);
+    const found = { items, scores: module.HEAPF32.slice(first, first + n), fallback: module._mtaw_js_fallback(answer) === 1 };
+    module._mtaw_js_free(answer);
     return found;
   }
 
   close() {
-    this.#module._page_close(this.#shop);
-    this.#shop = 0;
+    this.#module._mtaw_js_close(this.#recommender);
+    this.#recommender = 0;
   }
 }
 
-/** Copy ids into the module's memory, each with a zero byte at its end; the caller frees them. */
-function text(module, ids) {
-  const joined = ids.map((one) => `${one}\0`).join("");
-  const size = module.lengthBytesUTF8(joined) + 1;
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+const decode = (module, place, size) => decoder.decode(module.HEAPU8.slice(place, place + size));
+
+/** The ids in one text, each with a zero byte at its end. */
+function joined(ids) {
+  const texts = ids.map(String);
+  if (texts.some((one) => one.includes("\0"))) throw new Error("an id has a zero byte; leave it out");
+  return texts.map((one) => `${one}\0`).join("");
+}
+
+/** Copy a text into the module's memory; the caller frees it. */
+function copied(module, text) {
+  const size = module.lengthBytesUTF8(text) + 1;
   const place = module._malloc(size);
-  module.stringToUTF8(joined, place, size);
+  module.stringToUTF8(text, place, size);
   return place;
 }

@@ -7,10 +7,13 @@ import { Recommender, filesOf } from "./index.mjs";
 const [folder, at] = process.argv.slice(2);
 const read = (name) => new Uint8Array(readFileSync(`${folder}/${name}`));
 const names = filesOf(JSON.parse(readFileSync(`${folder}/manifest.json`, "utf8")));
-const shop = await Recommender.open(Object.fromEntries(names.map((name) => [name, read(name)])));
+const recommender = await Recommender.open(Object.fromEntries(names.map((name) => [name, read(name)]))).catch((error) => {
+  console.error(error.message);
+  process.exit(1);
+});
 for await (const line of createInterface({ input: process.stdin })) {
   const session = JSON.parse(line);
   const begin = performance.now();
-  const { items, scores } = shop.recommend(session, at === undefined ? {} : { at: Number(at) });
+  const { items, scores } = recommender.recommend(session, at === undefined ? {} : { at: Number(at) });
   console.log(JSON.stringify({ items, scores: [...scores], ms: performance.now() - begin }));
 }

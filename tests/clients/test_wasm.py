@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.recommender import Recommender
 from tests.support.cache import ROOT
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 from tests.support.ranking.timed_model import END, timed_model
@@ -60,8 +62,22 @@ def test_a_damaged_bundle_is_one_line(tmp_path: Path) -> None:
     done = subprocess.run(
         ["node", str(WASM / "rank.mjs"), str(folder)], input="", capture_output=True, text=True, check=False
     )
-    assert done.returncode != 0
-    assert "weights-" in done.stderr
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert part.name in line
+    assert "damaged" in line
+
+
+def test_wrong_numbers_and_ids_are_refused(tmp_path: Path) -> None:
+    parts = bundle_parts(n_items=8)
+    parts["ids"] = ItemIds.from_list([f"é-{i}" if i % 2 else f"a\0é-{i}" for i in range(8)])
+    save_parts(tmp_path / "bundle", **parts)
+    done = subprocess.run(
+        ["node", str(Path(__file__).with_name("calls.mjs")), str(WASM), str(tmp_path / "bundle")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == Recommender.load(tmp_path / "bundle").recommend(["é-1"], 8).items
 
 
 def _lines(command: list[str], asked: str, **options: object) -> list[dict[str, object]]:

@@ -95,10 +95,8 @@ def random_condition(rng: np.random.Generator, depth: int = 2) -> Any:
 
 
 def _random_member(rng: np.random.Generator) -> Any:
-    names = [["price", "cost"], ["brand", "maker", "tags", "title"], ["new", "sale"], ["since", "until"]][
-        rng.integers(4)
-    ]
-    name, other = (str(one) for one in rng.choice(names, 2))
+    alike = (["price", "cost"], ["brand", "maker", "tags", "title"], ["new", "sale"], ["since", "until"])
+    name, other = (str(one) for one in rng.choice(alike[rng.integers(4)], 2))
     left = ("current", other) if rng.random() < 0.4 else _value(rng, KINDS[name])
     right = (("column", "current")[rng.integers(2)], name)
     return ("member", left, right, bool(rng.integers(2)))
