@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 from mtaw_fast import Dataset, training
 from mtaw_fast.cli import main
 from mtaw_fast.config import Config, preset
+from mtaw_fast.data.click_types import ClickTypes
 from mtaw_fast.data.sessions import Samples
 from mtaw_fast.data.synthetic import generate
 from mtaw_fast.errors import MissingPackageError, TrainingError, UsageError
@@ -51,12 +53,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
         if config.loss.gamma > 5.5:
             raise TrainingError("the loss is nan")
         value = 50 - (config.loss.gamma - 3) ** 2 + len(dataset.train) / 1000
-        return type("Trained", (), {"metrics": {BY: value, "P@20": value}, "model": config.loss.gamma})
+        model = SimpleNamespace(gamma=config.loss.gamma, click_types=ClickTypes())
+        return SimpleNamespace(metrics={BY: value, "P@20": value}, model=model)
 
-    def ranks(gamma: float, samples: Samples) -> np.ndarray:
+    def ranks(model: Any, samples: Samples) -> np.ndarray:
         """At gamma 3 every target is found, at 2 and 4 three of four."""
         luck = np.random.default_rng(0).random(len(samples))
-        return (luck < 1 - (gamma - 3) ** 2 / 4).astype(np.int32)
+        return (luck < 1 - (model.gamma - 3) ** 2 / 4).astype(np.int32)
 
     monkeypatch.setattr(training, "train", trained)
     monkeypatch.setattr(trained_model, "served_ranks", ranks)
@@ -113,8 +116,8 @@ def test_noise_is_not_called_better(
 ) -> None:
     """Trials whose hits are as many as those of the initial settings, but others."""
 
-    def ranks(gamma: float, samples: Samples) -> np.ndarray:
-        luck = np.random.default_rng(round(1000 * gamma)).random(len(samples))
+    def ranks(model: Any, samples: Samples) -> np.ndarray:
+        luck = np.random.default_rng(round(1000 * model.gamma)).random(len(samples))
         return (luck < 0.5).astype(np.int32)
 
     monkeypatch.setattr(trained_model, "served_ranks", ranks)

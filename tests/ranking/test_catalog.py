@@ -352,7 +352,7 @@ def test_a_live_session_is_ranked_by_a_catalog_no_older_than_its_clicks(
         waiting.start()
         waiting.join(0.2)
         rec.add_items([new], neighbors=[old])
-        visit._append([new])
+        visit._append([new], [None])
     waiting.join()
     assert same(found[0], rec.recommend([*old, new], k=30))
 

@@ -1,7 +1,8 @@
 """Hooks for schemathesis: send whole numbers as integers, because JSON Schema allows 20.0 and the service does not.
 
-Send ids as texts, as those of the catalog are: a session with only numbers is refused. Make ids of rankings with the
-service's key. Name no columns of items or visits, of which the bundle has none, unless $MTAW_TEST_COLUMNS is set.
+Send ids as texts, as those of the catalog are: a session with only numbers is refused. Send types only if there is one
+for each click, which the document cannot say. Make ids of rankings with the service's key. Name no columns of items or
+visits, of which the bundle has none, unless $MTAW_TEST_COLUMNS is set.
 """
 
 from __future__ import annotations
@@ -48,10 +49,20 @@ def before_call(_: Any, case: Any, __: Any) -> None:
                 one["time"] = None
         if case.body.get("reasons"):  # they are limited for long sessions
             case.body["k"] = 10
+        clicks = next((case.body[name] for name in ("session", "sessions", "items") if name in case.body), None)
+        if not _as_many(case.body.get("types"), clicks):
+            del case.body["types"]
         case.body = {name: _as_text(one) if name in _CLICKS else one for name, one in case.body.items()}
         name = case.body.get("recommendation")
         if isinstance(name, str) and re.fullmatch(PATTERN, name):
             case.body["recommendation"] = new_id(name[:16])
+
+
+def _as_many(types: Any, clicks: Any) -> bool:
+    """Return false if these are lists, of lists perhaps, of which one is longer than the other."""
+    if not isinstance(types, list) or not isinstance(clicks, list):
+        return True
+    return len(types) == len(clicks) and all(map(_as_many, types, clicks))
 
 
 def _events_of(body: dict[str, Any]) -> list[dict[str, Any]]:

@@ -229,6 +229,11 @@ def state_limits(document: dict[str, Any], limits: Limits) -> None:
             fields["session"]["maxItems"] = limits.clicks
         if "items" in fields:
             fields["items"]["maxItems"] = limits.clicks
+        if "types" in fields:
+            lists = fields["types"]["oneOf"][0]
+            (lists["items"]["oneOf"][0] if "sessions" in fields else lists)["items"]["oneOf"][0].update(
+                _BOUNDS["string"]
+            )
         if "sessions" in fields:
             fields["sessions"]["maxItems"] = limits.batch
             fields["sessions"]["items"]["maxItems"] = limits.clicks

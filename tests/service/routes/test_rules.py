@@ -32,7 +32,7 @@ def service(text_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     token.write_text(ADMIN_TOKEN)
     with running(text_bundle, "--state", str(state), "--admin-token-file", str(token), workers=2) as found:
         good(admin(found, "PUT", "/admin/items", {"items": TABLE, "public": ["brand"]}))
-        eventually(lambda: ask(found, {"filter": 'brand == "own"'}).status == 200)
+        eventually(lambda: all(ask(found, {"filter": 'brand == "own"'}).status == 200 for _ in range(24)))
         yield found
 
 
