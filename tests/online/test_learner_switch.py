@@ -141,6 +141,7 @@ def test_a_bundle_that_is_compacted_during_a_load_is_loaded(
 
     def opened(settings: LearningSettings) -> Any:
         compact_folder(folder, settings)
+        monkeypatch.setattr(recommender, "open_log", real)
         return real(settings)
 
     monkeypatch.setattr(recommender, "open_log", opened)
