@@ -5,6 +5,7 @@ It knows nothing of the code: what clicks teach is computed here from docs/live.
 
 from __future__ import annotations
 
+import itertools
 import json
 import zlib
 from collections import Counter
@@ -214,6 +215,8 @@ class Oracle:
                     record.only_in = bundle[1]
                 else:
                     del self.records[position]
+            elif record.gone and after_power_loss and position > max(now, default="") and position > bundle[0]:
+                del self.records[position]  # a repeat at the log's end: another event will have its position
         if now.keys() - self.records.keys():
             sent = Counter(key_of(event) for one in self.sent for event in one.events)
             held = Counter(key_of(event) for event in now.values())
@@ -237,7 +240,8 @@ class Oracle:
         later = (
             one.event for place, one in self.records.items() if place > position and not (one.gone and after_power_loss)
         )
-        if session is not None and any(event.get("forget") == session for event in later):
+        unread = (event for place, event in now.items() if place > position)  # the request may not be acknowledged yet
+        if session is not None and any(event.get("forget") == session for event in itertools.chain(later, unread)):
             return True
         # A file's positions begin with the segment, a stream's with 15 digits of milliseconds.
         again = (place for place, one in self.records.items() if self._is_known(one.event, place))
