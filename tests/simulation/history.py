@@ -13,7 +13,7 @@ MIX = {
     "remove": 2, "hide": 2, "show": 2, "jump": 1, "power": 2, "update": 1, "publish": 1, "recommend": 2, "flood": 1,
 }  # fmt: skip
 TABLE_MIX = {"set_items": 9, "rules": 3}
-_CALLS = {"compact": 299, "start": 90, "update": 200, "publish": 200, "turn": 30, "stop": 6}  # about, through the host
+_CALLS = {"compact": 302, "start": 90, "update": 200, "publish": 200, "turn": 30, "stop": 6}  # about, through the host
 FAULTS = ("kill", "power", "error", "full", "steps")
 
 

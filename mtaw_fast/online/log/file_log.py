@@ -187,10 +187,10 @@ class FileLog:
     def _create_segment(self, number: int) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         host.close(host.open_file(self._path(number), flags, FILE_MODE))
-        _sync_folder(self.folder)
         return number
 
     def _switch_segment(self, number: int) -> None:
+        _sync_folder(self.folder)  # here: who created the segment may have been killed before its name was flushed
         before, self._file, self._number = (
             self._file,
             self._open_for_append(number),
