@@ -236,7 +236,8 @@ def test_codes_are_within_their_residuals(name: str, d: int) -> None:
     off = np.linalg.norm(scaled - steps[:79, None] * codes[:79], axis=1)
     assert (off <= residuals[:79]).all()
     # That of a half-wide code is what the lower half holds, added to the code's own.
-    assert (residuals[:79] <= np.maximum(off * (1.01 if name == "blocks" else 1.2), 1e-27)).all()
+    share, least = (1.01, 1e-28) if name == "blocks" else (1.2, 1e-27)
+    assert (residuals[:79] <= np.maximum(off * share, least)).all()
     assert residuals[:79].max() <= largest_residual
     assert (residuals[:70] <= norms[:70] * (0.01 if name == "blocks" else 0.15)).all()
 

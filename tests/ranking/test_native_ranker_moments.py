@@ -19,6 +19,7 @@ from mtaw_fast.online.settings import LearningLimits, LearningSettings
 from mtaw_fast.ranking.composed_ranker import ComposedRanker
 from mtaw_fast.ranking.native_ranker import NativeRanker
 from mtaw_fast.recommender import Recommender
+from tests.support.ranking.context_model import context_model
 from tests.support.ranking.native_bundles import answered, assert_same
 from tests.support.ranking.timed_model import END, HOUR, N, timed_model
 from tests.support.ranking.typed_model import TYPES, typed_model
@@ -30,7 +31,7 @@ CLICK_TYPES = [*TYPES, None, "never seen"]
 Pair = tuple[Recommender, Recommender]
 
 
-MODELS = {"times": timed_model, "context and types": typed_model}
+MODELS = {"times": timed_model, "context": context_model, "context and types": typed_model}
 
 
 @pytest.fixture(scope="module", params=list(MODELS))
