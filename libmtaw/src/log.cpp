@@ -334,10 +334,11 @@ void EventLog::create_segment(long long number) const {
     const int file = ::open(path_of(number).c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (file < 0) fail("cannot write into", errno);
     ::close(file);
-    if (const int error = flush_names(folder_)) fail("cannot flush", error);
 }
 
 void EventLog::open_segment(long long number) {
+    // Here: who created the segment may have been killed before its name was flushed.
+    if (const int error = flush_names(folder_)) fail("cannot flush", error);
     const int file = ::open(path_of(number).c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
     if (file < 0) fail("cannot write into", errno);
     if (file_ >= 0) {
