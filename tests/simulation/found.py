@@ -211,4 +211,14 @@ FOUND = {
         fsync=False,
         segment_bytes=1200,
     ),
+    # A segment whose creator was killed before its name was flushed was lost with the power: seed 11824.
+    "a killed creator of a segment": _history(
+        Step("flood", "A", {"sessions": 5, "bot": False}),
+        _observe("A", 7, "new-3", "sku-4", "sku-4"),
+        Step("observe", "A", {"session": 5, "items": ["sku-2"]}, [Fault("kill", 11)]),
+        _observe("A", 7, "sku-0"),
+        Step("add", "A", {"item": "new-5", "near": "sku-10"}),
+        _POWER,
+        segment_bytes=1200,
+    ),
 }
