@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -150,10 +150,10 @@ def agree(one: Process, other: Process, at: int) -> bool:
     return True
 
 
-def compacted(settings: LearningSettings, oracle: Oracle, bases: Mapping[str, Base], whole: bool) -> None:
+def compacted(settings: LearningSettings, oracle: Oracle, base_of: Callable[[str], Base], whole: bool) -> None:
     """Check a compacted bundle just written. whole: nothing failed meanwhile, so the log must be redacted too."""
     bundle = Bundle.load(settings.folder / "bundle")
-    base, progress, tables = bases[training_of(bundle.manifest)], bundle.model.log_progress, bundle.memory
+    base, progress, tables = base_of(training_of(bundle.manifest)), bundle.model.log_progress, bundle.memory
     assert progress is not None
     assert tables is not None
     want = oracle.expected(progress.position, base)

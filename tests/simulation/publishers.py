@@ -61,7 +61,7 @@ class Publishers(Clients):
         if code == 0:
             self.oracle.update()
             with self.world.looking():
-                checks.compacted(self.settings, self.oracle, self.bases, whole=not frame.failed)
+                checks.compacted(self.settings, self.oracle, self.base_of, whole=not frame.failed)
 
     def _update(self, step: Step) -> None:
         """Update the trained bundle with a log file."""
@@ -71,7 +71,7 @@ class Publishers(Clients):
 
         def work() -> Base:
             bundle = Bundle.load(bundle_folder)
-            before = self.bases[checks.training_of(bundle.manifest)]
+            before = self.base_of(checks.training_of(bundle.manifest))
             log = LogFile.of(clicks, bundle.model)
             model, _ = apply_log(log, log_limits(OPEN))
             Bundle.save(

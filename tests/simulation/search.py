@@ -42,7 +42,8 @@ def shrunk(history: History) -> History:
         found = False
         for shorter in _shorter(history):
             runs += 1
-            if kind_of(failure_of(shorter)[0]) == kind:
+            failure = failure_of(shorter)[0]
+            if failure and kind_of(failure) == kind:
                 history, found = shorter, True
                 break
             if runs >= _MOST_RUNS:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast import Recommender
+from mtaw_fast.bundle import Bundle
 from mtaw_fast.errors import MtawError
 from mtaw_fast.online.settings import LearningLimits, LearningSettings
 from tests.simulation import checks
@@ -136,12 +137,16 @@ class Stage:
             process.position = process.rec.log_position
             now = (process.position, process.rec.bundle, self.oracle.version)
             if self._served.get(process) != now:
-                base = self.bases[checks.training_of(process.rec.bundle.manifest)]
+                base = self.base_of(checks.training_of(process.rec.bundle.manifest))
                 checks.served(process, self.oracle, base, exact=not self.history.settings["guarded"])
                 self._served[process] = now
             for other in self.servers.values():
                 if other is not process and other.alive and not other.busy:
                     self._compare(process, other)
+
+    def base_of(self, training: str) -> Base:
+        """Return what a training counts; read from its bundle while the process that saved it has not ended."""
+        return self.bases.get(training) or checks.base_of(Bundle.load(self.world.root / "bundle"))
 
     def _compare(self, process: Process, other: Process) -> None:
         now = tuple((one.rec.log_position, one.rec.bundle) for one in (process, other))
