@@ -201,6 +201,7 @@ class Oracle:
         if not after_power_loss and now == self._last:
             return
         self._last, self.version = now, self.version + 1
+        fresh = {position for position, one in self.records.items() if not one.gone and position not in now}
         for position, record in self.records.items():
             record.gone = position not in now
         for position, record in list(self.records.items()):
@@ -215,8 +216,13 @@ class Oracle:
                     record.only_in = bundle[1]
                 else:
                     del self.records[position]
-            elif record.gone and after_power_loss and position > max(now, default="") and position > bundle[0]:
-                del self.records[position]  # a repeat at the log's end: another event will have its position
+            elif (
+                record.gone
+                and after_power_loss
+                and position > bundle[0]
+                and (position > max(now, default="") or (position in fresh and not record.kept))
+            ):  # a repeat at the log's end: another event will have its position; or lost, and forgotten later anyway
+                del self.records[position]
         if now.keys() - self.records.keys():
             sent = Counter(key_of(event) for one in self.sent for event in one.events)
             held = Counter(key_of(event) for event in now.values())
