@@ -23,6 +23,7 @@ import numpy as np
 
 from bench.harness.comparison import limit_threads
 from bench.harness.report import command
+from bench.quality.paired import difference_of, gains_of
 from mtaw_fast.config import Config, preset
 from mtaw_fast.data import readers
 from mtaw_fast.data.readers.clicks import ClickOptions
@@ -40,7 +41,7 @@ from mtaw_fast.training.reporting import Silent
 
 OUT = Path("docs/results/frozen.jsonl")
 PLAIN, GROWING, TIMES = "without times", "no frozen samples", "with times"
-_DAY, _HOUR, _K, _RESAMPLES = 86_400_000, 3_600_000, 20, 1000
+_DAY, _HOUR, _K = 86_400_000, 3_600_000, 20
 _MOMENTS = ("first hour", "first day", "a day later", "a week later", "learning", "a week later, learning")
 _GAPS = {"first day": 0, "a day later": 1, "a week later": 7, "learning": 0, "a week later, learning": 7}
 
@@ -140,7 +141,7 @@ def lines_of(day: Day, name: str, seeds: int) -> Iterator[dict[str, object]]:
     early = day.day.times[day.clicks] < int(day.day.times.min()) + _HOUR
     for moment, gap in _GAPS.items():
         ranks = day.ranks(rankers, gap, learning=moment.endswith("learning"))
-        gains = {key: _gains(one) for key, one in ranks.items()}
+        gains = {key: gains_of(one) for key, one in ranks.items()}
         for what, chosen in ((moment, slice(None)), *([("first hour", early)] if moment == "first day" else [])):
             means = {
                 kind: np.mean([gains[f"{kind}/{seed}"][chosen] for seed in range(seeds)], axis=0)
@@ -152,28 +153,10 @@ def lines_of(day: Day, name: str, seeds: int) -> Iterator[dict[str, object]]:
                     "P@20": round(float(mean[:, 0].mean()), 2), "MRR@20": round(float(mean[:, 1].mean()), 2),
                 }  # fmt: skip
                 if kind != PLAIN:
-                    line["difference"] = _difference(mean - means[PLAIN], session[chosen])
+                    line["difference"] = difference_of(mean - means[PLAIN], session[chosen])
                 if kind == TIMES:
-                    line["difference from no frozen samples"] = _difference(mean - means[GROWING], session[chosen])
+                    line["difference from no frozen samples"] = difference_of(mean - means[GROWING], session[chosen])
                 yield line
-
-
-def _gains(ranks: np.ndarray) -> np.ndarray:
-    """float64[S, 2]: hit and reciprocal rank, in percent."""
-    hit = ranks > 0
-    return np.stack([100.0 * hit, np.where(hit, 100 / np.maximum(ranks, 1), 0)], axis=1)
-
-
-def _difference(values: np.ndarray, session: np.ndarray) -> dict[str, list[float]]:
-    """Return mean, low and high of each metric's differences float64[S, 2], resampled by session."""
-    _, owner = np.unique(session, return_inverse=True)
-    counts = np.bincount(owner)
-    sums = np.stack([np.bincount(owner, values[:, k]) for k in range(2)], axis=1)
-    drawn = np.random.default_rng(0).integers(0, len(counts), (_RESAMPLES, len(counts)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)[:, None]
-    low, high = np.percentile(means, [2.5, 97.5], axis=0)
-    ends = np.stack([values.mean(axis=0), low, high], axis=1).round(2)
-    return {name: ends[k].tolist() for k, name in enumerate(("P@20", "MRR@20"))}
 
 
 def table_of(lines: Sequence[Mapping[str, object]]) -> str:

@@ -22,8 +22,7 @@ import numpy as np
 
 from bench.harness.comparison import limit_threads
 from bench.harness.report import command
-from bench.quality.frozen import _difference as difference_of
-from bench.quality.frozen import _gains as gains_of
+from bench.quality.paired import difference_of, gains_of
 from mtaw_fast.config import Config, preset
 from mtaw_fast.data.click_types import ClickTypes
 from mtaw_fast.data.sessions import Samples, Sessions

@@ -192,17 +192,18 @@ def fit_encoder(
     folder: Path,
     identity: Mapping[str, Any],
     reporter: Reporter | None = None,
+    runner: Runner | None = None,
 ) -> FittedEncoder:
     """Train an encoder alone on `sessions` for config.optimizer.epochs epochs, on the CPU.
 
     folder: keeps the run; a finished one is read, not repeated. identity: tells this run from others, as JSON values;
-    raises UsageError if the folder has another run.
+    raises UsageError if the folder has another run. runner: by default one that trains the whole model.
     """
     with folder_lock(folder, UsageError):
         state = RunState(RunFolder(folder), identity, _PHASE)
         state.open(resume=True, overwrite=False)
         if state["phase"] == _PHASE:
-            runner = LocalRunner(torch.device("cpu"))
+            runner = runner or LocalRunner(torch.device("cpu"))
             fitting = Fitting(config, n_items, min_prefix, runner, state, reporter or Silent())
             fitting.fit(_PHASE, sessions, config.optimizer.epochs)
             state.next_phase("done", {"weights": state["checkpoint"]})

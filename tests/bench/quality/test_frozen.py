@@ -12,6 +12,7 @@ pytest.importorskip("torch", reason="bench.quality needs the extra 'train'")
 pytest.importorskip("rich", reason="bench.quality needs the extra 'train'")
 
 from bench.quality import frozen
+from bench.quality.paired import difference_of
 from mtaw_fast.data.synthetic_log import write_click_log
 
 
@@ -46,5 +47,5 @@ def test_the_table_has_a_row_for_each_moment(lines: list[dict], tmp_path: Path, 
 
 def test_an_interval_is_over_sessions() -> None:
     values = np.repeat(np.array([[10.0, 1.0], [0.0, 1.0]]), 50, axis=0)
-    ends = frozen._difference(values, np.repeat([0, 1], 50))
+    ends = difference_of(values, np.repeat([0, 1], 50))
     assert ends == {"P@20": [5.0, 0.0, 10.0], "MRR@20": [1.0, 1.0, 1.0]}

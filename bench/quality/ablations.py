@@ -1,0 +1,350 @@
+"""What the parts of MTAW and of the preset `full` are worth: P@20 and MRR@20 without each, as paired differences.
+
+python -m bench.quality.ablations --data DATA [--dataset NAMES] [--seeds N]
+python -m bench.quality.ablations --table
+python -m bench.quality.ablations --figure docs/images/ablations.png
+
+Everything is trained on the first 93% of the training sessions and ranks the clicks of the last 7%; test sets are not
+read. Encoders are those of the preset `paper` with the paper's gamma. An attention is removed by keeping its query
+weights at zero, which weighs all clicks alike; positions, by keeping their rows at zero. Rankers of `full` share the
+encoder and, if only features are left out, their samples. Ranks of a variant and seed are kept in --work, so a run that
+was stopped goes on. Each line of --out holds the means over seeds, and the difference from the whole model with its 95%
+bootstrap interval over sessions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.harness.comparison import limit_threads
+from bench.harness.machine import usable_cores
+from bench.harness.report import command
+from bench.quality.paired import difference_of, gains_of
+from bench.quality.reuse import encoder_of
+from bench.quality.runs import ProgressLines, prepared
+from bench.quality.table import markdown
+from mtaw_fast.config import Config, preset
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Samples, Sessions
+from mtaw_fast.errors import require
+from mtaw_fast.memory import RankerNet
+from mtaw_fast.model.model import Model
+from mtaw_fast.storage.files import atomic_path
+from mtaw_fast.training.encoder.fitting import Fitting, fit_encoder
+from mtaw_fast.training.encoder.runner import FitRequest, LocalRunner
+from mtaw_fast.training.memory_tables import build_tables
+from mtaw_fast.training.ranker.fitting import fit_ranker
+from mtaw_fast.training.ranker.prequential import build_dataset
+from mtaw_fast.training.ranker.train_ranker import fit_settings, train_ranker
+from mtaw_fast.training.steps.full_step import AnyStepper
+from mtaw_fast.training.trained_model import served_ranks
+
+OUT = Path("docs/results/ablations.jsonl")
+GAMMAS = {"tmall": 2.0, "retailrocket": 6.0}  # the paper's
+TITLES = {"tmall": "Tmall", "retailrocket": "RetailRocket"}
+ENCODER, RANKER = "paper", "full"  # the whole models
+_HELD_OUT, _STEPS, _METRICS = 0.07, 20, ("P@20", "MRR@20")
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderVariant:
+    """fixed: parameters that stay at zero. settings: as of `Config.override`."""
+
+    fixed: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RankerVariant:
+    """excluded: features that get no weight. settings: as of `Config.override`. learns: whether it learns sessions."""
+
+    excluded: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    learns: bool = False
+
+
+_OWN = ("own", "own_back", "own_last", "own_count", "own_share", "own_later", "own_once", "own_next", "own_near",
+        "own_first", "own_gap", "own_streak", "own_rank")  # fmt: skip
+_PAIRS = ("next_last", "next_dec", "fwd_dec", "fwd_last", "fwd_prev", "bwd_dec", "ses_dec", "ses_all", "ses_last",
+          "cos_dec", "cos_all", "rec_dec", "rec_all", "aa_dec", "reached", "reach_near", "latest", "second",
+          "pre")  # fmt: skip
+ENCODERS = {
+    ENCODER: EncoderVariant(),
+    "interest tracking (ITL) by plain means": EncoderVariant(("itl_query_weight", "itl_query_bias")),
+    "interest enhancing (IEL) by plain means": EncoderVariant(("iel_query_weight", "iel_query_bias")),
+    "no positions": EncoderVariant(("position_embedding",)),
+    "cross-entropy for the AW loss": EncoderVariant(settings=("gamma=0",)),
+}
+RANKERS = {
+    RANKER: RankerVariant(),
+    "no encoder": RankerVariant(settings=("dense_candidates=0",)),
+    "no memory features: similar sessions": RankerVariant(("knn", "knn_fresh", "knn_near", "knn_after", "knn_next")),
+    "no memory features: pairs of items": RankerVariant(_PAIRS),
+    "no memory features: recency": RankerVariant(("rec_dec", "rec_all", "knn_fresh", "latest", "newest")),
+    "no memory features: popularity and age": RankerVariant(("clicks", "sessions", "newest", "last_sessions")),
+    "no features of own items": RankerVariant(_OWN),
+    "no features of the encoder": RankerVariant(("logit", "logit_gap", "dense_rank")),
+    "a quarter of the candidates": RankerVariant(settings=("cooccurrence_candidates=20", "dense_candidates=12")),
+    "samples from tables that stand still": RankerVariant(settings=("prequential=false",)),
+    "learning": RankerVariant(learns=True),
+}
+
+
+class FixedAtZero(LocalRunner):
+    """Trains a model some of whose parameters are zero and stay so."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(torch.device("cpu"))
+        self._names = names
+
+    def begin(self, fitting: Fitting, request: FitRequest) -> AnyStepper:
+        """See `Runner.begin`."""
+        stepper = super().begin(fitting, request)
+        for name in self._names:
+            parameter = getattr(stepper.model, name)
+            with torch.no_grad():
+                parameter.zero_()
+            parameter.register_hook(torch.zeros_like)  # Adam without decay leaves what has no gradient
+        return stepper
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Study:
+    """One data set and what is measured on it. work: keeps encoders and ranks. settings: of all variants, for tests."""
+
+    dataset: Dataset
+    work: Path
+    settings: tuple[str, ...] = ()
+
+    @property
+    def known(self) -> Sessions:
+        """The sessions to train on."""
+        return self.dataset.train.split_last(_HELD_OUT)[0]
+
+    @property
+    def asked(self) -> Sessions:
+        """The sessions whose clicks are ranked."""
+        return self.dataset.train.split_last(_HELD_OUT)[1]
+
+    @property
+    def samples(self) -> Samples:
+        """The clicks that are ranked."""
+        return Samples.from_sessions(self.asked, self.dataset.min_prefix)
+
+    def gains(self, name: str, seed: int) -> np.ndarray:
+        """Return hit and reciprocal rank of each sample in percent, float64[S, 2]; measured once."""
+        path = self.work / "ablations" / f"{self.dataset.name}-{name.replace(' ', '-')}-{seed}.npy"
+        if not path.exists():
+            ranks = self._encoder_ranks(name, seed) if name in ENCODERS else self._ranker_ranks(name, seed)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(path) as temporary, temporary.open("wb") as file:
+                np.save(file, np.where(ranks > 20, 0, ranks))
+        return gains_of(np.load(path))
+
+    def _encoder_ranks(self, name: str, seed: int) -> np.ndarray:
+        variant = ENCODERS[name]
+        config = preset(ENCODER).replace(gamma=GAMMAS.get(self.dataset.name, 2.0), seed=seed)
+        config = config.override([*self.settings, *variant.settings])
+        identity = {
+            "config": config.as_dict(),
+            "fixed": list(variant.fixed),
+            "data": self.dataset.fingerprint,
+            "sessions": len(self.known),
+        }
+        folder = self.work / "ablations" / f"{self.dataset.name}-{name.replace(' ', '-')}-{seed}"
+        runner = FixedAtZero(variant.fixed)
+        fitted = fit_encoder(
+            config, self.known, self.dataset.n_items, self.dataset.min_prefix, folder, identity, ProgressLines(), runner
+        )
+        return served_ranks(self._model(config, fitted.weights), self.samples)
+
+    def _ranker_ranks(self, name: str, seed: int) -> np.ndarray:
+        variant = RANKERS[name]
+        if variant.learns:
+            return self._learning_ranks(seed)
+        config = preset(RANKER).override([*self.settings, *variant.settings]).replace(seed=seed)
+        weights, net = self._ranker(config, variant.excluded)
+        return served_ranks(self._model(config, weights, net), self.samples)
+
+    def _ranker(self, config: Config, excluded: Sequence[str]) -> tuple[Mapping[str, np.ndarray], RankerNet]:
+        """Train encoder and ranker; the encoders, and the samples of the last settings, are reused."""
+        dataset = self.dataset
+        before = self.known.split_last(config.ranker.ranker_fraction)[0]
+        whole = preset(RANKER).override(self.settings).replace(seed=config.optimizer.seed)  # one encoder for all
+        encoders = [encoder_of(dataset, whole, one, self.work, ProgressLines()) for one in (before, self.known)]
+        past = encoders[0].weights if config.memory.dense_candidates else None
+        config = config.replace(excluded_features=",".join(excluded))
+        if not config.ranker.prequential:
+            with tempfile.TemporaryDirectory(dir=self.work) as folder:
+                net, _ = train_ranker(
+                    config, self.known, dataset.n_items, dataset.min_prefix, past, Path(folder), "ranker",
+                    ProgressLines(),
+                )  # fmt: skip
+            return encoders[1].weights, net
+        made = self._ranker_samples(config.replace(excluded_features=""), past)
+        net, _ = fit_ranker(
+            made, made.targets, made.lengths, fit_settings(config), config.optimizer.seed, "ranker", ProgressLines()
+        )
+        return encoders[1].weights, net
+
+    def _ranker_samples(self, config: Config, weights: Mapping[str, np.ndarray] | None) -> Any:
+        global _latest
+        key = self.dataset.fingerprint, config
+        if _latest is None or _latest[0] != key:
+            _latest = None  # two at a time would take the disk of both
+            before, last = self.known.split_last(config.ranker.ranker_fraction)
+            tables = build_tables(config, before, self.dataset.n_items)
+            made = build_dataset(
+                config, tables, last, self.dataset.min_prefix, weights, self.work, "ranker", ProgressLines()
+            )
+            _latest = key, made
+        return _latest[1]
+
+    def _learning_ranks(self, seed: int) -> np.ndarray:
+        """Rank in twenty steps; after each, the tables learn its sessions."""
+        config = preset(RANKER).override(self.settings).replace(seed=seed)
+        weights, net = self._ranker(config, ())
+        model, asked, found = self._model(config, weights, net), self.asked, []
+        for numbers in np.array_split(np.arange(len(asked)), _STEPS):
+            sessions = asked.select(numbers)
+            found.append(served_ranks(model, Samples.from_sessions(sessions, self.dataset.min_prefix)))
+            assert model.memory is not None
+            model = replace(model, memory=model.memory.update(sessions))
+        return np.concatenate(found)
+
+    def _model(self, config: Config, weights: Mapping[str, np.ndarray], net: RankerNet | None = None) -> Model:
+        n_items = self.dataset.n_items
+        return Model.of(
+            config=config,
+            weights=dict(weights),
+            ids=self.dataset.ids,
+            popularity=np.bincount(self.known.items, minlength=n_items).astype(np.int64),
+            memory=None if net is None else build_tables(config, self.known, n_items),
+            ranker_net=net,
+        )
+
+
+_latest: tuple[object, Any] | None = None  # the samples of a ranker that differs in its features alone
+
+
+def lines_of(study: Study, seeds: int, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Measure the variants with each seed; yield a line for each."""
+    gains: dict[str, list[np.ndarray]] = {}
+    for seed in range(seeds):
+        for name in names:
+            gains.setdefault(name, []).append(study.gains(name, seed))
+            print(study.dataset.name, name, seed, gains[name][-1].mean(axis=0).round(2), file=sys.stderr, flush=True)
+    samples = study.samples
+    for name, of in gains.items():
+        mean = np.mean(of, axis=0)
+        spread = np.std([one.mean(axis=0) for one in of], axis=0, ddof=1) if seeds > 1 else np.zeros(2)
+        line: dict[str, Any] = {
+            "dataset": study.dataset.name, "model": ENCODER if name in ENCODERS else RANKER, "variant": name,
+            "samples": len(samples), "seeds": seeds,
+            **dict(zip(_METRICS, mean.mean(axis=0).round(2).tolist(), strict=True)),
+            "deviation": dict(zip(_METRICS, spread.round(2).tolist(), strict=True)),
+        }  # fmt: skip
+        if name != line["model"]:
+            whole = np.mean(gains[line["model"]], axis=0)
+            line["difference"] = difference_of(mean - whole, samples.session)
+        yield line
+
+
+def table_of(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Return the lines as a Markdown table: P@20 / MRR@20 of the whole models, and the differences from them."""
+    sets = list(dict.fromkeys(line["dataset"] for line in lines))
+    cells = {(line["dataset"], line["variant"]): _cells(line) for line in lines}
+    rows = [
+        (f"**{name}**" if name in (ENCODER, RANKER) else name, *(cells.get((one, name), "") for one in sets))
+        for name in (*ENCODERS, *RANKERS)
+    ]
+    return markdown(["", *(f"{TITLES.get(one, one)}, P@20 / MRR@20" for one in sets)], rows)
+
+
+def _cells(line: Mapping[str, Any]) -> str:
+    if "difference" not in line:
+        return " / ".join(f"{line[name]:.2f}" for name in _METRICS)
+    return " / ".join("{:+.2f} [{:+.2f}, {:+.2f}]".format(*line["difference"][name]) for name in _METRICS)
+
+
+def draw(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw the differences with their intervals: a row of panels for each data set, a panel for each metric."""
+    require("matplotlib", "train")
+    from matplotlib.figure import Figure
+
+    sets = list(dict.fromkeys(line["dataset"] for line in lines))
+    names = [name for name in (*ENCODERS, *RANKERS) if name not in (ENCODER, RANKER)]
+    figure = Figure(figsize=(12, 3.9 * len(sets)), layout="constrained")
+    panels = figure.subplots(len(sets), 2, squeeze=False, sharey=True)
+    for row, one in zip(panels, sets, strict=True):
+        found = {
+            line["variant"]: line["difference"] for line in lines if line["dataset"] == one and "difference" in line
+        }
+        for axes, metric in zip(row, _METRICS, strict=True):
+            for place, name in enumerate(names):
+                if found.get(name):
+                    mean, low, high = found[name][metric]
+                    color = "tab:blue" if name in ENCODERS else "tab:orange"
+                    axes.errorbar([mean], [place], xerr=[[mean - low], [high - mean]], fmt="o", color=color, capsize=3)
+            axes.axvline(0, color="gray", linewidth=0.8)
+            axes.set(title=f"{TITLES.get(one, one)}, {metric}", xlabel="difference from the whole model, points")
+            axes.set_yticks(range(len(names)), names)
+            axes.grid(alpha=0.3)
+        row[0].invert_yaxis()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and write the lines, print their table or draw them; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.quality.ablations", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder with the data sets")
+    parser.add_argument("--dataset", default="tmall,retailrocket", metavar="NAMES", help="with commas")
+    parser.add_argument("--only", default="", metavar="MODEL", choices=("", ENCODER, RANKER), help="one model's rows")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--work", type=Path, default=Path("runs/quality"), metavar="DIR", help="keeps what is done")
+    parser.add_argument("--threads", type=int, default=usable_cores(), metavar="N", help="(default: all cores)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting of all")
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--table", action="store_true", help="print the table of --out instead")
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw --out instead")
+    options = parser.parse_args(argv)
+    if not options.table and not options.figure:
+        if options.data is None:
+            parser.error("give --data, or --table or --figure for what is recorded")
+        names = [*(ENCODERS if options.only != RANKER else ()), *(RANKERS if options.only != ENCODER else ())]
+        with limit_threads(options.threads):
+            for name in options.dataset.split(","):
+                study = Study(prepared(options.data, name, options.work), options.work, tuple(options.set))
+                _put(options.out, list(lines_of(study, options.seeds, names)))
+    lines = [json.loads(line) for line in options.out.read_text().splitlines()]
+    if options.figure:
+        draw(lines, options.figure)
+    else:
+        print(table_of(lines))
+    return 0
+
+
+def _put(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Put lines into a file, in place of those of the same data set and variant."""
+    old = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    kept = {(line["dataset"], line["variant"]): line for line in [*old, *lines]}
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""The bench of ablations: what it removes is gone, and every variant has a line, also after a stop."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="bench.quality needs the extra 'train'")
+
+from bench.quality import ablations
+from bench.quality.ablations import ENCODER, ENCODERS, RANKERS, FixedAtZero
+from mtaw_fast.kernels.native.memory_query import feature_names
+from mtaw_fast.training.encoder.fitting import fit_encoder
+from tests.support.bench.quality import TINY, write_ring
+
+SETTINGS = [one for one in TINY[: TINY.index("--threads")] if one != "--set"]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> ablations.Study:
+    folder = tmp_path_factory.mktemp("ablations")
+    write_ring(folder / "data")
+    return ablations.Study(ablations.prepared(folder / "data", "ring", folder / "work"), folder / "work")
+
+
+def test_parameters_fixed_at_zero_stay_there_and_others_learn(study: ablations.Study, tmp_path: Path) -> None:
+    config, dataset = ablations.preset(ENCODER).override(SETTINGS), study.dataset
+    for variant in ENCODERS.values():
+        runner = FixedAtZero(variant.fixed)
+        folder = tmp_path / "-".join(("fit", *variant.fixed, *variant.settings))
+        found = fit_encoder(config, study.known, dataset.n_items, dataset.min_prefix, folder, {}, None, runner)
+        for name, weights in found.weights.items():
+            assert (not weights.any()) == (name in variant.fixed), name
+
+
+def test_left_out_features_exist() -> None:
+    names = feature_names()
+    for variant in RANKERS.values():
+        assert set(variant.excluded) <= set(names)
+
+
+def test_every_variant_has_a_line_and_a_second_run_trains_nothing(
+    study: ablations.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "out.jsonl"
+    options = [
+        "--data",
+        str(study.work.parent / "data"),
+        "--dataset",
+        "ring",
+        "--work",
+        str(study.work),
+        "--seeds",
+        "1",
+    ]
+    tiny = [*SETTINGS, "ranker_epochs=1", "ranker_samples=100"]
+    call = [*options, "--out", str(out), "--threads", "1", *(part for one in tiny for part in ("--set", one))]
+    assert ablations.main(call) == 0
+    lines = out.read_text()
+    found = {line["variant"]: line for line in map(json.loads, lines.splitlines())}
+    assert list(found) == [*ENCODERS, *RANKERS]
+    assert len({line["samples"] for line in found.values()}) == 1
+    for name, line in found.items():
+        assert ("difference" in line) == (name not in ("paper", "full"))
+        assert 0 < line["MRR@20"] <= line["P@20"] <= 100
+    monkeypatch.setattr(ablations, "fit_encoder", None)
+    monkeypatch.setattr(ablations, "fit_ranker", None)
+    assert ablations.main(call) == 0
+    assert out.read_text() == lines
+    capsys.readouterr()
+    assert ablations.main(["--table", "--out", str(out)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2 + len(found)
+    assert ablations.main(["--figure", str(tmp_path / "figure.png"), "--out", str(out)]) == 0
+    assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"
