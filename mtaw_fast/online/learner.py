@@ -15,7 +15,7 @@ import logging
 import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,19 +26,17 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import model_hash
 from mtaw_fast.bundle.reader import read_manifest
 from mtaw_fast.errors import DataError, LearnError, MtawError, shown
-from mtaw_fast.online.compaction.compactor import CLEANUP_FAILED, start_compactor
+from mtaw_fast.online.compaction.compactions import Compactions
+from mtaw_fast.online.compaction.compactor import CLEANUP_FAILED
 from mtaw_fast.online.compaction.current import (
     Signature,
-    compacted_by_all,
     current_bundle,
     former_position,
     learned_position,
     model_for,
-    position_in,
     signature_of,
     trained_until,
 )
-from mtaw_fast.online.compaction.redaction import is_redacted
 from mtaw_fast.online.compaction.serving_lock import ServingLock
 from mtaw_fast.online.follower import LogFollower, OvertakenError
 from mtaw_fast.online.log.event_log import START, EventLog
@@ -56,13 +54,12 @@ from mtaw_fast.online.log.events import (
 )
 from mtaw_fast.online.settings import COMPACTED, LearningSettings
 from mtaw_fast.online.state.online_state import OnlineState
+from mtaw_fast.online.switching import MovedItemsError, SwitchFailure, check_places
 from mtaw_fast.ranking.catalog import Catalog, plain_id
 from mtaw_fast.system import host
 from mtaw_fast.system.fork_lock import ForkEvent, ForkLock
 
-RETRY_SECONDS, MAX_RETRY_SECONDS = 1.0, 600.0  # of switching to a bundle, which is read and verified as a whole
 _WATCH_SECONDS = 0.5
-_MIN_COMPACTION_SECONDS = 60.0  # between two compactions
 _LOG = logging.getLogger("mtaw_fast.online")
 
 
@@ -114,11 +111,9 @@ class OnlineLearner:
     ) -> None:
         self._folder, self.log, self.settings, self._verify = folder, log, settings, verify
         self._prepare = prepare
-        self._failure: _Failure | None = None  # of the last switch to a compacted bundle
+        self._failure: SwitchFailure | None = None  # of the last switch to a compacted bundle
         self._stopped = ForkEvent()
-        self._compactor: subprocess.Popen[bytes] | None = None
-        self._requested: subprocess.Popen[bytes] | None = None  # that `request_compaction` started
-        self._compaction_tried = host.monotonic()
+        self.compactions = Compactions(folder, settings)
         self._served_signature = seen
         self._newer: tuple[Signature, str] = (seen, START)  # a bundle that is not served yet, and its position
         self._following, self._switching = ForkLock(), ForkLock()
@@ -311,10 +306,10 @@ class OnlineLearner:
                 self._try_to_switch(signature)
                 continue
             try:
-                if self._needs_compaction():
+                if self.compactions.are_due(self.state.event_processor, self.bundle, self.log):
                     self.compact()
             except Exception as error:  # serving continues, and so must this thread
-                self._compaction_tried = host.monotonic()  # otherwise a disk error would be logged at every poll
+                self.compactions.put_off()  # otherwise a disk error would be logged at every poll
                 _LOG.error("cannot compact what was learned: %s", error, exc_info=not isinstance(error, MtawError))
 
     def _try_to_switch(self, signature: Signature) -> None:
@@ -331,8 +326,8 @@ class OnlineLearner:
                 before, message = self._failure, f"cannot switch to the compacted bundle: {error}"
                 if before is None or (before.signature, before.message) != (signature, message):  # once per outage
                     _LOG.error(message, exc_info=not isinstance(error, MtawError))
-                self._failure = _Failure.after(before, signature, message)
-                self.must_reload = isinstance(error, _MovedItemsError)
+                self._failure = SwitchFailure.after(before, signature, message)
+                self.must_reload = isinstance(error, MovedItemsError)
 
     def _switch(self, signature: Signature) -> None:
         """Switch to a new compacted bundle; the old state answers until the new one has read the log.
@@ -356,7 +351,7 @@ class OnlineLearner:
         with self._following:
             with old.paused():  # it continues if the new one does not start
                 follower.read_ahead()
-                _check_places(old.state, follower.state)
+                check_places(old.state, follower.state)
                 follower.start()
                 self.bundle, self.follower = fresh, follower
                 old.request_stop()
@@ -369,22 +364,6 @@ class OnlineLearner:
 
     def _another_training(self) -> LearnError:
         return LearnError(f"{self._folder} holds another training now; load it again to serve it and learn from it")
-
-    def _needs_compaction(self) -> bool:
-        running = any(one is not None and one.poll() is None for one in (self._compactor, self._requested))
-        if running or not self.settings.compact:
-            return False
-        waited = host.monotonic() - self._compaction_tried
-        event_processor, known = self.state.event_processor, position_in(self.bundle, self.log)
-        # The position, not the clicks: clicks of carried sessions are old, and a request to forget is not a click.
-        news = event_processor.position > known
-        enough = event_processor.learned_clicks >= self.settings.compact_clicks
-        if news and (enough or event_processor.keeps_vectors):
-            return waited >= _MIN_COMPACTION_SECONDS  # while most sessions are open, compactions gain little
-        if waited < self.settings.compact_seconds:
-            return False
-        done = compacted_by_all(self.settings.other_arms, known)
-        return news or not is_redacted(self.log, self.settings.log_folder, done)
 
     def compact(self, wait: bool = False) -> None:
         """Write what was learned into the compacted bundle, in a process of its own.
@@ -400,9 +379,10 @@ class OnlineLearner:
             If the bundle's folder holds another training now. With `wait` also if the compaction failed (the log still
             has every event), if the result is served but the log could not be cleaned up, or if `stop` was called.
         """
-        self._compaction_tried, self._failure = host.monotonic(), None
+        self.compactions.put_off()
+        self._failure = None
         self.check_training()
-        self._compactor = process = start_compactor(self._folder, self.settings, wait=wait)
+        process = self.compactions.start(wait)
         if wait:
             self._until_served(process)
 
@@ -417,13 +397,13 @@ class OnlineLearner:
                 return None
             self.check_training()
             position = self.log.end()
-            self._requested = start_compactor(self._folder, self.settings, wait=True)
+            self.compactions.request()
             return position
 
     @property
     def compaction_requested(self) -> bool:
         """Whether a compaction that `request_compaction` started is waiting or running."""
-        return self._requested is not None and self._requested.poll() is None
+        return self.compactions.is_requested
 
     def _until_served(self, process: subprocess.Popen[bytes]) -> None:
         """Wait until a compactor ends and its bundle is served; see `compact`."""
@@ -448,53 +428,6 @@ class OnlineLearner:
         # A forked child has no thread that would switch to the bundle.
         if self._stopped.wait(_WATCH_SECONDS / 10) or not self._watcher.is_alive():
             raise LearnError(f"learning in {self.settings.folder} was stopped before its compacted bundle was served")
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """Why a switch to a bundle failed.
-
-    signature: of the bundle. pause: seconds until the next try. until: the time of that, by the monotonic clock.
-    """
-
-    signature: Signature
-    message: str
-    pause: float
-    until: float
-
-    @classmethod
-    def after(cls, before: _Failure | None, signature: Signature, message: str) -> _Failure:
-        """Return the failure after `before`; the pause doubles for the same bundle."""
-        pause = RETRY_SECONDS
-        if before is not None and before.signature == signature:
-            pause = min(2 * before.pause, MAX_RETRY_SECONDS)
-        return cls(signature, message, pause, host.monotonic() + pause)
-
-    def is_over(self, signature: Signature) -> bool:
-        """Return whether to try a bundle now."""
-        return signature != self.signature or host.monotonic() >= self.until
-
-
-class _MovedItemsError(LearnError):
-    """Items have other internal ids than those that sessions and filters hold."""
-
-
-def _check_places(served: OnlineState, fresh: OnlineState) -> None:
-    """Raise _MovedItemsError if a new item has another internal id than the one that sessions and filters hold.
-
-    This happens if a compacted bundle was lost and built again from a log that had lost the first click on some item,
-    or if the switch to a bundle failed for a while and the log was redacted meanwhile.
-    """
-    learned, new_items = served.model.log_progress, served.event_processor.new_items
-    before = np.empty(0, dtype=np.int32) if learned is None else learned.untrained
-    items = [*served.model.ids.external(before), *new_items.ids]
-    places = np.concatenate([before, np.arange(len(new_items)) + served.model.n_items])
-    moved = np.flatnonzero(fresh.event_processor.places_of(items) != places).tolist()
-    if moved:
-        raise _MovedItemsError(
-            f"{len(moved)} items have other internal ids in the compacted bundle than in the one that is served, "
-            f"{shown(items[moved[0]])} among them; load it again to serve it"
-        )
 
 
 def _training_of(manifest: Mapping[str, Any]) -> str:

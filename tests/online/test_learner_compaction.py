@@ -22,7 +22,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import model_hash
 from mtaw_fast.errors import LearnError
 from mtaw_fast.online import learner
-from mtaw_fast.online.compaction import compactor, redaction
+from mtaw_fast.online.compaction import compactions, compactor, redaction
 from mtaw_fast.online.compaction.compactor import BUSY, CLEANUP_FAILED, LogCleanupError, compact_folder
 from mtaw_fast.online.log.events import Click, Forget
 from mtaw_fast.online.log.file_log import FileLog
@@ -95,7 +95,7 @@ def test_a_waiting_compactor_starts_after_another_one_is_killed(learning: Make) 
     with ThreadPoolExecutor(1) as pool:
         with another_compactor(rec.learner.settings):
             waiting = pool.submit(rec.learner.compact, wait=True)
-            eventually(lambda: rec.learner._compactor is not None and _waits_for_lock(rec.learner._compactor), 20)
+            eventually(lambda: (latest := rec.learner.compactions.latest) is not None and _waits_for_lock(latest), 20)
         waiting.result(30)
     assert position_served(rec) >= position
 
@@ -118,11 +118,11 @@ def test_closing_ends_the_waiting(learning: Make) -> None:
     thread = threading.Thread(target=waiting)
     with another_compactor(rec.learner.settings):
         thread.start()
-        eventually(lambda: rec.learner._compactor is not None, 10)
+        eventually(lambda: rec.learner.compactions.latest is not None, 10)
         rec.close()
         thread.join(10)
     assert "was stopped before its compacted bundle was served" in str(failures[0])
-    rec.learner._compactor.wait(30)  # it continues by itself
+    rec.learner.compactions.latest.wait(30)  # it continues by itself
 
 
 def test_if_the_log_cannot_be_cleaned_up_the_result_is_served(learning: Make) -> None:
@@ -132,7 +132,7 @@ def test_if_the_log_cannot_be_cleaned_up_the_result_is_served(learning: Make) ->
     (rec.learner.settings.folder / redaction.MARK).mkdir()
     with pytest.raises(LearnError, match="has its compacted bundle, but its log still holds forgotten clicks"):
         rec.learner.compact(wait=True)
-    assert rec.learner._compactor.returncode == CLEANUP_FAILED
+    assert rec.learner.compactions.latest.returncode == CLEANUP_FAILED
     assert position_served(rec) >= position
     (rec.learner.settings.folder / redaction.MARK).rmdir()
     rec.learner.compact(wait=True)
@@ -162,9 +162,9 @@ def test_what_starts_a_compaction(learning: Make) -> None:
     one = rec.learner
 
     def is_needed() -> bool:
-        asked = copy.copy(one)  # a copy, so that no compaction starts by itself
-        asked.settings = replace(one.settings, compact=True, compact_seconds=1e-9)
-        return asked._needs_compaction()
+        asked = copy.copy(one.compactions)  # a copy, so that no compaction starts by itself
+        asked._settings = replace(one.settings, compact=True, compact_seconds=1e-9)
+        return asked.are_due(one.state.event_processor, one.bundle, one.log)
 
     assert not is_needed(), "nothing was clicked"
     until_learned(rec, one.append([Click("first", "sku-1", NOON), Click("last", "sku-2", NOON + HOUR)]))
@@ -228,9 +228,9 @@ def test_a_failure_before_a_compaction_is_not_logged_at_every_poll(
         return real(folder)
 
     monkeypatch.setattr(learner, "_WATCH_SECONDS", 0.02)
-    monkeypatch.setattr(learner, "is_redacted", failing)
+    monkeypatch.setattr(compactions, "is_redacted", failing)
     monkeypatch.setattr(learner, "signature_of", polling)
-    one._compaction_tried -= 60
-    one.settings = replace(one.settings, compact=True, compact_seconds=60.0)
+    one.compactions._tried -= 60
+    one.compactions._settings = replace(one.settings, compact=True, compact_seconds=60.0)
     eventually(lambda: len(polls) > 10, 10)
     assert len([line for line in caplog.messages if "cannot compact what was learned" in line]) == 1

@@ -12,7 +12,7 @@ import pytest
 
 from mtaw_fast import Recommender, recommender
 from mtaw_fast.errors import LearnError
-from mtaw_fast.online import learner
+from mtaw_fast.online import learner, switching
 from mtaw_fast.online.compaction.compactor import compact_folder
 from mtaw_fast.online.compaction.current import signature_of
 from mtaw_fast.online.settings import LearningSettings
@@ -32,7 +32,7 @@ Make = Callable[..., Recommender]
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learner, "_WATCH_SECONDS", 0.05)
-    monkeypatch.setattr(learner, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(switching, "RETRY_SECONDS", 0.05)
 
 
 def is_switching() -> bool:

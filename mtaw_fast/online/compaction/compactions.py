@@ -1,0 +1,74 @@
+"""The compactions that one learner starts, and when the next one is due."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.online.compaction.compactor import start_compactor
+from mtaw_fast.online.compaction.current import compacted_by_all, position_in
+from mtaw_fast.online.compaction.redaction import is_redacted
+from mtaw_fast.online.log.event_log import EventLog
+from mtaw_fast.online.settings import LearningSettings
+from mtaw_fast.online.state.event_processor import EventProcessor
+from mtaw_fast.system import host
+
+_MIN_SECONDS = 60.0  # between two
+
+
+class Compactions:
+    """Starts compactions of what was learned on top of a bundle, each in a process of its own.
+
+    Parameters
+    ----------
+    folder : path
+        The trained bundle.
+    settings : LearningSettings
+        Where to learn, and when to compact.
+
+    Attributes
+    ----------
+    latest : Popen or None
+        The compactor that was started last, without those that were requested.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], settings: LearningSettings) -> None:
+        self._folder, self._settings = folder, settings
+        self.latest: subprocess.Popen[bytes] | None = None
+        self._requested: subprocess.Popen[bytes] | None = None
+        self._tried = host.monotonic()
+
+    def start(self, wait: bool) -> subprocess.Popen[bytes]:
+        """Start one. wait: for another one that is running; without, the new one ends at once."""
+        self.latest = start_compactor(self._folder, self._settings, wait=wait)
+        return self.latest
+
+    def request(self) -> None:
+        """Start one that waits for another one that is running."""
+        self._requested = start_compactor(self._folder, self._settings, wait=True)
+
+    @property
+    def is_requested(self) -> bool:
+        """Whether a requested one is waiting or running."""
+        return self._requested is not None and self._requested.poll() is None
+
+    def put_off(self) -> None:
+        """Count the pause until the next one from now."""
+        self._tried = host.monotonic()
+
+    def are_due(self, event_processor: EventProcessor, bundle: Bundle, log: EventLog) -> bool:
+        """Return whether to start one. event_processor: what was learned on top of the bundle that is served."""
+        running = any(one is not None and one.poll() is None for one in (self.latest, self._requested))
+        if running or not self._settings.compact:
+            return False
+        waited, known = host.monotonic() - self._tried, position_in(bundle, log)
+        # The position, not the clicks: clicks of carried sessions are old, and a request to forget is not a click.
+        news = event_processor.position > known
+        enough = event_processor.learned_clicks >= self._settings.compact_clicks
+        if news and (enough or event_processor.keeps_vectors):
+            return waited >= _MIN_SECONDS  # while most sessions are open, compactions gain little
+        if waited < self._settings.compact_seconds:
+            return False
+        done = compacted_by_all(self._settings.other_arms, known)
+        return news or not is_redacted(log, self._settings.log_folder, done)
