@@ -4,7 +4,6 @@ line."""
 from __future__ import annotations
 
 import glob
-import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from mtaw_fast.data.readers.json_lines import readable_lines, unreadable_line
 from mtaw_fast.errors import DataError, UsageError, require
 from mtaw_fast.errors.install import install_packages
 
@@ -126,35 +126,15 @@ def scan(part: Part, separator: str | None) -> Any:
 
 
 def without_broken_lines(part: Part) -> tuple[Any, int]:
-    """Read the valid lines of a JSON lines file into memory; return their lazy frame and the number of invalid lines.
+    """Read the valid lines of a JSON lines file into memory; return their lazy frame and the number of other lines.
 
     Raises DataError if no line is valid.
     """
-    pl = require("polars", "train")
     with one_line_errors(part):
-        lines = pl.scan_lines(part.source).filter(pl.col("line").str.strip_chars() != "")
-        whole = lines.filter(pl.col("line").str.json_path_match("$").is_not_null())
-        kept, count = whole.collect()["line"], lines.select(pl.len()).collect().item()
-        if len(kept) == 0:
-            raise DataError(f"{part} has no line of JSON; name a log")
-        text = "\n".join(kept.to_list()).encode()
-        return pl.read_ndjson(io.BytesIO(text), infer_schema_length=None).lazy(), count - len(kept)
-
-
-def one_row_an_event(frame: Any, name: str) -> Any:
-    """Return a frame of sessions whose events are a list of objects with the field `name` as one row an event.
-
-    OTTO's log has this form: {"session": 1, "events": [{"aid": 5, "ts": 1659304800025, "type": "clicks"}, ..]}. Other
-    frames are returned as they are.
-    """
-    pl = require("polars", "train")
-    schema = frame.collect_schema()
-    if name in schema:
-        return frame
-    for column, kind in schema.items():
-        if isinstance(kind, pl.List) and isinstance(kind.inner, pl.Struct) and name in kind.inner.to_schema():
-            return frame.filter(pl.col(column).list.len() > 0).explode(column).unnest(column)
-    return frame
+        frame, broken = readable_lines(part.source)
+    if frame is None:
+        raise DataError(f"{part} has no line of JSON; name a log")
+    return frame, broken
 
 
 @contextmanager
@@ -166,6 +146,13 @@ def one_line_errors(part: Part) -> Iterator[None]:
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = lines[0] if lines else type(error).__name__
+        if part.kind == "json" and isinstance(part.source, Path):
+            line = _line_of(part.source)
+            if line is not None:
+                raise DataError(
+                    f"{part}: {line} cannot be read: {reason}; fix or remove it, or leave out what is no JSON object "
+                    "with --bad-rows skip"
+                ) from None
         raise DataError(f"{part} cannot be read as a log ({reason}); fix or re-export the file") from None
     except OSError as error:
         reason = (error.strerror or str(error)).splitlines()[0]
@@ -173,6 +160,14 @@ def one_line_errors(part: Part) -> Iterator[None]:
         if not isinstance(part.source, Path):
             remedy = "check the address and the credentials (those of the store's own command line)"
         raise DataError(f"cannot read {part} ({reason}); {remedy}") from None
+
+
+def _line_of(path: Path) -> str | None:
+    pl = require("polars", "train")
+    try:
+        return unreadable_line(path)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):  # no lines of text at all
+        return None
 
 
 def _in_memory(frame: Any, columns: Sequence[str]) -> Part:

@@ -11,7 +11,8 @@ from typing import Any
 
 from mtaw_fast.data.readers import times
 from mtaw_fast.data.readers.context_codes import check_context_columns
-from mtaw_fast.data.readers.sources import Part, one_line_errors, one_row_an_event, scan, without_broken_lines
+from mtaw_fast.data.readers.json_lines import events_of, one_row_an_event
+from mtaw_fast.data.readers.sources import Part, one_line_errors, scan, without_broken_lines
 from mtaw_fast.errors import DataError, require
 
 # run(function, calls) returns the results of `function(*call)`, in order, and raises the error of the first that fails.
@@ -185,7 +186,7 @@ def _counts(part: Part, columns: Columns) -> dict[str, Any]:
     if not columns.skips:
         for role, column in (("owner", columns.owner), ("item", columns.item), ("type", columns.type)):
             if column is not None:
-                _refuse_empty(part, frame, counts.get(f"{role} empty", 0), column, columns)
+                _refuse_empty(part, counts.get(f"{role} empty", 0), column, columns)
     counts["rows"] += broken
     counts["counted"] += broken
     counts["item empty"] += broken
@@ -254,15 +255,8 @@ def open_part(part: Part, columns: Columns) -> tuple[Any, Any, int]:
 
     Raises DataError if a column is missing or has an unusable type.
     """
-    broken = 0
-    try:
-        with one_line_errors(part):
-            frame = one_row_an_event(scan(part, columns.separator), columns.item)
-            schema = frame.collect_schema()
-    except DataError:
-        if part.kind != "json" or not isinstance(part.source, Path) or not columns.skips:
-            raise
-        frame, broken = without_broken_lines(part)
+    frame, broken = _scanned(part, columns)
+    with one_line_errors(part):
         frame = one_row_an_event(frame, columns.item)
         schema = frame.collect_schema()
     for name in columns.names:
@@ -284,6 +278,19 @@ def open_part(part: Part, columns: Columns) -> tuple[Any, Any, int]:
             "text or a datetime, so cast it first"
         )
     return frame, schema, broken
+
+
+def _scanned(part: Part, columns: Columns) -> tuple[Any, int]:
+    """Return the lazy frame of a part as it is stored, and the number of lines that are left out."""
+    try:
+        with one_line_errors(part):
+            frame = scan(part, columns.separator)
+            frame.collect_schema()
+            return frame, 0
+    except DataError:
+        if part.kind != "json" or not isinstance(part.source, Path) or not columns.skips:
+            raise
+        return without_broken_lines(part)
 
 
 def _type_names(
@@ -312,12 +319,12 @@ def _types_in(part: Part, columns: Columns) -> set[str]:
     return {text for text in texts if text}
 
 
-def _refuse_empty(part: Part, frame: Any, count: int, name: str, columns: Columns) -> None:
+def _refuse_empty(part: Part, count: int, name: str, columns: Columns) -> None:
     """Raise DataError, naming the first row, if `count` cells of the column are empty."""
     if count:
-        row, _ = _first(part, frame, _is_empty(name) & columns.counted, name)
+        row, _ = _first(part, columns, _is_empty(name) & columns.counted, name)
         raise DataError(
-            f"{part}: column {name!r} is empty in data row {row}{f' and {count - 1} more' if count > 1 else ''}; "
+            f"{part}: column {name!r} is empty in {row}{f' and {count - 1} more' if count > 1 else ''}; "
             f"fill in or remove such rows{columns.remedy}"
         )
 
@@ -326,14 +333,14 @@ def _two_units(files: Sequence[Part], columns: Columns) -> DataError:
     """Return the error that names the first time of each of two units."""
     found: dict[str, str] = {}
     for part in files:
-        frame, schema, _ = open_part(part, columns)
+        schema = open_part(part, columns)[1]
         size = times.forms(columns.time, schema[columns.time])["decimal"].abs()
         fits = times.unit_conditions(size)
         fits["ns"] |= size >= times.TOO_LARGE  # such a number has no unit; `straddles` counts it as ns
         for unit, condition in fits.items():
-            row, value = _first(part, frame, condition & columns.counted, columns.time)
+            row, value = _first(part, columns, condition & columns.counted, columns.time)
             if row and unit not in found:
-                found[unit] = f"{value} in data row {row}{f' of {Path(part.where).name}' if len(files) > 1 else ''}"
+                found[unit] = f"{value} in {row}{f' of {Path(part.where).name}' if len(files) > 1 else ''}"
     (one, first), (other, second) = [(unit, found[unit]) for unit in times.UNIT_NAMES if unit in found][:2]
     return DataError(
         f"{files[0] if len(files) == 1 else Path(files[0].where).parent}: column {columns.time!r} mixes units: {first} "
@@ -345,13 +352,12 @@ def _two_units(files: Sequence[Part], columns: Columns) -> DataError:
 def _bad_item(files: Sequence[Part], columns: Columns) -> DataError:
     """Return the error that names the first item id that is not an integer."""
     for part in files:
-        frame, schema, _ = open_part(part, columns)
+        schema = open_part(part, columns)[1]
         odd = ~_is_plain_int(part, columns.item, schema[columns.item]) & columns.counted
-        row, value = _first(part, frame, odd, columns.item)
+        row, value = _first(part, columns, odd, columns.item)
         if row:
             return DataError(
-                f"{part}: column {columns.item!r} holds {value!r:.60} in data row {row}, but the "
-                f"catalog's ids are ints; "
+                f"{part}: column {columns.item!r} holds {value!r:.60} in {row}, but the catalog's ids are ints; "
                 f"remove such rows or read the log that the catalog was made from{columns.remedy}"
             )
     raise AssertionError("the counts found an id that is not an integer, the search did not")
@@ -360,31 +366,32 @@ def _bad_item(files: Sequence[Part], columns: Columns) -> DataError:
 def _bad_time(files: Sequence[Part], columns: Columns, used: tuple[str, ...], unit: str) -> DataError:
     """Return the error that names the first unreadable value of the time column."""
     for part in files:
-        frame, schema, _ = open_part(part, columns)
+        schema = open_part(part, columns)[1]
         readings = times.forms(columns.time, schema[columns.time], times.zones_in(used))
         reading = times.milliseconds(readings, used, unit)
-        row, value = _first(part, frame, reading.is_null() & columns.counted, columns.time)
+        row, value = _first(part, columns, reading.is_null() & columns.counted, columns.time)
         if row and (value is None or value == ""):
             return DataError(
-                f"{part}: column {columns.time!r} is empty in data row {row}; fill in or remove such "
-                f"rows{columns.remedy}"
+                f"{part}: column {columns.time!r} is empty in {row}; fill in or remove such rows{columns.remedy}"
             )
         if row:
             what = "an epoch number" if used[0] in ("int", "decimal") else "an ISO-8601 time"
             return DataError(
-                f"{part}: column {columns.time!r} holds {value!r} in data row {row}, not {what}; write every time as "
+                f"{part}: column {columns.time!r} holds {value!r} in {row}, not {what}; write every time as "
                 f"epoch seconds, epoch milliseconds or like 2024-05-01T12:30:00Z, or remove the row{columns.remedy}"
             )
     raise AssertionError("the counts found a bad time that the search did not")
 
 
-def _first(part: Part, frame: Any, condition: Any, column: str) -> tuple[int, Any]:
-    """Return the 1-based data row of the first row that fulfills `condition`, and its value; (0, None) without one."""
+def _first(part: Part, columns: Columns, condition: Any, column: str) -> tuple[str, Any]:
+    """Return where the first row is that fulfills `condition`, such as 'data row 3', and its value; ('', None) without
+    one. In a log of sessions with lists of events it is a line."""
     with one_line_errors(part):
-        number = f"row of {column}"
-        numbered = frame.with_row_index(number).filter(condition).select(number, column)
-        found = numbered.head(1).collect(engine="streaming")
-    return (found.item(0, 0) + 1, found.item(0, 1)) if len(found) else (0, None)
+        number, (frame, _) = f"row of {column}", _scanned(part, columns)
+        word = "data row" if events_of(frame.collect_schema(), columns.item) is None else "line"
+        rows = one_row_an_event(frame.with_row_index(number), columns.item)
+        found = rows.filter(condition).select(number, column).head(1).collect(engine="streaming")
+    return (f"{word} {found.item(0, 0) + 1}", found.item(0, 1)) if len(found) else ("", None)
 
 
 def _is_empty(column: str) -> Any:

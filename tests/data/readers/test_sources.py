@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mtaw_fast.data.readers import read
+from mtaw_fast.data.readers import ClickOptions, read
 from mtaw_fast.errors import DataError, UsageError
 from tests.support.data.odd_logs import LOOSE, NAMES, SKIP, csv
 from tests.support.data.reference_reader import contents
@@ -59,13 +59,77 @@ def test_a_json_line_may_be_a_session_with_its_events(tmp_path: Path) -> None:
         read("clicks", tmp_path / "log.jsonl", options=dataclasses.replace(SKIP, item="aid"))
 
 
+OTTO = ClickOptions(session="session", item="aid", time="ts", type="type", min_support=1, test_days=0)
+
+
+def otto_lines() -> list[str]:
+    return [
+        json.dumps({"session": s, "events": [{"aid": s + t, "ts": 1_659_304_800_000 + 1000 * t, "type": kind}
+                                             for t, kind in enumerate(("clicks", "carts", "clicks", "orders"))]})
+        for s in range(6)
+    ]  # fmt: skip
+
+
+def test_ottos_events_keep_their_types_and_milliseconds(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text("\n".join(otto_lines()))
+    found = read("clicks", tmp_path / "train.jsonl", options=OTTO)
+    assert found.type_names == ("carts", "clicks", "orders")
+    assert found.train.types is not None
+    assert found.train.times is not None
+    assert found.train.types[:4].tolist() == [1, 0, 1, 2]
+    assert found.train.times[:4].tolist() == [1_659_304_800_000 + 1000 * t for t in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("no json", r"line 4 \(no json\) cannot be read"),
+        ('{"session": 7, "events": [{"aid": 1, "ts": 1659', "line 4 .* cannot be read"),
+        ("[1, 2]", r"line 4 \(\[1, 2\]\) cannot be read"),
+        ('{"session": 7, "events": 5}', "line 4 .* cannot be read"),
+        ('{"session": 7, "events": [5]}', "line 4 .* cannot be read"),
+        ('{"session": 7, "events": [{"ts": 1659304800000, "type": "clicks"}]}', "column 'aid' is empty in line 4"),
+        (
+            '{"session": 7, "events": [{"aid": 1, "ts": "soon", "type": "clicks"}]}',
+            "column 'ts' holds 'soon' in line 4",
+        ),
+        (
+            '{"session": 7, "events": [{"aid": 1, "ts": 1659304800, "type": "carts"}]}',
+            "1659304800 in line 4 is seconds",
+        ),
+        ('{"events": [{"aid": 1, "ts": 1659304800000, "type": "carts"}]}', "column 'session' is empty in line 4"),
+        ('{"session": 7, "events": [{"aid": 1, "ts": 1659304800000}]}', "column 'type' is empty in line 4"),
+    ],
+)
+def test_a_damaged_line_is_named(tmp_path: Path, line: str, message: str) -> None:
+    path, lines = tmp_path / "train.jsonl", otto_lines()
+    path.write_text("\n".join([*lines[:3], line, *lines[3:]]))
+    with pytest.raises(DataError, match=rf"train\.jsonl: {message}|train\.jsonl: column 'ts' mixes units: {message}"):
+        read("clicks", path, options=OTTO)
+    if line.endswith(("5}", "[5]}")):
+        return  # an object of another shape is refused
+    found = read("clicks", path, options=dataclasses.replace(OTTO, bad_rows="skip"))
+    assert (found.train.n_clicks, found.preparation["log"]["bad_rows"]) == (24, 1)
+
+
+def test_a_damaged_line_is_found_behind_many_and_in_a_compressed_file(tmp_path: Path) -> None:
+    import gzip
+
+    lines = otto_lines() * 2000
+    lines[9000] = lines[9000][:-30]
+    path = tmp_path / "train.jsonl.gz"
+    path.write_bytes(gzip.compress("\n".join(lines).encode()))
+    with pytest.raises(DataError, match=r"train\.jsonl\.gz: line 9001 "):
+        read("clicks", path, options=OTTO)
+
+
 def test_json_texts_stay_texts_and_broken_lines_are_told(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     rows = [{"session_id": 1, "item_id": str(k), "timestamp": 1_700_000_000 + k} for k in range(4)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert read("clicks", path, options=LOOSE).ids.kind == "str"
     path.write_text(path.read_text() + 'no json\n\n{"session_id": 1, "item')
-    with pytest.raises(DataError, match=r"log\.jsonl cannot be read as a log"):
+    with pytest.raises(DataError, match=r"log\.jsonl: line 5 \(no json\) cannot be read"):
         read("clicks", path, options=LOOSE)
     found = read("clicks", path, options=SKIP)
     assert found.ids.external(np.arange(4)) == ["0", "1", "2", "3"]
