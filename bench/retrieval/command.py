@@ -86,7 +86,7 @@ def _sets(options: argparse.Namespace, folder: Path) -> Iterator[VectorSet]:
 def _measure(report: Report, vectors: VectorSet, options: argparse.Namespace, plot: Path | None) -> None:
     # FAISS loads here, so that --help and a misuse answer at once.
     from bench.harness.floors import batch_scan_floor, scan_floor
-    from bench.retrieval.cases import RetrievalCases
+    from bench.retrieval.cases import RetrievalCases, no_panorama
     from mtaw_fast.ranking.retrieval import make_index
 
     n_items = len(vectors.catalog)
@@ -95,6 +95,9 @@ def _measure(report: Report, vectors: VectorSet, options: argparse.Namespace, pl
     cases = RetrievalCases(
         vectors, exact, scan_floor(blocks), batch_scan_floor(BATCH, blocks), _QUICK_PLAN if options.quick else _PLAN
     )
+    why = no_panorama()
+    if why is not None and why not in report.notes:
+        report.notes.append(why)
     for batch in (1,) if options.quick else (1, BATCH):
         say(f"exact search, {n_items:,} items, batch {batch}")
         report.run(cases.exact_case(batch, _BATCH_PLAN if batch > 1 else cases.plan))

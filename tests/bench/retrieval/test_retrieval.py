@@ -19,7 +19,7 @@ from bench.harness.floors import batch_scan_floor, scan_floor
 from bench.retrieval import command as retrieval
 from bench.retrieval import recall_curve
 from bench.retrieval import vectors as retrieval_data
-from bench.retrieval.cases import K, RetrievalCases, recalls
+from bench.retrieval.cases import K, RetrievalCases, no_panorama, recalls
 from bench.retrieval.peers import peers
 from bench.retrieval.recall_curve import Point, fastest_at, our_peers, trace
 from bench.retrieval.vectors import ClusterLaw, VectorSet, clustered_vectors, generated_set
@@ -280,3 +280,11 @@ class TestClusteredVectors:
         assert len(sizes) == 20
         shares = 1 / np.arange(1, 21)
         np.testing.assert_allclose(np.array(sizes) / 10_000, shares / shares.sum(), atol=0.02)
+
+
+def test_panorama_is_left_out_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    import faiss
+
+    assert no_panorama() is None
+    monkeypatch.delattr(faiss, "IndexFlatIPPanorama")
+    assert "lacks IndexFlatIPPanorama" in str(no_panorama())
