@@ -178,8 +178,8 @@ def train(
     encoder_threads : int, default 1
         For PyTorch in a step; another number rounds differently.
     table_memory : float, optional
-        GB for building the session memory's tables, by default half of the free memory. If one pass may take more, they
-        are built in ranges of items, with the same bits, and the log `mtaw_fast` has a line about it.
+        GB for building the session memory's tables, and its trends, by default half of the free memory. If one pass may
+        take more, they are built in ranges of items, with the same bits, and the log `mtaw_fast` has a line about it.
     budget_minutes : float, default 90
         Longest training with the full softmax, estimated from its first steps; a longer one samples the catalog
         (`loss.softmax`, 'auto'). Logs below 2 x 10^11 logits an epoch never sample.

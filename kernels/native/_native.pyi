@@ -349,8 +349,10 @@ def trends_build(
     threads: int,
     once_from: int,
     newest: int,
-    context: np.ndarray | None = None,
-    context_sizes: Sequence[int] = (),
+    context: np.ndarray | None,
+    context_sizes: Sequence[int],
+    first: int,
+    last: int,
 ) -> dict[str, np.ndarray]: ...
 def trends_check(arrays: dict[str, np.ndarray], half_lives: Sequence[int], window: int, max_neighbors: int) -> None: ...
 

@@ -79,6 +79,8 @@ def build_trends(
     context: np.ndarray | None = None,
     context_sizes: Sequence[int] = (),
     newest: int = 0,
+    first: int = 0,
+    last: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Build the arrays of TRENDS from packed sessions and the times of their clicks.
 
@@ -110,6 +112,8 @@ def build_trends(
         The largest code of each column, at most 1,001.
     newest : int, default 0
         The clock is of this time, or of the newest click if that is later.
+    first, last : int, default all items
+        Build the rows of items [first, last) alone: N is last - first in every array.
 
     Returns
     -------
@@ -125,6 +129,7 @@ def build_trends(
     return _native.trends_build(
         items, offsets, times, n_items, list(half_lives), window, max_neighbors, threads,
         NO_SESSION if once_from is None else once_from, newest, context, list(context_sizes),
+        first, n_items if last is None else last,
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from mtaw_fast.memory.tables import MemoryTables
 from mtaw_fast.storage.tensor_file import open_sealed_tensors
 
 MOST_RANGES = 256
-_SCRATCH = ".tables-"
+SCRATCH = ".tables-"
 _SHARD = 1 << 20  # clicks of a shard
 _PER_CLICK, _PER_SESSION, _PER_ITEM, _PER_PAIR, _PER_POSTING = 21, 16, 81, 20, 4
 
@@ -102,14 +102,14 @@ def build_in_ranges(
 
 def _scratch(folder: Path) -> tempfile.TemporaryDirectory[str]:
     try:
-        return tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder)
+        return tempfile.TemporaryDirectory(prefix=SCRATCH, dir=folder)
     except OSError as error:
         raise MtawError(f"cannot write into {folder}: {error.strerror or error}; choose another folder") from None
 
 
 def remove_left(folder: Path) -> None:
     """Remove the temporary files that `build_in_ranges` leaves in a folder if its process is killed."""
-    for left in folder.glob(f"{_SCRATCH}*"):
+    for left in folder.glob(f"{SCRATCH}*"):
         shutil.rmtree(left, ignore_errors=True)
 
 

@@ -18,7 +18,7 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError, shown
 from mtaw_fast.kernels.native.trends import CONTEXT_ARRAYS, HALF_LIVES, TRENDS, Trends, build_trends, check_trends
 from mtaw_fast.storage.sealed_file import SealedFile
-from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
+from mtaw_fast.storage.tensor_file import map_tensors, write_joined
 
 LAYOUT = 1
 _SETTINGS = "settings"
@@ -147,21 +147,9 @@ class TrendTables:
             On an item outside 0..N-1, a time outside 0..2^52 or a code out of range.
         """
         settings = settings or TrendSettings()
-        codes = None if sessions.context is None else np.ascontiguousarray(sessions.context)
-        try:
-            arrays = build_trends(
-                np.ascontiguousarray(sessions.items),
-                np.ascontiguousarray(sessions.offsets),
-                np.ascontiguousarray(times),
-                n_items,
-                **settings.native,
-                once_from=once_from,
-                threads=threads,
-                context=codes if context_sizes else None,
-                context_sizes=context_sizes,
-            )
-        except (ValueError, IndexError) as error:
-            raise DataError(f"trends: {error}") from None
+        arrays = build_arrays(
+            sessions, times, n_items, settings, once_from=once_from, threads=threads, context_sizes=context_sizes
+        )
         for array in arrays.values():
             array.setflags(write=False)
         return cls._of(arrays, settings)
@@ -183,9 +171,7 @@ class TrendTables:
 
     def save(self, path: Path) -> None:
         """Write everything to `path` as one safetensors file, atomically."""
-        chosen = self.settings
-        numbers = [LAYOUT, *chosen.half_lives, chosen.window, chosen.max_neighbors]
-        write_tensors(path, {**self.arrays(), _SETTINGS: np.array(numbers, dtype=np.float64)})
+        write_trends(path, {name: [array] for name, array in self.arrays().items()}, self.settings)
 
     def live(self, capacity: int, **options: Any) -> Trends:
         """Return `kernels.native.trends.Trends` over these tables, for item ids below capacity; options are its own."""
@@ -209,6 +195,31 @@ class TrendTables:
     def n_bytes(self) -> int:
         """Bytes of all arrays."""
         return sum(array.nbytes for array in self.arrays().values())
+
+
+def build_arrays(
+    sessions: Sessions, times: np.ndarray, n_items: int, settings: TrendSettings, **options: Any
+) -> dict[str, np.ndarray]:
+    """Return the arrays that `kernels.native.trends.build_trends` makes with these options; DataError as `build`."""
+    codes = None if sessions.context is None or not options["context_sizes"] else sessions.context
+    try:
+        return build_trends(
+            np.ascontiguousarray(sessions.items),
+            np.ascontiguousarray(sessions.offsets),
+            np.ascontiguousarray(times),
+            n_items,
+            **settings.native,
+            context=None if codes is None else np.ascontiguousarray(codes),
+            **options,
+        )
+    except (ValueError, IndexError) as error:
+        raise DataError(f"trends: {error}") from None
+
+
+def write_trends(path: Path, pieces: Mapping[str, Sequence[np.ndarray]], settings: TrendSettings) -> None:
+    """Write arrays in pieces, cut along their first axis, to `path` as one safetensors file, atomically."""
+    numbers = [LAYOUT, *settings.half_lives, settings.window, settings.max_neighbors]
+    write_joined(path, {**pieces, _SETTINGS: [np.array(numbers, dtype=np.float64)]})
 
 
 def _read(path: Path | SealedFile) -> tuple[Mapping[str, np.ndarray], TrendSettings]:

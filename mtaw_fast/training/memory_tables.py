@@ -1,10 +1,10 @@
-"""Build the session memory's tables of a training, within the memory that it may use for that."""
+"""Build the session memory's tables and trends of a training, within the memory that it may use for that."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +14,10 @@ from mtaw_fast.data.context import ContextColumns
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UsageError
 from mtaw_fast.memory import MemoryTables
-from mtaw_fast.memory.bounded import build_in_ranges, pass_bytes, remove_left
+from mtaw_fast.memory.bounded import PassBytes, build_in_ranges, pass_bytes, remove_left
 from mtaw_fast.memory.settings import MemorySettings, memory_settings
-from mtaw_fast.memory.trends import TrendTables, trend_settings
+from mtaw_fast.memory.trend_ranges import build_trends_in_ranges, trend_bytes
+from mtaw_fast.memory.trends import TrendSettings, TrendTables, trend_settings
 from mtaw_fast.system.memory_use import available_memory
 from mtaw_fast.training.threads import current_threads
 
@@ -42,21 +43,42 @@ class TableMemory:
 
     def build(self, sessions: Sessions, n_items: int, settings: MemorySettings, threads: int) -> MemoryTables:
         """Build tables as `MemoryTables.build`, in ranges of items if one pass would exceed the limit."""
-        limit = self._allowed()
-        need = pass_bytes(sessions, n_items, settings)
-        if limit is None or need.total <= limit:
+        count = self._ranges("memory tables", pass_bytes(sessions, n_items, settings))
+        if count == 1:
             return MemoryTables.build(sessions, n_items, settings, threads=threads)
-        count = need.ranges(limit)
-        logging.getLogger("mtaw_fast").warning(
-            f"memory tables: one pass may take {need.total / 1e9:.3g} GB, {limit / 1e9:.3g} are allowed: built in "
-            f"{count} ranges of items, with the same result"
-        )
         return build_in_ranges(sessions, n_items, settings, count, self.folder, threads=threads)
 
-    def most(self, sessions: Sessions, n_items: int, settings: MemorySettings) -> int:
-        """Return the most bytes that `build` takes."""
-        limit, need = self._allowed(), pass_bytes(sessions, n_items, settings)
+    def build_trends(
+        self, sessions: Sessions, n_items: int, settings: TrendSettings, threads: int, context_sizes: Sequence[int]
+    ) -> TrendTables:
+        """Build trends as `TrendTables.build`, in ranges of items if one pass would exceed the limit."""
+        assert sessions.times is not None
+        count = self._ranges("trends", trend_bytes(sessions, n_items, settings))
+        if count == 1:
+            return TrendTables.build(
+                sessions, sessions.times, n_items, settings, threads=threads, context_sizes=context_sizes
+            )
+        return build_trends_in_ranges(
+            sessions, sessions.times, n_items, settings, count, self.folder, threads=threads,
+            context_sizes=context_sizes,
+        )  # fmt: skip
+
+    def most(self, need: PassBytes) -> int:
+        """Return the most bytes that a build takes which needs `need` in one pass."""
+        limit = self._allowed()
         return need.total if limit is None else min(need.total, max(limit, need.fixed))
+
+    def _ranges(self, what: str, need: PassBytes) -> int:
+        """Return in how many ranges of items to build; more than one is logged."""
+        limit = self._allowed()
+        if limit is None or need.total <= limit:
+            return 1
+        count = need.ranges(limit)
+        logging.getLogger("mtaw_fast").warning(
+            f"{what}: one pass may take {need.total / 1e9:.3g} GB, {limit / 1e9:.3g} are allowed: built in "
+            f"{count} ranges of items, with the same result"
+        )
+        return count
 
     def _allowed(self) -> int | None:
         """Return the limit in bytes; None without one."""
@@ -88,8 +110,17 @@ def build_tables(config: Config, sessions: Sessions, n_items: int) -> MemoryTabl
 
 def table_bytes(config: Config, sessions: Sessions, n_items: int) -> int:
     """Return the most bytes that `build_tables` takes."""
-    limit, settings = _training.get(), memory_settings(config)
-    return pass_bytes(sessions, n_items, settings).total if limit is None else limit.most(sessions, n_items, settings)
+    return _most(pass_bytes(sessions, n_items, memory_settings(config)))
+
+
+def most_trend_bytes(config: Config, sessions: Sessions, n_items: int) -> int:
+    """Return the most bytes that `build_trends` takes for sessions with times."""
+    return _most(trend_bytes(sessions, n_items, trend_settings(config)))
+
+
+def _most(need: PassBytes) -> int:
+    limit = _training.get()
+    return need.total if limit is None else limit.most(need)
 
 
 def build_trends(
@@ -101,7 +132,8 @@ def build_trends(
     """
     if sessions.times is None or not config.memory.trends or not config.ranker.prequential:
         return None
-    return TrendTables.build(
-        sessions, sessions.times, n_items, trend_settings(config), threads=current_threads().pieces,
-        context_sizes=() if context is None else context.sizes,
-    )  # fmt: skip
+    settings, threads, limit = trend_settings(config), current_threads().pieces, _training.get()
+    sizes = () if context is None else context.sizes
+    if limit is not None:
+        return limit.build_trends(sessions, n_items, settings, threads, sizes)
+    return TrendTables.build(sessions, sessions.times, n_items, settings, threads=threads, context_sizes=sizes)

@@ -34,6 +34,7 @@ from mtaw_fast.training.memory_tables import TableMemory, build_tables, build_tr
 from mtaw_fast.training.plan.estimate import plan_training
 from mtaw_fast.training.plan.plan import BUDGET_MINUTES, Plan
 from mtaw_fast.training.ranker.feature_importance import feature_importance
+from mtaw_fast.training.ranker.last_sessions import split_for_ranker
 from mtaw_fast.training.ranker.side_inputs import SideInputs
 from mtaw_fast.training.ranker.train_ranker import fit_settings, train_ranker
 from mtaw_fast.training.repeating_types import log_weights
@@ -283,7 +284,7 @@ class _Run:
         return {**self.state["kept"], "weights": self.state["checkpoint"]}
 
     def _fit_before_last(self, sessions: Sessions, phase: str) -> Kept:
-        before, _ = sessions.split_last(self.config.ranker.ranker_fraction)
+        before, _ = split_for_ranker(self.config, sessions)
         self._fitting.fit(phase, before, self.config.optimizer.epochs)
         return {"past": self.state["checkpoint"]}
 

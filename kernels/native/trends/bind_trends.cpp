@@ -45,7 +45,7 @@ const std::uint16_t* codes_of(const MaybeArray& context, std::int64_t count, std
 py::dict trends_build(const py::array& items, const py::array& offsets, const py::array& times, std::int64_t n_items,
                       const std::vector<std::int64_t>& half_lives, std::int64_t window, std::int64_t max_neighbors,
                       int threads, std::int64_t once_from, std::int64_t newest, const MaybeArray& context,
-                      const std::vector<std::int64_t>& context_sizes) {
+                      const std::vector<std::int64_t>& context_sizes, std::int64_t first, std::int64_t last) {
     if (n_items < 0 || n_items > std::numeric_limits<std::int32_t>::max()) {
         throw py::value_error("n_items must be in 0..2147483647, not " + std::to_string(n_items));
     }
@@ -59,6 +59,8 @@ py::dict trends_build(const py::array& items, const py::array& offsets, const py
     const auto n_columns = static_cast<std::int64_t>(context_sizes.size());
     sessions.shape = context_shape(context_sizes.data(), n_columns);
     sessions.context = codes_of(context, items.size(), n_columns);
+    sessions.first = first;
+    sessions.last = last;
     if (sessions.context == nullptr && n_columns > 0) throw py::value_error("context_sizes need context");
     const TrendSettings settings = trend_settings(half_lives, window, max_neighbors);
     std::unique_ptr<TrendsBuild> build;
@@ -67,19 +69,20 @@ py::dict trends_build(const py::array& items, const py::array& offsets, const py
         build = std::make_unique<TrendsBuild>(sessions, settings, threads);
     }
     py::dict arrays;
+    const std::int64_t n_rows = last - first;
     TrendsOut out{
-        .row_offsets = made<std::int64_t>(arrays, "row_offsets", {n_items + 1}),
+        .row_offsets = made<std::int64_t>(arrays, "row_offsets", {n_rows + 1}),
         .neighbors = made<std::int32_t>(arrays, "neighbors", {build->n_pairs()}),
         .values = made<std::uint16_t>(arrays, "values", {build->n_pairs(), std::int64_t{kPairSums}}),
-        .totals = made<float>(arrays, "totals", {n_items, std::int64_t{kPairSums}}),
-        .counts = made<float>(arrays, "counts", {n_items, std::int64_t{kItemSums}}),
-        .times = made<std::int64_t>(arrays, "times", {n_items, std::int64_t{2}}),
+        .totals = made<float>(arrays, "totals", {n_rows, std::int64_t{kPairSums}}),
+        .counts = made<float>(arrays, "counts", {n_rows, std::int64_t{kItemSums}}),
+        .times = made<std::int64_t>(arrays, "times", {n_rows, std::int64_t{2}}),
         .sums = made<double>(arrays, "sums", {std::int64_t{kItemSums}}),
         .clock = made<std::int64_t>(arrays, "clock", {std::int64_t{kItemLanes + 1}}),
     };
     if (n_columns > 0) {
         std::copy_n(context_sizes.data(), n_columns, made<std::int64_t>(arrays, "context_sizes", {n_columns}));
-        out.context_offsets = made<std::int64_t>(arrays, "context_offsets", {n_items + 1});
+        out.context_offsets = made<std::int64_t>(arrays, "context_offsets", {n_rows + 1});
         out.context_values = made<std::uint16_t>(arrays, "context_values", {build->n_context_sums()});
         out.context_sums = made<float>(arrays, "context_sums", {build->n_context_sums()});
         out.context_totals = made<double>(arrays, "context_totals", {sessions.shape.n_values()});
@@ -428,7 +431,7 @@ void bind_trends(py::module_& module) {
     module.def("trends_build", &trends_build, py::arg("items"), py::arg("offsets"), py::arg("times"), py::arg("n_items"),
                py::arg("half_lives"), py::arg("window"), py::arg("max_neighbors"), py::arg("threads"),
                py::arg("once_from"), py::arg("newest"),
-               py::arg("context") = py::none(), py::arg("context_sizes") = std::vector<std::int64_t>());
+               py::arg("context"), py::arg("context_sizes"), py::arg("first"), py::arg("last"));
     py::class_<ContentObject>(module, "ItemContent")
         .def(py::init<const std::vector<py::array>&, const MaybeArray&>(), py::arg("categories"), py::arg("created") = py::none());
     module.def("trends_check", &trends_check, py::arg("arrays"), py::arg("half_lives"), py::arg("window"),

@@ -233,6 +233,9 @@ TrendsBuild::TrendsBuild(const TimedSessions& sessions, const TrendSettings& set
     check_trend_settings(settings);
     if (threads < 1) throw std::invalid_argument("threads must be at least 1");
     std::int64_t newest = sessions.newest;
+    if (sessions.first < 0 || sessions.last < sessions.first || sessions.last > sessions.n_items) {
+        throw std::invalid_argument("the items to build must be a range within 0.." + std::to_string(sessions.n_items));
+    }
     if (newest < 0 || newest > kMaxTime) throw std::invalid_argument("newest must be in 0..2^52 ms");
     for (std::int64_t s = 0; s < sessions.count; ++s) {
         if (sessions.offsets[s + 1] < sessions.offsets[s]) {
@@ -262,15 +265,15 @@ TrendsBuild::TrendsBuild(const TimedSessions& sessions, const TrendSettings& set
     clock_[kItemLanes] = newest;
     order_sessions();
     mark_counting();
+    sum_all();  // before there is an index, since both need memory a click
     index_items();
-    sum_all();
-    blocks_.resize(at((sessions_.n_items + kBlock - 1) / kBlock));
+    blocks_.resize(at((sessions_.last - sessions_.first + kBlock - 1) / kBlock));
     std::atomic<std::int64_t> next{0};
     fork_join(threads, [&](int) {
         Rows rows(*this);
         for (std::int64_t b = next.fetch_add(1); b < static_cast<std::int64_t>(blocks_.size()); b = next.fetch_add(1)) {
-            const std::int64_t end = std::min((b + 1) * kBlock, sessions_.n_items);
-            for (std::int64_t item = b * kBlock; item < end; ++item) rows.add(item, blocks_[at(b)]);
+            const std::int64_t begin = sessions_.first + b * kBlock, end = std::min(begin + kBlock, sessions_.last);
+            for (std::int64_t item = begin; item < end; ++item) rows.add(item, blocks_[at(b)]);
         }
     });
     for (const Block& block : blocks_) {

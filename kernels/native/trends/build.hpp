@@ -18,6 +18,7 @@ struct TimedSessions {
     std::int64_t newest = 0;      // ms: the clock is of this time, or of the newest click if that is later
     const std::uint16_t* context = nullptr;  // [T, shape.n_columns]
     ContextShape shape{};
+    std::int64_t first = 0, last = 0;  // the rows of items [first, last) alone are built
 };
 
 struct TrendsOut {
@@ -77,7 +78,7 @@ class TrendsBuild {
     std::vector<std::int64_t> clicks_;  // places of each item's clicks, ascending
     std::vector<std::int64_t> starts_;  // [T] where the session of a click begins
     std::vector<std::uint8_t> counts_;  // [T] what a click adds to: kPairs, kClicks alone, or nothing
-    std::vector<Block> blocks_;
+    std::vector<Block> blocks_;  // of the items from sessions_.first on
     std::int64_t n_pairs_ = 0, n_context_sums_ = 0;
 };
 

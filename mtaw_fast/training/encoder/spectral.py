@@ -17,6 +17,7 @@ from mtaw_fast.data.ranked_lists import merge
 from mtaw_fast.data.sessions import Sessions
 
 WINDOW = 8  # clicks apart, at most
+MOST_PAIRS = 40_000_000  # of neighboring clicks: some 5 GB; of more, sessions spread evenly are read
 _CONTEXT_SMOOTHING = 0.75  # Levy, Goldberg and Dagan (TACL 2015): damps the PMI of rare contexts
 _OVERSAMPLING = 12
 _POWER_ITERATIONS = 3
@@ -27,7 +28,7 @@ def spectral_embedding(sessions: Sessions, n_items: int, d: int, norm: float, se
 
     The same seed gives the same bits on one machine. d is at most N - 1 in effect: further columns are 0.
     """
-    matrix = _ppmi(sessions, n_items)
+    matrix = _ppmi(_within(sessions, MOST_PAIRS), n_items)
     rank = min(d + _OVERSAMPLING, n_items)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -39,6 +40,21 @@ def spectral_embedding(sessions: Sessions, n_items: int, d: int, norm: float, se
     # Rows of items without pairs have rounding noise, which must not be scaled up to a direction.
     known = (matrix.crow_indices().diff() > 0)[:, None] & (lengths > 0)
     return torch.where(known, vectors / lengths.clamp_min(1e-30) * norm, 0.0)
+
+
+def count_pairs(sessions: Sessions) -> int:
+    """Return how many pairs of clicks are at most `WINDOW` apart."""
+    near = np.minimum(sessions.lengths - 1, WINDOW)
+    return int((near * sessions.lengths - near * (near + 1) // 2).sum())
+
+
+def _within(sessions: Sessions, most: int) -> Sessions:
+    """Return the sessions, or as many of them, spread evenly, as have about `most` pairs."""
+    pairs = count_pairs(sessions)
+    if pairs <= most:
+        return sessions
+    place = np.arange(len(sessions) + 1) * (most / pairs)
+    return sessions.select(np.flatnonzero(np.diff(place.astype(np.int64))))
 
 
 def _ppmi(sessions: Sessions, n_items: int) -> Tensor:

@@ -20,11 +20,12 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.errors import UsageError
 from mtaw_fast.system.memory_use import available_memory
-from mtaw_fast.training.encoder.spectral import WINDOW
+from mtaw_fast.training.encoder.spectral import MOST_PAIRS, count_pairs
 from mtaw_fast.training.encoder.validation import check_held_out
-from mtaw_fast.training.memory_tables import table_bytes
+from mtaw_fast.training.memory_tables import most_trend_bytes, table_bytes
 from mtaw_fast.training.plan.first_steps import Cost, EncoderTimes, RankerTimes, Stopwatch, encoder_times, ranker_times
 from mtaw_fast.training.plan.plan import BUDGET_MINUTES, PhasePlan, Plan, asks_for_costs, chosen_softmax
+from mtaw_fast.training.ranker.last_sessions import split_for_ranker
 from mtaw_fast.training.ranker.prequential import frozen_samples
 from mtaw_fast.training.ranker.side_inputs import SideInputs
 from mtaw_fast.training.ranker.train_ranker import fit_settings
@@ -35,8 +36,7 @@ TIMED_FROM = 10**8  # logits an epoch: smaller trainings take seconds
 _PROCESS = 350 << 20  # the interpreter with torch
 _SPECTRAL_PAIR, _SPECTRAL_ROWS = 68, 4 * 112  # bytes a pair, both ways; floats an item
 _FULL_COPIES, _SAMPLED_COPIES = 6, 3  # of the item embedding: weights, two moments; gradient and the loss's own
-_TREND_CLICK, _DELTA_CLICK = 200, 1700  # bytes a click: of the trends, of the delta
-_CONTEXT_CLICK = 24  # bytes a click and column of context, while the trends are built
+_DELTA_CLICK = 1700  # bytes a click of the delta
 _CANDIDATES = 300  # of a query
 _OCCURRENCE = 12  # bytes a click, while the clicks are sorted by item
 
@@ -139,7 +139,7 @@ class _Work:
         if name.startswith("ranker"):
             return self._ranker(name, whole, ranker)
         if name.startswith("slice"):
-            whole = whole.split_last(self.config.ranker.ranker_fraction)[0]
+            whole = split_for_ranker(self.config, whole)[0]
         return self._encoder(name, whole, softmax, encoder)
 
     def _encoder(self, name: str, sessions: Sessions, softmax: Softmax, times: EncoderTimes | None) -> PhasePlan:
@@ -157,7 +157,7 @@ class _Work:
 
     def _ranker(self, name: str, sessions: Sessions, times: RankerTimes | None) -> PhasePlan:
         config = self.config
-        before, last = sessions.split_last(config.ranker.ranker_fraction)
+        before, last = split_for_ranker(config, sessions)
         queries = int(self.queries[len(sessions)] - self.queries[len(before)])
         timed = config.memory.trends and config.ranker.prequential and last.times is not None
         ranked = min(config.ranker.ranker_samples, queries) if config.ranker.prequential else queries
@@ -184,8 +184,7 @@ class _Work:
         config, floats = self.config, self.dataset.n_items * self.config.model.embedding_dim
         start = 0
         if config.model.init == "structured":
-            near = np.minimum(sessions.lengths - 1, WINDOW)
-            pairs = int((near * sessions.lengths - near * (near + 1) // 2).sum())
+            pairs = min(count_pairs(sessions), MOST_PAIRS)
             start = 2 * _SPECTRAL_PAIR * pairs + 4 * _SPECTRAL_ROWS * self.dataset.n_items
         copies = _FULL_COPIES if softmax == "full" else _SAMPLED_COPIES
         step = 4 * copies * floats
@@ -204,8 +203,7 @@ class _Work:
             4 * config.model.embedding_dim + 8 * config.memory.dense_candidates
         )
         if before.times is not None and config.memory.trends and config.ranker.prequential:
-            columns = 0 if before.context is None else before.context.shape[1]
-            tables += (_TREND_CLICK + _CONTEXT_CLICK * columns) * before.n_clicks
+            tables += most_trend_bytes(config, before, n_items)
         dataset = 0 if last is None else _DELTA_CLICK * last.n_clicks + 4 * _CANDIDATES * queries
         return self._base() + tables + dense + dataset
 

@@ -21,6 +21,7 @@ from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.retrieval import NativeIndex
 from mtaw_fast.training.memory_tables import build_tables
+from mtaw_fast.training.ranker.last_sessions import split_for_ranker
 from mtaw_fast.training.ranker.side_inputs import NOTHING, SideInputs
 from mtaw_fast.training.steps.batch import typed
 from mtaw_fast.training.threads import current_threads
@@ -107,7 +108,7 @@ class PrefixCandidates:
         side: SideInputs = NOTHING,
     ) -> PrefixCandidates:
         """Return those of the last `ranker_fraction` of `sessions`; arguments as of `train_ranker`."""
-        before, last = sessions.split_last(config.ranker.ranker_fraction)
+        before, last = split_for_ranker(config, sessions)
         prefixes = Prefixes.of(last, min_prefix, type_weights, side.type_codes(last))
         return cls(config, build_tables(config, before, n_items), weights, prefixes, side)
 

@@ -15,6 +15,7 @@ from mtaw_fast.system.memory_use import give_back_freed
 from mtaw_fast.training.memory_tables import build_tables, build_trends
 from mtaw_fast.training.ranker.candidates import PrefixCandidates
 from mtaw_fast.training.ranker.fitting import RankerFit, fit_ranker
+from mtaw_fast.training.ranker.last_sessions import split_for_ranker
 from mtaw_fast.training.ranker.prequential import build_dataset
 from mtaw_fast.training.ranker.side_inputs import NOTHING, SideInputs
 from mtaw_fast.training.reporting import Reporter
@@ -66,7 +67,7 @@ def train_ranker(
     if not config.ranker.prequential:
         candidates = PrefixCandidates.of(config, sessions, n_items, min_prefix, weights, type_weights, side)
         return fit_candidates(candidates, config, phase, reporter)
-    before, last = sessions.split_last(config.ranker.ranker_fraction)
+    before, last = split_for_ranker(config, sessions)
     tables = build_tables(config, before, n_items)
     since = None if before.times is None else int(before.times.max())
     trends = build_trends(config, before, n_items, side.context)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.training.encoder.spectral import _ppmi, spectral_embedding
+from mtaw_fast.training.encoder.spectral import WINDOW, _ppmi, _within, count_pairs, spectral_embedding
 
 
 def clusters(seed: int = 0) -> Sessions:
@@ -56,3 +56,18 @@ def test_next_to_nothing(sessions: list[list[int]]) -> None:
     assert vectors.shape == (3, 5)
     assert torch.isfinite(vectors).all()
     assert bool(vectors.any()) == (sessions == [[0, 1]])
+
+
+def test_of_many_pairs_some_sessions_spread_evenly_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions = clusters()
+    pairs = count_pairs(sessions)
+    session = np.repeat(np.arange(len(sessions)), sessions.lengths)
+    places = np.flatnonzero(session[:, None] == session)
+    assert pairs == sum(0 < place % len(session) - place // len(session) <= WINDOW for place in places.tolist())
+    assert _within(sessions, pairs) is sessions
+    some = _within(sessions, pairs // 4)
+    assert 0.2 * pairs < count_pairs(some) < 0.3 * pairs
+    assert some.items[: some.offsets[1]].tolist() == sessions.items[sessions.offsets[3] : sessions.offsets[4]].tolist()
+    expected = spectral_embedding(some, 32, 8, 1.0, 0)
+    monkeypatch.setattr("mtaw_fast.training.encoder.spectral.MOST_PAIRS", pairs // 4)
+    assert torch.equal(spectral_embedding(sessions, 32, 8, 1.0, 0), expected)

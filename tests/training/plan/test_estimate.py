@@ -9,6 +9,7 @@ import pytest
 from mtaw_fast.config import Config, preset
 from mtaw_fast.config.phases import phases_of
 from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.memory.bounded import pass_bytes
 from mtaw_fast.memory.settings import memory_settings
 from mtaw_fast.training.memory_tables import TableMemory, training_table_memory
 from mtaw_fast.training.plan import estimate as planning
@@ -63,7 +64,7 @@ def test_a_bound_on_the_tables_memory_is_in_the_plan(ring: Dataset, remembering:
             plan = plan_training(ring, remembering)
         return max(phase.peak_bytes for phase in plan.phases if phase.name.startswith("ranker"))
 
-    need = TableMemory(1 << 40, tmp_path).most(ring.train, ring.n_items, memory_settings(remembering))
+    need = pass_bytes(ring.train, ring.n_items, memory_settings(remembering)).total
     free, bound = ranker_bytes(1 << 40), ranker_bytes(need // 2)
     assert ranker_bytes(None) == free
     assert 0 < free - bound <= need - need // 2

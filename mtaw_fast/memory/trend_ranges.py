@@ -1,0 +1,87 @@
+"""Build the trends within a limit of memory use: in one pass if it fits, else one range of items after the other.
+
+A row depends only on the clicks around those on its item, and all rows have the same clock. So the joined ranges equal
+what one pass builds, to the bit. A pass takes at most 21 bytes a click, and 48 for each kept pair: its own and those of
+the arrays that it returns. Axes: N items, T clicks, P kept pairs.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mtaw_fast.data.sessions import Sessions, offsets_of
+from mtaw_fast.errors import MtawError
+from mtaw_fast.memory.bounded import SCRATCH, PassBytes
+from mtaw_fast.memory.ranges import item_ranges
+from mtaw_fast.memory.trends import TrendSettings, TrendTables, build_arrays, write_trends
+from mtaw_fast.storage.sealed_file import SealedFile
+from mtaw_fast.storage.tensor_file import map_tensors, open_sealed_tensors, write_tensors
+
+_PER_CLICK, _PER_ITEM, _PER_PAIR = 21, 320, 48
+_PER_CONTEXT_SUM = 24  # bytes a click and column of context
+_OFFSETS = {"row_offsets", "context_offsets"}
+_WHOLE = {"sums", "clock", "context_sizes", "context_totals"}  # the same in every range
+
+
+def trend_bytes(sessions: Sessions, n_items: int, settings: TrendSettings) -> PassBytes:
+    """Return a bound on the bytes that `TrendTables.build` needs for these sessions, including its result."""
+    near = np.repeat(np.minimum(sessions.lengths - 1, 2 * settings.window), sessions.lengths)
+    others = np.bincount(sessions.items, near.astype(np.float64), minlength=n_items)
+    pairs = int(np.minimum(others, settings.max_neighbors or n_items).sum())
+    columns = 0 if sessions.context is None else sessions.context.shape[1]
+    per_click = _PER_CLICK + _PER_CONTEXT_SUM * columns
+    return PassBytes(per_click * sessions.n_clicks + _PER_ITEM * n_items, _PER_PAIR * pairs)
+
+
+def build_trends_in_ranges(
+    sessions: Sessions,
+    times: np.ndarray,
+    n_items: int,
+    settings: TrendSettings,
+    count: int,
+    folder: Path,
+    *,
+    threads: int = 1,
+    context_sizes: Sequence[int] = (),
+) -> TrendTables:
+    """Return what `TrendTables.build` does, to the bit, built in `count` ranges of items one after the other.
+
+    folder: for temporary files, about twice as large as the tables. The result maps the last one, which has no name any
+    more. The other arguments, and DataError, are those of `TrendTables.build`; raises MtawError if the files cannot be
+    written.
+    """
+    sessions.check_ids(n_items, "trends")
+    clicks = np.bincount(sessions.items, minlength=n_items)
+    try:
+        with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=folder) as name:
+            parts = []
+            for first, last in item_ranges(clicks, count):
+                parts.append(Path(name) / f"trends-{first}")
+                arrays = build_arrays(
+                    sessions, times, n_items, settings, threads=threads, context_sizes=context_sizes, first=first,
+                    last=last,
+                )  # fmt: skip
+                write_tensors(parts[-1], arrays)
+                del arrays
+            path = Path(name) / "trends"
+            _join(path, parts, settings)
+            sealed: SealedFile = open_sealed_tensors(path, mapping="map")
+            return TrendTables.load(sealed)
+    except OSError as error:
+        raise MtawError(f"cannot write into {folder}: {error.strerror or error}; choose another folder") from None
+
+
+def _join(path: Path, parts: Sequence[Path], settings: TrendSettings) -> None:
+    made = [map_tensors(part, "map") for part in parts]
+    pieces = {name: [part[name] for part in made] for name in made[0]}
+    for name, found in pieces.items():
+        if name in _WHOLE:
+            pieces[name] = found[:1]
+        elif name in _OFFSETS:
+            ends = offsets_of(np.array([one[-1] for one in found], np.int64))
+            pieces[name] = [np.zeros(1, np.int64), *(one[1:] + end for one, end in zip(found, ends, strict=False))]
+    write_trends(path, pieces, settings)

@@ -1,0 +1,20 @@
+"""The sessions that the ranker learns from: the last ones."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mtaw_fast.config import Config
+from mtaw_fast.data.sessions import Sessions
+
+MOST_CLICKS = 10_000_000  # which learning them takes some gigabytes; the ranker's samples are fewer by far
+
+
+def split_for_ranker(config: Config, sessions: Sessions) -> tuple[Sessions, Sessions]:
+    """Split by whole session, in order: (those before, the last `ranker_fraction`, at most `MOST_CLICKS` clicks)."""
+    before, last = sessions.split_last(config.ranker.ranker_fraction)
+    if last.n_clicks <= MOST_CLICKS:
+        return before, last
+    boundary = int(np.searchsorted(sessions.offsets, sessions.n_clicks - MOST_CLICKS))
+    boundary = min(boundary, len(sessions) - 1)
+    return sessions.slice(0, boundary), sessions.slice(boundary, len(sessions))

@@ -1,0 +1,69 @@
+"""Trends within a limit of memory use: equal to one pass, within the bound, no files left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.data.synthetic import workload
+from mtaw_fast.errors import DataError, MtawError
+from mtaw_fast.kernels.native.trends import build_trends
+from mtaw_fast.memory.trend_ranges import build_trends_in_ranges, trend_bytes
+from mtaw_fast.memory.trends import TrendSettings, TrendTables
+
+N_ITEMS = 300
+CHOSEN = TrendSettings(window=5, max_neighbors=12)
+
+
+@pytest.fixture(scope="module")
+def sessions() -> Sessions:
+    drawn = workload(N_ITEMS, 800, seed=3)
+    rng = np.random.default_rng(0)
+    context = rng.integers(0, 4, (drawn.n_clicks, 2)).astype(np.uint16)
+    times = 1_700_000_000_000 + rng.integers(0, 10**9, drawn.n_clicks)
+    return Sessions(drawn.items, drawn.offsets, times, None, context)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 1000])
+@pytest.mark.parametrize("sizes", [(), (3, 3)])
+def test_equals_one_pass(tmp_path: Path, sessions: Sessions, count: int, sizes: tuple[int, ...]) -> None:
+    times = sessions.times
+    assert times is not None
+    whole = TrendTables.build(sessions, times, N_ITEMS, CHOSEN, context_sizes=sizes)
+    made = build_trends_in_ranges(sessions, times, N_ITEMS, CHOSEN, count, tmp_path, context_sizes=sizes)
+    assert made.settings == whole.settings
+    assert made.arrays().keys() == whole.arrays().keys()
+    for name, array in whole.arrays().items():
+        assert made.arrays()[name].dtype == array.dtype
+        np.testing.assert_array_equal(made.arrays()[name], array, err_msg=name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pass_takes_no_more_than_the_bound(sessions: Sessions) -> None:
+    assert sessions.times is not None
+    for chosen in (CHOSEN, TrendSettings(window=1), TrendSettings(max_neighbors=0)):
+        plain = Sessions(sessions.items, sessions.offsets, sessions.times)
+        made = TrendTables.build(plain, sessions.times, N_ITEMS, chosen)
+        bound = trend_bytes(plain, N_ITEMS, chosen)
+        assert 2 * (made.neighbors.nbytes + made.values.nbytes) <= bound.rows
+        rest = made.totals.nbytes + made.counts.nbytes + made.times.nbytes + made.row_offsets.nbytes
+        assert 2 * rest + 17 * sessions.n_clicks <= bound.fixed
+
+
+def test_a_range_outside_the_items_is_refused(sessions: Sessions) -> None:
+    assert sessions.times is not None
+    for first, last in ((-1, 5), (5, 4), (0, N_ITEMS + 1)):
+        with pytest.raises(ValueError, match=r"must be a range within 0\.\.300"):
+            build_trends(sessions.items, sessions.offsets, sessions.times, N_ITEMS, first=first, last=last)
+
+
+def test_what_is_wrong_is_one_line_and_leaves_nothing(tmp_path: Path, sessions: Sessions) -> None:
+    assert sessions.times is not None
+    with pytest.raises(DataError, match=r"trends: .*outside 0\.\.9"):
+        build_trends_in_ranges(sessions, sessions.times, 10, CHOSEN, 2, tmp_path)
+    with pytest.raises(MtawError, match=r"cannot write into .*/none: No such file or directory; choose another folder"):
+        build_trends_in_ranges(sessions, sessions.times, N_ITEMS, CHOSEN, 2, tmp_path / "none")
+    assert list(tmp_path.iterdir()) == []
