@@ -101,6 +101,7 @@ BENCHES = (
 BY_HAND = (
     ByHand("quality --data DIR", "the presets on the public sets; its records stay in docs/results/quality.jsonl"),
     ByHand("peers --data DIR", "published systems trained on the public sets; records: docs/results/peers.jsonl"),
+    ByHand("large_log FOLDER", "a log of OTTO's shape, from its JSON lines to a bundle: processor time and memory"),
     ByHand("quality.frozen LOG", "what times are worth to a ranker by the age of its tables, learning and not"),
     ByHand("quality.types", "what the types of clicks are worth to a ranker, where they steer and where not"),
     ByHand("quality.gamma_curve", "the paper's figure 2, drawn from the records of bench.quality"),

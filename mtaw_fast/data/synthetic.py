@@ -185,7 +185,8 @@ def draw_sessions(n_items: int, n_sessions: int, seed: int = 0, law: ClickLaw | 
             f"synthetic log: n_items >= 1, n_sessions >= 2 and seed >= 0 are needed, not {n_items}, {n_sessions} and "
             f"{seed}"
         )
-    return _clicks(make_world(n_items, seed, law or ClickLaw()), n_sessions, np.random.default_rng([seed, 1]))
+    law, generator = law or ClickLaw(), np.random.default_rng([seed, 1])
+    return draw_clicks(make_world(n_items, seed, law), session_lengths(law, n_sessions, generator), generator)
 
 
 def oracle(dataset: Dataset) -> Oracle:
@@ -285,13 +286,12 @@ def _own_clicks(sessions: Sessions, law: ClickLaw) -> tuple[np.ndarray, np.ndarr
     return rows, sessions.items.astype(np.int64), law.repeat * law.recency**ages / totals[rows]
 
 
-def _clicks(world: World, n_sessions: int, generator: np.random.Generator) -> Sessions:
-    """Draw whole sessions: in each step the next click of all sessions."""
+def draw_clicks(world: World, lengths: np.ndarray, generator: np.random.Generator) -> Sessions:
+    """Draw whole sessions of these lengths int64[B]: in each step the next click of all sessions."""
     law = world.law
-    lengths = session_lengths(law, n_sessions, generator)
     offsets = offsets_of(lengths)
     items = np.empty(offsets[-1], dtype=np.int64)
-    items[offsets[:-1]] = world.draw(generator.random(n_sessions))
+    items[offsets[:-1]] = world.draw(generator.random(len(lengths)))
     for step in range(1, int(lengths.max())):
         here = offsets[:-1][lengths > step] + step
         last = items[here - 1]

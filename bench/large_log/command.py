@@ -1,0 +1,116 @@
+"""A shop's largest logs: every phase from a log of OTTO's shape to a bundle, its processor time and peak memory.
+
+python -m bench.large_log FOLDER [--events 2e8] [--memory GB] [--json FILE]
+
+The log is synthetic and written in pieces. Each phase runs in its own process on one thread. FOLDER keeps log, data
+set, tables and phases.json, so the same command continues after the last finished phase. Of the encoder some samples
+are trained and of the validation some are ranked; the total multiplies them up to a whole training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bench.harness.report import Line, Report, bench_parser, command, parse
+from bench.large_log.log import EVENTS, LogSize
+from bench.large_log.phases import PHASES, Setting, config_of, measure
+from mtaw_fast.errors import DataError, MtawError, UsageError
+from mtaw_fast.storage.files import read_json, write_json
+
+BENCH = "large_log"
+HOURS, GIGABYTES = 8.0, 16.0  # what a whole training may take
+_QUICK = 60_000
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the missing phases; return 1 if one failed."""
+    parser = bench_parser(BENCH, (__doc__ or "").splitlines()[0], "a log of 60,000 events")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="for all files, kept for later runs")
+    parser.add_argument("--events", type=float, default=EVENTS, metavar="N", help="of the log (default: 2e8)")
+    parser.add_argument("--only", metavar="PHASE[,PHASE]", help=f"of {', '.join(PHASES)}")
+    parser.add_argument("--memory", type=float, default=5.0, metavar="GB", help="for building tables (default: 5)")
+    parser.add_argument("--samples", type=float, default=1e6, metavar="N", help="of the encoder (default: 1e6)")
+    parser.add_argument("--ranked", type=float, default=2e4, metavar="N", help="samples to validate (default: 2e4)")
+    options = parse(parser, argv)
+    size = LogSize(_QUICK if options.quick else int(options.events))
+    if options.memory <= 0:
+        raise UsageError(f"--memory {options.memory:g}: give gigabytes above 0")
+    names = list(PHASES) if options.only is None else options.only.split(",")
+    for name in names:
+        if name not in PHASES:
+            raise UsageError(f"--only {options.only}: there is no phase {name!r}; the phases are {', '.join(PHASES)}")
+    options.folder.mkdir(parents=True, exist_ok=True)
+    setting = Setting(
+        options.folder, size, int(options.memory * 1e9), int(options.samples), int(options.ranked)
+    )  # fmt: skip
+    report, kept = Report(BENCH), _Kept(options.folder / "phases.json", setting)
+    for name in names:
+        if name in kept.phases:
+            continue
+        try:
+            kept.add(name, asdict(measure(name, setting)))
+        except MtawError as error:
+            report.refuse(str(error))
+            break
+        print(_told(name, kept.phases[name]), flush=True)
+    params = {"events": size.events, "sessions": size.sessions, "items": size.items, "threads": 1}
+    for name, one in kept.phases.items():
+        report.lines.append(Line.of_value(BENCH, name, params, "processor_s", one["processor"]))
+        report.lines.append(Line.of_value(BENCH, name, params, "peak_mb", one["peak"] / 1e6))
+        report.records.append({"case": name, "params": params, "facts": one["facts"]})
+    if kept.phases.keys() == PHASES.keys():
+        for what, hours in totals(kept.phases).items():
+            report.lines.append(
+                Line.of_value(BENCH, what, params, "processor_h", hours, floor=(HOURS, "hours that it may take"))
+            )
+        peak = max(one["peak"] for one in kept.phases.values()) / 1e9
+        report.notes.append(f"peak {peak:.1f} GB of {GIGABYTES:g} that it may take")
+    return report.finish(options.json)
+
+
+def totals(phases: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Return the hours of processor time of a whole run by these phases: one that does not refit with one epoch, and
+    one by the preset."""
+    seconds = {name: one["processor"] for name, one in phases.items()}
+    facts = {name: one["facts"] for name, one in phases.items()}
+    config = config_of()
+    taken = facts["encoder"]
+    epoch = taken["steps_s"] * taken["samples_an_epoch"] / taken["samples"]
+    checked = facts["validate"]
+    validation = checked["ranked_s"] * checked["validation_samples"] / checked["ranked"]
+    memory = seconds["tables"] + seconds["trends"]
+
+    def hours(encoders: int, epochs: int, rankers: int) -> float:
+        trained = encoders * (seconds["start"] + epochs * epoch) + rankers * seconds["ranker"]
+        return (seconds["prepare"] + trained + 2 * memory + validation) / 3600  # tables: to validate, and of the bundle
+
+    return {"one epoch, no refit": hours(2, 1, 1), "preset full": hours(4, config.optimizer.epochs, 2)}
+
+
+class _Kept:
+    """The finished phases, in a file."""
+
+    def __init__(self, path: Path, setting: Setting) -> None:
+        self._path, self._events = path, setting.size.events
+        self.phases: dict[str, Any] = {}
+        if path.exists():
+            value = read_json(path, DataError)
+            if value.get("events") != self._events:
+                raise DataError(f"{path}: its log has {value.get('events')} events; name another folder")
+            self.phases = value["phases"]
+
+    def add(self, name: str, measured: dict[str, Any]) -> None:
+        """Keep a phase."""
+        self.phases[name] = measured
+        write_json(self._path, {"events": self._events, "phases": self.phases})
+
+
+def _told(name: str, one: Mapping[str, Any]) -> str:
+    facts = ", ".join(
+        f"{key} {value:,}" if isinstance(value, int) else f"{key} {value}" for key, value in one["facts"].items()
+    )
+    return f"{name}: {one['processor']:.1f} s of processor time, peak {one['peak'] / 1e9:.2f} GB; {facts}"
