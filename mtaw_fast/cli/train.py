@@ -74,8 +74,8 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument(
         "--table-memory", type=_gigabytes, default=None, metavar="GB|auto",
-        help="memory for building the session memory's tables, and its trends; if one pass might need more, they are built "
-        "in several passes with the same result (default: auto, half of the free memory)",
+        help="memory for building the session memory's tables, and its trends; if one pass might need more, they are "
+        "built in several passes with the same result (default: auto, half of the free memory)",
     )  # fmt: skip
     parser.add_argument(
         "--budget-minutes", type=_minutes, default=90.0, metavar="MINUTES",
