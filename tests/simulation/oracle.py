@@ -207,7 +207,7 @@ class Oracle:
         for position, record in list(self.records.items()):
             if record.only_in is not None:
                 continue
-            if record.gone and not self._may_go(position, record, now, after_power_loss):
+            if position in fresh and not self._may_go(position, record, now, after_power_loss, bundle[0]):
                 if record.kept or not after_power_loss:
                     raise BrokenPromiseError(
                         f"the log lost {_short([record.event])} at {position}, which was acknowledged"
@@ -235,10 +235,12 @@ class Oracle:
             self.records.setdefault(position, Record(event))
         self.records = dict(sorted(self.records.items()))
 
-    def _may_go(self, position: str, record: Record, now: Mapping[str, Any], after_power_loss: bool) -> bool:
+    def _may_go(
+        self, position: str, record: Record, now: Mapping[str, Any], after_power_loss: bool, compacted: str
+    ) -> bool:
         """Return whether a record may leave the log.
 
-        Its session was forgotten, it came again, or its segment was deleted.
+        Its session was forgotten, it came again, or its segment was deleted. compacted: where a compaction ended.
         """
         session = record.event.get("session")
         if session is not None and self._is_known(record.event, position):
@@ -252,6 +254,8 @@ class Oracle:
         # A file's positions begin with the segment, a stream's with 15 digits of milliseconds.
         again = (place for place, one in self.records.items() if self._is_known(one.event, place))
         first = min(now) if now else max(again, default="")
+        if after_power_loss and position < compacted and not any(place[:10] == position[:10] for place in now):
+            return True  # an older segment may be back, whose deletion was not flushed
         return position[:10] < first[:10] or (position[10] != "-" and position < first)
 
     def _is_known(self, event: Mapping[str, Any], before: str | None = None) -> bool:
