@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import Any, Literal, overload
 
@@ -207,7 +207,12 @@ def timed(answer: Recommendations, times: Times | None, start: int, ready: int) 
     if memory is not None:
         stages["memory"] = memory
     total = (perf_counter_ns() - start) / 1000
-    return replace(answer, timings={**stages, "assemble": total - sum(stages.values()), "total": total})
+    stages["assemble"] = total - sum(stages.values())
+    stages["total"] = total
+    return Recommendations(  # `replace` takes microseconds
+        answer.items, answer.scores, answer.unknown, answer.fallback, stages, answer.repeats, answer.reasons,
+        answer.log_position, answer.fields, answer.short, answer.explored,
+    )  # fmt: skip
 
 
 def _bytes(flags: np.ndarray | None) -> bytes | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -37,11 +37,17 @@ from mtaw_fast.service.state import Service, service_of
 _STORE_TIMEOUT = 1.0  # seconds for a reply of Redis
 
 
-def make_service(settings: Settings, reloader: Reloader, metrics: Metrics, others: Sequence[Reloader] = ()) -> Service:
+def make_service(
+    settings: Settings,
+    reloader: Reloader,
+    metrics: Metrics,
+    others: Sequence[Reloader] = (),
+    is_alone: Callable[[], bool] = lambda: False,
+) -> Service:
     """Return what the routes of a worker share.
 
-    others: the reloaders of further bundles. Raises UsageError if a store for sessions or feedback cannot be used, or
-    if the item ids of the bundles have different types.
+    others: the reloaders of further bundles. is_alone: see `RequestQueue`. Raises UsageError if a store for sessions or
+    feedback cannot be used, or if the item ids of the bundles have different types.
     """
     reloaders = [reloader, *others]
     if len({one.snapshot.recommender.ids.kind for one in reloaders}) > 1:
@@ -51,7 +57,7 @@ def make_service(settings: Settings, reloader: Reloader, metrics: Metrics, other
         )
     bundles = Bundles(reloaders, [weight for _, weight in settings.side_by_side])
     use_key(load_key(settings))
-    queue = RequestQueue(settings.limits, metrics)
+    queue = RequestQueue(settings.limits, metrics, is_alone)
     sessions = open_sessions(settings, _STORE_TIMEOUT)
     return Service(settings, metrics, bundles, queue, sessions, open_feedback(settings, _STORE_TIMEOUT))
 

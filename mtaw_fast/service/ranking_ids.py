@@ -56,8 +56,9 @@ def new_id(version: str, session: str | None = None) -> str:
 
     session: the id of the session that it was made for, if that is known.
     """
-    drawn = os.urandom(_DRAWN_DIGITS // 2).hex()
-    of_session = os.urandom(_DRAWN_DIGITS // 2).hex() if session is None else _session_code(drawn, session)
+    digits = os.urandom(_DRAWN_DIGITS).hex()
+    drawn = digits[:_DRAWN_DIGITS]
+    of_session = digits[_DRAWN_DIGITS:] if session is None else _session_code(drawn, session)
     named = f"{version}-{drawn}{of_session}"
     return named + _code(named)
 

@@ -46,20 +46,27 @@ class RequestQueue:
     Between two rankings the event loop reads its sockets, so that requests wait in the queue and not in the network. A
     full queue refuses the newest request at once. A request past its deadline is dropped. Requests at the head of the
     queue that can be batched are answered in one batch, so that a longer queue moves faster.
+
+    is_alone: returns whether the request that is being handled is the only one that has arrived.
     """
 
-    def __init__(self, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, limits: Limits, metrics: Metrics, is_alone: Callable[[], bool] = lambda: False) -> None:
         self._most, self._deadline, self._metrics = limits.queue, limits.deadline, metrics
         self._micro_batch = limits.micro_batch
         self._waiting: deque[_Waiting] = deque()
         self._working = False
         self._in_thread = 0
         self._thread = ThreadPoolExecutor(1, "long-requests")
+        self._is_alone = is_alone
 
     @property
     def length(self) -> int:
         """Number of requests that wait, or are in the thread."""
         return len(self._waiting) + self._in_thread
+
+    def is_free(self) -> bool:
+        """Return whether a request may be answered at once, because nobody waits and no other has arrived."""
+        return not self._working and not self._in_thread and self._is_alone()
 
     async def run(self, work: Callable[[float], T], batched: BatchedWork | None = None) -> T:
         """Run short `work` on the event loop, or as part of a batch; return its result.

@@ -71,9 +71,9 @@ async def _serve(settings: Settings, listener: socket.socket, metrics: Metrics, 
     limits = settings.limits
     # No variable for a snapshot: this frame lives as long as the worker, and would keep the first bundle in memory.
     first, *others = [_reloader(settings, metrics, place) for place in range(len(settings.served))]
-    service = make_service(settings, first, metrics, others)
     TimedProtocol.read_timeout = limits.read_timeout
-    TimedProtocol.open_connections = OpenConnections(limits.deadline)
+    connections = TimedProtocol.open_connections = OpenConnections(limits.deadline)
+    service = make_service(settings, first, metrics, others, is_alone=lambda: len(connections.working) == 1)
     server = _Server(service, supervisor)
     tasks = [asyncio.create_task(_tick(service, server))]
     tasks += [asyncio.create_task(one.watch()) for one in service.bundles]

@@ -47,6 +47,31 @@ def test_work_runs_in_order_and_each_caller_gets_its_result(queue: RequestQueue)
     assert done == [0, 1, 2, 3]
 
 
+def test_only_a_request_that_is_alone_may_be_answered_without_the_queue(metrics: Metrics) -> None:
+    alone = True
+    queue = RequestQueue(Limits(queue=4, deadline=60), metrics, lambda: alone)
+
+    async def main() -> list[bool]:
+        nonlocal alone
+        found = [queue.is_free()]
+        waiting = asyncio.create_task(queue.run(lambda _: None))
+        await asyncio.sleep(0)
+        found.append(queue.is_free())
+        await waiting
+        held = threading.Event()
+        in_thread = asyncio.create_task(queue.run_in_thread(lambda *_: held.wait()))
+        await asyncio.sleep(0)
+        found.append(queue.is_free())
+        held.set()
+        await in_thread
+        found.append(queue.is_free())
+        alone = False
+        return [*found, queue.is_free()]
+
+    assert asyncio.run(main()) == [True, False, False, True, False]
+    queue.close()
+
+
 def test_a_full_queue_refuses_the_newest(queue: RequestQueue, metrics: Metrics) -> None:
     async def main() -> list[object]:
         return await asyncio.gather(*(queue.run(lambda _: "done") for _ in range(5)), return_exceptions=True)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections import OrderedDict, deque
 from collections.abc import Sized
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -21,6 +22,7 @@ _GRACE = 1.0  # seconds for the app to answer 408, after a body timed out
 _IDLE_SECONDS = 75.0  # that a connection may wait for its next request
 _WAIT_SECONDS = 0.1  # without progress until a connection can be closed for a new one: many that reconnect spare others
 _WORK_SECONDS = 1.0  # of work until it can be closed
+_KNOWN_TARGETS = 64  # request targets of which the parts are kept: most requests name one of few
 _UNREAD = 64 << 20  # bytes of answers in a worker that wait for their clients to read
 
 
@@ -261,12 +263,9 @@ class TimedProtocol(HttpToolsProtocol):
 
     def _cycle(self) -> RequestCycle:
         """Return the cycle of the request whose head was parsed; the same as uvicorn's."""
-        version, url = self.parser.get_http_version(), httptools.parse_url(self.url)
-        path = url.path.decode("ascii")
-        scope = self.scope
+        version, scope = self.parser.get_http_version(), self.scope
         scope["method"], scope["http_version"] = self.parser.get_method().decode("ascii"), version
-        scope["path"], scope["raw_path"] = unquote(path) if "%" in path else path, url.path
-        scope["query_string"] = url.query or b""
+        scope["path"], scope["raw_path"], scope["query_string"] = _parts(self.url)
         return RequestCycle(
             scope=scope,
             transport=self.transport,
@@ -405,6 +404,14 @@ class TimedProtocol(HttpToolsProtocol):
     def _disconnect(self) -> None:
         for cycle in self._unanswered:
             cycle.disconnected = True
+
+
+@lru_cache(_KNOWN_TARGETS)
+def _parts(target: bytes) -> tuple[str, bytes, bytes]:
+    """Return a request target's path, its raw path and its query."""
+    url = httptools.parse_url(target)
+    path = url.path.decode("ascii")
+    return unquote(path) if "%" in path else path, url.path, url.query or b""
 
 
 class _Flow(FlowControl):

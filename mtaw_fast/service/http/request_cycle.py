@@ -16,12 +16,46 @@ class RequestCycle(RequestResponseCycle):
     """
 
     _head: bytes | None = None  # of a response that has started and is not written
+    _default_head: tuple[Any, bytes] = None, b""  # the server's headers, which change every second, and their bytes
     timed_out = False  # whether the body took too long
 
     def time_out(self) -> None:
         """Tell the reader of the body that it did not arrive in time."""
         self.timed_out = True
         self.message_event.set()
+
+    def whole_body(self, most: int) -> bytes | None:
+        """Return the body if all of it is here, at most `most` bytes; None leaves it to `receive`."""
+        if self.more_body or self.disconnected or self.waiting_for_100_continue or len(self.body) > most:
+            return None
+        if self.flow.read_paused:
+            self.flow.resume_reading()
+        body = bytes(self.body)
+        self.body.clear()
+        return body
+
+    def respond(self, head: bytes, body: bytes) -> bool:
+        """Write a whole response of status 200; return False, and write nothing, if it has to wait: then use `send`.
+
+        head: lines of headers, Content-Length among them. The request's method is not HEAD.
+        """
+        if self.flow.write_paused or self.response_started:
+            return False
+        self.response_started = True
+        self.waiting_for_100_continue = False
+        if self.disconnected:
+            return True
+        close = b"" if self.keep_alive else b"connection: close\r\n"
+        self.transport.write(b"".join((STATUS_LINE[200], self._defaults(), head, close, b"\r\n", body)))
+        self._complete()
+        return True
+
+    def _defaults(self) -> bytes:
+        known, lines = RequestCycle._default_head
+        if known is not self.default_headers:
+            lines = b"".join(b"%b: %b\r\n" % header for header in self.default_headers)
+            RequestCycle._default_head = self.default_headers, lines
+        return lines
 
     async def receive(self) -> Any:
         """See ASGI."""
@@ -74,6 +108,9 @@ class RequestCycle(RequestResponseCycle):
             await super().send(message)
             return
         self.transport.write(head + body)
+        self._complete()
+
+    def _complete(self) -> None:
         self.response_complete = True
         self.message_event.set()
         if not self.keep_alive:

@@ -161,6 +161,8 @@ _STATUS_AT = {status: place for place, status in enumerate(STATUSES)}
 _REQUESTS_AT = {route: _PLACES["mtaw_requests_total", route, str(STATUSES[0])] for route in ROUTES}
 _REQUEST_AT = {route: _PLACES["mtaw_request_seconds", route] for route in ROUTES}
 _STAGE_AT = {stage: _PLACES["mtaw_stage_seconds", stage] for stage in STAGES}
+_ANSWERS_AT, _CLICKS_AT = _PLACES["mtaw_answers_total",], _PLACES["mtaw_clicks_total",]
+_UNKNOWN_AT = _PLACES["mtaw_unknown_clicks_total",]
 
 
 class Metrics:
@@ -195,6 +197,23 @@ class Metrics:
     def stage(self, stage: str, microseconds: float) -> None:
         """Count a stage of a ranking."""
         _observe(self._own, _STAGE_AT[stage], _STAGE_BOUNDS, microseconds * 1e-6)
+
+    def stages(self, waited: float, timings: Mapping[str, float]) -> None:
+        """Count the stages of a ranking that was not batched. waited: seconds in the queue. timings: microseconds."""
+        own = self._own
+        _observe(own, _STAGE_AT["queue"], _STAGE_BOUNDS, waited)
+        for stage, microseconds in timings.items():
+            place = _STAGE_AT.get(stage)
+            if place is not None:
+                own[place + bisect_left(_STAGE_BOUNDS, microseconds * 1e-6)] += 1
+                own[place + len(_STAGE_BOUNDS) + 1] += int(microseconds * 1e3)
+
+    def ranked(self, clicks: int, unknown: int) -> None:
+        """Count one ranked session by its clicks, and how many of them are unknown."""
+        own = self._own
+        own[_ANSWERS_AT] += 1
+        own[_CLICKS_AT] += clicks
+        own[_UNKNOWN_AT] += unknown
 
     def add(self, name: str, *labels: str, by: int = 1) -> None:
         """Count `by` more in a counter."""

@@ -107,20 +107,26 @@ def exploration(asked: RankingOptions, settings: Settings) -> tuple[float, int]:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """The ranking of one session. timings: None if it was made in a batch."""
+    """The ranking of one session. waited: seconds in the queue; None if it was made in a batch, and has no timings."""
 
     snapshot: Snapshot
     out: Recommendations
-    timings: Timings | None
+    waited: float | None
 
     def answer(self, timings: bool, session: str | None = None) -> dict[str, Any]:
         """Return the fields of a `RecommendAnswer`. timings: whether to include them. session: its id, if known."""
         return {
             "version": self.snapshot.version,
             "bundle": self.snapshot.name,
-            "timings": self.timings if timings else None,
+            "timings": self.timings() if timings else None,
             **answer_fields(self.snapshot, self.out, session),
         }
+
+    def timings(self) -> Timings | None:
+        """Return the time of each stage."""
+        if self.waited is None or self.out.timings is None:
+            return None
+        return Timings(queue=self.waited * 1e6, **self.out.timings)
 
 
 def rank(
@@ -152,8 +158,7 @@ def rank(
         explore=explore[0],
         explore_below=explore[1],
     )
-    assert out.timings is not None
-    return Ranked(snapshot, out, Timings(queue=waited * 1e6, **out.timings))
+    return Ranked(snapshot, out, waited)
 
 
 def rank_batched(
@@ -243,16 +248,11 @@ def count_rankings(
     version: str,
     sessions: Sequence[Sequence[Any]],
     rankings: Sequence[Recommendations],
-    timings: Timings | None = None,
 ) -> None:
-    """Count ranked sessions, their unknown clicks, and the stages of a single one.
+    """Count ranked sessions and their unknown clicks.
 
     Call it on the event loop only: a worker's counters have no lock.
     """
-    if timings is not None:
-        for stage, microseconds in msgspec.structs.asdict(timings).items():
-            if stage != "total" and microseconds is not None:
-                metrics.stage(stage, microseconds)
     metrics.add("mtaw_answers_total", by=len(rankings))
     metrics.count_by_version(version, "answers", len(rankings))
     fallbacks = sum(out.fallback for out in rankings)
@@ -261,6 +261,18 @@ def count_rankings(
         metrics.count_by_version(version, "fallback", fallbacks)
     metrics.add("mtaw_clicks_total", by=sum(map(len, sessions)))
     metrics.add("mtaw_unknown_clicks_total", by=sum(len(out.unknown) for out in rankings))
+
+
+def count_ranking(metrics: Metrics, version: str, session: Sequence[Any], ranked: Ranked) -> None:
+    """Count what `count_rankings` does for one session, and the stages of its ranking."""
+    out = ranked.out
+    if ranked.waited is not None and out.timings is not None:
+        metrics.stages(ranked.waited, out.timings)
+    metrics.ranked(len(session), len(out.unknown))
+    metrics.count_by_version(version, "answers")
+    if out.fallback:
+        metrics.add("mtaw_fallback_answers_total")
+        metrics.count_by_version(version, "fallback")
 
 
 def answer_fields(snapshot: Snapshot, out: Recommendations, session: str | None) -> dict[str, Any]:

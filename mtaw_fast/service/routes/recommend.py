@@ -43,6 +43,7 @@ from mtaw_fast.service.routes.ranking import (
     check_fields,
     check_limits,
     check_reasons,
+    count_ranking,
     count_rankings,
     exploration,
     rank,
@@ -82,7 +83,7 @@ async def _recommend_directly(service: Service, scope: Any, body: bytes) -> byte
     return await _recommend(service, scope, decoded(body, RecommendRequest))
 
 
-DIRECT: dict[str, Direct] = {"/v1/recommend": _recommend_directly}
+DIRECT: dict[bytes, Direct] = {b"/v1/recommend": _recommend_directly}
 
 
 @post("/v1/recommend/batch", status_code=200, responses=errors(400, 408, 413, 503), operation_class=operation("batch"))
@@ -218,16 +219,19 @@ async def _ranked(
 
     explore = exploration(asked, service.settings)
 
-    def work(waited: float) -> Ranked:
+    def work(waited: float = 0.0) -> Ranked:
         return rank(reloader.snapshot, asked, session, waited, rules, explore)
 
     if rules is None and asked.allow is None and len(asked.exclude) <= LONG_LIST and not asked.reasons:
-        ranked = await service.queue.run(work, _batched(service, reloader, asked, session))
+        if service.queue.is_free():
+            ranked = work()
+        else:
+            ranked = await service.queue.run(work, _batched(service, reloader, asked, session))
     else:
         ranked = await service.queue.run_in_thread(lambda waited, _: work(waited))
     version = ranked.snapshot.version
     service.name_version(scope, version)
-    count_rankings(service.metrics, version, [session], [ranked.out], ranked.timings)
+    count_ranking(service.metrics, version, session, ranked)
     return ranked
 
 

@@ -34,6 +34,7 @@ class Flow:
     """Flow control of a connection that is never full."""
 
     write_paused = False
+    read_paused = False
 
     def resume_reading(self) -> None:
         """Do nothing."""
@@ -75,6 +76,48 @@ def test_the_last_answer_says_so_once_and_closes(keep_alive: bool, more: list[tu
     answered(cycle(transport, keep_alive=keep_alive), [*HEADERS, *more], b"hello")
     assert transport.written[0].count(b"connection: close\r\n") == 1
     assert transport.closed
+
+
+@pytest.mark.parametrize("keep_alive", [True, False])
+def test_an_answer_without_messages_has_the_same_bytes(keep_alive: bool) -> None:
+    ours, theirs = Transport(), Transport()
+    answered(cycle(theirs, "POST", keep_alive), HEADERS, b"hello")
+    one = cycle(ours, "POST", keep_alive)
+    assert one.respond(b"content-type: text/plain\r\ncontent-length: 5\r\n", b"hello")
+    assert ours.written == theirs.written
+    assert (one.response_complete, ours.closed) == (True, not keep_alive)
+    assert not one.respond(b"", b"")  # it has its answer
+
+
+def test_an_answer_without_messages_is_not_written_to_a_full_or_closed_connection() -> None:
+    transport = Transport()
+    one = cycle(transport, "POST")
+    one.flow.write_paused = True
+    assert not one.respond(b"content-length: 0\r\n", b"")
+    one.flow.write_paused, one.disconnected = False, True
+    assert one.respond(b"content-length: 0\r\n", b"")
+    assert transport.written == []
+
+
+def test_the_server_s_headers_may_change_between_answers() -> None:
+    transport = Transport()
+    for date in (b"now", b"later"):
+        one = cycle(transport, "POST")
+        one.default_headers = [(b"date", date)]
+        one.respond(b"content-length: 0\r\n", b"")
+    assert [b"date: now" in text for text in transport.written] == [True, False]
+
+
+def test_a_body_is_taken_at_once_only_if_it_is_whole_and_within_the_limit() -> None:
+    one = cycle(Transport(), "POST")
+    one.body += b"12345"
+    assert one.whole_body(5) is None
+    one.more_body = False
+    assert one.whole_body(4) is None
+    assert one.whole_body(5) == b"12345"
+    waits = cycle(Transport(), "POST")
+    waits.more_body, waits.waiting_for_100_continue = False, True
+    assert waits.whole_body(5) is None
 
 
 def test_an_answer_to_head_has_no_body() -> None:
