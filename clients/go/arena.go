@@ -104,6 +104,16 @@ func (a *arena) context(given map[string]string) (*C.mtaw_context, C.size_t) {
 	return &list[0], C.size_t(len(given))
 }
 
+func (a *arena) types(given []string) **C.char {
+	list := unsafe.Slice((**C.char)(a.take(len(given)+1, unsafe.Sizeof(uintptr(0)))), len(given)+1)
+	for i, one := range given {
+		if one != "" {
+			list[i] = a.text(one)
+		}
+	}
+	return &list[0]
+}
+
 func (a *arena) options(given *Options) *C.mtaw_options {
 	options := (*C.mtaw_options)(a.take(1, unsafe.Sizeof(C.mtaw_options{})))
 	C.mtaw_options_init_sized(options, C.size_t(unsafe.Sizeof(*options)))
@@ -128,5 +138,11 @@ func (a *arena) options(given *Options) *C.mtaw_options {
 		options.rules = given.Rules.of
 	}
 	options.context, options.n_context = a.context(given.Context)
+	if given.Types != nil {
+		options.types, options.n_types = a.types(given.Types), C.size_t(len(given.Types))
+	}
+	if given.Reasons {
+		options.reasons = 1
+	}
 	return options
 }

@@ -107,15 +107,46 @@ type Options struct {
 	Filter      *Filter   // a prepared filter
 	Rules       *Rules    // checked rules
 	Context     map[string]string
+	Types       []string // of each click of the call or of the session so far, such as "cart"; "" where it is not known
+	Reasons     bool     // say why each item was recommended
 }
+
+// Reason says why an item was recommended.
+type Reason struct {
+	Kind  ReasonKind
+	Rule  RuleEffect
+	Items []ID // of the session, the closest first, at most three
+}
+
+// ReasonKind is what speaks for an item.
+type ReasonKind int
+
+// The item is in the session; past sessions contain it together with items of the session; or neither.
+const (
+	InSession ReasonKind = C.MTAW_IN_SESSION
+	Together  ReasonKind = C.MTAW_TOGETHER
+	Encoder   ReasonKind = C.MTAW_ENCODER
+)
+
+// RuleEffect is what rules did to an item.
+type RuleEffect int
+
+// Nothing; its score became higher or lower; or it was put at its place.
+const (
+	Unchanged RuleEffect = C.MTAW_UNCHANGED
+	Boosted   RuleEffect = C.MTAW_BOOSTED
+	Buried    RuleEffect = C.MTAW_BURIED
+	Pinned    RuleEffect = C.MTAW_PINNED
+)
 
 // Answer is a ranking, best first.
 type Answer struct {
 	Items    []ID
 	Scores   []float32
-	Unknown  []int // places of clicks that the catalog does not know
-	Fallback bool  // no click was known, so this is the popularity ranking
-	Short    bool  // with rules: no more items meet the conditions
+	Unknown  []int    // places of clicks that the catalog does not know
+	Fallback bool     // no click was known, so this is the popularity ranking
+	Short    bool     // with rules: no more items meet the conditions
+	Reasons  []Reason // of each item, if they were asked for and this is no popularity ranking
 }
 
 // Info says what a bundle is.
@@ -271,6 +302,9 @@ func ranked(options *Options, count int, answers *[]*Answer, work func(*arena, [
 		if err := refuseZerosOf("", options.Context); err != nil {
 			return err
 		}
+		if err := refuseZeros("a type", options.Types...); err != nil {
+			return err
+		}
 	}
 	a := arenas.Get().(*arena)
 	defer func() { a.reset(); arenas.Put(a) }()
@@ -306,20 +340,31 @@ func (o *Options) heldRules(work func() error) error {
 func answerOf(found *C.mtaw_answer) *Answer {
 	defer C.mtaw_answer_free(found)
 	n := int(found.n)
-	answer := &Answer{Items: make([]ID, n), Scores: make([]float32, n), Fallback: found.fallback != 0, Short: found.completeness != C.MTAW_FULL}
-	items, scores := unsafe.Slice(found.items, n), unsafe.Slice(found.scores, n)
-	for i := range items {
-		if items[i].text == nil {
-			answer.Items[i] = Number(int64(items[i].value))
-		} else {
-			answer.Items[i] = Text(C.GoStringN(items[i].text, C.int(items[i].value)))
+	answer := &Answer{Items: idsOf(found.items, n), Scores: make([]float32, n), Fallback: found.fallback != 0, Short: found.completeness != C.MTAW_FULL}
+	for i, score := range unsafe.Slice(found.scores, n) {
+		answer.Scores[i] = float32(score)
+	}
+	if found.reasons != nil {
+		for _, reason := range unsafe.Slice(found.reasons, n) {
+			answer.Reasons = append(answer.Reasons, Reason{ReasonKind(reason.kind), RuleEffect(reason.rule), idsOf(reason.items, int(reason.n))})
 		}
-		answer.Scores[i] = float32(scores[i])
 	}
 	for _, place := range unsafe.Slice(found.unknown, int(found.n_unknown)) {
 		answer.Unknown = append(answer.Unknown, int(place))
 	}
 	return answer
+}
+
+func idsOf(found *C.mtaw_id, n int) []ID {
+	ids := make([]ID, n)
+	for i, id := range unsafe.Slice(found, n) {
+		if id.text == nil {
+			ids[i] = Number(int64(id.value))
+		} else {
+			ids[i] = Text(C.GoStringN(id.text, C.int(id.value)))
+		}
+	}
+	return ids
 }
 
 func errorOf(failure *C.mtaw_error) error {

@@ -7,6 +7,32 @@ import (
 	"testing"
 )
 
+func TestReasonsAndTypes(t *testing.T) {
+	shop, err := Open(os.Getenv("MTAW_BUNDLE"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer shop.Close()
+	answer, err := shop.Recommend(Texts("sku-1", "sku-7"), &Options{K: 30, Reasons: true, Types: []string{"view", ""}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := map[ReasonKind]bool{}
+	for _, reason := range answer.Reasons {
+		kinds[reason.Kind] = true
+		if (reason.Kind == Together) != (len(reason.Items) > 0) || reason.Rule != Unchanged {
+			t.Errorf("%v", reason)
+		}
+	}
+	if len(answer.Reasons) != len(answer.Items) || len(kinds) != 3 {
+		t.Errorf("%v", answer.Reasons)
+	}
+	var failure *Error
+	if _, err := shop.Recommend(Texts("sku-1"), &Options{Types: []string{}}); !errors.As(err, &failure) || failure.Status != StatusUsage {
+		t.Errorf("types that do not fit: %v", err)
+	}
+}
+
 // MTAW_BUNDLE names a bundle with text ids; tests/clients/test_clients.py makes one.
 func TestTextsWithZerosAreRefused(t *testing.T) {
 	shop, err := Open(os.Getenv("MTAW_BUNDLE"), nil)
@@ -32,6 +58,7 @@ func TestTextsWithZerosAreRefused(t *testing.T) {
 			return err
 		},
 		"session":           func() error { return append(Event{Session: "s\x00t", Item: item}) },
+		"type of a click":   func() error { _, err := shop.Recommend([]ID{item}, &Options{Types: []string{"a\x00"}}); return err },
 		"type":              func() error { return append(Event{Session: "s", Item: item, Type: "view\x00"}) },
 		"id":                func() error { return append(Event{Session: "s", Item: item, ID: "\x001"}) },
 		"event's context":   func() error { return append(Event{Session: "s", Item: item, Context: map[string]string{"a\x00": "b"}}) },

@@ -17,6 +17,20 @@ export interface Options {
   rules?: Rules;
   /** What is known of the visit, by column. */
   context?: Record<string, string | number | null>;
+  /** The type of each click of the call or of the session so far, such as "cart"; null where it is not known. */
+  types?: Iterable<string | null>;
+  /** Say why each item was recommended. */
+  reasons?: boolean;
+}
+
+/** Why an item was recommended. */
+export interface Reason {
+  /** It is in the session; past sessions contain it together with `items` of the session; or neither. */
+  kind: "session" | "together" | "encoder";
+  /** The closest first, at most three. */
+  items: Id[];
+  /** What the rules did to it. */
+  rule?: "boosted" | "buried" | "pinned";
 }
 
 /** A ranking, best first. */
@@ -29,6 +43,8 @@ export interface Answer {
   fallback: boolean;
   /** With rules: no more items meet the conditions. */
   short: boolean;
+  /** If asked for, unless `fallback`. */
+  reasons?: Reason[];
 }
 
 export interface Info {

@@ -17,13 +17,15 @@ const Answer = koffi.struct("mtaw_answer", {
   unknown: "void *",
   fallback: "int32_t",
   completeness: "int32_t",
+  reasons: "void *",
 });
+const Reason = koffi.struct("mtaw_reason", { kind: "int32_t", rule: "int32_t", n: "size_t", items: "void *" });
 const Options = koffi.struct("mtaw_options", {
   struct_size: "size_t",
   k: "size_t",
   at: "int64_t",
   exclude_seen: "int32_t",
-  reserved: "int32_t",
+  reasons: "int32_t",
   exclude: koffi.pointer(Id),
   n_exclude: "size_t",
   allow: koffi.pointer(Id),
@@ -32,6 +34,8 @@ const Options = koffi.struct("mtaw_options", {
   rules: "void *",
   context: koffi.pointer(Context),
   n_context: "size_t",
+  types: koffi.pointer("const char *"),
+  n_types: "size_t",
 });
 const OpenOptions = koffi.struct("mtaw_open_options", { struct_size: "size_t", flags: "uint32_t", files: "void *" });
 const Info = koffi.struct("mtaw_info", {
@@ -58,6 +62,8 @@ const Event = koffi.struct("mtaw_event", {
 const NOW = -(2n ** 63n);
 const NO_VERIFY = 1;
 const MAP = 2;
+const KINDS = ["session", "together", "encoder"];
+const EFFECTS = [undefined, "boosted", "buried", "pinned"];
 const STATUSES = ["ok", "usage", "bundle", "log", "no memory", "internal"];
 
 /** What a failed call throws. `status` is a name of mtaw.h in words. */
@@ -167,6 +173,7 @@ function optionsOf(given = {}) {
   const exclude = idsOf(given.exclude ?? []);
   const allow = given.allow == null ? null : idsOf(given.allow);
   const context = contextOf(given.context);
+  const types = given.types == null ? null : Array.from(given.types, (type) => (type == null ? null : textOf("a type", type)));
   const k = given.k ?? 20;
   if (!Number.isSafeInteger(k) || k < 1) throw new MtawError("usage", `k must be a whole number of at least 1, not ${k}`);
   return {
@@ -174,7 +181,7 @@ function optionsOf(given = {}) {
     k,
     at: momentOf("at", given.at),
     exclude_seen: given.excludeSeen ? 1 : 0,
-    reserved: 0,
+    reasons: given.reasons ? 1 : 0,
     exclude,
     n_exclude: exclude.length,
     // An empty list has an address too: it allows nothing.
@@ -184,6 +191,8 @@ function optionsOf(given = {}) {
     rules: given.rules == null ? null : given.rules.handle(),
     context,
     n_context: context.length,
+    types,
+    n_types: types === null ? 0 : types.length,
   };
 }
 
@@ -198,6 +207,13 @@ function itemsOf(pointer, n) {
   });
 }
 
+function reasonsOf(pointer, n) {
+  return koffi.decode(pointer, koffi.array(Reason, n)).map((reason) => {
+    const found = { kind: KINDS[reason.kind], items: reason.n === 0 ? [] : itemsOf(reason.items, Number(reason.n)) };
+    return reason.rule === 0 ? found : { ...found, rule: EFFECTS[reason.rule] };
+  });
+}
+
 function answerOf(pointer) {
   try {
     const view = koffi.decode(pointer, Answer);
@@ -205,7 +221,8 @@ function answerOf(pointer) {
     const items = n === 0 ? [] : itemsOf(view.items, n);
     const scores = n === 0 ? new Float32Array(0) : Float32Array.from(koffi.decode(view.scores, koffi.array("float", n)));
     const unknown = view.n_unknown === 0 ? [] : Array.from(koffi.decode(view.unknown, koffi.array("size_t", view.n_unknown)), Number);
-    return { items, scores, unknown, fallback: view.fallback !== 0, short: view.completeness !== 0 };
+    const answer = { items, scores, unknown, fallback: view.fallback !== 0, short: view.completeness !== 0 };
+    return view.reasons === null ? answer : { ...answer, reasons: reasonsOf(view.reasons, n) };
   } finally {
     loaded().answer_free(pointer);
   }

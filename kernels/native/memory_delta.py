@@ -141,14 +141,6 @@ class MemoryDelta:
         """
         return self.native.base_row(item)
 
-    def base_ses(self, items: np.ndarray) -> np.ndarray:
-        """Return float32[..]: the totals of `ses` in these rows of the tables, items int32[..]; 0 for other items."""
-        return self.native.base_ses(items)
-
-    def is_dropped(self, sessions: np.ndarray) -> np.ndarray:
-        """Return bool[..]: whether sessions of the tables, int32[..] places, were forgotten or resumed."""
-        return self.native.is_dropped(sessions)
-
     def add_prior(self, item: int, neighbor: int, values: np.ndarray) -> None:
         """Add to the statistics of the ordered pair (item, neighbor): a cold-start prior, evidence without a session.
 

@@ -1,42 +1,32 @@
-"""Rules on a ranking: which items pass a filter, and the order after boosts, limits and pins.
+"""Rules on a ranking: sets of them, which items meet a condition, and the order after boosts, limits and pins.
 
-Arrangement(n_items, boosts, limits)
+ItemColumns([(name, kind, is_public, arrays)])
+    The columns of an item table; arrays by their names in `Column.arrays`, kept without a copy.
+RuleSet(json, where)
+    Rules as JSON whose conditions are trees (docs/rules.md). where: how errors name them. Attributes: filter (Condition
+    or None), boosts [(Condition, by)], limits [(column, most)], pins [(place, id as a text)], columns and current
+    (names, sorted: all of them, and those whose values of the last click's item are used).
+rules.check(columns or None, public_only)
+    Raises ValueError unless they fit the columns; None: the items have none.
+condition.bits(columns, item or None, n_items)
+    The items that meet it after a click on `item`: uint8[ceil(n_items / 8)], bit i % 8 of byte i // 8. Attributes:
+    source (its tree as JSON), columns, current.
+Arrangement(n_items, boosts, rules, columns)
     boosts: [(bits uint8[ceil(n_items / 8)], by, count)]: adds `by` to the items whose bit is set; count: how many a
-    ranking can contain, or more. limits: [(kind, values, most)]: at most `most` items with the same value;
-    kind 'category' with codes int32[n] (-1: not limited), 'boolean' with int8[n] (-1), 'categories' with
-    (offsets int64[n + 1], codes int32[..]). The arrays are kept without a copy.
+    ranking can contain, or more. rules, columns: None, or where its limits come from.
 arrangement.arrange(ids, scores, k, whole, pins)
     ids int32[D], scores float32[D]: the first places of a ranking, all of it if `whole`. pins: [(place, id)],
     ascending places from 1. Returns (ids int32[m], scores float32[m], boosts float64[m], pinned bool[m]), m <= k;
     None if items behind the D could be among the k.
+
+What is wrong raises ValueError with one line. Work over the items releases the GIL.
 """
-
-from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
 
 from mtaw_fast.kernels.native import _native
 
-__all__ = ["Arrangement", "rule_bits"]
+__all__ = ["Arrangement", "Condition", "ItemColumns", "RuleSet"]
 
 Arrangement = _native.Arrangement
-
-
-def rule_bits(instructions: Sequence[tuple[Any, ...]], n_items: int) -> np.ndarray:
-    """Return the items that pass a filter: uint8[ceil(n_items / 8)], bit i % 8 of byte i // 8; releases the GIL.
-
-    instructions: in postfix order. A leaf is false where its value is missing, also behind the rows of its columns:
-
-        ("number", float64[n], other float64[n] or None, constant, "<")    ("time", int64[n], other, constant, "<")
-        ("flag", int8[n], other, constant, is_equal)
-        ("codes", int32[n], accepted uint8[labels])    ("same", int32[n], int32[n], translation int32[..], is_equal)
-        ("list", offsets int64[n + 1], codes int32[..], accepted, is_negated)
-        ("text", offsets int64[n + 1], uint8[..], [bytes, ..], is_negated)
-        ("missing", kind, array)    ("constant", bool)
-
-    Then ("all", count), ("any", count) and ("not",) combine the last results. Raises ValueError on others.
-    """
-    return _native.rule_bits(list(instructions), n_items)
+Condition = _native.Condition
+ItemColumns = _native.ItemColumns
+RuleSet = _native.RuleSet

@@ -15,7 +15,7 @@
  *     mtaw_close(shop);
  *
  * Answers equal those of the Python package to the bit. Both link the same objects for the model, the index, the session
- * memory and the programs of rules; conditions, popularity, the log and JSON are written a second time, and tests compare
+ * memory, rules and reasons; reading the bundle, popularity and the log are written a second time, and tests compare
  * them.
  *
  * Threads. Every function may be called from any thread at any time. A recommender, a filter and rules are immutable.
@@ -86,7 +86,7 @@ MTAW_API const char *mtaw_version(void);
 MTAW_API int32_t mtaw_abi(void);
 
 /*
- * Names of what this library can do, separated by spaces: "session similar filter rules log map", and "bundle-1" ..
+ * Names of what this library can do, separated by spaces: "session similar filter rules reasons types log map", and "bundle-1" ..
  * for every bundle format that it reads. Later releases add names.
  */
 MTAW_API const char *mtaw_capabilities(void);
@@ -219,7 +219,7 @@ typedef struct mtaw_options {
     size_t k;           /* how many items, at least 1 */
     int64_t at;         /* of the request, for bundles with times */
     int32_t exclude_seen;      /* 1: not the session's own items */
-    int32_t reserved;          /* 0, or MTAW_USAGE */
+    int32_t reasons;           /* 1: the answer has `reasons` */
     const mtaw_id *exclude;    /* ids that are never recommended */
     size_t n_exclude;
     const mtaw_id *allow;      /* the only ids that may be recommended; NULL: all. Not NULL and n_allow 0: none */
@@ -228,12 +228,32 @@ typedef struct mtaw_options {
     const mtaw_rules *rules;   /* of this recommender, or NULL */
     const mtaw_context *context;
     size_t n_context;
+    /* The type of each click, such as "cart", for bundles trained on clicks with types; NULL for an unknown one. One for
+     * each click of the call, of all sessions in their order, or of the growing session so far. NULL: all are unknown.
+     * mtaw_similar reads neither these nor `reasons`. */
+    const char *const *types;
+    size_t n_types;
 } mtaw_options;
 
 MTAW_API void mtaw_options_init_sized(mtaw_options *options, size_t struct_size);
 #define mtaw_options_init(options_) mtaw_options_init_sized((options_), sizeof(mtaw_options))
 
 enum { MTAW_FULL = 0, MTAW_SHORT = 1 };
+
+/* Of a reason: the item is in the session; past sessions contain it together with items of the session; or neither, so it
+ * is close to the session's vector. */
+enum { MTAW_IN_SESSION = 0, MTAW_TOGETHER = 1, MTAW_ENCODER = 2 };
+
+/* What rules did to an item: nothing, added to its score, lowered it, or put it at its place. */
+enum { MTAW_UNCHANGED = 0, MTAW_BOOSTED = 1, MTAW_BURIED = 2, MTAW_PINNED = 3 };
+
+/* Why an item was recommended. */
+typedef struct mtaw_reason {
+    int32_t kind;
+    int32_t rule;
+    size_t n;
+    const mtaw_id *items; /* [n], of the session, the closest first; at most 3, and none unless MTAW_TOGETHER */
+} mtaw_reason;
 
 /*
  * A ranking, best first. Owned by the caller, who frees it; independent of all other objects. Read only.
@@ -246,6 +266,7 @@ typedef struct mtaw_answer {
     const size_t *unknown;  /* [n_unknown] places, from 0, of clicks that the catalog does not know */
     int32_t fallback;       /* 1: no click was known, so this is the popularity ranking */
     int32_t completeness;   /* MTAW_SHORT: with rules, no more items meet the conditions than these n < k */
+    const mtaw_reason *reasons; /* [n] if the options ask for them and this is no popularity ranking, else NULL */
 } mtaw_answer;
 
 MTAW_API void mtaw_answer_free(mtaw_answer *answer);

@@ -19,18 +19,22 @@ std::unique_ptr<Answer> Answer::of(const Ids& ids, Ranking ranking, std::vector<
     const IdTable& table = ids.table();
     for (const std::int32_t id : ranking.ids) table.prefetch(id);
     std::size_t room = 0;
-    for (const std::int32_t id : ranking.ids) room += ids.text() ? table.text_of(id).size() + 1 : 0;
-    answer->text_.reserve(room);  // the texts stay where they are
+    const auto add_room = [&](std::int32_t id) { room += ids.text() ? table.text_of(id).size() + 1 : 0; };
+    std::size_t n_reason_items = 0;
+    for (const std::int32_t id : ranking.ids) add_room(id);
+    for (const Reason& reason : ranking.reasons) {
+        for (const std::int32_t id : reason.items) add_room(id);
+        n_reason_items += reason.items.size();
+    }
+    answer->text_.reserve(room);  // the texts stay where they are, and the items too
     answer->items_.reserve(ranking.ids.size());
-    for (const std::int32_t id : ranking.ids) {
-        if (!ids.text()) {
-            answer->items_.push_back({nullptr, table.number_of(id)});
-            continue;
-        }
-        const std::string_view text = table.text_of(id);
-        const char* const begin = answer->text_.data() + answer->text_.size();
-        answer->text_.append(text).push_back('\0');
-        answer->items_.push_back({begin, static_cast<std::int64_t>(text.size())});
+    answer->reason_items_.reserve(n_reason_items);
+    answer->reasons_.reserve(ranking.reasons.size());
+    for (const std::int32_t id : ranking.ids) answer->items_.push_back(answer->external(ids, id));
+    for (const Reason& reason : ranking.reasons) {
+        const mtaw_id* const begin = answer->reason_items_.data() + answer->reason_items_.size();
+        for (const std::int32_t id : reason.items) answer->reason_items_.push_back(answer->external(ids, id));
+        answer->reasons_.push_back({reason.kind, reason.rule, reason.items.size(), begin});
     }
     mtaw_answer& view = answer->view_;
     view.n = answer->items_.size();
@@ -38,9 +42,19 @@ std::unique_ptr<Answer> Answer::of(const Ids& ids, Ranking ranking, std::vector<
     view.scores = answer->scores_.data();
     view.n_unknown = answer->unknown_.size();
     view.unknown = answer->unknown_.data();
+    view.reasons = answer->reasons_.empty() ? nullptr : answer->reasons_.data();
     view.fallback = fallback ? 1 : 0;
     view.completeness = cut_short ? MTAW_SHORT : MTAW_FULL;
     return answer;
+}
+
+// Its text is added to those of the answer, which have room for it.
+mtaw_id Answer::external(const Ids& ids, std::int32_t item) {
+    if (!ids.text()) return {nullptr, ids.table().number_of(item)};
+    const std::string_view text = ids.table().text_of(item);
+    const char* const begin = text_.data() + text_.size();
+    text_.append(text).push_back('\0');
+    return {begin, static_cast<std::int64_t>(text.size())};
 }
 
 }  // namespace mtaw

@@ -10,10 +10,18 @@
 
 namespace mtaw {
 
+// Why an item was recommended; as mtaw_reason.
+struct Reason {
+    std::int32_t kind = MTAW_ENCODER;
+    std::int32_t rule = MTAW_UNCHANGED;
+    std::vector<std::int32_t> items;  // internal ids
+};
+
 // A ranking of internal ids, best first.
 struct Ranking {
     std::vector<std::int32_t> ids;
     std::vector<float> scores;
+    std::vector<Reason> reasons;  // [ids.size()], or empty
 
     // Without its padding.
     void trim();
@@ -32,7 +40,11 @@ class Answer {
 
  private:
     mtaw_answer view_{};  // first: its address is the answer's
+    mtaw_id external(const Ids& ids, std::int32_t item);
+
     std::vector<mtaw_id> items_;
+    std::vector<mtaw_id> reason_items_;
+    std::vector<mtaw_reason> reasons_;
     std::vector<float> scores_;
     std::vector<std::size_t> unknown_;
     std::string text_;

@@ -47,6 +47,8 @@ class Bundle {
     const TablesView& tables() const { return tables_; }  // with a memory
     const ItemTable* items() const { return items_ ? &*items_ : nullptr; }
     const ContextColumns& context() const { return context_; }
+    // The types of clicks that the ranker reads, by their codes.
+    const std::vector<std::string>& types() const { return types_; }
 
     std::int64_t size() const { return manifest_.n_items; }
     // Items that can be recommended, and their bits; null if that is all.
@@ -88,6 +90,7 @@ class Bundle {
     std::unique_ptr<SessionMemory> memory_;
     std::unique_ptr<RankerNet> ranker_;
     std::vector<std::string> side_;  // names of the ranker's features of context and content
+    std::vector<std::string> types_;
     std::unique_ptr<Trends> trends_;
     ContextColumns context_;
     std::optional<ItemTable> items_;

@@ -8,7 +8,7 @@
 #include "failure.hpp"
 #include "limits.hpp"
 #include "memory/check.hpp"
-#include "text.hpp"
+#include "text/utf8.hpp"
 #include "trends/check.hpp"
 
 namespace mtaw {
@@ -95,9 +95,8 @@ void Bundle::make_memory() {
 void Bundle::make_ranker() {
     const TensorFile& from = file("ranker");
     const std::vector<std::string> all = lines_of(from.text("features"));
-    // A session's types are not asked for, so each is unknown, which is neutral.
-    const std::vector<std::string> types = named_after(all, "e_last_");
-    const auto n_types = static_cast<std::int64_t>(types.size());
+    types_ = named_after(all, "e_last_");
+    const auto n_types = static_cast<std::int64_t>(types_.size());
     const std::ptrdiff_t n_untyped = std::max<std::ptrdiff_t>(std::ssize(all) - kTypeParts * n_types, 0);
     const std::vector<std::string> features(all.begin(), all.begin() + n_untyped);
     std::vector<std::string> known(kFeatureNames, kFeatureNames + kFeatures);
@@ -109,7 +108,7 @@ void Bundle::make_ranker() {
         known.insert(known.end(), side.begin(), side.end());
     }
     for (const std::string part : {"e_last_", "e_near_", "e_own_"}) {
-        for (const std::string& name : types) known.push_back(part + name);
+        for (const std::string& name : types_) known.push_back(part + name);
     }
     if (all != known) throw bundle_error(from.bytes().path() + ": its features are not this release's; retrain the bundle");
     const auto f = static_cast<std::int64_t>(all.size()), n1 = from.length("b1"), n2 = from.length("b2");
@@ -182,7 +181,7 @@ void Bundle::make_content() {
     const std::vector<std::string> categories = named_after(side_, "i_same_"), created = named_after(side_, "i_age_");
     if (trends_ == nullptr || (categories.empty() && created.empty())) return;
     const std::int64_t n_rows = items_ ? size() : 0;
-    const auto column_of = [&](const std::string& name) { return items_ ? items_->find(name) : nullptr; };
+    const auto column_of = [&](const std::string& name) { return items_ ? find_column(items_->columns(), name) : nullptr; };
     content_.emplace();
     content_->n_items = n_rows;
     if (categories.size() > kMostCategories || created.size() > 1) throw std::invalid_argument("the ranker reads too many columns");

@@ -3,9 +3,9 @@
 
 #include <stdexcept>
 #include <string>
-#include <string_view>
 
 #include "mtaw.h"
+#include "text/utf8.hpp"
 
 namespace mtaw {
 
@@ -22,9 +22,6 @@ inline Failure usage(const std::string& message) { return {MTAW_USAGE, message};
 inline Failure bundle_error(const std::string& message) { return {MTAW_BUNDLE, message}; }
 
 constexpr const char* kRetrain = "; restore it or retrain the bundle";
-
-// In quotes, cut if it is long, without what would break a line.
-std::string shown(std::string_view text, std::size_t most = 60);
 
 // What an errno value means.
 std::string reason_of_system(int error);

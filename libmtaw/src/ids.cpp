@@ -6,7 +6,7 @@
 #include <stdexcept>
 
 #include "failure.hpp"
-#include "text.hpp"
+#include "text/utf8.hpp"
 
 namespace mtaw {
 namespace {

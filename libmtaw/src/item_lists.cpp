@@ -1,11 +1,10 @@
 // Rankings without the encoder: the most clicked items, rising items, and items similar to one. As
-// mtaw_fast/ranking/item_lists.py and mtaw_fast/memory/co_clicked.py.
+// mtaw_fast/ranking/item_lists.py.
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 #include "bits.hpp"
-#include "memory/bfloat16.hpp"
+#include "memory/co_clicked.hpp"
 #include "recommender.hpp"
 #include "trends/trends.hpp"
 
@@ -90,15 +89,11 @@ void Recommender::rank_by_vectors(std::int32_t item, std::int64_t k, const Reque
 }
 
 void Recommender::rank_by_sessions(std::int32_t item, std::int64_t k, const Request& request, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) const {
-    const TablesView& tables = bundle_->tables();
     const Eligible eligible(*bundle_, request, allowed);
-    const auto total = [&](std::int32_t of) { return static_cast<double>(tables.totals[std::int64_t{of} * kPairKinds + kSes]); };
+    const CoClicked::Neighbors all = CoClicked(bundle_->tables()).neighbors(item);
     std::vector<Scored> found;
-    for (std::int64_t p = tables.row_offsets[item]; p < tables.row_offsets[item + 1]; ++p) {
-        const std::int32_t other = tables.neighbors[p];
-        const auto together = static_cast<double>(from_bfloat16(tables.values[p * kPairKinds + kSes]));
-        const auto cosine = static_cast<float>(together / std::sqrt((total(item) + 1) * (total(other) + 1)));
-        if (cosine > 0 && eligible(other)) found.push_back({cosine, other});
+    for (std::size_t p = 0; p < all.items.size(); ++p) {
+        if (all.cosines[p] > 0 && eligible(all.items[p])) found.push_back({all.cosines[p], all.items[p]});
     }
     std::sort(found.begin(), found.end(), Better{});
     const std::int64_t count = std::min(k, static_cast<std::int64_t>(found.size()));

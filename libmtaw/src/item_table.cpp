@@ -8,11 +8,6 @@
 namespace mtaw {
 namespace {
 
-constexpr std::pair<const char*, ColumnKind> kKinds[] = {
-    {"number", ColumnKind::number},   {"category", ColumnKind::category}, {"categories", ColumnKind::categories},
-    {"boolean", ColumnKind::boolean}, {"text", ColumnKind::text},         {"time", ColumnKind::time},
-    {"vector", ColumnKind::vector}};
-
 [[noreturn]] void damaged(const TensorFile& file, const std::string& what) {
     throw bundle_error(file.bytes().path() + ": the item table is damaged (" + what + "); write the file again");
 }
@@ -28,15 +23,13 @@ void read_labels(const TensorFile& file, const std::string& prefix, Column& colu
     const std::string_view text = file.text(prefix + "label_text");
     const std::int64_t count = file.length(prefix + "label_offsets") - 1;
     check_offsets(file, column.name, offsets, count, static_cast<std::int64_t>(text.size()));
-    for (std::int64_t i = 0; i < count; ++i) {
-        const auto begin = static_cast<std::size_t>(offsets[i]), end = static_cast<std::size_t>(offsets[i + 1]);
-        column.labels.push_back(text.substr(begin, end - begin));
-        column.label_codes.insert_or_assign(column.labels.back(), static_cast<std::int32_t>(i));
-    }
+    column.n_labels = count;
+    column.label_offsets = offsets;
+    column.label_text = text.data();
 }
 
 void check_codes(const TensorFile& file, const Column& column, std::int64_t count, std::int32_t least) {
-    const auto end = static_cast<std::int32_t>(column.labels.size());
+    const auto end = static_cast<std::int32_t>(column.n_labels);
     const bool fits = std::all_of(column.codes, column.codes + count, [&](std::int32_t code) { return code >= least && code < end; });
     if (!fits) damaged(file, "codes of " + shown(column.name));
 }
@@ -97,10 +90,6 @@ const std::string& text_of(const TensorFile& file, const Json& about, const char
 
 }  // namespace
 
-const char* name_of(ColumnKind kind) {
-    return std::find_if(std::begin(kKinds), std::end(kKinds), [&](const auto& one) { return one.second == kind; })->first;
-}
-
 ItemTable::ItemTable(const TensorFile& file, std::int64_t n_items) {
     Json about;
     try {
@@ -115,22 +104,17 @@ ItemTable::ItemTable(const TensorFile& file, std::int64_t n_items) {
     for (std::size_t at = 0; at < columns->list().size(); ++at) {
         const Json& one = columns->list()[at];
         const std::string& kind = text_of(file, one, "kind");
-        const auto* const found = std::find_if(std::begin(kKinds), std::end(kKinds), [&](const auto& known) { return kind == known.first; });
-        if (found == std::end(kKinds)) damaged(file, "a column of kind " + shown(kind));
-        columns_.push_back(column_of(file, "rows/" + std::to_string(at) + "/", text_of(file, one, "name"), found->second));
+        const std::optional<ColumnKind> found = column_kind_of(kind);
+        if (!found) damaged(file, "a column of kind " + shown(kind));
+        columns_.push_back(column_of(file, "rows/" + std::to_string(at) + "/", text_of(file, one, "name"), *found));
         if (columns_.back().n_rows != n_items) damaged(file, "rows of " + shown(columns_.back().name));
     }
     const Json *const available = about.find("availability"), *const hidden = about.find("hidden");
     if (available != nullptr && available->is(Json::Kind::text)) {
-        availability_ = find(available->text());
+        availability_ = find_column(columns_, available->text());
         if (availability_ == nullptr || availability_->kind != ColumnKind::boolean) damaged(file, "availability");
     }
     if (hidden != nullptr) hidden_ = hidden->list();
-}
-
-const Column* ItemTable::find(std::string_view name) const {
-    const auto found = std::find_if(columns_.begin(), columns_.end(), [&](const Column& one) { return one.name == name; });
-    return found == columns_.end() ? nullptr : &*found;
 }
 
 }  // namespace mtaw

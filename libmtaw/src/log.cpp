@@ -21,9 +21,9 @@
 
 #include "failure.hpp"
 #include "files.hpp"
-#include "json.hpp"
+#include "text/json.hpp"
 #include "limits.hpp"
-#include "text.hpp"
+#include "text/utf8.hpp"
 
 namespace mtaw {
 namespace {

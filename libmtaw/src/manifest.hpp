@@ -7,7 +7,7 @@
 #include <string>
 
 #include "files.hpp"
-#include "json.hpp"
+#include "text/json.hpp"
 
 namespace mtaw {
 

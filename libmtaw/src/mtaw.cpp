@@ -19,7 +19,7 @@
 #include "recommender.hpp"
 #include "rules.hpp"
 #include "session.hpp"
-#include "text.hpp"
+#include "text/utf8.hpp"
 
 struct mtaw_recommender {
     std::shared_ptr<const mtaw::Recommender> object;
@@ -101,7 +101,7 @@ const char* mtaw_version(void) { return MTAW_VERSION; }
 
 int32_t mtaw_abi(void) { return MTAW_ABI; }
 
-const char* mtaw_capabilities(void) { return "session similar filter rules log map bundle-1 bundle-2 bundle-3"; }
+const char* mtaw_capabilities(void) { return "session similar filter rules reasons types log map bundle-1 bundle-2 bundle-3"; }
 
 const char* mtaw_instruction_set(void) {
     try {
@@ -183,6 +183,8 @@ mtaw_status mtaw_recommend(const mtaw_recommender* recommender, const mtaw_id* c
         const mtaw::Request request = of.request_of(options);
         mtaw::Clicks found = of.clicks_of(session);
         if (found.known.empty()) of.refuse_other_kind(session);
+        of.check_types(n_clicks, request);
+        of.add_types(found, n_clicks, request);
         *answer = mtaw::Answer::release(of.recommend(std::move(found), request));
     });
 }
@@ -197,10 +199,16 @@ mtaw_status mtaw_recommend_batch(const mtaw_recommender* recommender, const mtaw
         const mtaw::Request request = of.request_of(options);
         std::vector<mtaw::Clicks> found;
         found.reserve(n_sessions);
+        std::size_t n_clicks = 0;
+        for (std::size_t b = 0; b < n_sessions; ++b) n_clicks += sessions[b].n;
+        of.check_types(n_clicks, request);
+        n_clicks = 0;
         for (std::size_t b = 0; b < n_sessions; ++b) {
             const mtaw::IdList session = mtaw::id_list("sessions", sessions[b].ids, sessions[b].n);
             found.push_back(of.clicks_of(session));
             if (found.back().known.empty()) of.refuse_other_kind(session);
+            of.add_types(found.back(), session.count, request, n_clicks);
+            n_clicks += session.count;
         }
         std::vector<std::unique_ptr<mtaw::Answer>> made = of.recommend_batch(std::move(found), request);
         for (std::size_t b = 0; b < n_sessions; ++b) answers[b] = mtaw::Answer::release(std::move(made[b]));

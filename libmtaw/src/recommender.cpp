@@ -8,12 +8,31 @@
 #include "engine/checks.hpp"
 #include "failure.hpp"
 #include "limits.hpp"
+#include "memory/co_clicked.hpp"
 #include "rules/ruled.hpp"
 
 namespace mtaw {
 namespace {
 
 constexpr std::size_t kBatch = 1024;  // sessions that are ranked together
+constexpr std::uint8_t kUnknownType = 255;
+
+std::vector<Reason> reasons_of(const Bundle& bundle, const std::vector<std::int32_t>& clicks, const std::vector<std::int32_t>& found) {
+    std::vector<std::int32_t> seen;  // the latest first, each once
+    for (auto click = clicks.rbegin(); click != clicks.rend(); ++click) {
+        if (std::find(seen.begin(), seen.end(), *click) == seen.end()) seen.push_back(*click);
+    }
+    std::vector<Reason> reasons(found.size());
+    for (std::size_t i = 0; i < found.size(); ++i) {
+        if (std::find(seen.begin(), seen.end(), found[i]) != seen.end()) {
+            reasons[i].kind = MTAW_IN_SESSION;
+        } else if (bundle.has_memory()) {
+            for (const std::size_t place : CoClicked(bundle.tables()).closest(found[i], seen)) reasons[i].items.push_back(seen[place]);
+            if (!reasons[i].items.empty()) reasons[i].kind = MTAW_TOGETHER;
+        }
+    }
+    return reasons;
+}
 
 }  // namespace
 
@@ -68,7 +87,6 @@ Request Recommender::request_of(const mtaw_options* given) const {
         std::memcpy(&options, given, std::min(given->struct_size, sizeof options));
     }
     const bool timed = bundle_->trends() != nullptr;
-    if (options.reserved != 0) throw usage("options: reserved must be 0");
     if (options.k < 1) throw usage("k must be at least 1");
     Request request;
     request.k = std::max<std::int64_t>(1, static_cast<std::int64_t>(std::min(options.k, static_cast<std::size_t>(bundle_->n_eligible()))));
@@ -77,6 +95,18 @@ Request Recommender::request_of(const mtaw_options* given) const {
     }
     if (timed) request.at = options.at == MTAW_NOW ? now() : options.at;
     request.exclude_seen = options.exclude_seen != 0;
+    request.reasons = options.reasons != 0;
+    if (options.types != nullptr) {
+        const std::vector<std::string>& names = bundle_->types();
+        request.n_types = options.n_types;
+        for (std::size_t i = 0; i < options.n_types && !names.empty(); ++i) {
+            const char* const type = options.types[i];
+            const auto found = type == nullptr ? names.end() : std::find(names.begin(), names.end(), type);
+            request.types.push_back(found == names.end() ? kUnknownType : static_cast<std::uint8_t>(found - names.begin()));
+        }
+    } else if (options.n_types > 0) {
+        throw usage("types: the list is NULL, but not empty");
+    }
     request.context = bundle_->context().codes_of(options.context, options.n_context);
     const IdList exclude = id_list("exclude", options.exclude, options.n_exclude);
     if (options.allow != nullptr) {
@@ -102,12 +132,30 @@ Request Recommender::request_of(const mtaw_options* given) const {
 }
 
 Clicks Recommender::clicks_of(IdList session) const {
-    Clicks clicks{bundle_->ids().lookup(session), {}};
+    Clicks clicks{bundle_->ids().lookup(session), {}, {}};
     for (std::size_t place = 0; place < session.count; ++place) {
         if (clicks.known[place] == kUnknownId) clicks.unknown.push_back(place);
     }
     std::erase(clicks.known, kUnknownId);
     return clicks;
+}
+
+void Recommender::check_types(std::size_t count, const Request& request) {
+    if (!request.n_types || *request.n_types == count) return;
+    throw usage("types: there are " + std::to_string(*request.n_types) + " types for " + std::to_string(count) +
+                " clicks; give one for each, NULL where it is not known");
+}
+
+void Recommender::add_types(Clicks& clicks, std::size_t count, const Request& request, std::size_t first) {
+    if (request.types.empty()) return;
+    clicks.types.clear();
+    for (std::size_t place = 0, unknown = 0; place < count; ++place) {
+        if (unknown < clicks.unknown.size() && clicks.unknown[unknown] == place) {
+            ++unknown;
+        } else {
+            clicks.types.push_back(request.types[first + place]);
+        }
+    }
 }
 
 void Recommender::refuse_other_kind(IdList session) const {
@@ -139,7 +187,14 @@ Ranking Recommender::ruled(const std::vector<std::int32_t>& clicks, const Reques
     const std::int64_t n_eligible = bundle_->n_eligible();
     rank_ruled(*applied->arrangement, pins, request.k, applied->depth(request.k, n_eligible), n_eligible,
                [&](std::int64_t depth, std::int32_t* ids, float* scores) { rank(depth, allowed, ids, scores); }, arranged);
-    return {std::move(arranged.ids), std::move(arranged.scores)};
+    Ranking ranking{std::move(arranged.ids), std::move(arranged.scores), {}};
+    if (!request.reasons || clicks.empty()) return ranking;
+    ranking.reasons = reasons_of(*bundle_, clicks, ranking.ids);
+    for (std::size_t i = 0; i < ranking.ids.size(); ++i) {
+        const double boost = arranged.boosts[i];
+        ranking.reasons[i].rule = arranged.pinned[i] != 0 ? MTAW_PINNED : boost > 0 ? MTAW_BOOSTED : boost < 0 ? MTAW_BURIED : MTAW_UNCHANGED;
+    }
+    return ranking;
 }
 
 template <typename Rank>
@@ -152,6 +207,7 @@ std::unique_ptr<Answer> Recommender::answered(Clicks clicks, const Request& requ
         ranking.scores.resize(ranking.ids.size());
         rank(request.k, request.allowed ? &*request.allowed : nullptr, ranking.ids.data(), ranking.scores.data());
         ranking.trim();
+        if (request.reasons && !clicks.known.empty()) ranking.reasons = reasons_of(*bundle_, clicks.known, ranking.ids);
     }
     const bool cut_short = request.rules != nullptr && static_cast<std::int64_t>(ranking.ids.size()) < request.k;
     return Answer::of(bundle_->ids(), std::move(ranking), std::move(clicks.unknown), clicks.known.empty(), cut_short);
@@ -164,10 +220,13 @@ std::unique_ptr<Answer> Recommender::recommend(Clicks clicks, const Request& req
         });
     }
     const std::vector<std::int32_t> known = clicks.known;
+    const std::vector<std::uint8_t> types = clicks.types;
     const std::int64_t offsets[] = {0, static_cast<std::int64_t>(known.size())};
+    PackedSessions session{known.data(), offsets, 1};
+    session.types = types.empty() ? nullptr : types.data();
     const Borrowed scratch(*this);
     return answered(std::move(clicks), request, [&](std::int64_t k, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) {
-        bundle_->engine().rank({known.data(), offsets, 1}, k, request.conditions(allowed), ids, scores, *scratch);
+        bundle_->engine().rank(session, k, request.conditions(allowed), ids, scores, *scratch);
     });
 }
 
@@ -177,7 +236,7 @@ std::unique_ptr<Answer> Recommender::recommend_growing(SessionState& state, cons
     const Borrowed scratch(*this);
     return answered(clicks, request, [&](std::int64_t k, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) {
         bundle_->engine().rank_growing(state, clicks.known.data(), static_cast<std::int64_t>(clicks.known.size()), fresh, k,
-                                       request.conditions(allowed), ids, scores, *scratch);
+                                       request.conditions(allowed), ids, scores, *scratch, clicks.types.empty() ? nullptr : clicks.types.data());
     });
 }
 
@@ -194,26 +253,32 @@ std::vector<std::unique_ptr<Answer>> Recommender::recommend_batch(std::vector<Cl
     const auto k = static_cast<std::size_t>(request.k);
     const Borrowed scratch(*this);
     std::vector<std::int32_t> clicks, ids;
+    std::vector<std::uint8_t> types;
     std::vector<std::int64_t> offsets;
     std::vector<float> scores;
     for (std::size_t begin = 0; begin < together.size(); begin += kBatch) {
         const std::size_t count = std::min(kBatch, together.size() - begin);
         clicks.clear();
+        types.clear();
         offsets.assign(1, 0);
         for (std::size_t i = 0; i < count; ++i) {
-            const std::vector<std::int32_t>& known = sessions[together[begin + i]].known;
-            clicks.insert(clicks.end(), known.begin(), known.end());
+            const Clicks& session = sessions[together[begin + i]];
+            clicks.insert(clicks.end(), session.known.begin(), session.known.end());
+            types.insert(types.end(), session.types.begin(), session.types.end());
             offsets.push_back(static_cast<std::int64_t>(clicks.size()));
         }
         ids.resize(count * k);
         scores.resize(ids.size());
-        bundle_->engine().rank({clicks.data(), offsets.data(), static_cast<std::int64_t>(count)}, request.k,
+        PackedSessions packed{clicks.data(), offsets.data(), static_cast<std::int64_t>(count)};
+        packed.types = types.empty() ? nullptr : types.data();
+        bundle_->engine().rank(packed, request.k,
                                request.conditions(request.allowed ? &*request.allowed : nullptr), ids.data(), scores.data(), *scratch);
         for (std::size_t i = 0; i < count; ++i) {
             const auto from = static_cast<std::ptrdiff_t>(i * k), to = static_cast<std::ptrdiff_t>((i + 1) * k);
-            Ranking ranking{{ids.begin() + from, ids.begin() + to}, {scores.begin() + from, scores.begin() + to}};
+            Ranking ranking{{ids.begin() + from, ids.begin() + to}, {scores.begin() + from, scores.begin() + to}, {}};
             ranking.trim();
             const std::size_t b = together[begin + i];
+            if (request.reasons) ranking.reasons = reasons_of(*bundle_, sessions[b].known, ranking.ids);
             answers[b] = Answer::of(bundle_->ids(), std::move(ranking), std::move(sessions[b].unknown), false, false);
         }
     }
@@ -224,7 +289,8 @@ std::unique_ptr<Answer> Recommender::similar(std::int32_t item, bool by_sessions
     const auto place = std::lower_bound(request.excluded.begin(), request.excluded.end(), item);
     if (place == request.excluded.end() || *place != item) request.excluded.insert(place, item);
     request.exclude_seen = false;
-    return answered({{item}, {}}, request, [&](std::int64_t k, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) {
+    request.reasons = false;
+    return answered({{item}, {}, {}}, request, [&](std::int64_t k, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) {
         if (by_sessions) {
             rank_by_sessions(item, k, request, allowed, ids, scores);
         } else {

@@ -28,6 +28,9 @@ struct Request {
     std::optional<std::vector<std::uint8_t>> allowed;
     std::vector<std::uint16_t> context;
     const Rules* rules = nullptr;
+    bool reasons = false;
+    std::optional<std::size_t> n_types;  // as many as the call has clicks
+    std::vector<std::uint8_t> types;     // of all these clicks; empty if the ranker reads none
 
     // allowed: instead of its own.
     Conditions conditions(const std::vector<std::uint8_t>* allowed) const;
@@ -37,6 +40,7 @@ struct Request {
 struct Clicks {
     std::vector<std::int32_t> known;
     std::vector<std::size_t> unknown;
+    std::vector<std::uint8_t> types;  // of the known ones; empty: unknown
 };
 
 // Immutable but for its scratches: any number of threads may use it at once.
@@ -51,6 +55,10 @@ class Recommender {
     Request request_of(const mtaw_options* given) const;
     std::vector<std::uint8_t> filter_bits(IdList exclude, IdList allow) const;
     Clicks clicks_of(IdList session) const;
+    // Gives clicks, `count` with the unknown ones, their types: those of the request from `first` on.
+    static void add_types(Clicks& clicks, std::size_t count, const Request& request, std::size_t first = 0);
+    // Throws Failure unless the request has a type for each of `count` clicks, or none.
+    static void check_types(std::size_t count, const Request& request);
     // Throws Failure if there are ids, and all are of the other kind.
     void refuse_other_kind(IdList session) const;
 

@@ -1,16 +1,15 @@
-// Rules on a ranking (docs/rules.md): filters, boosts, limits and pins, bound to a bundle.
+// Rules on a ranking, bound to a bundle.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <string>
 #include <string_view>
 #include <vector>
 
 #include "bundle.hpp"
-#include "condition.hpp"
 #include "rules/arrange.hpp"
+#include "rules/rule_set.hpp"
 
 namespace mtaw {
 
@@ -27,7 +26,7 @@ struct AppliedRules {
 
 class Rules {
  public:
-    // Throws Failure on rules that are not those of docs/rules.md, or do not fit the item table.
+    // Throws Failure or std::invalid_argument on rules that are not those of docs/rules.md, or do not fit the table.
     Rules(std::shared_ptr<const Bundle> bundle, std::string_view json);
 
     const Bundle& bundle() const { return *bundle_; }
@@ -35,27 +34,13 @@ class Rules {
     std::shared_ptr<const AppliedRules> applied(std::optional<std::int32_t> item) const;
 
  private:
-    struct Boosted {
-        Condition when;
-        double by;
-    };
-    struct Limited {
-        const Column* per;
-        std::int64_t most;
-    };
-
-    void read_boosts(const Json& given);
-    void read_limits(const Json& given);
-    void read_pins(const Json& given);
-    void check_clauses() const;
+    std::vector<Pin> known_pins() const;
     AppliedRules bound(std::optional<std::int32_t> item) const;
 
     std::shared_ptr<const Bundle> bundle_;
+    RuleSet rules_;
     std::optional<Condition> filter_;
-    std::vector<Boosted> boosts_;
-    std::vector<Limited> limits_;
     std::vector<Pin> pins_;
-    std::size_t n_pins_ = 0;  // with those of unknown items
     std::shared_ptr<const AppliedRules> always_;  // where nothing depends on the last click
 };
 

@@ -24,6 +24,9 @@ std::unique_ptr<Answer> Session::recommend(const Request& request) {
     if (clicks_.known.empty() && n_clicks_ > 0 && other_kind_) {
         throw usage("the session has no id of the catalog's kind; convert them");
     }
+    Recommender::check_types(n_clicks_, request);
+    clicks_.types.clear();
+    Recommender::add_types(clicks_, n_clicks_, request);
     const std::size_t known = clicks_.known.size();
     if (request.rules != nullptr || known == 0) return recommender_->recommend(clicks_, request);
     const auto fresh = static_cast<std::int64_t>(known - encoded_);

@@ -6,7 +6,7 @@
 #include <stdexcept>
 
 #include "failure.hpp"
-#include "json.hpp"
+#include "text/json.hpp"
 
 namespace mtaw {
 namespace {

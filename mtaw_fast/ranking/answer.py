@@ -10,12 +10,11 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from mtaw_fast.errors import shown
-from mtaw_fast.memory.co_clicked import cosine
+from mtaw_fast.memory.co_clicked import closest
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.ranker import Times
 from mtaw_fast.system.frames import Library, frame_of
 
-_MOST_ITEMS = 3  # in a reason
 _SHOWN = 5  # items in a repr
 
 
@@ -46,15 +45,14 @@ def reasons_of(catalog: Catalog, clicks: np.ndarray, found: np.ndarray) -> list[
     Past sessions are those of the bundle's memory; closeness is its cosine (`memory.co_clicked`). Without a memory,
     every item that is not in the session gets the reason 'encoder'.
     """
-    seen = list(dict.fromkeys(clicks[::-1].tolist()))
+    seen = np.array(list(dict.fromkeys(clicks[::-1].tolist())), dtype=np.int32)
     memory = catalog.model.memory
-    reasons = []
-    for item in found.tolist():
-        if item in seen:
+    near = [[]] * len(found) if memory is None else closest(memory, seen, np.ascontiguousarray(found), catalog.delta)
+    own, reasons = set(seen.tolist()), []
+    for item, best in zip(found.tolist(), near, strict=True):
+        if item in own:
             reasons.append(Reason("session"))
             continue
-        near = {} if memory is None else {own: cosine(memory, own, item, catalog.delta) for own in seen}
-        best = sorted((own for own, share in near.items() if share > 0), key=lambda own: -near[own])[:_MOST_ITEMS]
         names = catalog.ids.external(np.array(best, dtype=np.int32))
         reasons.append(Reason("together", tuple(names)) if best else Reason("encoder"))
     return reasons

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,11 +10,10 @@ import numpy as np
 
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.items import ItemTable
-from mtaw_fast.items.columns import BooleanColumn, CategoriesColumn, CategoryColumn
 from mtaw_fast.kernels.native.rules import Arrangement
 from mtaw_fast.rules.bitmaps import BitmapCache
-from mtaw_fast.rules.program import resolved, value_of
-from mtaw_fast.rules.rule_set import LimitRule, RuleSet
+from mtaw_fast.rules.columns import native_columns, values_of
+from mtaw_fast.rules.rule_set import RuleSet
 from mtaw_fast.system.fork_lock import ForkLock
 
 _MOST_BOUND = 256  # their filters are in the cache of bitmaps, which is bounded by bytes
@@ -70,24 +70,23 @@ class AppliedRules:
         gone: bool[N], items that are not recommended.
         """
         n_items = len(gone)
-        found = None if rules.filter is None or table is None else cache.filter(
-            resolved(rules.filter, table, item), table, n_items
-        )  # fmt: skip
-        boosts = []
-        for rule in rules.boosts:
-            if table is None:
-                continue
-            matched = cache.filter(resolved(rule.when, table, item), table, n_items)
-            shown = int(np.count_nonzero(matched.mask if found is None else matched.mask & found.mask))
-            if shown:
-                boosts.append((matched.packed, rule.by, shown))
-        limits = [] if table is None else [_limited(rule, table) for rule in rules.limits]
+        found, boosts, columns = None, [], None
+        if table is not None:
+            columns = native_columns(table)
+            if rules.filter is not None:
+                found = cache.filter(rules.filter, table, n_items, item)
+            for condition, by in rules.boosts:
+                matched = cache.filter(condition, table, n_items, item)
+                shown = int(np.count_nonzero(matched.mask if found is None else matched.mask & found.mask))
+                if shown:
+                    boosts.append((matched.packed, by, shown))
         pins = [
             (place, item)
             for place, item in _places(rules, ids)
             if not gone[item] and (found is None or found.mask[item])
         ]
-        return cls(found, pins, bool(boosts or limits), Arrangement(n_items, boosts, limits))
+        arrangement = Arrangement(n_items, boosts, rules.native, columns)
+        return cls(found, pins, bool(boosts or rules.limits), arrangement)
 
     def depth(self, k: int, n_items: int) -> int:
         """Return how much of the ranking to read at first for k places."""
@@ -142,16 +141,7 @@ class BoundRules:
         if rules not in self._checked:
             rules.check(table)
         assert table is not None
-        values = [value_of(table, name, item) for name in rules.current]
-        return tuple(tuple(one) if isinstance(one, list) else one for one in values)
-
-
-def _limited(rule: LimitRule, table: ItemTable) -> tuple[str, Any, int]:
-    column = table.columns[rule.per]
-    if isinstance(column, CategoriesColumn):
-        return column.kind, (column.offsets, column.codes), rule.most
-    assert isinstance(column, (CategoryColumn, BooleanColumn))
-    return column.kind, column.codes if isinstance(column, CategoryColumn) else column.values, rule.most
+        return values_of(table, rules.current, item)
 
 
 def _places(rules: RuleSet, ids: Ids) -> list[tuple[int, int]]:
@@ -165,6 +155,6 @@ def _places(rules: RuleSet, ids: Ids) -> list[tuple[int, int]]:
     return [(place, item) for item, place in pins.items()]
 
 
-def _whole(item: Any) -> Any:
+def _whole(item: str) -> Any:
     """Return an id of a JSON object's key as a number if it is one."""
-    return int(item) if isinstance(item, str) and item.lstrip("-").isdigit() and len(item) < 20 else item
+    return int(item) if re.fullmatch(r"-?[0-9]{1,18}", item) else item

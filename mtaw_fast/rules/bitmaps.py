@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.items import Column, ItemTable
-from mtaw_fast.kernels.native.rules import rule_bits
-from mtaw_fast.rules.expression import Tree, names
-from mtaw_fast.rules.program import program_of
+from mtaw_fast.kernels.native.rules import Condition
+from mtaw_fast.rules.columns import native_columns, values_of
 from mtaw_fast.system.fork_lock import ForkLock
 
 _MOST_BYTES = 64 << 20
@@ -36,7 +35,7 @@ class BitmapCache:
 
     def __init__(self, most_bytes: int = _MOST_BYTES, most_filters: int = _MOST_FILTERS) -> None:
         self._most_bytes, self._most_filters = most_bytes, most_filters
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._n_bytes = 0
         self._lock = ForkLock()
 
@@ -48,16 +47,19 @@ class BitmapCache:
         """Estimated bytes of all filters."""
         return self._n_bytes
 
-    def filter(self, tree: Tree, table: ItemTable, n_items: int) -> Filter:
-        """Return the items of 0..n_items-1 that meet a checked and resolved condition; those without a row too."""
-        key = json.dumps(tree)
-        columns = tuple(table.columns[name] for name in sorted({name for name, _ in names(tree)}))
+    def filter(self, condition: Condition, table: ItemTable, n_items: int, item: int | None = None) -> Filter:
+        """Return the items of 0..n_items-1, those without a row too, that meet a checked condition.
+
+        item: the last click's item, an internal id, or None.
+        """
+        key = condition.source, values_of(table, condition.current, item)
+        columns = tuple(table.columns[name] for name in condition.columns)
         with self._lock:
             kept = self._kept.get(key)
             if kept is not None and kept.n_items == n_items and _same(kept.columns, columns):
                 self._kept.move_to_end(key)
                 return kept.filter
-        found = _Kept(columns, n_items, Filter.of_bits(rule_bits(program_of(tree, table), n_items), n_items))
+        found = _Kept(columns, n_items, Filter.of_bits(condition.bits(native_columns(table), item, n_items), n_items))
         with self._lock:
             self._store(key, found)
         return found.filter
@@ -69,7 +71,7 @@ class BitmapCache:
             for key in [key for key, kept in self._kept.items() if any(id(one) not in current for one in kept.columns)]:
                 self._n_bytes -= self._kept.pop(key).n_bytes
 
-    def _store(self, key: str, found: _Kept) -> None:
+    def _store(self, key: Hashable, found: _Kept) -> None:
         before = self._kept.pop(key, None)
         if before is not None:
             self._n_bytes -= before.n_bytes

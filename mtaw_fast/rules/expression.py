@@ -17,14 +17,12 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from mtaw_fast.errors import UsageError
 
 MOST_BYTES = 4096  # of a text, and of all rules together
 MOST_DEPTH = 32
-MOST_CLAUSES = 32
 
 Tree = dict[str, Any]
 
@@ -57,42 +55,6 @@ def parsed(text: str, where: str) -> Tree:
     except (ValueError, OverflowError) as error:
         raise UsageError(f"{where}: {error}; write a condition {_EXAMPLE}") from None
     return _Reader(body, lead, where).tree(found, 0)
-
-
-def clauses(tree: Tree) -> int:
-    """Return the number of comparisons in a tree."""
-    parts: Sequence[Tree] = tree.get("all") or tree.get("any") or ([tree["not"]] if "not" in tree else ())
-    return sum(map(clauses, parts)) if parts else 1
-
-
-def names(tree: Tree) -> list[tuple[str, int]]:
-    """Return the columns that a tree names, with their places."""
-    found: list[tuple[str, int]] = []
-    if "all" in tree or "any" in tree:
-        for part in tree.get("all") or tree["any"]:
-            found += names(part)
-    elif "not" in tree:
-        found += names(tree["not"])
-    elif "true" in tree or "missing" in tree:
-        found.append((tree.get("true") or tree["missing"], tree["at"]))
-    else:
-        sides: Sequence[Tree] = ()
-        if "constant" not in tree:
-            sides = (tree["left"], tree["right"]) if "compare" in tree else (tree["in"], *tree["values"])
-        found += [(side.get("column") or side["current"], side["at"]) for side in sides if "value" not in side]
-    return found
-
-
-def current_names(tree: Tree) -> list[str]:
-    """Return the columns whose values of the last click's item a tree uses."""
-    if "not" in tree:
-        return current_names(tree["not"])
-    if "all" in tree or "any" in tree:
-        return [name for part in tree.get("all") or tree["any"] for name in current_names(part)]
-    if "missing" in tree:
-        return [tree["missing"]] if "of" in tree else []
-    sides = [tree.get("left", {}), tree.get("right", {}), tree.get("in", {}), *tree.get("values", ())]
-    return [side["current"] for side in sides if "current" in side]
 
 
 def _cause(error: SyntaxError) -> str:

@@ -4,51 +4,30 @@ from __future__ import annotations
 
 import copy
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from mtaw_fast.errors import UsageError, shown
 from mtaw_fast.items import ItemTable
-from mtaw_fast.rules.expression import MOST_BYTES, MOST_CLAUSES, Tree, clauses, current_names, names, parsed
-from mtaw_fast.rules.program import check, check_column
+from mtaw_fast.kernels.native import rules as native
+from mtaw_fast.kernels.native.rules import Condition
+from mtaw_fast.rules.columns import native_columns
+from mtaw_fast.rules.expression import MOST_BYTES, parsed
 from mtaw_fast.system.fork_lock import ForkLock
 
-LIMITED = ("category", "categories", "boolean")  # kinds of columns that a limit counts
-_MOST_PLACE = 10_000
-_MOST_BOOST = 1e6
 _MOST_LATEST = 64
 _LATEST: dict[tuple[int, bool, str | None], tuple[dict[str, Any], Any]] = {}  # rules of the latest calls, by their id
 _LATEST_LOCK = ForkLock()
-_KEYS = ("filter", "boost", "limit", "pin")
 
 
-@dataclass(frozen=True, slots=True)
-class FilterRule:
-    """A condition of `rules.expression` that an item must meet. where: its name in errors, as in the other rules."""
-
-    when: Tree
-    where: str
-
-
-@dataclass(frozen=True, slots=True)
-class BoostRule:
-    """Adds `by` to the scores of the items that meet a condition."""
-
-    when: Tree
-    by: float
-    where: str
-
-
-@dataclass(frozen=True, slots=True)
-class LimitRule:
+class LimitRule(NamedTuple):
     """At most `most` items of an answer have the same value in the column `per`."""
 
     per: str
     most: int
-    where: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +40,16 @@ class RuleSet:
         The rules as they were written: what is stored.
     name : str or None
         Of a kept set.
-    filters : tuple of FilterRule
-    boosts : tuple of BoostRule
-    limits : tuple of LimitRule
-    pins : tuple of (int, id)
-        Places from 1, ascending, and their external ids.
-    current : tuple of str
+    native : kernels.native.rules.RuleSet
+        The rules that the C++ core read.
+    filter : Condition or None
+        What an item must meet.
+    boosts : list of (Condition, float)
+        What is added to the scores of the items that meet a condition.
+    limits : list of LimitRule
+    pins : list of (int, str)
+        Places from 1, ascending, and their external ids as texts.
+    current : list of str
         The columns whose values of the last click's item the conditions use.
     public_only : bool
         Whether private columns are refused.
@@ -74,11 +57,12 @@ class RuleSet:
 
     source: dict[str, Any]
     name: str | None
-    filters: tuple[FilterRule, ...]
-    boosts: tuple[BoostRule, ...]
-    limits: tuple[LimitRule, ...]
-    pins: tuple[tuple[int, Any], ...]
-    current: tuple[str, ...]
+    native: native.RuleSet
+    filter: Condition | None
+    boosts: list[tuple[Condition, float]]
+    limits: list[LimitRule]
+    pins: list[tuple[int, str]]
+    current: list[str]
     public_only: bool = False
 
     @classmethod
@@ -90,64 +74,21 @@ class RuleSet:
         at = "rules" if name is None else f"rules {name!r}"
         if not isinstance(rules, Mapping):
             raise UsageError(f'{at}: rules are an object such as {{"filter": "price < 80"}}, not {shown(rules, 60)}')
-        for key in rules:
-            if key not in _KEYS:
-                raise UsageError(f"{at}: there is no {shown(key, 60)}; the keys are {', '.join(_KEYS)}")
-        rules = source = _as_json(rules, at)
-        texts = _listed(rules.get("filter"))
-        places = [f"{at}: filter{_number(texts, place)}" for place in range(1, len(texts) + 1)]
-        filters = [FilterRule(parsed(text, where), where) for text, where in zip(texts, places, strict=True)]
-        boosts = [_boost(one, f"{at}: boost{_number(_listed(rules.get('boost')), place)}")
-                  for place, one in enumerate(_listed(rules.get("boost")), 1)]  # fmt: skip
-        limits = [_limit(one, f"{at}: limit{_number(_listed(rules.get('limit')), place)}")
-                  for place, one in enumerate(_listed(rules.get("limit")), 1)]  # fmt: skip
-        pins = _pins(rules.get("pin"), f"{at}: pin")
-        trees = [one.when for one in filters] + [one.when for one in boosts]
-        count = sum(map(clauses, trees)) + len(limits) + len(pins)
-        if count > MOST_CLAUSES:
-            raise UsageError(f"{at}: there are {count} clauses, the most is {MOST_CLAUSES}; write fewer comparisons")
-        current = tuple(sorted({name for tree in trees for name in current_names(tree)}))
-        return cls(source, name, tuple(filters), tuple(boosts), tuple(limits), pins, current, public_only)
-
-    @property
-    def conditions(self) -> list[FilterRule | BoostRule]:
-        """The rules that have a condition."""
-        return [*self.filters, *self.boosts]
-
-    @property
-    def filter(self) -> Tree | None:
-        """All conditions that an item must meet, as one tree."""
-        trees = [one.when for one in self.filters]
-        return {"all": trees} if len(trees) > 1 else trees[0] if trees else None
-
-    @property
-    def where(self) -> str:
-        """How errors name the set."""
-        return "rules" if self.name is None else f"rules {self.name!r}"
+        source = _as_json(rules, at)
+        with _refused():
+            made = native.RuleSet(json.dumps(_with_trees(source, at)), at)
+        limits = [LimitRule(*one) for one in made.limits]
+        return cls(source, name, made, made.filter, made.boosts, limits, made.pins, made.current, public_only)
 
     @property
     def columns(self) -> frozenset[str]:
         """The columns that the rules name."""
-        trees = [one.when for one in self.conditions]
-        return frozenset([name for tree in trees for name, _ in names(tree)] + [one.per for one in self.limits])
+        return frozenset(self.native.columns)
 
     def check(self, table: ItemTable | None) -> None:
         """Raise UsageError, one line with column and place, unless the rules fit the columns of a table."""
-        if table is None:
-            if self.columns:
-                raise UsageError(
-                    f"{self.where}: the items have no columns, so there is no {min(self.columns)!r}; "
-                    "add an item table: mtaw-fast items BUNDLE items.parquet"
-                )
-            return
-        for rule in self.conditions:
-            check(rule.when, table, rule.where, self.public_only)
-        for limit in self.limits:
-            column = check_column(limit.per, table, limit.where, self.public_only)
-            if column.kind not in LIMITED:
-                raise UsageError(
-                    f"{limit.where}: column {limit.per!r} is of kind {column.kind}; a limit counts {', '.join(LIMITED)}"
-                )
+        with _refused():
+            self.native.check(None if table is None else native_columns(table), self.public_only)
 
 
 def rule_set_of(rules: Mapping[str, Any], public_only: bool = False, name: str | None = None) -> RuleSet:
@@ -201,49 +142,30 @@ def _as_json(rules: Mapping[str, Any], at: str) -> dict[str, Any]:
     return copied
 
 
-def _boost(one: Any, where: str) -> BoostRule:
-    if not isinstance(one, Mapping) or set(one) != {"when", "by"}:
-        raise UsageError(f'{where}: a boost is {{"when": CONDITION, "by": NUMBER}}, not {shown(one, 60)}')
-    by = one["by"]
-    if isinstance(by, bool) or not isinstance(by, (int, float)) or not math.isfinite(by) or abs(by) > _MOST_BOOST:
-        raise UsageError(f"{where}: by must be a number from {-_MOST_BOOST:g} to {_MOST_BOOST:g}, not {shown(by, 60)}")
-    return BoostRule(parsed(one["when"], f"{where}: when"), float(by), f"{where}: when")
+def _with_trees(rules: dict[str, Any], at: str) -> dict[str, Any]:
+    """Return rules with the trees of their conditions in place of the texts."""
+    found = dict(rules)
+    if rules.get("filter") is not None:
+        found["filter"] = [parsed(text, where) for text, where in _numbered(rules["filter"], f"{at}: filter")]
+    if rules.get("boost") is not None:
+        found["boost"] = [
+            {**one, "when": parsed(one["when"], f"{where}: when")} if isinstance(one, dict) and "when" in one else one
+            for one, where in _numbered(rules["boost"], f"{at}: boost")
+        ]
+    return found
 
 
-def _limit(one: Any, where: str) -> LimitRule:
-    if not isinstance(one, Mapping) or set(one) != {"per", "most"}:
-        raise UsageError(f'{where}: a limit is {{"per": COLUMN, "most": NUMBER}}, not {shown(one, 60)}')
-    per, most = one["per"], one["most"]
-    if not isinstance(per, str):
-        raise UsageError(f"{where}: per must be the name of a column, not {shown(per, 60)}")
-    if isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= _MOST_PLACE:
-        raise UsageError(f"{where}: most must be a whole number from 1 to {_MOST_PLACE}, not {shown(most, 60)}")
-    return LimitRule(per, most, where)
+def _numbered(value: Any, where: str) -> list[tuple[Any, str]]:
+    """Return a value, or the values of a list, with their names in errors."""
+    if not isinstance(value, list):
+        return [(value, where)]
+    return [(one, f"{where} {place}" if len(value) > 1 else where) for place, one in enumerate(value, 1)]
 
 
-def _pins(pins: Any, where: str) -> tuple[tuple[int, Any], ...]:
-    if pins is None:
-        return ()
-    if not isinstance(pins, Mapping):
-        raise UsageError(
-            f'{where}: pins are an object of items and places, such as {{"sku-1": 3}}, not {shown(pins, 60)}'
-        )
-    taken: dict[int, Any] = {}
-    for item, place in pins.items():
-        if isinstance(item, bool) or not isinstance(item, (str, int)):
-            raise UsageError(f"{where}: an item's id is a text or a whole number, not {shown(item, 60)}")
-        if isinstance(place, bool) or not isinstance(place, int) or not 1 <= place <= _MOST_PLACE:
-            raise UsageError(f"{where}: the place of {shown(item, 60)} must be a whole number from 1 to {_MOST_PLACE}, "
-                             f"not {shown(place, 60)}")  # fmt: skip
-        if place in taken:
-            raise UsageError(f"{where}: {shown(taken[place], 60)} and {shown(item, 60)} have the same place {place}")
-        taken[place] = item
-    return tuple(sorted(taken.items()))
-
-
-def _listed(value: Any) -> list[Any]:
-    return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def _number(listed: list[Any], place: int) -> str:
-    return f" {place}" if len(listed) > 1 else ""
+@contextmanager
+def _refused() -> Iterator[None]:
+    """Raise what the native rules refuse as UsageError."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(str(error)) from None

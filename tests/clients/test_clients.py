@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -45,16 +46,18 @@ def test_the_node_client_has_its_calls(tmp_path: Path) -> None:
     save_parts(tmp_path / "zeros", **parts)
     folders = map(str, (CLIENTS / "node", bundle, tmp_path / "log", tmp_path / "zeros"))
     environment = os.environ | {"MTAW_LIBRARY": str(library_file())}
-    items, similar, ruled = (
-        line.split(" ") for line in printed("node", script, *folders, env=environment).splitlines()
-    )
+    *lines, reasons = printed("node", script, *folders, env=environment).splitlines()
+    items, similar, ruled = (line.split(" ") for line in lines)
     assert items == rec.recommend(["sku-1"], 6, exclude=["sku-2"], exclude_seen=True).items
     assert similar == rec.similar_items("sku-1", 4, by="sessions").items
     assert ruled == rec.recommend(["sku-1"], 5, rules={"filter": "price < 8"}).items
+    expected = rec.recommend(["sku-1", "sku-7"], 30, reasons=True).reasons or []
+    assert json.loads(reasons) == [{"kind": one.kind, "items": list(one.items)} for one in expected]
+    assert {one.kind for one in expected} == {"session", "together", "encoder"}
 
 
 @pytest.mark.slow
-def test_the_go_client_refuses_texts_with_zeros(tmp_path: Path) -> None:
+def test_the_go_client_has_its_calls(tmp_path: Path) -> None:
     try:
         COMMANDS["go"](tmp_path)
     except CannotRunError as reason:

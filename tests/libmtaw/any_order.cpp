@@ -42,6 +42,7 @@ std::string text_of(mtaw_answer* answer) {
         std::snprintf(score, sizeof score, "=%a ", static_cast<double>(answer->scores[i]));
         text += answer->items[i].text;
         text += score;
+        for (std::size_t j = 0; answer->reasons != nullptr && j < answer->reasons[i].n; ++j) text += answer->reasons[i].items[j].text;
     }
     mtaw_answer_free(answer);
     return text;
@@ -75,6 +76,7 @@ struct Shop {
         made.at = kAt;
         if (number % 2 == 1) made.filter = filter;
         if (number / 2 == 1) made.rules = rules;
+        made.reasons = number % 2;
         return made;
     }
 };
@@ -181,6 +183,11 @@ class Threads {
         mtaw_rules* rules = nullptr;
         mtaw_recommender* none = nullptr;
         const mtaw_id number = MTAW_NUMBER(5);
+        const char* const types[] = {"view", nullptr};
+        mtaw_options typed = shop_.options(0);
+        typed.types = types;
+        typed.n_types = 2;
+        if (mtaw_recommend(shop_.recommender, &number, 1, &typed, &answer, &error) != MTAW_USAGE) fail("too many types", error);
         if (mtaw_recommend(shop_.recommender, &number, 1, nullptr, &answer, &error) != MTAW_USAGE) fail("the other kind", error);
         if (mtaw_rules_open(shop_.recommender, "{\"filter\": 1}", 13, &rules, &error) != MTAW_USAGE) fail("wrong rules", error);
         if (mtaw_open("/nowhere", nullptr, &none, &error) != MTAW_BUNDLE) fail("nowhere", error);

@@ -53,8 +53,8 @@ static void wrong_arguments(const mtaw_recommender *shop) {
     options.k = 0;
     CHECK(mtaw_recommend(shop, clicks, 1, &options, &answer, &error) == MTAW_USAGE && strstr(error.message, "k must be"));
     mtaw_options_init(&options);
-    options.reserved = 1;
-    CHECK(mtaw_recommend(shop, clicks, 1, &options, &answer, &error) == MTAW_USAGE && strstr(error.message, "reserved must be 0"));
+    options.n_types = 1;
+    CHECK(mtaw_recommend(shop, clicks, 1, &options, &answer, &error) == MTAW_USAGE && strstr(error.message, "types: the list is NULL"));
     mtaw_options_init(&options);
     options.at = 1764150000 * (int64_t)1000000;
     CHECK(mtaw_recommend(shop, clicks, 1, &options, &answer, &error) == MTAW_USAGE && strstr(error.message, "milliseconds"));

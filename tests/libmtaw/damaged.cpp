@@ -28,15 +28,21 @@ void call(const mtaw_recommender* shop, std::mt19937& random) {
     options.exclude = ids;
     options.n_exclude = random() % 5;
     options.exclude_seen = static_cast<std::int32_t>(random() % 2);
+    options.reasons = static_cast<std::int32_t>(random() % 2);
+    const char* const types[] = {"view", nullptr, "cart", "view", "other"};
     if (mtaw_filter_open(shop, ids, 2, nullptr, 0, &filter, &error) == MTAW_OK) options.filter = filter;
     std::string text(kRules);
     for (unsigned changes = random() % 4; changes > 0; --changes) text[random() % text.size()] = static_cast<char>(random());
     if (mtaw_rules_open(shop, text.data(), text.size() - random() % 2, &rules, &error) == MTAW_OK) options.rules = rules;
     for (std::size_t n = 0; n <= 5; ++n) {
+        options.types = random() % 2 == 0 ? nullptr : types;
+        options.n_types = options.types == nullptr ? 0 : n;
         if (mtaw_recommend(shop, ids, n, &options, &answer, &error) == MTAW_OK) mtaw_answer_free(answer);
         if (n < 5 && mtaw_similar(shop, ids[n], static_cast<std::int32_t>(n % 2), &options, &answer, &error) == MTAW_OK) mtaw_answer_free(answer);
         options.rules = n % 2 == 0 ? nullptr : rules;
     }
+    options.types = nullptr;
+    options.n_types = 0;
     if (mtaw_session_open(shop, &session, &error) == MTAW_OK) {
         for (const mtaw_id& id : ids) {
             mtaw_session_click(session, &id, 1, &error);

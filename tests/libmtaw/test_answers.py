@@ -34,7 +34,7 @@ class Pair(NamedTuple):
 
 def saved(folder: Path, kind: str) -> Path:
     """Save a bundle of this kind."""
-    if kind in ("times", "context"):  # the one with context also reads types of clicks, of which C says nothing
+    if kind in ("times", "context"):  # the one with context also reads types of clicks
         return _saved(folder, typed_model() if kind == "context" else timed_model())
     if kind == "once":  # as a compacted bundle, whose later sessions count a pair once
         model = timed_model()
@@ -151,6 +151,42 @@ def test_contexts(pair: Pair) -> None:
         for context in ({}, {"referrer": "mail"}, {"referrer": "new", "region": "north"}, {"region": ""}):
             expected = pair.python.recommend(session, 10, at=END, context=context)
             assert pair.c.recommend(session, 10, at=END, context=context).equals(expected, session)
+
+
+def test_types_of_clicks(pair: Pair) -> None:
+    rng = np.random.default_rng(6)
+    names = [*pair.python.bundle.model.click_types.names, "never seen", None]
+    sessions = sessions_of(pair, 30, 11)
+    types = [[names[place] for place in rng.integers(0, len(names), len(session))] for session in sessions]
+    for session, own in zip(sessions, types, strict=True):
+        expected = pair.python.recommend(session, 10, at=END, types=own)
+        assert pair.c.recommend(session, 10, at=END, types=own).equals(expected, session)
+        visit = pair.c.session()
+        for place, item in enumerate(session, 1):
+            visit.click(item)
+            grown = visit.recommend(10, at=END, types=own[:place])
+        assert not session or grown.equals(expected, session)
+        visit.close()
+    all_types = [one for own in types for one in own]
+    found = pair.c.recommend_batch(sessions, 10, at=END, types=all_types)
+    expected = pair.python.recommend_batch(sessions, 10, at=END, types=types)
+    assert all(one.equals(*other) for one, other in zip(found, zip(expected, sessions, strict=True), strict=True))
+    with pytest.raises(CallError, match="types: there are 1 types for 2 clicks; give one for each"):
+        pair.c.recommend(pair.items[:2], types=[None])
+    with pytest.raises(CallError, match="clicks; give one for each"):
+        pair.c.recommend_batch(sessions, types=all_types[1:])
+
+
+def test_reasons(pair: Pair) -> None:
+    sessions = sessions_of(pair, 40, 13)
+    expected = pair.python.recommend_batch(sessions, 12, at=END, reasons=True)
+    found = pair.c.recommend_batch(sessions, 12, at=END, reasons=True)
+    for one, answer, session in zip(found, expected, sessions, strict=True):
+        assert one.equals(answer, session)
+        assert pair.c.recommend(session, 12, at=END, reasons=True).equals(answer, session)
+        visit = pair.c.session().click(*session)
+        assert visit.recommend(12, at=END, reasons=True).equals(answer, session)
+        visit.close()
 
 
 def test_sessions_of_the_other_kind_are_refused(pair: Pair) -> None:

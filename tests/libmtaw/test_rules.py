@@ -42,6 +42,7 @@ def test_random_rules(both: tuple[Recommender, Client]) -> None:
         rules = as_text(random_rules(rng, items))
         session = [items[place] for place in rng.integers(0, N, rng.integers(0, 5))]
         options: dict[str, Any] = {"exclude_seen": bool(seed % 2), "exclude": items[:3] if seed % 3 == 0 else ()}
+        options["reasons"] = seed % 5 == 0
         handle, k = client.rules(with_trees(rules)), int(rng.integers(1, 25))
         expected = rec.recommend(session, k, rules=rules, **options)
         assert client.recommend(session, k, rules=handle, **options).equals(expected, session), rules

@@ -10,7 +10,6 @@ import pytest
 
 from mtaw_fast.items.columns import VectorColumn
 from mtaw_fast.rules import BitmapCache, RuleSet
-from mtaw_fast.rules.program import check, resolved
 from tests.support.rules.random_rules import holds, random_condition, random_rows, table_of, text_of
 
 
@@ -22,11 +21,11 @@ def test_bits_equal_plain_python(n_items: int) -> None:
     cache = BitmapCache()
     for _ in range(60 if n_items < 1000 else 8):
         condition = random_condition(rng, 3)
-        tree = RuleSet.of({"filter": text_of(condition)}).filter
-        assert tree is not None
-        check(tree, table, "filter")
+        rules = RuleSet.of({"filter": text_of(condition)})
+        rules.check(table)
+        assert rules.filter is not None
         current = None if rng.random() < 0.2 else int(rng.integers(n_items))
-        found = cache.filter(resolved(tree, table, current), table, n_items + 5)
+        found = cache.filter(rules.filter, table, n_items + 5, current)
         values = [*rows, *[{}] * 5]  # five items behind the last row
         expected = [holds(condition, row, {} if current is None else rows[current]) for row in values]
         assert found.mask.tolist() == expected, text_of(condition)
@@ -37,7 +36,17 @@ def test_a_missing_vector() -> None:
     table = table_of(["a", "b"], [{"price": 1.0}, {}])
     values = np.array([[np.nan, np.nan], [1, 2]], dtype=np.float32)
     table = replace(table, columns={"face": VectorColumn(name="face", values=values)})
-    assert BitmapCache().filter({"missing": "face", "at": 1}, table, 2).mask.tolist() == [True, False]
+    rules = RuleSet.of({"filter": "missing(face)"}).filter
+    assert rules is not None
+    assert BitmapCache().filter(rules, table, 2).mask.tolist() == [True, False]
+
+
+def test_an_added_item_has_no_values() -> None:
+    table = table_of(["a", "b"], [{"brand": "x"}, {"brand": "y"}])
+    rules = RuleSet.of({"filter": "missing(current.brand) or brand == current.brand"}).filter
+    assert rules is not None
+    found = [BitmapCache().filter(rules, table, 3, item).mask.tolist() for item in (1, 2)]
+    assert found == [[False, True, False], [True, True, True]]
 
 
 def test_a_changed_column_drops_only_its_own() -> None:
@@ -45,12 +54,12 @@ def test_a_changed_column_drops_only_its_own() -> None:
     ids = [f"i{place}" for place in range(50)]
     table = table_of(ids, random_rows(rng, 50))
     cache = BitmapCache()
-    trees = [RuleSet.of({"filter": text}).filter or {} for text in ("price < 6", "new", "new and price < 6")]
-    before = [cache.filter(tree, table, 50) for tree in trees]
+    trees = [RuleSet.of({"filter": text}).filter for text in ("price < 6", "new", "new and price < 6")]
+    before = [cache.filter(tree, table, 50) for tree in trees if tree is not None]
     changed = replace(table, columns={**table.columns, "price": replace(table.columns["price"], version=9)})
     cache.drop_changed(changed)
     assert len(cache) == 1
-    after = [cache.filter(tree, changed, 50) for tree in trees]
+    after = [cache.filter(tree, changed, 50) for tree in trees if tree is not None]
     assert [one is other for one, other in zip(before, after, strict=True)] == [False, True, False]
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from mtaw_fast.errors import UsageError
 from mtaw_fast.items import ItemTable
-from mtaw_fast.rules import RuleSet
+from mtaw_fast.rules import BitmapCache, RuleSet
+from mtaw_fast.rules.expression import parsed
 from tests.support.rules.random_rules import table_of
 
 IDS = ["a", "b", "c"]
@@ -40,13 +41,19 @@ def test_a_condition_becomes_the_documented_tree() -> None:
     member = {"in": {"column": "brand", "at": 2}, "values": values, "at": 2}
     price = {"compare": "<=", "left": {"value": 3, "at": 32}, "right": {"column": "price", "at": 37}, "at": 32}
     other = {"compare": "!=", "left": {"current": "brand", "at": 46}, "right": {"value": "x", "at": 63}, "at": 46}
-    assert RuleSet.of({"filter": text}).filter == {"any": [{"all": [member, {"not": price}]}, other]}
+    assert parsed(text, "filter") == {"any": [{"all": [member, {"not": price}]}, other]}
 
 
-def test_several_conditions_all_hold() -> None:
-    assert RuleSet.of({"filter": ["new", "missing(price)"]}).filter == {
-        "all": [{"true": "new", "at": 1}, {"missing": "price", "at": 9}]
-    }
+def test_several_conditions_all_hold(table: ItemTable) -> None:
+    both = RuleSet.of({"filter": ["new", "missing(price)"]})
+    assert both.columns == {"new", "price"}
+    assert both.filter is not None
+    assert BitmapCache().filter(both.filter, table, 3).mask.tolist() == [False, False, False]
+
+
+def test_the_deepest_condition_of_a_text(table: ItemTable) -> None:
+    RuleSet.of({"filter": "not " * 32 + "1 < price < 3"}).check(table)
+    assert "nested too deeply" in refusal({"filter": "not " * 33 + "1 < price < 3"})
 
 
 def test_names_that_are_no_python_names() -> None:

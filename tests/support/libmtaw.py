@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.cli.config import library_file
-from mtaw_fast.ranking.answer import Recommendations
+from mtaw_fast.ranking.answer import Reason, Recommendations
 from mtaw_fast.rules.expression import parsed
 
 OK, USAGE, BUNDLE, LOG, NO_MEMORY, INTERNAL = range(6)
 NO_VERIFY, MAP = 1, 2
 NOW = -(2**63)
+_KINDS: tuple[Any, ...] = ("session", "together", "encoder")
+_EFFECTS: tuple[Any, ...] = (None, "boosted", "buried", "pinned")
 
 
 class Id(Structure):
@@ -36,9 +38,10 @@ class Error(Structure):
 
 class Options(Structure):
     _fields_ = (
-        ("struct_size", c_size_t), ("k", c_size_t), ("at", c_int64), ("exclude_seen", c_int32), ("reserved", c_int32),
+        ("struct_size", c_size_t), ("k", c_size_t), ("at", c_int64), ("exclude_seen", c_int32), ("reasons", c_int32),
         ("exclude", POINTER(Id)), ("n_exclude", c_size_t), ("allow", POINTER(Id)), ("n_allow", c_size_t),
         ("filter", c_void_p), ("rules", c_void_p), ("context", POINTER(Context)), ("n_context", c_size_t),
+        ("types", POINTER(c_char_p)), ("n_types", c_size_t),
     )  # fmt: skip
 
 
@@ -54,10 +57,15 @@ class Info(Structure):
     )  # fmt: skip
 
 
+class ReasonView(Structure):
+    _fields_ = (("kind", c_int32), ("rule", c_int32), ("n", c_size_t), ("items", POINTER(Id)))
+
+
 class AnswerView(Structure):
     _fields_ = (
         ("n", c_size_t), ("items", POINTER(Id)), ("scores", POINTER(c_float)), ("n_unknown", c_size_t),
         ("unknown", POINTER(c_size_t)), ("fallback", c_int32), ("completeness", c_int32),
+        ("reasons", POINTER(ReasonView)),
     )  # fmt: skip
 
 
@@ -89,6 +97,7 @@ class Answer:
     unknown: list[int]
     fallback: bool
     short: bool
+    reasons: list[Reason] | None
 
     def equals(self, other: Recommendations, session: Sequence[Any] = ()) -> bool:
         """Return whether the package gave the same answer to the same session, scores to the bit."""
@@ -98,6 +107,7 @@ class Answer:
             and [session[place] for place in self.unknown] == other.unknown
             and self.fallback == other.fallback
             and self.short == (other.short == "rules")
+            and (self.reasons or None) == (other.reasons or None)  # an empty list has none
         )
 
 
@@ -216,7 +226,7 @@ class Client:
         library().mtaw_options_init_sized(byref(options), c_size_t(ctypes.sizeof(Options)))
         assert (options.struct_size, options.k, options.at) == (ctypes.sizeof(Options), 20, NOW)
         options.k, options.at = k, given.get("at", NOW)
-        options.exclude_seen = given.get("exclude_seen", False)
+        options.exclude_seen, options.reasons = given.get("exclude_seen", False), given.get("reasons", False)
         exclude, allow, context = given.get("exclude", ()), given.get("allow"), given.get("context") or {}
         excluded = ids(exclude)
         options.exclude, options.n_exclude = excluded, len(exclude)
@@ -225,7 +235,11 @@ class Client:
         options.filter, options.rules = given.get("filter"), given.get("rules")
         columns = (Context * len(context))(*(Context(name.encode(), value.encode()) for name, value in context.items()))
         options.context, options.n_context = columns, len(context)
-        return options, (excluded, allowed, columns)  # the arrays live as long as the caller keeps them
+        types = given.get("types")
+        if types is not None:
+            listed = (c_char_p * (len(types) + 1))(*(None if one is None else one.encode() for one in types))
+            options.types, options.n_types = listed, len(types)
+        return options, (excluded, allowed, columns, types)  # the arrays live as long as the caller keeps them
 
 
 class GrowingSession:
@@ -256,17 +270,27 @@ def _never_null(values: Sequence[Any]) -> Any:
     return (Id * (len(values) + 1))(*map(one_id, values))
 
 
-def _taken(found: c_void_p) -> Answer:
-    view = ctypes.cast(found, POINTER(AnswerView)).contents
-    items: list[Any] = []
-    for one in view.items[: view.n]:
+def _listed(items: Any, count: int) -> list[Any]:
+    found: list[Any] = []
+    for one in items[:count]:
         text = one.text
         if text is not None:
             assert len(text) == one.value
-        items.append(one.value if text is None else text.decode("utf-8", "surrogatepass"))
+        found.append(one.value if text is None else text.decode("utf-8", "surrogatepass"))
+    return found
+
+
+def _taken(found: c_void_p) -> Answer:
+    view = ctypes.cast(found, POINTER(AnswerView)).contents
+    reasons = None
+    if view.reasons:
+        reasons = [
+            Reason(_KINDS[one.kind], tuple(_listed(one.items, one.n)), _EFFECTS[one.rule])
+            for one in view.reasons[: view.n]
+        ]
     answer = Answer(
-        items, np.array(view.scores[: view.n], dtype=np.float32), list(view.unknown[: view.n_unknown]),
-        bool(view.fallback), bool(view.completeness),
+        _listed(view.items, view.n), np.array(view.scores[: view.n], dtype=np.float32),
+        list(view.unknown[: view.n_unknown]), bool(view.fallback), bool(view.completeness), reasons,
     )  # fmt: skip
     library().mtaw_answer_free(found)
     return answer

@@ -113,29 +113,6 @@ class DeltaObject {
         return py::make_tuple(py::array_t<std::int32_t>(row.count, row.neighbors), values);
     }
 
-    py::array_t<float> base_ses(const py::array& items) const {
-        const auto* of = checked_data<std::int32_t>(items, 1, "items", "int32");
-        py::array_t<float> found(items.size());
-        const auto lock = delta_.read();
-        for (std::int64_t i = 0; i < items.size(); ++i) {
-            const RowView row = of[i] < 0 ? RowView{} : delta_.base().row(of[i]);
-            found.mutable_data()[i] = row.totals == nullptr ? 0.0F : row.totals[kSes];
-        }
-        return found;
-    }
-
-    py::array_t<bool> is_dropped(const py::array& sessions) const {
-        const auto* of = checked_data<std::int32_t>(sessions, 1, "sessions", "int32");
-        const std::int64_t most = delta_.base().tables().n_sessions;
-        py::array_t<bool> found(sessions.size());
-        const auto lock = delta_.read();
-        for (std::int64_t i = 0; i < sessions.size(); ++i) {
-            if (of[i] < 0 || of[i] >= most) throw py::index_error("session " + std::to_string(of[i]) + " is outside 0.." + std::to_string(most - 1));
-            found.mutable_data()[i] = delta_.base().is_dropped(of[i]);
-        }
-        return found;
-    }
-
     MemoryDelta::Sizes sizes() const {
         const Unlocked unlocked;
         return delta_.sizes();
@@ -172,8 +149,6 @@ void bind_memory_delta(py::module_& module) {
         .def("row", &DeltaObject::row, py::arg("item"))
         .def("counts", &DeltaObject::counts, py::arg("item"))
         .def("base_row", &DeltaObject::base_row, py::arg("item"))
-        .def("base_ses", &DeltaObject::base_ses, py::arg("items"))
-        .def("is_dropped", &DeltaObject::is_dropped, py::arg("sessions"))
         .def_property_readonly("n_catalog", [](const DeltaObject& self) { return self.delta().n_catalog(); })
         .def_property_readonly("n_sessions", &size_of<&Sizes::sessions>)
         .def_property_readonly("n_clicks", &size_of<&Sizes::clicks>)

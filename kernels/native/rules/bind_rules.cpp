@@ -1,18 +1,22 @@
-// Checks the arrays of a filter's program and of an arrangement, and releases the GIL.
+// Python bindings of rules: sets of them, columns over numpy arrays, and arrangements.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <cstdint>
+#include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "bindings.hpp"
 #include "buffers.hpp"
+#include "named_arrays.hpp"
 #include "rules/arrange.hpp"
-#include "rules/program.hpp"
 #include "rules/python_rules.hpp"
+#include "rules/rule_set.hpp"
+#include "text/json.hpp"
 #include "unlocked.hpp"
 
 namespace py = pybind11;
@@ -20,152 +24,139 @@ namespace py = pybind11;
 namespace mtaw {
 namespace {
 
-template <typename T>
-struct Named;
-template <>
-struct Named<double> {
-    static constexpr const char* name = "float64";
-};
-template <>
-struct Named<std::int64_t> {
-    static constexpr const char* name = "int64";
-};
-template <>
-struct Named<std::int32_t> {
-    static constexpr const char* name = "int32";
-};
-template <>
-struct Named<std::int8_t> {
-    static constexpr const char* name = "int8";
-};
-template <>
-struct Named<std::uint8_t> {
-    static constexpr const char* name = "uint8";
-};
-
 // A vector in a tuple; its length goes into `size`.
-template <typename T>
-const T* column(const py::handle& object, std::int64_t& size) {
+const std::uint8_t* bits_in(const py::handle& object, std::int64_t& size) {
     const auto array = py::cast<py::array>(object);
     size = array.size();
-    return checked_data<T>(array, 1, "a column", Named<T>::name);
+    return checked_data<std::uint8_t>(array, 1, "bits", "uint8");
 }
 
-Compare compare_of(const std::string& op) {
-    static const std::pair<const char*, Compare> kNames[] = {
-        {"<", Compare::less},           {"<=", Compare::less_equal}, {">", Compare::greater},
-        {">=", Compare::greater_equal}, {"==", Compare::equal},      {"!=", Compare::not_equal}};
-    for (const auto& [name, compare] : kNames) {
-        if (op == name) return compare;
-    }
-    throw py::value_error("there is no comparison " + op);
+void read_labels(const py::dict& arrays, Column& column) {
+    column.label_offsets = named<std::int64_t>(arrays, "label_offsets", "int64", {kAny});
+    column.n_labels = length(arrays, "label_offsets") - 1;
+    column.label_text = reinterpret_cast<const char*>(named<std::uint8_t>(arrays, "label_text", "uint8", {kAny}));
 }
 
-template <typename T>
-std::vector<T> copied(const py::handle& object) {
-    std::int64_t size = 0;
-    const T* const data = column<T>(object, size);
-    return {data, data + size};
+Column column_in(const std::string& name, const std::string& kind, bool is_public, const py::dict& arrays) {
+    const std::optional<ColumnKind> known = column_kind_of(kind);
+    if (!known) throw py::value_error("there is no kind of columns " + kind);
+    Column column;
+    column.name = name;
+    column.kind = *known;
+    column.is_public = is_public;
+    const char* rows = "values";
+    switch (column.kind) {
+        case ColumnKind::number: column.numbers = named<double>(arrays, rows, "float64", {kAny}); break;
+        case ColumnKind::time: column.times = named<std::int64_t>(arrays, rows, "int64", {kAny}); break;
+        case ColumnKind::boolean: column.flags = named<std::int8_t>(arrays, rows, "int8", {kAny}); break;
+        case ColumnKind::vector:
+            column.vectors = named<float>(arrays, rows, "float32", {kAny, kAny});
+            column.d = py::reinterpret_borrow<py::array>(arrays[rows]).shape(1);
+            break;
+        case ColumnKind::category:
+            rows = "codes";
+            column.codes = named<std::int32_t>(arrays, rows, "int32", {kAny});
+            read_labels(arrays, column);
+            break;
+        case ColumnKind::categories:
+        case ColumnKind::text:
+            rows = "offsets";
+            column.offsets = named<std::int64_t>(arrays, rows, "int64", {kAny});
+            if (column.kind == ColumnKind::text) {
+                column.data = named<std::uint8_t>(arrays, "data", "uint8", {kAny});
+            } else {
+                column.codes = named<std::int32_t>(arrays, "codes", "int32", {kAny});
+                read_labels(arrays, column);
+            }
+            break;
+    }
+    column.n_rows = length(arrays, rows) - (column.offsets == nullptr ? 0 : 1);
+    return column;
 }
 
-template <typename T>
-const T* others_of(const py::handle& object, std::int64_t n_rows) {
-    if (object.is_none()) return nullptr;
-    std::int64_t size = 0;
-    const T* const data = column<T>(object, size);
-    if (size != n_rows) throw py::value_error("two columns of one table have different lengths");
-    return data;
-}
+// Columns over numpy arrays, which it keeps alive.
+class ColumnsObject {
+ public:
+    explicit ColumnsObject(const py::list& columns) : owner_(columns) {
+        for (const py::handle& one : columns) {
+            const auto parts = py::cast<py::tuple>(one);
+            columns_.push_back(column_in(py::cast<std::string>(parts[0]), py::cast<std::string>(parts[1]), py::cast<bool>(parts[2]), py::cast<py::dict>(parts[3])));
+        }
+    }
+    const Columns& columns() const { return columns_; }
 
-Missing missing_of(const std::string& kind, const py::handle& object, std::int64_t& n_rows) {
-    Missing missing;
-    if (kind == "number") missing.numbers = column<double>(object, n_rows);
-    if (kind == "time") missing.times = column<std::int64_t>(object, n_rows);
-    if (kind == "boolean") missing.flags = column<std::int8_t>(object, n_rows);
-    if (kind == "category") missing.codes = column<std::int32_t>(object, n_rows);
-    if (kind == "categories" || kind == "text") {
-        missing.offsets = column<std::int64_t>(object, n_rows);
-        --n_rows;
-    }
-    if (kind == "vector") {
-        const auto array = py::cast<py::array>(object);
-        missing.vectors = checked_data<float>(array, 2, "a column", "float32");
-        n_rows = array.shape(0);
-        missing.d = array.shape(1);
-    }
-    return missing;
-}
+ private:
+    py::list owner_;
+    Columns columns_;
+};
 
-Instruction instruction_of(const py::tuple& one) {
-    const auto what = py::cast<std::string>(one[0]);
-    std::int64_t n = 0;
-    if (what == "all") return Combine{Combine::How::all, py::cast<std::int64_t>(one[1])};
-    if (what == "any") return Combine{Combine::How::any, py::cast<std::int64_t>(one[1])};
-    if (what == "not") return Combine{Combine::How::opposite, 1};
-    if (what == "constant") return Leaf{Constant{py::cast<bool>(one[1])}, 0};
-    if (what == "missing") {
-        const Missing missing = missing_of(py::cast<std::string>(one[1]), one[2], n);
-        return Leaf{missing, n};
-    }
-    if (what == "number") {
-        const double* const values = column<double>(one[1], n);
-        return Leaf{NumberIs{values, others_of<double>(one[2], n), py::cast<double>(one[3]),
-                             compare_of(py::cast<std::string>(one[4]))},
-                    n};
-    }
-    if (what == "time") {
-        const std::int64_t* const values = column<std::int64_t>(one[1], n);
-        return Leaf{TimeIs{values, others_of<std::int64_t>(one[2], n), py::cast<std::int64_t>(one[3]),
-                           compare_of(py::cast<std::string>(one[4]))},
-                    n};
-    }
-    if (what == "flag") {
-        const std::int8_t* const values = column<std::int8_t>(one[1], n);
-        const auto constant = static_cast<std::int8_t>(py::cast<bool>(one[3]));
-        return Leaf{FlagIs{values, others_of<std::int8_t>(one[2], n), constant, py::cast<bool>(one[4])}, n};
-    }
-    if (what == "codes") {
-        const std::int32_t* const codes = column<std::int32_t>(one[1], n);
-        return Leaf{CodeIn{codes, copied<std::uint8_t>(one[2])}, n};
-    }
-    if (what == "same") {
-        const std::int32_t* const codes = column<std::int32_t>(one[1], n);
-        return Leaf{
-            CodeIs{codes, others_of<std::int32_t>(one[2], n), copied<std::int32_t>(one[3]), py::cast<bool>(one[4])}, n};
-    }
-    if (what == "list") {
-        std::int64_t n_offsets = 0;
-        const std::int64_t* const offsets = column<std::int64_t>(one[1], n_offsets);
-        const std::int32_t* const codes = column<std::int32_t>(one[2], n);
-        return Leaf{ListHas{offsets, codes, copied<std::uint8_t>(one[3]), py::cast<bool>(one[4])}, n_offsets - 1};
-    }
-    if (what == "text") {
-        std::int64_t n_offsets = 0;
-        const std::int64_t* const offsets = column<std::int64_t>(one[1], n_offsets);
-        const std::uint8_t* const data = column<std::uint8_t>(one[2], n);
-        return Leaf{TextIn{offsets, data, py::cast<std::vector<std::string>>(one[3]), py::cast<bool>(one[4])},
-                    n_offsets - 1};
-    }
-    throw py::value_error("there is no instruction " + what);
-}
+struct ConditionObject {
+    Condition condition;
+    std::string source;
 
-py::array_t<std::uint8_t> rule_bits(const py::list& instructions, std::int64_t n_items) {
-    std::vector<Instruction> program;
-    for (const py::handle& one : instructions) program.push_back(instruction_of(py::cast<py::tuple>(one)));
-    const RuleProgram checked(std::move(program));
-    py::array_t<std::uint8_t> bits((n_items + 7) / 8);
-    std::uint8_t* const data = bits.mutable_data();
-    {
+    std::vector<std::string> columns(bool of_current) const {
+        std::set<std::string> names;
+        for (const ColumnName& one : condition.names(of_current)) names.insert(one.name);
+        return {names.begin(), names.end()};
+    }
+
+    py::array_t<std::uint8_t> bits(const ColumnsObject& over, std::optional<std::int32_t> current, std::int64_t n_items) const {
+        condition.check(over.columns(), "condition", false);  // what follows relies on it
+        py::array_t<std::uint8_t> bits((n_items + 7) / 8);
+        std::uint8_t* const data = bits.mutable_data();
         const Unlocked unlocked;
-        checked.run(n_items, data);
+        program_of(condition, over.columns(), current).run(n_items, data);
+        return bits;
     }
-    return bits;
-}
+};
+
+class RuleSetObject {
+ public:
+    RuleSetObject(const std::string& json, const std::string& where) : given_(Json::parse(json)), rules_(RuleSet::of(given_, where)) {}
+
+    const RuleSet& rules() const { return rules_; }
+
+    std::optional<ConditionObject> filter() const {
+        std::optional<Condition> condition = rules_.filter();
+        if (!condition) return std::nullopt;
+        return ConditionObject{std::move(*condition), source_of(*given_.find("filter"))};
+    }
+
+    std::vector<std::pair<ConditionObject, double>> boosts() const {
+        std::vector<std::pair<ConditionObject, double>> found;
+        if (rules_.boosts.empty()) return found;
+        const Json& given = *given_.find("boost");
+        for (std::size_t i = 0; i < rules_.boosts.size(); ++i) {
+            const Json& one = given.is(Json::Kind::list) ? given.list()[i] : given;
+            found.push_back({{rules_.boosts[i].when, source_of(*one.find("when"))}, rules_.boosts[i].by});
+        }
+        return found;
+    }
+
+    std::vector<std::pair<std::string, std::int64_t>> limits() const {
+        std::vector<std::pair<std::string, std::int64_t>> found;
+        for (const RuleSet::Limited& one : rules_.limits) found.emplace_back(one.per, one.most);
+        return found;
+    }
+
+    void check(const ColumnsObject* columns, bool public_only) const { rules_.check(columns == nullptr ? nullptr : &columns->columns(), public_only); }
+
+ private:
+    static std::string source_of(const Json& tree) {
+        std::string out;
+        tree.write_sorted(out);
+        return out;
+    }
+
+    Json given_;
+    RuleSet rules_;
+};
 
 class ArrangementObject {
  public:
-    ArrangementObject(std::int64_t n_items, const py::list& boosts, const py::list& limits)
-        : owners_(py::make_tuple(boosts, limits)), arrangement_(n_items, boosts_of(n_items, boosts), limits_of(limits)) {}
+    // rules, columns: null without limits; the columns are kept alive.
+    ArrangementObject(std::int64_t n_items, const py::list& boosts, const RuleSetObject* rules, const py::object& columns)
+        : owners_(py::make_tuple(boosts, columns)), arrangement_(n_items, boosts_of(n_items, boosts), limits_of(rules, columns)) {}
 
     py::object arrange(const py::array& ids, const py::array& scores, std::int64_t k, bool whole,
                        const Places& places) const {
@@ -196,34 +187,18 @@ class ArrangementObject {
         for (const py::handle& one : boosts) {
             const auto parts = py::cast<py::tuple>(one);
             std::int64_t size = 0;
-            const std::uint8_t* const bits = column<std::uint8_t>(parts[0], size);
+            const std::uint8_t* const bits = bits_in(parts[0], size);
             if (size != (n_items + 7) / 8) throw py::value_error("a boost needs a bit for each item");
             found.push_back({bits, py::cast<double>(parts[1]), py::cast<std::int64_t>(parts[2])});
         }
         return found;
     }
 
-    static std::vector<Limit> limits_of(const py::list& limits) {
-        std::vector<Limit> found;
-        for (const py::handle& one : limits) {
-            const auto parts = py::cast<py::tuple>(one);
-            const auto kind = py::cast<std::string>(parts[0]);
-            Limit limit;
-            std::int64_t size = 0;
-            limit.most = py::cast<std::int64_t>(parts[2]);
-            if (kind == "categories") {
-                const auto arrays = py::cast<py::tuple>(parts[1]);
-                limit.offsets = column<std::int64_t>(arrays[0], size);
-                limit.n_rows = size - 1;
-                limit.codes = column<std::int32_t>(arrays[1], size);
-            } else if (kind == "boolean") {
-                limit.flags = column<std::int8_t>(parts[1], limit.n_rows);
-            } else {
-                limit.codes = column<std::int32_t>(parts[1], limit.n_rows);
-            }
-            found.push_back(limit);
-        }
-        return found;
+    static std::vector<Limit> limits_of(const RuleSetObject* rules, const py::object& columns) {
+        if (rules == nullptr || columns.is_none()) return {};
+        const Columns& over = py::cast<const ColumnsObject&>(columns).columns();
+        rules->rules().check(&over);  // what follows relies on it
+        return rules->rules().limits_of(over);
     }
 
     py::tuple owners_;  // kept alive
@@ -244,11 +219,24 @@ std::vector<Pin> pins_of(const Arrangement& arrangement, const Places& places) {
 }
 
 void bind_rules(py::module_& module) {
-    module.def("rule_bits", &rule_bits, py::arg("instructions"), py::arg("n_items"),
-               "The items that pass a filter; see mtaw_fast.kernels.native.rules.");
+    py::class_<ColumnsObject>(module, "ItemColumns").def(py::init<const py::list&>(), py::arg("columns"));
+    py::class_<ConditionObject>(module, "Condition", "See mtaw_fast.kernels.native.rules.")
+        .def_readonly("source", &ConditionObject::source)
+        .def_property_readonly("columns", [](const ConditionObject& one) { return one.columns(false); })
+        .def_property_readonly("current", [](const ConditionObject& one) { return one.columns(true); })
+        .def("bits", &ConditionObject::bits, py::arg("columns"), py::arg("current"), py::arg("n_items"));
+    py::class_<RuleSetObject>(module, "RuleSet", "See mtaw_fast.kernels.native.rules.")
+        .def(py::init<const std::string&, const std::string&>(), py::arg("json"), py::arg("where"))
+        .def_property_readonly("filter", &RuleSetObject::filter)
+        .def_property_readonly("boosts", &RuleSetObject::boosts)
+        .def_property_readonly("limits", &RuleSetObject::limits)
+        .def_property_readonly("pins", [](const RuleSetObject& one) { return one.rules().pins; })
+        .def_property_readonly("columns", [](const RuleSetObject& one) { return one.rules().columns(); })
+        .def_property_readonly("current", [](const RuleSetObject& one) { return one.rules().columns(true); })
+        .def("check", &RuleSetObject::check, py::arg("columns"), py::arg("public_only"));
     py::class_<ArrangementObject>(module, "Arrangement", "See mtaw_fast.kernels.native.rules.")
-        .def(py::init<std::int64_t, const py::list&, const py::list&>(), py::arg("n_items"), py::arg("boosts"),
-             py::arg("limits"))
+        .def(py::init<std::int64_t, const py::list&, const RuleSetObject*, const py::object&>(), py::arg("n_items"),
+             py::arg("boosts"), py::arg("rules") = nullptr, py::arg("columns") = py::none())
         .def("arrange", &ArrangementObject::arrange, py::arg("ids"), py::arg("scores"), py::arg("k"), py::arg("whole"),
              py::arg("pins"));
 }

@@ -17,7 +17,7 @@ class Json {
     // Throws std::invalid_argument, with the place, on anything but one value nested at most kMostDepth deep.
     static Json parse(std::string_view text);
 
-    static constexpr int kMostDepth = 64;
+    static constexpr int kMostDepth = 128;
 
     Kind kind() const { return kind_; }
     bool is(Kind kind) const { return kind_ == kind; }

@@ -1,9 +1,6 @@
-#include "text.hpp"
+#include "text/utf8.hpp"
 
 #include <algorithm>
-#include <cstring>
-
-#include "failure.hpp"
 
 namespace mtaw {
 
@@ -68,16 +65,6 @@ std::string shown(std::string_view text, std::size_t most) {
     }
     if (!is_utf8(out)) return "(not UTF-8)";
     return out + "'";
-}
-
-// Not std::error_code's: its text is allocated inside libstdc++, which does not know our allocator.
-std::string reason_of_system(int error) {
-    char buffer[128];
-#if defined(__GLIBC__)
-    return strerror_r(error, buffer, sizeof buffer);
-#else
-    return strerror_r(error, buffer, sizeof buffer) == 0 ? buffer : "error " + std::to_string(error);
-#endif
 }
 
 }  // namespace mtaw

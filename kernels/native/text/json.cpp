@@ -1,4 +1,4 @@
-#include "json.hpp"
+#include "text/json.hpp"
 
 #include <algorithm>
 #include <charconv>
@@ -7,7 +7,7 @@
 #include <numeric>
 #include <stdexcept>
 
-#include "text.hpp"
+#include "text/utf8.hpp"
 
 namespace mtaw {
 

@@ -1,4 +1,4 @@
-// A condition on items as a tree (docs/rules.md), checked against an item table and made into a program over it.
+// A condition on items as a tree (docs/rules.md), checked against columns and made into a program over them.
 #pragma once
 
 #include <cstdint>
@@ -7,9 +7,9 @@
 #include <variant>
 #include <vector>
 
-#include "item_table.hpp"
-#include "json.hpp"
+#include "rules/columns.hpp"
 #include "rules/program.hpp"
+#include "text/json.hpp"
 
 namespace mtaw {
 
@@ -32,29 +32,26 @@ struct Condition {
     std::string column;            // truth, missing
     bool of_current = false;       // missing: of the last click's item
     Compare compare = Compare::equal;
-    Side left, right;         // compare; `left` of `in` too
+    Side left, right;          // compare; `left` of `in` too
     std::vector<Side> values;  // in
     bool negated = false;      // in
-    std::int64_t at = 0;       // place in the text that it was made from
+    std::int64_t at = 0;       // place in the text that it was made from, from 1; 0: unknown
 
-    // Throws Failure, naming `where`, on anything but a tree.
+    // Throws std::invalid_argument, naming `where`, on anything but a tree.
     static Condition of(const Json& tree, const std::string& where, int depth = 0);
 
     std::int64_t clauses() const;
-    bool uses_current() const;
-    // Throws Failure unless it fits the columns.
-    void check(const ItemTable& table, const std::string& where) const;
+    // Columns in the order of the tree; of_current: whose values of the last click's item it uses, else all.
+    std::vector<ColumnName> names(bool of_current = false) const;
+    // Throws std::invalid_argument, naming `where`, unless it fits the columns.
+    void check(const Columns& columns, const std::string& where, bool public_only) const;
     // With the values of the last click's item in place of `current`; without an item they are missing.
-    Condition resolved(const ItemTable& table, std::optional<std::int32_t> item) const;
+    Condition resolved(const Columns& columns, std::optional<std::int32_t> item) const;
     // Of a checked and resolved one.
-    void add_to(std::vector<Instruction>& program, const ItemTable& table) const;
+    void add_to(std::vector<Instruction>& program, const Columns& columns) const;
 };
 
-// Throws Failure if there is no such column.
-const Column& checked_column(const std::string& name, const ItemTable* table, const std::string& where);
-
-// The bits of n_items items that meet a checked condition.
-std::vector<std::uint8_t> bits_of(const Condition& condition, const ItemTable& table, std::optional<std::int32_t> current,
-                                  std::int64_t n_items);
+// The program of a checked condition after a click on the item `current`, perhaps none.
+RuleProgram program_of(const Condition& condition, const Columns& columns, std::optional<std::int32_t> current);
 
 }  // namespace mtaw

@@ -1,17 +1,20 @@
-#include "condition.hpp"
+#include "rules/condition.hpp"
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <limits>
+#include <stdexcept>
+#include <unordered_map>
 #include <utility>
 
-#include "failure.hpp"
-#include "iso_date.hpp"
+#include "text/iso_date.hpp"
+#include "text/utf8.hpp"
 
 namespace mtaw {
 namespace {
 
-constexpr int kMostDepth = 32;
+constexpr int kMostDepth = 33;  // that of a text, and a chain of comparisons at its end
 constexpr std::size_t kMostValues = 16;  // after `in`, for numbers, times and texts: each is a pass over the column
 constexpr std::pair<const char*, Compare> kCompares[] = {{"<", Compare::less},     {"<=", Compare::less_equal},
                                                          {">", Compare::greater},  {">=", Compare::greater_equal},
@@ -29,10 +32,15 @@ Compare opposite(Compare compare) {
 
 bool is_equality(Compare compare) { return compare == Compare::equal || compare == Compare::not_equal; }
 
+std::invalid_argument usage(const std::string& message) { return std::invalid_argument(message); }
+
 // Errors name the place in the text where the tree has one.
-Failure wrong(const std::string& where, std::int64_t at, const std::string& what) {
+std::invalid_argument wrong(const std::string& where, std::int64_t at, const std::string& what) {
     return usage(where + ": " + what + (at > 0 ? " (character " + std::to_string(at) + ")" : ""));
 }
+
+// A column that was checked.
+const Column& column_of(const Columns& columns, const std::string& name) { return *find_column(columns, name); }
 
 std::int64_t place_of(const Json& tree) {
     const Json* const at = tree.find("at");
@@ -99,6 +107,17 @@ std::string article(ColumnKind kind) {
     return kind == ColumnKind::categories ? "a list of categories" : std::string("a ") + name_of(kind);
 }
 
+// A value as the writer of the condition sees it: in a text, which has places, as Python has it.
+std::string shown_value(const Side& side) {
+    const Value& value = *side.value;
+    if (const auto* const text = std::get_if<std::string>(&value)) return shown(*text);
+    if (const auto* const flag = std::get_if<bool>(&value)) return side.at > 0 ? (*flag ? "True" : "False") : *flag ? "true" : "false";
+    if (const auto* const whole = std::get_if<std::int64_t>(&value)) return std::to_string(*whole);
+    char number[32];
+    std::snprintf(number, sizeof number, "%.15g", number_of(value));
+    return number;
+}
+
 void check_value(const Column& column, const Side& other, const std::string& where) {
     const Value& value = *other.value;
     bool fine = false;
@@ -114,22 +133,23 @@ void check_value(const Column& column, const Side& other, const std::string& whe
             break;
         case ColumnKind::boolean:
             fine = std::holds_alternative<bool>(value);
-            wanted = "true or false";
+            wanted = other.at > 0 ? "True or False" : "true or false";
             break;
         default: fine = std::holds_alternative<std::string>(value);
     }
-    if (!fine) throw wrong(where, other.at, "column " + shown(column.name) + " is " + article(column.kind) + ": compare it with " + wanted);
+    if (fine) return;
+    throw wrong(where, other.at, "column " + shown(column.name) + " is " + article(column.kind) + ": compare it with " + wanted + ", not " + shown_value(other));
 }
 
 // side: of a column, perhaps the last click's.
-void check_pair(const Side& side, const Side& other, const ItemTable& table, const std::string& where, bool ordered) {
-    const Column& column = *table.find(side.name);
+void check_pair(const Side& side, const Side& other, const Columns& columns, const std::string& where, bool ordered) {
+    const Column& column = column_of(columns, side.name);
     if (column.kind == ColumnKind::vector) throw wrong(where, side.at, "column " + shown(column.name) + " is a vector, which has no comparison");
     if (ordered && !is_ordered(column.kind)) {
         throw wrong(where, side.at, "column " + shown(column.name) + " is " + article(column.kind) + ", which has no order; use == or in");
     }
     if (other.is_value()) return check_value(column, other, where);
-    const Column& second = *table.find(other.name);
+    const Column& second = column_of(columns, other.name);
     if (column.kind != second.kind && !(is_labeled(column.kind) && is_labeled(second.kind))) {
         throw wrong(where, other.at, "column " + shown(second.name) + " is " + article(second.kind) + ", column " + shown(column.name) + " " +
                                          article(column.kind) + "; they do not compare");
@@ -138,7 +158,8 @@ void check_pair(const Side& side, const Side& other, const ItemTable& table, con
 
 // An item's value; none if it is missing.
 std::optional<Value> value_at(const Column& column, std::int32_t item) {
-    const auto label = [&](std::int32_t code) { return std::string(column.labels[static_cast<std::size_t>(code)]); };
+    const auto label = [&](std::int32_t code) { return std::string(column.label(code)); };
+    if (item < 0 || item >= column.n_rows) return std::nullopt;  // items that were added have no row
     switch (column.kind) {
         case ColumnKind::number:
             if (std::isnan(column.numbers[item])) return std::nullopt;
@@ -150,7 +171,7 @@ std::optional<Value> value_at(const Column& column, std::int32_t item) {
             if (column.flags[item] == -1) return std::nullopt;
             return Value(column.flags[item] != 0);
         case ColumnKind::category:
-            if (column.codes[item] < 0) return std::nullopt;
+            if (column.codes[item] < 0 || column.codes[item] >= column.n_labels) return std::nullopt;
             return Value(label(column.codes[item]));
         case ColumnKind::vector:
             if (column.d == 0 || std::isnan(column.vectors[item * column.d])) return std::nullopt;
@@ -165,9 +186,9 @@ std::optional<Value> value_at(const Column& column, std::int32_t item) {
     return Value(std::move(labels));
 }
 
-void resolve(Side& side, const ItemTable& table, std::optional<std::int32_t> item) {
+void resolve(Side& side, const Columns& columns, std::optional<std::int32_t> item) {
     if (side.of != Side::Of::current) return;
-    side.value = item ? value_at(*table.find(side.name), *item) : std::nullopt;
+    side.value = item ? value_at(column_of(columns, side.name), *item) : std::nullopt;
     side.of = Side::Of::value;
 }
 
@@ -209,10 +230,12 @@ Condition constant(bool value) {
 }
 
 std::vector<std::uint8_t> accepted(const Column& column, const std::vector<Value>& values, bool negated) {
-    std::vector<std::uint8_t> flags(column.labels.size(), negated ? 1 : 0);
-    for (const Value& value : values) {
-        const auto found = column.label_codes.find(string_of(value));
-        if (found != column.label_codes.end()) flags[static_cast<std::size_t>(found->second)] = negated ? 0 : 1;
+    std::vector<std::string_view> wanted;
+    for (const Value& value : values) wanted.push_back(string_of(value));
+    std::sort(wanted.begin(), wanted.end());
+    std::vector<std::uint8_t> flags(static_cast<std::size_t>(column.n_labels));
+    for (std::size_t code = 0; code < flags.size(); ++code) {
+        flags[code] = std::binary_search(wanted.begin(), wanted.end(), column.label(static_cast<std::int64_t>(code))) != negated;
     }
     return flags;
 }
@@ -274,10 +297,12 @@ void add_columns(std::vector<Instruction>& program, const Column& column, const 
     const std::int64_t n = column.n_rows;
     switch (column.kind) {
         case ColumnKind::category: {
+            std::unordered_map<std::string_view, std::int32_t> codes;
+            for (std::int64_t code = 0; code < column.n_labels; ++code) codes.insert_or_assign(column.label(code), static_cast<std::int32_t>(code));
             std::vector<std::int32_t> translation;
-            for (const std::string_view label : other.labels) {
-                const auto found = column.label_codes.find(label);
-                translation.push_back(found == column.label_codes.end() ? -1 : found->second);
+            for (std::int64_t code = 0; code < other.n_labels; ++code) {
+                const auto found = codes.find(other.label(code));
+                translation.push_back(found == codes.end() ? -1 : found->second);
             }
             program.push_back(Leaf{CodeIs{column.codes, other.codes, std::move(translation), op == Compare::equal}, n});
             return;
@@ -287,6 +312,41 @@ void add_columns(std::vector<Instruction>& program, const Column& column, const 
             return;
         case ColumnKind::number: program.push_back(Leaf{NumberIs{column.numbers, other.numbers, 0, op}, n}); return;
         default: program.push_back(Leaf{TimeIs{column.times, other.times, 0, op}, n});
+    }
+}
+
+void check_kinds(const Condition& condition, const Columns& columns, const std::string& where) {
+    using Kind = Condition::Kind;
+    for (const Condition& part : condition.parts) check_kinds(part, columns, where);
+    if (condition.kind == Kind::truth) {
+        const Column& named = column_of(columns, condition.column);
+        if (named.kind != ColumnKind::boolean) {
+            throw wrong(where, condition.at, "column " + shown(named.name) + " is " + article(named.kind) + "; compare it with a value");
+        }
+    }
+    const Side &left = condition.left, &right = condition.right;
+    if (condition.kind == Kind::compare) {
+        const Side &first = left.is_value() ? right : left, &second = left.is_value() ? left : right;
+        check_pair(first, second, columns, where, !is_equality(condition.compare));
+        if (first.of != Side::Of::column || second.of != Side::Of::column) return;
+        for (const Side* const side : {&first, &second}) {
+            const ColumnKind of = column_of(columns, side->name).kind;
+            if (of == ColumnKind::text || of == ColumnKind::categories) {
+                throw wrong(where, second.at, "two columns of texts or lists do not compare; compare each with values");
+            }
+        }
+    }
+    if (condition.kind != Kind::in) return;
+    for (const Side& one : condition.values) {
+        check_pair(left.is_value() ? one : left, left.is_value() ? left : one, columns, where, false);
+        if (left.of == Side::Of::column && one.of == Side::Of::column) {
+            throw wrong(where, one.at, "'in' takes a list of values; compare two columns with ==");
+        }
+    }
+    if (left.is_value() || condition.values.size() <= kMostValues) return;
+    const ColumnKind of = column_of(columns, left.name).kind;
+    if (is_ordered(of) || of == ColumnKind::text) {
+        throw wrong(where, left.at, std::string("a list of ") + name_of(of) + "s has at most " + std::to_string(kMostValues) + " values");
     }
 }
 
@@ -351,73 +411,37 @@ std::int64_t Condition::clauses() const {
     return parts.empty() ? 1 : count;
 }
 
-bool Condition::uses_current() const {
-    const auto is_current = [](const Side& side) { return side.of == Side::Of::current; };
-    return std::any_of(parts.begin(), parts.end(), [](const Condition& part) { return part.uses_current(); }) ||
-           (kind == Kind::missing && of_current) || is_current(left) || is_current(right) ||
-           std::any_of(values.begin(), values.end(), is_current);
-}
-
-const Column& checked_column(const std::string& name, const ItemTable* table, const std::string& where) {
-    const Column* const column = table == nullptr ? nullptr : table->find(name);
-    if (column != nullptr) return *column;
-    std::string known;
-    std::size_t count = 0;
-    for (const Column& one : table == nullptr ? std::vector<Column>() : table->columns()) {
-        if (count++ < 10) known += (known.empty() ? "" : ", ") + one.name;
+std::vector<ColumnName> Condition::names(bool of_current_only) const {
+    std::vector<ColumnName> found;
+    for (const Condition& part : parts) {
+        for (ColumnName& name : part.names(of_current_only)) found.push_back(std::move(name));
     }
-    throw usage(where + ": the items have no column " + shown(name) + "; there is: " + (known.empty() ? "none" : known) + (count > 10 ? ", .." : ""));
-}
-
-void Condition::check(const ItemTable& table, const std::string& where) const {
-    for (const Condition& part : parts) part.check(table, where);
     if (kind == Kind::truth || kind == Kind::missing) {
-        const Column& named = checked_column(column, &table, where);
-        if (kind == Kind::truth && named.kind != ColumnKind::boolean) {
-            throw wrong(where, at, "column " + shown(column) + " is " + article(named.kind) + "; compare it with a value");
-        }
+        if (of_current || !of_current_only) found.push_back({column, at});
     }
-    if (kind != Kind::compare && kind != Kind::in) return;
-    const auto exists = [&](const Side& side) {
-        if (!side.is_value()) checked_column(side.name, &table, where);
+    const auto add = [&](const Side& side) {
+        if (side.of == Side::Of::current || (side.of == Side::Of::column && !of_current_only)) found.push_back({side.name, side.at});
     };
-    exists(left);
-    exists(right);
-    for (const Side& one : values) exists(one);
-    if (kind == Kind::compare) {
-        const Side &first = left.is_value() ? right : left, &second = left.is_value() ? left : right;
-        check_pair(first, second, table, where, !is_equality(compare));
-        if (first.of != Side::Of::column || second.of != Side::Of::column) return;
-        for (const Side* const side : {&first, &second}) {
-            const ColumnKind of = table.find(side->name)->kind;
-            if (of == ColumnKind::text || of == ColumnKind::categories) {
-                throw wrong(where, second.at, "two columns of texts or lists do not compare; compare each with values");
-            }
-        }
-        return;
-    }
-    for (const Side& one : values) {
-        check_pair(left.is_value() ? one : left, left.is_value() ? left : one, table, where, false);
-        if (left.of == Side::Of::column && one.of == Side::Of::column) {
-            throw wrong(where, one.at, "'in' takes a list of values; compare two columns with ==");
-        }
-    }
-    if (left.is_value() || values.size() <= kMostValues) return;
-    const ColumnKind of = table.find(left.name)->kind;
-    if (is_ordered(of) || of == ColumnKind::text) {
-        throw wrong(where, left.at, std::string("a list of ") + name_of(of) + "s has at most " + std::to_string(kMostValues) + " values");
-    }
+    add(left);
+    add(right);
+    for (const Side& one : values) add(one);
+    return found;
 }
 
-Condition Condition::resolved(const ItemTable& table, std::optional<std::int32_t> item) const {
+void Condition::check(const Columns& columns, const std::string& where, bool public_only) const {
+    for (const ColumnName& name : names()) checked_column(name, columns, where, public_only);
+    check_kinds(*this, columns, where);
+}
+
+Condition Condition::resolved(const Columns& columns, std::optional<std::int32_t> item) const {
     Condition out = *this;
-    for (Condition& part : out.parts) part = part.resolved(table, item);
-    if (kind == Kind::missing && of_current) return constant(!item || !value_at(*table.find(column), *item));
-    if ((kind != Kind::compare && kind != Kind::in) || !uses_current()) return out;
+    for (Condition& part : out.parts) part = part.resolved(columns, item);
+    if (kind == Kind::missing && of_current) return constant(!item || !value_at(column_of(columns, column), *item));
+    if ((kind != Kind::compare && kind != Kind::in) || names(true).empty()) return out;
     if (kind == Kind::compare) {
-        const ColumnKind of = table.find(left.is_value() ? right.name : left.name)->kind;
-        resolve(out.left, table, item);
-        resolve(out.right, table, item);
+        const ColumnKind of = column_of(columns, left.is_value() ? right.name : left.name).kind;
+        resolve(out.left, columns, item);
+        resolve(out.right, columns, item);
         if ((out.left.is_value() && !out.left.value) || (out.right.is_value() && !out.right.value)) return constant(false);
         if (out.left.is_value() && out.right.is_value()) return constant(holds(compare, *out.left.value, *out.right.value, of));
         if (out.left.is_value()) {
@@ -434,11 +458,11 @@ Condition Condition::resolved(const ItemTable& table, std::optional<std::int32_t
         }
         return out;
     }
-    const ColumnKind of = table.find(left.is_value() ? values.front().name : left.name)->kind;
-    resolve(out.left, table, item);
+    const ColumnKind of = column_of(columns, left.is_value() ? values.front().name : left.name).kind;
+    resolve(out.left, columns, item);
     out.values.clear();
     for (Side one : values) {
-        resolve(one, table, item);
+        resolve(one, columns, item);
         if (one.is_value() && !one.value) continue;
         if (!one.is_value() || !std::holds_alternative<std::vector<std::string>>(*one.value)) {
             out.values.push_back(std::move(one));
@@ -456,25 +480,25 @@ Condition Condition::resolved(const ItemTable& table, std::optional<std::int32_t
     return constant(found != negated);
 }
 
-void Condition::add_to(std::vector<Instruction>& program, const ItemTable& table) const {
+void Condition::add_to(std::vector<Instruction>& program, const Columns& columns) const {
     switch (kind) {
         case Kind::all:
         case Kind::any:
-            for (const Condition& part : parts) part.add_to(program, table);
+            for (const Condition& part : parts) part.add_to(program, columns);
             program.push_back(Combine{kind == Kind::all ? Combine::How::all : Combine::How::any, static_cast<std::int64_t>(parts.size())});
             return;
         case Kind::opposite:
-            parts.front().add_to(program, table);
+            parts.front().add_to(program, columns);
             program.push_back(Combine{Combine::How::opposite, 1});
             return;
         case Kind::constant: program.push_back(Leaf{Constant{value}, 0}); return;
         case Kind::truth: {
-            const Column& named = *table.find(column);
+            const Column& named = column_of(columns, column);
             program.push_back(Leaf{FlagIs{named.flags, nullptr, 1, true}, named.n_rows});
             return;
         }
         case Kind::missing: {
-            const Column& named = *table.find(column);
+            const Column& named = column_of(columns, column);
             if (named.kind == ColumnKind::vector && named.d == 0) {  // there is no vector yet
                 program.push_back(Leaf{Constant{true}, 0});
             } else {
@@ -486,8 +510,8 @@ void Condition::add_to(std::vector<Instruction>& program, const ItemTable& table
             const bool swapped = left.is_value();
             const Side &first = swapped ? right : left, &second = swapped ? left : right;
             const Compare op = swapped ? opposite(compare) : compare;
-            if (second.is_value()) return add_test(program, *table.find(first.name), op, {*second.value});
-            return add_columns(program, *table.find(first.name), *table.find(second.name), op);
+            if (second.is_value()) return add_test(program, column_of(columns, first.name), op, {*second.value});
+            return add_columns(program, column_of(columns, first.name), column_of(columns, second.name), op);
         }
         case Kind::in: break;
     }
@@ -499,19 +523,16 @@ void Condition::add_to(std::vector<Instruction>& program, const ItemTable& table
         } else {
             wanted.push_back(*left.value);
         }
-        return add_test(program, *table.find(values.front().name), op, wanted);
+        return add_test(program, column_of(columns, values.front().name), op, wanted);
     }
     for (const Side& one : values) wanted.push_back(*one.value);
-    add_test(program, *table.find(left.name), op, wanted);
+    add_test(program, column_of(columns, left.name), op, wanted);
 }
 
-std::vector<std::uint8_t> bits_of(const Condition& condition, const ItemTable& table, std::optional<std::int32_t> current,
-                                  std::int64_t n_items) {
+RuleProgram program_of(const Condition& condition, const Columns& columns, std::optional<std::int32_t> current) {
     std::vector<Instruction> program;
-    condition.resolved(table, current).add_to(program, table);
-    std::vector<std::uint8_t> bits(static_cast<std::size_t>((n_items + 7) / 8));
-    RuleProgram(std::move(program)).run(n_items, bits.data());
-    return bits;
+    condition.resolved(columns, current).add_to(program, columns);
+    return RuleProgram(std::move(program));
 }
 
 }  // namespace mtaw

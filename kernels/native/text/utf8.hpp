@@ -1,4 +1,4 @@
-// UTF-8.
+// UTF-8, and how messages show it.
 #pragma once
 
 #include <cstdint>
@@ -14,5 +14,8 @@ bool is_utf8(std::string_view bytes, bool surrogates = false);
 std::size_t count_characters(std::string_view text);
 
 void append_utf8(std::string& out, std::uint32_t character);
+
+// In quotes, cut if it is long, without what would break a line.
+std::string shown(std::string_view text, std::size_t most = 60);
 
 }  // namespace mtaw

@@ -1,0 +1,49 @@
+#include "rules/columns.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+#include <utility>
+
+#include "text/utf8.hpp"
+
+namespace mtaw {
+namespace {
+
+constexpr std::pair<const char*, ColumnKind> kKinds[] = {
+    {"number", ColumnKind::number},   {"category", ColumnKind::category}, {"categories", ColumnKind::categories},
+    {"boolean", ColumnKind::boolean}, {"text", ColumnKind::text},         {"time", ColumnKind::time},
+    {"vector", ColumnKind::vector}};
+constexpr std::size_t kListed = 10;  // columns in a message
+
+}  // namespace
+
+const char* name_of(ColumnKind kind) {
+    return std::find_if(std::begin(kKinds), std::end(kKinds), [&](const auto& one) { return one.second == kind; })->first;
+}
+
+std::optional<ColumnKind> column_kind_of(std::string_view name) {
+    const auto* const found = std::find_if(std::begin(kKinds), std::end(kKinds), [&](const auto& one) { return name == one.first; });
+    return found == std::end(kKinds) ? std::nullopt : std::optional(found->second);
+}
+
+const Column* find_column(const Columns& columns, std::string_view name) {
+    const auto found = std::find_if(columns.begin(), columns.end(), [&](const Column& one) { return one.name == name; });
+    return found == columns.end() ? nullptr : &*found;
+}
+
+const Column& checked_column(const ColumnName& name, const Columns& columns, const std::string& where, bool public_only) {
+    const Column* const column = find_column(columns, name.name);
+    // A private column is unknown to those who may not read it.
+    if (column != nullptr && (column->is_public || !public_only)) return *column;
+    std::string known;
+    std::size_t count = 0;
+    for (const Column& one : columns) {
+        if (public_only && !one.is_public) continue;
+        if (count++ < kListed) known += (known.empty() ? "" : ", ") + one.name;
+    }
+    throw std::invalid_argument(where + ": the items have no " + (public_only ? "public column " : "column ") + shown(name.name) +
+                                (name.at > 0 ? " (character " + std::to_string(name.at) + ")" : "") +
+                                "; there is: " + (known.empty() ? "none" : known) + (count > kListed ? ", .." : ""));
+}
+
+}  // namespace mtaw

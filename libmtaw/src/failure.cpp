@@ -1,0 +1,17 @@
+#include "failure.hpp"
+
+#include <cstring>
+
+namespace mtaw {
+
+// Not std::error_code's: its text is allocated inside libstdc++, which does not know our allocator.
+std::string reason_of_system(int error) {
+    char buffer[128];
+#if defined(__GLIBC__)
+    return strerror_r(error, buffer, sizeof buffer);
+#else
+    return strerror_r(error, buffer, sizeof buffer) == 0 ? buffer : "error " + std::to_string(error);
+#endif
+}
+
+}  // namespace mtaw

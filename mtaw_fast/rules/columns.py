@@ -1,0 +1,31 @@
+"""Item tables as the native rules read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from mtaw_fast.items import ItemTable
+from mtaw_fast.kernels.native.rules import ItemColumns
+
+_LATEST: WeakKeyDictionary[ItemTable, ItemColumns] = WeakKeyDictionary()
+
+
+def native_columns(table: ItemTable) -> ItemColumns:
+    """Return the columns of a table; made once for each table."""
+    found = _LATEST.get(table)
+    if found is None:
+        listed = [(one.name, one.kind, one.public, one.arrays()) for one in table.columns.values()]
+        found = _LATEST[table] = ItemColumns(listed)
+    return found
+
+
+def values_of(table: ItemTable, names: Sequence[str], item: int | None) -> tuple[Any, ...]:
+    """Return an item's values in some columns, hashable; None for missing ones, and for all without an item."""
+    if item is None:
+        return (None,) * len(names)
+    values = [table.columns[name].values_at(np.array([item]))[0] for name in names]
+    return tuple(tuple(one) if isinstance(one, list) else one for one in values)
