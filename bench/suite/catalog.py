@@ -99,6 +99,7 @@ BENCHES = (
 )  # fmt: skip
 
 BY_HAND = (
+    ByHand("clients [--bundle B]", "a call, a start and the size of Python, C, Go, Node.js and ONNX Runtime"),
     ByHand("quality --data DIR", "the presets on the public sets; its records stay in docs/results/quality.jsonl"),
     ByHand("peers --data DIR", "published systems trained on the public sets; records: docs/results/peers.jsonl"),
     ByHand("large_log FOLDER", "a log of OTTO's shape, from its JSON lines to a bundle: processor time and memory"),

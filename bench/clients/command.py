@@ -1,0 +1,193 @@
+"""The time of a call from Python, C, Go, Node.js and ONNX Runtime, on one bundle, with start times and sizes.
+
+python -m bench.clients [--bundle FOLDER] [--quick] [--json FILE]
+
+ONNX Runtime takes part if the bundle has its graph (`mtaw-fast export BUNDLE --onnx --variants float32`). Each
+client is a process. In every round each of them has a turn, in random order, on the same sessions, and times its own
+calls. Every client must give the items of the package.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from bench.harness.comparison import Case, Comparison, Contender, Plan, Timing
+from bench.harness.report import Line, Report, bench_parser, command, lines_of, parse, say
+from bench.harness.workload import Workload, from_bundle, generated_with_times
+from mtaw_fast.cli.config import header_file, library_file
+from mtaw_fast.errors import UsageError
+from mtaw_fast.kernels.native import _native
+
+_ROOT = Path(__file__).parents[2]
+_HERE = Path(__file__).parent
+_PLAN, _QUICK = Plan(rounds=60, burst=40, settle=10), Plan(rounds=5, burst=10, settle=5)
+_STARTS, _CHECKED = 5, 20
+_AT = 1_764_150_000_000  # after all clicks
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """How a client starts. size: bytes of its library, and of the program or the graph that only it has."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    size: int
+
+
+class Running:
+    """A client's process. seconds: from its start to its first answer."""
+
+    def __init__(self, client: Client, arguments: Sequence[str]) -> None:
+        begin = time.perf_counter()
+        self._process = subprocess.Popen(
+            [*client.command, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, **client.environment}, cwd=_ROOT,
+        )  # fmt: skip
+        self.name = client.name
+        assert self._process.stdout is not None
+        if (first := self._process.stdout.readline()) != "ready\n":
+            raise UsageError(f"{client.name} does not start: {first.strip()}")
+        self.answer(0)
+        self.seconds = time.perf_counter() - begin
+
+    def _asked(self, line: str) -> list[str]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline().split()
+
+    def answer(self, session: int) -> list[str]:
+        """Return the items of a session."""
+        return self._asked(f"answer {session}")
+
+    def turn(self, begin: int, count: int) -> np.ndarray:
+        """Return the seconds of `count` calls, float64[count]."""
+        return np.array(self._asked(f"time {begin} {count}"), dtype=np.float64) * 1e-9
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=60)
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the bench; return the exit status (1 if an answer was wrong)."""
+    parser = bench_parser("clients", (__doc__ or "").splitlines()[0], "few rounds")
+    parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="default: a generated one of 5,000 items")
+    options = parse(parser, argv)
+    report = Report("clients")
+    with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as folder:
+        work = Path(folder)
+        bundle = options.bundle or work / "bundle"
+        workload = from_bundle(bundle) if options.bundle else generated_with_times(5000, bundle)
+        clients = _clients(workload, bundle, work)
+        lists = [" ".join(map(str, workload.bundle.ids.external(one))) for one in workload.serve]
+        (work / "sessions").write_text("\n".join(lists) + "\n")
+        arguments = [str(bundle), str(_AT), str(work / "sessions")]
+        _measure(report, workload, clients, arguments, _QUICK if options.quick else _PLAN)
+    return report.finish(options.json)
+
+
+def _measure(
+    report: Report, workload: Workload, clients: Sequence[Client], arguments: Sequence[str], plan: Plan
+) -> None:
+    starts: dict[str, list[float]] = {client.name: [] for client in clients}
+    for _ in range(_STARTS):
+        for client in clients:
+            running = Running(client, arguments)
+            starts[client.name].append(running.seconds)
+            running.close()
+    with ExitStack() as stack:
+        ours, *others = [Running(client, arguments) for client in clients]
+        right = [ours]
+        for running in (ours, *others):
+            stack.callback(running.close)
+        for running in others:
+            wrong = [i for i in range(_CHECKED) if running.answer(i) != ours.answer(i)]
+            if wrong and running.name != "onnxruntime":  # which gives close scores, so close items may change places
+                report.refuse(f"{running.name}: session {wrong[0]}: other items than the package's")
+            else:
+                right.append(running)
+        say(f"measuring {', '.join(one.name for one in right)}")
+        timings = _timings(right, plan)
+    params = {**workload.params, "k": 20}
+    contenders = [Contender(one.name, lambda _: None) for one in timings]
+    case = Case("call", params, "latency_us", contenders[0], contenders[1:], lambda _: None, plan)
+    report.lines += lines_of("clients", Comparison(case, timings[0], timings[1:], {}))
+    for client in clients:
+        median = float(np.median(starts[client.name]))
+        report.lines.append(Line.of_value("clients", f"start of {client.name}", params, "start_ms", 1e3 * median))
+        report.lines.append(Line.of_value("clients", f"size of {client.name}", params, "size_mb", client.size / 1e6))
+
+
+def _timings(clients: Sequence[Running], plan: Plan) -> list[Timing]:
+    rng = np.random.default_rng(plan.seed)
+    taken = np.empty((len(clients), plan.rounds, plan.burst))
+    for index in range(plan.rounds):
+        begin = index * (plan.settle + plan.burst)
+        for turn in rng.permutation(len(clients)):
+            taken[turn, index] = clients[turn].turn(begin, plan.settle + plan.burst)[plan.settle :]
+    return [Timing(client.name, one) for client, one in zip(clients, taken, strict=True)]
+
+
+def _clients(workload: Workload, bundle: Path, work: Path) -> list[Client]:
+    """Return the clients that this host can run, the package first."""
+    library, include = library_file(), header_file().parent
+    flags = [f"-L{library.parent}", f"-Wl,-rpath,{library.parent}"]
+    text = {"TEXT_IDS": "1" if workload.bundle.ids.kind == "str" else "0"}
+    python = [sys.executable, "-m", "bench.clients.turns"]
+    size = _stripped(library, work)
+    found = [Client("python", python, text, _stripped(Path(_native.__file__), work))]
+    program = work / "turns-c"
+    _run(["cc", "-O2", "-std=c99", f"-I{include}", str(_HERE / "turns.c"), *flags, "-lmtaw", "-o", str(program)])
+    found.append(Client("c", [str(program)], {}, size))
+    if shutil.which("go"):
+        program = work / "turns-go"
+        environment = {
+            "CGO_CFLAGS": f"-I{include}", "CGO_LDFLAGS": " ".join(flags), "GOFLAGS": "-mod=mod", "GOPROXY": "off",
+        }  # fmt: skip
+        _run(
+            ["go", "build", "-ldflags=-s -w", "-o", str(program), "./cmd/turns"], environment, _ROOT / "clients" / "go"
+        )
+        found.append(Client("go", [str(program)], {}, size + program.stat().st_size))
+    koffi = _ROOT / "clients" / "node" / "node_modules" / "koffi"
+    if shutil.which("node") and koffi.is_dir():
+        program = ["node", str(_HERE / "turns.js"), str(_ROOT / "clients" / "node")]
+        found.append(Client("node", program, {"MTAW_LIBRARY": str(library)}, size))
+    graph = bundle / "recommender.onnx"
+    if graph.exists() and find_spec("onnxruntime"):
+        runtime = sum(file.stat().st_size for file in Path(find_spec("onnxruntime").origin).parent.rglob("*.so*"))
+        more = {**text, "ONNX_GRAPH": str(graph)}
+        found.append(Client("onnxruntime", python, more, runtime + graph.stat().st_size))
+    return found
+
+
+def _stripped(library: Path, work: Path) -> int:
+    """Return the bytes of a library without its symbols."""
+    out = work / library.name
+    _run(["strip", "-o", str(out), str(library)])
+    return out.stat().st_size
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str] | None = None, folder: Path = _ROOT) -> None:
+    done = subprocess.run(
+        command, env={**os.environ, **(environment or {})}, cwd=folder, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise UsageError(f"{' '.join(command[:2])} fails: {done.stderr.strip().splitlines()[-1:]}")
