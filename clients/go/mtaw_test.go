@@ -13,7 +13,7 @@ func TestReasonsAndTypes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer shop.Close()
-	answer, err := shop.Recommend(Texts("sku-1", "sku-7"), &Options{K: 30, Reasons: true, Types: []string{"view", ""}})
+	answer, err := shop.Recommend(Texts("sku-1", "sku-7"), &Options{K: 90, Reasons: true, Types: []string{"view", ""}})
 	if err != nil {
 		t.Fatal(err)
 	}

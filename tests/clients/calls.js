@@ -15,7 +15,7 @@ console.log(shop.recommend(["sku-1"], { k: 6, filter, excludeSeen: true }).items
 console.log(shop.similar("sku-1", { k: 4, by: "sessions" }).items.join(" "));
 const rules = shop.rules({ filter: { compare: "<", left: { column: "price" }, right: { value: 8 } } });
 console.log(shop.recommend(["sku-1"], { k: 5, rules }).items.join(" "));
-const { reasons } = shop.recommend(["sku-1", "sku-7"], { k: 30, reasons: true, types: ["view", null] });
+const { reasons } = shop.recommend(["sku-1", "sku-7"], { k: 90, reasons: true, types: ["view", null] });
 console.log(JSON.stringify(reasons));
 assert.ok(!("reasons" in shop.recommend(["sku-1"])) && !("reasons" in shop.recommend([], { reasons: true })));
 assert.throws(() => shop.recommend(["sku-1"], { types: [] }), /0 types for 1 clicks/);
