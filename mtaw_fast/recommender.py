@@ -169,6 +169,7 @@ class Recommender:
             raise UsageError(
                 f"the bundle {folder} has no session memory, so it cannot learn; train it with preset full"
             )
+        bundle.check_whole()
         recommender = cls(*_parts(bundle, encoder, index))
 
         def prepare(bundle: Bundle) -> Callable[[Catalog], None]:

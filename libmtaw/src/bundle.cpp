@@ -48,9 +48,11 @@ Bundle::Bundle(Manifest manifest, const std::string& folder, const FileAccess& a
     try {
         ids_.emplace(file("items"), size(), verify);
         read_popularity(verify);
+        read_embedding();
+        read_rows();
         make_encoder(verify);
         make_scanner(verify);
-        if (verify) check_rows();
+        if (verify && has("catalog")) check_rows();
         if (has("memory") != has("ranker")) throw bundle_error(folder + ": a memory without its ranker, or a ranker without its memory, can rank nothing; retrain the bundle");
         if (has("item_table")) items_.emplace(file("item_table"), size());
         if (has("memory")) {
@@ -118,7 +120,7 @@ void Bundle::make_encoder(bool verify) {
         .d = d,
         .n_positions = settings.max_positions,
         .max_len = settings.max_session_length,
-        .item_embedding = from.get<float>("item_embedding", {size(), d}),
+        .item_embedding = embedding_,
         .position_embedding = from.get<float>("position_embedding", {settings.max_positions, d}),
         .itl_query_weight = matrix("itl_query_weight"),
         .itl_query_bias = vector("itl_query_bias"),
@@ -149,6 +151,9 @@ void Bundle::make_encoder(bool verify) {
             throw bundle_error(from.bytes().path() + ": " + shown(name) + " has a value that is not finite" + kRetrain);
         }
     }
+    if (verify && made_embedding_.size() > 0 && !is_finite(embedding_, size() * d)) {
+        throw bundle_error(from.bytes().path() + ": item_embedding has a value that is not finite" + kRetrain);
+    }
     encoder_.emplace(weights);
 }
 
@@ -156,11 +161,10 @@ void Bundle::make_scanner(bool verify) {
     constexpr std::int64_t kLarge = std::int64_t{1} << 25;  // as kernels/native/scan.py
     constexpr double kLargestExponent = 256;
     const std::int64_t n = size(), d = manifest_.settings.d;
-    const float* const rows = file("catalog").get<float>("catalog", {n, d});
-    if (verify && !is_finite(rows, n * d)) {
+    if (verify && has("catalog") && !is_finite(rows_, n * d)) {
         throw bundle_error(file("catalog").bytes().path() + ": 'catalog' has a value that is not finite" + kRetrain);
     }
-    ScanCatalog catalog{rows, nullptr, n, d, {}, nullptr};
+    ScanCatalog catalog{rows_, nullptr, n, d, {}, nullptr};
     if (has("scan")) {
         const TensorFile& from = file("scan");
         const double* const summary = from.get<double>("summary", {8});
@@ -180,7 +184,7 @@ void Bundle::make_scanner(bool verify) {
             made_half_blocks_ = AlignedFloats(block_count(n) * half_block_bytes(d) / kFloat);
             halves = reinterpret_cast<std::uint8_t*>(made_half_blocks_.data());
         }
-        catalog.summary = quantize_catalog(rows, n, d, blocks, halves);
+        catalog.summary = quantize_catalog(rows_, n, d, blocks, halves);
         catalog.blocks = blocks;
         catalog.half_blocks = halves;
     }
@@ -189,14 +193,12 @@ void Bundle::make_scanner(bool verify) {
 
 void Bundle::check_rows() const {
     const std::int64_t n = size(), d = manifest_.settings.d, step = std::max<std::int64_t>(1, n / kChecked);
-    const float* const rows = file("catalog").get<float>("catalog", {n, d});
-    const float* const embeddings = file("weights").get<float>("item_embedding", {n, d});
     for (std::int64_t i = 0; i < n; i += step) {
         double length = 0, worst = 0;
-        for (std::int64_t j = 0; j < d; ++j) length += static_cast<double>(embeddings[i * d + j]) * static_cast<double>(embeddings[i * d + j]);
+        for (std::int64_t j = 0; j < d; ++j) length += static_cast<double>(embedding_[i * d + j]) * static_cast<double>(embedding_[i * d + j]);
         length = length > 0 ? std::sqrt(length) : 1;
         for (std::int64_t j = 0; j < d; ++j) {
-            worst = std::max(worst, std::abs(static_cast<double>(embeddings[i * d + j]) / length - static_cast<double>(rows[i * d + j])));
+            worst = std::max(worst, std::abs(static_cast<double>(embedding_[i * d + j]) / length - static_cast<double>(rows_[i * d + j])));
         }
         if (worst > 1e-6) throw bundle_error(file("catalog").bytes().path() + " is of another model than the weights" + kRetrain);
     }

@@ -14,6 +14,7 @@
 #include "ids.hpp"
 #include "item_table.hpp"
 #include "manifest.hpp"
+#include "memory/built_tables.hpp"
 #include "memory/tables.hpp"
 #include "tensors.hpp"
 
@@ -66,11 +67,15 @@ class Bundle {
     const TensorFile& file(const char* part) const { return *files_.at(part); }
     bool has(const char* part) const { return files_.contains(part); }
     void open_files(const std::string& folder, const FileAccess& access, bool verify);
+    void read_embedding();
+    void read_rows();
+    void build_tables(const TensorFile& from, const MemorySettings& settings);
     void make_encoder(bool verify);
     void make_scanner(bool verify);
     void check_rows() const;
     void read_popularity(bool verify);
     void make_memory();
+    void read_tables(const TensorFile& from, const MemorySettings& settings);
     void make_ranker();
     void make_trends();
     void make_content();
@@ -83,9 +88,13 @@ class Bundle {
     const std::int64_t* popularity_ = nullptr;
     const std::int32_t* most_clicked_ = nullptr;
     std::vector<std::int32_t> made_order_;
+    AlignedFloats made_embedding_, made_rows_;
+    const float* embedding_ = nullptr;  // [size, d]
+    const float* rows_ = nullptr;       // [size, d] of length 1
     std::optional<Encoder> encoder_;
     AlignedFloats made_blocks_, made_half_blocks_;
     std::optional<Scanner> scanner_;
+    BuiltTables built_;  // where the bundle has the sessions alone
     TablesView tables_{};
     std::unique_ptr<SessionMemory> memory_;
     std::unique_ptr<RankerNet> ranker_;

@@ -15,6 +15,7 @@ namespace mtaw {
 namespace {
 
 constexpr std::int64_t kOwnCandidates = 60, kSimilarSessions = 200;  // as kernels/native/memory_query.py
+constexpr double kTablesLayout = 1, kSessionsLayout = 2;             // as mtaw_fast/memory/files.py
 constexpr std::int64_t kAhead = 300'000, kRowNeighbors = 2048;       // as kernels/native/trends.py
 
 // A whole number of a `settings` array.
@@ -59,13 +60,30 @@ std::vector<std::string> side_names(const std::vector<std::string>& context, con
 void Bundle::make_memory() {
     const TensorFile& from = file("memory");
     const double* const numbers = from.get<double>("settings", {8});
-    if (numbers[0] != 1) throw bundle_error(from.bytes().path() + ": its layout is not 1; upgrade libmtaw");
+    if (numbers[0] != kTablesLayout && numbers[0] != kSessionsLayout) throw bundle_error(from.bytes().path() + ": its layout is not 1 or 2; upgrade libmtaw");
     MemorySettings settings{counted(from, numbers[1], 1), counted(from, numbers[2], 1), numbers[4], counted(from, numbers[5], 0),
                             counted(from, numbers[6], 0)};
     if (!(settings.recency > 0 && std::isfinite(settings.recency))) {
         throw bundle_error(from.bytes().path() + ": the setting recency is out of range" + kRetrain);
     }
     if (numbers[7] != 0) settings.once_from = counted(from, numbers[7] - 1, 0);
+    if (numbers[0] == kSessionsLayout) {
+        build_tables(from, settings);
+    } else {
+        read_tables(from, settings);
+    }
+    const std::int64_t n = size();
+    const Settings& of = manifest_.settings;
+    MemoryView view{};
+    static_cast<TablesView&>(view) = tables_;
+    view.recency = settings.recency;
+    view.once_from = settings.once_from;
+    const MemoryQuerySettings queries{kOwnCandidates, of.cooccurrence_candidates, kSimilarSessions, of.dense_candidates,
+                                      trends_ == nullptr ? 0 : of.trend_candidates};
+    memory_ = std::make_unique<SessionMemory>(view, queries, n);
+}
+
+void Bundle::read_tables(const TensorFile& from, const MemorySettings& settings) {
     const std::int64_t n = size(), n_sessions = from.length("session_offsets") - 1;
     const std::int64_t n_pairs = from.length("neighbors"), n_postings = from.length("postings"), n_clicks = from.length("session_items");
     if (n_sessions < 0) throw bundle_error(from.bytes().path() + ": session_offsets must have at least one entry, 0" + kRetrain);
@@ -82,14 +100,6 @@ void Bundle::make_memory() {
                from.get<std::int64_t>("session_offsets", {n_sessions + 1}),
                from.get<std::int32_t>("session_items", {n_clicks})};
     check_tables(tables_, settings, n_pairs, n_postings, n_clicks);
-    const Settings& of = manifest_.settings;
-    MemoryView view{};
-    static_cast<TablesView&>(view) = tables_;
-    view.recency = settings.recency;
-    view.once_from = settings.once_from;
-    const MemoryQuerySettings queries{kOwnCandidates, of.cooccurrence_candidates, kSimilarSessions, of.dense_candidates,
-                                      trends_ == nullptr ? 0 : of.trend_candidates};
-    memory_ = std::make_unique<SessionMemory>(view, queries, n);
 }
 
 void Bundle::make_ranker() {

@@ -12,6 +12,7 @@ namespace mtaw {
 namespace {
 
 constexpr const char* kParts[] = {"weights", "catalog", "items", "popularity"};
+constexpr std::string_view kDerived = "catalog";  // that a compact bundle leaves out
 
 // No separators, no '..', not hidden.
 bool is_plain(const std::string& name) {
@@ -91,7 +92,7 @@ Manifest Manifest::read(const FileBytes& bytes, const std::string& folder) {
     const Json* const version = json.find("format_version");
     manifest.format = version == nullptr ? 0 : version->whole().value_or(0);
     if (manifest.format < kOldestFormat || manifest.format > kNewestFormat) {
-        throw bundle_error(folder + " has another bundle format than 1, 2 and 3, which this release reads; upgrade libmtaw or retrain the bundle");
+        throw bundle_error(folder + " has another bundle format than 1 to 4, which this release reads; upgrade libmtaw or retrain the bundle");
     }
     const Json *const n_items = json.find("n_items"), *const d = json.find("d"), *const config = json.find("config"), *const files = json.find("files");
     if (n_items == nullptr || d == nullptr || config == nullptr || files == nullptr || !config->is(Json::Kind::object) || !files->is(Json::Kind::object)) {
@@ -117,6 +118,7 @@ Manifest Manifest::read(const FileBytes& bytes, const std::string& folder) {
         manifest.files.insert_or_assign(part, std::move(file));
     }
     for (const char* part : kParts) {
+        if (manifest.format == kCompactFormat && part == kDerived) continue;
         if (!manifest.files.contains(part)) throw bundle_error(where + " names no '" + part + "' file; retrain the bundle");
     }
     std::string sorted;

@@ -12,7 +12,8 @@
 namespace mtaw {
 
 constexpr const char* kManifest = "manifest.json";
-constexpr std::int64_t kOldestFormat = 1, kNewestFormat = 3;
+constexpr std::int64_t kOldestFormat = 1, kNewestFormat = 4;
+constexpr std::int64_t kCompactFormat = 4;  // has no catalog: bundle_compact.cpp
 
 struct ManifestFile {
     std::string name, sha256;

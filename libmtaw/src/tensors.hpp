@@ -60,6 +60,12 @@ class TensorFile {
     const T* get(std::string_view name, std::initializer_list<std::int64_t> shape) const {
         return static_cast<const T*>(checked(name, kDtypeOf<T>, shape).data);
     }
+    const void* get(std::string_view name, Dtype dtype, std::initializer_list<std::int64_t> shape) const { return checked(name, dtype, shape).data; }
+    // Whether there is an array of that name and type.
+    bool is(std::string_view name, Dtype dtype) const {
+        const auto found = tensors_.find(name);
+        return found != tensors_.end() && found->second.dtype == dtype;
+    }
     // The extent of the first axis of an array.
     std::int64_t length(std::string_view name) const;
     // The bytes of an array of uint8.

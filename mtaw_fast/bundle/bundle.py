@@ -17,7 +17,8 @@
     learned-<hash>.safetensors      how far it has learned from a log of events, if it has
     index-<hash>.faiss, encoder-<hash>.onnx, ..     added by export (`bundle.format.ADDED_PARTS`)
 
-The manifest is replaced last and atomically, so a reader sees the old bundle or the new one.
+The manifest is replaced last and atomically, so a reader sees the old bundle or the new one. A bundle for a download
+has less (`bundle.compact`).
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mtaw_fast.bundle.format import COMPACT_VERSION
 from mtaw_fast.bundle.reader import read_bundle
 from mtaw_fast.bundle.writer import save_bundle
 from mtaw_fast.config import Config
 from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.errors import UsageError
 from mtaw_fast.items import ItemTable
 from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.model.model import Model
@@ -68,6 +71,7 @@ class Bundle:
         overwrite: bool = False,
         about: Mapping[str, Any] = MappingProxyType({}),
         instead_of: Bundle | None = None,
+        compact: bool = False,
     ) -> Bundle:
         """Write a model into a folder. A kill at any moment leaves the old bundle or the new one whole.
 
@@ -86,6 +90,8 @@ class Bundle:
             More entries of the manifest.
         instead_of : Bundle, optional
             The bundle that the model was made from; if the folder contains another one by now, it is not replaced.
+        compact : bool, default False
+            Whether to write the small form (`bundle.compact`), which takes longer to load.
 
         Returns
         -------
@@ -102,7 +108,7 @@ class Bundle:
         """
         folder = Path(folder)
         replaced = None if instead_of is None else instead_of.manifest
-        save_bundle(folder, model, metrics, dataset, overwrite, about, replaced)
+        save_bundle(folder, model, metrics, dataset, overwrite, about, replaced, compact)
         return Bundle.load(folder, verify=False)
 
     @staticmethod
@@ -133,6 +139,13 @@ class Bundle:
         """
         folder = Path(folder)
         return Bundle(folder, *read_bundle(folder, verify, mapping))
+
+    def check_whole(self) -> None:
+        """Raise UsageError if it has the small form (`bundle.compact`), which lacks what learning reads."""
+        if self.manifest["format_version"] == COMPACT_VERSION:
+            raise UsageError(
+                f"the bundle {self.folder} was made for a page, so it cannot learn; use the one that it was made from"
+            )
 
     def file(self, part: str) -> Path | None:
         """Return the path of the file of `part`; None if the bundle has no such part."""

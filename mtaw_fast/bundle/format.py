@@ -9,10 +9,13 @@ from typing import Any
 
 FORMAT = "mtaw_fast bundle"
 FORMAT_VERSION = 3
+COMPACT_VERSION = 4
 # 1: text ids by sorted BLAKE2b hashes (`data.item_ids`). 2: flat settings (`config.former_names`), other array names.
-READABLE_VERSIONS = (1, 2, 3)
+# 4: what can be derived at load is left out (`bundle.compact`).
+READABLE_VERSIONS = (1, 2, FORMAT_VERSION, COMPACT_VERSION)
 MANIFEST = "manifest.json"
 PARTS = ("weights", "catalog", "items", "popularity")
+DERIVED_PARTS = ("catalog",)  # of PARTS, those that a compact bundle leaves out
 OPTIONAL_PARTS = ("scan",)
 MEMORY_PARTS = ("memory", "ranker")  # both or neither
 LEARNED_PARTS = ("learned",)
@@ -32,9 +35,14 @@ ADDED_PARTS = ("index", *GRAPH_PARTS.values(), *(f"{part}_data" for part in GRAP
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
+def required_parts(version: int) -> tuple[str, ...]:
+    """Return the parts that every bundle of this format has."""
+    return tuple(part for part in PARTS if version != COMPACT_VERSION or part not in DERIVED_PARTS)
+
+
 def model_hash(manifest: Mapping[str, Any]) -> str:
     """Return the SHA-256 (64 hex digits) over the hashes of PARTS, which identifies a bundle's trained model."""
-    digests = [str(manifest["files"][part]["sha256"]) for part in PARTS]
+    digests = [str(manifest["files"][part]["sha256"]) for part in PARTS if part in manifest["files"]]
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mtaw_fast.bundle.compact import with_derived
 from mtaw_fast.bundle.format import (
     CONTENT_PARTS,
     FORMAT,
@@ -23,6 +24,7 @@ from mtaw_fast.bundle.format import (
     READABLE_VERSIONS,
     TIMES_PARTS,
     is_plain_name,
+    required_parts,
 )
 from mtaw_fast.bundle.verify import verify_model
 from mtaw_fast.config import Config
@@ -106,7 +108,7 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
         raise BundleError(f"{where}: {error}; upgrade mtaw-fast or {RETRAIN}") from None
     if type(n_items) is not int or n_items < 1 or d != config.model.embedding_dim:
         raise BundleError(f"{where} contradicts itself (n_items {shown(n_items)}, d {shown(d)}); {RETRAIN}")
-    for part in PARTS:
+    for part in required_parts(manifest["format_version"]):
         if part not in files:
             raise BundleError(f"{where} names no '{part}' file; {RETRAIN}")
     for part, file in files.items():
@@ -125,10 +127,10 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
         }
     except DataError as error:
         raise BundleError(str(error)) from None
-    check_weights(str(folder), arrays["weights"], config, n_items)
-    item_vectors = check_array(
-        str(folder), "catalog", arrays["catalog"].get("catalog"), np.float32, (n_items, config.model.embedding_dim)
-    )
+    weights, rows = with_derived(arrays["weights"], arrays.get("catalog"))
+    check_weights(str(folder), weights, config, n_items)
+    shape = (n_items, config.model.embedding_dim)
+    item_vectors = check_array(str(folder), "catalog", rows, np.float32, shape)
     clicks = arrays["popularity"].get("popularity")
     popularity = check_array(str(folder), "popularity", clicks, np.int64, (n_items,))
     most_clicked = _most_clicked(folder, arrays["popularity"], verify)
@@ -154,7 +156,7 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
     except DataError as error:
         raise BundleError(f"{folder}: {error}") from None
     model = Model(
-        config, arrays["weights"], ids, popularity, item_vectors, most_clicked, scan, memory, ranker_net, log_progress,
+        config, weights, ids, popularity, item_vectors, most_clicked, scan, memory, ranker_net, log_progress,
         arrays.get("times", {}).get("times"), trends, items, content, context,
         arrays.get("types", {}).get("types"),
     )  # fmt: skip
@@ -169,7 +171,8 @@ def _read_memory(
 ) -> tuple[MemoryTables | None, RankerNet | None]:
     """Read the session memory's tables and ranker, if the bundle has them."""
     try:
-        memory = MemoryTables.load(opened["memory"]) if "memory" in opened else None
+        threads = usable_cpus()
+        memory = MemoryTables.load(opened["memory"], n_items, threads=threads) if "memory" in opened else None
         ranker_net = RankerNet.load(opened["ranker"]) if "ranker" in opened else None
     except DataError as error:
         raise BundleError(str(error)) from None

@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast import __version__
+from mtaw_fast.bundle.compact import compact_weights, sessions_writer
 from mtaw_fast.bundle.format import (
     ADDED_PARTS,
+    COMPACT_VERSION,
     CONTENT_PARTS,
     FORMAT,
     FORMAT_VERSION,
@@ -84,10 +86,11 @@ def save_bundle(
     overwrite: bool,
     about: Mapping[str, Any],
     replaced: Mapping[str, Any] | None = None,
+    compact: bool = False,
 ) -> None:
     """See `Bundle.save`. replaced: the manifest of its `instead_of`."""
     try:
-        _save(folder, model, metrics, dataset, overwrite, about, replaced)
+        _save(folder, model, metrics, dataset, overwrite, about, replaced, compact)
     except OSError as error:
         raise BundleError(f"cannot write the bundle {folder}: {error.strerror or error}; check the disk") from None
 
@@ -100,17 +103,19 @@ def _save(
     overwrite: bool,
     about: Mapping[str, Any],
     replaced: Mapping[str, Any] | None,
+    compact: bool,
 ) -> None:
     where = f"bundle {folder}"
     model.check(where)
     check_finite(where, model.weights)
     parts: dict[str, Mapping[str, np.ndarray]] = {
-        "weights": model.weights,
-        "catalog": {"catalog": model.item_vectors},
+        "weights": compact_weights(model) if compact else model.weights,
         "items": model.ids.arrays,
         "popularity": {"popularity": model.popularity, "most_clicked": model.most_clicked},
-        "scan": quantize(model.item_vectors) if model.scan is None else model.scan,
     }
+    if not compact:
+        parts["catalog"] = {"catalog": model.item_vectors}
+        parts["scan"] = quantize(model.item_vectors) if model.scan is None else model.scan
     refuse_existing(folder, overwrite)
     with bundle_lock(folder):
         refuse_existing(folder, overwrite)
@@ -121,9 +126,10 @@ def _save(
         with undone_on_failure(folder, created):
             files = {part: write_part(folder, part, arrays, created) for part, arrays in parts.items()}
             if model.memory is not None and model.ranker_net is not None:
-                files["memory"] = write_file(folder, "memory", "safetensors", model.memory.save, created)
+                save_memory = sessions_writer(model) if compact else model.memory.save
+                files["memory"] = write_file(folder, "memory", "safetensors", save_memory, created)
                 files["ranker"] = write_file(folder, "ranker", "safetensors", model.ranker_net.save, created)
-            if model.clicked_at is not None:
+            if model.clicked_at is not None and not compact:
                 files["times"] = write_part(folder, "times", {"times": model.clicked_at}, created)
             if model.trends is not None:
                 files["trends"] = write_file(folder, "trends", "safetensors", model.trends.save, created)
@@ -133,16 +139,16 @@ def _save(
                 files["content"] = write_part(folder, "content", model.content.arrays(), created)
             if model.context is not None:
                 files["context"] = write_part(folder, "context", model.context.arrays(), created)
-            if model.types is not None:
+            if model.types is not None and not compact:
                 files["types"] = write_part(folder, "types", {"types": model.types}, created)
-            if model.log_progress is not None:
+            if model.log_progress is not None and not compact:
                 files["learned"] = write_file(folder, "learned", "safetensors", model.log_progress.save, created)
             flush_folder(folder)
             flush_name(folder)
             manifest = {
                 **about,
                 "format": FORMAT,
-                "format_version": FORMAT_VERSION,
+                "format_version": COMPACT_VERSION if compact else FORMAT_VERSION,
                 "config": model.config.as_dict(),
                 "n_items": model.n_items,
                 "d": model.config.model.embedding_dim,

@@ -53,6 +53,7 @@ def log_of(bundle: Bundle, source: Path, limits: LearningLimits) -> LogFile:
             "was not made by 'prepare'; prepare and train again"
         )
     rule = bot_rule(reader, burst_clicks=limits.burst_clicks, burst_ms=limits.burst_ms)
+    bundle.check_whole()
     return LogFile.of(read_stream(source, reader), bundle.model, rule)
 
 

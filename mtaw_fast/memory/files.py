@@ -12,9 +12,11 @@ from mtaw_fast.errors import DataError, UsageError, shown
 from mtaw_fast.kernels.native.memory_tables import TABLES
 from mtaw_fast.memory.settings import MemorySettings
 from mtaw_fast.storage.sealed_file import SealedFile
-from mtaw_fast.storage.tensor_file import map_tensors, write_joined
+from mtaw_fast.storage.tensor_file import map_tensors, write_joined, write_tensors
 
 LAYOUT = 1
+SESSIONS_LAYOUT = 2  # the sessions alone: the tables are built from them
+SESSIONS = ("session_offsets", "session_items")
 _SETTINGS = "settings"
 _FIELDS = ("window", "span", "recency_share", "recency", "max_neighbors", "max_postings")
 _COUNTS = ("window", "span", "max_neighbors", "max_postings")
@@ -30,15 +32,25 @@ def write_tables(path: Path, arrays: Mapping[str, np.ndarray], settings: MemoryS
 
 def write_joined_tables(path: Path, pieces: Mapping[str, Sequence[np.ndarray]], settings: MemorySettings) -> None:
     """Do what `write_tables` does with arrays in pieces, cut along their first axis."""
-    numbers = [LAYOUT, *(getattr(settings, name) for name in _FIELDS)]
+    write_joined(path, {**pieces, _SETTINGS: [_numbers(LAYOUT, settings)]})
+
+
+def write_sessions(path: Path, arrays: Mapping[str, np.ndarray], settings: MemorySettings) -> None:
+    """Write the sessions of tables alone, and `settings`, with which the same tables can be built."""
+    written = {name: arrays[name] for name in SESSIONS}
+    write_tensors(path, {**written, _SETTINGS: _numbers(SESSIONS_LAYOUT, settings)})
+
+
+def _numbers(layout: int, settings: MemorySettings) -> np.ndarray:
+    numbers = [layout, *(getattr(settings, name) for name in _FIELDS)]
     numbers.append(0 if settings.once_from is None else 1 + settings.once_from)
-    write_joined(path, {**pieces, _SETTINGS: [np.array(numbers, dtype=np.float64)]})
+    return np.array(numbers, dtype=np.float64)
 
 
 def read_tables(path: Path | SealedFile) -> tuple[dict[str, np.ndarray], MemorySettings]:
-    """Read what `write_tables` wrote, read-only. Raises DataError if it is missing, damaged or of another layout.
+    """Read what `write_tables` or `write_sessions` wrote, read-only.
 
-    The values of the arrays are not checked.
+    The values of the arrays are not checked. Raises DataError if the file is missing, damaged or of another layout.
     """
 
     def broken(reason: str) -> DataError:
@@ -48,9 +60,10 @@ def read_tables(path: Path | SealedFile) -> tuple[dict[str, np.ndarray], MemoryS
     numbers = arrays.pop(_SETTINGS, None)
     if numbers is None or numbers.dtype != np.float64 or numbers.shape != (len(_FIELDS) + 2,):
         raise broken("it has no settings of memory tables")
-    if numbers[0] != LAYOUT:
-        raise broken(f"its layout is {numbers[0]:g}, not {LAYOUT}")
-    missing, foreign = sorted(TABLES.keys() - arrays.keys()), sorted(arrays.keys() - TABLES.keys())
+    if numbers[0] not in (LAYOUT, SESSIONS_LAYOUT):
+        raise broken(f"its layout is {numbers[0]:g}, not {LAYOUT} or {SESSIONS_LAYOUT}")
+    known = TABLES.keys() if numbers[0] == LAYOUT else set(SESSIONS)
+    missing, foreign = sorted(known - arrays.keys()), sorted(arrays.keys() - known)
     if missing or foreign:
         raise broken(
             f"{shown(missing[0])} is missing" if missing else f"{shown(foreign[0])} is not an array of the tables"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +180,17 @@ class TrendTables:
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays by name."""
         return {**{name: getattr(self, name) for name in TRENDS}, **(self.context or {})}
+
+    def strongest(self, max_neighbors: int) -> TrendTables:
+        """Return the tables with at most `max_neighbors` neighbors of an item, the strongest; totals stay."""
+        lengths = np.diff(self.row_offsets)
+        kept = np.arange(len(self.neighbors)) - np.repeat(self.row_offsets[:-1], lengths) < max_neighbors
+        offsets = np.zeros_like(self.row_offsets)
+        np.cumsum(np.minimum(lengths, max_neighbors), out=offsets[1:])
+        settings = replace(self.settings, max_neighbors=max_neighbors)
+        return replace(
+            self, row_offsets=offsets, neighbors=self.neighbors[kept], values=self.values[kept], settings=settings
+        )
 
     @property
     def context_sizes(self) -> tuple[int, ...]:

@@ -9,7 +9,10 @@ _SUMMED = 1 << 16  # rows whose lengths are summed together: the mean's last bit
 
 
 def normalized(embeddings: np.ndarray) -> np.ndarray:
-    """Return the rows of float32[N, d] divided by their length (float64, rounded once); zero rows stay zero."""
+    """Return the rows of float32[N, d] divided by their length (float64, rounded once); zero rows stay zero.
+
+    A length is summed in ascending order of d, so it is the same on every CPU.
+    """
     out = np.zeros(embeddings.shape, dtype=np.float32)
     for begin in range(0, len(embeddings), _BLOCK):
         rows = embeddings[begin : begin + _BLOCK].astype(np.float64)
@@ -30,4 +33,7 @@ def mean_norm(embeddings: np.ndarray) -> float:
 
 
 def _lengths(rows: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.einsum("nd,nd->n", rows, rows))
+    squares = np.zeros(len(rows))
+    for column in np.ascontiguousarray(rows.T):
+        squares += column * column
+    return np.sqrt(squares)

@@ -67,7 +67,7 @@ def test_not_a_bundle(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(format_version=4), "has bundle format 4, this release reads 1, 2 and 3; upgrade mtaw-fast"),
+        (lambda m: m.update(format_version=5), "has bundle format 5, this release reads 1, 2, 3 and 4; upgrade mtaw"),
         (lambda m: m.update(format_version="1"), "has bundle format '1'"),
         (lambda m: m.pop("files"), "is damaged"),
         (lambda m: m.update(files=[]), "is damaged"),

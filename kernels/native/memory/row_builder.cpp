@@ -70,7 +70,7 @@ void RowBuilder::visit(std::int32_t item, const ItemClick& click, const Near& ne
     }
 }
 
-void RowBuilder::sum_pairs(std::int32_t item) {
+std::size_t RowBuilder::sum_pairs(std::int32_t item) {
     pairs_.clear();
     const std::int32_t last = newest(item);
     for (const ItemClick *click = clicks_begin(item), *end = clicks_end(item); click != end; ++click) {
@@ -93,10 +93,15 @@ void RowBuilder::sum_pairs(std::int32_t item) {
             });
     }
     for (const PairSums& pair : pairs_) place_[static_cast<std::size_t>(pair.item)] = 0;
+    return pairs_.size();
 }
 
 void RowBuilder::write_row(std::int32_t item, const TablesOut& out) {
     sum_pairs(item);
+    write_summed(item, out);
+}
+
+void RowBuilder::write_summed(std::int32_t item, const TablesOut& out) {
     const std::int64_t begin = out.row_offsets[item];
     ranker_.write(pairs_, out.row_offsets[item + 1] - begin, out.totals + static_cast<std::int64_t>(item) * kPairKinds,
                   out.neighbors + begin, out.latest + begin, out.values + begin * kPairKinds);

@@ -1,6 +1,7 @@
 // Makes the tables' rows of one item at a time from the clicks on it; one object a thread.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -53,8 +54,12 @@ class RowBuilder {
     // How many neighbors the item has, before the cut.
     std::int64_t count_neighbors(std::int32_t item);
 
+    // Sums the item's row; how many neighbors it has.
+    std::size_t sum_pairs(std::int32_t item);
+
     // Each writes to the item's place in `out`, whose offsets are filled in already.
     void write_row(std::int32_t item, const TablesOut& out);  // and totals
+    void write_summed(std::int32_t item, const TablesOut& out);  // the same, of the row that was summed last
     void write_counts(std::int32_t item, const TablesOut& out) const;
     void write_postings(std::int32_t item, const TablesOut& out) const;
 
@@ -62,7 +67,6 @@ class RowBuilder {
     void prefetch(const ItemClick* click) const;
     template <typename Near, typename Same>
     void visit(std::int32_t item, const ItemClick& click, const Near& near, const Same& same) const;
-    void sum_pairs(std::int32_t item);
     PairSums& pair_of(std::int32_t other);
     const ItemClick* clicks_begin(std::int32_t item) const;
     const ItemClick* clicks_end(std::int32_t item) const;

@@ -14,7 +14,7 @@ import pytest
 
 from mtaw_fast import Recommender
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle.format import FORMAT_VERSION, MANIFEST
+from mtaw_fast.bundle.format import FORMAT_VERSION, MANIFEST, READABLE_VERSIONS
 from mtaw_fast.errors import BundleError, LearnError
 from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.online import learner
@@ -100,9 +100,10 @@ def test_a_bundle_that_cannot_be_read_now_is_neither_skipped_nor_overwritten(
 
 def test_a_compacted_bundle_of_a_later_release_stays(folder: Path, settings: LearningSettings) -> None:
     path = settings.folder / learner.COMPACTED / MANIFEST
-    later = path.read_text().replace(f'"format_version": {FORMAT_VERSION}', f'"format_version": {FORMAT_VERSION + 1}')
+    next_version = max(READABLE_VERSIONS) + 1
+    later = path.read_text().replace(f'"format_version": {FORMAT_VERSION}', f'"format_version": {next_version}')
     path.write_text(later)
-    message = f"has bundle format {FORMAT_VERSION + 1}, .*; upgrade mtaw-fast, or give another folder to learn in"
+    message = f"has bundle format {next_version}, .*; upgrade mtaw-fast, or give another folder to learn in"
     for work in (lambda: current_bundle(folder, settings.folder, True), lambda: compact_folder(folder, settings)):
         with pytest.raises(BundleError, match=message):
             work()

@@ -1,0 +1,74 @@
+// What a compact bundle leaves out (mtaw_fast/bundle/compact.py), made when it is opened: the same bits as in Python.
+#include <bit>
+#include <cmath>
+#include <stdexcept>
+
+#include "bundle.hpp"
+#include "failure.hpp"
+
+namespace mtaw {
+namespace {
+
+// IEEE half precision; every value of it is one of float.
+float float_of(std::uint16_t half) {
+    constexpr std::uint32_t kInfinity = 31, kBias = 127 - 15;
+    const std::uint32_t sign = std::uint32_t{half} >> 15 << 31, exponent = half >> 10 & 31U, fraction = half & 1023U;
+    if (exponent == 0) {
+        const float size = std::ldexp(static_cast<float>(fraction), -24);
+        return sign != 0 ? -size : size;
+    }
+    return std::bit_cast<float>(sign | (exponent == kInfinity ? 255U : exponent + kBias) << 23 | fraction << 13);
+}
+
+// Of one row, in a call of its own: browsers make a function faster from one call to the next.
+[[gnu::noinline]] void widen(const std::uint16_t* from, std::int64_t d, float* to) {
+    for (std::int64_t j = 0; j < d; ++j) to[j] = float_of(from[j]);
+}
+
+// A row divided by its length; zeros stay zeros. As mtaw_fast/model/item_vectors.py, to the bit.
+[[gnu::noinline]] void normalize(const float* from, std::int64_t d, float* to) {
+    double length = 0;
+    for (std::int64_t j = 0; j < d; ++j) length += static_cast<double>(from[j]) * static_cast<double>(from[j]);
+    length = length > 0 ? std::sqrt(length) : 1;
+    for (std::int64_t j = 0; j < d; ++j) to[j] = static_cast<float>(static_cast<double>(from[j]) / length);
+}
+
+}  // namespace
+
+void Bundle::read_embedding() {
+    const TensorFile& from = file("weights");
+    const std::int64_t n = size(), d = manifest_.settings.d;
+    if (!from.is("item_embedding", Dtype::f16)) {
+        embedding_ = from.get<float>("item_embedding", {n, d});
+        return;
+    }
+    const auto* const halves = static_cast<const std::uint16_t*>(from.get("item_embedding", Dtype::f16, {n, d}));
+    made_embedding_ = AlignedFloats(n * d);
+    for (std::int64_t i = 0; i < n; ++i) widen(halves + i * d, d, made_embedding_.data() + i * d);
+    embedding_ = made_embedding_.data();
+}
+
+void Bundle::read_rows() {
+    const std::int64_t n = size(), d = manifest_.settings.d;
+    if (has("catalog")) {
+        rows_ = file("catalog").get<float>("catalog", {n, d});
+        return;
+    }
+    made_rows_ = AlignedFloats(n * d);
+    for (std::int64_t i = 0; i < n; ++i) normalize(embedding_ + i * d, d, made_rows_.data() + i * d);
+    rows_ = made_rows_.data();
+}
+
+void Bundle::build_tables(const TensorFile& from, const MemorySettings& settings) {
+    const std::int64_t n = size(), n_sessions = from.length("session_offsets") - 1, n_clicks = from.length("session_items");
+    const auto* const offsets = from.get<std::int64_t>("session_offsets", {n_sessions + 1});
+    const auto* const items = from.get<std::int32_t>("session_items", {n_clicks});
+    if (n_sessions < 0 || offsets[0] != 0 || offsets[n_sessions] != n_clicks) {
+        throw std::invalid_argument("the offsets of its sessions do not run from 0 to the number of clicks");
+    }
+    const PastSessions sessions{items, offsets, n_sessions, n};
+    built_ = mtaw::build_tables(sessions, settings);
+    tables_ = built_.view(sessions);
+}
+
+}  // namespace mtaw
