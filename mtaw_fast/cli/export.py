@@ -1,16 +1,18 @@
-"""`mtaw-fast export`: add an approximate index or ONNX graphs to a bundle."""
+"""`mtaw-fast export`: add an approximate index or ONNX graphs to a bundle, or write a small one for a web page."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 from mtaw_fast.bundle.format import VARIANTS
 from mtaw_fast.cli.common import add_command, print_json
 from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.errors import UsageError
+from mtaw_fast.errors import DataWarning, UsageError
 
 
 def add_to(commands: Any) -> None:
@@ -20,9 +22,10 @@ def add_to(commands: Any) -> None:
         "export",
         run,
         "Add ONNX graphs of the model, or an approximate index for a large catalog, to a bundle. The bundle may be "
-        "served meanwhile.",
+        "served meanwhile. Or write a bundle that is small enough for a web page.",
         "mtaw-fast export shop.bundle --onnx --dataset shop.dataset\n"
-        "  mtaw-fast export shop.bundle --index auto --dataset shop.dataset",
+        "  mtaw-fast export shop.bundle --index auto --dataset shop.dataset\n"
+        "  mtaw-fast export shop.bundle --page shop-page.bundle",
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder made by 'train'")
     parser.add_argument(
@@ -35,7 +38,7 @@ def add_to(commands: Any) -> None:
         type=Path,
         metavar="DATASET",
         help="measure the recall of the index on its validation sessions (default: sessions made from the catalog), "
-        "and P@20 and MRR@20 of the graphs and of the Recommender on its test split",
+        "and P@20 and MRR@20 of the graphs, of the page's bundle and of the Recommender on its test split",
     )
     parser.add_argument("--recall", type=float, default=0.99, help="lowest recall@20 to accept (default: 0.99)")
     parser.add_argument(
@@ -60,14 +63,31 @@ def add_to(commands: Any) -> None:
         metavar="DIR",
         help="with --onnx: also write the graph to DIR as a model for NVIDIA Triton Inference Server",
     )
+    parser.add_argument(
+        "--page",
+        type=Path,
+        metavar="FOLDER",
+        help="write a bundle for a web page to FOLDER: the same ranking from fewer bytes, by its latest sessions",
+    )
+    parser.add_argument(
+        "--megabytes",
+        type=float,
+        metavar="MB",
+        help="with --page: the most that it may take (default: 20)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="with --page: replace the bundle in FOLDER")
     parser.add_argument("--seed", type=int, default=0, help="seed of the index and of the sessions it is measured on")
     parser.add_argument("--json", action="store_true", help="print the result as JSON, without progress lines")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Export the graphs or the index and print the result."""
-    if arguments.index is None and not arguments.onnx:
-        raise UsageError("nothing to export; give --onnx or --index auto")
+    """Export the graphs, the index or the page's bundle and print the result."""
+    if arguments.index is None and not arguments.onnx and arguments.page is None:
+        raise UsageError("nothing to export; give --onnx, --index auto or --page FOLDER")
+    if arguments.page is None and (arguments.overwrite or arguments.megabytes is not None):
+        raise UsageError(f"--{'overwrite' if arguments.overwrite else 'megabytes'} needs --page FOLDER; add it")
+    if arguments.megabytes is not None and not 0 < arguments.megabytes < math.inf:
+        raise UsageError(f"--megabytes {arguments.megabytes} must be positive")
     for name in ("variants", "part", "triton_repository"):
         if getattr(arguments, name) is not None and not arguments.onnx:
             raise UsageError(f"--{name.replace('_', '-')} needs --onnx; add it")
@@ -79,6 +99,8 @@ def run(arguments: argparse.Namespace) -> None:
         _export_onnx(arguments, result, lines)
     if arguments.index is not None:
         _export_index(arguments, result, lines)
+    if arguments.page is not None:
+        _export_page(arguments, result, lines)
     if arguments.json:
         print_json(result)
     else:
@@ -124,6 +146,24 @@ def _export_index(arguments: argparse.Namespace, result: dict[str, Any], lines: 
     )
     result |= {"index": exported.entry, "why": exported.why}
     lines.append(f"index: {exported.why}")
+
+
+def _export_page(arguments: argparse.Namespace, result: dict[str, Any], lines: list[str]) -> None:
+    from mtaw_fast.export.page import MEGABYTES, export_page
+    from mtaw_fast.workflow import evaluate
+
+    megabytes = MEGABYTES if arguments.megabytes is None else arguments.megabytes
+    page = export_page(arguments.bundle, arguments.page, megabytes=megabytes, overwrite=arguments.overwrite)
+    result["page"] = page.as_dict()
+    lines.append(page.line())
+    if arguments.dataset is None:
+        return
+    for name, folder in (("whole", arguments.bundle), ("page", arguments.page)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)  # the page's sessions are not all of the training's
+            metrics = evaluate(folder, arguments.dataset).metrics
+        result["page"][name] = {metric: metrics[metric] for metric in ("P@20", "MRR@20")}
+        lines.append(f"{name}: P@20 {metrics['P@20']:.2f}, MRR@20 {metrics['MRR@20']:.2f}")
 
 
 def _say(line: str) -> None:

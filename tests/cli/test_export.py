@@ -44,7 +44,11 @@ class TestCommand:
         folder = str(tmp_path / "bundle")
         save_random(tmp_path / "bundle", **SETTINGS)
         for arguments, words in (
-            ([], "nothing to export; give --onnx or --index auto"),
+            ([], "nothing to export; give --onnx, --index auto or --page FOLDER"),
+            (["--onnx", "--megabytes", "5"], "--megabytes needs --page FOLDER"),
+            (["--index", "auto", "--overwrite"], "--overwrite needs --page FOLDER"),
+            (["--page", folder, "--megabytes", "-1"], "--megabytes -1.0 must be positive"),
+            (["--page", folder], "is the bundle itself"),
             (["--variants", "int8", "--index", "auto"], "--variants needs --onnx"),
             (["--onnx", "--variants", "int7"], "there is no variant 'int7'"),
             (["--part", "encoder", "--index", "auto"], "--part needs --onnx"),

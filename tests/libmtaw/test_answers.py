@@ -13,6 +13,7 @@ import pytest
 from mtaw_fast.bundle import Bundle, Model
 from mtaw_fast.bundle.versions import version_of
 from mtaw_fast.errors import MtawError
+from mtaw_fast.export.page import export_page
 from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.recommender import Recommender
 from tests.support.libmtaw import MAP, NO_VERIFY, USAGE, CallError, Client, library
@@ -21,7 +22,7 @@ from tests.support.ranking.timed_model import END, timed_model
 from tests.support.ranking.typed_model import typed_model
 from tests.support.rules.random_rules import random_rows, table_of
 
-KINDS = ("text", "int", "memory", "withheld", "times", "context", "once", "format-1")
+KINDS = ("text", "int", "memory", "withheld", "times", "context", "once", "page", "format-1")
 
 
 class Pair(NamedTuple):
@@ -44,6 +45,9 @@ def saved(folder: Path, kind: str) -> Path:
         memory = type(model.memory).build(sessions, n, replace(model.memory.settings, once_from=200))
         trends = TrendTables.build(sessions, model.clicked_at, n, once_from=200)
         return _saved(folder, replace(model, memory=memory, trends=trends))
+    if kind == "page":
+        export_page(saved(folder.with_name("of-the-page"), "context"), folder)
+        return folder
     if kind == "format-1":
         save_as_format_1(folder, n_items=90, max_session_length=8)
         return folder

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from bench.harness.report import whole_numbers
-from bench.quality import ranker_curve, sampled_curve
+from bench.quality import page_curve, ranker_curve, sampled_curve
 from bench.quality.records import read_points, write_points
 from mtaw_fast.config import Config
 from mtaw_fast.data.synthetic import generate
+from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 
 
 @pytest.mark.parametrize("text", ["", "1,", "a,2", "-1", "0", "1.5"])
@@ -40,3 +41,18 @@ def test_other_sets_keep_their_points_and_neighbors_bring_the_sum_nearer(
         assert by[near, 3000]["gradient_cosine"] == 1
     assert by[4, 50]["sure"] > by[0, 50]["sure"]
     assert by[4, 50]["gradient_cosine"] > by[0, 50]["gradient_cosine"]
+
+
+def test_bundles_for_a_page_are_measured_next_to_the_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_parts(tmp_path / "bundle", **bundle_parts(60), **memory_parts(60))
+    out = tmp_path / "lines.jsonl"
+    write_points(out, [{"dataset": "other"}, {"dataset": "random"}])
+    monkeypatch.setattr(page_curve, "_quality", lambda *_: {"P@20": 50.0, "MRR@20": 20.0})
+    asked = ["--megabytes", "20", "--neighbors", "16", "--out", str(out)]
+    assert page_curve.main([str(tmp_path / "bundle"), "-", *asked]) == 0
+    other, whole, page, fewer = read_points(out)
+    assert other == {"dataset": "other"}
+    assert (whole["form"], whole["neighbors"]) == ("whole", None)
+    assert page["bytes"] == fewer["bytes"] < whole["bytes"]
+    assert page["sessions"] == whole["sessions"]
+    assert [one["neighbors"] for one in (page, fewer)] == [128, 16]

@@ -1,0 +1,159 @@
+"""Write a bundle that a web page downloads: small, and never larger than a limit.
+
+The small form of a bundle (`mtaw_fast.bundle.compact`) derives what it can. Where that is too large still, the page
+ranks by the strongest trends and the latest sessions alone.
+"""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle.format import MANIFEST
+from mtaw_fast.data.context import ClickContext
+from mtaw_fast.errors import UsageError
+from mtaw_fast.memory import MemoryTables
+from mtaw_fast.memory.trends import TrendTables
+from mtaw_fast.model.model import Model
+from mtaw_fast.system.cpus import usable_cpus
+
+MEGABYTES = 20.0
+MAX_NEIGHBORS = 128  # of an item: more take a page's time and memory, and change nothing (docs/browser.md)
+_TREND_NEIGHBORS = (256, 128, 64, 32, 16, 8, 4, 2, 1)
+_TREND_SHARE = 0.5  # at most, of what is left for trends and sessions
+_HEADERS = 100_000  # bytes of the manifest and of the files' headers, at most
+
+
+@dataclass(frozen=True, slots=True)
+class PageBundle:
+    """What `export_page` wrote. n_bytes: of all its files. n_sessions: of the n_before of the whole bundle."""
+
+    folder: Path
+    n_bytes: int
+    n_sessions: int
+    n_before: int
+    trend_neighbors: int | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"folder": str(self.folder)}
+
+    def line(self) -> str:
+        """Return what was kept, in one line."""
+        trends = "" if self.trend_neighbors is None else f", trends of at most {self.trend_neighbors} neighbors"
+        kept = f"{self.n_sessions:,} of {self.n_before:,} sessions" if self.n_before else "no session memory"
+        return f"page: {self.folder}, {self.n_bytes / 1e6:.1f} MB, with {kept}{trends}"
+
+
+def export_page(
+    source: Bundle | Path,
+    folder: Path,
+    *,
+    megabytes: float = MEGABYTES,
+    max_neighbors: int = MAX_NEIGHBORS,
+    overwrite: bool = False,
+) -> PageBundle:
+    """Write the bundle for a page into `folder`.
+
+    Parameters
+    ----------
+    source : Bundle or path
+        Stays as it is.
+    folder : path
+        For the new bundle.
+    megabytes : float, default 20
+        How large its files may be together, in 10^6 bytes.
+    max_neighbors : int, default 128
+        How many pairs of an item the page's tables have.
+    overwrite : bool, default False
+        Whether `folder` may contain a bundle.
+
+    Raises
+    ------
+    UsageError
+        If even a single session would make it larger than `megabytes`, or `folder` cannot take it.
+    BundleError
+        If the bundle cannot be read or written.
+    """
+    bundle = source if isinstance(source, Bundle) else Bundle.load(source)
+    folder = Path(folder)
+    if folder.resolve() == bundle.folder.resolve():
+        raise UsageError(f"{folder} is the bundle itself; choose another folder for the page's")
+    limit = int(megabytes * 1e6)
+    model, n_trends = _with_trends_within(bundle.model, limit)
+    n_before = 0 if model.memory is None else model.memory.n_sessions
+    first = _first_that_fits(model, limit - _fixed_bytes(model) - _bytes(model.trends))
+    if first is None:
+        raise UsageError(f"{folder}: {megabytes:g} MB are too few for this catalog; allow more with --megabytes")
+    saved = Bundle.save(
+        folder, _latest(model, first, max_neighbors), metrics=bundle.metrics, dataset=bundle.dataset,
+        overwrite=overwrite, compact=True, about={"page": {"sessions": n_before - first, "of": n_before}},
+    )  # fmt: skip
+    size = sum(entry["bytes"] for entry in saved.manifest["files"].values()) + (folder / MANIFEST).stat().st_size
+    return PageBundle(folder, size, n_before - first, n_before, n_trends)
+
+
+def _with_trends_within(model: Model, limit: int) -> tuple[Model, int | None]:
+    """Return the model with the most trends that leave room for sessions, and their neighbors of an item."""
+    if model.trends is None:
+        return model, None
+    whole, left = model.trends, limit - _fixed_bytes(model)
+    if _bytes(whole) + _session_bytes(model, 0) <= left:
+        return model, whole.settings.max_neighbors
+    for n_trends in _TREND_NEIGHBORS:
+        trends = whole.strongest(n_trends)
+        if _bytes(trends) <= _TREND_SHARE * left:
+            break
+    return replace(model, trends=trends), n_trends
+
+
+def _fixed_bytes(model: Model) -> int:
+    """Return the bytes of all but sessions and trends, at most."""
+    arrays = [*model.ids.arrays.values(), *(() if model.content is None else model.content.arrays().values())]
+    arrays += [] if model.items is None else model.items.arrays().values()
+    size = sum(array.nbytes for array in (*arrays, *model.weights.values(), model.popularity, model.most_clicked))
+    net = 0 if model.ranker_net is None else sum(array.nbytes for array in model.ranker_net.arrays().values())
+    return size - model.weights["item_embedding"].nbytes // 2 + net + _HEADERS
+
+
+def _session_bytes(model: Model, first: int) -> int:
+    """Return the bytes of the sessions from `first` on, with what is kept about their clicks."""
+    if model.memory is None:
+        return 0
+    offsets = model.memory.session_offsets
+    a_click = model.memory.session_items.itemsize
+    a_click += 0 if model.context is None else model.context.codes[:1].nbytes
+    return int(offsets[-1] - offsets[first]) * a_click + (len(offsets) - first) * offsets.itemsize
+
+
+def _first_that_fits(model: Model, left: int) -> int | None:
+    """Return the first of the latest sessions that `left` bytes hold; None if these are too few for one."""
+    most = 0 if model.memory is None else model.memory.n_sessions
+    if left < 0 or (most and _session_bytes(model, most - 1) > left):
+        return None
+    return bisect.bisect_left(range(most), True, key=lambda first: _session_bytes(model, first) <= left)
+
+
+def _latest(model: Model, first: int, max_neighbors: int) -> Model:
+    """Return the model for a page: with the sessions from `first` on, and nothing that only learning reads."""
+    model = replace(model, clicked_at=None, types=None, log_progress=None)
+    if model.memory is None:
+        return model
+    context, memory = model.context, model.memory
+    if context is not None:
+        context = ClickContext(context.columns, context.codes[memory.session_offsets[first] :])
+    cap = memory.settings.max_neighbors
+    settings = replace(memory.settings, max_neighbors=min(cap, max_neighbors) if cap else max_neighbors)
+    if settings.once_from is not None:
+        settings = replace(settings, once_from=max(settings.once_from - first, 0))
+    tables = MemoryTables.build(
+        memory.sessions.slice(first, memory.n_sessions), model.n_items, settings, threads=usable_cpus()
+    )
+    return replace(model, memory=tables, context=context)
+
+
+def _bytes(trends: TrendTables | None) -> int:
+    return 0 if trends is None else trends.n_bytes

@@ -1,0 +1,91 @@
+"""The bundle for a web page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.cli import main
+from mtaw_fast.errors import UsageError
+from mtaw_fast.export import page
+from mtaw_fast.export.page import export_page
+from mtaw_fast.recommender import Recommender
+from tests.support.ranking.timed_model import END
+from tests.support.ranking.typed_model import typed_model
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """With times, trends, context and types."""
+    folder = tmp_path_factory.mktemp("page") / "whole"
+    return Bundle.save(folder, typed_model(), metrics={}, dataset={"name": "x", "fingerprint": "y"})
+
+
+def bytes_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def test_all_sessions_fit(whole: Bundle, tmp_path: Path) -> None:
+    found = export_page(whole.folder, tmp_path / "page")
+    assert found.n_bytes == bytes_of(tmp_path / "page") < bytes_of(whole.folder)
+    assert found.n_sessions == found.n_before == len(whole.model.sessions)
+    saved = Bundle.load(tmp_path / "page")
+    assert saved.manifest["page"] == {"sessions": found.n_sessions, "of": found.n_before}
+    assert saved.memory is not None
+    assert saved.memory.settings.max_neighbors == page.MAX_NEIGHBORS
+    # Half floats change scores a little, and rarely a list.
+    first, second = Recommender.load(whole.folder), Recommender.load(saved.folder)
+    session = first.ids.external(np.array([1, 2, 3]))
+    one, other = (rec.recommend(session, 10, at=END) for rec in (first, second))
+    assert len(set(one.items) & set(other.items)) >= 8
+
+
+def test_the_latest_sessions_and_the_strongest_trends_fit(
+    whole: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "_HEADERS", 30_000)
+    roomy = export_page(whole, tmp_path / "roomy")
+    model, context = whole.model, whole.model.context
+    assert model.memory is not None
+    assert model.trends is not None
+    assert context is not None
+    limit = (roomy.n_bytes - model.trends.n_bytes // 2) / 1e6
+    found = export_page(whole, tmp_path / "tight", megabytes=limit)
+    assert bytes_of(tmp_path / "tight") <= limit * 1e6
+    assert 0 < found.n_sessions < found.n_before
+    saved = Bundle.load(tmp_path / "tight").model
+    assert saved.memory is not None
+    assert saved.trends is not None
+    assert saved.context is not None
+    begin = model.memory.session_offsets[found.n_before - found.n_sessions]
+    assert np.array_equal(saved.memory.session_items, model.memory.session_items[begin:])
+    assert np.array_equal(saved.context.codes, context.codes[begin:])
+    assert found.trend_neighbors is not None
+    lengths = np.minimum(np.diff(model.trends.row_offsets), found.trend_neighbors)
+    assert np.array_equal(np.diff(saved.trends.row_offsets), lengths)
+    for item in range(model.n_items):
+        rows = slice(model.trends.row_offsets[item], model.trends.row_offsets[item] + lengths[item])
+        own = slice(*saved.trends.row_offsets[item : item + 2])
+        assert np.array_equal(saved.trends.neighbors[own], model.trends.neighbors[rows])
+        assert np.array_equal(saved.trends.values[own], model.trends.values[rows])
+
+
+def test_the_command_writes_it(whole: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["export", str(whole.folder), "--page", str(tmp_path / "page")]
+    assert main(command) == 0
+    assert "MB, with " in capsys.readouterr().out
+    assert main(command) == 2
+    assert "pass --overwrite" in capsys.readouterr().err
+    assert main([*command, "--overwrite", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["page"]["n_bytes"] == bytes_of(tmp_path / "page")
+
+
+def test_what_cannot_be_is_refused(whole: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"0\.01 MB are too few for this catalog"):
+        export_page(whole, tmp_path / "page", megabytes=0.01)
+    with pytest.raises(UsageError, match="is the bundle itself"):
+        export_page(whole, whole.folder)
