@@ -69,6 +69,8 @@ const MemoryKernels& memory_kernels_portable();
 #if defined(__x86_64__)
 const MemoryKernels& memory_kernels_avx2();
 const MemoryKernels& memory_kernels_avx512();
+#elif defined(__wasm_simd128__)
+const MemoryKernels& memory_kernels_wasm();
 #endif
 
 }  // namespace mtaw

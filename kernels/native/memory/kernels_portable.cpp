@@ -122,7 +122,11 @@ const MemoryKernels& memory_kernels(Isa isa) {
 #else
     (void)isa;
 #endif
+#if defined(__wasm_simd128__)
+    return memory_kernels_wasm();
+#else
     return memory_kernels_portable();
+#endif
 }
 
 const ColumnKernels& column_kernels(Isa isa) { return memory_kernels(isa); }

@@ -13,7 +13,11 @@ ScanKernels scan_kernels(Isa isa) {
 #else
     (void)isa;
 #endif
+#if defined(__wasm_simd128__)
+    return scan_kernels_wasm();
+#else
     return scan_kernels_portable();
+#endif
 }
 
 }  // namespace mtaw

@@ -83,6 +83,8 @@ ScanKernels scan_kernels_vnni();
 ScanKernels scan_kernels_amx();
 #elif defined(__aarch64__)
 ScanKernels scan_kernels_neon();
+#elif defined(__wasm_simd128__)
+ScanKernels scan_kernels_wasm();
 #endif
 
 ScanKernels scan_kernels(Isa isa);
