@@ -28,7 +28,7 @@ export class Recommender {
   /**
    * Opens a bundle from the bytes of its files, by name.
    *
-   * @param options.verify Whether to check the hashes and that all values are finite; true by default.
+   * @param options.verify Whether to check the hashes of the files; true by default.
    * @throws Error in one line, if a file is missing or damaged.
    */
   static open(files: Record<string, Uint8Array>, options?: { verify?: boolean }): Promise<Recommender>;
