@@ -1,37 +1,74 @@
-// Ranks in the page: graph and runtime are static files, loaded once. `?graph=` names a graph other than recommender.onnx.
-import * as ort from './ort/ort.wasm.min.mjs';
-import { feedOf, rankingsOf } from './onnx_feed.mjs';
-
+// The page: a worker ranks, with one of two engines, and a service worker keeps the site for the time without a network.
+// `?engine=` chooses the engine to begin with, `?graph=` names a graph other than recommender.onnx.
 const element = (id) => document.getElementById(id);
 const words = (id) => element(id).value.split(/[\s,]+/).filter(Boolean);
 const say = (text) => { element('state').textContent = text; };
+const NAMES = { wasm: 'mtaw_fast', onnx: 'ONNX Runtime' };
 
-ort.env.wasm.wasmPaths = new URL('./ort/', import.meta.url).href;
-ort.env.wasm.numThreads = 1;
+// Without a secure context there is no service worker; then the page needs its network.
+async function offline() {
+  if (!('serviceWorker' in navigator)) return;
+  const found = new Promise((resolve) => navigator.serviceWorker.addEventListener('controllerchange', resolve));
+  await navigator.serviceWorker.register('./offline.js');
+  await navigator.serviceWorker.ready;
+  if (navigator.serviceWorker.controller === null) await found; // of a first visit: it keeps what is loaded from here on
+}
 
-async function rank(session) {
+let worker; // of the chosen engine
+let calls = 0;
+
+/** Ask the worker; what it answers, or the error. */
+function ask(message) {
+  const id = ++calls;
+  return new Promise((resolve, reject) => {
+    const listen = ({ data }) => {
+      if (data.id !== id) return;
+      worker.removeEventListener('message', listen);
+      if (data.error === undefined) resolve(data);
+      else reject(new Error(data.error));
+    };
+    worker.addEventListener('message', listen);
+    worker.addEventListener('error', (event) => reject(new Error(event.message)), { once: true });
+    worker.postMessage({ id, ...message });
+  });
+}
+
+async function start(engine) {
+  element('go').disabled = true;
+  say('loading ..');
+  worker?.terminate();
+  worker = new Worker('./worker.mjs', { type: 'module' });
+  const graph = new URLSearchParams(location.search).get('graph') ?? 'recommender.onnx';
+  const { took } = await ask({ open: engine, graph });
+  element('go').disabled = false;
+  say(`ready: ${NAMES[engine]}, loaded in ${took.toFixed(0)} ms`);
+}
+
+async function rank() {
   const options = { k: Number(element('k').value) || 10, exclude: words('exclude'), excludeSeen: element('seen').checked };
-  const begin = performance.now();
-  const [ranking] = rankingsOf(await session.run(feedOf(ort, session, [words('session')], options)));
-  const took = performance.now() - begin;
+  const { ranking, took } = await ask({ rank: words('session'), options });
   element('ranking').replaceChildren(...ranking.map(({ item, score }, place) => {
     const row = document.createElement('tr');
     for (const text of [place + 1, item, score.toFixed(4)]) row.insertCell().textContent = text;
     return row;
   }));
   document.querySelector('table').hidden = false;
-  say(`${ranking.length} items in ${took.toFixed(1)} ms`);
+  say(`${ranking.length} items in ${took.toFixed(1)} ms, by ${NAMES[element('engine').value]}`);
 }
 
+const failed = (error) => say(`failed: ${error.message}`);
+
 try {
-  const graph = new URLSearchParams(location.search).get('graph') ?? 'recommender.onnx';
-  const session = await ort.InferenceSession.create(graph, { executionProviders: ['wasm'] });
+  const engines = await (await fetch('./engines.json')).json();
+  element('engine').replaceChildren(...engines.map((engine) => new Option(NAMES[engine], engine)));
+  element('engine').value = new URLSearchParams(location.search).get('engine') ?? engines[0];
+  element('engine').addEventListener('change', () => start(element('engine').value).catch(failed));
   element('ask').addEventListener('submit', (event) => {
     event.preventDefault();
-    rank(session).catch((error) => say(`failed: ${error.message}`));
+    rank().catch(failed);
   });
-  element('go').disabled = false;
-  say('ready');
+  await offline();
+  await start(element('engine').value);
 } catch (error) {
-  say(`the graph cannot be loaded: ${error.message}`);
+  failed(error);
 }

@@ -121,15 +121,25 @@ def site(folder: Path, tmp_path: Path) -> Iterator[str]:
 def test_the_page_ranks_in_a_browser(site: str, rec: Recommender, clicks: list[str], tmp_path: Path) -> None:
     window = browser.Browser(tmp_path / "profile")
     try:
-        window.open(site)
+        window.open(f"{site}?engine=onnx")
         state = "return document.getElementById('state').textContent"
-        window.wait(lambda: window.run(state) == "ready", "the page")
+        window.wait(lambda: str(window.run(state)).startswith("ready: ONNX"), "the page")
         window.type("#session", " ".join(clicks))
         window.click("#go")
         window.wait(lambda: str(window.run(state)).startswith("10 items in"), "the ranking")
         rows = window.run("return [...document.querySelectorAll('#ranking tr')].map(r => r.innerText.split('\\t'))")
         assert [int(row[0]) for row in rows] == list(range(1, 11))
         assert_answer([row[1] for row in rows], [float(row[2]) for row in rows], rec, CLICKS)
+        if "wasm" in json.loads((tmp_path / "site" / "engines.json").read_text()):
+            choose = "const e = document.getElementById('engine'); e.value = '%s'; e.dispatchEvent(new Event('change'))"
+            window.run(choose % "wasm")
+            window.wait(lambda: str(window.run(state)).startswith("ready: mtaw_fast"), "the other engine")
+            window.click("#go")
+            window.wait(lambda: str(window.run(state)).startswith("10 items in"), "its ranking")
+            items = "return [...document.querySelectorAll('#ranking tr td:nth-child(2)')].map(c => c.innerText)"
+            assert window.run(items) == [row[1] for row in rows]
+            window.run(choose % "onnx")
+            window.wait(lambda: str(window.run(state)).startswith("ready: ONNX"), "the first engine")
         window.click("#seen")
         window.type("#exclude", str(rows[1][1]))
         window.click("#go")

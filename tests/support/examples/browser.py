@@ -31,7 +31,7 @@ def missing() -> str | None:
 class Browser:
     """One window. Leave it by `close`."""
 
-    def __init__(self, profile: Path) -> None:
+    def __init__(self, profile: Path, *flags: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -40,7 +40,7 @@ class Browser:
         )
         self._base = f"http://127.0.0.1:{port}"
         self.wait(lambda: self._call("GET", "/status")["ready"], "chromedriver")
-        options = {"args": [*_FLAGS, f"--user-data-dir={profile}"], "binary": shutil.which("chromium")}
+        options = {"args": [*_FLAGS, *flags, f"--user-data-dir={profile}"], "binary": shutil.which("chromium")}
         asked = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
         self._base += "/session/" + self._call("POST", "/session", asked)["sessionId"]
 

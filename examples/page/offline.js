@@ -1,0 +1,30 @@
+// The service worker: what was loaded once is kept, and served without the network from then on. build_page.py writes a
+// version of the site's content into it, so that a browser that finds another one loads the site again.
+const VERSION = 'mtaw-VERSION';
+const PAGE = ['./', './page.mjs', './engines.json', './worker.mjs'];
+
+self.addEventListener('install', (event) => {
+  self.skipWaiting();
+  event.waitUntil(caches.open(VERSION).then((cache) => cache.addAll(PAGE)));
+});
+
+self.addEventListener('activate', (event) => {
+  const old = (name) => name.startsWith('mtaw-') && name !== VERSION;
+  event.waitUntil((async () => {
+    for (const name of await caches.keys()) if (old(name)) await caches.delete(name);
+    await self.clients.claim();
+  })());
+});
+
+self.addEventListener('fetch', (event) => {
+  const { request } = event;
+  if (request.method !== 'GET' || new URL(request.url).origin !== self.location.origin) return;
+  event.respondWith((async () => {
+    const cache = await caches.open(VERSION);
+    const kept = await cache.match(request, { ignoreSearch: true });
+    if (kept !== undefined) return kept;
+    const answer = await fetch(request);
+    if (answer.ok) await cache.put(request, answer.clone());
+    return answer;
+  })());
+});
