@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.recommender import Recommender
+from tests.native.builds import NATIVE
 from tests.support.cache import ROOT
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 from tests.support.ranking.timed_model import END, timed_model
@@ -86,3 +88,22 @@ def _lines(command: list[str], asked: str, **options: object) -> list[dict[str, 
     )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("em++") is None, reason="em++ is not installed: apt-get install emscripten")
+def test_its_kernels_give_the_bits_of_the_portable_ones(tmp_path: Path) -> None:
+    """On numbers of every size: sums in the middle of two floats, and those that are no normal number."""
+    program = tmp_path / "check.js"
+    memory = NATIVE / "memory"
+    sources = (
+        memory / "kernels_portable.cpp",
+        memory / "kernels_wasm.cpp",
+        ROOT / "tests/native/wasm_kernels_check.cpp",
+    )
+    flags = ("-std=c++20", "-O3", "-ffp-contract=off", "-msimd128", f"-I{NATIVE}")
+    subprocess.run(["em++", *flags, "-c", *map(str, sources)], check=True, timeout=300, cwd=tmp_path)
+    objects = [f"{source.stem}.o" for source in sources]
+    subprocess.run(["em++", "-O1", *objects, "-o", str(program)], check=True, timeout=300, cwd=tmp_path)
+    done = subprocess.run(["node", str(program)], capture_output=True, text=True, check=False, timeout=120)
+    assert done.stdout == "0 failures\n", done.stdout + done.stderr

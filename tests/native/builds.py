@@ -42,6 +42,7 @@ LEVELS = {
         "amx": (*_AVX512, "-mavx512vnni", "-mavx512bf16", "-mamx-tile", "-mamx-int8", "-mamx-bf16"),
     },
     "aarch64": {"neon": ("-march=armv8.2-a+dotprod",)},
+    "wasm32": {"wasm": ("-msimd128",)},
 }
 _SUFFIXES = {level for levels in LEVELS.values() for level in levels}
 _INCLUDE = re.compile(r'^#include "([^"]+)"', re.MULTILINE)
