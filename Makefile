@@ -77,10 +77,10 @@ http-clients: setup  ## generate and build the HTTP clients, and compare their a
 	build/clients/bin/pip install --quiet --force-reinstall --no-deps clients/http/python
 	MTAW_CLIENTS=build/clients $(BIN)/python -m pytest tests/clients/test_http_clients.py
 
-wasm: setup  ## libmtaw as WebAssembly (Debian's emscripten), compared with Python
+wasm: setup  ## libmtaw as WebAssembly (Debian's emscripten), compared with Python, and the page in Chromium
 	emcmake cmake -B build/wasm -DCMAKE_BUILD_TYPE=Release
 	cmake --build build/wasm --parallel 2
-	$(BIN)/python -m pytest tests/clients/test_wasm.py
+	$(BIN)/python -m pytest tests/clients/test_wasm.py tests/examples/test_page.py
 
 siege: setup  ## half an hour of hostile clients, reloads and kills next to honest ones (docs/service.md)
 	$(BIN)/python -m tests.service.siege

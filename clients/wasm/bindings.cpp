@@ -27,6 +27,13 @@ std::vector<mtaw_id> ids_of(const mtaw_recommender* recommender, const char* tex
     return found;
 }
 
+// The texts of one text, each with a zero byte at its end; an empty one is none.
+std::vector<const char*> texts_of(const char* text, std::size_t n) {
+    std::vector<const char*> found;
+    for (std::size_t i = 0; i < n; ++i, text += std::strlen(text) + 1) found.push_back(*text == '\0' ? nullptr : text);
+    return found;
+}
+
 }  // namespace
 
 extern "C" {
@@ -45,8 +52,9 @@ EMSCRIPTEN_KEEPALIVE void mtaw_js_close(mtaw_recommender* recommender) { mtaw_cl
 
 // k and at are whole numbers: index.mjs has checked them.
 EMSCRIPTEN_KEEPALIVE mtaw_answer* mtaw_js_recommend(const mtaw_recommender* recommender, const char* clicks, std::size_t n_clicks,
-                                                    const char* exclude, std::size_t n_exclude, std::size_t k,
-                                                    int exclude_seen, double at) {
+                                                    const char* exclude, std::size_t n_exclude, const char* types,
+                                                    std::size_t n_types, std::size_t k, int exclude_seen, double at) {
+    const std::vector<const char*> kinds = texts_of(types, n_types);
     const std::vector<mtaw_id> ids = ids_of(recommender, clicks, n_clicks), left_out = ids_of(recommender, exclude, n_exclude);
     mtaw_options options;
     mtaw_options_init(&options);
@@ -54,6 +62,8 @@ EMSCRIPTEN_KEEPALIVE mtaw_answer* mtaw_js_recommend(const mtaw_recommender* reco
     options.exclude_seen = exclude_seen;
     options.exclude = left_out.data();
     options.n_exclude = left_out.size();
+    options.types = kinds.data();
+    options.n_types = kinds.size();
     options.at = static_cast<std::int64_t>(at);
     mtaw_answer* answer = nullptr;
     const mtaw_status status = mtaw_recommend(recommender, ids.data(), ids.size(), &options, &answer, &failure);

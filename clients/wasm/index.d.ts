@@ -8,6 +8,11 @@ export interface Options {
   exclude?: readonly Id[];
   /** Whether to leave out the session's own items; false by default. */
   excludeSeen?: boolean;
+  /**
+   * The type of each click, such as "cart", for bundles trained on clicks with types; null for an unknown one. As many as
+   * clicks, or none.
+   */
+  types?: readonly (string | null)[];
   /** When the request is made, a Date or Unix milliseconds, for bundles with times; now by default. */
   at?: Date | number;
 }

@@ -64,20 +64,21 @@ export class Recommender {
     return Recommender.open({ [MANIFEST]: manifest, ...Object.fromEntries(parts) }, options);
   }
 
-  recommend(session, { k = 20, exclude = [], excludeSeen = false, at = Date.now() } = {}) {
+  recommend(session, { k = 20, exclude = [], excludeSeen = false, types = [], at = Date.now() } = {}) {
     if (this.#recommender === 0) throw new Error("the recommender is closed");
     if (!Number.isSafeInteger(k) || k < 1) throw new Error(`k must be a whole number of at least 1, not ${k}`);
     const moment = Number(at); // of a Date too
     if (!Number.isSafeInteger(moment) || moment < 0) throw new Error(`at must be a Date or whole Unix milliseconds, not ${at}`);
     const most = Math.min(k, MOST);
     const module = this.#module;
-    const texts = [joined(session), joined(exclude)];
-    const [clicks, left] = texts.map((one) => copied(module, one));
+    const texts = [joined(session), joined(exclude), joined(types.map((one) => one ?? ""))];
+    const [clicks, left, kinds] = texts.map((one) => copied(module, one));
     const answer = module._mtaw_js_recommend(
-      this.#recommender, clicks, session.length, left, exclude.length, most, excludeSeen ? 1 : 0, moment,
+      this.#recommender, clicks, session.length, left, exclude.length, kinds, types.length, most, excludeSeen ? 1 : 0, moment,
     );
     module._free(clicks);
     module._free(left);
+    module._free(kinds);
     if (answer === 0) throw new Error(module.UTF8ToString(module._mtaw_js_error()));
     const n = module._mtaw_js_n(answer);
     const first = module._mtaw_js_scores(answer) >> 2;
@@ -100,10 +101,10 @@ export class Recommender {
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 const decode = (module, place, size) => decoder.decode(module.HEAPU8.slice(place, place + size));
 
-/** The ids in one text, each with a zero byte at its end. */
+/** The ids or types in one text, each with a zero byte at its end. */
 function joined(ids) {
   const texts = ids.map(String);
-  if (texts.some((one) => one.includes("\0"))) throw new Error("an id has a zero byte; leave it out");
+  if (texts.some((one) => one.includes("\0"))) throw new Error("an id or type has a zero byte; leave it out");
   return texts.map((one) => `${one}\0`).join("");
 }
 

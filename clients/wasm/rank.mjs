@@ -1,4 +1,4 @@
-// node rank.mjs BUNDLE [AT]: reads sessions from stdin, a JSON array a line, and prints the lists and the time of each
+// node rank.mjs BUNDLE [AT]: reads sessions from stdin, a JSON array a line, or { session, types }, and prints the lists and the time of each
 // call in milliseconds, and to stderr how long the bundle took to open. The tests compare the lists with Python's.
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
@@ -14,8 +14,9 @@ const recommender = await Recommender.open(Object.fromEntries(names.map((name) =
 });
 console.error(`opened in ${Math.round(performance.now() - started)} ms`);
 for await (const line of createInterface({ input: process.stdin })) {
-  const session = JSON.parse(line);
+  const asked = JSON.parse(line);
+  const { session, types = [] } = Array.isArray(asked) ? { session: asked } : asked;
   const begin = performance.now();
-  const { items, scores } = recommender.recommend(session, at === undefined ? {} : { at: Number(at) });
+  const { items, scores } = recommender.recommend(session, { types, at: at === undefined ? undefined : Number(at) });
   console.log(JSON.stringify({ items, scores: [...scores], ms: performance.now() - begin }));
 }

@@ -13,11 +13,13 @@ import pytest
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.export.page import export_page
 from mtaw_fast.recommender import Recommender
 from tests.native.builds import NATIVE
 from tests.support.cache import ROOT
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 from tests.support.ranking.timed_model import END, timed_model
+from tests.support.ranking.typed_model import typed_model
 
 WASM = ROOT / "clients" / "wasm"
 SESSIONS = 200
@@ -26,7 +28,8 @@ import json, sys
 from mtaw_fast import Recommender
 rec = Recommender.load(sys.argv[1])
 for line in sys.stdin:
-    answer = rec.recommend(json.loads(line), k=20, at=int(sys.argv[2]))
+    asked = json.loads(line)
+    answer = rec.recommend(asked["session"], k=20, types=asked["types"], at=int(sys.argv[2]))
     print(json.dumps({"items": list(answer.items), "scores": [float(one) for one in answer.scores]}))
 """
 
@@ -35,17 +38,24 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("timed", [False, True])
-def test_it_ranks_as_python_does(tmp_path: Path, timed: bool) -> None:
-    if timed:
-        Bundle.save(tmp_path / "bundle", timed_model(), metrics={}, dataset={"name": "x", "fingerprint": "y"})
-        n_items = len(Bundle.load(tmp_path / "bundle").ids)
+@pytest.mark.parametrize("kind", ["memory", "times", "page"])
+def test_it_ranks_as_python_does(tmp_path: Path, kind: str) -> None:
+    """The page's bundle has context and types too, and makes its tables itself."""
+    if kind != "memory":
+        model = timed_model() if kind == "times" else typed_model()
+        Bundle.save(tmp_path / "bundle", model, metrics={}, dataset={"name": "x", "fingerprint": "y"})
+        if kind == "page":
+            (tmp_path / "bundle").rename(tmp_path / "whole")
+            export_page(tmp_path / "whole", tmp_path / "bundle")
+        n_items = model.n_items
     else:
         n_items = 3000
         save_parts(tmp_path / "bundle", **bundle_parts(n_items=n_items), **memory_parts(n_items))
     draw = random.Random(0)
     sessions = [[f"sku-{draw.randrange(n_items + 5)}" for _ in range(draw.randint(0, 40))] for _ in range(SESSIONS)]
-    asked = "".join(f"{json.dumps(one)}\n" for one in sessions)
+    kinds = [*(Recommender.load(tmp_path / "bundle").click_types or ["view"]), None, "never-seen"]
+    lines = [{"session": one, "types": [draw.choice(kinds) for _ in one]} for one in sessions]
+    asked = "".join(f"{json.dumps(line)}\n" for line in lines)
     portable = {"env": {"MTAW_ISA": "portable", "PATH": "/usr/bin:/usr/local/bin"}}
     arguments = [str(tmp_path / "bundle"), str(END)]
     expected = _lines([sys.executable, "-c", PYTHON, *arguments], asked, **portable)
