@@ -3,6 +3,7 @@ line."""
 
 from __future__ import annotations
 
+import functools
 import glob
 import os
 from collections.abc import Iterator, Sequence
@@ -118,11 +119,21 @@ def scan(part: Part, separator: str | None) -> Any:
         if part.kind == "parquet":
             return pl.scan_parquet(part.source, **options)
         if part.kind == "json":
-            # Without a limit, because a column whose only text is in the last row is a text column.
-            options.pop("glob")
-            return pl.scan_ndjson(part.source, infer_schema_length=None, **options)
+            if not isinstance(part.source, Path):
+                options.pop("glob")
+                return pl.scan_ndjson(part.source, infer_schema_length=None, **options)
+            about = part.source.stat()
+            return pl.scan_ndjson(part.source, schema=_json_schema(part.source, about.st_size, about.st_mtime_ns))
         default = "\t" if part.where.lower().endswith(_TAB_SEPARATED) else ","
         return pl.scan_csv(part.source, separator=separator or default, infer_schema=False, **options)
+
+
+@functools.lru_cache(maxsize=1024)
+def _json_schema(path: Path, _size: int, _changed: int) -> Any:
+    """Return the schema of a file of JSON lines, kept as long as the file stays as it is, since finding it reads every
+    line: a column whose only text is in the last row is a text column."""
+    pl = require("polars", "train")
+    return pl.scan_ndjson(path, infer_schema_length=None).collect_schema()
 
 
 def without_broken_lines(part: Part) -> tuple[Any, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,9 @@ def check_log(
     """
     totals: Counter[str] = Counter()
     smallest, largest = math.inf, 0.0
+    kinds: set[str] = set()
     for counts in run_tasks(_counts, [(part, columns) for part in files]):
+        kinds.update(filter(None, counts.pop("types")))
         largest = max(largest, counts.pop("largest", None) or 0.0)
         smallest = min(smallest, counts.pop("smallest", None) or math.inf)
         totals.update(counts)
@@ -148,7 +150,7 @@ def check_log(
         (items_are_int and item_ids != "str") or item_ids == "int",
         used,
         unit,
-        _type_names(files, columns, type_names, run_tasks),
+        _type_names(files, columns, type_names, kinds),
         sizes,
         rows,
         clicks,
@@ -156,7 +158,10 @@ def check_log(
 
 
 def _counts(part: Part, columns: Columns) -> dict[str, Any]:
-    """Return the counts of the first pass over one part. Raises DataError on an empty cell if bad rows are refused."""
+    """Return the counts of the first pass over one part, and its `types`, at most one more than allowed.
+
+    Raises DataError on an empty cell if bad rows are refused.
+    """
     pl = require("polars", "train")
     frame, schema, broken = open_part(part, columns)
     counted = columns.counted
@@ -178,7 +183,11 @@ def _counts(part: Part, columns: Columns) -> dict[str, Any]:
         numbers = found.get("largest") is not None
         sizes = [key for key in readable if key.endswith("est") or key.startswith("unit ")]
         asked |= {key: readable[key] for key, count in found.items() if count or (numbers and key in sizes)}
-        counts = frame.select(**asked).collect(engine="streaming").row(0, named=True)
+        queries = [frame.select(**asked)]
+        if columns.type is not None and not columns.types:
+            queries.append(frame.select(pl.col(columns.type).cast(pl.String).unique()).head(NO_CLICK + 1))
+        counted_rows, *types = pl.collect_all(queries, engine="streaming")  # the queries share one reading
+        counts = counted_rows.row(0, named=True)
         texts = sum(count for key, count in counts.items() if key.startswith("time ") and key not in _NUMBERS)
         if max(counts.get("time decimal", 0), texts) < counts["counted"]:
             counts |= frame.select(**_readings(frame, columns, schema)).collect(engine="streaming").row(0, named=True)
@@ -191,7 +200,8 @@ def _counts(part: Part, columns: Columns) -> dict[str, Any]:
     counts["counted"] += broken
     counts["item empty"] += broken
     counts["owner empty"] += broken
-    return {key: 0 if count is None and not key.endswith("est") else count for key, count in counts.items()}
+    filled = {key: 0 if count is None and not key.endswith("est") else count for key, count in counts.items()}
+    return {**filled, "types": types[0].to_series().to_list() if types else []}
 
 
 def _good_ints(part: Part, columns: Columns, types: LogSchema) -> dict[str, int]:
@@ -294,13 +304,12 @@ def _scanned(part: Part, columns: Columns) -> tuple[Any, int]:
 
 
 def _type_names(
-    files: Sequence[Part], columns: Columns, first: Sequence[str], run_tasks: TaskRunner
+    files: Sequence[Part], columns: Columns, first: Sequence[str], found: Collection[str]
 ) -> tuple[str, ...]:
-    """Return the names of the type codes: `first`, then the types that count."""
+    """Return the names of the type codes: `first`, then the types that count. found: in the log, unless they are
+    chosen."""
     if columns.type is None:
         return ()
-    asked = [(part, columns) for part in files] if not columns.types else []
-    found = set().union(*run_tasks(_types_in, asked))
     names = tuple(dict.fromkeys((*first, *(columns.types or sorted(found)))))
     if len(names) > NO_CLICK:
         raise DataError(
@@ -308,15 +317,6 @@ def _type_names(
             "or leave the column out"
         )
     return names
-
-
-def _types_in(part: Part, columns: Columns) -> set[str]:
-    """Return the types in one part; at most one more than allowed."""
-    pl = require("polars", "train")
-    with one_line_errors(part):
-        distinct = open_part(part, columns)[0].select(pl.col(columns.type).cast(pl.String).unique())
-        texts = distinct.head(NO_CLICK + 1).collect(engine="streaming")[columns.type].to_list()
-    return {text for text in texts if text}
 
 
 def _refuse_empty(part: Part, count: int, name: str, columns: Columns) -> None:
