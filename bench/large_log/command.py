@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--memory", type=float, default=5.0, metavar="GB", help="for building tables (default: 5)")
     parser.add_argument("--samples", type=float, default=1e6, metavar="N", help="of the encoder (default: 1e6)")
     parser.add_argument("--ranked", type=float, default=2e4, metavar="N", help="samples to validate (default: 2e4)")
+    parser.add_argument("--lessons", type=float, metavar="N", help="samples of the ranker (default: the preset's)")
     options = parse(parser, argv)
     size = LogSize(_QUICK if options.quick else int(options.events))
     if options.memory <= 0:
@@ -44,8 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name not in PHASES:
             raise UsageError(f"--only {options.only}: there is no phase {name!r}; the phases are {', '.join(PHASES)}")
     options.folder.mkdir(parents=True, exist_ok=True)
+    full = config_of().ranker.ranker_samples
     setting = Setting(
-        options.folder, size, int(options.memory * 1e9), int(options.samples), int(options.ranked)
+        options.folder, size, int(options.memory * 1e9), int(options.samples), int(options.ranked),
+        int(options.lessons or full),
     )  # fmt: skip
     report, kept = Report(BENCH), _Kept(options.folder / "phases.json", setting)
     for name in names:
@@ -62,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         report.lines.append(Line.of_value(BENCH, name, params, "processor_s", one["processor"]))
         report.lines.append(Line.of_value(BENCH, name, params, "peak_mb", one["peak"] / 1e6))
         report.records.append({"case": name, "params": params, "facts": one["facts"]})
-    if kept.phases.keys() == PHASES.keys():
+    if kept.phases.keys() == PHASES.keys() and setting.lessons == full:
         for what, hours in totals(kept.phases).items():
             report.lines.append(
                 Line.of_value(BENCH, what, params, "processor_h", hours, floor=(HOURS, "hours that it may take"))

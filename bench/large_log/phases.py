@@ -33,7 +33,8 @@ class Setting:
     """What the phases share.
 
     folder: of log, data set and tables. size: of the log. memory: bytes that building tables and trends may take.
-    samples: of the encoder that are trained. ranked: validation samples that are ranked.
+    samples: of the encoder that are trained. ranked: validation samples that are ranked. lessons: samples of the
+    ranker, by default the preset's.
     """
 
     folder: Path
@@ -41,6 +42,7 @@ class Setting:
     memory: int
     samples: int
     ranked: int
+    lessons: int = preset("full").ranker.ranker_samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ def ranker(setting: Setting) -> dict[str, Any]:
     from mtaw_fast.training.ranker.train_ranker import train_ranker
     from mtaw_fast.training.reporting import Silent
 
-    dataset, config = _dataset(setting), config_of()
+    dataset, config = _dataset(setting), config_of().replace(ranker_samples=setting.lessons)
     weights = dict(map_tensors(setting.folder / "weights", "map"))
     with training_table_memory(_table_memory(setting)):
         net, _ = train_ranker(

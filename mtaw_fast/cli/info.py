@@ -22,7 +22,7 @@ from mtaw_fast.ranking.retrieval.ann_plan import read_entry
 from mtaw_fast.ranking.retrieval.first_pass import kept_first_pass
 from mtaw_fast.storage.files import read_json
 
-_LONG_METRICS = ("history", "feature_importance", "validation_intervals")
+_LONG_METRICS = ("history", "feature_importance", "processor_seconds", "validation_intervals")
 
 
 def add_to(commands: Any) -> None:

@@ -137,6 +137,12 @@ def _train(arguments: argparse.Namespace) -> None:
             reporters.append(run)
         if not arguments.json:
             reporters.append(stack.enter_context(TrainingProgress()))
+        plans: list[Any] = []
+
+        def say_plan(plan: Any) -> None:  # to stderr, because scripts read the JSON from stdout
+            plans.append(plan)
+            print("\n".join(plan.lines()), file=sys.stderr, flush=True)
+
         bundle = train(
             dataset,
             arguments.bundle,
@@ -151,7 +157,7 @@ def _train(arguments: argparse.Namespace) -> None:
             table_memory=arguments.table_memory,
             group=group,
             budget_minutes=arguments.budget_minutes,
-            planned=_say_plan,
+            planned=say_plan,
         )
         peaks = [] if group is None else group.finish()
         run_id = None if run is None else run.finish(bundle)
@@ -163,6 +169,7 @@ def _train(arguments: argparse.Namespace) -> None:
     else:
         chosen = ", ".join(f"{name} {value:.2f}" for name, value in record["validation"].items())
         print(f"epochs {record['best_epoch']}: {chosen} on validation")
+        print(_processor_time(record["processor_seconds"], plans))
         print(f"wrote {arguments.bundle} (curves in {run_folder_of(bundle.folder) / 'curves.png'})")
         if run_id is not None:
             print(f"MLflow run {run_id}")
@@ -170,9 +177,12 @@ def _train(arguments: argparse.Namespace) -> None:
             print(peak.describe(len(peaks)))
 
 
-def _say_plan(plan: Any) -> None:
-    """Print to stderr, because scripts read the JSON from stdout."""
-    print("\n".join(plan.lines()), file=sys.stderr, flush=True)
+def _processor_time(spent: Mapping[str, float], plans: list[Any]) -> str:
+    """Return the processor time of a training as text, next to the planned one."""
+    from mtaw_fast.training.plan.plan import minutes
+
+    planned = [plan.processor_seconds for plan in plans if plan.processor_seconds is not None]
+    return f"processor time: {minutes(sum(spent.values()))}" + (f", planned {minutes(planned[-1])}" if planned else "")
 
 
 def _print_plan(arguments: argparse.Namespace, config: Config) -> None:

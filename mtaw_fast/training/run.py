@@ -250,6 +250,7 @@ class _Run:
             seconds=self.state["seconds"],
             intervals=self.state["intervals"],
             feature_importance=self.state["feature_importance"],
+            processor_seconds=self.state["processor_seconds"],
         )
 
     def _phases(self, fitted: Sessions, held_out: Sessions) -> dict[str, Phase]:

@@ -22,6 +22,7 @@ _NEW: dict[str, Any] = {
     "kept": {},
     "history": [],
     "seconds": 0.0,
+    "processor_seconds": {},
     "intervals": None,
     "feature_importance": None,
     "plan": None,
@@ -46,7 +47,8 @@ class RunState:
 
     phase: the current phase, 'done' after the last. epoch: its whole epochs. checkpoint: file of weights and moments
     after them. best_epoch, best, best_checkpoint: the search's choice, its metrics and weights. kept: files of earlier
-    phases, by their role. history: a record an epoch. seconds: of work that is saved. intervals: of `best`, with a
+    phases, by their role. history: a record an epoch. seconds: of work that is saved. processor_seconds: the same by
+    phase, over all threads of this process. intervals: of `best`, with a
     session memory. feature_importance: see `training.ranker.feature_importance`, likewise. plan: what the run decided
     (`training.plan.plan`).
     """
@@ -56,7 +58,7 @@ class RunState:
         self._identity, self._first = dict(identity), first_phase
         self._values: dict[str, Any] = {}
         self._writes = True
-        self._counted = time.perf_counter()
+        self._counted, self._used = time.perf_counter(), time.process_time()
 
     @classmethod
     def following(cls, files: RunFolder, values: Mapping[str, Any]) -> RunState:
@@ -90,10 +92,12 @@ class RunState:
 
     def save(self, **changes: Any) -> None:
         """Change the state and write it; files that it no longer names are removed."""
-        now = time.perf_counter()
-        self._values |= changes
+        now, used = time.perf_counter(), time.process_time()
+        spent, phase = dict(self._values.get("processor_seconds", {})), self._values.get("phase", "")
+        spent[phase] = spent.get(phase, 0.0) + used - self._used
+        self._values |= {**changes, "processor_seconds": spent}
         self._values["seconds"] += now - self._counted
-        self._counted = now
+        self._counted, self._used = now, used
         if self._writes:
             self.files.save(self._values)
 
@@ -112,8 +116,9 @@ class RunState:
         self._values["history"] = [*self["history"], *map(dict, records)]
 
     def set_plan(self, plan: Mapping[str, Any]) -> None:
-        """Set the run's plan; written with the next save."""
+        """Set the run's plan; written with the next save. Making it belongs to no phase."""
         self._values["plan"] = dict(plan)
+        self._used = time.process_time()
 
     def next_phase(self, phase: str, kept: Mapping[str, str]) -> None:
         """Start `phase`; of the files so far only those of `kept` stay."""

@@ -43,6 +43,8 @@ class TrainedModel:
         95% intervals of the metrics, with a session memory.
     feature_importance : dict, optional
         See `training.ranker.feature_importance`, with a session memory.
+    processor_seconds : dict of str to float, optional
+        Processor time of each phase, over all threads, as `seconds`.
     """
 
     model: Model
@@ -53,6 +55,7 @@ class TrainedModel:
     seconds: float
     intervals: dict[str, list[float]] | None = None
     feature_importance: dict[str, Any] | None = None
+    processor_seconds: dict[str, float] | None = None
 
     def record(self) -> dict[str, Any]:
         """Return the training as plain JSON values for the bundle's manifest."""
@@ -69,6 +72,7 @@ class TrainedModel:
             "history": self.history,
             "validation_intervals": self.intervals,
             "feature_importance": self.feature_importance,
+            "processor_seconds": {name: round(spent, 1) for name, spent in (self.processor_seconds or {}).items()},
         }
 
     def save(self, folder: str | os.PathLike[str], dataset: Dataset, overwrite: bool = False) -> Bundle:

@@ -15,6 +15,8 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import UsageError
 from mtaw_fast.storage.files import folder_lock
 from mtaw_fast.training import TrainedModel, train
+from mtaw_fast.training.checkpoints import RunFolder
+from mtaw_fast.training.run_state import RunState
 from tests.support.training.runs import leftovers
 
 
@@ -50,3 +52,21 @@ def test_a_run_of_another_min_prefix_is_not_resumed(ring: Dataset, small: Config
     train(ring, small, tmp_path)
     with pytest.raises(UsageError, match="other settings"):
         train(dataclasses.replace(ring, min_prefix=2), small, tmp_path, resume=True)
+
+
+def test_each_phase_has_its_processor_time_without_that_of_the_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter([0.0, 5.0, 7.0, 10.0, 14.0, 100.0, 101.0])
+    monkeypatch.setattr("mtaw_fast.training.run_state.time.process_time", lambda: next(now))
+    state = RunState(RunFolder(tmp_path), {}, "search")  # at 0
+    state.open(resume=False, overwrite=False)
+    state.set_plan({})  # at 5
+    state.save(epoch=1)  # 7
+    state.next_phase("refit", {})  # 10
+    state.next_phase("done", {})  # 14
+    assert state["processor_seconds"] == {"search": 5.0, "refit": 4.0}
+    again = RunState(RunFolder(tmp_path), {}, "search")  # 100, in another process
+    again.open(resume=True, overwrite=False)
+    again.save()
+    assert again["processor_seconds"] == {"search": 5.0, "refit": 4.0, "done": 1.0}
