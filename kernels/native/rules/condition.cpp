@@ -5,10 +5,9 @@
 #include <cstdio>
 #include <limits>
 #include <stdexcept>
-#include <unordered_map>
 #include <utility>
 
-#include "text/iso_date.hpp"
+#include "rules/condition_values.hpp"
 #include "text/utf8.hpp"
 
 namespace mtaw {
@@ -20,16 +19,6 @@ constexpr std::pair<const char*, Compare> kCompares[] = {{"<", Compare::less},  
                                                          {">", Compare::greater},  {">=", Compare::greater_equal},
                                                          {"==", Compare::equal},   {"!=", Compare::not_equal}};
 
-Compare opposite(Compare compare) {
-    switch (compare) {
-        case Compare::less: return Compare::greater;
-        case Compare::less_equal: return Compare::greater_equal;
-        case Compare::greater: return Compare::less;
-        case Compare::greater_equal: return Compare::less_equal;
-        default: return compare;
-    }
-}
-
 bool is_equality(Compare compare) { return compare == Compare::equal || compare == Compare::not_equal; }
 
 std::invalid_argument usage(const std::string& message) { return std::invalid_argument(message); }
@@ -38,9 +27,6 @@ std::invalid_argument usage(const std::string& message) { return std::invalid_ar
 std::invalid_argument wrong(const std::string& where, std::int64_t at, const std::string& what) {
     return usage(where + ": " + what + (at > 0 ? " (character " + std::to_string(at) + ")" : ""));
 }
-
-// A column that was checked.
-const Column& column_of(const Columns& columns, const std::string& name) { return *find_column(columns, name); }
 
 std::int64_t place_of(const Json& tree) {
     const Json* const at = tree.find("at");
@@ -76,28 +62,6 @@ Side side_of(const Json& tree, const std::string& where) {
         throw wrong(where, side.at, "a value is a text, a number, true or false");
     }
     return side;
-}
-
-// What a comparison with a time means by a value.
-std::optional<std::int64_t> moment_of(const Value& value) {
-    if (const auto* const text = std::get_if<std::string>(&value)) return milliseconds_of(*text);
-    if (const auto* const whole = std::get_if<std::int64_t>(&value)) return *whole;
-    if (const auto* const number = std::get_if<double>(&value)) {
-        if (std::abs(*number) < 9e18 && *number == std::floor(*number)) return static_cast<std::int64_t>(*number);
-    }
-    return std::nullopt;
-}
-
-double number_of(const Value& value) {
-    if (const auto* const whole = std::get_if<std::int64_t>(&value)) return static_cast<double>(*whole);
-    if (const auto* const number = std::get_if<double>(&value)) return *number;
-    return std::numeric_limits<double>::quiet_NaN();
-}
-
-const std::string& string_of(const Value& value) {
-    static const std::string none;
-    const auto* const text = std::get_if<std::string>(&value);
-    return text == nullptr ? none : *text;
 }
 
 bool is_labeled(ColumnKind kind) { return kind == ColumnKind::category || kind == ColumnKind::categories || kind == ColumnKind::text; }
@@ -153,165 +117,6 @@ void check_pair(const Side& side, const Side& other, const Columns& columns, con
     if (column.kind != second.kind && !(is_labeled(column.kind) && is_labeled(second.kind))) {
         throw wrong(where, other.at, "column " + shown(second.name) + " is " + article(second.kind) + ", column " + shown(column.name) + " " +
                                          article(column.kind) + "; they do not compare");
-    }
-}
-
-// An item's value; none if it is missing.
-std::optional<Value> value_at(const Column& column, std::int32_t item) {
-    const auto label = [&](std::int32_t code) { return std::string(column.label(code)); };
-    if (item < 0 || item >= column.n_rows) return std::nullopt;  // items that were added have no row
-    switch (column.kind) {
-        case ColumnKind::number:
-            if (std::isnan(column.numbers[item])) return std::nullopt;
-            return Value(column.numbers[item]);
-        case ColumnKind::time:
-            if (column.times[item] == std::numeric_limits<std::int64_t>::min()) return std::nullopt;
-            return Value(column.times[item]);
-        case ColumnKind::boolean:
-            if (column.flags[item] == -1) return std::nullopt;
-            return Value(column.flags[item] != 0);
-        case ColumnKind::category:
-            if (column.codes[item] < 0 || column.codes[item] >= column.n_labels) return std::nullopt;
-            return Value(label(column.codes[item]));
-        case ColumnKind::vector:
-            if (column.d == 0 || std::isnan(column.vectors[item * column.d])) return std::nullopt;
-            return Value(true);  // only whether it is missing can be asked
-        default: break;
-    }
-    const std::int64_t begin = column.offsets[item], end = column.offsets[item + 1];
-    if (begin == end) return std::nullopt;
-    if (column.kind == ColumnKind::text) return Value(std::string(reinterpret_cast<const char*>(column.data) + begin, static_cast<std::size_t>(end - begin)));
-    std::vector<std::string> labels;
-    for (std::int64_t i = begin; i < end; ++i) labels.push_back(label(column.codes[i]));
-    return Value(std::move(labels));
-}
-
-void resolve(Side& side, const Columns& columns, std::optional<std::int32_t> item) {
-    if (side.of != Side::Of::current) return;
-    side.value = item ? value_at(column_of(columns, side.name), *item) : std::nullopt;
-    side.of = Side::Of::value;
-}
-
-template <typename T>
-bool compares(Compare op, const T& a, const T& b) {
-    switch (op) {
-        case Compare::less: return a < b;
-        case Compare::less_equal: return a <= b;
-        case Compare::greater: return a > b;
-        case Compare::greater_equal: return a >= b;
-        case Compare::equal: return a == b;
-        case Compare::not_equal: return a != b;
-    }
-    return false;
-}
-
-std::vector<std::string> listed(const Value& value) {
-    const auto* const list = std::get_if<std::vector<std::string>>(&value);
-    return list == nullptr ? std::vector<std::string>{string_of(value)} : *list;
-}
-
-// A comparison of two values; a list is equal to what it shares a value with.
-bool holds(Compare op, const Value& left, const Value& right, ColumnKind kind) {
-    if (kind == ColumnKind::time) return compares(op, moment_of(left).value_or(0), moment_of(right).value_or(0));
-    if (kind == ColumnKind::number) return compares(op, number_of(left), number_of(right));
-    if (kind == ColumnKind::boolean) return compares(op, left, right);
-    const std::vector<std::string> others = listed(right);
-    const std::vector<std::string> own = listed(left);
-    const bool shared = std::any_of(own.begin(), own.end(), [&](const std::string& one) {
-        return std::find(others.begin(), others.end(), one) != others.end();
-    });
-    return shared == (op == Compare::equal);
-}
-
-Condition constant(bool value) {
-    Condition condition;
-    condition.value = value;
-    return condition;
-}
-
-std::vector<std::uint8_t> accepted(const Column& column, const std::vector<Value>& values, bool negated) {
-    std::vector<std::string_view> wanted;
-    for (const Value& value : values) wanted.push_back(string_of(value));
-    std::sort(wanted.begin(), wanted.end());
-    std::vector<std::uint8_t> flags(static_cast<std::size_t>(column.n_labels));
-    for (std::size_t code = 0; code < flags.size(); ++code) {
-        flags[code] = std::binary_search(wanted.begin(), wanted.end(), column.label(static_cast<std::int64_t>(code))) != negated;
-    }
-    return flags;
-}
-
-Missing missing_of(const Column& column) {
-    Missing missing;
-    missing.numbers = column.numbers;
-    missing.times = column.times;
-    missing.flags = column.flags;
-    missing.offsets = column.offsets;
-    missing.vectors = column.vectors;
-    missing.d = column.d;
-    if (column.offsets == nullptr) missing.codes = column.codes;
-    return missing;
-}
-
-// == holds for any of the values, != for none.
-void add_test(std::vector<Instruction>& program, const Column& column, Compare op, const std::vector<Value>& values) {
-    const std::int64_t n = column.n_rows;
-    const bool negated = op == Compare::not_equal;
-    switch (column.kind) {
-        case ColumnKind::category:
-            program.push_back(Leaf{CodeIn{column.codes, accepted(column, values, negated)}, n});
-            return;
-        case ColumnKind::categories:
-            program.push_back(Leaf{ListHas{column.offsets, column.codes, accepted(column, values, false), negated}, n});
-            return;
-        case ColumnKind::text: {
-            std::vector<std::string> texts;
-            for (const Value& value : values) texts.push_back(string_of(value));
-            program.push_back(Leaf{TextIn{column.offsets, column.data, std::move(texts), negated}, n});
-            return;
-        }
-        default: break;
-    }
-    for (const Value& value : values) {
-        if (column.kind == ColumnKind::boolean) {
-            const auto flag = static_cast<std::int8_t>(std::get_if<bool>(&value) != nullptr && std::get<bool>(value));
-            program.push_back(Leaf{FlagIs{column.flags, nullptr, flag, op == Compare::equal}, n});
-        } else if (column.kind == ColumnKind::number) {
-            program.push_back(Leaf{NumberIs{column.numbers, nullptr, number_of(value), op}, n});
-        } else {
-            program.push_back(Leaf{TimeIs{column.times, nullptr, moment_of(value).value_or(0), op}, n});
-        }
-    }
-    if (values.empty()) {  // not in (): true unless the value is missing
-        if (op == Compare::equal) {
-            program.push_back(Leaf{Constant{false}, 0});
-        } else {
-            program.push_back(Leaf{missing_of(column), n});
-            program.push_back(Combine{Combine::How::opposite, 1});
-        }
-    } else if (values.size() > 1) {
-        program.push_back(Combine{negated ? Combine::How::all : Combine::How::any, static_cast<std::int64_t>(values.size())});
-    }
-}
-
-void add_columns(std::vector<Instruction>& program, const Column& column, const Column& other, Compare op) {
-    const std::int64_t n = column.n_rows;
-    switch (column.kind) {
-        case ColumnKind::category: {
-            std::unordered_map<std::string_view, std::int32_t> codes;
-            for (std::int64_t code = 0; code < column.n_labels; ++code) codes.insert_or_assign(column.label(code), static_cast<std::int32_t>(code));
-            std::vector<std::int32_t> translation;
-            for (std::int64_t code = 0; code < other.n_labels; ++code) {
-                const auto found = codes.find(other.label(code));
-                translation.push_back(found == codes.end() ? -1 : found->second);
-            }
-            program.push_back(Leaf{CodeIs{column.codes, other.codes, std::move(translation), op == Compare::equal}, n});
-            return;
-        }
-        case ColumnKind::boolean:
-            program.push_back(Leaf{FlagIs{column.flags, other.flags, 0, op == Compare::equal}, n});
-            return;
-        case ColumnKind::number: program.push_back(Leaf{NumberIs{column.numbers, other.numbers, 0, op}, n}); return;
-        default: program.push_back(Leaf{TimeIs{column.times, other.times, 0, op}, n});
     }
 }
 
@@ -431,108 +236,6 @@ std::vector<ColumnName> Condition::names(bool of_current_only) const {
 void Condition::check(const Columns& columns, const std::string& where, bool public_only) const {
     for (const ColumnName& name : names()) checked_column(name, columns, where, public_only);
     check_kinds(*this, columns, where);
-}
-
-Condition Condition::resolved(const Columns& columns, std::optional<std::int32_t> item) const {
-    Condition out = *this;
-    for (Condition& part : out.parts) part = part.resolved(columns, item);
-    if (kind == Kind::missing && of_current) return constant(!item || !value_at(column_of(columns, column), *item));
-    if ((kind != Kind::compare && kind != Kind::in) || names(true).empty()) return out;
-    if (kind == Kind::compare) {
-        const ColumnKind of = column_of(columns, left.is_value() ? right.name : left.name).kind;
-        resolve(out.left, columns, item);
-        resolve(out.right, columns, item);
-        if ((out.left.is_value() && !out.left.value) || (out.right.is_value() && !out.right.value)) return constant(false);
-        if (out.left.is_value() && out.right.is_value()) return constant(holds(compare, *out.left.value, *out.right.value, of));
-        if (out.left.is_value()) {
-            std::swap(out.left, out.right);
-            out.compare = opposite(compare);
-        }
-        if (!std::holds_alternative<std::vector<std::string>>(*out.right.value)) return out;
-        out.kind = Kind::in;
-        out.negated = compare == Compare::not_equal;
-        for (const std::string& label : listed(*out.right.value)) {
-            Side one;
-            one.value = label;
-            out.values.push_back(std::move(one));
-        }
-        return out;
-    }
-    const ColumnKind of = column_of(columns, left.is_value() ? values.front().name : left.name).kind;
-    resolve(out.left, columns, item);
-    out.values.clear();
-    for (Side one : values) {
-        resolve(one, columns, item);
-        if (one.is_value() && !one.value) continue;
-        if (!one.is_value() || !std::holds_alternative<std::vector<std::string>>(*one.value)) {
-            out.values.push_back(std::move(one));
-            continue;
-        }
-        for (const std::string& label : listed(*one.value)) {
-            Side label_side;
-            label_side.value = label;
-            out.values.push_back(std::move(label_side));
-        }
-    }
-    if ((out.left.is_value() && !out.left.value) || (!values.empty() && out.values.empty())) return constant(false);
-    if (!out.left.is_value() || std::any_of(out.values.begin(), out.values.end(), [](const Side& one) { return !one.is_value(); })) return out;
-    const bool found = std::any_of(out.values.begin(), out.values.end(), [&](const Side& one) { return holds(Compare::equal, *out.left.value, *one.value, of); });
-    return constant(found != negated);
-}
-
-void Condition::add_to(std::vector<Instruction>& program, const Columns& columns) const {
-    switch (kind) {
-        case Kind::all:
-        case Kind::any:
-            for (const Condition& part : parts) part.add_to(program, columns);
-            program.push_back(Combine{kind == Kind::all ? Combine::How::all : Combine::How::any, static_cast<std::int64_t>(parts.size())});
-            return;
-        case Kind::opposite:
-            parts.front().add_to(program, columns);
-            program.push_back(Combine{Combine::How::opposite, 1});
-            return;
-        case Kind::constant: program.push_back(Leaf{Constant{value}, 0}); return;
-        case Kind::truth: {
-            const Column& named = column_of(columns, column);
-            program.push_back(Leaf{FlagIs{named.flags, nullptr, 1, true}, named.n_rows});
-            return;
-        }
-        case Kind::missing: {
-            const Column& named = column_of(columns, column);
-            if (named.kind == ColumnKind::vector && named.d == 0) {  // there is no vector yet
-                program.push_back(Leaf{Constant{true}, 0});
-            } else {
-                program.push_back(Leaf{missing_of(named), named.n_rows});
-            }
-            return;
-        }
-        case Kind::compare: {
-            const bool swapped = left.is_value();
-            const Side &first = swapped ? right : left, &second = swapped ? left : right;
-            const Compare op = swapped ? opposite(compare) : compare;
-            if (second.is_value()) return add_test(program, column_of(columns, first.name), op, {*second.value});
-            return add_columns(program, column_of(columns, first.name), column_of(columns, second.name), op);
-        }
-        case Kind::in: break;
-    }
-    const Compare op = negated ? Compare::not_equal : Compare::equal;
-    std::vector<Value> wanted;
-    if (left.is_value()) {
-        if (const auto* const labels = std::get_if<std::vector<std::string>>(&*left.value)) {
-            wanted.assign(labels->begin(), labels->end());
-        } else {
-            wanted.push_back(*left.value);
-        }
-        return add_test(program, column_of(columns, values.front().name), op, wanted);
-    }
-    for (const Side& one : values) wanted.push_back(*one.value);
-    add_test(program, column_of(columns, left.name), op, wanted);
-}
-
-RuleProgram program_of(const Condition& condition, const Columns& columns, std::optional<std::int32_t> current) {
-    std::vector<Instruction> program;
-    condition.resolved(columns, current).add_to(program, columns);
-    return RuleProgram(std::move(program));
 }
 
 }  // namespace mtaw
