@@ -157,6 +157,8 @@ type Info struct {
 	HasMemory, HasTimes bool
 	Format              int
 	Version             string
+	ClickTypes          []string // that Options.Types may name
+	ContextColumns      []string // that Options.Context may name
 }
 
 // OpenOptions of Open.
@@ -228,18 +230,25 @@ func (r *Recommender) Close() { r.close() }
 // Info returns what the bundle is.
 func (r *Recommender) Info() (Info, error) {
 	var found C.mtaw_info
+	var types, columns []string
 	found.struct_size = C.size_t(unsafe.Sizeof(found))
 	err := r.with(func(of *C.mtaw_recommender) error {
 		var failure C.mtaw_error
 		if C.mtaw_describe(of, &found, &failure) != C.MTAW_OK {
 			return errorOf(&failure)
 		}
+		for place := C.size_t(0); C.mtaw_click_type(of, place) != nil; place++ {
+			types = append(types, C.GoString(C.mtaw_click_type(of, place)))
+		}
+		for place := C.size_t(0); C.mtaw_context_column(of, place) != nil; place++ {
+			columns = append(columns, C.GoString(C.mtaw_context_column(of, place)))
+		}
 		return nil
 	})
 	return Info{
 		Items: int(found.n_items), CatalogSize: int(found.catalog_size), TextIDs: found.id_kind == C.MTAW_TEXT_IDS,
 		Dimensions: int(found.dimensions), HasMemory: found.has_memory != 0, HasTimes: found.has_times != 0,
-		Format: int(found.bundle_format), Version: C.GoString(&found.version[0]),
+		Format: int(found.bundle_format), Version: C.GoString(&found.version[0]), ClickTypes: types, ContextColumns: columns,
 	}, err
 }
 

@@ -56,6 +56,10 @@ export interface Info {
   hasTimes: boolean;
   format: number;
   version: string;
+  /** That `types` of the options may name. */
+  clickTypes: string[];
+  /** That `context` of the options may name. */
+  contextColumns: string[];
 }
 
 /** What a failed call throws. */

@@ -91,6 +91,8 @@ function loaded() {
       open: failing("open", "const char *", koffi.pointer(OpenOptions), out),
       close: call("void", "close", "void *"),
       describe: failing("describe", "void *", koffi.inout(koffi.pointer(Info))), // prose: ignore
+      click_type: call("const char *", "click_type", "void *", "size_t"),
+      context_column: call("const char *", "context_column", "void *", "size_t"),
       recommend: failing("recommend", "void *", id, "size_t", koffi.pointer(Options), out),
       recommend_batch: failing("recommend_batch", "void *", koffi.pointer(Clicks), "size_t", koffi.pointer(Options), out),
       similar: failing("similar", "void *", Id, "int32_t", koffi.pointer(Options), out),
@@ -293,7 +295,15 @@ class Recommender extends Handle {
       hasTimes: info.has_times !== 0,
       format: info.bundle_format,
       version: info.version,
+      clickTypes: this.#names("click_type"),
+      contextColumns: this.#names("context_column"),
     };
+  }
+
+  #names(what) {
+    const names = [];
+    for (let name; (name = loaded()[what](this.handle(), names.length)) !== null; ) names.push(name);
+    return names;
   }
 
   recommend(clicks, options) {

@@ -8,23 +8,25 @@ const mtaw = require("./index.js");
 const BATCH = 512;
 const [folder, at] = process.argv.slice(2);
 const shop = mtaw.open(folder);
-const options = { at: Number(at) };
+// Types of clicks in turn, the last one unknown.
+const types = [...shop.info.clickTypes, null];
+const typed = (...sessions) => ({ at: Number(at), types: sessions.flatMap((session) => session.map((_, place) => types[place % types.length])) });
 
 function growing(session) {
   const visit = shop.session();
   session.forEach((item, place) => {
     visit.click(item);
-    if (place === Math.floor(session.length / 2)) visit.recommend(options);
+    if (place === Math.floor(session.length / 2)) visit.recommend(typed(session.slice(0, place + 1)));
   });
-  const answer = visit.recommend(options);
+  const answer = visit.recommend(typed(session));
   visit.close();
   return answer;
 }
 
 // In turn in batches, one by one and as growing sessions: all give the same.
 const WAYS = [
-  (sessions) => shop.recommendBatch(sessions, options),
-  (sessions) => sessions.map((session) => shop.recommend(session, options)),
+  (sessions) => shop.recommendBatch(sessions, typed(...sessions)),
+  (sessions) => sessions.map((session) => shop.recommend(session, typed(session))),
   (sessions) => sessions.map(growing),
 ];
 

@@ -181,6 +181,13 @@ typedef struct mtaw_info {
 
 MTAW_API mtaw_status mtaw_describe(const mtaw_recommender *recommender, mtaw_info *info, mtaw_error *error);
 
+/*
+ * Names that the bundle knows: the types of clicks for `types` of the options, and the columns of the visit's context.
+ * NULL if `place`, from 0, is behind the last. Valid until the recommender is closed.
+ */
+MTAW_API const char *mtaw_click_type(const mtaw_recommender *recommender, size_t place);
+MTAW_API const char *mtaw_context_column(const mtaw_recommender *recommender, size_t place);
+
 /* ---- Ids, options and answers ---------------------------------------------------------------------------------- */
 
 /*

@@ -162,6 +162,18 @@ mtaw_status mtaw_describe(const mtaw_recommender* recommender, mtaw_info* info, 
     });
 }
 
+const char* mtaw_click_type(const mtaw_recommender* recommender, size_t place) {
+    if (recommender == nullptr) return nullptr;
+    const auto& types = recommender->object->bundle().types();
+    return place < types.size() ? types[place].c_str() : nullptr;
+}
+
+const char* mtaw_context_column(const mtaw_recommender* recommender, size_t place) {
+    if (recommender == nullptr) return nullptr;
+    const auto& columns = recommender->object->bundle().context().columns;
+    return place < columns.size() ? columns[place].name.c_str() : nullptr;
+}
+
 void mtaw_options_init_sized(mtaw_options* options, size_t struct_size) {
     if (options == nullptr || struct_size < sizeof(std::size_t)) return;
     mtaw_options made{};

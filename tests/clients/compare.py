@@ -2,7 +2,7 @@
 
     python -m tests.clients.compare --sessions 100000
 
-The sessions are random; a client answers them in turn in batches, one by one and click by click.
+The sessions are random. A client answers them in turn in batches, one by one and click by click.
 """
 
 from __future__ import annotations
@@ -83,8 +83,11 @@ def random_sessions(items: Sequence[Any], count: int) -> list[list[Any]]:
 
 def lines_of_package(rec: Recommender, sessions: Sequence[Sequence[Any]]) -> Iterator[str]:
     """Yield what a client prints for each session."""
+    names = [*rec.click_types, None]  # of its clicks, in turn
     for begin in range(0, len(sessions), _BATCH):
-        for answer in rec.recommend_batch(sessions[begin : begin + _BATCH], 20, at=END):
+        some = sessions[begin : begin + _BATCH]
+        types = [[names[place % len(names)] for place in range(len(session))] for session in some]
+        for answer in rec.recommend_batch(some, 20, at=END, types=types):
             bits = answer.scores.view(np.uint32).tolist()
             yield json.dumps([answer.items, bits], separators=(",", ":"), ensure_ascii=False)
 

@@ -46,6 +46,8 @@ static void wrong_arguments(const mtaw_recommender *shop) {
     CHECK(mtaw_open("/nowhere", NULL, &none, &error) == MTAW_BUNDLE && strstr(error.message, "/nowhere/manifest.json"));
     CHECK(mtaw_open("/nowhere", NULL, &none, NULL) == MTAW_BUNDLE && none == NULL);
     CHECK(mtaw_open("/nowhere", NULL, NULL, &error) == MTAW_USAGE);
+    CHECK(mtaw_click_type(NULL, 0) == NULL && mtaw_context_column(NULL, 0) == NULL);
+    CHECK(mtaw_click_type(shop, SIZE_MAX) == NULL && mtaw_context_column(shop, SIZE_MAX) == NULL);
     CHECK(mtaw_recommend(NULL, clicks, 1, NULL, &answer, &error) == MTAW_USAGE);
     CHECK(mtaw_recommend(shop, NULL, 1, NULL, &answer, &error) == MTAW_USAGE);
     CHECK(mtaw_recommend(shop, clicks, 1, NULL, NULL, &error) == MTAW_USAGE);

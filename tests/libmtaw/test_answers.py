@@ -211,6 +211,9 @@ def test_what_a_bundle_is(pair: Pair) -> None:
     assert info.dimensions == bundle.config.model.embedding_dim
     assert (bool(info.has_memory), bool(info.has_times)) == (bundle.memory is not None, bundle.model.trends is not None)
     assert info.version.decode() == version_of(bundle.manifest)
+    context = bundle.model.context
+    assert pair.c.names("click_type") == list(bundle.model.click_types.names)
+    assert pair.c.names("context_column") == ([] if context is None else list(context.columns.names))
 
 
 def test_mapped_and_unverified_files(pair: Pair) -> None:

@@ -115,8 +115,8 @@ class Answer:
 def library() -> ctypes.CDLL:
     """Return the library that is installed with the package."""
     found = ctypes.CDLL(str(library_file()))
-    for name in ("mtaw_version", "mtaw_capabilities", "mtaw_instruction_set", "mtaw_status_name"):
-        getattr(found, name).restype = c_char_p
+    for name in ("version", "capabilities", "instruction_set", "status_name", "click_type", "context_column"):
+        getattr(found, f"mtaw_{name}").restype = c_char_p
     for name in ("close", "session_close", "filter_close", "rules_close", "log_close", "answer_free"):
         getattr(found, f"mtaw_{name}").argtypes = [c_void_p]
         getattr(found, f"mtaw_{name}").restype = None
@@ -183,6 +183,12 @@ class Client:
         found = Info(ctypes.sizeof(Info))
         call("describe", self.handle, byref(found))
         return found
+
+    def names(self, what: str) -> list[str]:
+        """Return the names of mtaw_click_type or mtaw_context_column."""
+        named = getattr(library(), f"mtaw_{what}")
+        found = [named(self.handle, c_size_t(place)) for place in range(99)]
+        return [name.decode() for name in found[: found.index(None)]]
 
     def recommend(self, session: Sequence[Any], k: int = 20, **options: Any) -> Answer:
         """See mtaw_recommend."""

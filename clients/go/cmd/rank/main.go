@@ -33,7 +33,21 @@ func run(folder, at string) error {
 	if err != nil {
 		return err
 	}
-	options := &mtaw.Options{At: time.UnixMilli(milliseconds)}
+	info, err := shop.Info()
+	if err != nil {
+		return err
+	}
+	// Types of clicks in turn, the last one unknown.
+	types := append(info.ClickTypes, "")
+	typed := func(sessions ...[]mtaw.ID) *mtaw.Options {
+		options := &mtaw.Options{At: time.UnixMilli(milliseconds), Types: []string{}}
+		for _, session := range sessions {
+			for place := range session {
+				options.Types = append(options.Types, types[place%len(types)])
+			}
+		}
+		return options
+	}
 	input, output := bufio.NewScanner(os.Stdin), bufio.NewWriter(os.Stdout)
 	input.Buffer(nil, 1<<24)
 	defer output.Flush()
@@ -48,7 +62,7 @@ func run(folder, at string) error {
 	for begin := 0; begin < len(sessions); begin += batch {
 		// In turn one by one, in batches and as growing sessions: all give the same.
 		some := sessions[begin:min(begin+batch, len(sessions))]
-		answers, err := answersOf(shop, some, options, begin/batch%3)
+		answers, err := answersOf(shop, some, typed, begin/batch%3)
 		if err != nil {
 			return err
 		}
@@ -61,17 +75,19 @@ func run(folder, at string) error {
 	return input.Err()
 }
 
-func answersOf(shop *mtaw.Recommender, sessions [][]mtaw.ID, options *mtaw.Options, way int) ([]*mtaw.Answer, error) {
+type typing func(sessions ...[]mtaw.ID) *mtaw.Options
+
+func answersOf(shop *mtaw.Recommender, sessions [][]mtaw.ID, typed typing, way int) ([]*mtaw.Answer, error) {
 	if way == 0 {
-		return shop.RecommendBatch(sessions, options)
+		return shop.RecommendBatch(sessions, typed(sessions...))
 	}
 	answers := make([]*mtaw.Answer, len(sessions))
 	for i, session := range sessions {
 		var err error
 		if way == 1 {
-			answers[i], err = shop.Recommend(session, options)
+			answers[i], err = shop.Recommend(session, typed(session))
 		} else {
-			answers[i], err = growing(shop, session, options)
+			answers[i], err = growing(shop, session, typed)
 		}
 		if err != nil {
 			return nil, err
@@ -80,7 +96,7 @@ func answersOf(shop *mtaw.Recommender, sessions [][]mtaw.ID, options *mtaw.Optio
 	return answers, nil
 }
 
-func growing(shop *mtaw.Recommender, session []mtaw.ID, options *mtaw.Options) (*mtaw.Answer, error) {
+func growing(shop *mtaw.Recommender, session []mtaw.ID, typed typing) (*mtaw.Answer, error) {
 	visit, err := shop.NewSession()
 	if err != nil {
 		return nil, err
@@ -91,12 +107,12 @@ func growing(shop *mtaw.Recommender, session []mtaw.ID, options *mtaw.Options) (
 			return nil, err
 		}
 		if i == len(session)/2 {
-			if _, err := visit.Recommend(options); err != nil {
+			if _, err := visit.Recommend(typed(session[:i+1])); err != nil {
 				return nil, err
 			}
 		}
 	}
-	return visit.Recommend(options)
+	return visit.Recommend(typed(session))
 }
 
 func idsOf(line []byte) ([]mtaw.ID, error) {
