@@ -120,7 +120,7 @@ def _listed(
     conditions = options.conditions if applied is None else with_filter(options.conditions, applied)
     if conditions.allowed is not None:
         wanted &= conditions.allowed.mask
-    candidates = rank(_DEPTH * places, replace(conditions, allowed=Filter(wanted)))
+    candidates = rank(_DEPTH * places, conditions._replace(allowed=Filter(wanted)))
     candidates = _with_unclicked(catalog, candidates, wanted, clicks, conditions, len(candidates))
     while places:
         kept = _without_last(found, fixed | rare[found], places)

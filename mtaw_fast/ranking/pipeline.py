@@ -182,7 +182,7 @@ class Pipeline:
         catalog, (k, conditions, *_) = self.catalog, options
         own = np.array([item], dtype=np.int32)
         dropped = own if conditions.excluded is None else np.union1d(conditions.excluded, own)
-        conditions = replace(conditions, excluded=dropped)
+        conditions = conditions._replace(excluded=dropped)
 
         def rank(_: np.ndarray, depth: int, allowed: Conditions) -> tuple[np.ndarray, np.ndarray]:
             if by == "sessions":

@@ -128,7 +128,7 @@ def with_filter(conditions: Conditions, applied: AppliedRules) -> Conditions:
     if applied.filter is None:
         return conditions
     allowed = applied.filter if conditions.allowed is None else conditions.allowed & applied.filter
-    return replace(conditions, allowed=allowed)
+    return conditions._replace(allowed=allowed)
 
 
 def _parts(rows: np.ndarray, depth: int) -> Iterator[np.ndarray]:
