@@ -1,6 +1,7 @@
 """The HTTP service under an open-loop load: Poisson arrivals of distinct synthetic sessions, latency from the due time.
 
-python -m bench.serving [--quick] [--items N[,N]] [--rates R[,R]] [--curve] [--reloads N] [--kills N] [--json FILE]
+python -m bench.serving [--quick] [--items N[,N]] [--rates R[,R]] [--curve] [--bare] [--reloads N] [--kills N]
+                        [--json FILE]
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--curve", action="store_true", help="raise the rate until p90 is over 50 ms or answers fail")
     parser.add_argument("--reloads", type=int, metavar="N", help=f"only: N hot reloads in a load, {FAULT_SIZE:,} items")
     parser.add_argument("--kills", type=int, metavar="N", help="only: N workers killed in such a load")
+    parser.add_argument("--bare", action="store_true", help="only: a bare ASGI app, the floor of a service in Python")
     parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="serve this bundle in place of generated ones")
     parser.add_argument("--no-ann", action="store_true", help="leave out the approximate index of large catalogs")
     parser.add_argument(
@@ -101,6 +103,8 @@ def _run(options: argparse.Namespace) -> int:
         work = Path(name)
         if options.reloads or options.kills:
             _faults(report, options, work)
+        elif options.bare:
+            _bare(report, options, work)
         else:
             for served in _bundles(options):
                 _loads(report, served, options, work)
@@ -156,6 +160,29 @@ def _loads(report: Report, served: _Served, options: argparse.Namespace, work: P
                 break
     for measured, sessions in runs:
         _keep(report, served, measured, sessions, options)
+
+
+def _bare(report: Report, options: argparse.Namespace, work: Path) -> None:
+    """Run every rate on a bare ASGI app, with the requests of the smallest catalog."""
+    from bench.serving.inputs import catalog_bundle
+    from bench.serving.service_process import Service
+    from bench.serving.traffic import measure
+
+    n_items = int(min(options.items or RATES))
+    served = _Served(catalog_bundle(n_items, options.cache, _say), n_items, "none")
+    command = "-m", "bench.serving.bare"
+    with Service(served.folder, work / "bare.log", options.workers, python=command) as service:
+        for number, rate in enumerate(_rates(options, n_items)):
+            traffic = _traffic(options, rate, options.seconds or 20.0, number)
+            requests, sessions = _requests(served, traffic)
+            _say(f"bare app: {rate:g} requests a second")
+            measured = measure(service, requests, traffic, 0.0)
+            if not len(measured.latencies):
+                report.refuse(f"the bare app at {rate:g} a second: no answers ({measured.error_kinds})")
+                return
+            report.rows.append(measured.row("bare", _params(served, sessions, options)))
+            if options.curve and _overloaded(measured):
+                return
 
 
 def _rates(options: argparse.Namespace, n_items: int) -> Iterator[float]:

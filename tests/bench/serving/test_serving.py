@@ -61,6 +61,13 @@ def test_quick_writes_the_promised_row_in_the_schema(toy, tmp_path, capsys):
     assert "0 errors; 1000 ms and none: met" in printed
 
 
+def test_the_bare_app_is_measured_as_the_service_is(toy, tmp_path):
+    status, (row,) = run(tmp_path, toy, "--bare", "--workers", "2")
+    assert (status, row["case"], row["errors"]) == (0, "bare", 0)
+    assert row["n"] > 60
+    assert row["server_cpu_us"] > 0
+
+
 def test_a_wrong_answer_gets_no_row_and_fails_the_bench(toy, tmp_path, monkeypatch, capsys):
     bundle = catalog_bundle(N_ITEMS, toy, lambda _: None)
     other = catalog_bundle(N_ITEMS, toy, lambda _: None, seed=1)
