@@ -13,6 +13,7 @@ pytest.importorskip("psutil", reason="the serving bench needs the extra 'bench'"
 
 from bench.serving import command as serving
 from bench.serving import inputs as serving_inputs
+from bench.serving.cost import costs
 from bench.serving.inputs import catalog_bundle, distinct_sessions, publish, recommend_requests
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.errors import UsageError
@@ -169,3 +170,9 @@ def test_an_approximate_index_is_built_once_and_states_its_recall(tmp_path, monk
     assert bundle.manifest["index"]["recall"]["sessions"] >= 0.9
     assert "etude" in bundle.manifest["index"]["recall"]["source"]
     assert Bundle.load(plain).manifest.get("index") is None
+
+
+def test_the_cost_of_a_request_has_three_parts(toy):
+    found = costs(catalog_bundle(N_ITEMS, toy, lambda _: None), 20, 1)
+    assert list(found) == ["service", "bare", "recommend"]
+    assert found["service"] > found["bare"] > 0
