@@ -22,7 +22,7 @@ from mtaw_fast.system.cpus import usable_cpus
 
 MEGABYTES = 20.0
 MAX_NEIGHBORS = 128  # of an item: more take a page's time and memory, and change nothing (docs/browser.md)
-_TREND_NEIGHBORS = (256, 128, 64, 32, 16, 8, 4, 2, 1)
+_TREND_NEIGHBORS = (8, 4, 2, 1)  # where not all fit: 16 to 32 cost more, and rank worse (docs/browser.md)
 _TREND_SHARE = 0.5  # at most, of what is left for trends and sessions
 _HEADERS = 100_000  # bytes of the manifest and of the files' headers, at most
 
@@ -54,6 +54,7 @@ def export_page(
     *,
     megabytes: float = MEGABYTES,
     max_neighbors: int = MAX_NEIGHBORS,
+    trend_neighbors: int | None = None,
     overwrite: bool = False,
 ) -> PageBundle:
     """Write the bundle for a page into `folder`.
@@ -68,6 +69,8 @@ def export_page(
         How large its files may be together, in 10^6 bytes.
     max_neighbors : int, default 128
         How many pairs of an item the page's tables have.
+    trend_neighbors : int, optional
+        How many pairs of an item the trends have; by default all if the whole bundle fits, else 8.
     overwrite : bool, default False
         Whether `folder` may contain a bundle.
 
@@ -83,7 +86,7 @@ def export_page(
     if folder.resolve() == bundle.folder.resolve():
         raise UsageError(f"{folder} is the bundle itself; choose another folder for the page's")
     limit = int(megabytes * 1e6)
-    model, n_trends = _with_trends_within(bundle.model, limit)
+    model, n_trends = _with_trends_within(bundle.model, limit, trend_neighbors)
     n_before = 0 if model.memory is None else model.memory.n_sessions
     first = _first_that_fits(model, limit - _fixed_bytes(model) - _bytes(model.trends))
     if first is None:
@@ -96,11 +99,13 @@ def export_page(
     return PageBundle(folder, size, n_before - first, n_before, n_trends)
 
 
-def _with_trends_within(model: Model, limit: int) -> tuple[Model, int | None]:
-    """Return the model with the most trends that leave room for sessions, and their neighbors of an item."""
+def _with_trends_within(model: Model, limit: int, asked: int | None) -> tuple[Model, int | None]:
+    """Return the model with trends that leave room for sessions, and their neighbors of an item."""
     if model.trends is None:
         return model, None
     whole, left = model.trends, limit - _fixed_bytes(model)
+    if asked is not None:
+        return replace(model, trends=whole.strongest(asked)), asked
     if _bytes(whole) + _session_bytes(model, 0) <= left:
         return model, whole.settings.max_neighbors
     for n_trends in _TREND_NEIGHBORS:

@@ -1,6 +1,7 @@
 """Bundles for a page: P@20 on the validation sessions against the bytes, and against the pairs that a page builds.
 
-python -m bench.quality.page_curve BUNDLE DATASET [--megabytes MB,..] [--neighbors N,..] [--out FILE]
+python -m bench.quality.page_curve BUNDLE DATASET [--megabytes MB,..] [--neighbors N,..]
+    [--trend-neighbors N,..] [--out FILE]
 
 BUNDLE was trained on DATASET with --no-refit. Each bundle of `mtaw_fast.export.page` is a line of --out, next to the
 whole one; lines of the same data set are replaced.
@@ -39,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--neighbors", default=_NEIGHBORS, metavar="N,..",
         help=f"pairs of an item, of the bundle with the last limit (default: {_NEIGHBORS})",
     )  # fmt: skip
+    parser.add_argument(
+        "--trend-neighbors", default="", metavar="N,..", help="pairs of an item in trends, instead (default: none)"
+    )
     parser.add_argument("--out", type=Path, default=OUT, metavar="FILE", help=f"(default: {OUT})")
     options = parser.parse_args(argv)
     limits = [float(one) for one in options.megabytes.split(",")]
@@ -48,12 +52,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     size = sum(entry["bytes"] for entry in bundle.manifest["files"].values())
     n_sessions = len(bundle.model.sessions)
     lines = [_line(name, "whole", size, n_sessions, None, _quality(options.bundle, options.dataset))]
-    points = [(limit, MAX_NEIGHBORS) for limit in limits] + [(limits[-1], count) for count in neighbors]
+    trends = whole_numbers("--trend-neighbors", options.trend_neighbors) if options.trend_neighbors else []
+    points: list[tuple[float, int, int | None]] = [(limit, MAX_NEIGHBORS, None) for limit in limits]
+    points += [(limits[-1], count, None) for count in neighbors]
+    points += [(limits[-1], MAX_NEIGHBORS, count) for count in trends]
     with tempfile.TemporaryDirectory() as work:
-        for limit, count in points:
-            page = export_page(bundle, Path(work) / "page", megabytes=limit, max_neighbors=count, overwrite=True)
+        for limit, count, kept in points:
+            page = export_page(
+                bundle, Path(work) / "page", megabytes=limit, max_neighbors=count, trend_neighbors=kept, overwrite=True
+            )
             quality = _quality(page.folder, options.dataset)
-            lines.append(_line(name, "page", page.n_bytes, page.n_sessions, count, quality))
+            lines.append(_line(name, "page", page.n_bytes, page.n_sessions, count, quality, page.trend_neighbors))
     write_points(options.out, [line for line in read_points(options.out) if line["dataset"] != name] + lines)
     return 0
 
@@ -66,9 +75,16 @@ def _quality(bundle: Path, dataset: Path) -> dict[str, float]:
 
 
 def _line(
-    dataset: str, form: str, size: int, sessions: int, neighbors: int | None, quality: dict[str, float]
+    dataset: str,
+    form: str,
+    size: int,
+    sessions: int,
+    neighbors: int | None,
+    quality: dict[str, float],
+    trend_neighbors: int | None = None,
 ) -> dict[str, Any]:
     line = {"dataset": dataset, "form": form, "bytes": size, "sessions": sessions, "neighbors": neighbors, **quality}
+    line |= {} if trend_neighbors is None else {"trend_neighbors": trend_neighbors}
     print(line, file=sys.stderr, flush=True)
     return line
 

@@ -75,6 +75,12 @@ def add_to(commands: Any) -> None:
         metavar="MB",
         help="with --page: the most that it may take (default: 20)",
     )
+    parser.add_argument(
+        "--trend-neighbors",
+        type=int,
+        metavar="N",
+        help="with --page: how many pairs of an item its trends keep (default: all if the whole bundle fits, else 8)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="with --page: replace the bundle in FOLDER")
     parser.add_argument("--seed", type=int, default=0, help="seed of the index and of the sessions it is measured on")
     parser.add_argument("--json", action="store_true", help="print the result as JSON, without progress lines")
@@ -84,10 +90,13 @@ def run(arguments: argparse.Namespace) -> None:
     """Export the graphs, the index or the page's bundle and print the result."""
     if arguments.index is None and not arguments.onnx and arguments.page is None:
         raise UsageError("nothing to export; give --onnx, --index auto or --page FOLDER")
-    if arguments.page is None and (arguments.overwrite or arguments.megabytes is not None):
-        raise UsageError(f"--{'overwrite' if arguments.overwrite else 'megabytes'} needs --page FOLDER; add it")
+    for name in ("overwrite", "megabytes", "trend_neighbors"):
+        if getattr(arguments, name) and arguments.page is None:
+            raise UsageError(f"--{name.replace('_', '-')} needs --page FOLDER; add it")
     if arguments.megabytes is not None and not 0 < arguments.megabytes < math.inf:
         raise UsageError(f"--megabytes {arguments.megabytes} must be positive")
+    if arguments.trend_neighbors is not None and arguments.trend_neighbors < 1:
+        raise UsageError(f"--trend-neighbors {arguments.trend_neighbors} must be at least 1")
     for name in ("variants", "part", "triton_repository"):
         if getattr(arguments, name) is not None and not arguments.onnx:
             raise UsageError(f"--{name.replace('_', '-')} needs --onnx; add it")
@@ -153,7 +162,10 @@ def _export_page(arguments: argparse.Namespace, result: dict[str, Any], lines: l
     from mtaw_fast.workflow import evaluate
 
     megabytes = MEGABYTES if arguments.megabytes is None else arguments.megabytes
-    page = export_page(arguments.bundle, arguments.page, megabytes=megabytes, overwrite=arguments.overwrite)
+    page = export_page(
+        arguments.bundle, arguments.page, megabytes=megabytes, trend_neighbors=arguments.trend_neighbors,
+        overwrite=arguments.overwrite,
+    )  # fmt: skip
     result["page"] = page.as_dict()
     lines.append(page.line())
     if arguments.dataset is None:

@@ -48,6 +48,7 @@ class TestCommand:
             (["--onnx", "--megabytes", "5"], "--megabytes needs --page FOLDER"),
             (["--index", "auto", "--overwrite"], "--overwrite needs --page FOLDER"),
             (["--page", folder, "--megabytes", "-1"], "--megabytes -1.0 must be positive"),
+            (["--page", folder, "--trend-neighbors", "0"], "--trend-neighbors 0 must be at least 1"),
             (["--page", folder], "is the bundle itself"),
             (["--variants", "int8", "--index", "auto"], "--variants needs --onnx"),
             (["--onnx", "--variants", "int7"], "there is no variant 'int7'"),
