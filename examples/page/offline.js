@@ -2,10 +2,12 @@
 // version of the site's content into it, so that a browser that finds another one loads the site again.
 const VERSION = 'mtaw-VERSION';
 const PAGE = ['./', './page.mjs', './engines.json', './worker.mjs'];
+// Of another version, the browser's own cache may still hold files under the same names.
+const FRESH = { cache: 'no-cache' };
 
 self.addEventListener('install', (event) => {
   self.skipWaiting();
-  event.waitUntil(caches.open(VERSION).then((cache) => cache.addAll(PAGE)));
+  event.waitUntil(caches.open(VERSION).then((cache) => cache.addAll(PAGE.map((url) => new Request(url, FRESH)))));
 });
 
 self.addEventListener('activate', (event) => {
@@ -23,7 +25,7 @@ self.addEventListener('fetch', (event) => {
     const cache = await caches.open(VERSION);
     const kept = await cache.match(request, { ignoreSearch: true });
     if (kept !== undefined) return kept;
-    const answer = await fetch(request);
+    const answer = await (request.mode === 'navigate' ? fetch(request) : fetch(request, FRESH));
     if (answer.ok) await cache.put(request, answer.clone());
     return answer;
   })());
