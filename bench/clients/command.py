@@ -20,6 +20,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from platform import machine
 
 import numpy as np
 
@@ -39,7 +40,7 @@ _AT = 1_764_150_000_000  # after all clicks
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """How a client starts. size: bytes of its library, and of the program or the graph that only it has."""
+    """How a client starts. size: bytes of its libraries, and of the program or the graph that only it has."""
 
     name: str
     command: Sequence[str]
@@ -170,8 +171,10 @@ def _clients(workload: Workload, bundle: Path, work: Path) -> list[Client]:
         found.append(Client("go", [str(program)], {}, size + program.stat().st_size))
     koffi = _ROOT / "clients" / "node" / "node_modules" / "koffi"
     if shutil.which("node") and koffi.is_dir():
-        program = ["node", str(_HERE / "turns.js"), str(_ROOT / "clients" / "node")]
-        found.append(Client("node", program, {"MTAW_LIBRARY": str(library)}, size))
+        node = ["node", str(_HERE / "turns.js"), str(_ROOT / "clients" / "node")]
+        arch = "x64" if machine() == "x86_64" else "arm64"
+        addon = (koffi / "build" / "koffi" / f"{sys.platform}_{arch}" / "koffi.node").stat().st_size
+        found.append(Client("node", node, {"MTAW_LIBRARY": str(library)}, size + addon))
     entry, runtime = workload.bundle.manifest["files"].get("recommender"), find_spec("onnxruntime")
     if entry is not None and runtime is not None and runtime.origin is not None:
         graph = bundle / entry["file"]
