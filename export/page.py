@@ -119,6 +119,8 @@ def _fixed_bytes(model: Model) -> int:
     """Return the bytes of all but sessions and trends, at most."""
     arrays = [*model.ids.arrays.values(), *(() if model.content is None else model.content.arrays().values())]
     arrays += [] if model.items is None else model.items.arrays().values()
+    if model.context is not None:
+        arrays.append(model.context.arrays()["columns"])
     size = sum(array.nbytes for array in (*arrays, *model.weights.values(), model.popularity, model.most_clicked))
     net = 0 if model.ranker_net is None else sum(array.nbytes for array in model.ranker_net.arrays().values())
     return size - model.weights["item_embedding"].nbytes // 2 + net + _HEADERS
