@@ -1,6 +1,7 @@
 """A shop's largest logs: every phase from a log of OTTO's shape to a bundle, its processor time and peak memory.
 
 python -m bench.large_log FOLDER [--events 2e8] [--memory GB] [--json FILE]
+python -m bench.large_log FOLDER --serve 2e6 [--ann]
 
 The log is synthetic and written in pieces. Each phase runs in its own process on one thread. FOLDER keeps log, data
 set, tables and phases.json, so the same command continues after the last finished phase. Of the encoder some samples
@@ -9,6 +10,7 @@ are trained and of the validation some are ranked; the total multiplies them up 
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any
 from bench.harness.report import Line, Report, bench_parser, command, parse
 from bench.large_log.log import EVENTS, LogSize
 from bench.large_log.phases import PHASES, Setting, config_of, measure
+from bench.large_log.serving import make_bundle, served
 from mtaw_fast.errors import DataError, MtawError, UsageError
 from mtaw_fast.storage.files import read_json, write_json
 
@@ -36,6 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--samples", type=float, default=1e6, metavar="N", help="of the encoder (default: 1e6)")
     parser.add_argument("--ranked", type=float, default=2e4, metavar="N", help="samples to validate (default: 2e4)")
     parser.add_argument("--lessons", type=float, metavar="N", help="samples of the ranker (default: the preset's)")
+    parser.add_argument("--serve", type=float, metavar="N", help="serve a generated bundle of N items instead")
+    parser.add_argument(
+        "--ann", action="store_true", help="with --serve: also by the approximate index, built if missing"
+    )
     options = parse(parser, argv)
     size = LogSize(_QUICK if options.quick else int(options.events))
     if options.memory <= 0:
@@ -45,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name not in PHASES:
             raise UsageError(f"--only {options.only}: there is no phase {name!r}; the phases are {', '.join(PHASES)}")
     options.folder.mkdir(parents=True, exist_ok=True)
+    if options.serve is not None:
+        return _serve(options.folder / f"items-{int(options.serve)}.bundle", int(options.serve), options)
     full = config_of().ranker.ranker_samples
     setting = Setting(
         options.folder, size, int(options.memory * 1e9), int(options.samples), int(options.ranked),
@@ -72,6 +81,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         peak = max(one["peak"] for one in kept.phases.values()) / 1e9
         report.notes.append(f"peak {peak:.1f} GB of {GIGABYTES:g} that it may take")
+    return report.finish(options.json)
+
+
+def _serve(bundle: Path, n_items: int, options: argparse.Namespace) -> int:
+    report = Report(BENCH)
+    make_bundle(bundle, n_items, options.ann)
+    for index in ("native", "ann") if options.ann else ("native",):
+        for metric, value in served(bundle, n_items, index).items():
+            params = {"items": n_items, "index": index, "threads": 1}
+            report.lines.append(Line.of_value(BENCH, "serve", params, metric, value))
     return report.finish(options.json)
 
 

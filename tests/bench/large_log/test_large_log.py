@@ -85,3 +85,12 @@ def test_misuse_is_refused(tmp_path: Path, measured: list[str], capsys: pytest.C
     assert command.main([str(tmp_path), "--only", "nothing"]) == 2
     assert ", ".join(PHASES) in capsys.readouterr().err
     assert measured == ["log"]
+
+
+def test_a_generated_bundle_is_served_in_a_new_process(tmp_path: Path) -> None:
+    assert command.main([str(tmp_path), "--serve", "1500", "--json", str(tmp_path / "out.json")]) == 0
+    rows = json.loads((tmp_path / "out.json").read_text())["results"]
+    found = {one["metric"]: one["p50"] for one in rows}
+    assert {one["params"]["index"] for one in rows} == {"native"}
+    assert all(value > 0 for value in found.values())
+    assert found["processor_ms_p50"] <= found["processor_ms_p90"]
