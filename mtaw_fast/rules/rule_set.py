@@ -75,7 +75,7 @@ class RuleSet:
         if not isinstance(rules, Mapping):
             raise UsageError(f'{at}: rules are an object such as {{"filter": "price < 80"}}, not {shown(rules, 60)}')
         source = _as_json(rules, at)
-        with _refused():
+        with _refused(f"{at}: "):
             made = native.RuleSet(json.dumps(_with_trees(source, at)), at)
         limits = [LimitRule(*one) for one in made.limits]
         return cls(source, name, made, made.filter, made.boosts, limits, made.pins, made.current, public_only)
@@ -163,9 +163,9 @@ def _numbered(value: Any, where: str) -> list[tuple[Any, str]]:
 
 
 @contextmanager
-def _refused() -> Iterator[None]:
-    """Raise what the native rules refuse as UsageError."""
+def _refused(begin: str = "") -> Iterator[None]:
+    """Raise what the native rules refuse as UsageError, in a line that begins so."""
     try:
         yield
     except ValueError as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(begin + str(error).removeprefix(begin)) from None

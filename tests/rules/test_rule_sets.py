@@ -125,6 +125,10 @@ def test_nested_json_is_one_line() -> None:
     for _ in range(10_000):
         nested = [nested]
     assert "not JSON" in refusal({"filter": nested})
+    deep: Any = 1
+    for _ in range(200):
+        deep = [deep]
+    assert refusal({"limit": {"per": "brand", "most": deep}}).startswith("rules: its nesting is too deep")
 
 
 def test_private_columns_are_unknown_to_public_requests(table: ItemTable) -> None:
