@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         report.lines.append(Line.of_value(BENCH, name, params, "processor_s", one["processor"]))
         report.lines.append(Line.of_value(BENCH, name, params, "peak_mb", one["peak"] / 1e6))
         report.records.append({"case": name, "params": params, "facts": one["facts"]})
-    if kept.phases.keys() == PHASES.keys() and setting.lessons == full:
+    if kept.phases.keys() == PHASES.keys() and kept.phases["ranker"]["facts"]["lessons"] == full:
         for what, hours in totals(kept.phases).items():
             report.lines.append(
                 Line.of_value(BENCH, what, params, "processor_h", hours, floor=(HOURS, "hours that it may take"))

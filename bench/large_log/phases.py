@@ -149,7 +149,7 @@ def ranker(setting: Setting) -> dict[str, Any]:
             side=SideInputs.of(dataset, types=config.ranker.event_types),
         )  # fmt: skip
     net.save(setting.folder / "ranker")
-    return {"learned": split_for_ranker(config, dataset.train)[1].n_clicks}
+    return {"lessons": setting.lessons, "learned": split_for_ranker(config, dataset.train)[1].n_clicks}
 
 
 def validate(setting: Setting) -> dict[str, Any]:

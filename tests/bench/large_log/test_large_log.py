@@ -17,6 +17,7 @@ from mtaw_fast.data.readers import read
 from mtaw_fast.errors import MtawError
 
 FACTS: dict[str, dict[str, Any]] = {
+    "ranker": {"lessons": 150_000},
     "encoder": {"steps_s": 36.0, "samples": 100, "samples_an_epoch": 1000},
     "validate": {"ranked_s": 3.6, "ranked": 10, "validation_samples": 100},
 }
