@@ -24,6 +24,7 @@ from mtaw_fast.errors import LearnError
 from mtaw_fast.online import learner
 from mtaw_fast.online.compaction import compactions, compactor, redaction
 from mtaw_fast.online.compaction.compactor import BUSY, CLEANUP_FAILED, LogCleanupError, compact_folder
+from mtaw_fast.online.compaction.current import learned_position
 from mtaw_fast.online.log.events import Click, Forget
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningSettings
@@ -154,6 +155,28 @@ def test_if_redaction_fails_the_log_still_expires(
     with pytest.raises(LogCleanupError, match="its log is not cleaned up: the disk failed"):
         compact_folder(folder, settings)
     assert len(log.read("")) < before
+    log.close()
+
+
+def test_a_failed_compaction_leaves_the_log_s_last_event(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = LearningSettings(tmp_path / "learned", compact=False)
+    log = FileLog(settings.folder)
+    for _ in range(3):  # sent again: a compaction removes what comes again
+        acknowledged = log.append([Click("s", "sku-1", NOON, id="e")])
+
+    def failing(*_: Any, **__: Any) -> None:
+        raise LearnError("the disk failed")
+
+    monkeypatch.setattr(compactor, "save_bundle", failing)
+    with pytest.raises(LearnError, match="the disk failed"):
+        compact_folder(folder, settings)
+    monkeypatch.undo()
+    assert [one.position for one in log.read("")][-1] == acknowledged
+    compact_folder(folder, settings)
+    assert learned_position(settings.folder) == acknowledged, "who waits for this position would wait for ever"
+    assert len(log.read("")) == 1, "and it is gone once a bundle has the position"
     log.close()
 
 

@@ -106,12 +106,15 @@ def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: Ev
     # Once the first of such clicks is redacted, a reader that begins at the start would learn the others. What another
     # arm has yet to read stays as it is: it removes them then.
     until = compacted_by_all(other_arms(settings), position)
-    log.remove([one for one in duplicates if one <= until])
+    gone = [one for one in duplicates if one <= until]
+    log.remove([one for one in gone if one != position])
     compacted, about = settings.folder / COMPACTED, before.manifest
     grown = {"grown_from": about.get("grown_from", model_hash(about)), "position": position}
     # Not `Bundle.save`, which loads what it wrote: that would hold the model twice.
     save_bundle(compacted, model, about["metrics"], about["dataset"], overwrite=True, about=grown)
     make_private(settings.folder)  # the new bundle holds the clicks of open sessions
+    # The log's last event: had it gone before the bundle came, readers would never reach its acknowledged position.
+    log.remove([one for one in gone if one == position])
     _clean_up(log, settings, position)
     return compacted
 
