@@ -79,7 +79,8 @@ def served(process: Process, oracle: Oracle, base: Base, exact: bool) -> None:
     if is_behind(process):
         return  # it does not find what was redacted, and has not read the requests to forget it
     if not exact:
-        more = {item: (count, want.counts[item]) for item, count in answer.items() if count > want.counts[item]}
+        most = want.counts + want.more
+        more = {item: (count, most[item]) for item, count in answer.items() if count > most[item]}
         if more:
             raise BrokenPromiseError(f"{process.name} at {position} counts more than was clicked: {more}")
         return
