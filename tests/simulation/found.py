@@ -221,4 +221,12 @@ FOUND = {
         _POWER,
         segment_bytes=1200,
     ),
+    # A compaction flushed after a failed flush of another process, which had dropped what its bundle then held: the log
+    # ended before the bundle's position after a power loss, and no service came up: seed 19759.
+    "a flush that another process failed": _history(
+        _observe("B", 7, "sku-4"),
+        Step("show", "B", {"item": "new-7"}, [Fault("error", 6, after=True)]),
+        Step("compact", "A", {"wait": True}),
+        _POWER,
+    ),
 }

@@ -325,16 +325,27 @@ class FileLog:
             return _position(newest[0], host.status(self._path(newest[0])).st_size) if newest else START
 
     def flush(self, after: str) -> None:
-        """Flush the segments from a position on; see `EventLog.flush`."""
-        first = parsed_position(after)[0] if after else 0
+        """Write the segments from a position on once more, and flush them; see `EventLog.flush`.
+
+        If a flush failed before, in whatever process, the kernel may have dropped what it could not write, and says so
+        only once: a flush alone would succeed without it.
+        """
+        first, offset = parsed_position(after) if after else (0, 0)
         with self._as_learn_error("flush"):
             for number in self._segments():
                 if number >= first:
-                    self._flush_segment(number)
+                    self._flush_segment(number, offset if number == first else 0)
 
-    def _flush_segment(self, number: int) -> None:
-        file = host.open_file(self._path(number), os.O_RDONLY | os.O_CLOEXEC)
+    def _flush_segment(self, number: int, offset: int) -> None:
+        file = host.open_file(self._path(number), os.O_RDWR | os.O_CLOEXEC)
         try:
+            while True:
+                with self._lock, self._exclusive():
+                    data = os.pread(file, _READ_BYTES, offset)
+                    if not data:
+                        break
+                    host.pwrite(file, data, offset)
+                offset += len(data)
             host.fdatasync(file)
         finally:
             host.close(file)
