@@ -155,7 +155,9 @@ def _lie(rng: Random, files: Files) -> None:
     if not len(values):
         return
     if values.dtype.kind == "f":
-        odd: list[Any] = [np.nan, np.inf, -np.inf, 0, -1, 1, 1e-45, 1e38, -1e38, 255, -255, 2**63]
+        some = np.array([np.nan, np.inf, -np.inf, 0, -1, 1, 1e-45, 1e38, -1e38, 255, -255, 2**63])
+        with np.errstate(over="ignore"):  # beyond half floats
+            odd: list[Any] = list(some.astype(values.dtype))
     else:
         odd = [v for v in (-1, 0, 1, 59, 60, 61, 128, 255, 2**31 - 1, -(2**31), 2**63 - 1, -(2**63))
                if np.iinfo(values.dtype).min <= v <= np.iinfo(values.dtype).max]  # fmt: skip
