@@ -1,4 +1,4 @@
-"""The compactions that one learner starts, and when the next one is due."""
+"""The compactions that one learner starts, and when it starts the next one."""
 
 from __future__ import annotations
 
