@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/results.md", "docs/performance.md")
 LIST = "docs/results/without-record/figures.json"
 # Of benches that read more than one moment or model a line.
-_POINTS = ("frozen.jsonl", "news-context.jsonl", "types.jsonl")
+_POINTS = ("ablations.jsonl", "frozen.jsonl", "news-context.jsonl", "types.jsonl")
 _METRICS = ("P@10", "MRR@10", "P@20", "MRR@20")
 _NUMBER = r"\d[\d,]*\.\d+"
 _FIGURE = re.compile(

@@ -104,13 +104,13 @@ def _old_training_served() -> list[Patch]:
     """A bundle that was compacted from another training is served."""
     real = current.current_bundle
 
-    def any_base(folder: Any, learned: Any, verify: bool) -> Any:
+    def any_base(folder: Any, learned: Any, *more: Any) -> Any:
         manifest = current.Bundle.load(learned / current.COMPACTED).manifest if (
             learned / current.COMPACTED / current.MANIFEST).exists() else {}  # fmt: skip
         former = current.model_hash
         current.model_hash = lambda own: manifest.get("grown_from", former(own))
         try:
-            return real(folder, learned, verify)
+            return real(folder, learned, *more)
         finally:
             current.model_hash = former
 
