@@ -2,9 +2,9 @@
 
 A figure is a number with decimals outside code, alone or as `P / MRR`, `mean ± deviation` or `[low, high]`. It has a
 record if a table between `<!-- .. -->` and `<!-- end -->` has it, which a command writes, or if a group of records in
-docs/results has it: quality (means over seeds), peers, points of other benches, or quoted. A number alone can match by
-chance, so write pairs as one figure. All others are listed in docs/results/without-record/figures.json, by page and
-heading. The list only gets shorter: a new figure needs a record.
+docs/results has it: quality (means over seeds), peers, points of other benches, the register of test reads, or quoted.
+A number alone can match by chance, so write pairs as one figure. All others are listed in
+docs/results/without-record/figures.json, by page and heading. The list only gets shorter: a new figure needs a record.
 
     python -m bench.suite.figures --write    # after a figure got its record or left
 """
@@ -71,6 +71,8 @@ def recorded(root: Path) -> set[str]:
     for name in _POINTS:
         for line in (results / name).read_text().splitlines():
             found.update(_pairs(json.loads(line)))
+    for line in (results / "test-reads.jsonl").read_text().splitlines():
+        found.update(_FIGURE.findall(json.loads(line).get("figures", "")))
     for line in (root / QUOTED.relative_to(ROOT)).read_text().splitlines():
         found.update("{:.2f} / {:.2f}".format(*pair) for pair in json.loads(line)["figures"].values())
     return found
