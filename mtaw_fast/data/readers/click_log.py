@@ -111,7 +111,7 @@ def read_log(
             coded["owner"] = pl.col("owner").cast(pl.Categorical(categories[0]))
         for number, one in enumerate(context_categories):
             coded[f"context {number}"] = pl.col(f"context {number}").cast(pl.Categorical(one))
-        with one_line_errors(part):
+        with one_line_errors(part, columns.bad_rows):
             chunk = clicks_of(part, columns, types).with_columns(**coded).collect(engine="streaming")
         if with_owner_ids and not types.owner_is_int:
             owner_texts.update(_texts(chunk["owner"]))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 from bisect import bisect_left
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mtaw_fast.errors import require
 
 _BATCH = 8192  # lines read at a time in search of an unreadable one
 _SHOWN = 60  # characters of a line in a message
+_MARK = "\ufeff"  # the byte order mark that some programs write first
 
 
 def one_row_an_event(frame: Any, name: str) -> Any:
@@ -39,39 +42,88 @@ def readable_lines(source: Any) -> tuple[Any, int]:
     """Read the lines of a file that are JSON objects into memory; return their lazy frame, or None without any, and the
     number of other lines. Blank lines do not count."""
     pl = _pl()
-    lines = pl.scan_lines(source).filter(pl.col("line").str.strip_chars() != "")
+    lines = _filled_lines(source)
     kept, count = lines.filter(_is_object()).collect()["line"], lines.select(pl.len()).collect().item()
     frame = None if len(kept) == 0 else _frame(kept.to_list()).lazy()
     return frame, count - len(kept)
 
 
-def unreadable_line(source: Any) -> str | None:
-    """Return which line of a file is the first that cannot be read together with those before it, and how it begins;
-    None if every line can."""
+def has_other_values(source: Any) -> bool:
+    """Whether a line of a file does not begin like an object: the schema of a scan does not notice `5` or `null`."""
+    pl = _pl()
+    return bool(_filled_lines(source).select((~pl.col("line").str.starts_with("{")).any()).collect().item())
+
+
+def begins_with_mark(source: Any) -> bool:
+    """Whether a file begins with a byte order mark, which polars takes for a part of the first line."""
+    head = _pl().scan_lines(source).head(1).collect()["line"]
+    return len(head) > 0 and bool(head[0].startswith(_MARK))
+
+
+def line_of_row(source: Any, row: int) -> int:
+    """Return the number of the line, from 1, that holds a row (from 0) of a file in which every line can be read."""
+    return int(_filled_lines(source).select("number").slice(row, 1).collect().item())
+
+
+def unreadable_line(source: Any, *, objects: bool = False) -> tuple[str, str, bool] | None:
+    """Find the first line of a file that cannot be read together with those before it; None if every line can.
+
+    objects: leave out lines that are no objects. Returns which line it is and how it begins, why it cannot be read, and
+    whether it is an object.
+    """
     pl = _pl()
     before, first = 0, ""  # the first line, so that a line of another shape is found in any batch
     for batch in pl.scan_lines(source).collect_batches(chunk_size=_BATCH, maintain_order=True):
+        if objects:
+            batch = batch.select(pl.when(_is_object()).then("line").otherwise(pl.lit("")).alias("line"))
         lines = batch["line"].to_list()
-        if not _fit([first, *lines]):
-            place = bisect_left(range(1, len(lines)), True, key=lambda count: not _fit([first, *lines[:count]]))
-            text = lines[place].strip()
-            return f"line {before + place + 1} ({text[:_SHOWN]}{'..' if len(text) > _SHOWN else ''})"
+        if before == 0 and lines:
+            lines[0] = lines[0].removeprefix(_MARK)
+        if _misfit([first, *lines]) is not None:
+            place = bisect_left(range(1, len(lines)), True, key=lambda n: _misfit([first, *lines[:n]]) is not None)
+            text, is_object = lines[place].strip(), _misfit([lines[place]]) is None
+            reason = _misfit([first, *lines[: place + 1]] if is_object else [text])
+            shown = f"{text[:_SHOWN]}{'..' if len(text) > _SHOWN else ''}"
+            return f"line {before + place + 1} ({shown})", reason or "of another shape", is_object
         first = first or next((line for line in lines if line.strip()), "")
         before += len(lines)
     return None
 
 
-def _fit(lines: Sequence[str]) -> bool:
-    """Whether the lines can be read as objects of one shape."""
+def undecodable_line(path: Path) -> int | None:
+    """Return the number of the first line, from 1, that is not UTF-8 text; None without one, or if the file is in a
+    compression that only polars reads."""
+    if path.name.endswith(".zst"):
+        return None
+    with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return None
+
+
+def _misfit(lines: Sequence[str]) -> str | None:
+    """Return why the lines cannot be read as objects of one shape; None if they can."""
     pl = _pl()
     filled = [line for line in lines if line.strip()]
-    if not pl.Series("line", filled, pl.String).to_frame().select(_is_object().all()).item():
-        return False
     try:
         _frame(filled)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
-        return False
-    return True
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        if all(line.lstrip().startswith("{") for line in filled):
+            return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        return "it is no JSON object"
+    fits = pl.Series("line", filled, pl.String).to_frame().select(_is_object().all()).item()
+    return None if fits else "it is no JSON object"
+
+
+def _filled_lines(source: Any) -> Any:
+    """Return the lazy frame of the lines that are not blank, without a byte order mark and blanks around them. number:
+    of the line, from 1."""
+    pl = _pl()
+    text = pl.col("line").str.strip_prefix(_MARK).str.strip_chars()
+    return pl.scan_lines(source).with_row_index("number", 1).with_columns(text).filter(pl.col("line") != "")
 
 
 def _is_object() -> Any:

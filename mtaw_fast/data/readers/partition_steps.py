@@ -93,7 +93,7 @@ def scatter(
     pa = require("pyarrow", "score")
     pl = require("polars", "train")
     with _no_space(path), atomic_path(path) as temporary, _temporary(path) as plain:
-        with one_line_errors(part):
+        with one_line_errors(part, columns.bad_rows):
             clicks_of(part, columns, types).sink_ipc(plain, compat_level=pl.CompatLevel.oldest())
         with pa.memory_map(str(plain)) as source:
             rows = pa.ipc.open_file(source).read_all()

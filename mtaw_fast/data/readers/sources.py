@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mtaw_fast.data.readers.json_lines import readable_lines, unreadable_line
+from mtaw_fast.data.readers.json_lines import (
+    begins_with_mark,
+    has_other_values,
+    readable_lines,
+    undecodable_line,
+    unreadable_line,
+)
 from mtaw_fast.errors import DataError, UsageError, require
 from mtaw_fast.errors.install import install_packages
 
@@ -26,6 +32,7 @@ _ENDINGS: dict[Kind, tuple[str, ...]] = {
 }
 STORES = ("s3://", "gs://", "az://")
 _SCHEMES = (*STORES, "s3a://", "gcs://", "azure://", "abfs://", "abfss://", "http://", "https://")
+SKIPPING = ", or leave them out with --bad-rows skip"  # the end of a message about rows that could be skipped
 _RETRIES = 2  # of a request to an object store; with polars' default, a wrong address takes 10 s
 
 
@@ -47,6 +54,11 @@ class Part:
     def is_typed(self) -> bool:
         """Whether columns have types of their own; in a CSV every cell is text."""
         return self.kind != "csv"
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether it is a file of JSON lines on disk, in which a line can be found and left out."""
+        return self.kind == "json" and isinstance(self.source, Path)
 
 
 def part_files(source: Any, columns: Sequence[str] = ()) -> list[Part]:
@@ -101,15 +113,15 @@ def single_file(source: Path, name: str) -> Path:
     return path
 
 
-def scan(part: Part, separator: str | None) -> Any:
+def scan(part: Part, separator: str | None, bad_rows: str | None = None) -> Any:
     """Return a lazy polars frame over one part. All CSV columns are text; the log reader decides the types.
 
-    Raises DataError if the part is empty or unreadable.
+    bad_rows: as of `one_line_errors`. Raises DataError if the part is empty or unreadable.
     """
     if part.kind == "frame":
         return part.source
     pl = require("polars", "train")
-    with one_line_errors(part):
+    with one_line_errors(part, bad_rows):
         options: dict[str, Any] = {"glob": False}
         if isinstance(part.source, Path):
             if part.source.stat().st_size == 0:
@@ -122,8 +134,7 @@ def scan(part: Part, separator: str | None) -> Any:
             if not isinstance(part.source, Path):
                 options.pop("glob")
                 return pl.scan_ndjson(part.source, infer_schema_length=None, **options)
-            about = part.source.stat()
-            return pl.scan_ndjson(part.source, schema=_json_schema(part.source, about.st_size, about.st_mtime_ns))
+            return pl.scan_ndjson(part.source, schema=_json_schema(part.source, *_version(part.source)))
         default = "\t" if part.where.lower().endswith(_TAB_SEPARATED) else ","
         return pl.scan_csv(part.source, separator=separator or default, infer_schema=False, **options)
 
@@ -136,34 +147,61 @@ def _json_schema(path: Path, _size: int, _changed: int) -> Any:
     return pl.scan_ndjson(path, infer_schema_length=None).collect_schema()
 
 
-def without_broken_lines(part: Part) -> tuple[Any, int]:
-    """Read the valid lines of a JSON lines file into memory; return their lazy frame and the number of other lines.
+def scan_readable(part: Part, separator: str | None, bad_rows: str | None) -> tuple[Any, int]:
+    """Return the lazy frame of a part as it is stored, and the number of JSON lines that are left out.
 
-    Raises DataError if no line is valid.
+    A JSON lines file with lines that are no objects, which `bad_rows` = 'skip' leaves out, or with a byte order mark is
+    read into memory. bad_rows: as of `one_line_errors`. Raises DataError as `scan` does, or if no line is left.
     """
-    with one_line_errors(part):
+    skips = bad_rows == "skip"
+    try:
+        with one_line_errors(part, None if skips else bad_rows):
+            frame = scan(part, separator, None if skips else bad_rows)
+            frame.collect_schema()
+            if not (part.has_lines and skips and _has_other_values(part.source, *_version(part.source))):
+                return frame, 0
+    except DataError:
+        if not part.has_lines or not (skips or _has_mark_alone(part)):
+            raise
+    with one_line_errors(part, bad_rows):
         frame, broken = readable_lines(part.source)
     if frame is None:
-        raise DataError(f"{part} has no line of JSON; name a log")
+        raise DataError(f"{part} has no line that is a JSON object; name a log")
     return frame, broken
 
 
+def _has_mark_alone(part: Part) -> bool:
+    """Whether a byte order mark is all that keeps a file of JSON lines from being read."""
+    with one_line_errors(part):
+        return begins_with_mark(part.source) and unreadable_line(part.source) is None
+
+
+def _version(path: Path) -> tuple[int, int]:
+    about = path.stat()
+    return about.st_size, about.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=1024)
+def _has_other_values(path: Path, _size: int, _changed: int) -> bool:
+    return has_other_values(path)
+
+
 @contextmanager
-def one_line_errors(part: Part) -> Iterator[None]:
-    """Turn the errors of polars and the file system while reading `part` into a one-line DataError."""
+def one_line_errors(part: Part, bad_rows: str | None = None) -> Iterator[None]:
+    """Turn the errors of polars and the file system while reading `part` into a one-line DataError.
+
+    bad_rows: 'refuse' if the caller could skip such rows, 'skip' if it does, None if it cannot.
+    """
     pl = require("polars", "train")
     try:
         yield
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = lines[0] if lines else type(error).__name__
-        if part.kind == "json" and isinstance(part.source, Path):
-            line = _line_of(part.source)
-            if line is not None:
-                raise DataError(
-                    f"{part}: {line} cannot be read: {reason}; fix or remove it, or leave out what is no JSON object "
-                    "with --bad-rows skip"
-                ) from None
+        if part.has_lines:
+            problem = _problem_of(part.source, bad_rows)
+            if problem is not None:
+                raise DataError(f"{part}: {problem}") from None
         raise DataError(f"{part} cannot be read as a log ({reason}); fix or re-export the file") from None
     except OSError as error:
         reason = (error.strerror or str(error)).splitlines()[0]
@@ -173,12 +211,20 @@ def one_line_errors(part: Part) -> Iterator[None]:
         raise DataError(f"cannot read {part} ({reason}); {remedy}") from None
 
 
-def _line_of(path: Path) -> str | None:
+def _problem_of(path: Path, bad_rows: str | None) -> str | None:
+    """Return what is wrong with the first line of a JSON lines file that cannot be read, and what to do; None if every
+    line can, or if the file has none."""
     pl = require("polars", "train")
     try:
-        return unreadable_line(path)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):  # no lines of text at all
+        found = unreadable_line(path, objects=bad_rows == "skip")
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        number = undecodable_line(path)
+        return None if number is None else f"line {number} is not UTF-8 text; write the file as UTF-8"
+    if found is None:
         return None
+    line, reason, is_object = found
+    remedy = SKIPPING if bad_rows == "refuse" and not is_object else ""
+    return f"{line} cannot be read: {reason}; fix or remove such lines{remedy}"
 
 
 def _in_memory(frame: Any, columns: Sequence[str]) -> Part:

@@ -11,8 +11,8 @@ from typing import Any
 
 from mtaw_fast.data.readers import times
 from mtaw_fast.data.readers.context_codes import check_context_columns
-from mtaw_fast.data.readers.json_lines import events_of, one_row_an_event
-from mtaw_fast.data.readers.sources import Part, one_line_errors, scan, without_broken_lines
+from mtaw_fast.data.readers.json_lines import events_of, line_of_row, one_row_an_event
+from mtaw_fast.data.readers.sources import SKIPPING, Part, one_line_errors, scan_readable
 from mtaw_fast.errors import DataError, require
 
 # run(function, calls) returns the results of `function(*call)`, in order, and raises the error of the first that fails.
@@ -71,7 +71,7 @@ class Columns:
     @property
     def remedy(self) -> str:
         """The end of a message about a bad row."""
-        return ", or leave them out with --bad-rows skip" if self.bad_rows == "refuse" else ""
+        return SKIPPING if self.bad_rows == "refuse" else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ def _counts(part: Part, columns: Columns) -> dict[str, Any]:
     if part.kind == "csv":
         # Polars notices a row with too many fields, whose cells may be shifted, only if it reads every column.
         asked["width"] = pl.sum_horizontal(pl.all().is_null()).sum()
-    with one_line_errors(part):
+    with one_line_errors(part, columns.bad_rows):
         # Trying every form on every row takes longer than everything else. So try the forms of the first rows, and all
         # of them only if these leave a row unread.
         head = frame.head(_SAMPLE)
@@ -211,7 +211,7 @@ def _good_ints(part: Part, columns: Columns, types: LogSchema) -> dict[str, int]
     asked = {"rows": pl.len()}  # those that count
     for role, name in (("item", columns.item), ("owner", columns.owner)):
         asked[role] = _is_plain_int(part, name, schema[name]).sum()
-    with one_line_errors(part):
+    with one_line_errors(part, columns.bad_rows):
         rows = frame.filter(good_rows(part, columns, schema, types) & columns.counted)
         counts = rows.select(**asked).collect(engine="streaming").row(0, named=True)
     return {role: count or 0 for role, count in counts.items()}
@@ -261,12 +261,12 @@ def good_rows(part: Part, columns: Columns, schema: Any, types: LogSchema) -> An
 
 
 def open_part(part: Part, columns: Columns) -> tuple[Any, Any, int]:
-    """Return the lazy frame of a part, its schema, and the number of lines that are left out because they are not JSON.
+    """Return the lazy frame of a part, its schema, and the number of lines left out because they are no objects.
 
     Raises DataError if a column is missing or has an unusable type.
     """
-    frame, broken = _scanned(part, columns)
-    with one_line_errors(part):
+    frame, broken = scan_readable(part, columns.separator, columns.bad_rows)
+    with one_line_errors(part, columns.bad_rows):
         frame = one_row_an_event(frame, columns.item)
         schema = frame.collect_schema()
     for name in columns.names:
@@ -288,19 +288,6 @@ def open_part(part: Part, columns: Columns) -> tuple[Any, Any, int]:
             "text or a datetime, so cast it first"
         )
     return frame, schema, broken
-
-
-def _scanned(part: Part, columns: Columns) -> tuple[Any, int]:
-    """Return the lazy frame of a part as it is stored, and the number of lines that are left out."""
-    try:
-        with one_line_errors(part):
-            frame = scan(part, columns.separator)
-            frame.collect_schema()
-            return frame, 0
-    except DataError:
-        if part.kind != "json" or not isinstance(part.source, Path) or not columns.skips:
-            raise
-        return without_broken_lines(part)
 
 
 def _type_names(
@@ -385,13 +372,18 @@ def _bad_time(files: Sequence[Part], columns: Columns, used: tuple[str, ...], un
 
 def _first(part: Part, columns: Columns, condition: Any, column: str) -> tuple[str, Any]:
     """Return where the first row is that fulfills `condition`, such as 'data row 3', and its value; ('', None) without
-    one. In a log of sessions with lists of events it is a line."""
-    with one_line_errors(part):
-        number, (frame, _) = f"row of {column}", _scanned(part, columns)
-        word = "data row" if events_of(frame.collect_schema(), columns.item) is None else "line"
+    one. In a log of sessions with lists of events it is the session's row, or its line in a file of JSON lines."""
+    with one_line_errors(part, columns.bad_rows):
+        number, (frame, _) = f"row of {column}", scan_readable(part, columns.separator, columns.bad_rows)
+        has_sessions = events_of(frame.collect_schema(), columns.item) is not None
         rows = one_row_an_event(frame.with_row_index(number), columns.item)
         found = rows.filter(condition).select(number, column).head(1).collect(engine="streaming")
-    return (f"{word} {found.item(0, 0) + 1}", found.item(0, 1)) if len(found) else ("", None)
+        if len(found) == 0:
+            return "", None
+        row, value = found.row(0)
+        if has_sessions and part.has_lines:
+            return f"line {line_of_row(part.source, row)}", value
+    return f"{'row' if has_sessions else 'data row'} {row + 1}", value
 
 
 def _is_empty(column: str) -> Any:

@@ -83,33 +83,69 @@ def test_ottos_events_keep_their_types_and_milliseconds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("no json", r"line 4 \(no json\) cannot be read"),
-        ('{"session": 7, "events": [{"aid": 1, "ts": 1659', "line 4 .* cannot be read"),
-        ("[1, 2]", r"line 4 \(\[1, 2\]\) cannot be read"),
-        ('{"session": 7, "events": 5}', "line 4 .* cannot be read"),
-        ('{"session": 7, "events": [5]}', "line 4 .* cannot be read"),
-        ('{"session": 7, "events": [{"ts": 1659304800000, "type": "clicks"}]}', "column 'aid' is empty in line 4"),
+        ("no json", r"line 6 \(no json\) cannot be read"),
+        ('{"session": 7, "events": [{"aid": 1, "ts": 1659', "line 6 .* cannot be read"),
+        ("[1, 2]", r"line 6 \(\[1, 2\]\) cannot be read"),
+        ('{"session": 7, "events": 5}', "line 6 .* cannot be read"),
+        ('{"session": 7, "events": [5]}', "line 6 .* cannot be read"),
+        ('{"session": 7, "events": [{"ts": 1659304800000, "type": "clicks"}]}', "column 'aid' is empty in line 6"),
         (
             '{"session": 7, "events": [{"aid": 1, "ts": "soon", "type": "clicks"}]}',
-            "column 'ts' holds 'soon' in line 4",
+            "column 'ts' holds 'soon' in line 6",
         ),
         (
             '{"session": 7, "events": [{"aid": 1, "ts": 1659304800, "type": "carts"}]}',
-            "1659304800 in line 4 is seconds",
+            "1659304800 in line 6 is seconds",
         ),
-        ('{"events": [{"aid": 1, "ts": 1659304800000, "type": "carts"}]}', "column 'session' is empty in line 4"),
-        ('{"session": 7, "events": [{"aid": 1, "ts": 1659304800000}]}', "column 'type' is empty in line 4"),
+        ('{"events": [{"aid": 1, "ts": 1659304800000, "type": "carts"}]}', "column 'session' is empty in line 6"),
+        ('{"session": 7, "events": [{"aid": 1, "ts": 1659304800000}]}', "column 'type' is empty in line 6"),
     ],
 )
 def test_a_damaged_line_is_named(tmp_path: Path, line: str, message: str) -> None:
     path, lines = tmp_path / "train.jsonl", otto_lines()
-    path.write_text("\n".join([*lines[:3], line, *lines[3:]]))
+    path.write_text("\n".join(["", *lines[:2], " ", lines[2], line, *lines[3:]]))
     with pytest.raises(DataError, match=rf"train\.jsonl: {message}|train\.jsonl: column 'ts' mixes units: {message}"):
         read("clicks", path, options=OTTO)
     if line.endswith(("5}", "[5]}")):
         return  # an object of another shape is refused
     found = read("clicks", path, options=dataclasses.replace(OTTO, bad_rows="skip"))
     assert (found.train.n_clicks, found.preparation["log"]["bad_rows"]) == (24, 1)
+
+
+@pytest.mark.parametrize("value", ["5", "null", '"a"'])
+def test_a_value_that_is_no_object_is_skipped_like_a_broken_line(tmp_path: Path, value: str) -> None:
+    path, lines = tmp_path / "train.jsonl", otto_lines()
+    path.write_text("\n".join([lines[0], value, '{"s":', *lines[1:]]))
+    with pytest.raises(DataError, match=r"line 2 \(.*\) cannot be read: it is no JSON object; .* --bad-rows skip"):
+        read("clicks", path, options=dataclasses.replace(OTTO, bad_rows="refuse"))
+    skip = dataclasses.replace(OTTO, bad_rows="skip")
+    for text, broken in (([lines[0], value, '{"s":', *lines[1:]], 2), ([value, *lines], 1)):
+        path.write_text("\n".join(text))
+        found = read("clicks", path, options=skip)
+        assert (found.train.n_clicks, found.preparation["log"]["bad_rows"]) == (24, broken)
+    path.write_text("\n".join([lines[0], value, '{"session": 7, "events": 5}', *lines[1:]]))
+    with pytest.raises(DataError, match=r"line 3 \(\{.*\) cannot be read: ") as caught:
+        read("clicks", path, options=skip)
+    assert "--bad-rows" not in str(caught.value)
+
+
+def test_a_byte_order_mark_loses_no_line(tmp_path: Path) -> None:
+    path, lines = tmp_path / "train.jsonl", otto_lines()
+    path.write_text("\n".join(lines), encoding="utf-8-sig")
+    assert read("clicks", path, options=OTTO).train.n_clicks == 24
+    path.write_text("\n".join([*lines, "no json"]), encoding="utf-8-sig")
+    with pytest.raises(DataError, match=r"line 7 \(no json\) cannot be read"):
+        read("clicks", path, options=OTTO)
+    found = read("clicks", path, options=dataclasses.replace(OTTO, bad_rows="skip"))
+    assert (found.train.n_clicks, found.preparation["log"]["bad_rows"]) == (24, 1)
+
+
+@pytest.mark.parametrize("bad_rows", ["refuse", "skip"])
+def test_text_in_another_encoding_is_named_by_its_line(tmp_path: Path, bad_rows: str) -> None:
+    path, lines = tmp_path / "train.jsonl", otto_lines()
+    path.write_bytes("\n".join([*lines[:2], '{"session": "é"}', *lines[2:]]).encode("latin-1"))
+    with pytest.raises(DataError, match=r"train\.jsonl: line 3 is not UTF-8 text; write the file as UTF-8$"):
+        read("clicks", path, options=dataclasses.replace(OTTO, bad_rows=bad_rows))
 
 
 def test_a_damaged_line_is_found_behind_many_and_in_a_compressed_file(tmp_path: Path) -> None:
