@@ -52,7 +52,7 @@ class PassBytes:
 def pass_bytes(sessions: Sessions, n_items: int, settings: MemorySettings) -> PassBytes:
     """Return a bound on the bytes that `MemoryTables.build` needs for these sessions, including its result."""
     clicks, others = np.zeros(n_items, np.int64), np.zeros(n_items, np.int64)
-    for shard in _shards(sessions):
+    for shard in shards_of(sessions):
         clicks += np.bincount(shard.items, minlength=n_items)
         weights = np.repeat(shard.lengths - 1, shard.lengths).astype(np.float64)
         others += np.bincount(shard.items, weights, minlength=n_items).astype(np.int64)
@@ -86,7 +86,7 @@ def build_in_ranges(
         raise UsageError(f"the number of item ranges must be at least 1, not {count}")
     settings = (settings or MemorySettings()).resolved(len(sessions))
     clicks = np.zeros(n_items, np.int64)
-    shards = list(_shards(sessions))
+    shards = list(shards_of(sessions.without_times()))
     for shard in shards:
         shard.check_ids(n_items, "memory tables")
         clicks += np.bincount(shard.items, minlength=n_items)
@@ -113,12 +113,12 @@ def remove_left(folder: Path) -> None:
         shutil.rmtree(left, ignore_errors=True)
 
 
-def _shards(sessions: Sessions) -> Iterator[Sessions]:
+def shards_of(sessions: Sessions) -> Iterator[Sessions]:
     """Yield the sessions as views of about `_SHARD` clicks each, at least one."""
     begin = 0
     while True:
         end = int(np.searchsorted(sessions.offsets, sessions.offsets[begin] + _SHARD))
-        yield sessions.slice(begin, max(end, begin + 1)).without_times()
+        yield sessions.slice(begin, max(end, begin + 1))
         begin = max(end, begin + 1)
         if begin >= len(sessions):
             return

@@ -1,8 +1,8 @@
 """Build the trends within a limit of memory use: in one pass if it fits, else one range of items after the other.
 
 A row depends only on the clicks around those on its item, and all rows have the same clock. So the joined ranges equal
-what one pass builds, to the bit. A pass takes at most 21 bytes a click, and 48 for each kept pair: its own and those of
-the arrays that it returns. Axes: N items, T clicks, P kept pairs.
+what one pass builds, to the bit. A pass takes at most 21 bytes a click, 12 more if it has to sort a session's clicks by
+time, and 48 for each kept pair: its own and those of the arrays that it returns. Axes: N items, T clicks, P kept pairs.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import numpy as np
 
 from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.errors import MtawError
-from mtaw_fast.memory.bounded import SCRATCH, PassBytes
+from mtaw_fast.memory.bounded import SCRATCH, PassBytes, shards_of
 from mtaw_fast.memory.ranges import item_ranges
 from mtaw_fast.memory.trends import TrendSettings, TrendTables, build_arrays, write_trends
 from mtaw_fast.storage.sealed_file import SealedFile
 from mtaw_fast.storage.tensor_file import map_tensors, open_sealed_tensors, write_tensors
 
 _PER_CLICK, _PER_ITEM, _PER_PAIR = 21, 320, 48
+_PER_SORTED, _PER_SORTED_CODE = 12, 2  # bytes a click, and column of context, of the copy in the order of time
 _PER_CONTEXT_SUM = 24  # bytes a click and column of context
 _OFFSETS = {"row_offsets", "context_offsets"}
 _WHOLE = {"sums", "clock", "context_sizes", "context_totals"}  # the same in every range
@@ -29,12 +30,25 @@ _WHOLE = {"sums", "clock", "context_sizes", "context_totals"}  # the same in eve
 
 def trend_bytes(sessions: Sessions, n_items: int, settings: TrendSettings) -> PassBytes:
     """Return a bound on the bytes that `TrendTables.build` needs for these sessions, including its result."""
-    near = np.repeat(np.minimum(sessions.lengths - 1, 2 * settings.window), sessions.lengths)
-    others = np.bincount(sessions.items, near.astype(np.float64), minlength=n_items)
+    others = np.zeros(n_items)
+    for shard in shards_of(sessions):
+        near = np.repeat(np.minimum(shard.lengths - 1, 2 * settings.window), shard.lengths)
+        others += np.bincount(shard.items, near.astype(np.float64), minlength=n_items)
     pairs = int(np.minimum(others, settings.max_neighbors or n_items).sum())
     columns = 0 if sessions.context is None else sessions.context.shape[1]
     per_click = _PER_CLICK + _PER_CONTEXT_SUM * columns
+    if not all(map(_is_by_time, shards_of(sessions))):
+        per_click += _PER_SORTED + _PER_SORTED_CODE * columns
     return PassBytes(per_click * sessions.n_clicks + _PER_ITEM * n_items, _PER_PAIR * pairs)
+
+
+def _is_by_time(sessions: Sessions) -> bool:
+    """Whether the clicks of every session are in the order of time."""
+    if sessions.times is None:
+        return True
+    later = sessions.times[1:] >= sessions.times[:-1]
+    later[sessions.offsets[1:-1] - 1] = True  # a session's last click and the first of the next
+    return bool(later.all())
 
 
 def build_trends_in_ranges(
@@ -55,7 +69,9 @@ def build_trends_in_ranges(
     written.
     """
     sessions.check_ids(n_items, "trends")
-    clicks = np.bincount(sessions.items, minlength=n_items)
+    clicks = np.zeros(n_items, np.int64)
+    for shard in shards_of(sessions):
+        clicks += np.bincount(shard.items, minlength=n_items)
     try:
         with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=folder) as name:
             parts = []

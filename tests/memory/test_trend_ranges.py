@@ -53,6 +53,20 @@ def test_a_pass_takes_no_more_than_the_bound(sessions: Sessions) -> None:
         assert 2 * rest + 17 * sessions.n_clicks <= bound.fixed
 
 
+def test_the_bound_counts_the_copy_of_sessions_that_are_not_by_time(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = np.repeat(np.arange(len(sessions)), sessions.lengths)
+    times = np.arange(sessions.n_clicks) - 1000 * session  # later sessions are older
+    by_time = Sessions(sessions.items, sessions.offsets, times - times.min())
+    mixed = Sessions(sessions.items, sessions.offsets, (times - times.min())[::-1].copy())
+    bound = trend_bytes(by_time, N_ITEMS, CHOSEN)
+    assert trend_bytes(mixed, N_ITEMS, CHOSEN).fixed == bound.fixed + 12 * sessions.n_clicks
+    assert trend_bytes(sessions, N_ITEMS, CHOSEN).fixed == bound.fixed + (12 + 2 * 26) * sessions.n_clicks
+    monkeypatch.setattr("mtaw_fast.memory.bounded._SHARD", 50)
+    assert trend_bytes(by_time, N_ITEMS, CHOSEN) == bound
+
+
 def test_a_range_outside_the_items_is_refused(sessions: Sessions) -> None:
     assert sessions.times is not None
     for first, last in ((-1, 5), (5, 4), (0, N_ITEMS + 1)):
