@@ -48,15 +48,17 @@ def initialize(model: MTAW, sessions: Sessions) -> None:
 def _mostly_spectral(model: MTAW, sessions: Sessions) -> Tensor:
     """float32[N, d] of length sqrt(1/3), the mean length of random vectors: sqrt(share) u + sqrt(1 - share) r.
 
-    u is an item's spectral direction and r its random one; an item without neighbors keeps r.
+    u is an item's spectral direction and r its random one; an item without neighbors keeps r, also with share 1.
     """
     config = model.config
     share = config.model.spectral_share
     shared = spectral_embedding(
         sessions, len(model.item_embedding), config.model.embedding_dim, math.sqrt(share), config.optimizer.seed
     )
-    own = functional.normalize(model.item_embedding.cpu(), dim=1) * math.sqrt(1 - share)
-    return functional.normalize(shared + own, dim=1) * math.sqrt(1 / 3)
+    own = functional.normalize(model.item_embedding.cpu(), dim=1)
+    mixed = shared + own * math.sqrt(1 - share)
+    mixed = torch.where(mixed.any(dim=1, keepdim=True), mixed, own)
+    return functional.normalize(mixed, dim=1) * math.sqrt(1 / 3)
 
 
 def _sinusoids(positions: int, d: int) -> Tensor:

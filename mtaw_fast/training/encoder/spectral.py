@@ -7,6 +7,7 @@ Axes: N items, d, P pairs.
 
 from __future__ import annotations
 
+import logging
 import warnings
 
 import numpy as np
@@ -54,7 +55,12 @@ def _within(sessions: Sessions, most: int) -> Sessions:
     if pairs <= most:
         return sessions
     place = np.arange(len(sessions) + 1) * (most / pairs)
-    return sessions.select(np.flatnonzero(np.diff(place.astype(np.int64))))
+    chosen = np.flatnonzero(np.diff(place.astype(np.int64)))
+    logging.getLogger("mtaw_fast").warning(
+        f"structured start: reads {len(chosen):,} of {len(sessions):,} sessions, evenly spread, since all have "
+        f"{pairs:,} pairs of clicks, more than {most:,}; items in none of them start with a random vector"
+    )
+    return sessions.select(chosen)
 
 
 def _ppmi(sessions: Sessions, n_items: int) -> Tensor:

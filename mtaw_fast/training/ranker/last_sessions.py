@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 
 from mtaw_fast.config import Config
@@ -18,3 +20,13 @@ def split_for_ranker(config: Config, sessions: Sessions) -> tuple[Sessions, Sess
     boundary = int(np.searchsorted(sessions.offsets, sessions.n_clicks - MOST_CLICKS))
     boundary = min(boundary, len(sessions) - 1)
     return sessions.slice(0, boundary), sessions.slice(boundary, len(sessions))
+
+
+def log_cap(config: Config, sessions: Sessions) -> None:
+    """Log one line if the ranker learns from fewer sessions than `ranker_fraction` asks for."""
+    asked = sessions.split_last(config.ranker.ranker_fraction)[1].n_clicks
+    if asked > MOST_CLICKS:
+        logging.getLogger("mtaw_fast").warning(
+            f"ranker: learns from the last {MOST_CLICKS:,} clicks, since the last {config.ranker.ranker_fraction:g} of "
+            f"the sessions (ranker_fraction) have {asked:,}"
+        )

@@ -15,7 +15,7 @@ from mtaw_fast.system.memory_use import give_back_freed
 from mtaw_fast.training.memory_tables import build_tables, build_trends
 from mtaw_fast.training.ranker.candidates import PrefixCandidates
 from mtaw_fast.training.ranker.fitting import RankerFit, fit_ranker
-from mtaw_fast.training.ranker.last_sessions import split_for_ranker
+from mtaw_fast.training.ranker.last_sessions import log_cap, split_for_ranker
 from mtaw_fast.training.ranker.prequential import build_dataset
 from mtaw_fast.training.ranker.side_inputs import NOTHING, SideInputs
 from mtaw_fast.training.reporting import Reporter
@@ -64,6 +64,7 @@ def train_ranker(
     list of dict
         A record an epoch.
     """
+    log_cap(config, sessions)
     if not config.ranker.prequential:
         candidates = PrefixCandidates.of(config, sessions, n_items, min_prefix, weights, type_weights, side)
         return fit_candidates(candidates, config, phase, reporter)

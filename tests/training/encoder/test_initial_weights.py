@@ -23,3 +23,14 @@ def test_the_structured_start_keeps_some_of_each_item_s_own_direction() -> None:
     torch.testing.assert_close(cosine[25:], torch.ones(5))
     torch.testing.assert_close(spectral.item_embedding.norm(dim=1), torch.full((30,), 3**-0.5))
     assert spectral.ffn_out_weight.norm() < 0.2 * drawn.ffn_out_weight.norm()
+
+
+def test_an_item_without_neighbors_keeps_its_direction_also_if_all_others_have_none_of_their_own() -> None:
+    sessions = Sessions.from_lists([[0, 1, 2], [1, 2, 3]])  # items 4 and 5 are never clicked
+    drawn = MTAW(Config.of(embedding_dim=4, init="uniform"), 6)
+    spectral = MTAW(Config.of(embedding_dim=4, init="structured", spectral_share=1), 6)
+    initialize(drawn, sessions)
+    initialize(spectral, sessions)
+    torch.testing.assert_close(spectral.item_embedding.norm(dim=1), torch.full((6,), 3**-0.5))
+    cosine = torch.nn.functional.cosine_similarity(drawn.item_embedding, spectral.item_embedding)
+    torch.testing.assert_close(cosine[4:], torch.ones(2))

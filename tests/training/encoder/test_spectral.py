@@ -58,14 +58,18 @@ def test_next_to_nothing(sessions: list[list[int]]) -> None:
     assert bool(vectors.any()) == (sessions == [[0, 1]])
 
 
-def test_of_many_pairs_some_sessions_spread_evenly_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_pairs_some_sessions_spread_evenly_are_read(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     sessions = clusters()
     pairs = count_pairs(sessions)
     session = np.repeat(np.arange(len(sessions)), sessions.lengths)
     places = np.flatnonzero(session[:, None] == session)
     assert pairs == sum(0 < place % len(session) - place // len(session) <= WINDOW for place in places.tolist())
     assert _within(sessions, pairs) is sessions
+    assert caplog.text == ""
     some = _within(sessions, pairs // 4)
+    assert f"reads {len(some)} of 402 sessions" in caplog.text
     assert 0.2 * pairs < count_pairs(some) < 0.3 * pairs
     assert some.items[: some.offsets[1]].tolist() == sessions.items[sessions.offsets[3] : sessions.offsets[4]].tolist()
     expected = spectral_embedding(some, 32, 8, 1.0, 0)
