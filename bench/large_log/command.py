@@ -37,8 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", metavar="PHASE[,PHASE]", help=f"of {', '.join(PHASES)}")
     parser.add_argument("--memory", type=float, default=5.0, metavar="GB", help="for building tables (default: 5)")
     parser.add_argument("--samples", type=float, default=1e6, metavar="N", help="of the encoder (default: 1e6)")
-    parser.add_argument("--ranked", type=float, default=2e4, metavar="N", help="samples to validate (default: 2e4)")
-    parser.add_argument("--lessons", type=float, metavar="N", help="samples of the ranker (default: the preset's)")
+    parser.add_argument("--ranked", type=float, default=2e4, metavar="N", help="test samples (default: 2e4)")
+    parser.add_argument("--ranker-samples", type=float, metavar="N", help="of its fit (default: the preset's)")
     parser.add_argument("--serve", type=float, metavar="N", help="serve a generated bundle of N items instead")
     parser.add_argument(
         "--ann", action="store_true", help="with --serve: also by the approximate index, built if missing"
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     full = config_of().ranker.ranker_samples
     setting = Setting(
         options.folder, size, int(options.memory * 1e9), int(options.samples), int(options.ranked),
-        int(options.lessons or full),
+        int(options.ranker_samples or full),
     )  # fmt: skip
     report, kept = Report(BENCH), _Kept(options.folder / "phases.json", setting)
     for name in names:
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         report.lines.append(Line.of_value(BENCH, name, params, "processor_s", one["processor"]))
         report.lines.append(Line.of_value(BENCH, name, params, "peak_mb", one["peak"] / 1e6))
         report.records.append({"case": name, "params": params, "facts": one["facts"]})
-    if kept.phases.keys() == PHASES.keys() and kept.phases["ranker"]["facts"]["lessons"] == full:
+    if kept.phases.keys() == PHASES.keys() and kept.phases["ranker"]["facts"]["ranker_samples"] == full:
         for what, hours in totals(kept.phases).items():
             report.lines.append(
                 Line.of_value(BENCH, what, params, "processor_h", hours, floor=(HOURS, "hours that it may take"))
@@ -117,18 +117,24 @@ class _Kept:
     """The finished phases, in a file."""
 
     def __init__(self, path: Path, setting: Setting) -> None:
-        self._path, self._events = path, setting.size.events
+        self._path = path
+        asked = {**asdict(setting), "folder": None, "size": setting.size.events}
+        self._setting = {name: value for name, value in asked.items() if value is not None}
         self.phases: dict[str, Any] = {}
         if path.exists():
             value = read_json(path, DataError)
-            if value.get("events") != self._events:
-                raise DataError(f"{path}: its log has {value.get('events')} events; name another folder")
+            if not isinstance(value, dict) or not all(isinstance(value.get(k), dict) for k in ("setting", "phases")):
+                raise DataError(f"{path} does not hold the phases of this bench; remove it or name another folder")
+            for name, one in self._setting.items():
+                found = value["setting"].get(name)
+                if found != one:
+                    raise DataError(f"{path}: its phases have {name} {found}, not {one}; name another folder")
             self.phases = value["phases"]
 
     def add(self, name: str, measured: dict[str, Any]) -> None:
         """Keep a phase."""
         self.phases[name] = measured
-        write_json(self._path, {"events": self._events, "phases": self.phases})
+        write_json(self._path, {"setting": self._setting, "phases": self.phases})
 
 
 def _told(name: str, one: Mapping[str, Any]) -> str:

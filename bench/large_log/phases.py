@@ -33,8 +33,8 @@ class Setting:
     """What the phases share.
 
     folder: of log, data set and tables. size: of the log. memory: bytes that building tables and trends may take.
-    samples: of the encoder that are trained. ranked: validation samples that are ranked. lessons: samples of the
-    ranker, by default the preset's.
+    samples: of the encoder that are trained. ranked: test samples that are ranked. ranker_samples: that the ranker is
+    fitted on, by default the preset's.
     """
 
     folder: Path
@@ -42,7 +42,7 @@ class Setting:
     memory: int
     samples: int
     ranked: int
-    lessons: int = preset("full").ranker.ranker_samples
+    ranker_samples: int = preset("full").ranker.ranker_samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ def ranker(setting: Setting) -> dict[str, Any]:
     from mtaw_fast.training.ranker.train_ranker import train_ranker
     from mtaw_fast.training.reporting import Silent
 
-    dataset, config = _dataset(setting), config_of().replace(ranker_samples=setting.lessons)
+    dataset, config = _dataset(setting), config_of().replace(ranker_samples=setting.ranker_samples)
     weights = dict(map_tensors(setting.folder / "weights", "map"))
     with training_table_memory(_table_memory(setting)):
         net, _ = train_ranker(
@@ -149,7 +149,8 @@ def ranker(setting: Setting) -> dict[str, Any]:
             side=SideInputs.of(dataset, types=config.ranker.event_types),
         )  # fmt: skip
     net.save(setting.folder / "ranker")
-    return {"lessons": setting.lessons, "learned": split_for_ranker(config, dataset.train)[1].n_clicks}
+    learned = split_for_ranker(config, dataset.train)[1].n_clicks
+    return {"ranker_samples": setting.ranker_samples, "learned": learned}
 
 
 def validate(setting: Setting) -> dict[str, Any]:
@@ -180,11 +181,11 @@ def validate(setting: Setting) -> dict[str, Any]:
     )  # fmt: skip
     began = time.process_time()
     ranks = served_ranks(model, with_types_for(model, samples, dataset.type_names))
-    ranked = time.process_time() - began
-    fitted = dataset.train.split_last(config_of().optimizer.validation_fraction)[1]
+    ranked_s = time.process_time() - began
+    held_out = dataset.train.split_last(config_of().optimizer.validation_fraction)[1]
     return {
-        "ranked": len(samples), "ranked_s": round(ranked, 2),
-        "validation_samples": int(np.maximum(fitted.lengths - dataset.min_prefix, 0).sum()),
+        "ranked": len(samples), "ranked_s": round(ranked_s, 2),
+        "validation_samples": int(np.maximum(held_out.lengths - dataset.min_prefix, 0).sum()),
         **{name: round(value, 2) for name, value in report_of(ranks, samples).metrics.items()},
     }  # fmt: skip
 

@@ -17,7 +17,7 @@ from mtaw_fast.data.readers import read
 from mtaw_fast.errors import MtawError
 
 FACTS: dict[str, dict[str, Any]] = {
-    "ranker": {"lessons": 150_000},
+    "ranker": {"ranker_samples": 150_000},
     "encoder": {"steps_s": 36.0, "samples": 100, "samples_an_epoch": 1000},
     "validate": {"ranked_s": 3.6, "ranked": 10, "validation_samples": 100},
 }
@@ -81,8 +81,14 @@ def test_a_run_goes_on_where_one_ended(tmp_path: Path, measured: list[str], caps
 
 def test_misuse_is_refused(tmp_path: Path, measured: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main([str(tmp_path), "--events", "1e5", "--only", "log"]) == 0
-    assert command.main([str(tmp_path), "--events", "2e5"]) == 1
-    assert "its log has 100000 events; name another folder" in capsys.readouterr().err
+    for other in (["--events", "2e5"], ["--ranked", "7"], ["--ranker-samples", "100"], ["--memory", "2"]):
+        assert command.main([str(tmp_path), "--events", "1e5", *other]) == 1
+        assert "phases.json: its phases have " in capsys.readouterr().err
+    (tmp_path / "none").mkdir()
+    for text in ("[]", "{}", '{"events": 100000, "phases": {}}'):
+        (tmp_path / "none/phases.json").write_text(text)
+        assert command.main([str(tmp_path / "none")]) == 1
+        assert "does not hold the phases of this bench; remove it or name another folder" in capsys.readouterr().err
     assert command.main([str(tmp_path), "--only", "nothing"]) == 2
     assert ", ".join(PHASES) in capsys.readouterr().err
     assert measured == ["log"]
