@@ -47,7 +47,7 @@ class Bench:
 
 @dataclass(frozen=True, slots=True)
 class ByHand:
-    """A command outside the suite, which needs its user's data. `python -m bench.NAME --help` says more."""
+    """A command outside the suite: it needs data, or is a case apart. `python -m bench.NAME --help` says more."""
 
     name: str
     line: str
@@ -107,6 +107,10 @@ BY_HAND = (
     ByHand("quality.types", "what the types of clicks are worth to a ranker, where they steer and where not"),
     ByHand("quality.gamma_curve", "the paper's figure 2, drawn from the records of bench.quality"),
     ByHand("quality.evaluate_cost --bundle B --dataset D", "evaluate with all metrics against ranks, P@K and MRR@K"),
+    ByHand("quality.ablations --data DIR", "what the parts of MTAW and of `full` are worth: P@20, MRR@20 without each"),
+    ByHand("quality.page_curve BUNDLE DATASET", "bundles for a page: P@20 on validation against the bytes"),
+    ByHand("serving --bare", "a bare ASGI app under the same load: the floor of a service in Python"),
+    ByHand("serving.cost [--bundle B]", "processor time of a request in a worker's own code, without sockets"),
     ByHand("prepare.partitions LOG", "a click log in partitions: what each step costs"),
 )
 
