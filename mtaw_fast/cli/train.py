@@ -169,7 +169,7 @@ def _train(arguments: argparse.Namespace) -> None:
     else:
         chosen = ", ".join(f"{name} {value:.2f}" for name, value in record["validation"].items())
         print(f"epochs {record['best_epoch']}: {chosen} on validation")
-        print(_processor_time(record["processor_seconds"], plans))
+        print(_processor_time(record["processor_seconds"], plans, len(peaks), arguments.resume))
         print(f"wrote {arguments.bundle} (curves in {run_folder_of(bundle.folder) / 'curves.png'})")
         if run_id is not None:
             print(f"MLflow run {run_id}")
@@ -177,12 +177,17 @@ def _train(arguments: argparse.Namespace) -> None:
             print(peak.describe(len(peaks)))
 
 
-def _processor_time(spent: Mapping[str, float], plans: list[Any]) -> str:
-    """Return the processor time of a training as text, next to the planned one."""
+def _processor_time(spent: Mapping[str, float], plans: list[Any], processes: int, resumed: bool) -> str:
+    """Return the processor time of a training as text, next to the planned one. processes: of its group; 0: none."""
     from mtaw_fast.training.plan.plan import minutes
 
     planned = [plan.processor_seconds for plan in plans if plan.processor_seconds is not None]
-    return f"processor time: {minutes(sum(spent.values()))}" + (f", planned {minutes(planned[-1])}" if planned else "")
+    text = f"processor time: {minutes(sum(spent.values()))}"
+    if processes > 1:
+        text += f" of the first of {processes} processes"
+    if resumed:
+        text += ", with what was saved before the resume"
+    return text + (f", planned {minutes(planned[-1])}" if planned else "")
 
 
 def _print_plan(arguments: argparse.Namespace, config: Config) -> None:
