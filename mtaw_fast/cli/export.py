@@ -161,6 +161,7 @@ def _export_page(arguments: argparse.Namespace, result: dict[str, Any], lines: l
     from mtaw_fast.export.page import MEGABYTES, export_page
     from mtaw_fast.workflow import evaluate
 
+    dataset = None if arguments.dataset is None else Dataset.load(arguments.dataset)
     megabytes = MEGABYTES if arguments.megabytes is None else arguments.megabytes
     page = export_page(
         arguments.bundle, arguments.page, megabytes=megabytes, trend_neighbors=arguments.trend_neighbors,
@@ -168,12 +169,13 @@ def _export_page(arguments: argparse.Namespace, result: dict[str, Any], lines: l
     )  # fmt: skip
     result["page"] = page.as_dict()
     lines.append(page.line())
-    if arguments.dataset is None:
+    if dataset is None:
         return
     for name, folder in (("whole", arguments.bundle), ("page", arguments.page)):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DataWarning)  # the page's sessions are not all of the training's
-            metrics = evaluate(folder, arguments.dataset).metrics
+            if name == "page":
+                warnings.simplefilter("ignore", DataWarning)  # its sessions are not all of the training's
+            metrics = evaluate(folder, dataset).metrics
         result["page"][name] = {metric: metrics[metric] for metric in ("P@20", "MRR@20")}
         lines.append(f"{name}: P@20 {metrics['P@20']:.2f}, MRR@20 {metrics['MRR@20']:.2f}")
 

@@ -89,3 +89,6 @@ def test_what_cannot_be_is_refused(whole: Bundle, tmp_path: Path) -> None:
         export_page(whole, tmp_path / "page", megabytes=0.01)
     with pytest.raises(UsageError, match="is the bundle itself"):
         export_page(whole, whole.folder)
+    folder = tmp_path / "page"
+    assert main(["export", str(whole.folder), "--page", str(folder), "--dataset", str(tmp_path / "mistyped")]) == 1
+    assert not folder.exists()  # nothing was written before the data set was read
