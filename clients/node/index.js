@@ -193,7 +193,8 @@ function optionsOf(given = {}) {
     rules: given.rules == null ? null : given.rules.handle(),
     context,
     n_context: context.length,
-    types,
+    // An empty list has an address too: it gives no click of the session a type, and is refused.
+    types: types !== null && types.length === 0 ? [null] : types,
     n_types: types === null ? 0 : types.length,
   };
 }
