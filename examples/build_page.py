@@ -36,12 +36,19 @@ def copy(names: list[str], source: pathlib.Path, folder: str) -> None:
         shutil.copy(source / name, site / folder)
 
 
-if (wasm / "dist" / "mtaw.wasm").exists():
+built = (wasm / "dist" / "mtaw.wasm").exists()
+if options.page is not None and not built:
+    parser.error("--page is for the engine mtaw_fast, which is not built: run 'make wasm', or leave --page out")
+if built:
     engines.append("wasm")
     copy(["index.mjs"], wasm, "mtaw")
     copy(["mtaw.mjs", "mtaw.wasm"], wasm / "dist", "mtaw/dist")
     bundle = options.page or options.bundle
-    copy(["manifest.json", *(one["file"] for one in files_of(bundle).values())], bundle, "bundle")
+    names = [one["file"] for one in files_of(bundle).values()]
+    copy([*names, "manifest.json"], bundle, "bundle")  # the manifest last: it never names a file that is not there yet
+    for path in (site / "bundle").iterdir():  # of an earlier bundle
+        if path.name not in (*names, "manifest.json"):
+            path.unlink()
 graph = files_of(options.bundle).get("recommender")
 if graph is not None and ort.is_dir():
     engines.append("onnx")

@@ -5,13 +5,27 @@ const words = (id) => element(id).value.split(/[\s,]+/).filter(Boolean);
 const say = (text) => { element('state').textContent = text; };
 const NAMES = { wasm: 'mtaw_fast', onnx: 'ONNX Runtime' };
 
-// Without a secure context there is no service worker; then the page needs its network.
+// Without a secure context there is no service worker, and a browser may refuse one; then the page needs its network.
 async function offline() {
-  if (!('serviceWorker' in navigator)) return;
-  const found = new Promise((resolve) => navigator.serviceWorker.addEventListener('controllerchange', resolve));
-  await navigator.serviceWorker.register('./offline.js');
-  await navigator.serviceWorker.ready;
-  if (navigator.serviceWorker.controller === null) await found; // of a first visit: it keeps what is loaded from here on
+  const container = navigator.serviceWorker;
+  if (container === undefined) return;
+  try {
+    const before = (await container.getRegistration())?.active;
+    const { installing, waiting } = await container.register('./offline.js');
+    const first = installing ?? waiting;
+    // After Shift+reload a page has no controller, and gets none from a service worker that was active before.
+    if (before || first === null) return;
+    await new Promise((resolve) => { // of a first visit: it keeps what is loaded from here on
+      const look = () => {
+        if (container.controller !== null || first.state === 'redundant') resolve();
+      };
+      container.addEventListener('controllerchange', look);
+      first.addEventListener('statechange', look);
+      look();
+    });
+  } catch (error) {
+    console.warn(`not kept for the time without a network: ${error.message}`);
+  }
 }
 
 let worker; // of the chosen engine
@@ -21,14 +35,17 @@ let calls = 0;
 function ask(message) {
   const id = ++calls;
   return new Promise((resolve, reject) => {
-    const listen = ({ data }) => {
+    const done = new AbortController(); // removes both listeners
+    worker.addEventListener('message', ({ data }) => {
       if (data.id !== id) return;
-      worker.removeEventListener('message', listen);
+      done.abort();
       if (data.error === undefined) resolve(data);
       else reject(new Error(data.error));
-    };
-    worker.addEventListener('message', listen);
-    worker.addEventListener('error', (event) => reject(new Error(event.message)), { once: true });
+    }, { signal: done.signal });
+    worker.addEventListener('error', (event) => {
+      done.abort();
+      reject(new Error(event.message));
+    }, { signal: done.signal });
     worker.postMessage({ id, ...message });
   });
 }

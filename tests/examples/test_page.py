@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -61,6 +62,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def server(bundle: Path, tmp_path: Path) -> Iterator[Watched]:
     """Serve the site."""
+    (tmp_path / "site" / "bundle").mkdir(parents=True)
+    (tmp_path / "site" / "bundle" / "weights-of-an-earlier-bundle").touch()
     command = [sys.executable, str(ROOT / "examples" / "build_page.py"), str(bundle), str(tmp_path / "site")]
     subprocess.run(command, check=True, timeout=120)
     with Watched(tmp_path / "site") as one:
@@ -101,10 +104,15 @@ def test_it_ranks_without_a_network_and_no_click_leaves_it(bundle: Path, server:
         window.wait(lambda: window.run(items) == others, "the second ranking")
         assert server.requests == requests
         site = tmp_path / "site"
+        assert {path.name for path in (site / "bundle").iterdir()} == {path.name for path in bundle.iterdir()}
         for line in requests:
             method, path, _ = line.split(" ")
             assert method == "GET"
             assert (site / path.lstrip("/")).exists(), path  # a file of the site: no query, and no id in it
+        window.run("document.before = true")
+        window.reload()
+        window.wait(lambda: window.run("return document.before !== true"), "the reload")
+        assert ranking_of(window, SESSION) == first  # without a controller, which does not come
         server.shutdown()
         server.server_close()
         window.open(server.url)
@@ -116,6 +124,16 @@ def test_it_ranks_without_a_network_and_no_click_leaves_it(bundle: Path, server:
     assert any(url.endswith(".wasm") for url in asked)
     assert all(url.startswith(server.url) for url in asked), asked
     assert "sku-" not in text  # nor does the browser itself send what was typed
+
+
+def test_a_bundle_for_an_engine_that_was_not_built_is_refused(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "examples").mkdir()
+    script = shutil.copy(ROOT / "examples" / "build_page.py", tmp_path / "examples")
+    command = [sys.executable, script, str(bundle), str(tmp_path / "site"), "--page", str(bundle)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert "which is not built" in done.stderr
+    assert not (tmp_path / "site").exists()
 
 
 def urls_in(log: str, origin: str) -> set[str]:

@@ -48,6 +48,10 @@ class Browser:
         """Load a page."""
         self._call("POST", "/url", {"url": url})
 
+    def reload(self) -> None:
+        """Load the page again as Shift+reload does: past its service worker and the browser's cache."""
+        self._call("POST", "/goog/cdp/execute", {"cmd": "Page.reload", "params": {"ignoreCache": True}})
+
     def run(self, script: str) -> Any:
         """What JavaScript returns in the page."""
         return self._call("POST", "/execute/sync", {"script": script, "args": []})
