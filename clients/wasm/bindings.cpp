@@ -1,6 +1,7 @@
 // What index.mjs calls: libmtaw with ids in one text, so that no structure crosses the border.
 #include <emscripten/emscripten.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -12,7 +13,8 @@ namespace {
 
 mtaw_error failure;
 
-// The ids of a text: each ends with a zero byte. Of a catalog with numbers, each is one in decimal digits.
+// The ids of a text: each ends with a zero byte. Of a catalog with numbers, each is one in decimal digits; one that
+// no int64 holds stays a text, which is unknown.
 std::vector<mtaw_id> ids_of(const mtaw_recommender* recommender, const char* text, std::size_t n) {
     mtaw_info info{};
     info.struct_size = sizeof info;
@@ -20,8 +22,9 @@ std::vector<mtaw_id> ids_of(const mtaw_recommender* recommender, const char* tex
     if (mtaw_describe(recommender, &info, &failure) != MTAW_OK) return found;
     for (std::size_t i = 0; i < n; ++i, text += std::strlen(text) + 1) {
         char* end = nullptr;
+        errno = 0;
         const long long number = info.id_kind == MTAW_INT_IDS ? std::strtoll(text, &end, 10) : 0;
-        const bool is_number = end != nullptr && end != text && *end == '\0';
+        const bool is_number = end != nullptr && end != text && *end == '\0' && errno != ERANGE;
         found.push_back(is_number ? MTAW_NUMBER(number) : MTAW_TEXT(text));
     }
     return found;
@@ -80,6 +83,13 @@ EMSCRIPTEN_KEEPALIVE std::size_t mtaw_js_size(const mtaw_answer* answer, std::si
 }
 EMSCRIPTEN_KEEPALIVE double mtaw_js_number(const mtaw_answer* answer, std::size_t i) {
     return static_cast<double>(answer->items[i].value);
+}
+// The number's halves, where a double would round it.
+EMSCRIPTEN_KEEPALIVE std::int32_t mtaw_js_high(const mtaw_answer* answer, std::size_t i) {
+    return static_cast<std::int32_t>(answer->items[i].value >> 32);
+}
+EMSCRIPTEN_KEEPALIVE std::uint32_t mtaw_js_low(const mtaw_answer* answer, std::size_t i) {
+    return static_cast<std::uint32_t>(answer->items[i].value);
 }
 EMSCRIPTEN_KEEPALIVE void mtaw_js_free(mtaw_answer* answer) { mtaw_answer_free(answer); }
 }

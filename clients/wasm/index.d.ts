@@ -1,5 +1,5 @@
-/** An item's id, of the bundle's kind. Numbers beyond 2^53 lose digits; such catalogs need ids that are texts. */
-export type Id = string | number;
+/** An item's id, of the bundle's kind. Whole numbers beyond 2^53 - 1 are BigInts in answers, and should be in sessions. */
+export type Id = string | number | bigint;
 
 export interface Options {
   /** How many items, at least 1; 20 by default. */
@@ -33,7 +33,8 @@ export class Recommender {
   /**
    * Opens a bundle from the bytes of its files, by name.
    *
-   * @param options.verify Whether to check the hashes of the files; true by default.
+   * @param options.verify Whether to check the files; true by default. In a secure context (HTTPS, localhost) and in Node,
+   * the hashes are checked with WebCrypto, otherwise libmtaw checks the hashes, slower, and also the values in the files.
    * @throws Error in one line, if a file is missing or damaged.
    */
   static open(files: Record<string, Uint8Array>, options?: { verify?: boolean }): Promise<Recommender>;

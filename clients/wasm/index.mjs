@@ -21,6 +21,8 @@ async function checked(files) {
   } catch {
     return false; // libmtaw says what is wrong with the manifest
   }
+  const isText = (one) => typeof one === "string";
+  if (!named.every((one) => isText(one?.file) && isText(one.sha256))) return false;
   await Promise.all(named.map(async ({ file, sha256 }) => {
     if (files[file] === undefined) throw new Error(`${file} is missing; the manifest names it`);
     const digest = new Uint8Array(await subtle.digest("SHA-256", files[file]));
@@ -85,7 +87,7 @@ export class Recommender {
     const items = [];
     for (let i = 0; i < n; i++) {
       const id = module._mtaw_js_text(answer, i);
-      items.push(id === 0 ? module._mtaw_js_number(answer, i) : decode(module, id, module._mtaw_js_size(answer, i)));
+      items.push(id === 0 ? numberOf(module, answer, i) : decode(module, id, module._mtaw_js_size(answer, i)));
     }
     const found = { items, scores: module.HEAPF32.slice(first, first + n), fallback: module._mtaw_js_fallback(answer) === 1 };
     module._mtaw_js_free(answer);
@@ -96,6 +98,13 @@ export class Recommender {
     this.#module._mtaw_js_close(this.#recommender);
     this.#recommender = 0;
   }
+}
+
+/** The answer's i-th id, exactly: a BigInt where a number would be rounded. */
+function numberOf(module, answer, i) {
+  const number = module._mtaw_js_number(answer, i);
+  if (Number.isSafeInteger(number)) return number;
+  return (BigInt(module._mtaw_js_high(answer, i)) << 32n) + BigInt(module._mtaw_js_low(answer, i) >>> 0);
 }
 
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });

@@ -1,11 +1,19 @@
-// The WebAssembly client with wrong arguments, and ids with zero bytes: node calls.mjs CLIENT BUNDLE. Prints a ranking.
+// The WebAssembly client with wrong arguments, ids with zero bytes, and ids beyond 2^53: node calls.mjs CLIENT BUNDLE
+// BUNDLE-WITH-NUMBERS. Prints two rankings.
 import assert from "node:assert";
 import { readdirSync, readFileSync } from "node:fs";
 
-const [client, bundle] = process.argv.slice(2);
+const [client, bundle, numbers] = process.argv.slice(2);
 const { Recommender } = await import(`${client}/index.mjs`);
-const files = readdirSync(bundle).map((name) => [name, new Uint8Array(readFileSync(`${bundle}/${name}`))]);
-const recommender = await Recommender.open(Object.fromEntries(files));
+const filesIn = (folder) =>
+  Object.fromEntries(readdirSync(folder).map((name) => [name, new Uint8Array(readFileSync(`${folder}/${name}`))]));
+const recommender = await Recommender.open(filesIn(bundle));
+for (const files of [{ weights: null }, { weights: {} }, { weights: { file: 1, sha256: "" } }, "weights", null]) {
+  const manifest = JSON.parse(new TextDecoder().decode(filesIn(bundle)["manifest.json"]));
+  const damaged = new TextEncoder().encode(JSON.stringify({ ...manifest, files }));
+  const opened = Recommender.open({ ...filesIn(bundle), "manifest.json": damaged });
+  await assert.rejects(opened, (error) => !(error instanceof TypeError) && /manifest.json/.test(error.message));
+}
 for (const k of [-1, 0, NaN, 1.5, "7", 1e300]) {
   assert.throws(() => recommender.recommend(["é-1"], { k }), /^Error: k must be/);
 }
@@ -18,3 +26,11 @@ recommender.recommend(["é-1"], { at: new Date(), k: 2 ** 40 });
 console.log(JSON.stringify(recommender.recommend(["é-1"], { k: 8 }).items));
 recommender.close();
 assert.throws(() => recommender.recommend([]), /closed/);
+const large = await Recommender.open(filesIn(numbers));
+const { items, fallback } = large.recommend([2n ** 60n + 1n], { k: 8 });
+assert.ok(!fallback);
+console.log(JSON.stringify(items.map(String)));
+assert.ok(items.every((id) => typeof id === (id >= -(2 ** 53) && id <= 2 ** 53 ? "number" : "bigint")));
+assert.throws(() => large.recommend([2n ** 64n]), /the catalog's ids are numbers/);
+assert.ok(large.recommend([2n ** 63n - 1n]).items.length > 0);
+assert.deepStrictEqual(large.recommend([2n ** 64n, 5]).items, large.recommend([5]).items);

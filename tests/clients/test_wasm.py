@@ -84,12 +84,16 @@ def test_wrong_numbers_and_ids_are_refused(tmp_path: Path) -> None:
     parts = bundle_parts(n_items=8)
     parts["ids"] = ItemIds.from_list([f"é-{i}" if i % 2 else f"a\0é-{i}" for i in range(8)])
     save_parts(tmp_path / "bundle", **parts)
+    numbers = [2**60 + 1, 2**60 + 2, -(2**63), 2**63 - 1, -5, 5, 2**32, 2**53 + 1]
+    save_parts(tmp_path / "numbers", **bundle_parts(n_items=8) | {"ids": ItemIds.from_list(numbers)})
+    folders = map(str, (WASM, tmp_path / "bundle", tmp_path / "numbers"))
     done = subprocess.run(
-        ["node", str(Path(__file__).with_name("calls.mjs")), str(WASM), str(tmp_path / "bundle")],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        ["node", str(Path(__file__).with_name("calls.mjs")), *folders], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == Recommender.load(tmp_path / "bundle").recommend(["é-1"], 8).items
+    texts, large = map(json.loads, done.stdout.splitlines())
+    assert texts == Recommender.load(tmp_path / "bundle").recommend(["é-1"], 8).items
+    assert large == [str(item) for item in Recommender.load(tmp_path / "numbers").recommend([2**60 + 1], 8).items]
 
 
 def _lines(command: list[str], asked: str, **options: object) -> list[dict[str, object]]:
