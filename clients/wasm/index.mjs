@@ -10,20 +10,25 @@ export function filesOf(manifest) {
   return [MANIFEST, ...Object.values(manifest.files).map((one) => one.file)];
 }
 
+/** The entries of a manifest's files; null if it is damaged, and then libmtaw says how. */
+function entriesOf(manifest) {
+  const isText = (one) => typeof one === "string";
+  try {
+    const entries = Object.values(JSON.parse(new TextDecoder().decode(manifest)).files);
+    return entries.every((one) => isText(one?.file) && isText(one.sha256)) ? entries : null;
+  } catch {
+    return null;
+  }
+}
+
 /** Check the hashes of a bundle's files with the browser's SHA-256, which is faster than ours. False if it has none. */
 async function checked(files) {
   const subtle = globalThis.crypto?.subtle; // not in a page without HTTPS
   const manifest = files[MANIFEST];
   if (subtle === undefined || manifest === undefined) return false;
-  let named;
-  try {
-    named = Object.values(JSON.parse(new TextDecoder().decode(manifest)).files);
-  } catch {
-    return false; // libmtaw says what is wrong with the manifest
-  }
-  const isText = (one) => typeof one === "string";
-  if (!named.every((one) => isText(one?.file) && isText(one.sha256))) return false;
-  await Promise.all(named.map(async ({ file, sha256 }) => {
+  const entries = entriesOf(manifest);
+  if (entries === null) return false;
+  await Promise.all(entries.map(async ({ file, sha256 }) => {
     if (files[file] === undefined) throw new Error(`${file} is missing; the manifest names it`);
     const digest = new Uint8Array(await subtle.digest("SHA-256", files[file]));
     const hex = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -61,8 +66,8 @@ export class Recommender {
       return new Uint8Array(await answer.arrayBuffer());
     };
     const manifest = await get(MANIFEST);
-    const names = filesOf(JSON.parse(new TextDecoder().decode(manifest))).slice(1);
-    const parts = await Promise.all(names.map(async (name) => [name, await get(name)]));
+    const entries = entriesOf(manifest) ?? [];
+    const parts = await Promise.all(entries.map(async ({ file }) => [file, await get(file)]));
     return Recommender.open({ [MANIFEST]: manifest, ...Object.fromEntries(parts) }, options);
   }
 

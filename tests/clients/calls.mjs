@@ -11,8 +11,10 @@ const recommender = await Recommender.open(filesIn(bundle));
 for (const files of [{ weights: null }, { weights: {} }, { weights: { file: 1, sha256: "" } }, "weights", null]) {
   const manifest = JSON.parse(new TextDecoder().decode(filesIn(bundle)["manifest.json"]));
   const damaged = new TextEncoder().encode(JSON.stringify({ ...manifest, files }));
-  const opened = Recommender.open({ ...filesIn(bundle), "manifest.json": damaged });
-  await assert.rejects(opened, (error) => !(error instanceof TypeError) && /manifest.json/.test(error.message));
+  globalThis.fetch = async () => new Response(damaged);
+  for (const open of [() => Recommender.open({ ...filesIn(bundle), "manifest.json": damaged }), () => Recommender.fetch("/bundle")]) {
+    await assert.rejects(open, (error) => !(error instanceof TypeError) && /manifest.json/.test(error.message));
+  }
 }
 for (const k of [-1, 0, NaN, 1.5, "7", 1e300]) {
   assert.throws(() => recommender.recommend(["é-1"], { k }), /^Error: k must be/);
