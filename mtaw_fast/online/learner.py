@@ -26,7 +26,6 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import model_hash
 from mtaw_fast.bundle.reader import read_manifest
 from mtaw_fast.errors import DataError, LearnError, MtawError, shown
-from mtaw_fast.online.compaction.compactions import Compactions
 from mtaw_fast.online.compaction.compactor import CLEANUP_FAILED
 from mtaw_fast.online.compaction.current import (
     Signature,
@@ -37,6 +36,7 @@ from mtaw_fast.online.compaction.current import (
     signature_of,
     trained_until,
 )
+from mtaw_fast.online.compaction.schedule import CompactionSchedule
 from mtaw_fast.online.compaction.serving_lock import ServingLock
 from mtaw_fast.online.follower import LogFollower, OvertakenError
 from mtaw_fast.online.log.event_log import START, EventLog
@@ -113,7 +113,7 @@ class OnlineLearner:
         self._prepare = prepare
         self._failure: SwitchFailure | None = None  # of the last switch to a compacted bundle
         self._stopped = ForkEvent()
-        self.compactions = Compactions(folder, settings)
+        self.compactions = CompactionSchedule(folder, settings)
         self._served_signature = seen
         self._newer: tuple[Signature, str] = (seen, START)  # a bundle that is not served yet, and its position
         self._following, self._switching = ForkLock(), ForkLock()

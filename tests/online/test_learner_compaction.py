@@ -8,7 +8,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,7 +22,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import model_hash
 from mtaw_fast.errors import LearnError
 from mtaw_fast.online import learner
-from mtaw_fast.online.compaction import compactions, compactor, redaction
+from mtaw_fast.online.compaction import compactor, redaction, schedule
 from mtaw_fast.online.compaction.compactor import BUSY, CLEANUP_FAILED, LogCleanupError, compact_folder
 from mtaw_fast.online.compaction.current import learned_position
 from mtaw_fast.online.log.events import Click, Forget
@@ -180,6 +180,29 @@ def test_a_failed_compaction_leaves_the_log_s_last_event(
     log.close()
 
 
+def test_a_repeat_that_could_not_be_removed_goes_with_the_next_compaction(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = LearningSettings(tmp_path / "learned", compact=False)
+    log = FileLog(settings.folder)
+    log.append([Click("s", "sku-1", NOON, id="e"), Forget("s", NOON), Click("s", "sku-1", NOON, id="e")])
+    real = FileLog.remove
+
+    def failing(self: FileLog, positions: Sequence[str]) -> None:
+        if positions:
+            raise LearnError("the disk failed")
+        real(self, positions)
+
+    monkeypatch.setattr(FileLog, "remove", failing)
+    with pytest.raises(LogCleanupError, match="its log is not cleaned up: the disk failed"):
+        compact_folder(folder, settings)
+    monkeypatch.undo()
+    log.append([Click("t", "sku-2", NOON, id="f")])
+    compact_folder(folder, settings)
+    assert [type(one.event) for one in log.read("")] == [Forget, Click], "no click of the forgotten session is left"
+    log.close()
+
+
 def test_what_starts_a_compaction(learning: Make) -> None:
     rec = learning()
     one = rec.learner
@@ -251,7 +274,7 @@ def test_a_failure_before_a_compaction_is_not_logged_at_every_poll(
         return real(folder)
 
     monkeypatch.setattr(learner, "_WATCH_SECONDS", 0.02)
-    monkeypatch.setattr(compactions, "is_redacted", failing)
+    monkeypatch.setattr(schedule, "is_redacted", failing)
     monkeypatch.setattr(learner, "signature_of", polling)
     one.compactions._tried -= 60
     one.compactions._settings = replace(one.settings, compact=True, compact_seconds=60.0)

@@ -42,6 +42,7 @@ BUSY, CLEANUP_FAILED = 75, 76  # exit codes next to 0 and those of errors; 75 me
 _READ_EVENTS = 10_000
 _LOCK = ".compact.lock"
 _NICE = 10
+_REPEAT = "repeats"  # in the manifest: what the next compaction removes from the log if this one cannot any more
 
 
 class LogCleanupError(LearnError):
@@ -107,20 +108,23 @@ def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: Ev
     # arm has yet to read stays as it is: it removes them then.
     until = compacted_by_all(other_arms(settings), position)
     gone = [one for one in duplicates if one <= until]
-    log.remove([one for one in gone if one != position])
+    # The log's last event stays until the bundle is there: without both, no reader reaches its acknowledged position.
+    last = [one for one in gone if one == position]
+    log.remove([*before.manifest.get(_REPEAT, ()), *(one for one in gone if one != position)])
     compacted, about = settings.folder / COMPACTED, before.manifest
-    grown = {"grown_from": about.get("grown_from", model_hash(about)), "position": position}
+    grown = {"grown_from": about.get("grown_from", model_hash(about)), "position": position, _REPEAT: last}
     # Not `Bundle.save`, which loads what it wrote: that would hold the model twice.
     save_bundle(compacted, model, about["metrics"], about["dataset"], overwrite=True, about=grown)
     make_private(settings.folder)  # the new bundle holds the clicks of open sessions
-    # The log's last event: had it gone before the bundle came, readers would never reach its acknowledged position.
-    log.remove([one for one in gone if one == position])
-    _clean_up(log, settings, position)
+    _clean_up(log, settings, position, last)
     return compacted
 
 
-def _clean_up(log: EventLog, settings: LearningSettings, position: str) -> None:
-    """Remove from the log what the compacted bundles make unnecessary; one failure does not stop the other work."""
+def _clean_up(log: EventLog, settings: LearningSettings, position: str, repeats: Sequence[str]) -> None:
+    """Remove from the log what the compacted bundles make unnecessary; one failure does not stop the other work.
+
+    repeats: clicks that came again, by their positions.
+    """
     arms = other_arms(settings)
     until = compacted_by_all(arms, position)
     if until == START:  # another arm still needs all of it, and cleans up when it has compacted it
@@ -128,7 +132,7 @@ def _clean_up(log: EventLog, settings: LearningSettings, position: str) -> None:
     kept = {settings.folder, *(folder for _, folder in arms)}
     failures: list[Exception] = []
     for work in (
-        lambda: _redact(log, settings.log_folder, until, kept),
+        lambda: _redact(log, settings.log_folder, until, kept, repeats),
         lambda: log.expire(until, settings.max_log_bytes),
     ):
         try:
@@ -140,11 +144,12 @@ def _clean_up(log: EventLog, settings: LearningSettings, position: str) -> None:
         raise LogCleanupError(f"{settings.folder} has its compacted bundle, but its log is not cleaned up: {reasons}")
 
 
-def _redact(log: EventLog, log_folder: Path, until: str, kept: Container[Path]) -> None:
+def _redact(log: EventLog, log_folder: Path, until: str, kept: Container[Path], repeats: Sequence[str]) -> None:
     """Redact the log; if a session asked to be forgotten, remove the bundles that nobody keeps up to date.
 
-    kept: the folders whose bundles are.
+    kept: the folders whose bundles are. repeats: as of `_clean_up`; they go before the clicks that they repeat.
     """
+    log.remove(repeats)
     left = [one for one in arm_folders(log_folder) if one not in kept and host.exists(one / COMPACTED)]
     if left and forgotten_until(log, log_folder, until):
         for folder in left:

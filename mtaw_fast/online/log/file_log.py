@@ -91,7 +91,7 @@ class FileLog:
                 # A writer that was killed may not have flushed the segment that was the newest then.
                 for number in self._segments()[-2:-1]:
                     with contextlib.suppress(FileNotFoundError):  # it was deleted meanwhile
-                        self._flush_segment(number, host.status(self._path(number)).st_size)
+                        self._flush_segment(number)
                 self._number = -1
                 self._file = -1
                 self._flusher: Flusher | None = None
@@ -336,17 +336,16 @@ class FileLog:
                 if number >= first:
                     self._flush_segment(number, offset if number == first else 0)
 
-    def _flush_segment(self, number: int, offset: int) -> None:
-        """Flush a segment. offset: from where on it is written once more."""
-        file = host.open_file(self._path(number), os.O_RDWR | os.O_CLOEXEC)
+    def _flush_segment(self, number: int, offset: int | None = None) -> None:
+        """Flush a segment. offset: from where on it is written once more; None: not at all."""
+        file = host.open_file(self._path(number), (os.O_RDONLY if offset is None else os.O_RDWR) | os.O_CLOEXEC)
         try:
-            while True:
+            while offset is not None:
                 with self._lock, self._exclusive():
                     data = os.pread(file, _READ_BYTES, offset)
                     if not data:
                         break
-                    host.pwrite(file, data, offset)
-                offset += len(data)
+                    offset += host.pwrite(file, data, offset)
             host.fdatasync(file)
         finally:
             host.close(file)

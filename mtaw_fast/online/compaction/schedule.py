@@ -1,4 +1,4 @@
-"""The compactions that one learner starts, and when it starts the next one."""
+"""When a learner starts a compaction, and those that it has started."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mtaw_fast.system import host
 _MIN_SECONDS = 60.0  # between two
 
 
-class Compactions:
+class CompactionSchedule:
     """Starts compactions of what was learned on top of a bundle, each in a process of its own.
 
     Parameters
