@@ -157,4 +157,4 @@ def _places(rules: RuleSet, ids: Ids) -> list[tuple[int, int]]:
 
 def _whole(item: str) -> Any:
     """Return an id of a JSON object's key as a number if it is one."""
-    return int(item) if re.fullmatch(r"-?[0-9]{1,18}", item) else item
+    return int(item) if re.fullmatch(r"-?[0-9]{1,19}", item) else item

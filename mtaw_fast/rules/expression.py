@@ -154,6 +154,7 @@ class _Reader:
             name = node.slice.value if isinstance(node.slice, ast.Constant) else None
             if not isinstance(name, str):
                 raise self._error(node, f'write the column\'s name as a text: {node.value.id}["name"]')
+            self._check_text(node, name)
             return {"current" if node.value.id == "current" else "column": name, "at": at}
         return {"value": self._value(node), "at": at}
 
@@ -163,14 +164,22 @@ class _Reader:
             if isinstance(value, (int, float)) and not isinstance(value, bool):
                 return -value if isinstance(node.op, ast.USub) else value
         elif isinstance(node, ast.Constant) and isinstance(node.value, (bool, str, int, float)):
-            if isinstance(node.value, str) and "\0" in node.value:
-                raise self._error(node, "a text contains the character 0")
+            if isinstance(node.value, str):
+                self._check_text(node, node.value)
             if isinstance(node.value, int) and abs(node.value) > 2**63 - 1:
                 raise self._error(node, "a number is too large")
             if isinstance(node.value, float) and not math.isfinite(node.value):
                 raise self._error(node, "a number is too large")
             return node.value
         raise self._error(node, f"{self._source(node)} is neither a column nor a value")
+
+    def _check_text(self, node: ast.expr, text: str) -> None:
+        if "\0" in text:
+            raise self._error(node, "a text contains the character 0")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise self._error(node, "a text contains half a character (a lone surrogate)") from None
 
     def _source(self, node: ast.expr) -> str:
         source = ast.get_source_segment(self._body, node) or "this"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mtaw_fast.errors import UsageError
 from mtaw_fast.items.columns import VectorColumn
 from mtaw_fast.rules import BitmapCache, RuleSet
 from tests.support.rules.random_rules import holds, random_condition, random_rows, table_of, text_of
@@ -39,6 +40,9 @@ def test_a_missing_vector() -> None:
     rules = RuleSet.of({"filter": "missing(face)"}).filter
     assert rules is not None
     assert BitmapCache().filter(rules, table, 2).mask.tolist() == [True, False]
+    for text in ("face in ()", "face not in ()", "face == 1"):
+        with pytest.raises(UsageError, match="is a vector, which has no comparison"):
+            RuleSet.of({"filter": text}).check(table)
 
 
 def test_an_added_item_has_no_values() -> None:

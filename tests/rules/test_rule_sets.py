@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import UsageError
 from mtaw_fast.items import ItemTable
 from mtaw_fast.rules import BitmapCache, RuleSet
+from mtaw_fast.rules.applied import _places
 from mtaw_fast.rules.expression import parsed
 from tests.support.rules.random_rules import table_of
 
@@ -92,6 +94,9 @@ def test_names_that_are_no_python_names() -> None:
         ({"filter": "brand.x == 3"}, "neither"),
         ({"filter": "a\0b"}, "null bytes"),
         ({"filter": "price < 3 \ud800"}, "not JSON"),
+        ({"filter": r"brand == '\ud800'"}, "half a character"),
+        ({"filter": r"current['\ud800'] == 1"}, "half a character"),
+        ({"filter": r"item['a\0'] == 1"}, "the character 0"),
         ({"filter": "x" * 100_000}, "the most is 4096"),
         ({"filter": "(" * 10_000 + "new" + ")" * 10_000}, "the most is 4096"),
         ({"filter": "(" * 2000 + "new" + ")" * 2000}, "nested too deeply"),
@@ -149,3 +154,9 @@ def test_rules_without_an_item_table() -> None:
 def test_the_number_of_rows_is_that_of_the_table(table: ItemTable) -> None:
     assert table.n_rows == len(IDS)
     assert np.isnan(table.columns["price"].values[2])  # type: ignore[attr-defined]
+
+
+def test_pins_of_whole_numbers_of_every_length() -> None:
+    ids = ItemIds.from_list([5, 1234567890123456789, -(2**63)])
+    rules = RuleSet.of({"pin": {"1234567890123456789": 1, "05": 2, str(-(2**63)): 3, "9" * 19: 4, "9" * 20: 5}})
+    assert _places(rules, ids) == [(1, 1), (2, 0), (3, 2)]

@@ -13,6 +13,7 @@
 #include "memory/delta.hpp"
 #include "memory/python_tables.hpp"
 #include "python_objects.hpp"
+#include "unlocked.hpp"
 
 namespace py = pybind11;
 
@@ -27,10 +28,11 @@ void check_item(std::int64_t item) {
 template <typename Read>
 auto with_tables(const py::dict& arrays, const py::object& delta, const Read& read) {
     const TablesView view = bound_tables(arrays).view;
-    if (delta.is_none()) return read(CoClicked(view));
-    const MemoryDelta& known = memory_delta_of(delta);
-    const auto lock = known.read();
-    return read(CoClicked(view, &known.base()));
+    const MemoryDelta* const known = delta.is_none() ? nullptr : &memory_delta_of(delta);
+    const Unlocked unlocked;
+    if (known == nullptr) return read(CoClicked(view));
+    const auto lock = known->read();
+    return read(CoClicked(view, &known->base()));
 }
 
 py::tuple neighbors(const py::dict& tables, const py::object& delta, std::int64_t item) {

@@ -106,9 +106,15 @@ void check_value(const Column& column, const Side& other, const std::string& whe
 }
 
 // side: of a column, perhaps the last click's.
-void check_pair(const Side& side, const Side& other, const Columns& columns, const std::string& where, bool ordered) {
+void check_compares(const Side& side, const Columns& columns, const std::string& where) {
     const Column& column = column_of(columns, side.name);
     if (column.kind == ColumnKind::vector) throw wrong(where, side.at, "column " + shown(column.name) + " is a vector, which has no comparison");
+}
+
+// side: of a column, perhaps the last click's.
+void check_pair(const Side& side, const Side& other, const Columns& columns, const std::string& where, bool ordered) {
+    check_compares(side, columns, where);
+    const Column& column = column_of(columns, side.name);
     if (ordered && !is_ordered(column.kind)) {
         throw wrong(where, side.at, "column " + shown(column.name) + " is " + article(column.kind) + ", which has no order; use == or in");
     }
@@ -142,6 +148,7 @@ void check_kinds(const Condition& condition, const Columns& columns, const std::
         }
     }
     if (condition.kind != Kind::in) return;
+    if (!left.is_value()) check_compares(left, columns, where);
     for (const Side& one : condition.values) {
         check_pair(left.is_value() ? one : left, left.is_value() ? left : one, columns, where, false);
         if (left.of == Side::Of::column && one.of == Side::Of::column) {

@@ -90,12 +90,13 @@ std::optional<std::int64_t> milliseconds_of(std::string_view text) {
     const std::optional<std::chrono::sys_days> day = day_of(reader);
     if (!day) return std::nullopt;
     std::int64_t microseconds = day->time_since_epoch().count() * 86'400'000'000LL;
-    if (!reader.done()) reader.skip_character();
     if (!reader.done()) {
+        reader.skip_character();  // what is between day and time
         const std::optional<std::int64_t> clock = clock_of(reader);
         if (!clock) return std::nullopt;
         microseconds += *clock;
-        if (!reader.take('Z') && !reader.done()) {
+        const bool spaced = !reader.done() && reader.take(' ');  // as before the zone of `git log --date=iso`
+        if (!reader.take('Z') && (spaced || !reader.done())) {
             const bool west = reader.take('-');
             const std::optional<std::int64_t> offset = west || reader.take('+') ? clock_of(reader) : std::nullopt;
             if (!offset) return std::nullopt;

@@ -54,6 +54,7 @@ void append_utf8(std::string& out, std::uint32_t character) {
 }
 
 std::string shown(std::string_view text, std::size_t most) {
+    if (!is_utf8(text)) return "(not UTF-8)";
     std::string out = "'";
     for (const char c : text) {
         if (out.size() > most) {
@@ -63,7 +64,6 @@ std::string shown(std::string_view text, std::size_t most) {
         }
         out += static_cast<std::uint8_t>(c) < 0x20 || c == 0x7F ? ' ' : c;
     }
-    if (!is_utf8(out)) return "(not UTF-8)";
     return out + "'";
 }
 
