@@ -7,6 +7,7 @@ ranks by the strongest trends and the latest sessions alone.
 from __future__ import annotations
 
 import bisect
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ class PageBundle:
     def line(self) -> str:
         """Return what was kept, in one line."""
         trends = "" if self.trend_neighbors is None else f", trends of at most {self.trend_neighbors} neighbors"
+        trends = trends if self.trend_neighbors != 0 else ", all trends"
         kept = f"{self.n_sessions:,} of {self.n_before:,} sessions" if self.n_before else "no session memory"
         return f"page: {self.folder}, {self.n_bytes / 1e6:.1f} MB, with {kept}{trends}"
 
@@ -85,6 +87,11 @@ def export_page(
     folder = Path(folder)
     if folder.resolve() == bundle.folder.resolve():
         raise UsageError(f"{folder} is the bundle itself; choose another folder for the page's")
+    if not (0 < megabytes < math.inf and max_neighbors > 0 and (trend_neighbors is None or trend_neighbors > 0)):
+        raise UsageError(
+            f"a page's bundle of {megabytes} MB, {max_neighbors} pairs and {trend_neighbors} pairs of trends: give "
+            "positive numbers"
+        )
     limit = int(megabytes * 1e6)
     model, n_trends = _with_trends_within(bundle.model, limit, trend_neighbors)
     n_before = 0 if model.memory is None else model.memory.n_sessions
@@ -104,11 +111,11 @@ def _with_trends_within(model: Model, limit: int, asked: int | None) -> tuple[Mo
     if model.trends is None:
         return model, None
     whole, left = model.trends, limit - _fixed_bytes(model)
-    if asked is not None:
-        return replace(model, trends=whole.strongest(asked)), asked
-    if _bytes(whole) + _session_bytes(model, 0) <= left:
-        return model, whole.settings.max_neighbors
-    for n_trends in _TREND_NEIGHBORS:
+    most = whole.settings.max_neighbors
+    if asked is None and _bytes(whole) + _session_bytes(model, 0) <= left:
+        return model, most
+    for wanted in _TREND_NEIGHBORS if asked is None else (asked,):
+        n_trends = min(wanted, most) if most else wanted  # 0: all
         trends = whole.strongest(n_trends)
         if _bytes(trends) <= _TREND_SHARE * left:
             break

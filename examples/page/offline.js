@@ -26,7 +26,8 @@ self.addEventListener('fetch', (event) => {
     const kept = await cache.match(request, { ignoreSearch: true });
     if (kept !== undefined) return kept;
     const answer = await (request.mode === 'navigate' ? fetch(request) : fetch(request, FRESH));
-    if (answer.ok) await cache.put(request, answer.clone());
+    // Without room in the cache the page still gets its answer.
+    if (answer.ok) event.waitUntil(cache.put(request, answer.clone()).catch(() => {}));
     return answer;
   })());
 });
