@@ -362,12 +362,8 @@ def test_a_session_of_the_base_is_gone_from_rows_with_more_sessions_than_posting
         row = slice(never.row_offsets[item], never.row_offsets[item + 1])
         np.testing.assert_array_equal(neighbors, never.neighbors[row])
         np.testing.assert_array_equal(values, never.values[row])
-    np.testing.assert_array_equal(delta.base_ses(np.arange(12, dtype=np.int32)), never.totals[:, 3])
-    assert delta.is_dropped(np.array([3, 4, 140], np.int32)).tolist() == [True, False, True]
     with pytest.raises(IndexError, match=r"item 12 is outside 0\.\.11"):
         delta.base_row(12)
-    with pytest.raises(IndexError, match=r"session 150 is outside 0\.\.149"):
-        delta.is_dropped(np.array([150], np.int32))
 
 
 def test_a_row_of_tables_and_delta_is_read_as_far_as_tables_keep_it() -> None:
