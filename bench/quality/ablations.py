@@ -15,6 +15,7 @@ bootstrap interval over sessions.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import tempfile
@@ -143,7 +144,8 @@ class Study:
 
     def gains(self, name: str, seed: int) -> np.ndarray:
         """Return hit and reciprocal rank of each sample in percent, float64[S, 2]; measured once."""
-        path = self.work / "ablations" / f"{self.dataset.name}-{name.replace(' ', '-')}-{seed}.npy"
+        settings = hashlib.sha256(json.dumps([self.dataset.fingerprint, self.settings]).encode()).hexdigest()[:8]
+        path = self.work / "ablations" / f"{self.dataset.name}-{name.replace(' ', '-')}-{settings}-{seed}.npy"
         if not path.exists():
             ranks = self._encoder_ranks(name, seed) if name in ENCODERS else self._ranker_ranks(name, seed)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -161,7 +163,8 @@ class Study:
             "data": self.dataset.fingerprint,
             "sessions": len(self.known),
         }
-        folder = self.work / "ablations" / f"{self.dataset.name}-{name.replace(' ', '-')}-{seed}"
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+        folder = self.work / "ablations" / f"encoder-{digest}"
         runner = FixedAtZero(variant.fixed)
         fitted = fit_encoder(
             config, self.known, self.dataset.n_items, self.dataset.min_prefix, folder, identity, ProgressLines(), runner
@@ -264,9 +267,11 @@ def table_of(lines: Sequence[Mapping[str, Any]]) -> str:
     """Return the lines as a Markdown table: P@20 / MRR@20 of the whole models, and the differences from them."""
     sets = list(dict.fromkeys(line["dataset"] for line in lines))
     cells = {(line["dataset"], line["variant"]): _cells(line) for line in lines}
+    measured = {line["variant"] for line in lines}
     rows = [
         (f"**{name}**" if name in (ENCODER, RANKER) else name, *(cells.get((one, name), "") for one in sets))
         for name in (*ENCODERS, *RANKERS)
+        if name in measured
     ]
     return markdown(["", *(f"{TITLES.get(one, one)}, P@20 / MRR@20" for one in sets)], rows)
 
@@ -283,7 +288,8 @@ def draw(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     sets = list(dict.fromkeys(line["dataset"] for line in lines))
-    names = [name for name in (*ENCODERS, *RANKERS) if name not in (ENCODER, RANKER)]
+    measured = {line["variant"] for line in lines if "difference" in line}
+    names = [name for name in (*ENCODERS, *RANKERS) if name in measured]
     figure = Figure(figsize=(12, 3.9 * len(sets)), layout="constrained")
     panels = figure.subplots(len(sets), 2, squeeze=False, sharey=True)
     for row, one in zip(panels, sets, strict=True):
