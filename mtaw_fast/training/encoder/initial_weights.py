@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.encoder.spectral import spectral_embedding
+from mtaw_fast.training.encoder.spectral import reads_some, spectral_embedding
 
 POSITION_AMPLITUDE = 0.03
 LONGEST_WAVE = 1000.0  # positions, as in the Transformer's 10000
@@ -48,7 +48,8 @@ def initialize(model: MTAW, sessions: Sessions) -> None:
 def _mostly_spectral(model: MTAW, sessions: Sessions) -> Tensor:
     """float32[N, d] of length sqrt(1/3), the mean length of random vectors: sqrt(share) u + sqrt(1 - share) r.
 
-    u is an item's spectral direction and r its random one; an item without neighbors keeps r, also with share 1.
+    u is an item's spectral direction and r its random one; an item without neighbors keeps r. With share 1 it
+    starts at zero, as measured, except where items miss their neighbors because only some sessions are read.
     """
     config = model.config
     share = config.model.spectral_share
@@ -57,7 +58,8 @@ def _mostly_spectral(model: MTAW, sessions: Sessions) -> Tensor:
     )
     own = functional.normalize(model.item_embedding.cpu(), dim=1)
     mixed = shared + own * math.sqrt(1 - share)
-    mixed = torch.where(mixed.any(dim=1, keepdim=True), mixed, own)
+    if reads_some(sessions):
+        mixed = torch.where(mixed.any(dim=1, keepdim=True), mixed, own)
     return functional.normalize(mixed, dim=1) * math.sqrt(1 / 3)
 
 

@@ -49,6 +49,11 @@ def count_pairs(sessions: Sessions) -> int:
     return int((near * sessions.lengths - near * (near + 1) // 2).sum())
 
 
+def reads_some(sessions: Sessions) -> bool:
+    """Whether `spectral_embedding` reads only some of the sessions, so that items of the others have no vector."""
+    return count_pairs(sessions) > MOST_PAIRS
+
+
 def _within(sessions: Sessions, most: int) -> Sessions:
     """Return the sessions, or as many of them, spread evenly, as have about `most` pairs."""
     pairs = count_pairs(sessions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from mtaw_fast.config import Config
@@ -25,12 +26,17 @@ def test_the_structured_start_keeps_some_of_each_item_s_own_direction() -> None:
     assert spectral.ffn_out_weight.norm() < 0.2 * drawn.ffn_out_weight.norm()
 
 
-def test_an_item_without_neighbors_keeps_its_direction_also_if_all_others_have_none_of_their_own() -> None:
-    sessions = Sessions.from_lists([[0, 1, 2], [1, 2, 3]])  # items 4 and 5 are never clicked
-    drawn = MTAW(Config.of(embedding_dim=4, init="uniform"), 6)
-    spectral = MTAW(Config.of(embedding_dim=4, init="structured", spectral_share=1), 6)
+def test_an_item_of_sessions_that_are_not_read_keeps_its_own_direction(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any direction of its own (share 1) an item starts at zero only if all sessions were read."""
+    sessions = Sessions.from_lists([[4, 5], [0, 1, 2], [1, 2, 3]])
+    drawn = MTAW(Config.of(embedding_dim=4, init="uniform"), 7)
+    started = MTAW(Config.of(embedding_dim=4, init="structured", spectral_share=1), 7)
     initialize(drawn, sessions)
-    initialize(spectral, sessions)
-    torch.testing.assert_close(spectral.item_embedding.norm(dim=1), torch.full((6,), 3**-0.5))
-    cosine = torch.nn.functional.cosine_similarity(drawn.item_embedding, spectral.item_embedding)
-    torch.testing.assert_close(cosine[4:], torch.ones(2))
+    initialize(started, sessions)
+    assert started.item_embedding[:6].any(dim=1).all()
+    assert not started.item_embedding[6].any(), "no session has it"
+    monkeypatch.setattr("mtaw_fast.training.encoder.spectral.MOST_PAIRS", 3)  # reads the last one
+    initialize(started, sessions)
+    cosine = torch.nn.functional.cosine_similarity(drawn.item_embedding, started.item_embedding)
+    torch.testing.assert_close(started.item_embedding.norm(dim=1), torch.full((7,), 3**-0.5))
+    torch.testing.assert_close(cosine[4:], torch.ones(3))
