@@ -7,6 +7,7 @@ ranks by the strongest trends and the latest sessions alone.
 from __future__ import annotations
 
 import bisect
+import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,8 @@ MEGABYTES = 20.0
 MAX_NEIGHBORS = 128  # of an item: more take a page's time and memory, and change nothing (docs/browser.md)
 _TREND_NEIGHBORS = (8, 4, 2, 1)  # where not all fit: 16 to 32 cost more, and rank worse (docs/browser.md)
 _TREND_SHARE = 0.5  # at most, of what is left for trends and sessions
-_HEADERS = 100_000  # bytes of the manifest and of the files' headers, at most
+_HEADERS = 100_000  # bytes of the manifest but its records, and of the files' headers but the item table's, at most
+_ARRAY_HEADER = 256  # bytes of an array in its file's header, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +94,16 @@ def export_page(
             f"a page's bundle of {megabytes} MB, {max_neighbors} pairs and {trend_neighbors} pairs of trends: give "
             "positive numbers"
         )
-    limit = int(megabytes * 1e6)
-    model, n_trends = _with_trends_within(bundle.model, limit, trend_neighbors)
+    left = int(megabytes * 1e6) - _record_bytes(bundle)
+    model, n_trends = _with_trends_within(bundle.model, left, trend_neighbors)
     n_before = 0 if model.memory is None else model.memory.n_sessions
-    first = _first_that_fits(model, limit - _fixed_bytes(model) - _bytes(model.trends))
+    left -= _fixed_bytes(model)
+    first = _first_that_fits(model, left - _bytes(model.trends))
     if first is None:
-        raise UsageError(f"{folder}: {megabytes:g} MB are too few for this catalog; allow more with --megabytes")
+        what, hint = "this catalog", "allow more with --megabytes"
+        if trend_neighbors is not None and _first_that_fits(model, left) is not None:
+            what, hint = f"trends of {trend_neighbors} neighbors", f"give a smaller --trend-neighbors, or {hint}"
+        raise UsageError(f"{folder}: {megabytes:g} MB are too few for {what}; {hint}")
     saved = Bundle.save(
         folder, _latest(model, first, max_neighbors), metrics=bundle.metrics, dataset=bundle.dataset,
         overwrite=overwrite, compact=True, about={"page": {"sessions": n_before - first, "of": n_before}},
@@ -122,15 +128,21 @@ def _with_trends_within(model: Model, limit: int, asked: int | None) -> tuple[Mo
     return replace(model, trends=trends), n_trends
 
 
+def _record_bytes(bundle: Bundle) -> int:
+    """Return the bytes of the training's records in the manifest."""
+    return len(json.dumps([dict(bundle.metrics), dict(bundle.dataset)], indent=2, ensure_ascii=False).encode())
+
+
 def _fixed_bytes(model: Model) -> int:
-    """Return the bytes of all but sessions and trends, at most."""
+    """Return the bytes of all but sessions, trends and the training's records, at most."""
     arrays = [*model.ids.arrays.values(), *(() if model.content is None else model.content.arrays().values())]
-    arrays += [] if model.items is None else model.items.arrays().values()
+    table = {} if model.items is None else model.items.arrays()
+    arrays += table.values()
     if model.context is not None:
         arrays.append(model.context.arrays()["columns"])
     size = sum(array.nbytes for array in (*arrays, *model.weights.values(), model.popularity, model.most_clicked))
     net = 0 if model.ranker_net is None else sum(array.nbytes for array in model.ranker_net.arrays().values())
-    return size - model.weights["item_embedding"].nbytes // 2 + net + _HEADERS
+    return size - model.weights["item_embedding"].nbytes // 2 + net + _HEADERS + len(table) * _ARRAY_HEADER
 
 
 def _session_bytes(model: Model, first: int) -> int:

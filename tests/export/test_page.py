@@ -20,9 +20,11 @@ from tests.support.ranking.typed_model import typed_model
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """With times, trends, context and types."""
+    """With times, trends, context and types, and a long record of its training."""
     folder = tmp_path_factory.mktemp("page") / "whole"
-    return Bundle.save(folder, typed_model(), metrics={}, dataset={"name": "x", "fingerprint": "y"})
+    return Bundle.save(
+        folder, typed_model(), metrics={"history": ["x" * 98] * 1000}, dataset={"name": "x", "fingerprint": "y"}
+    )
 
 
 def bytes_of(folder: Path) -> int:
@@ -89,6 +91,11 @@ def test_what_cannot_be_is_refused(whole: Bundle, tmp_path: Path) -> None:
         export_page(whole, tmp_path / "page", megabytes=0.01)
     with pytest.raises(UsageError, match="is the bundle itself"):
         export_page(whole, whole.folder)
+    trends = whole.model.trends
+    assert trends is not None
+    room = page._fixed_bytes(whole.model) + page._record_bytes(whole) + trends.n_bytes  # for trends, and no session
+    with pytest.raises(UsageError, match="too few for trends of 999 neighbors; give a smaller --trend-neighbors"):
+        export_page(whole, tmp_path / "page", megabytes=room / 1e6, trend_neighbors=999)
     folder = tmp_path / "page"
     assert main(["export", str(whole.folder), "--page", str(folder), "--dataset", str(tmp_path / "mistyped")]) == 1
     assert not folder.exists()  # nothing was written before the data set was read
