@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mtaw_fast.cli import main
+from mtaw_fast.cli.train import _processor_time
 from mtaw_fast.errors import UsageError
 from mtaw_fast.storage.files import folder_lock
 from tests.support.cli import TINY, failure
@@ -102,3 +103,11 @@ def test_a_training_spares_a_data_set_in_its_run_folder(
     before = {path.name for path in (tmp_path / "b.training").iterdir()}
     assert "which no training wrote" in failure(["train", f"{work}/dataset", f"{tmp_path}/b", *TINY], 2, capsys)
     assert {path.name for path in (tmp_path / "b.training").iterdir()} == before
+
+
+def test_processor_time_says_whose_it_is() -> None:
+    spent = {"search": 60.0, "refit": 60.0}
+    assert _processor_time(spent, [], 0, False) == "processor time: 2 min"
+    assert _processor_time(spent, [], 4, True) == (
+        "processor time: 2 min of the first of 4 processes, with what was saved before the resume"
+    )
