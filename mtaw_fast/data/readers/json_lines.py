@@ -51,7 +51,8 @@ def readable_lines(source: Any) -> tuple[Any, int]:
 def has_other_values(source: Any) -> bool:
     """Whether a line of a file does not begin like an object: the schema of a scan does not notice `5` or `null`."""
     pl = _pl()
-    return bool(_filled_lines(source).select((~pl.col("line").str.starts_with("{")).any()).collect().item())
+    found = _filled_lines(source).select((~pl.col("line").str.starts_with("{")).any())
+    return bool(found.collect(engine="streaming").item())
 
 
 def begins_with_mark(source: Any) -> bool:
@@ -62,7 +63,7 @@ def begins_with_mark(source: Any) -> bool:
 
 def line_of_row(source: Any, row: int) -> int:
     """Return the number of the line, from 1, that holds a row (from 0) of a file in which every line can be read."""
-    return int(_filled_lines(source).select("number").slice(row, 1).collect().item())
+    return int(_filled_lines(source).select("number").slice(row, 1).collect(engine="streaming").item())
 
 
 def unreadable_line(source: Any, *, objects: bool = False) -> tuple[str, str, bool] | None:
