@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import zlib
 from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from mtaw_fast.errors import require
 
 _BATCH = 8192  # lines read at a time in search of an unreadable one
 _SHOWN = 60  # characters of a line in a message
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # how such files begin, by which polars knows them
 _MARK = "\ufeff"  # the byte order mark that some programs write first
 
 
@@ -92,16 +94,22 @@ def unreadable_line(source: Any, *, objects: bool = False) -> tuple[str, str, bo
 
 
 def undecodable_line(path: Path) -> int | None:
-    """Return the number of the first line, from 1, that is not UTF-8 text; None without one, or if the file is in a
-    compression that only polars reads."""
-    if path.name.endswith(".zst"):
-        return None
-    with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            try:
+    """Return the number of the first line, from 1, that is not UTF-8 text; None without one, or if the file is
+    damaged or in a compression that only polars reads."""
+    good = 0
+    try:
+        with path.open("rb") as plain:
+            head = plain.read(len(_ZSTD))
+        if head == _ZSTD:
+            return None
+        with gzip.open(path) if head.startswith(_GZIP) else path.open("rb") as stream:
+            for line in stream:
                 line.decode()
-            except UnicodeDecodeError:
-                return number
+                good += 1
+    except UnicodeDecodeError:
+        return good + 1
+    except (OSError, EOFError, zlib.error):
+        return None
     return None
 
 

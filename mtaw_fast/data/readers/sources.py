@@ -217,7 +217,7 @@ def _problem_of(path: Path, bad_rows: str | None) -> str | None:
     pl = require("polars", "train")
     try:
         found = unreadable_line(path, objects=bad_rows == "skip")
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
         number = undecodable_line(path)
         return None if number is None else f"line {number} is not UTF-8 text; write the file as UTF-8"
     if found is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import http.server
 import json
 import re
@@ -144,13 +145,18 @@ def test_a_byte_order_mark_loses_no_line(tmp_path: Path) -> None:
 def test_text_in_another_encoding_is_named_by_its_line(tmp_path: Path, bad_rows: str) -> None:
     path, lines = tmp_path / "train.jsonl", otto_lines()
     path.write_bytes("\n".join([*lines[:2], '{"session": "é"}', *lines[2:]]).encode("latin-1"))
+    asked = dataclasses.replace(OTTO, bad_rows=bad_rows)
     with pytest.raises(DataError, match=r"train\.jsonl: line 3 is not UTF-8 text; write the file as UTF-8$"):
-        read("clicks", path, options=dataclasses.replace(OTTO, bad_rows=bad_rows))
+        read("clicks", path, options=asked)
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(DataError, match=r"train\.jsonl: line 3 is not UTF-8 text; write the file as UTF-8$"):
+        read("clicks", path, options=asked)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DataError, match=r"train\.jsonl \(unexpected end of file\); check the file"):
+        read("clicks", path, options=asked)
 
 
 def test_a_damaged_line_is_found_behind_many_and_in_a_compressed_file(tmp_path: Path) -> None:
-    import gzip
-
     lines = otto_lines() * 2000
     lines[9000] = lines[9000][:-30]
     path = tmp_path / "train.jsonl.gz"
