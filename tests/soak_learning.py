@@ -105,7 +105,7 @@ def learning_soak(folder: Path, seconds: float, rate: float) -> LearningOutcome:
         rec.recommend(asked[rankings % len(asked)], 20)
         rankings += 1
         wanted = now >= next_compaction and (now - begin < _QUIET * seconds or compactions < _LEAST)
-        if wanted and (learner._compactor is None or learner._compactor.poll() is not None):
+        if wanted and (learner.compactions.latest is None or learner.compactions.latest.poll() is not None):
             learner.compact()
             next_compaction = now + every
         if not samples or now - begin - samples[-1][0] > seconds / _SAMPLES:
@@ -147,8 +147,8 @@ def _settle(rec: Recommender, bundle: Path, settings: LearningSettings) -> None:
     """Wait until the last compaction is served and every event is learned."""
     learner = rec.learner
     assert learner is not None
-    if learner._compactor is not None:
-        code = learner._compactor.wait(_PATIENCE)
+    if learner.compactions.latest is not None:
+        code = learner.compactions.latest.wait(_PATIENCE)
         assert code in (0, BUSY)
         if code == BUSY:  # a slow compaction was still running: finish after it
             compact_folder(bundle, settings, wait=True)

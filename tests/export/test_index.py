@@ -127,7 +127,7 @@ class TestCommand:
 
     def test_misuse(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["export", str(folder)]) == 2
-        assert "nothing to export; give --onnx or --index auto" in capsys.readouterr().err
+        assert "nothing to export; give --onnx, --index auto or --page FOLDER" in capsys.readouterr().err
         assert main(["export", str(folder), "--index", "flat"]) == 2
         assert main(["export", str(folder / "no"), "--index", "auto"]) == 1
 
