@@ -183,6 +183,7 @@ class TrendTables:
 
     def strongest(self, max_neighbors: int) -> TrendTables:
         """Return the tables with at most `max_neighbors` neighbors of an item, the strongest; totals stay."""
+        max_neighbors = min(max_neighbors, self.settings.max_neighbors or max_neighbors)  # 0: all
         lengths = np.diff(self.row_offsets)
         kept = np.arange(len(self.neighbors)) - np.repeat(self.row_offsets[:-1], lengths) < max_neighbors
         offsets = np.zeros_like(self.row_offsets)

@@ -443,7 +443,8 @@ class FileLog:
         """Overwrite records with spaces; see `EventLog.remove`."""
         with self._as_learn_error("shorten"):
             for number, found in groupby(sorted(map(parsed_position, positions)), key=itemgetter(0)):
-                remove_records(self._path(number), [end for _, end in found])
+                with contextlib.suppress(FileNotFoundError):  # a segment that is gone has nothing to remove
+                    remove_records(self._path(number), [end for _, end in found])
 
     @property
     def n_bytes(self) -> int:

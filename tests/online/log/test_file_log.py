@@ -428,3 +428,12 @@ def test_a_bad_event_is_one_line_that_names_it(values: tuple, wrong: str) -> Non
         checked_click(*values, where="event 3")
     assert str(caught.value).startswith("event 3: ")
     assert "\n" not in str(caught.value)
+
+
+def test_there_is_nothing_to_remove_from_a_segment_that_is_gone(tmp_path: Path) -> None:
+    log = FileLog(tmp_path, segment_bytes=1)
+    first, second = (log.append([Click("s", n, 1)]) for n in range(2))
+    (tmp_path / "events-0000000000.log").unlink()
+    log.remove([first, second])
+    assert not log.read(first)
+    log.close()
