@@ -190,6 +190,7 @@ PRESETS: Mapping[str, Config] = {
         clip_norm=0.0,
         dropout=0.2,
         epochs=50,
+        patience=5,
     ),
 }
 DEFAULT_PRESET = "full"
