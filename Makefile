@@ -37,7 +37,7 @@ test: setup lint web  ## what CI runs: lint, types, layers, every test; at most 
 	$(BIN)/python -m pytest $(PARALLEL)
 
 fast: setup  ## unit tests, in a minute on 2 cores, while you edit
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not ray" -x -q $(addprefix tests/,$(UNIT))
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not ray and not long" -x -q $(addprefix tests/,$(UNIT))
 
 slow: setup  ## the long forms, by hand (docs/hardening.md): sanitizers, fuzzers, soak, hostile clients
 	$(BIN)/python -m tests.native.stress --calls 100000
@@ -58,6 +58,7 @@ slow: setup  ## the long forms, by hand (docs/hardening.md): sanitizers, fuzzers
 	$(BIN)/python -m mtaw_fast.kernels.compile_check --all
 	$(BIN)/python -m pytest tests/integrations/test_ray_serve.py -m ray -k node_that_dies
 	$(BIN)/python -m tests.training.group.kills --runs 10
+	$(BIN)/python -m pytest -m long
 	$(BIN)/python .ci/check_wheel.py
 	$(BIN)/python -m tests.gpu_extra
 	$(BIN)/python -m tests.docs.fresh

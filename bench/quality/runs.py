@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import re
 import shutil
 import sys
@@ -25,6 +26,7 @@ from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import UsageError
 from mtaw_fast.evaluation import Evaluated, evaluate, ranks_of, report_of
 from mtaw_fast.evaluation.baselines import fit_baselines
+from mtaw_fast.evaluation.cooccurrence import CoOccurrence
 from mtaw_fast.evaluation.metrics import gains_of, means_of
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.training import TrainedModel, train
@@ -174,7 +176,9 @@ def run_baselines(dataset: Dataset, split: str, places: Places) -> list[dict[str
         }
         if split == "test":
             log_read(entry, record, FIRST_READ)
-        report = evaluate(rankers[name], samples)
+        if isinstance(ranker := rankers[name], CoOccurrence):
+            record["settings"] = dataclasses.asdict(ranker.settings)
+        report = evaluate(ranker, samples)
         measured = {name: value for name, value in report.as_dict().items() if "@" not in name}
         finish(entry, {**record, "metrics": dict(report.metrics), **measured})
         found.append(entry.read())

@@ -112,7 +112,8 @@ def test_a_good_request_is_answered(service):
     ],
     ids=["all checks", "columns"],
 )
-def test_the_service_matches_its_openapi_document(tmp_path, columns, options, selected):
+@pytest.mark.parametrize("examples", [20, pytest.param(200, marks=pytest.mark.long)])
+def test_the_service_matches_its_openapi_document(tmp_path, columns, options, selected, examples):
     pytest.importorskip("schemathesis", reason="needs the extra 'dev'")
     save_parts(tmp_path / "bundle", **bundle_parts(n_items=N_ITEMS), **memory_parts(N_ITEMS))
     (tmp_path / "token").write_text("secret")
@@ -135,7 +136,7 @@ def test_the_service_matches_its_openapi_document(tmp_path, columns, options, se
             *options,
         ]
         done = subprocess.run(
-            [*command, "--max-examples", "60", "--seed", "1", "--no-color"],
+            [*command, "--max-examples", f"{examples}", "--seed", "1", "--no-color"],
             capture_output=True,
             text=True,
             cwd=tmp_path,

@@ -204,7 +204,7 @@ def test_generated_workloads_are_seeded_and_clustered(tmp_path):
     assert near[:, 1:11].mean() > 0.4 > 0.2 > np.abs(near[:, 200:].mean())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_quick_as_users_run_it(tmp_path):
     assert throughput.main(["--quick", "--json", str(tmp_path / "out.json")]) == 0
     rows = results(tmp_path / "out.json")

@@ -282,7 +282,7 @@ def test_an_epoch_is_every_sample_once():
     assert sorted(np.concatenate(bench.batches).tolist()) == list(range(len(bench.sessions)))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_quick_as_users_run_it(tmp_path):
     assert training.main(["--quick", "--json", str(tmp_path / "out.json")]) == 0
     rows = results(tmp_path / "out.json")
