@@ -13,8 +13,8 @@ self.addEventListener('install', (event) => {
 self.addEventListener('activate', (event) => {
   const old = (name) => name.startsWith('mtaw-') && name !== VERSION;
   event.waitUntil((async () => {
+    await self.clients.claim(); // first: the worker before it would make its cache again
     for (const name of await caches.keys()) if (old(name)) await caches.delete(name);
-    await self.clients.claim();
   })());
 });
 

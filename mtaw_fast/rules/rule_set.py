@@ -149,7 +149,9 @@ def _with_trees(rules: dict[str, Any], at: str) -> dict[str, Any]:
         found["filter"] = [parsed(text, where) for text, where in _numbered(rules["filter"], f"{at}: filter")]
     if rules.get("boost") is not None:
         found["boost"] = [
-            {**one, "when": parsed(one["when"], f"{where}: when")} if isinstance(one, dict) and "when" in one else one
+            {**one, "when": parsed(one["when"], f"{where}: when")}
+            if isinstance(one, dict) and one.keys() == {"when", "by"}
+            else one  # the native rules refuse it, as it was written
             for one, where in _numbered(rules["boost"], f"{at}: boost")
         ]
     return found
