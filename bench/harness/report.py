@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import datetime
 import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -93,6 +94,7 @@ class Report:
 
     def __init__(self, bench: str) -> None:
         self.bench = bench
+        self.at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self.machine = machine_record()
         self.checkout = checkout()
         self.lines: list[Line] = []
@@ -125,6 +127,7 @@ class Report:
             "schema": SCHEMA,
             "machine": self.machine,
             "commit": self.checkout.as_json(),
+            "at": self.at,
             "results": [*rows, *({"bench": self.bench, **record} for record in self.records)],
         }
 

@@ -114,6 +114,10 @@ def _added_to(report: Report, options: argparse.Namespace, folder: Path, timed: 
     result = report.run(learned.case(params, _QUICK_PLAN if options.quick else _PLAN))
     learned.live.close()
     found = learned.agreement
+    percents = np.array([100 * found.strict])
+    report.rows.append(
+        _row("places-as-in-a-rebuild", params, "percent", percents, more={"k": K, "target": 100 * AGREEMENT})
+    )
     report.notes.append(
         f"{name}: {found.strict:.2%} of the top-{K} places as in a rebuild (target {AGREEMENT:.1%}: "
         f"{_met(found.strict >= AGREEMENT)}), {found.up_to_rounding:.2%} up to bf16 rounding; delta of "

@@ -1,6 +1,6 @@
 """What a request costs a worker's own code: processor time without sockets, next to a bare ASGI app and the ranking.
 
-python -m bench.serving.cost [--bundle FOLDER] [--items N] [--requests N] [--rounds N]
+python -m bench.serving.cost [--bundle FOLDER] [--items N] [--requests N] [--rounds N] [--json FILE]
 
 All in one process and in turns: a worker's protocol, app and route on a transport that only counts what is written; the
 bare app of `bench.serving.bare` in the same way; and `recommend` of the same sessions. The kernel's part, which is the
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.harness.report import command, say
+from bench.harness.report import Line, Report, command, parse, say
 from mtaw_fast.errors import MtawError, require
 
 _CONNECTIONS = 64
@@ -148,15 +148,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--items", type=int, default=10_000, metavar="N", help="of the generated one (default: 10000)")
     parser.add_argument("--requests", type=int, default=500, metavar="N", help="of a round (default: 500)")
     parser.add_argument("--rounds", type=int, default=11, metavar="N", help="the median counts (default: 11)")
-    options = parser.parse_args(argv)
-    for package in ("uvicorn", "psutil"):
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, in the bench JSON schema")
+    options = parse(parser, argv)
+    for package in ("uvicorn", "psutil", "rich"):
         require(package, "bench")
     from bench.serving.inputs import catalog_bundle
+    from mtaw_fast.bundle import Bundle
 
     bundle = options.bundle or catalog_bundle(options.items, _CACHE, say)
-    found = costs(bundle, options.requests, options.rounds)
-    print("us of processor time a request, without sockets: " + ", ".join(f"{k} {v:.1f}" for k, v in found.items()))
-    return 0
+    report = Report("serving.cost")
+    params = {"catalog": Bundle.load(bundle, verify=False).n_items, "requests": options.requests, "threads": 1}
+    for name, taken in costs(bundle, options.requests, options.rounds).items():
+        report.lines.append(Line.of_value("serving.cost", name, params, "cpu_us", taken))
+    report.notes.append("us of processor time a request, without sockets")
+    return report.finish(options.json)
 
 
 if __name__ == "__main__":

@@ -2,18 +2,22 @@
 
 python -m bench.training [--quick] [--threads N] [--backend NAME] [--data FOLDER] [--json FILE]
 python -m bench.training --small-batch [--quick] [--threads N] [--backend NAME] [--data FOLDER] [--json FILE]
+python -m bench.training --preset NAME --data FOLDER [--threads N] [--json FILE]
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench.harness.comparison import Plan, limit_threads
-from bench.harness.report import Report, bench_parser, command, parse, say
+from bench.harness.report import Line, Report, bench_parser, command, parse, say
 from bench.training.loss_shapes import LossShape
-from mtaw_fast.errors import require
+from mtaw_fast.config import PRESETS
+from mtaw_fast.errors import UsageError, require
 from mtaw_fast.system.cpus import usable_cpus
 
 N_ITEMS = 40_727
@@ -56,7 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="the case small-batch alone: an epoch in batches of 100 against one of 1,024; fails if it takes more "
         "than 2.5 times the processor time",
     )
+    parser.add_argument(
+        "--preset",
+        choices=sorted(PRESETS),
+        help="a whole training of this preset on --data alone, as `mtaw-fast train`",
+    )
     options = parse(parser, argv)
+    if options.preset is not None and (options.data is None or options.small_batch):
+        raise UsageError("--preset trains on a data set: give its --data, and leave out --small-batch")
     for package in ("torch", "rich"):
         require(package, "bench")
     import torch  # noqa: F401  # loaded before its threads are limited
@@ -67,8 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     report = Report("training")
-    if options.small_batch:
-        _measure_small_batch(report, options)
+    if options.small_batch or options.preset is not None:
+        (_measure_small_batch if options.small_batch else _measure_training)(report, options)
         return report.finish(options.json)
     for shape in QUICK_SHAPES if options.quick else SHAPES:
         _measure_loss(report, shape, options)
@@ -112,7 +123,12 @@ def _measure_epoch(report: Report, options: argparse.Namespace) -> None:
         say("measuring a whole epoch")
         report.run(bench.case())
     say("measuring the stages of a step")
-    report.notes.append(stages_in_words(bench.stages(_QUICK_STAGE_STEPS if options.quick else _STAGE_STEPS)))
+    stages = bench.stages(_QUICK_STAGE_STEPS if options.quick else _STAGE_STEPS)
+    for stage, milliseconds in stages.items():
+        report.lines.append(
+            Line.of_value("training", "stage", {**bench.params, "stage": stage}, "latency_ms", milliseconds)
+        )
+    report.notes.append(stages_in_words(stages))
 
 
 def _measure_small_batch(report: Report, options: argparse.Namespace) -> None:
@@ -129,7 +145,30 @@ def _measure_small_batch(report: Report, options: argparse.Namespace) -> None:
     timings = (comparison.ours, *comparison.baselines)
     wall = bench.times({batch: t.seconds for batch in (SMALL, LARGE) for t in timings if t.name == name_of(batch)})
     processor = bench.times(bench.processor_seconds())
+    for batch, seconds in bench.processor_seconds().items():
+        params = {**bench.params(batch), "turns": len(seconds)}
+        report.lines.append(
+            Line.of_value("training", "batch-step", params, "processor_ms", bench.step_ms(batch, seconds))
+        )
+    report.lines.append(Line.of_value("training", "small-batch-epoch", bench.params(SMALL), "times_large", processor))
     text = f"an epoch in batches of {SMALL} takes {processor:.2f} times the processor time of one in batches of {LARGE}"
     report.notes.append(f"{text}, {wall:.2f} times the time (medians of {comparison.ours.n} turns; at most {LIMIT})")
     if processor > LIMIT:
         report.refuse(f"small-batch: {text}, more than {LIMIT}")
+
+
+def _measure_training(report: Report, options: argparse.Namespace) -> None:
+    from mtaw_fast import train
+    from mtaw_fast.data.dataset import Dataset
+
+    dataset = Dataset.load(options.data)
+    say(f"training {options.preset} on {dataset.name}")
+    with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as folder:
+        clock, processor = time.perf_counter(), time.process_time()
+        bundle = train(dataset, Path(folder) / "bundle", options.preset, threads=options.threads)
+        taken = {"train_s": time.perf_counter() - clock, "train_processor_s": time.process_time() - processor}
+    params = {
+        "catalog": dataset.n_items, "d": bundle.config.model.embedding_dim, "data": dataset.name,
+        "preset": options.preset, "threads": options.threads,
+    }  # fmt: skip
+    report.lines += [Line.of_value("training", "train", params, metric, value) for metric, value in taken.items()]

@@ -223,6 +223,14 @@ class BatchBench:
         of_epoch = {batch: one * self._epochs[batch] for batch, one in of_step.items()}
         return float(of_epoch[SMALL] / of_epoch[LARGE])
 
+    def params(self, batch: int) -> dict[str, Any]:
+        """Return what a row says about an epoch in batches of a size; steps: of the epoch."""
+        return self._stretches[batch].bench.params
+
+    def step_ms(self, batch: int, seconds: np.ndarray) -> float:
+        """Return the median milliseconds of a step. seconds: of the turns."""
+        return float(1e3 * np.median(seconds) / self.steps[batch])
+
     def processor_seconds(self) -> dict[int, np.ndarray]:
         """Return the processor seconds of every turn, without the first (warm-up) of each."""
         return {batch: np.array(s.processor_seconds[1:]) for batch, s in self._stretches.items()}

@@ -12,8 +12,8 @@ pytest.importorskip("uvicorn", reason="the serving bench needs the extra 'serve'
 pytest.importorskip("psutil", reason="the serving bench needs the extra 'bench'")
 
 from bench.serving import command as serving
+from bench.serving import cost
 from bench.serving import inputs as serving_inputs
-from bench.serving.cost import costs
 from bench.serving.inputs import catalog_bundle, distinct_sessions, publish, recommend_requests
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.errors import UsageError
@@ -172,7 +172,12 @@ def test_an_approximate_index_is_built_once_and_states_its_recall(tmp_path, monk
     assert Bundle.load(plain).manifest.get("index") is None
 
 
-def test_the_cost_of_a_request_has_three_parts(toy):
-    found = costs(catalog_bundle(N_ITEMS, toy, lambda _: None), 20, 1)
+def test_the_cost_of_a_request_has_three_parts(toy, tmp_path):
+    bundle, out = catalog_bundle(N_ITEMS, toy, lambda _: None), tmp_path / "cost.json"
+    assert cost.main(["--bundle", str(bundle), "--requests", "20", "--rounds", "1", "--json", str(out)]) == 0
+    report = json.loads(out.read_text())
+    check_report(report)
+    found = {row["case"]: row["p50"] for row in report["results"]}
     assert list(found) == ["service", "bare", "recommend"]
+    assert {row["params"]["catalog"] for row in report["results"]} == {N_ITEMS}
     assert found["service"] > found["bare"] > 0

@@ -104,6 +104,7 @@ def test_the_whole_bench_adds_shapes_and_the_epoch_with_its_floor_and_stages(tmp
     assert epoch["params"]["backend"] == "reference"
     assert 0 < epoch["floor"] < epoch["p50"]
     assert "exponentials" in epoch["floor_what"]
+    assert [row["params"]["stage"] for row in rows if row["case"] == "stage"] == list(STAGES)
     printed = capsys.readouterr().out
     assert all(stage in printed for stage in STAGES)
 
@@ -266,14 +267,31 @@ def test_small_batches_against_large_ones_over_the_same_share_of_an_epoch(limit,
     out = tmp_path / "out.json"
     arguments = ["--small-batch", "--quick", "--threads", "1", "--data", str(tmp_path / "data"), "--json", str(out)]
     assert training.main(arguments) == (0 if limit else 1)
-    (row,) = results(out)
+    row, *steps_of, whole = results(out)
     assert (row["case"], row["baseline"], row["n"]) == ("small-batch", "batch-64", 3)
+    assert {one["params"]["batch"]: one["metric"] for one in steps_of} == {16: "processor_ms", 64: "processor_ms"}
+    assert (whole["case"], whole["metric"], whole["params"]["batch"]) == ("small-batch-epoch", "times_large", 16)
     assert row["params"]["batch"] == 16
     steps = [len(EpochBench(dataset(), Config.of(batch_prefixes=batch), 1).batches) for batch in (16, 64)]
     assert row["params"]["steps"] == round(steps[0] / steps[1])
     printed = capsys.readouterr()
     assert "an epoch in batches of 16 takes" in printed.out
     assert ("refused: small-batch" in printed.err) == (limit == 0)
+
+
+def test_a_whole_training_has_its_time_on_the_clock_and_on_the_processor(tmp_path, capsys):
+    dataset().save(tmp_path / "data")
+    out = tmp_path / "out.json"
+    assert (
+        training.main(["--preset", "paper", "--threads", "1", "--data", str(tmp_path / "data"), "--json", str(out)])
+        == 0
+    )
+    assert {(row["case"], row["metric"]) for row in results(out)} == {
+        ("train", "train_s"), ("train", "train_processor_s")
+    }  # fmt: skip
+    assert {row["params"]["preset"] for row in results(out)} == {"paper"}
+    assert training.main(["--preset", "paper"]) == 2
+    assert "give its --data" in capsys.readouterr().err
 
 
 def test_an_epoch_is_every_sample_once():
