@@ -1,10 +1,10 @@
 """Find the figures in README and docs that no record has: `python -m bench.suite.figures`.
 
-A figure is a number with decimals outside code, alone or as `P / MRR`, `mean ± deviation` or `[low, high]`. It has a
-record if a table between `<!-- .. -->` and `<!-- end -->` has it, which a command writes, or if a group of records in
-docs/results has it: quality (means over seeds), peers, points of other benches, the register of test reads, or quoted.
-A number alone can match by chance, so write pairs as one figure. All others are listed in
-docs/results/without-record/figures.json, by page and heading. The list only gets shorter: a new figure needs a record.
+A figure is a number with decimals outside code, alone, signed, or as `P / MRR`, `mean ± deviation` or `[low, high]`. It
+has a record if it stands between `<!-- .. -->` and `<!-- end -->`, where `bench.suite.tables` writes, or if a record of
+its section gives it. SECTIONS says which records those are; a section that is not there has none. A number alone can
+match by chance, so write pairs as one figure. All others are listed in docs/results/without-record/figures.json. The
+list only gets shorter: a new figure needs a record.
 
     python -m bench.suite.figures --write    # after a figure got its record or left
 """
@@ -12,31 +12,74 @@ docs/results/without-record/figures.json, by page and heading. The list only get
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import re
 import statistics
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.harness.report import short
 from bench.peers.records import trained
 from bench.peers.systems import QUOTED
 from bench.quality.records import records_in as quality_in
+from bench.suite.measured import Measured
+from bench.suite.result_tables import BY_HAND, lines_in, signed
+from bench.suite.tables import BLOCK, ROOT
 
-ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/results.md", "docs/performance.md")
 LIST = "docs/results/without-record/figures.json"
-# Of benches that read more than one moment or model a line.
-_POINTS = ("ablations.jsonl", "frozen.jsonl", "news-context.jsonl", "types.jsonl")
+# The sources of a section's figures: files of docs/results, parts of quality.jsonl, and `bench NAME [CASE]`.
+SECTIONS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "README.md": {
+        "mtaw_fast": ("test", "bench throughput recommend", "bench training train"),
+        "Results": ("test", "published", "peers"),
+    },
+    "docs/results.md": {
+        "Presets on the test sets": ("test", "published"),
+        "Sets on which nothing was chosen": ("test", "test-reads"),
+        "Reads of the test sets": ("test", "earlier", "test-reads"),
+        "Other systems, trained here": ("peers",),
+        "Tmall": ("peers",),
+        "RetailRocket": ("peers",),
+        "The paper's own recipe": ("test", "validation"),
+        "What the paper leaves open": ("validation",),
+        "The effect of gamma (figure 2)": ("test", "validation"),
+        "What each part is worth": ("ablations",),
+        "Features of the ranker": ("validation",),
+        "Samples of the catalog": ("validation",),
+        "Initial weights": ("validation",),
+        "Learning while serving": ("test-reads",),
+        "A news log": ("test-reads", "news-context"),
+        "Types of clicks": ("types",),
+        "A bundle that does not learn": ("frozen", "by-hand"),
+    },
+    "docs/performance.md": {
+        "Adaptive-weight loss": ("bench training",),
+        "Small batches": ("bench training",),
+        "The preset": ("bench training",),
+        "Ten million clicks": ("by-hand",),
+        "Rank a session": ("bench throughput",),
+        "A bundle with times": ("bench throughput", "by-hand"),
+        "Encode a session": ("bench encoder",),
+        "Find the top K": ("bench retrieval",),
+        "Serve under load": ("bench serving",),
+        "A request's processor time": ("bench serving.cost", "bench serving"),
+        "Prepare a click log": ("bench prepare",),
+        "How costs grow": ("bench scaling",),
+        "Learn while serving": ("bench live", "by-hand"),
+    },
+}
 _METRICS = ("P@10", "MRR@10", "P@20", "MRR@20")
+_PAIRS = (("P@20", "MRR@20"), ("P@10", "MRR@10"))
 _NUMBER = r"\d[\d,]*\.\d+"
+_SIGNED = rf"(?<![\w.+-])[-+]?{_NUMBER}"
 _FIGURE = re.compile(
-    rf"{_NUMBER} / {_NUMBER}|{_NUMBER} ± {_NUMBER}|\[[-+]?{_NUMBER}, [-+]?{_NUMBER}\]|(?<![\w.]){_NUMBER}(?![\w.]*\.\w)"
+    rf"{_SIGNED} / [-+]?{_NUMBER}|{_SIGNED} ± {_NUMBER}|\[[-+]?{_NUMBER}, [-+]?{_NUMBER}\]|{_SIGNED}(?![\w.]*\.\w)"
 )
 _CODE = re.compile(
-    r"^```.*?^```$|<!-- (?!end|prose).*?<!-- end -->|`[^`\n]*`|\]\([^)\n]*\)|^    [^\n]*$|Python \d\.\d+", re.M | re.S
+    rf"^```.*?^```$|{BLOCK.pattern}|`[^`\n]*`|\]\([^)\n]*\)|^    [^\n]*$|Python \d\.\d+", re.MULTILINE | re.DOTALL
 )
 Record = Mapping[str, Any]
 
@@ -47,35 +90,72 @@ def figures(page: str) -> dict[str, list[str]]:
     heading = ""
     for line in _CODE.sub(" ", page).replace("*", "").splitlines():
         if line.startswith("#"):
-            heading = line.lstrip("# ")
+            heading = line.strip("# ")
         found.setdefault(heading, []).extend(_FIGURE.findall(line))
     return {name: those for name, those in found.items() if those}
 
 
+class Records:
+    """The figures that each source gives, as pages write them."""
+
+    def __init__(self, root: Path) -> None:
+        self._root, self._results = root, root / "docs/results"
+        self._measured = Measured.read(root / "bench/results")
+        self._known: dict[str, frozenset[str]] = {}
+
+    def of(self, source: str) -> frozenset[str]:
+        """Return the figures of a source (see SECTIONS)."""
+        if source not in self._known:
+            self._known[source] = frozenset(self._figures(source))
+        return self._known[source]
+
+    def _figures(self, source: str) -> Iterator[str]:
+        if source.startswith("bench "):
+            yield from self._benched(*source.split()[1:])
+        elif source in ("test", "validation"):
+            runs = [one for one in quality_in(self._results).finished() if one["split"] == source]
+            yield from _of_runs(runs)
+            yield from _differences(runs)
+        elif source == "earlier":
+            yield from _of_runs([one for one in self._lines("earlier") if "metrics" in one])
+        elif source == "peers":
+            for one in trained(self._results):
+                yield from _of_group([one]) if "metrics" in one else ()
+        elif source == "published":
+            for quoted in lines_in(self._root / QUOTED.relative_to(ROOT)):
+                yield from ("{:.2f} / {:.2f}".format(*pair) for pair in quoted["figures"].values())
+        elif source == "test-reads":
+            for read in self._lines(source):
+                yield from _FIGURE.findall(read.get("figures", ""))
+        elif source == "by-hand":
+            for finding in lines_in(self._results / BY_HAND):
+                for cells in finding["rows"].values():
+                    yield from _FIGURE.findall(" ".join(map(str, cells)))
+        else:
+            for point in self._lines(source):
+                yield from _pairs(point)
+                if "unknown_targets" in point:
+                    yield f"{point['unknown_targets']:.1f}"
+
+    def _lines(self, name: str) -> list[Record]:
+        return lines_in(self._results / f"{name}.jsonl")
+
+    def _benched(self, bench: str, case: str | None = None) -> Iterator[str]:
+        """Yield medians, percentiles and ratios of a bench's rows; times in every unit."""
+        for run in self._measured.runs:
+            for row in run.rows:
+                if row["bench"] == bench and case in (None, row["case"]):
+                    for name in ("p50", "p90", "p95", "p99", "ratio"):
+                        if row.get(name) is not None:
+                            for scale in (1e3, 1.0, 1e-3, 1e-6):
+                                yield short(row[name] * scale)
+
+
 def recorded(root: Path) -> set[str]:
-    """Return every figure that the records give, as pages write it."""
-    results = root / "docs/results"
-    groups: dict[tuple[str, ...], list[Record]] = {}
-    earlier = [json.loads(line) for line in (results / "earlier.jsonl").read_text().splitlines()]
-    for record in [*quality_in(results).finished(), *(one for one in earlier if "metrics" in one)]:
-        names = (record["dataset"]["name"], record["preset"], record["split"], record.get("protocol", "held-out"))
-        key = (*names, record.get("series", ""), json.dumps(record["changed"], sort_keys=True))
-        groups.setdefault(key, []).append(record)
-    found = set(itertools.chain.from_iterable(_of_group(group) for group in groups.values()))
-    for record in trained(results):
-        if "metrics" in record:
-            found.update(_of_group([record]))
-    for line in (results / "ranker-lessons.jsonl").read_text().splitlines():
-        point = json.loads(line)
-        found.update(f"{point[name]:.2f}" for name in _METRICS)
-    for name in _POINTS:
-        for line in (results / name).read_text().splitlines():
-            found.update(_pairs(json.loads(line)))
-    for line in (results / "test-reads.jsonl").read_text().splitlines():
-        found.update(_FIGURE.findall(json.loads(line).get("figures", "")))
-    for line in (root / QUOTED.relative_to(ROOT)).read_text().splitlines():
-        found.update("{:.2f} / {:.2f}".format(*pair) for pair in json.loads(line)["figures"].values())
-    return found
+    """Return the figures of all sources but the benches' rows."""
+    records = Records(root)
+    sources = {one for page in SECTIONS.values() for those in page.values() for one in those}
+    return {figure for one in sources if not one.startswith("bench ") for figure in records.of(one)}
 
 
 def _pairs(value: Any) -> Iterator[str]:
@@ -88,13 +168,27 @@ def _pairs(value: Any) -> Iterator[str]:
             yield from _pairs(one)
 
 
+def _of_runs(runs: Iterable[Record]) -> Iterator[str]:
+    """Yield the figures of groups of runs that differ in the seed alone, and the pairs of each run."""
+    for group in _grouped(runs).values():
+        yield from _of_group(group)
+        for one in group:
+            yield from _pairs(one["metrics"])
+
+
+def _grouped(runs: Iterable[Record]) -> dict[tuple[str, ...], list[Record]]:
+    groups: dict[tuple[str, ...], list[Record]] = {}
+    for one in runs:
+        names = (one["dataset"]["name"], one["preset"], one["split"], one.get("protocol") or "held-out")
+        groups.setdefault((*names, one.get("series", ""), json.dumps(one["changed"], sort_keys=True)), []).append(one)
+    return groups
+
+
 def _of_group(group: Sequence[Record]) -> Iterator[str]:
     """Yield the figures of records that differ in the seed alone."""
-    for deep, shallow in (("P@20", "MRR@20"), ("P@10", "MRR@10")):
+    for deep, shallow in _PAIRS:
         if all(deep in one["metrics"] for one in group):
-            yield " / ".join(
-                f"{statistics.fmean(one['metrics'][name] for one in group):.2f}" for name in (deep, shallow)
-            )
+            yield " / ".join(f"{_mean(group, name):.2f}" for name in (deep, shallow))
     for name in _METRICS:
         values = [one["metrics"][name] for one in group if name in one["metrics"]]
         if not values:
@@ -112,15 +206,37 @@ def _of_group(group: Sequence[Record]) -> Iterator[str]:
             yield f"{statistics.fmean(values):.2f}"
 
 
+def _mean(group: Sequence[Record], name: str) -> float:
+    return statistics.fmean(one["metrics"][name] for one in group)
+
+
+def _differences(runs: Sequence[Record]) -> Iterator[str]:
+    """Yield, signed, what one more changed setting adds, on the seeds of both; and what the published protocol adds."""
+    groups = _grouped(runs)
+    for key, group in groups.items():
+        changed = json.loads(key[-1])
+        bases = [{name: value for name, value in changed.items() if name != one} for one in changed]
+        others = [(*key[:-1], json.dumps(base, sort_keys=True)) for base in bases]
+        if key[3] == "published":
+            others.append((*key[:3], "held-out", *key[4:]))
+        for base in (groups[one] for one in others if one in groups):
+            seeds = {one["seed"] for one in group} & {one["seed"] for one in base}
+            own, theirs = ([one for one in those if one["seed"] in seeds] for those in (group, base))
+            if seeds:
+                pair = signed([_mean(own, name) - _mean(theirs, name) for name in ("P@20", "MRR@20")])
+                yield from (pair, *pair.split(" / "))
+
+
 def without_record(root: Path) -> dict[str, dict[str, list[str]]]:
-    """Return the figures of the pages that no record has, by page and heading."""
-    known = recorded(root)
-    pages = {name: figures((root / name).read_text(encoding="utf-8")) for name in PAGES}
-    found = {
-        name: {heading: [one for one in those if one not in known] for heading, those in page.items()}
-        for name, page in pages.items()
-    }
-    return {name: {heading: those for heading, those in page.items() if those} for name, page in found.items()}
+    """Return the figures of the pages that no record of their section has, by page and heading."""
+    records, found = Records(root), {}
+    for name in PAGES:
+        missing = {}
+        for heading, those in figures((root / name).read_text(encoding="utf-8")).items():
+            known = frozenset().union(*map(records.of, SECTIONS[name].get(heading, ())))
+            missing[heading] = [one for one in those if one not in known]
+        found[name] = {heading: those for heading, those in missing.items() if those}
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,14 +31,16 @@ FORMER_NAMES: Mapping[str, Mapping[str, str]] = {
     "baseline": {"exact-scan": "exact-native"},
 }  # fmt: skip
 Key = tuple[str, ...]
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """A result file.
 
-    date, at, quick: of the suite's own files (`at`: its start); None and False in a bench's --json. rows: results in
-    the bench JSON schema. records: results of another form.
+    date, at: of its start; files without them have the date that their name begins with, or None. quick: whether the
+    suite took the smallest cases; False in a bench's --json. rows: results in the bench JSON schema. records: results
+    of another form.
     """
 
     path: Path
@@ -88,8 +91,15 @@ def read_run(path: Path) -> Run:
             raise DataError(f"{path}: result {number} ({result['bench']}): {wrong}; the file is damaged, measure again")
         rows.append(_with_current_names(result))
     suite = value.get("suite", {})
-    quick = suite.get("quick", False)
-    return Run(path, machine, value.get("commit"), suite.get("date"), suite.get("at"), quick, rows, records)
+    quick, at = suite.get("quick", False), suite.get("at", value.get("at"))
+    date = suite.get("date") or (at[:10] if at else _date_in(path.name))
+    return Run(path, machine, value.get("commit"), date, at, quick, rows, records)
+
+
+def _date_in(name: str) -> str | None:
+    """Return the date that a file's name begins with, or None."""
+    found = re.match(r"\d{4}-\d{2}-\d{2}(?!\d)", name)
+    return found[0] if found else None
 
 
 def _with_current_names(row: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from bench.suite.figures import LIST, ROOT, figures, recorded, without_record
+from bench.suite.figures import LIST, ROOT, SECTIONS, Records, figures, recorded, without_record
 
 
 def test_a_figure_without_a_record_is_on_the_list() -> None:
@@ -42,7 +42,29 @@ def test_what_counts_as_a_figure() -> None:
     assert figures(page) == {"One": ["53.80 / 24.13", "36.26 ± 0.10", "[34.94, 37.62]"], "Two": ["1,234.5"]}
 
 
+def test_a_sign_belongs_to_its_figure() -> None:
+    page = "lost -0.77 / -0.20, gained +0.04 [-0.01, +0.09], of 1.5..2.5, Apache-2.0, 1.5-fold"
+    assert figures(page) == {"": ["-0.77 / -0.20", "+0.04", "[-0.01, +0.09]", "1.5"]}
+
+
 def test_a_changed_figure_is_found() -> None:
     known = recorded(ROOT)
     assert "53.80 / 24.13" in known
     assert "53.81 / 24.13" not in known
+
+
+def test_a_figure_counts_in_its_section_alone() -> None:
+    """A number of another bench or set is no record, however likely it is to match."""
+    records = Records(ROOT)
+    assert "53.80 / 24.13" in records.of("test")
+    assert "53.80 / 24.13" not in records.of("validation") | records.of("bench retrieval") | records.of("by-hand")
+    headings = {name: figures((ROOT / name).read_text(encoding="utf-8")) for name in SECTIONS}
+    listed = json.loads((ROOT / LIST).read_text(encoding="utf-8"))
+    unknown = {(name, one) for name, page in headings.items() for one in page if one not in SECTIONS[name]}
+    assert {(name, one) for name, page in listed.items() for one in page} >= unknown
+
+
+def test_a_change_of_one_setting_is_a_signed_record() -> None:
+    """The sampled softmax on Tmall, against the full one."""
+    assert "-0.15 / +0.02" in Records(ROOT).of("validation")
+    assert "+0.15 / -0.02" not in Records(ROOT).of("validation")

@@ -1,0 +1,183 @@
+"""The tables of docs/results.md that no bench prints by itself, and those of findings by hand, from docs/results."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.harness.records import read_lines
+from bench.quality.records import records_in
+from bench.quality.table import TITLES, markdown
+
+BY_HAND = "by-hand.jsonl"
+_METRICS = ("P@20", "MRR@20")
+_SHOWN = 4  # features with the largest effect
+_DRAWN = (1024, 4096)  # samples of the catalog
+_NEIGHBORS = (0, 4, 8)
+_SETS = ("tmall", "retailrocket")
+Record = Mapping[str, Any]
+
+
+def lines_in(path: Path) -> list[Record]:
+    """Return the records of a file, a JSON object a line."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def by_hand_names(results: Path) -> list[str]:
+    """Return the names of the findings that were measured by hand."""
+    return [name for name, _ in read_lines(results / BY_HAND)]
+
+
+def by_hand(results: Path, name: str) -> str:
+    """Return the table of a finding that was measured by hand, below its machine and date."""
+    record = dict(read_lines(results / BY_HAND))[name]
+    rows = [[label, *map(_cell, cells)] for label, cells in record["rows"].items()]
+    return f"`{record['machine']}`, {record['date']}, {record['state']}:\n\n{markdown(['', *record['columns']], rows)}"
+
+
+def _cell(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def ablations(results: Path) -> str:
+    """What each part is worth."""
+    from bench.quality.ablations import table_of
+
+    return table_of(lines_in(results / "ablations.jsonl"))
+
+
+def frozen(results: Path) -> str:
+    """Bundles that do not learn."""
+    from bench.quality.frozen import table_of
+
+    return table_of(lines_in(results / "frozen.jsonl"))
+
+
+def types(results: Path) -> str:
+    """What types of clicks are worth."""
+    from bench.quality.types import table_of
+
+    return table_of(lines_in(results / "types.jsonl"))
+
+
+def features(results: Path) -> str:
+    """Changes of P@20 / MRR@20 without a feature of the ranker: the largest on RetailRocket, by their sum."""
+    changes: dict[str, dict[str, list[float]]] = {}
+    runs = [
+        one
+        for one in lines_in(results / "earlier.jsonl")
+        if (one["series"], one["split"]) == ("second", "validation") and not {*one["changed"]} - {"leave_out"}
+    ]
+    whole = {one["dataset"]["name"]: one["metrics"] for one in runs if not one["changed"]}
+    for one in runs:
+        if one["changed"]:
+            base = whole[one["dataset"]["name"]]
+            change = [one["metrics"][name] - base[name] for name in _METRICS]
+            changes.setdefault(one["changed"]["leave_out"], {})[one["dataset"]["name"]] = change
+    largest = sorted(changes, key=lambda name: sum(changes[name]["retailrocket"]))[:_SHOWN]
+    rows = [[f"`{name}`", *(signed(changes[name][one]) for one in _SETS)] for name in largest]
+    most = -min(one["tmall"][0] for one in changes.values())
+    table = markdown(["without", *(TITLES[one] for one in _SETS)], rows)
+    return f"{table}\n\nOf all {len(changes)}, none is worth more than {most:.2f} of P@20 on Tmall."
+
+
+def signed(values: Sequence[float]) -> str:
+    """Return differences with their signs, to two digits; none is a negative zero."""
+    return " / ".join(f"{round(value, 2) + 0.0:+.2f}" for value in values)
+
+
+def ranker_samples(results: Path) -> str:
+    """P@20 and MRR@20 by the samples that the ranker trains on."""
+    lines = lines_in(results / "ranker-lessons.jsonl")
+    rows = []
+    for one in lines:
+        asked = f"{one['asked']:,}{' (all)' if one['asked'] == one['of'] else ''}"
+        rows.append([asked, *(f"{one[name]:.2f}" for name in _METRICS), f"{one['fit_cpu_seconds']:.1f} s"])
+    return markdown(["samples", "P@20", "MRR@20", "fit"], rows)
+
+
+def sampled_loss(results: Path) -> str:
+    """Error of the sampled loss and cosine of its item gradients, by neighbors of the targets that are always drawn."""
+    found = {
+        (one["dataset"], one["drawn"], one["neighbours"]): one  # prose: ignore
+        for one in lines_in(results / "sampled-softmax.jsonl")
+    }
+    rows = []
+    for drawn in _DRAWN:
+        cells = [f"{drawn:,}"]
+        for dataset in _SETS:
+            own = [found[dataset, drawn, neighbors] for neighbors in _NEIGHBORS]
+            cells.append(" / ".join(f"{one['loss_error_percent']:.2f}" for one in own) + "%")
+            cells.append(" / ".join(f"{one['gradient_cosine']:.3f}" for one in own))
+        rows.append(cells)
+    head = [f"{TITLES[one]}: {what}" for one in _SETS for what in ("error of the loss", "cosine")]
+    return markdown(["`negative_samples`", *head], rows)
+
+
+def sampled_quality(results: Path) -> str:
+    """P@20 / MRR@20 of the preset `paper` on validation with the full softmax and with the sampled one."""
+    runs = [one for one in records_in(results).finished() if one["preset"] == "paper" and one["split"] == "validation"]
+    rows = []
+    for dataset in _SETS:
+        gamma = {} if dataset == "tmall" else {"gamma": 6.0}
+        found = []
+        for changed in (gamma, {**gamma, "softmax": "sampled"}):
+            (own,) = [
+                one["metrics"]
+                for one in runs
+                if one["dataset"]["name"] == dataset and one["changed"] == changed and one["seed"] == 0
+            ]
+            found.append([own[name] for name in _METRICS])
+        difference = [sampled - full for full, sampled in zip(*found, strict=True)]
+        rows.append([TITLES[dataset], *("{:.2f} / {:.2f}".format(*one) for one in found), signed(difference)])
+    return markdown(["", "full softmax", "sampled", "difference"], rows)
+
+
+def learning_limits(results: Path) -> str:
+    """P@20 / MRR@20 while learning, without the limits on colluding sessions and with them."""
+    found: dict[str, dict[str, str]] = {}
+    for one in lines_in(results / "learning-limits.jsonl"):
+        pair = "{:.2f} / {:.2f}".format(*(one["learning"][name] for name in _METRICS))
+        found.setdefault(one["log"], {})[one["limits"]] = pair
+    rows = [[log, *(pairs[kind] for kind in ("none", "default"))] for log, pairs in found.items()]
+    return markdown(["P@20 / MRR@20", "no limits", "the default"], rows)
+
+
+def encoder_gain(results: Path) -> str:
+    """What the encoder's candidates add on the test sets to the earlier setting `third`, means over seeds."""
+    with_encoder = [
+        one for one in lines_in(results / "earlier.jsonl") if (one["series"], one["split"]) == ("third", "test")
+    ]
+    alone = [
+        one
+        for one in records_in(results).finished()
+        if (one["preset"], one["split"], one["changed"]) == ("full", "test", {"dense_candidates": 0})
+    ]
+    rows = []
+    for dataset in _SETS:
+        means = [
+            [
+                statistics.fmean(one["metrics"][name] for one in runs if one["dataset"]["name"] == dataset)
+                for name in _METRICS
+            ]
+            for runs in (alone, with_encoder)
+        ]
+        gain = [more - less for less, more in zip(*means, strict=True)]
+        rows.append([TITLES[dataset], *("{:.2f} / {:.2f}".format(*one) for one in means), signed(gain)])
+    return markdown(["P@20 / MRR@20", "memory alone", "`third`", "gain"], rows)
+
+
+BLOCKS: Mapping[str, Callable[[Path], str]] = {
+    "ablations": ablations,
+    "frozen": frozen,
+    "types": types,
+    "features": features,
+    "ranker samples": ranker_samples,
+    "sampled loss": sampled_loss,
+    "sampled quality": sampled_quality,
+    "learning limits": learning_limits,
+    "encoder gain": encoder_gain,
+}

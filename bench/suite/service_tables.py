@@ -1,0 +1,144 @@
+"""The tables of docs/performance.md on the service and on learning while serving, from bench/results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from bench.live.command import ADDED_US, COMPACTION_MIB, EVENT_BYTES, EVENT_US, FRESH_S, RATE_RATIO
+from bench.serving.command import RATES
+from bench.suite.cells import NOTHING, duration, number, size, table, verdict
+from bench.suite.measured import Found, Measured
+
+
+def load(measured: Measured) -> str:
+    """Latency of the service under an open-loop load."""
+    every = [
+        one
+        for items, rate in RATES.items()
+        for one in measured.newest_each("serving", "poisson", ("index",), catalog=items, rate=rate)
+    ]
+    if not every:
+        return NOTHING
+    lines = []
+    for found in every:
+        row, params = found.rows[0], found.rows[0]["params"]
+        index = f"`{params['index']}`" + (f" (recall@20 {row['recall']:.3f})" if params["index"] == "ann" else "")
+        taken = [number(row[name]) for name in ("p50", "p90", "p99", "server_cpu_us")]
+        lines.append([f"{params['catalog']:,}", index, f"{params['rate']:,.0f}", *taken, str(row["errors"])])
+    head = ["items", "index", "requests/s", "p50 ms", "p90", "p99", "service CPU us", "failed"]
+    return table(every, head, lines)
+
+
+def request_cost(measured: Measured) -> str:
+    """Processor time of a request: without sockets by part, and with them."""
+    alone = measured.newest("serving.cost", ("service", "recommend", "bare"))
+    loaded = [measured.newest("serving", case, catalog=10_000, rate=400.0) for case in ("poisson", "bare")]
+    lines = []
+    if alone is not None:
+        taken = {name: alone.of(name)[0]["p50"] for name in ("service", "recommend", "bare")}
+        own = taken["service"] - taken["recommend"] - taken["bare"]
+        lines += [
+            ["a request of the service, without sockets", number(taken["service"])],
+            ["of it `recommend`", number(taken["recommend"])],
+            ["a bare ASGI app", number(taken["bare"])],
+            ["left for the service's own code", number(own)],
+        ]
+    for name, found in zip(("the service", "a bare app"), loaded, strict=True):
+        if found is not None:
+            workers = found.rows[0]["params"]["workers"]
+            lines.append([f"{name}, {workers} workers, 400 requests/s", number(found.rows[0]["server_cpu_us"])])
+    files = [one for one in (alone, *loaded) if one is not None]
+    return table(files, ["", "us of processor time"], lines) if files else NOTHING
+
+
+def learning(measured: Measured) -> str:
+    """What learning costs and loses, with the targets."""
+    found = list(_learning(measured))
+    lines = [line for _, line in found]
+    return table([one for one, _ in found], ["case", "figure", "target"], lines) if found else NOTHING
+
+
+def _learning(measured: Measured) -> Iterator[tuple[Found, list[str]]]:
+    """Yield each line with its file."""
+    tables = ("base_clicks", "times")
+    for one in measured.newest_each("live", "recommend-added", tables):
+        row, params = one.rows[0], one.rows[0]["params"]
+        without = row["p50"] * row["ratio"]
+        name = f"`recommend-added`: {size(params['events'])} events, {_past(params)}"
+        target = f"{ADDED_US:+g} us{verdict(row['p50'] - without <= ADDED_US)}"
+        yield one, [name, f"{row['p50'] - without:+.1f} us on {number(without)}", target]
+    for one in measured.newest_each("live", "places-as-in-a-rebuild", tables):
+        row = one.rows[0]
+        name = f"top-{row['k']} places as after a rebuild, {_past(row['params'])}"
+        yield one, [name, f"{row['p50']:.2f}%", f"{row['target']:g}%{verdict(row['p50'] >= row['target'])}"]
+    for one in _newest(measured, "event", stage="total"):
+        value = one.rows[0]["p50"]
+        yield one, ["`event`: processor time", f"{number(value)} us", f"{EVENT_US:g} us{verdict(value <= EVENT_US)}"]
+    for one in _newest(measured, "rate"):
+        row, params = one.rows[0], one.rows[0]["params"]
+        ratio, name = row["p90_ratio"], f"`rate`: p90 at {params['event_rate']:,.0f} events/s over none"
+        yield one, [name, f"{ratio:.2f}", f"{RATE_RATIO:g}{verdict(ratio <= RATE_RATIO)}"]
+    for one in _newest(measured, "fresh", event_rate=None):
+        most = one.rows[0]["max"]
+        name, target = "`fresh`: until another worker knows a click", f"{FRESH_S:g} s{verdict(most <= 1e3 * FRESH_S)}"
+        yield one, [name, f"at most {number(most)} ms", target]
+    for one in _newest(measured, "loss"):
+        row, params = one.rows[0], one.rows[0]["params"]
+        name = f"`loss`: {params['kills']} kills, {params['acknowledged']:,} events"
+        yield one, [name, f"{row['lost']} lost, {row['doubled']} twice", "0, 0"]
+
+
+def _newest(measured: Measured, case: str, **params: Any) -> list[Found]:
+    found = measured.newest("live", case, **params)
+    return [] if found is None else [found]
+
+
+def _past(params: Mapping[str, Any]) -> str:
+    times = "" if params["times"] else ", no times"
+    return f"tables of {size(params['base_clicks'])} clicks{times}"
+
+
+def memory_use(measured: Measured) -> str:
+    """Memory of learning."""
+    found = measured.newest("live", ("worker-memory", "compaction-memory", "redact"))
+    if found is None:
+        return NOTHING
+    lines = []
+    for row in found.of("worker-memory"):
+        what = "of a day" if row["step_ms"] > 1 else "of minutes, all sessions open"
+        figure = f"{row['p50']:.0f}, of them {row['delta']:.0f} in the native delta"
+        lines.append([f"worker, bytes an event, {what}", figure, f"{EVENT_BYTES}{verdict(row['p50'] <= EVENT_BYTES)}"])
+    for row in found.of("compaction-memory"):
+        size = row["p50"] / 2**20
+        target = f"{COMPACTION_MIB} MiB{verdict(size <= COMPACTION_MIB)}"
+        lines.append(["compaction, the bundle included", f"{size:.0f} MiB", target])
+    lines += [
+        ["redaction of one session", f"{duration(row['p50'], 's')}, {row['bytes'] / 2**20:.1f} MiB", ""]
+        for row in found.of("redact")
+    ]
+    events = found.rows[0]["params"]["events"]
+    return table(found, [f"{size(events)} events", "figure", "target"], lines)
+
+
+def freshness(measured: Measured) -> str:
+    """How soon another worker knows an event, among those of others."""
+    every = measured.newest_each("live", "fresh", ("event_rate",), event_rate=lambda rate: rate is not None)
+    if not every:
+        return NOTHING
+    every.sort(key=lambda one: one.rows[0]["params"]["event_rate"])
+    lines = []
+    for found in every:
+        row = found.rows[0]
+        counts = [f"{count:,.0f}" for count in (row["params"]["event_rate"], row["accepted"], row["refused"])]
+        lines.append([*counts, number(row["p50"]), number(row["p99"])])
+    return table(every, ["events/s offered", "accepted", "refused", "p50 ms", "p99"], lines)
+
+
+BLOCKS: Mapping[str, Callable[[Measured], str]] = {
+    "load": load,
+    "request cost": request_cost,
+    "learning": learning,
+    "memory use": memory_use,
+    "freshness": freshness,
+}

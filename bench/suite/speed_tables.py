@@ -1,0 +1,277 @@
+"""The tables of docs/performance.md on training, ranking, search, preparing and scaling, from bench/results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bench.harness.machine import machine_class
+from bench.harness.powers import power_of
+from bench.quality.table import markdown
+from bench.suite.cells import NOTHING, against, baselines_of, duration, floor, number, size, table, times, verdict
+from bench.suite.measured import Found, Measured, grouped
+from bench.suite.results import Row
+from bench.throughput.command import TIMES_RATIO
+
+TARGET = 0.99  # recall@20 of an approximate index
+_SCALING = (
+    ("training step, 256 samples", "catalog-train-step"),
+    ("exact search", "catalog-scan"),
+    ("building the exact index", "catalog-index-exact"),
+    ("preparing Parquet", "log-prepare"),
+    ("memory tables", "log-tables"),
+    ("ranking with them", "log-evaluate"),
+    ("encoding a session", "session-encode"),
+)
+_THREADED = (
+    ("training step", "threads-train-step"),
+    ("scoring", "threads-score"),
+    ("preparing a log", "threads-prepare"),
+    ("memory tables", "threads-tables"),
+)
+_AXES = {"catalog": "items", "log": "clicks", "clicks": "clicks"}
+
+
+def loss(measured: Measured) -> str:
+    """Time and peak memory of the AW loss by batch and catalog."""
+    found = measured.newest("training", ("aw_loss", "aw_loss-memory"))
+    if found is None:
+        return NOTHING
+    names, lines = baselines_of(found.rows), []
+    for (case, batch, catalog, gamma), rows in grouped(
+        found.rows, lambda row: (row["case"], *(row["params"][name] for name in ("batch", "catalog", "gamma")))
+    ).items():
+        ours, memory = rows[0], case.endswith("memory")
+        label = f"{batch:,} x {catalog:,}{'' if gamma else ', gamma 0'}{', peak memory' if memory else ''}"
+        cells = (
+            [f"{number(ours['p50'])} MB", f"{number(ours['floor'])} MB"]
+            if memory
+            else [duration(ours["p50"], ours["metric"]), floor(ours)]
+        )
+        lines.append([label, *cells, *against(rows, names)])
+    return table(found, ["batch x catalog", "`native`", "floor", *(f"`{name}`" for name in names)], lines)
+
+
+def epoch(measured: Measured) -> str:
+    """Time of an epoch with its floor, and the share of each stage."""
+    found = measured.newest("training", ("epoch", "stage"))
+    if found is None:
+        return NOTHING
+    row = found.of("epoch")[0]
+    stages = {one["params"]["stage"]: one["p50"] for one in found.of("stage")}
+    params, part = row["params"], sum(value for name, value in stages.items() if name.startswith("loss"))
+    cells = [
+        params["data"], f"{params['samples']:,}", f"{params['steps']:,}", str(params["threads"]),
+        duration(row["p50"], "s"), floor(row), times(row["p50"] / row["floor"]),
+        f"{part / sum(stages.values()):.0%}" if stages else "",
+    ]  # fmt: skip
+    head = ["data set", "samples", "steps", "threads", "an epoch", "floor", "over the floor", "share of the loss"]
+    return table(found, head, [cells])
+
+
+def small_batch(measured: Measured) -> str:
+    """Processor time of steps in small and large batches."""
+    found = measured.newest("training", ("small-batch-epoch", "batch-step"))
+    if found is None:
+        return NOTHING
+    whole = found.of("small-batch-epoch")[0]["p50"]
+    steps = sorted(found.of("batch-step"), key=lambda row: -row["params"]["batch"])
+    lines = [
+        [f"{row['params']['batch']:,}", f"{row['params']['steps']:,}", duration(row["p50"], row["metric"]), over]
+        for row, over in zip(steps, ("1", f"{whole:.2f}"), strict=True)
+    ]
+    return table(found, ["batch", "steps of an epoch", "a step", "an epoch, relative"], lines)
+
+
+def preset(measured: Measured) -> str:
+    """Time of whole trainings."""
+    every = measured.newest_each("training", "train", ("data", "preset", "threads"))
+    if not every:
+        return NOTHING
+    lines = []
+    for found in every:
+        taken = {row["metric"]: row["p50"] for row in found.rows}
+        params = found.rows[0]["params"]
+        lines.append([
+            params["data"], f"`{params['preset']}`", str(params["threads"]), duration(taken["train_s"], "s"),
+            duration(taken["train_processor_s"], "s"),
+        ])  # fmt: skip
+    return table(every, ["data set", "preset", "threads", "on the clock", "processor time"], lines)
+
+
+def rank(measured: Measured) -> str:
+    """Stages of a ranking, and rankings a second."""
+    cases = ("recommend", "encode", "retrieve", "memory", "recommend-rate")
+    found = measured.newest("throughput", ("memory", *cases), batch=1) or measured.newest("throughput", cases, batch=1)
+    if found is None:
+        return NOTHING
+    params = (found.of("memory") or found.of("recommend"))[-1]["params"]
+    same = {name: params[name] for name in ("catalog", "data")}
+    names = baselines_of(found.rows)
+    lines = []
+    for case in ("encode", "retrieve", "memory", "recommend"):
+        rows = found.of(case, **same)
+        if rows:
+            row = rows[0]
+            cells = [number(row[name]) for name in ("p50", "p95", "p99")]
+            lines.append([case, *cells, *against(rows, names), "" if row["floor"] is None else number(row["floor"])])
+    parts = [table(found, ["case", "p50 us", "p95", "p99", *(f"`{name}`" for name in names), "floor"], lines)]
+    parts.append(
+        f"Data: {params['data']}, {params['catalog']:,} items, sessions of {params['clicks']:g} clicks on average."
+    )
+    rates = [
+        f"{one['workers']} {one['by'] if one['workers'] > 1 else 'thread'} {one['calls'] / row['p50'] * 1e3:,.0f}"
+        for row in found.of("recommend-rate", **same)
+        if (one := row["params"])
+    ]
+    return "\n\n".join([*parts, *([f"Calls a second: {', '.join(rates)}."] if rates else [])])
+
+
+def with_times(measured: Measured) -> str:
+    """`recommend` of bundles with times over the same bundles without."""
+    every = measured.newest_each("throughput", "recommend-times", ("data", "catalog"))
+    if not every:
+        return NOTHING
+    lines = []
+    for found in every:
+        row = found.rows[0]
+        ratio, params = 1 / row["ratio"], row["params"]
+        lines.append([
+            f"{params['data']}, {params['catalog']:,} items, {params['clicks']:g} clicks", number(row["p50"]),
+            number(row["p50"] * row["ratio"]), f"{times(ratio)}{verdict(ratio <= TIMES_RATIO)}",
+        ])  # fmt: skip
+    return table(every, ["bundle", "p50 us", "without times", "ratio"], lines)
+
+
+def encode(measured: Measured) -> str:
+    """The encoder by length of the session."""
+    found = measured.newest("encoder", ("encode", "append"))
+    if found is None:
+        return NOTHING
+    names, lines = baselines_of(found.rows), []
+    groups = grouped(found.rows, lambda row: (row["case"], row["params"]["clicks"]))
+    for (case, clicks), rows in sorted(groups.items(), key=lambda one: (one[0][0] != "encode", one[0][1])):
+        lines.append([
+            case, str(clicks), number(rows[0]["p50"]), *against(rows, names), number(rows[0]["floor"])
+        ])  # fmt: skip
+    return table(found, ["case", "clicks", "p50 us", *(f"`{name}`" for name in names), "floor"], lines)
+
+
+def top_k(measured: Measured) -> str:
+    """Exact and approximate search."""
+    by = ("catalog", "batch")
+    every = [
+        one for case in ("exact", "ladder") for one in measured.newest_each("retrieval", case, by, data="clustered")
+    ]
+    if not every:
+        return NOTHING
+    every.sort(key=lambda one: (one.rows[0]["params"]["batch"], one.rows[0]["params"]["catalog"]))
+    names = list(dict.fromkeys(name for found in every for name in baselines_of(found.rows)))
+    lines = []
+    for found in every:
+        row, params = found.rows[0], found.rows[0]["params"]
+        kind = "`native`" if row["case"] == "exact" else f"`ann` ({params['kind']})"
+        recall = f"{params['recall']:.4f}" if "recall" in params else "1"
+        lines.append([
+            kind, f"{params['catalog']:,}", str(params["batch"]), recall, duration(row["p50"], row["metric"]),
+            floor(row), *against(found.rows, names),
+        ])  # fmt: skip
+    head = ["index", "items", "queries", "recall@20", "p50", "floor", *(f"`{name}`" for name in names)]
+    return table(every, head, lines)
+
+
+def recall(measured: Measured) -> str:
+    """The fastest setting of each index that reaches the recall."""
+    found = measured.newest("retrieval", "recall-curve")
+    if found is None:
+        return NOTHING
+    best: dict[str, Row] = {}
+    for row in found.rows:
+        name = row["params"]["index"]
+        if row["params"]["recall"] >= TARGET and (name not in best or row["p50"] < best[name]["p50"]):
+            best[name] = row
+    lines = [
+        [name, number(row["p50"]), f"{row['params']['recall']:.4f}", str(row["params"]["effort"])]
+        for name, row in sorted(best.items(), key=lambda one: one[1]["p50"])
+    ]
+    return table(found, ["index", "p50 us", "recall@20", "effort"], lines)
+
+
+def prepare(measured: Measured) -> str:
+    """Reading a click log."""
+    found = measured.newest("prepare", "clicks")
+    if found is None:
+        return NOTHING
+    taken, params = {row["metric"]: row for row in found.rows}, found.rows[0]["params"]
+    cells = [
+        f"{params['rows']:,}", f"{params['csv_mb']:,}", duration(taken["prepare_s"]["p50"], "s"),
+        f"{taken['rows_per_s']['p50']:,.0f}", f"{taken['peak_mb']['p50']:,.0f} MB",
+    ]  # fmt: skip
+    return table(found, ["rows", "MB of CSV", "time", "rows a second", "peak memory"], [cells])
+
+
+def scaling(measured: Measured) -> str:
+    """Processor time by size with the fitted exponent, a table a file."""
+    lines: dict[str, tuple[Found, list[list[str]]]] = {}
+    for label, case in _SCALING:
+        found = measured.newest("scaling", case, d=lambda d: d in (None, 100))
+        if found is None:
+            continue
+        rows = [row for row in found.rows if row["metric"].startswith("processor_")]
+        axis = rows[0]["along"]
+        rows.sort(key=lambda row: row["params"][axis])
+        sizes, costs = [row["params"][axis] for row in rows], [row["p50"] for row in rows]
+        power = power_of(sizes, costs, [row["spread"] for row in rows])
+        span = f"{size(sizes[0])}..{size(sizes[-1])} {_AXES[axis]}"
+        ends = "..".join(duration(cost, rows[0]["metric"]) for cost in (costs[0], costs[-1]))
+        exponent = f"{power.exponent:.2f} [{power.low:.2f}, {power.high:.2f}]"
+        lines.setdefault(found.run.path.name, (found, []))[1].append([label, span, ends, exponent])
+    head = ["unit of work", "sizes", "processor time", "exponent"]
+    return "\n\n".join(table(found, head, own) for found, own in lines.values()) or NOTHING
+
+
+def threads(measured: Measured) -> str:
+    """How much faster a second thread makes it."""
+    files, lines = [], []
+    for label, case in _THREADED:
+        found = measured.newest("scaling", case)
+        if found is None:
+            continue
+        clock = {row["params"]["threads"]: row for row in found.rows if row["metric"].startswith("latency_")}
+        one, two = clock[1], clock[2]
+        files.append(found)
+        lines.append(
+            [label, *(duration(row["p50"], row["metric"]) for row in (one, two)), times(one["p50"] / two["p50"])]
+        )
+    return table(files, ["unit of work", "one thread", "two", "faster"], lines) if files else NOTHING
+
+
+def machines(measured: Measured) -> str:
+    """The machine classes of the records."""
+    newest = {machine_class(run.machine): run for run in measured.runs if run.rows}
+    lines = []
+    for name, run in sorted(newest.items()):
+        one: Mapping[str, Any] = run.machine
+        caches = one.get("cache_kib", {})
+        lines.append([
+            f"`{name}`", str(one["cpu"]), str(one["cores"]), f"{one['memory_gib']:.0f} GiB",
+            f"{caches.get('L2', 0) / 1024:.0f} MiB", f"{caches.get('L3', 0) / 1024:.0f} MiB", one["packages"]["torch"],
+        ])  # fmt: skip
+    return markdown(["class", "processor", "cores", "memory", "L2", "L3", "torch"], lines)
+
+
+BLOCKS: Mapping[str, Callable[[Measured], str]] = {
+    "machines": machines,
+    "loss": loss,
+    "epoch": epoch,
+    "small batches": small_batch,
+    "whole trainings": preset,
+    "rank": rank,
+    "with times": with_times,
+    "encode": encode,
+    "top k": top_k,
+    "recall": recall,
+    "prepare": prepare,
+    "scaling": scaling,
+    "threads": threads,
+}
