@@ -1,6 +1,6 @@
 """Training: the loss, forward and backward, against PyTorch's own ways, and a whole epoch with its floor.
 
-python -m bench.training [--quick] [--threads N] [--backend NAME] [--data FOLDER] [--json FILE]
+python -m bench.training [--quick] [--cases NAME,..] [--threads N] [--backend NAME] [--data FOLDER] [--json FILE]
 python -m bench.training --small-batch [--quick] [--threads N] [--backend NAME] [--data FOLDER] [--json FILE]
 python -m bench.training --preset NAME --data FOLDER [--threads N] [--json FILE]
 """
@@ -29,6 +29,7 @@ SHAPES = (
     LossShape(512, MANY_ITEMS),
 )
 QUICK_SHAPES = SHAPES[:1]
+CASES = ("loss", "epoch")
 
 _LOSS = Plan(rounds=20, burst=1, settle=0, warmup=1, seconds=40.0, min_rounds=3)
 _QUICK_LOSS = Plan(rounds=8, burst=1, settle=0, warmup=1, seconds=10.0, min_rounds=3)
@@ -50,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=Path,
         metavar="FOLDER",
         help="a data set made by 'mtaw-fast prepare': adds the case epoch (--quick: a step's stages alone)",
+    )
+    parser.add_argument(
+        "--cases", type=_cases, default=CASES, metavar="NAME[,NAME]", help=f"(default: {','.join(CASES)})"
     )
     parser.add_argument(
         "--threads", type=int, default=usable_cpus(), metavar="N", help="threads of every contender (default: all)"
@@ -76,13 +80,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(options)
 
 
+def _cases(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := [name for name in names if name not in CASES]:
+        raise argparse.ArgumentTypeError(f"there is no case {unknown[0]!r}; the cases are {', '.join(CASES)}")
+    return names
+
+
 def _run(options: argparse.Namespace) -> int:
     report = Report("training")
     if options.small_batch or options.preset is not None:
         (_measure_small_batch if options.small_batch else _measure_training)(report, options)
         return report.finish(options.json)
-    for shape in QUICK_SHAPES if options.quick else SHAPES:
+    for shape in () if "loss" not in options.cases else QUICK_SHAPES if options.quick else SHAPES:
         _measure_loss(report, shape, options)
+    if "epoch" not in options.cases:
+        return report.finish(options.json)
     if options.data is not None:
         _measure_epoch(report, options)
     else:

@@ -290,6 +290,8 @@ def test_a_whole_training_has_its_time_on_the_clock_and_on_the_processor(tmp_pat
         ("train", "train_s"), ("train", "train_processor_s")
     }  # fmt: skip
     assert {row["params"]["preset"] for row in results(out)} == {"paper"}
+    assert training.main(["--cases", "epoch", "--threads", "1", "--json", str(out)]) == 0  # which needs a data set
+    assert results(out) == []
     assert training.main(["--preset", "paper"]) == 2
     assert "give its --data" in capsys.readouterr().err
 
