@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ _METRICS = ("P@20", "MRR@20")
 _SHOWN = 4  # features with the largest effect
 _DRAWN = (1024, 4096)  # samples of the catalog
 _NEIGHBORS = (0, 4, 8)
+_PAIRS, _TREND_PAIRS, _MEGABYTES = 128, 8, 20  # the defaults of a bundle for a page: pairs of an item, and the limit
 _SETS = ("tmall", "retailrocket")
 Record = Mapping[str, Any]
 
@@ -35,7 +37,8 @@ def by_hand(results: Path, name: str) -> str:
     """Return the table of a finding that was measured by hand, below its machine and date."""
     record = dict(read_lines(results / BY_HAND))[name]
     rows = [[label, *map(_cell, cells)] for label, cells in record["rows"].items()]
-    return f"`{record['machine']}`, {record['date']}, {record['state']}:\n\n{markdown(['', *record['columns']], rows)}"
+    made = [f"`{record['machine']}`", record["date"], *([record["state"]] if "state" in record else [])]
+    return f"{', '.join(made)}:\n\n{markdown(['', *record['columns']], rows)}"
 
 
 def _cell(value: Any) -> str:
@@ -136,6 +139,59 @@ def sampled_quality(results: Path) -> str:
     return markdown(["", "full softmax", "sampled", "difference"], rows)
 
 
+def page_bundles(results: Path) -> str:
+    """P@20 and MRR@20 of bundles for a page by their bytes, on RetailRocket."""
+    lines = [one for one in lines_in(results / "page-bundle.jsonl") if one["dataset"] == "retailrocket"]
+    shown = [one for one in lines if one["neighbors"] in (None, _PAIRS)]
+    most = max(one["sessions"] for one in shown)
+    rows = [
+        [_form(one, most), *_bytes_and_sessions(one), *_pair(one)]
+        for one in sorted(shown, key=lambda one: -one["bytes"])
+    ]
+    return markdown(["bundle", "MB", "sessions", *_METRICS], rows)
+
+
+def page_pairs(results: Path) -> str:
+    """P@20 of the default bundle for a page by the pairs of an item, on RetailRocket."""
+    lines = [one for one in lines_in(results / "page-bundle.jsonl") if one["dataset"] == "retailrocket"]
+    largest = max(one["bytes"] for one in lines if one["form"] == "page")
+    found = {one["neighbors"]: one for one in lines if one["form"] == "page" and one["bytes"] == largest}
+    head = ["pairs of an item", *map(str, sorted(found))]
+    return markdown(head, [[name, *(f"{found[pairs][name]:.2f}" for pairs in sorted(found))] for name in _METRICS])
+
+
+def page_bundles_with_times(results: Path) -> str:
+    """The same on the news log, whose trends are cut too."""
+    lines = [one for one in lines_in(results / "page-bundle.jsonl") if one["dataset"] != "retailrocket"]
+    whole, *pages = sorted(
+        lines, key=lambda one: (one["form"] != "whole", one.get("trend_neighbors"), -one["sessions"])
+    )
+    rows = [["whole", *_bytes_and_sessions(whole), "all", *_pair(whole)]]
+    rows += [
+        [_form(one, whole["sessions"]), *_bytes_and_sessions(one), str(one["trend_neighbors"]), *_pair(one)]
+        for one in pages
+    ]
+    return markdown(["bundle", "MB", "sessions", "pairs of an item in trends", *_METRICS], rows)
+
+
+def _form(one: Record, sessions: int) -> str:
+    """Return how a bundle is made. sessions: of the whole one; fewer mean a limit, in halves of a MB."""
+    if one["form"] == "whole":
+        return "whole"
+    limit = math.ceil(2 * one["bytes"] / 1e6) / 2
+    cut = f" --megabytes {limit:g}" if one["sessions"] < sessions and limit != _MEGABYTES else ""
+    trends = one.get("trend_neighbors", _TREND_PAIRS)
+    return f"`--page{cut}{'' if trends == _TREND_PAIRS else f' --trend-neighbors {trends}'}`"
+
+
+def _bytes_and_sessions(one: Record) -> tuple[str, str]:
+    return f"{one['bytes'] / 1e6:.1f}", f"{one['sessions']:,}"
+
+
+def _pair(one: Record) -> list[str]:
+    return [f"{one[name]:.2f}" for name in _METRICS]
+
+
 def learning_limits(results: Path) -> str:
     """P@20 / MRR@20 while learning, without the limits on colluding sessions and with them."""
     found: dict[str, dict[str, str]] = {}
@@ -179,5 +235,8 @@ BLOCKS: Mapping[str, Callable[[Path], str]] = {
     "sampled loss": sampled_loss,
     "sampled quality": sampled_quality,
     "learning limits": learning_limits,
+    "page bundles": page_bundles,
+    "page pairs": page_pairs,
+    "page bundles with times": page_bundles_with_times,
     "encoder gain": encoder_gain,
 }

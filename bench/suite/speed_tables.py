@@ -29,6 +29,11 @@ _THREADED = (
     ("preparing a log", "threads-prepare"),
     ("memory tables", "threads-tables"),
 )
+_PHASES = {
+    "prepare": "prepare", "tables": "tables", "trends": "trends", "start": "structured start",
+    "encoder": "encoder, 100,000 samples",
+}  # fmt: skip
+_WHOLE_LOG = 200_000_000  # events
 _AXES = {"catalog": "items", "log": "clicks", "clicks": "clicks"}
 
 
@@ -246,6 +251,44 @@ def threads(measured: Measured) -> str:
     return table(files, ["unit of work", "one thread", "two", "faster"], lines) if files else NOTHING
 
 
+def large_log(measured: Measured) -> str:
+    """Every phase on a log of OTTO's shape, and what the whole log would take of those that grow with it."""
+    found = measured.newest("large_log", tuple(_PHASES))
+    if found is None:
+        return NOTHING
+    facts = {one["case"]: one["facts"] for one in found.run.records if one["bench"] == "large_log" and "facts" in one}
+    lines = []
+    for case, label in _PHASES.items():
+        taken = {row["metric"]: row["p50"] for row in found.of(case)}
+        times_more = _WHOLE_LOG / found.of(case)[0]["params"]["events"]
+        own, whole = duration(taken["processor_s"], "s"), f"{taken['processor_s'] * times_more / 60:.0f} min"
+        if case == "start":
+            whole = "not calculated: it reads at most 4 x 10^7 pairs"
+        if case == "encoder":
+            steps, samples = facts[case]["steps_s"], facts[case]["samples_an_epoch"] * times_more
+            own += f", of which steps {duration(steps, 's')}"
+            hours = steps * samples / facts[case]["samples"] / 3600
+            whole = f"steps: {hours:.1f} h an epoch of {samples / 1e8:.2f} x 10^8 samples"
+        lines.append([label, own, f"{taken['peak_mb'] / 1e3:.1f} GB", whole])
+    return table(found, ["phase", "processor time", "peak memory", f"for {size(_WHOLE_LOG)} events, calculated"], lines)
+
+
+def large_catalog(measured: Measured) -> str:
+    """Serving two million items."""
+    found = measured.newest("large_log", "serve")
+    if found is None:
+        return NOTHING
+    taken, params = {row["metric"]: row["p50"] for row in found.rows}, found.rows[0]["params"]
+    ranking = [number(taken[f"processor_ms_{one}"]) for one in ("p50", "p90")]
+    cells = [
+        size(params["items"]), f"`{params['index']}`", *ranking,
+        duration(taken["open_processor_s"], "s"), f"{taken['peak_mb'] / 1e3:.1f} GB",
+    ]  # fmt: skip
+    return table(
+        found, ["items", "index", "a ranking, ms of processor time, p50", "p90", "to open", "peak memory"], [cells]
+    )
+
+
 def machines(measured: Measured) -> str:
     """The machine classes of the records."""
     newest = {machine_class(run.machine): run for run in measured.runs if run.rows}
@@ -274,4 +317,6 @@ BLOCKS: Mapping[str, Callable[[Measured], str]] = {
     "prepare": prepare,
     "scaling": scaling,
     "threads": threads,
+    "large log": large_log,
+    "large catalog": large_catalog,
 }
