@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.harness.machine import machine_class
 from bench.suite.results import RESULTS, Row, Run, read_run
+
+T = TypeVar("T")
+K = TypeVar("K")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class Measured:
             if row["bench"] == bench and row["case"] == case and _has(row, params)
         }
         found = (
-            self.newest(bench, case, **dict(zip(by, one, strict=True)), **params) for one in sorted(values, key=str)
+            self.newest(bench, case, **{**params, **dict(zip(by, one, strict=True))}) for one in sorted(values, key=str)
         )
         return [one for one in found if one is not None]
 
@@ -68,23 +71,28 @@ def _has(row: Row, params: dict[str, Any]) -> bool:
     )
 
 
-def origin(found: Iterable[Found | None]) -> str:
+def origin(found: Iterable[Found]) -> str:
     """Return the line above a table: machine class, date, commit and load of the files that its rows are of."""
-    lines = dict.fromkeys(_origin(one.run) for one in found if one is not None)
-    return f"{'; '.join(lines)}:"
+    made = grouped((one.run for one in found), _made)
+    return f"{'; '.join(', '.join([*parts, *_loads(runs)]) for parts, runs in made.items())}:"
 
 
-def _origin(run: Run) -> str:
-    load = run.machine.get("load_average")
+def _made(run: Run) -> tuple[str, ...]:
     parts = [f"`{machine_class(run.machine)}`", run.date or "no date"]
     parts += [f"commit {run.commit[:8]}{'-dirty' if run.commit.endswith('-dirty') else ''}"] if run.commit else []
-    parts += [f"load average {load:.1f}"] if load is not None else []
-    return ", ".join([*parts, *(["`--quick`"] if run.quick else [])])
+    return (*parts, *(["`--quick`"] if run.quick else []))
 
 
-def grouped(rows: Iterable[Row], key: Callable[[Row], Any]) -> dict[Any, list[Row]]:
-    """Return the rows by key, in the order of their first."""
-    groups: dict[Any, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(key(row), []).append(row)
+def _loads(runs: Sequence[Run]) -> list[str]:
+    """Return the least and the largest load average at the start of runs, in words; nothing if none says it."""
+    loads = [run.machine["load_average"] for run in runs if run.machine.get("load_average") is not None]
+    ends = dict.fromkeys(f"{load:.1f}" for load in (min(loads), max(loads))) if loads else {}
+    return [f"load average {' to '.join(ends)}"] if ends else []
+
+
+def grouped(every: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """Return values by key, in the order of the first of each."""
+    groups: dict[K, list[T]] = {}
+    for one in every:
+        groups.setdefault(key(one), []).append(one)
     return groups

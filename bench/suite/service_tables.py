@@ -110,9 +110,9 @@ def memory_use(measured: Measured) -> str:
         figure = f"{row['p50']:.0f}, of them {row['delta']:.0f} in the native delta"
         lines.append([f"worker, bytes an event, {what}", figure, f"{EVENT_BYTES}{verdict(row['p50'] <= EVENT_BYTES)}"])
     for row in found.of("compaction-memory"):
-        size = row["p50"] / 2**20
-        target = f"{COMPACTION_MIB} MiB{verdict(size <= COMPACTION_MIB)}"
-        lines.append(["compaction, the bundle included", f"{size:.0f} MiB", target])
+        mebibytes = row["p50"] / 2**20
+        target = f"{COMPACTION_MIB} MiB{verdict(mebibytes <= COMPACTION_MIB)}"
+        lines.append(["compaction, the bundle included", f"{mebibytes:.0f} MiB", target])
     lines += [
         ["redaction of one session", f"{duration(row['p50'], 's')}, {row['bytes'] / 2**20:.1f} MiB", ""]
         for row in found.of("redact")

@@ -107,15 +107,15 @@ def preset(measured: Measured) -> str:
 def rank(measured: Measured) -> str:
     """Stages of a ranking, and rankings a second."""
     cases = ("recommend", "encode", "retrieve", "memory", "recommend-rate")
-    found = measured.newest("throughput", ("memory", *cases), batch=1) or measured.newest("throughput", cases, batch=1)
+    found = measured.newest("throughput", cases, batch=1, data="tmall") or measured.newest("throughput", cases, batch=1)
     if found is None:
         return NOTHING
-    params = (found.of("memory") or found.of("recommend"))[-1]["params"]
-    same = {name: params[name] for name in ("catalog", "data")}
+    params = found.of("recommend")[0]["params"]
+    found = Found(found.run, [row for row in found.rows if row["params"]["catalog"] == params["catalog"]])
     names = baselines_of(found.rows)
     lines = []
     for case in ("encode", "retrieve", "memory", "recommend"):
-        rows = found.of(case, **same)
+        rows = found.of(case)
         if rows:
             row = rows[0]
             cells = [number(row[name]) for name in ("p50", "p95", "p99")]
@@ -126,7 +126,7 @@ def rank(measured: Measured) -> str:
     )
     rates = [
         f"{one['workers']} {one['by'] if one['workers'] > 1 else 'thread'} {one['calls'] / row['p50'] * 1e3:,.0f}"
-        for row in found.of("recommend-rate", **same)
+        for row in found.of("recommend-rate")
         if (one := row["params"])
     ]
     return "\n\n".join([*parts, *([f"Calls a second: {', '.join(rates)}."] if rates else [])])

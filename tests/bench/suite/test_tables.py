@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench.harness.machine import machine_class
-from bench.suite import speed_tables, tables
+from bench.suite import service_tables, speed_tables, tables
 from bench.suite.cells import duration, number, size
 from bench.suite.measured import Measured
 from mtaw_fast.errors import DataError
@@ -74,6 +74,74 @@ def test_a_table_is_of_one_file_the_newest_that_is_not_quick(tmp_path: Path) -> 
         " encode ", " 1      ", " 1.50   ", " 20.0 x  ", " 200 x   ", " 0.80  "
     ]  # fmt: skip
     assert len(table.splitlines()) == 5
+
+
+def one(bench: str, case: str, params: dict[str, Any], metric: str, value: float, **more: Any) -> dict[str, Any]:
+    return row(
+        None, bench=bench, case=case, params={"threads": 1, **params}, metric=metric, p50=value, p95=value, p99=value,
+        baseline=None, floor=None, floor_what=None, **more,
+    )  # fmt: skip
+
+
+def cells(table: str) -> list[list[str]]:
+    """Return the cells below a table's head."""
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]]
+
+
+def test_what_learning_costs_stands_next_to_its_targets(tmp_path: Path) -> None:
+    past = {"catalog": 9, "base_clicks": 10_000, "events": 200, "times": True}
+    added = one("live", "recommend-added", past, "latency_us", 100.0) | {"baseline": "tables", "ratio": 0.95}
+    rate = {"event_rate": 2000.0, "rate": 500.0}
+    kept(tmp_path, "2026-11-29-live.json", [
+        added,
+        one("live", "places-as-in-a-rebuild", past, "percent", 99.95, k=20, target=99.9),
+        one("live", "event", {"stage": "total"}, "cpu_us", 30.0),
+        one("live", "rate", rate, "latency_ms", 1.0, p90_ratio=1.25),
+        one("live", "fresh", {}, "latency_ms", 50.0, max=54.0),
+        one("live", "fresh", {"event_rate": 2000.0}, "latency_ms", 300.0, accepted=1990.4, refused=9.6),
+        one("live", "loss", {"kills": 3, "acknowledged": 1200}, "reopen_s", 0.1, lost=0, doubled=0),
+        one("live", "worker-memory", {"events": 1000}, "bytes_per_event", 326.0, step_ms=100, delta=272.0),
+        one("live", "compaction-memory", {"events": 1000}, "bytes", 286.0 * 2**20),
+        one("live", "redact", {"events": 1000}, "redact_s", 1.0, bytes=1.5 * 2**20),
+    ])  # fmt: skip
+    measured = Measured.read(tmp_path)
+    assert cells(service_tables.learning(measured)) == [
+        ["`recommend-added`: 200 events, tables of 10^4 clicks", "+5.0 us on 95.0", "+10 us"],
+        ["top-20 places as after a rebuild, tables of 10^4 clicks", "99.95%", "99.9%"],
+        ["`event`: processor time", "30.0 us", "25 us, missed"],
+        ["`rate`: p90 at 2,000 events/s over none", "1.25", "1.3"],
+        ["`fresh`: until another worker knows a click", "at most 54.0 ms", "1 s"],
+        ["`loss`: 3 kills, 1,200 events", "0 lost, 0 twice", "0, 0"],
+    ]
+    assert cells(service_tables.freshness(measured)) == [["2,000", "1,990", "10", "300", "300"]]
+    assert cells(service_tables.memory_use(measured)) == [
+        ["worker, bytes an event, of a day", "326, of them 272 in the native delta", "200, missed"],
+        ["compaction, the bundle included", "286 MiB", "300 MiB"],
+        ["redaction of one session", "1.00 s, 1.5 MiB", ""],
+    ]
+
+
+def test_a_request_s_cost_is_put_together_from_three_files(tmp_path: Path) -> None:
+    parts = {"service": 132.0, "bare": 19.0, "recommend": 31.0}
+    alone = [one("serving.cost", case, {"catalog": 10_000}, "cpu_us", value) for case, value in parts.items()]
+    loaded = {"catalog": 10_000, "rate": 400.0, "workers": 2, "index": "native"}
+    kept(tmp_path, "2026-11-29-a.json", alone)
+    kept(tmp_path, "2026-11-29-b.json", [one("serving", "poisson", loaded, "latency_ms", 1.0, server_cpu_us=471.4)])
+    kept(tmp_path, "2026-11-29-c.json", [one("serving", "bare", loaded, "latency_ms", 1.0, server_cpu_us=152.0)])
+    kept(tmp_path, "2026-11-29-d.json", [
+        one("serving", "poisson", loaded | {"rate": 1000.0}, "latency_ms", 0.7, p90=1.3, server_cpu_us=397.0, errors=0)
+    ])  # fmt: skip
+    measured = Measured.read(tmp_path)
+    assert [line[1] for line in cells(service_tables.request_cost(measured))] == [
+        "132",
+        "31.0",
+        "19.0",
+        "82.0",
+        "471",
+        "152",
+    ]
+    assert cells(service_tables.load(measured)) == [["10,000", "`native`", "1,000", "0.70", "1.30", "0.70", "397", "0"]]
 
 
 def test_without_records_a_table_says_so(tmp_path: Path) -> None:
