@@ -142,7 +142,7 @@ def with_times(measured: Measured) -> str:
         row = found.rows[0]
         ratio, params = 1 / row["ratio"], row["params"]
         lines.append([
-            f"{params['data']}, {params['catalog']:,} items, {params['clicks']:g} clicks", number(row["p50"]),
+            f"{params['catalog']:,} items, {params['clicks']:g} clicks", number(row["p50"]),
             number(row["p50"] * row["ratio"]), f"{times(ratio)}{verdict(ratio <= TIMES_RATIO)}",
         ])  # fmt: skip
     return table(every, ["bundle", "p50 us", "without times", "ratio"], lines)

@@ -144,6 +144,40 @@ def test_a_request_s_cost_is_put_together_from_three_files(tmp_path: Path) -> No
     assert cells(service_tables.load(measured)) == [["10,000", "`native`", "1,000", "0.70", "1.30", "0.70", "397", "0"]]
 
 
+def test_trainings_and_searches_have_their_tables(tmp_path: Path) -> None:
+    epoch = {"data": "tmall", "samples": 1000, "steps": 10, "threads": 2}
+    stages = {"batch": 1.0, "loss forward": 3.0, "loss backward": 5.0, "clipping and Adam": 1.0}
+    ann = {"catalog": 10**6, "batch": 1, "data": "clustered", "kind": "ivfpq", "recall": 0.9929}
+    curve = [("ann", 8, 0.98, 100.0), ("ann", 16, 0.992, 450.0), ("hnsw", 64, 0.995, 301.0), ("flat", 0, 0.5, 1.0)]
+    times = {"catalog": 2946, "data": "its memory", "clicks": 10}
+    kept(tmp_path, "2026-11-29-all.json", [
+        one("training", "epoch", epoch, "epoch_s", 30.0) | {"floor": 20.0, "floor_what": "products"},
+        *(one("training", "stage", {**epoch, "stage": name}, "latency_ms", value) for name, value in stages.items()),
+        one("training", "batch-step", {"batch": 1024, "steps": 345}, "processor_ms", 81.3),
+        one("training", "batch-step", {"batch": 100, "steps": 3714}, "processor_ms", 16.1),
+        one("training", "small-batch-epoch", {"batch": 100, "steps": 3714}, "times_large", 2.15),
+        one("training", "train", {"data": "tmall", "preset": "full"}, "train_s", 126.0),
+        one("training", "train", {"data": "tmall", "preset": "full"}, "train_processor_s", 240.0),
+        one("retrieval", "ladder", ann, "latency_us", 832.0) | {"baseline": "faiss-flat", "ratio": 20.0},
+        *(
+            one("retrieval", "recall-curve", {"index": name, "effort": effort, "recall": recall}, "latency_us", us)
+            for name, effort, recall, us in curve
+        ),
+        one("throughput", "recommend-times", times, "latency_us", 172.0) | {"baseline": "without-times", "ratio": 0.5},
+    ])  # fmt: skip
+    measured = Measured.read(tmp_path)
+    assert cells(speed_tables.epoch(measured)) == [["tmall", "1,000", "10", "2", "30.0 s", "20.0 s", "1.50 x", "80%"]]
+    assert cells(speed_tables.small_batch(measured)) == [
+        ["1,024", "345", "81.3 ms", "1"], ["100", "3,714", "16.1 ms", "2.15"]
+    ]  # fmt: skip
+    assert cells(speed_tables.preset(measured)) == [["tmall", "`full`", "1", "126 s", "240 s"]]
+    assert cells(speed_tables.top_k(measured)) == [
+        ["`ann` (ivfpq)", "1,000,000", "1", "0.9929", "832 us", "", "20.0 x"]
+    ]
+    assert cells(speed_tables.recall(measured)) == [["hnsw", "301", "0.9950", "64"], ["ann", "450", "0.9920", "16"]]
+    assert cells(speed_tables.with_times(measured)) == [["2,946 items, 10 clicks", "172", "86.0", "2.00 x, missed"]]
+
+
 def test_without_records_a_table_says_so(tmp_path: Path) -> None:
     assert speed_tables.encode(Measured.read(tmp_path)) == speed_tables.NOTHING
 
