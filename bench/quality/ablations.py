@@ -291,7 +291,7 @@ def draw(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     measured = {line["variant"] for line in lines if "difference" in line}
     names = [name for name in (*ENCODERS, *RANKERS) if name in measured]
     figure = Figure(figsize=(12, 3.9 * len(sets)), layout="constrained")
-    panels = figure.subplots(len(sets), 2, squeeze=False, sharey=True)
+    panels = figure.subplots(len(sets), 2, squeeze=False, sharey="row")
     for row, one in zip(panels, sets, strict=True):
         found = {
             line["variant"]: line["difference"] for line in lines if line["dataset"] == one and "difference" in line
