@@ -106,14 +106,23 @@ def quality(dataset: str, found: Sequence[Record], ours: Sequence[Record]) -> st
         measured = ("not ranked yet", *[""] * 6) if record is None else (_epochs(record), *_figures([record]))
         rows.append((system.title, *measured, _published(quoted, system.title)))
     mine = [one for one in ours if one["dataset"]["name"] == dataset and one["split"] == "test"]
-    mine = [one for one in mine if "published" not in one.get("protocol", "") and set(one["changed"]) <= {"gamma"}]
+    mine = [
+        one
+        for one in mine
+        if "published" not in one.get("protocol", "") and set(one["changed"]) <= {"gamma", "batches"}
+    ]
     for name in ("co-occurrence + repeats", *_PRESETS):
         groups: dict[tuple[tuple[str, Any], ...], list[Record]] = {}
         for one in mine:
             if one["preset"] == name:
                 groups.setdefault(tuple(one["changed"].items()), []).append(one)
         for changed, group in groups.items():
-            title = " ".join([f"**{name}**", *(f"{key}={value:g}" for key, value in changed)])
+            title = " ".join(
+                [
+                    f"**{name}**",
+                    *(f"{key}={value if isinstance(value, str) else format(value, 'g')}" for key, value in changed),
+                ]
+            )
             seeds = f"{len(group)} seeds" if len(group) > 1 else "1 seed" if group[0]["seed"] is not None else ""
             shown = _published(quoted, "MTAW") if name.startswith("paper") else ""
             rows.append((title, seeds, *_figures(group), shown))

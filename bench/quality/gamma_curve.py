@@ -1,7 +1,7 @@
 """The paper's figure 2 from records: P@20 and MRR@20 over gamma, with plain cross-entropy (gamma 0).
 
 python -m bench.quality.gamma_curve [--preset paper] [--split validation] [--dataset NAMES] [--results DIR] [--out FILE]
-python -m bench.quality.gamma_curve --preset paper-literal --split test --out docs/images/gamma-literal.png
+python -m bench.quality.gamma_curve --preset paper-literal --batches sessions --split test --out FILE
 
 A point is the mean over the recorded seeds, with a band of one standard deviation; with one seed, bars are the 95%
 bootstrap intervals over sessions. The printed tables have both. On the test split each protocol is a curve, and the
@@ -72,9 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--split", default="validation", choices=SPLITS, help="(default: validation)")
     parser.add_argument("--results", type=Path, default=Path("docs/results"), help="folder of the records")
     parser.add_argument("--out", type=Path, default=Path("docs/images/gamma.png"), help="picture to write")
+    parser.add_argument("--batches", metavar="KIND", help="of this setting, not the preset's (docs/training.md)")
     options = parser.parse_args(argv)
     names = [name.strip() for name in options.dataset.split(",")]
-    curves = {name: curves_of(options.results, name, options.preset, options.split) for name in names}
+    curves = {name: curves_of(options.results, name, options.preset, options.split, options.batches) for name in names}
     draw(curves, options.preset, options.split, options.out)
     for name, by_protocol in curves.items():
         for protocol, curve in by_protocol.items():
@@ -84,12 +85,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def curves_of(results: Path, dataset: str, preset: str, split: str) -> dict[str, Curve]:
-    """Return the curve of each protocol, from records that differ in gamma alone; UsageError without two points."""
+def curves_of(results: Path, dataset: str, preset: str, split: str, batches: str | None = None) -> dict[str, Curve]:
+    """Return the curve of each protocol, from records that differ in gamma alone; UsageError without two points.
+
+    batches: the setting's value in all of them, if it is not the preset's.
+    """
+    others = {} if batches is None else {"batches": batches}
     found: dict[str, dict[float, list[Mapping[str, Any]]]] = {protocol: {} for protocol in PROTOCOLS}
     for record in records_in(results).finished():
         about = (record["dataset"]["name"], record["preset"], record["split"])
-        if about == (dataset, preset, split) and not set(record["changed"]) - {"gamma"}:
+        if about == (dataset, preset, split) and record["changed"] | {"gamma": 0} == others | {"gamma": 0}:
             found[protocol_of(record)].setdefault(record["config"]["gamma"], []).append(record)
     curves: dict[str, Curve] = {
         protocol: {gamma: Point.of(group) for gamma, group in sorted(groups.items())}

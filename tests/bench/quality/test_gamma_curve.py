@@ -75,6 +75,20 @@ def test_both_sets_and_both_protocols_are_drawn_and_the_leak_is_marked(
         assert ("5 of 50 run" in part) == leak
 
 
+def test_records_of_other_batches_have_a_curve_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for gamma in (0, 2):
+        write(tmp_path, gamma, 52.0)
+        write(tmp_path, gamma, 61.0, changed={"gamma": gamma, "batches": "prefixes"})
+    arguments = ["--dataset", "retailrocket", "--results", f"{tmp_path}", "--out", f"{tmp_path}/gamma.png"]
+    assert gamma_curve.main([*arguments, "--batches", "prefixes"]) == 0
+    assert gamma_curve.main(arguments) == 0
+    first, second = capsys.readouterr().out.split("wrote")[:2]
+    assert "61.00 [" in first
+    assert "52.00 [" not in first
+    assert "52.00 [" in second
+    assert "61.00 [" not in second
+
+
 def test_one_value_is_no_curve(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path, 2, 52.0)
     arguments = ["--dataset", "retailrocket", "--results", f"{tmp_path}", "--out", f"{tmp_path}/gamma.png"]
