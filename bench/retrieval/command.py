@@ -87,11 +87,12 @@ def _measure(report: Report, vectors: VectorSet, options: argparse.Namespace, pl
     # FAISS loads here, so that --help and a misuse answer at once.
     from bench.harness.floors import batch_scan_floor, scan_floor
     from bench.retrieval.cases import RetrievalCases, no_panorama
+    from mtaw_fast.kernels.native.scan import whole
     from mtaw_fast.ranking.retrieval import make_index
 
     n_items = len(vectors.catalog)
     exact = make_index(options.index, vectors.catalog, vectors.codes)
-    blocks = vectors.codes["blocks"]
+    blocks = whole(vectors.codes)["blocks"]
     cases = RetrievalCases(
         vectors, exact, scan_floor(blocks), batch_scan_floor(BATCH, blocks), _QUICK_PLAN if options.quick else _PLAN
     )

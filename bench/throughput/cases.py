@@ -24,6 +24,7 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.export.graph_ranker import Feeds, open_graph
 from mtaw_fast.export.onnx_build import Builder
 from mtaw_fast.kernels.native.memory_query import Dense
+from mtaw_fast.kernels.native.scan import whole
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.memory_stage import MemoryStage
 from mtaw_fast.recommender import Recommender
@@ -249,7 +250,7 @@ class ServingCases:
         n_items, d = self.workload.bundle.item_vectors.shape
         codes = self.workload.bundle.scan
         if self.ours.index.name == "native" and codes is not None:
-            return scan_floor(codes["blocks"])
+            return scan_floor(whole(codes)["blocks"])
         read = read_floor(n_items * d * 4, f"the float32 catalog [{n_items}, {d}]")
         return largest_of(read, flop_floor(2.0 * len(self.batches[0]) * n_items * d, "scoring the catalog"))
 

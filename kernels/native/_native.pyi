@@ -69,8 +69,10 @@ def memory_check(tables: dict[str, np.ndarray], max_neighbors: int, max_postings
 def rerank_topk(
     queries: np.ndarray, catalog: np.ndarray, candidates: np.ndarray, k: int, scale: float
 ) -> tuple[np.ndarray, np.ndarray]: ...
-def scan_quantize(catalog: np.ndarray, halves: bool) -> tuple[np.ndarray, np.ndarray, int, float, float]: ...
-def scan_halve(blocks: np.ndarray, d: int, largest_residual: float) -> tuple[np.ndarray, float]: ...
+def scan_quantize(catalog: np.ndarray) -> tuple[np.ndarray, int, float, float]: ...
+def scan_quantize_nested(catalog: np.ndarray) -> tuple[np.ndarray, np.ndarray, int, float, float]: ...
+def scan_nest(blocks: np.ndarray, d: int, largest_residual: float) -> tuple[np.ndarray, np.ndarray, float]: ...
+def scan_join(half_blocks: np.ndarray, low_blocks: np.ndarray, d: int) -> np.ndarray: ...
 def scan_requantize(
     catalog: np.ndarray,
     old_catalog: np.ndarray,
@@ -86,8 +88,9 @@ class Scanner:
     def __init__(
         self,
         catalog: np.ndarray,
-        blocks: np.ndarray,
+        blocks: np.ndarray | None,
         half_blocks: np.ndarray | None,
+        low_blocks: np.ndarray | None,
         exponent: int,
         largest_norm: float,
         largest_residual: float,

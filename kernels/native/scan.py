@@ -12,71 +12,92 @@ __all__ = [
     "LAYOUT",
     "Scanner",
     "check_quantized",
-    "halved",
+    "is_nested",
     "multiply_codes",
-    "pays_in_halves",
+    "nested",
+    "pays_nested",
     "quantize",
     "quantized_shapes",
     "read_bytes",
     "requantize",
+    "whole",
 ]
 
 LAYOUT = 1  # of the blocks; kernels/native/scan/layout.hpp describes it
 _LINE_BYTES, _LINE_DIMS, _BLOCK_ITEMS = 64, 4, 16
-# Bytes of int8 codes from which 4-bit ones are stored in a bundle: they paid there on every CPU that was measured.
-# Whether an index reads them is measured (`ranking.retrieval.first_pass`).
+# Bytes of int8 codes from which a bundle stores them nested: a first pass over their high halves paid there on every
+# CPU that was measured. Which form an index reads is measured (`ranking.retrieval.first_pass`).
 _LARGE = 1 << 25
 _LARGEST_EXPONENT = 256
 _SUMMARY = 8  # layout, N, d, exponent, largest norm, largest residual, two zeros: 64 bytes, a whole cache line
 
 
-def quantized_shapes(n_items: int, d: int, halves: bool | None = None) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+def quantized_shapes(n_items: int, d: int, nested: bool | None = None) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
     """Name, dtype and shape of the arrays that `quantize` gives for float32[N, d]."""
     n_blocks = -(-n_items // _BLOCK_ITEMS)
-    blocks = {"blocks": -(-d // _LINE_DIMS) + 1}
-    if pays_in_halves(n_items, d) if halves is None else halves:
-        blocks["half_blocks"] = -(-d // (2 * _LINE_DIMS)) + 1
+    half_lines = -(-d // (2 * _LINE_DIMS)) + 1
+    if pays_nested(n_items, d) if nested is None else nested:
+        blocks = {"half_blocks": half_lines, "low_blocks": half_lines}
+    else:
+        blocks = {"blocks": -(-d // _LINE_DIMS) + 1}
     shapes = {name: (np.dtype(np.uint8), (n_blocks, lines, _LINE_BYTES)) for name, lines in blocks.items()}
     return {**shapes, "summary": (np.dtype(np.float64), (_SUMMARY,))}
 
 
-def pays_in_halves(n_items: int, d: int) -> bool:
-    """Whether 4-bit codes are worth storing: the int8 ones outgrow the caches of a usual CPU."""
+def pays_nested(n_items: int, d: int) -> bool:
+    """Whether codes are stored nested: whole ones outgrow the caches of a usual CPU."""
     return n_items * d >= _LARGE
 
 
-def quantize(catalog: np.ndarray, halves: bool | None = None) -> dict[str, np.ndarray]:
+def is_nested(quantized: Mapping[str, np.ndarray]) -> bool:
+    """Whether the codes are nested. Bundles of earlier releases may have whole ones and 'half_blocks' as well."""
+    return "blocks" not in quantized and "low_blocks" in quantized
+
+
+def quantize(catalog: np.ndarray, nested: bool | None = None) -> dict[str, np.ndarray]:
     """The int8 codes of catalog float32[N, d] (C-contiguous, finite), on one thread; releases the GIL.
 
-    Returns the arrays of `quantized_shapes`: 'blocks', d + 4 bytes an item (d rounded up to a multiple of 4),
-    'summary', and, with `halves` (None: where they pay), 'half_blocks', 4-bit codes of d / 2 + 4 bytes an item (d
-    rounded up to a multiple of 8). They can be stored and mapped; on a cache line's boundary (64 bytes) they are read
-    fastest.
+    Returns the arrays of `quantized_shapes`: 'summary' and, whole, 'blocks', d + 4 bytes an item (d rounded up to a
+    multiple of 4). Nested (None: where it pays) they are 'half_blocks', the upper 4 bits of each code, and
+    'low_blocks', the lower ones: d / 2 + 4 bytes an item each (d rounded up to a multiple of 8). The 4 bytes are the
+    item's step and residual for the codes. The arrays can be stored and mapped; on a cache line's boundary (64 bytes)
+    they are read fastest.
 
     Raises ValueError on a wrong type or shape, d over 16384, or a value that is not finite.
     """
-    if halves is None:
-        halves = catalog.ndim == 2 and pays_in_halves(*catalog.shape)
-    blocks, half_blocks, exponent, largest_norm, largest_residual = _native.scan_quantize(catalog, halves)
-    n_items, d = catalog.shape
-    summary = np.array([LAYOUT, n_items, d, exponent, largest_norm, largest_residual, 0, 0], dtype=np.float64)
-    return {"blocks": blocks, "summary": summary, **({"half_blocks": half_blocks} if halves else {})}
+    if nested is None:
+        nested = catalog.ndim == 2 and pays_nested(*catalog.shape)
+    codes: dict[str, np.ndarray] = {}
+    if nested:
+        codes["half_blocks"], codes["low_blocks"], *rest = _native.scan_quantize_nested(catalog)
+    else:
+        codes["blocks"], *rest = _native.scan_quantize(catalog)
+    return {**codes, "summary": np.array([LAYOUT, *catalog.shape, *rest, 0, 0], dtype=np.float64)}
 
 
-def halved(quantized: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the same arrays and 'half_blocks', made of the int8 codes alone: of each code the upper half.
+def nested(quantized: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """Return the codes nested, of whatever form they have.
 
-    It takes some 0.05 s per 10^6 items of d = 100, on one thread; releases the GIL.
+    It takes some 0.1 s per 10^6 items of d = 100, on one thread; releases the GIL.
     """
-    d, largest_residual = int(quantized["summary"][2]), float(quantized["summary"][5])
-    half_blocks, residual = _native.scan_halve(quantized["blocks"], d, largest_residual)
+    if is_nested(quantized):
+        return quantized
     summary = quantized["summary"].copy()
-    summary[5] = residual
-    return {**quantized, "half_blocks": half_blocks, "summary": summary}
+    half, low, summary[5] = _native.scan_nest(quantized["blocks"], int(summary[2]), float(summary[5]))
+    return {"half_blocks": half, "low_blocks": low, "summary": summary}
+
+
+def whole(quantized: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """Return the codes whole, of whatever form they have; as `nested`."""
+    if not is_nested(quantized):
+        return {name: array for name, array in quantized.items() if name != "half_blocks"}
+    summary = quantized["summary"]
+    blocks = _native.scan_join(quantized["half_blocks"], quantized["low_blocks"], int(summary[2]))
+    return {"blocks": blocks, "summary": summary}
 
 
 def requantize(catalog: np.ndarray, before: np.ndarray, quantized: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """As `quantize(catalog, halves=False)`, faster for a catalog that is an earlier one but for some rows.
+    """As `quantize(catalog, nested=False)`, faster for a catalog that is an earlier one but for some rows.
 
     Rows that are those of `before` at the same places, to the bit, keep their codes, block by block of 16 items.
 
@@ -86,7 +107,7 @@ def requantize(catalog: np.ndarray, before: np.ndarray, quantized: Mapping[str, 
     before : float32[N', d]
         The earlier catalog, as it was when `quantized` was made.
     quantized : Mapping[str, np.ndarray]
-        What `quantize` or `requantize` made of `before`, without halves.
+        What `quantize` or `requantize` made of `before`, whole.
 
     Returns
     -------
@@ -108,8 +129,8 @@ def requantize(catalog: np.ndarray, before: np.ndarray, quantized: Mapping[str, 
 
 
 def check_quantized(quantized: Mapping[str, np.ndarray], n_items: int, d: int) -> None:
-    """Raise ValueError unless these are the arrays that `quantize` gives for some float32[N, d], halves or not."""
-    for name, (dtype, shape) in quantized_shapes(n_items, d, "half_blocks" in quantized).items():
+    """Raise ValueError unless these are the arrays that `quantize` gives for some float32[N, d], whole or nested."""
+    for name, (dtype, shape) in quantized_shapes(n_items, d, is_nested(quantized)).items():
         array = quantized.get(name)
         if array is None:
             raise ValueError(f"the array '{name}' of the quantized catalog is missing; quantize it again")
@@ -130,8 +151,9 @@ class Scanner:
     """Exact top-K over a catalog and its codes. Immutable; any number of threads may search at once.
 
     catalog: float32[N, d], finite; quantized: what `quantize` made of it. All are kept, not copied: memory maps
-    are shared between processes. isa: the instruction set (`isa.hpp`), by default the process's own; all give the same
-    bits.
+    are shared between processes. With nested codes, searches of one to eight queries read the high halves of all items
+    and the low halves of those that are left; larger batches join chunks of the codes. isa: the instruction set
+    (`isa.hpp`), by default the process's own; all give the same bits.
 
     Raises ValueError on arrays that do not fit each other, or codes that are not this catalog's.
     """
@@ -141,10 +163,8 @@ class Scanner:
         exponent, largest_norm, largest_residual = quantized["summary"][3:6].tolist()
         if not (exponent.is_integer() and abs(exponent) < _LARGEST_EXPONENT):
             raise ValueError(f"the quantized catalog has the exponent {exponent}; quantize it again")
-        half_blocks = quantized.get("half_blocks")
-        self.native = _native.Scanner(
-            catalog, quantized["blocks"], half_blocks, int(exponent), largest_norm, largest_residual, isa
-        )
+        blocks, half, low = (quantized.get(name) for name in ("blocks", "half_blocks", "low_blocks"))
+        self.native = _native.Scanner(catalog, blocks, half, low, int(exponent), largest_norm, largest_residual, isa)
 
     def search(
         self,

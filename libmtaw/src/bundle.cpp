@@ -164,7 +164,7 @@ void Bundle::make_scanner(bool verify) {
     if (verify && has("catalog") && !is_finite(rows_, n * d)) {
         throw bundle_error(file("catalog").bytes().path() + ": 'catalog' has a value that is not finite" + kRetrain);
     }
-    ScanCatalog catalog{rows_, nullptr, n, d, {}, nullptr};
+    ScanCatalog catalog{rows_, nullptr, n, d, {}};
     if (has("scan")) {
         const TensorFile& from = file("scan");
         const double* const summary = from.get<double>("summary", {8});
@@ -173,20 +173,33 @@ void Bundle::make_scanner(bool verify) {
             throw bundle_error(from.bytes().path() + " is of another catalog" + kRetrain);
         }
         catalog.summary = {static_cast<std::int64_t>(summary[3]), summary[4], summary[5]};
-        catalog.blocks = from.get<std::uint8_t>("blocks", {block_count(n), code_lines(d) + 1, kLineBytes});
-        if (from.has("half_blocks")) catalog.half_blocks = from.get<std::uint8_t>("half_blocks", {block_count(n), half_lines(d) + 1, kLineBytes});
-    } else {
-        constexpr auto kFloat = static_cast<std::int64_t>(sizeof(float));
+        if (from.has("low_blocks")) {
+            catalog.half_blocks = from.get<std::uint8_t>("half_blocks", {block_count(n), half_lines(d) + 1, kLineBytes});
+            catalog.low_blocks = from.get<std::uint8_t>("low_blocks", {block_count(n), half_lines(d) + 1, kLineBytes});
+        } else {
+            catalog.blocks = from.get<std::uint8_t>("blocks", {block_count(n), code_lines(d) + 1, kLineBytes});
+        }
+    }
+    constexpr auto kFloat = static_cast<std::int64_t>(sizeof(float));
+    if (n * d >= kLarge && catalog.low_blocks == nullptr) {
+        // The bundle stores no codes, or those of an earlier release.
+        made_half_blocks_ = AlignedFloats(block_count(n) * half_block_bytes(d) / kFloat);
+        made_low_blocks_ = AlignedFloats(block_count(n) * half_block_bytes(d) / kFloat);
+        auto* const half_blocks = reinterpret_cast<std::uint8_t*>(made_half_blocks_.data());
+        auto* const low_blocks = reinterpret_cast<std::uint8_t*>(made_low_blocks_.data());
+        if (catalog.blocks != nullptr) {
+            nest_codes(catalog.blocks, block_count(n), d, half_blocks, low_blocks, &catalog.summary);
+        } else {
+            catalog.summary = quantize_nested(rows_, n, d, half_blocks, low_blocks);
+        }
+        catalog.blocks = nullptr;
+        catalog.half_blocks = half_blocks;
+        catalog.low_blocks = low_blocks;
+    } else if (!has("scan")) {
         made_blocks_ = AlignedFloats(block_count(n) * block_bytes(d) / kFloat);
         auto* const blocks = reinterpret_cast<std::uint8_t*>(made_blocks_.data());
-        std::uint8_t* halves = nullptr;
-        if (n * d >= kLarge) {
-            made_half_blocks_ = AlignedFloats(block_count(n) * half_block_bytes(d) / kFloat);
-            halves = reinterpret_cast<std::uint8_t*>(made_half_blocks_.data());
-        }
-        catalog.summary = quantize_catalog(rows_, n, d, blocks, halves);
+        catalog.summary = quantize_catalog(rows_, n, d, blocks);
         catalog.blocks = blocks;
-        catalog.half_blocks = halves;
     }
     scanner_.emplace(catalog);
 }

@@ -92,7 +92,7 @@ class Bundle {
     const float* embedding_ = nullptr;  // [size, d]
     const float* rows_ = nullptr;       // [size, d] of length 1
     std::optional<Encoder> encoder_;
-    AlignedFloats made_blocks_, made_half_blocks_;
+    AlignedFloats made_blocks_, made_half_blocks_, made_low_blocks_;
     std::optional<Scanner> scanner_;
     BuiltTables built_;  // where the bundle has the sessions alone
     TablesView tables_{};

@@ -147,7 +147,7 @@ def search_fact(bundle: Bundle) -> str | None:
     """Return the codes that an exact search reads first on this machine; None in bundles of format 1."""
     if bundle.scan is None:
         return None
-    choice = kept_first_pass(bundle.item_vectors, bundle.scan)
+    choice = kept_first_pass(bundle.item_vectors)
     return f"first pass over {choice or 'what the first load measures to be faster here'}"
 
 

@@ -25,7 +25,7 @@ constexpr std::int64_t kMaxRequests = 6, kMaxResults = 1 << 14;
 struct Catalog {
     std::int64_t n_items, d;
     Floats rows;
-    std::vector<std::uint8_t> blocks, half_blocks;  // the latter empty where there are none
+    std::vector<std::uint8_t> blocks, half_blocks, low_blocks;  // whole codes, or the two parts of nested ones
     mtaw::ScanSummary summary;
     bool honest = true;
 
@@ -36,15 +36,19 @@ struct Catalog {
         for (std::int64_t copies = bytes.chance(3) ? bytes.below(n_items) : 0; copies > 0; --copies) {
             std::copy_n(rows.begin(), d, rows.end() - copies * d);  // equal items, over each other where they meet
         }
-        blocks.resize(static_cast<std::size_t>(mtaw::block_count(n_items) * mtaw::block_bytes(d)));
         if (bytes.chance(2)) {
-            half_blocks.resize(static_cast<std::size_t>(mtaw::block_count(n_items) * mtaw::half_block_bytes(d)));
+            const auto n_bytes = static_cast<std::size_t>(mtaw::block_count(n_items) * mtaw::half_block_bytes(d));
+            half_blocks.resize(n_bytes);
+            low_blocks.resize(n_bytes);
+            summary = mtaw::quantize_nested(rows.data(), n_items, d, half_blocks.data(), low_blocks.data());
+        } else {
+            blocks.resize(static_cast<std::size_t>(mtaw::block_count(n_items) * mtaw::block_bytes(d)));
+            summary = mtaw::quantize_catalog(rows.data(), n_items, d, blocks.data());
         }
-        summary = mtaw::quantize_catalog(rows.data(), n_items, d, blocks.data(), halves());
         if (!bytes.chance(3)) return;
         honest = false;
         for (std::int64_t lies = bytes.below(40); lies > 0; --lies) {
-            std::vector<std::uint8_t>& codes = half_blocks.empty() || bytes.chance(2) ? blocks : half_blocks;
+            std::vector<std::uint8_t>& codes = nested() ? (bytes.chance(2) ? low_blocks : half_blocks) : blocks;
             switch (bytes.below(5)) {
                 case 0: codes[bytes.take<std::uint32_t>() % codes.size()] = bytes.take<std::uint8_t>(); break;
                 case 4: codes[codes.size() - 1 - bytes.take<std::uint8_t>() % 64] = bytes.take<std::uint8_t>(); break;
@@ -55,9 +59,12 @@ struct Catalog {
         }
     }
 
-    std::uint8_t* halves() { return half_blocks.empty() ? nullptr : half_blocks.data(); }
+    bool nested() const { return blocks.empty(); }
 
-    mtaw::ScanCatalog view() { return {rows.data(), blocks.data(), n_items, d, summary, halves()}; }
+    mtaw::ScanCatalog view() {
+        if (nested()) return {rows.data(), nullptr, n_items, d, summary, half_blocks.data(), low_blocks.data()};
+        return {rows.data(), blocks.data(), n_items, d, summary};
+    }
 };
 
 struct Model {

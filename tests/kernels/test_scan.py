@@ -15,11 +15,14 @@ from mtaw_fast.kernels.native import reference
 from mtaw_fast.kernels.native.scan import (
     Scanner,
     check_quantized,
+    is_nested,
     multiply_codes,
+    nested,
     quantize,
     quantized_shapes,
     read_bytes,
     requantize,
+    whole,
 )
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 
@@ -105,33 +108,32 @@ CATALOGS = {
 }
 
 
-@pytest.mark.parametrize("halves", [False, True])
+@pytest.mark.parametrize("in_two", [False, True])
 @pytest.mark.parametrize("kind", CATALOGS)
-def test_equals_brute_force(isa: str, kind: str, halves: bool) -> None:
+def test_equals_brute_force(isa: str, kind: str, in_two: bool) -> None:
     catalog = CATALOGS[kind]()
     n_items, d = catalog.shape
-    scanner = Scanner(catalog, quantize(catalog, halves), isa)
+    scanner = Scanner(catalog, quantize(catalog, in_two), isa)
     rng = np.random.default_rng(6)
     queries = np.concatenate([normal(8, d, seed=7), catalog[rng.integers(0, n_items, 2)], np.zeros((1, d), np.float32)])
     queries[1] *= np.float32(1e-41)
     queries[2] *= np.float32(1e36)
     for k in (1, 20, min(n_items, 600), n_items + 2 if n_items < 50 else 33):
-        if not halves:  # they serve few queries
-            check(scanner, catalog, queries, k)
-        for few in (queries[6:8], queries[[0, 8, 1]]):  # a kernel of their own each
+        check(scanner, catalog, queries, k)
+        for few in (queries[6:8], queries[[0, 8, 1]], queries[3:]):  # a kernel of their own each
             check(scanner, catalog, few, k)
         for query in queries[[0, 1, 2, 8, 10]]:
             check(scanner, catalog, query[None], k)
         check(scanner, catalog, queries[9:], k, scale=1e-30)
         for share in (0.9, 0.3, 0.01):
-            check(scanner, catalog, queries[:1] if halves else queries, k, mask=rng.random(n_items) < share)
+            check(scanner, catalog, queries[:1] if in_two else queries, k, mask=rng.random(n_items) < share)
         seen = [rng.choice(n_items, min(n_items, 3 * b), replace=False) for b in range(len(queries))]
-        if not halves:
+        if not in_two:
             check(scanner, catalog, queries, k, excluded=seen)
         check(scanner, catalog, queries[5:6], k, mask=rng.random(n_items) < 0.8, excluded=seen[5:6])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     n_items=st.integers(1, 400),
@@ -162,15 +164,16 @@ def test_equals_brute_force_on_drawn_catalogs(
     excluded = [rng.integers(0, n_items, rng.integers(0, 5)).astype(np.int32) for _ in queries]
     quantized = quantize(catalog)
     for isa in ("portable", None):
-        check(Scanner(catalog, quantized, isa), catalog, queries, k, scale, mask, excluded)
+        for codes in (quantized, nested(quantized)):
+            check(Scanner(catalog, codes, isa), catalog, queries, k, scale, mask, excluded)
 
 
-@pytest.mark.parametrize("halves", [False, True])
-def test_the_best_items_come_last(isa: str, halves: bool) -> None:
+@pytest.mark.parametrize("in_two", [False, True])
+def test_the_best_items_come_last(isa: str, in_two: bool) -> None:
     """Scores that rise along the catalog: every item passes the running threshold."""
     direction = normal(1, 32)
     catalog = (direction * np.linspace(0.5, 1, 9001)[:, None]).astype(np.float32)
-    scanner = Scanner(catalog, quantize(catalog, halves), isa)
+    scanner = Scanner(catalog, quantize(catalog, in_two), isa)
     for queries in (direction, -direction, np.tile(direction, (9, 1))):
         check(scanner, catalog, queries, 20)
 
@@ -183,11 +186,24 @@ def test_batches_equal_brute_force(isa: str, d: int) -> None:
     catalog[::97] = 0
     catalog[5::97] *= np.float32(1e-30)
     catalog[:, 0] *= np.where(rng.random(2607) < 0.1, np.float32(40), np.float32(1))  # some steps are far above others
-    scanner = Scanner(catalog, quantize(catalog), isa)
+    codes = quantize(catalog)
     queries = np.concatenate([normal(68, d, seed=1), catalog[100:104], np.zeros((1, d), np.float32)])
-    for count, k in ((73, 20), (34, 2400), (17, 1)):
-        check(scanner, catalog, queries[:count], k)
-    check(scanner, catalog, queries[-20:], 20, mask=rng.random(2607) < 0.2)
+    for scanner in (Scanner(catalog, codes, isa), Scanner(catalog, nested(codes), isa)):
+        for count, k in ((73, 20), (34, 2400), (17, 1), (9, 20)):
+            check(scanner, catalog, queries[:count], k)
+        check(scanner, catalog, queries[-20:], 20, mask=rng.random(2607) < 0.2)
+
+
+@pytest.mark.parametrize("d", [1, 7, 100, 128])
+def test_few_items_under_nested_codes(isa: str, d: int) -> None:
+    for n_items in [*range(1, 71, 6), 16, 32, 48]:
+        catalog = normal(n_items, d, seed=n_items)
+        catalog[::5] = 0
+        catalog[1::9] = catalog[0]
+        scanner = Scanner(catalog, quantize(catalog, nested=True), isa)
+        queries = normal(17, d, seed=d)
+        for count in (1, 2, 5, 17):
+            check(scanner, catalog, queries[:count], 20)
 
 
 def test_products_of_codes_need_whole_groups(isa: str) -> None:
@@ -215,10 +231,11 @@ def test_a_small_search_after_a_large_one(isa: str) -> None:
 def test_codes_are_within_their_residuals(name: str, d: int) -> None:
     """The layout's promise, in float64: row * 2^-exponent = step * code + at most residual."""
     catalog = np.concatenate([normal(70, d), ring(7, d, 1e-3) * np.float32(1e-20), np.zeros((2, d), np.float32)])
-    quantized = quantize(catalog, halves=True)
+    in_two = name == "half_blocks"
+    quantized = quantize(catalog, in_two)
     check_quantized(quantized, 79, d)
-    assert {part: (a.dtype, a.shape) for part, a in quantized.items()} == quantized_shapes(79, d, True)
-    assert quantized[name].ctypes.data % 64 == 0
+    assert {part: (a.dtype, a.shape) for part, a in quantized.items()} == quantized_shapes(79, d, in_two)
+    assert all(quantized[part].ctypes.data % 64 == 0 for part in quantized if part != "summary")
     layout, n_items, width, exponent, norm, largest_residual, *rest = quantized["summary"]
     assert [layout, n_items, width, *rest] == [1, 79, d, 0, 0]
     scaled = catalog.astype(np.float64) * 2.0**-exponent
@@ -242,6 +259,51 @@ def test_codes_are_within_their_residuals(name: str, d: int) -> None:
     assert (residuals[:70] <= norms[:70] * (0.01 if name == "blocks" else 0.15)).all()
 
 
+@pytest.mark.parametrize("d", [1, 7, 8, 9, 100, 128])
+@pytest.mark.parametrize("n_items", [1, 16, 70])
+def test_nested_codes_are_the_whole_ones_in_two_parts(n_items: int, d: int) -> None:
+    catalog = normal(n_items, d)
+    codes = quantize(catalog, nested=False)
+    parts = nested(codes)
+    direct = quantize(catalog, nested=True)
+    assert list(parts) == ["half_blocks", "low_blocks", "summary"]
+    assert is_nested(parts)
+    assert not is_nested(codes)
+    assert all(parts[name].tobytes() == direct[name].tobytes() for name in parts)
+    assert nested(parts) is parts
+    joined = whole(parts)
+    assert joined["blocks"].tobytes() == codes["blocks"].tobytes()
+    assert codes["summary"][5] < joined["summary"][5] == parts["summary"][5]
+    Scanner(catalog, joined)
+    # Item after item, with 4 bits of each code and the item's own step and residual.
+    stored = codes["blocks"][:, :-1].reshape(len(joined["blocks"]), -1, 16, 4).transpose(0, 2, 1, 3)
+    low = (stored & 15).reshape(len(stored) * 16, -1, 4)
+    records = parts["low_blocks"].reshape(len(low), -1, 4)
+    lines = low.shape[1]
+    both = np.stack([records[:, :-1] & 15, records[:, :-1] >> 4], axis=2).reshape(len(low), -1, 4)
+    assert (both[:, :lines] == low).all()
+    assert not both[:, lines:].any()
+    assert records[:, -1].tobytes() == codes["blocks"][:, -1].tobytes()
+
+
+def test_an_item_of_100_dimensions_takes_112_bytes_of_nested_codes() -> None:
+    parts = quantize(normal(160, 100), nested=True)
+    assert sum(array.nbytes for name, array in parts.items() if name != "summary") == 112 * 160
+    assert quantize(normal(160, 100), nested=False)["blocks"].nbytes == 104 * 160
+
+
+def test_codes_of_earlier_releases_were_whole_with_a_copy_of_the_high_halves() -> None:
+    catalog = normal(50, 9)
+    codes = nested(quantize(catalog))
+    old = {**whole(codes), "half_blocks": codes["half_blocks"]}
+    check_quantized(old, 50, 9)
+    check(Scanner(catalog, old), catalog, normal(2, 9, seed=1), 5)
+    assert list(whole(old)) == ["blocks", "summary"]
+    assert {name: array.tobytes() for name, array in nested(old).items()} == {
+        name: array.tobytes() for name, array in codes.items()
+    }
+
+
 @pytest.mark.parametrize("n_queries", [1, 2, 3])
 def test_few_queries_with_filters_that_fill_up_apart(isa: str, n_queries: int) -> None:
     """A lane that is full stops the pass for all of them; each continues where it was."""
@@ -250,8 +312,8 @@ def test_few_queries_with_filters_that_fill_up_apart(isa: str, n_queries: int) -
     queries = np.concatenate([direction, normal(1, 32, seed=2), -direction])[:n_queries]
     mask = np.random.default_rng(3).random(6001) < 0.7
     seen = [np.arange(6001 - 40 * b, 6001, 3, dtype=np.int32) for b in range(1, n_queries + 1)]
-    for halves in (False, True):
-        scanner = Scanner(catalog, quantize(catalog, halves), isa)
+    for in_two in (False, True):
+        scanner = Scanner(catalog, quantize(catalog, in_two), isa)
         check(scanner, catalog, queries, 20, mask=mask)
         check(scanner, catalog, queries, 700, excluded=seen)
 
@@ -310,22 +372,27 @@ def test_requantizing_what_does_not_fit_is_refused() -> None:
         requantize(broken, catalog, codes)
 
 
-def test_halves_are_made_where_they_pay() -> None:
+def test_large_catalogs_are_nested() -> None:
     assert list(quantized_shapes(300_000, 100)) == ["blocks", "summary"]
-    assert list(quantized_shapes(400_000, 100)) == ["blocks", "half_blocks", "summary"]
-    assert "half_blocks" not in quantize(normal(50, 4))
+    assert list(quantized_shapes(400_000, 100)) == ["half_blocks", "low_blocks", "summary"]
+    assert not is_nested(quantize(normal(50, 4)))
     large = np.zeros((1 << 11, 1 << 14), dtype=np.float32)
     assert quantize(large)["half_blocks"].shape == (128, 2049, 64)
 
 
 def test_codes_from_a_file_and_off_the_cache_lines(isa: str, tmp_path: Path) -> None:
-    catalog, queries = normal(1000, 10), normal(3, 10, seed=1)
-    quantized = quantize(catalog)
-    write_tensors(tmp_path / "codes.safetensors", quantized)
-    check(Scanner(catalog, map_tensors(tmp_path / "codes.safetensors"), isa), catalog, queries, 9)
-    moved = np.empty(quantized["blocks"].nbytes + 1, dtype=np.uint8)[1:].reshape(quantized["blocks"].shape)
-    moved[:] = quantized["blocks"]
-    check(Scanner(catalog, {**quantized, "blocks": moved}, isa), catalog, queries, 9)
+    catalog, queries = normal(1000, 10), normal(17, 10, seed=1)
+    for quantized in (quantize(catalog), quantize(catalog, nested=True)):
+        write_tensors(tmp_path / "codes.safetensors", quantized)
+        stored = map_tensors(tmp_path / "codes.safetensors")
+        moved = dict(quantized)
+        for name in quantized:
+            moved[name] = np.empty(quantized[name].nbytes + 1, dtype=np.uint8)[1:].view(quantized[name].dtype)
+            moved[name] = moved[name].reshape(quantized[name].shape)
+            moved[name][:] = quantized[name]
+        for codes in (stored, {**moved, "summary": quantized["summary"]}):
+            check(Scanner(catalog, codes, isa), catalog, queries[:2], 9)
+            check(Scanner(catalog, codes, isa), catalog, queries, 9)
 
 
 def test_excluded_items_leave_fewer_than_k() -> None:
@@ -408,20 +475,23 @@ def test_codes_that_do_not_fit_are_refused() -> None:
         summary[place] = value
         with pytest.raises(ValueError, match=r"quantize (it|the catalog) again"):
             Scanner(catalog, {**quantized, "summary": summary})
-    with pytest.raises(ValueError, match=r"'half_blocks' .* must be uint8\[3, 2, 64\], not uint8\[3, 3, 64\]"):
-        Scanner(catalog, {**quantized, "half_blocks": quantized["blocks"]})
-    with pytest.raises(ValueError, match="the catalog's codes belong to other vectors than its rows"):
-        Scanner(catalog, {**quantized, "half_blocks": quantize(catalog[::-1].copy(), halves=True)["half_blocks"]})
+    parts, turned = nested(quantized), nested(quantize(catalog[::-1].copy()))
+    with pytest.raises(ValueError, match="the array 'half_blocks' of the quantized catalog is missing"):
+        Scanner(catalog, {"low_blocks": parts["low_blocks"], "summary": parts["summary"]})
+    for name in ("half_blocks", "low_blocks"):
+        with pytest.raises(ValueError, match=rf"'{name}' .* must be uint8\[3, 2, 64\], not uint8\[3, 3, 64\]"):
+            Scanner(catalog, {**parts, name: quantized["blocks"]})
+        with pytest.raises(ValueError, match="the catalog's codes belong to other vectors than its rows"):
+            Scanner(catalog, {**parts, name: turned[name]})
     for other in (normal(40, 6, seed=1), catalog * np.float32(1.5), catalog[::-1].copy()):
         with pytest.raises(ValueError, match="the catalog's codes belong to other vectors than its rows"):
             Scanner(other, quantized)
-    both = quantize(catalog, halves=True)
-    Scanner(catalog, both)
-    for name in ("blocks", "half_blocks"):
-        endless = both[name].copy()
+    Scanner(catalog, parts)
+    for codes, name in ((quantized, "blocks"), (parts, "half_blocks"), (parts, "low_blocks")):
+        endless = codes[name].copy()
         endless[-1, -1] = endless[0, -1]  # the places past the last item look like items
         with pytest.raises(ValueError, match="the catalog's codes belong to other vectors than its rows"):
-            Scanner(catalog, {**both, name: endless})
+            Scanner(catalog, {**codes, name: endless})
 
 
 def test_wrong_arguments_are_refused() -> None:

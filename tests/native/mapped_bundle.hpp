@@ -114,13 +114,14 @@ class MappedBundle {
     ScanCatalog catalog() const {
         const std::vector<std::int64_t> shape = catalog_.shape("catalog");
         const double* summary = scan_.at<double>("summary");
-        const auto* half_blocks = scan_.has("half_blocks") ? scan_.at<std::uint8_t>("half_blocks") : nullptr;
+        const auto part = [&](const char* name) { return scan_.has(name) ? scan_.at<std::uint8_t>(name) : nullptr; };
         return {catalog_.at<float>("catalog"),
-                scan_.at<std::uint8_t>("blocks"),
+                part("blocks"),
                 shape[0],
                 shape[1],
                 {static_cast<std::int64_t>(summary[3]), summary[4], summary[5]},
-                half_blocks};
+                part("half_blocks"),
+                part("low_blocks")};
     }
 
     IdTable ids() const {

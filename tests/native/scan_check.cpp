@@ -151,7 +151,7 @@ bool same(const std::vector<std::int32_t>& ids, const std::vector<float>& scores
 
 struct Codes {
     std::vector<std::uint8_t> blocks;
-    std::vector<std::uint8_t> half_blocks;
+    std::vector<std::uint8_t> half_blocks, low_blocks;
     mtaw::ScanSummary summary;
 };
 
@@ -162,24 +162,35 @@ void check(const Catalog& catalog, const Codes& codes, const mtaw::ScanRequest& 
     std::vector<float> true_scores(size), scores(size);
     brute_force(catalog, request, true_ids.data(), true_scores.data());
     for (const Isa isa : levels) {
-        const std::uint8_t* half_blocks = request.n_queries == 1 ? codes.half_blocks.data() : nullptr;
-        const mtaw::Scanner scanner(
-            {catalog.rows.data(), codes.blocks.data(), catalog.n_items, catalog.d, codes.summary, half_blocks}, isa);
-        std::fill(ids.begin(), ids.end(), -7);
-        std::fill(scores.begin(), scores.end(), NAN);
-        scanner.search(request, ids.data(), scores.data(), scratch);
-        if (same(ids, scores, true_ids, true_scores)) continue;
-        ++failures;
-        std::printf("%s [%lld, %lld], %s: wrong for %lld queries, k %lld, scale %g%s%s\n", catalog.name.c_str(),
-                    static_cast<long long>(catalog.n_items), static_cast<long long>(catalog.d), mtaw::isa_name(isa),
-                    static_cast<long long>(request.n_queries), static_cast<long long>(request.k), request.scale,
-                    request.allowed != nullptr ? ", allowed" : "", request.excluded != nullptr ? ", excluded" : "");
+        for (const bool nested : {false, true}) {
+            // One query passes the parts alone; many join them, as one request says as well as all.
+            const bool joins = nested && request.n_queries > 1;
+            if (joins ? request.k != 20 || request.scale != 1 : !nested && request.n_queries == 1) continue;
+            mtaw::ScanCatalog view{catalog.rows.data(), codes.blocks.data(), catalog.n_items, catalog.d, codes.summary};
+            if (nested) {
+                view.blocks = nullptr;
+                view.half_blocks = codes.half_blocks.data();
+                view.low_blocks = codes.low_blocks.data();
+            }
+            const mtaw::Scanner scanner(view, isa);
+            std::fill(ids.begin(), ids.end(), -7);
+            std::fill(scores.begin(), scores.end(), NAN);
+            scanner.search(request, ids.data(), scores.data(), scratch);
+            if (same(ids, scores, true_ids, true_scores)) continue;
+            ++failures;
+            std::printf("%s [%lld, %lld], %s: wrong for %lld queries, k %lld, scale %g%s%s%s\n", catalog.name.c_str(),
+                        static_cast<long long>(catalog.n_items), static_cast<long long>(catalog.d), mtaw::isa_name(isa),
+                        static_cast<long long>(request.n_queries), static_cast<long long>(request.k), request.scale,
+                        request.allowed != nullptr ? ", allowed" : "", request.excluded != nullptr ? ", excluded" : "",
+                        nested ? ", nested" : "");
+        }
     }
 }
 
-// Whether a kernel's bounds of an item are step * (sum of code * query code) +- spread * residual.
+// Whether a kernel's bounds of an item are step * (sum of code * query code) +- spread * residual, but for roundings; of
+// refined bounds, those that bounds.hpp states.
 bool agrees(const Catalog& catalog, const Codes& codes, bool half, std::int64_t item, const mtaw::ScanLane& lane,
-            float upper, float lower) {
+            float upper, float lower, bool refined = false) {
     const std::int64_t lines = half ? mtaw::half_lines(catalog.d) : mtaw::code_lines(catalog.d);
     const std::uint8_t* block = (half ? codes.half_blocks : codes.blocks).data() +
                                 item / mtaw::kBlockItems * (lines + 1) * mtaw::kLineBytes;
@@ -195,7 +206,10 @@ bool agrees(const Catalog& catalog, const Codes& codes, bool half, std::int64_t 
     std::memcpy(&word, block + lines * mtaw::kLineBytes + place * 4, 4);
     const double estimate = dot * static_cast<double>(std::bit_cast<float>(word & 0xFFFF0000U));
     const double spread = static_cast<double>(lane.spread) * static_cast<double>(std::bit_cast<float>(word << 16));
-    const double near = 0x1p-22 * (std::fabs(estimate) + spread) + 0x1p-125;
+    const mtaw::ScanSummary& summary = codes.summary;
+    const double most = static_cast<double>(lane.spread) * (summary.largest_norm + 2 * summary.largest_residual);
+    const double own = 0x1p-22 * (std::fabs(estimate) + spread) + 0x1p-125;
+    const double near = refined ? (0x1p-21 * most + 0x1p-100) / 1.5 : own;
     return std::fabs(upper - (estimate + spread)) <= near && std::fabs(lower - (estimate - spread)) <= near;
 }
 
@@ -231,14 +245,16 @@ void check_bounds(const Catalog& catalog, const Codes& codes, const std::vector<
     const auto capacity = static_cast<std::size_t>(n_blocks * mtaw::kBlockItems + mtaw::kAppendSlack);
     const mtaw::ScanKernels kernels = mtaw::scan_kernels(isa);
     mtaw::BlockTails tails;
-    const mtaw::ScanBlocks blocks{codes.blocks.data(),          mtaw::code_lines(catalog.d),
-                                  codes.half_blocks.data(),     mtaw::half_lines(catalog.d),
-                                  &tails,                       codes.blocks.data()};
+    const mtaw::ScanBlocks blocks{codes.blocks.data(),          mtaw::code_lines(catalog.d), codes.half_blocks.data(),
+                                  codes.low_blocks.data(),      mtaw::half_lines(catalog.d), 0,
+                                  &tails,                       codes.blocks.data(),         4};
     if (kernels.wide != nullptr) kernels.make_tails(blocks, 0, n_blocks, &tails);
     const auto check_pass = [&](const char* name, mtaw::ScanKernel kernel, std::int64_t width, bool half) {
         const auto n_lanes = static_cast<std::size_t>(width);
         std::vector<std::int8_t> words(static_cast<std::size_t>(wide) * n_lanes);
         std::vector<std::vector<std::int16_t>> pairs(n_lanes);
+        const std::int64_t half_bytes = mtaw::half_lines(catalog.d) * mtaw::kLineDims;
+        std::vector<std::vector<std::int8_t>> low_codes(n_lanes);
         std::vector<std::vector<float>> upper(n_lanes), lower(n_lanes);
         std::vector<std::vector<std::int32_t>> ids(n_lanes);
         std::vector<mtaw::ScanLane> lanes;
@@ -250,11 +266,17 @@ void check_bounds(const Catalog& catalog, const Codes& codes, const std::vector<
             for (std::int64_t j = 0; j < wide; j += 4) {
                 for (const std::int64_t t : {0, 2, 1, 3}) pairs[l].push_back(own[j + t]);
             }
+            low_codes[l].resize(static_cast<std::size_t>(2 * half_bytes));
+            for (std::int64_t j = 0; j < catalog.d; ++j) {
+                const std::int64_t place = j / 8 * 4 + j % 4 + (j % 8 < 4 ? 0 : half_bytes);
+                low_codes[l][static_cast<std::size_t>(place)] = own[j];
+            }
             upper[l].resize(capacity);
             lower[l].resize(capacity);
             ids[l].resize(capacity);
-            lanes.push_back({own, pairs[l].data(), coded.code_sum, coded.spread, -INFINITY, upper[l].data(),
-                             lower[l].data(), ids[l].data(), 0, static_cast<std::int64_t>(capacity)});
+            lanes.push_back({own, pairs[l].data(), low_codes[l].data(), coded.code_sum, coded.spread, -INFINITY,
+                             upper[l].data(), lower[l].data(), ids[l].data(), 0,
+                             static_cast<std::int64_t>(capacity)});
         }
         const std::int64_t reached = kernel(blocks, 0, n_blocks, {nullptr, 0}, lanes.data());
         bool right = reached == n_blocks;
@@ -267,6 +289,18 @@ void check_bounds(const Catalog& catalog, const Codes& codes, const std::vector<
             }
         }
         if (right) right = only_over_cuts(kernel, blocks, catalog.n_items, upper, lanes);
+        if (right && half) {
+            for (mtaw::ScanLane& lane : lanes) lane.count = 0;
+            // The low halves make the bounds of a few entries, and of all, those of the whole codes.
+            kernel(blocks, 0, n_blocks, {nullptr, 0}, lanes.data());
+            for (mtaw::ScanLane& lane : lanes) {
+                kernels.refine(blocks, catalog.n_items / 2, lane);
+                for (std::int64_t i = 0; right && i < catalog.n_items; ++i) {
+                    const bool refined = i >= catalog.n_items / 2;
+                    right = agrees(catalog, codes, !refined, i, lane, lane.upper[i], lane.lower[i], refined);
+                }
+            }
+        }
         if (right) return;
         ++failures;
         std::printf("%s [%lld, %lld], %s: the kernel '%s' gives wrong bounds\n", catalog.name.c_str(),
@@ -278,6 +312,14 @@ void check_bounds(const Catalog& catalog, const Codes& codes, const std::vector<
         check_pass("few_half", kernels.few_half[lanes - 1], lanes, true);
     }
     check_pass("many", kernels.many, kernels.width, false);
+    check_pass("many_half", kernels.many_half, kernels.width, true);
+    std::vector<std::uint8_t> joined(codes.blocks.size());
+    kernels.join(codes.half_blocks.data(), codes.low_blocks.data(), n_blocks, catalog.d, joined.data());
+    if (joined != codes.blocks) {
+        ++failures;
+        std::printf("%s [%lld, %lld], %s: the joined codes are not the whole ones\n", catalog.name.c_str(),
+                    static_cast<long long>(catalog.n_items), static_cast<long long>(catalog.d), mtaw::isa_name(isa));
+    }
     if (kernels.wide != nullptr) check_pass("wide", kernels.wide, kernels.wide_width, false);
 }
 
@@ -317,8 +359,10 @@ int main() {
         Codes codes;
         codes.blocks.resize(static_cast<std::size_t>(n_blocks * mtaw::block_bytes(catalog.d)));
         codes.half_blocks.resize(static_cast<std::size_t>(n_blocks * mtaw::half_block_bytes(catalog.d)));
-        codes.summary = mtaw::quantize_catalog(catalog.rows.data(), catalog.n_items, catalog.d, codes.blocks.data(),
-                                               codes.half_blocks.data());
+        codes.low_blocks.resize(codes.half_blocks.size());
+        codes.summary = mtaw::quantize_catalog(catalog.rows.data(), catalog.n_items, catalog.d, codes.blocks.data());
+        mtaw::nest_codes(codes.blocks.data(), n_blocks, catalog.d, codes.half_blocks.data(), codes.low_blocks.data(),
+                         &codes.summary);
         const std::vector<float> queries = queries_of(catalog);
         for (const Isa isa : all) check_bounds(catalog, codes, queries, isa);
         for (const std::int64_t k : {std::int64_t{1}, std::int64_t{20}, catalog.n_items + 3}) {

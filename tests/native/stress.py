@@ -30,9 +30,8 @@ from tests.native.builds import (
 from tests.support.random_bundle import bundle_parts, memory_parts, replace_part, save_parts
 
 PROGRAM = ROOT / "tests" / "native" / "engine_stress.cpp"
-# No multiples of 16 or 8: more items than a scan takes before its first threshold, and, for half-wide codes, more than
-# it takes before it turns to them. The window slides.
-N_ITEMS, N_ITEMS_IN_HALVES, D, MAX_LEN = 1501, 5003, 20, 12
+# No multiples of 16 or 8: more items than a scan takes before its first threshold. The window slides.
+N_ITEMS, D, MAX_LEN = 1501, 20, 12
 
 
 def run_stress(
@@ -42,25 +41,24 @@ def run_stress(
     threads: int,
     calls: int,
     timeout: float,
-    halves: bool = False,
+    nested: bool = False,
     memory: bool = False,
     learn: bool = False,
 ) -> str:
     """Run it over a bundle made in `folder`; return its output, "ok" if no sanitizer reported and all answers agreed.
 
-    halves: with the half-wide codes of large catalogs. memory: with a session memory and a random ranker. learn: one
+    nested: with the codes of large catalogs. memory: with a session memory and a random ranker. learn: one
     thread clicks `calls` times into a delta of it.
     """
-    n_items = N_ITEMS_IN_HALVES if halves else N_ITEMS
-    parts = bundle_parts(n_items=n_items, embedding_dim=D, max_session_length=MAX_LEN) | (
-        memory_parts(n_items) if memory or learn else {}
+    parts = bundle_parts(n_items=N_ITEMS, embedding_dim=D, max_session_length=MAX_LEN) | (
+        memory_parts(N_ITEMS) if memory or learn else {}
     )
     bundle = save_parts(folder / "bundle", **parts)
-    if halves:
-        whole = bundle.file("scan")
-        assert whole is not None
-        replace_part(bundle.folder, "scan", quantize(bundle.item_vectors, halves=True))
-        whole.unlink()
+    if nested:
+        scan = bundle.file("scan")
+        assert scan is not None
+        replace_part(bundle.folder, "scan", quantize(bundle.item_vectors, nested=True))
+        scan.unlink()
     arguments = [bundle.folder, isa, str(MAX_LEN), str(bundle.config.model.scale), str(threads), str(calls)]
     if learn:
         arguments.append("learn")
@@ -78,7 +76,7 @@ def main() -> int:
     parser.add_argument("--sanitizer", action="append", help=f"may be repeated; else {' and '.join(SANITIZERS)}")
     parser.add_argument("--compiler", default=CLANG)
     parser.add_argument("--isa", default=instruction_sets()[-1], help="instruction set (%(default)s)")
-    parser.add_argument("--halves", action="store_true", help="with the half-wide codes of large catalogs")
+    parser.add_argument("--nested", action="store_true", help="with the codes of large catalogs")
     parser.add_argument("--memory", action="store_true", help="with a session memory")
     parser.add_argument("--learn", action="store_true", help="one thread clicks --calls times while the others query")
     parser.add_argument("--threads", type=int, default=16)
@@ -97,7 +95,7 @@ def main() -> int:
                 continue
             start = time.monotonic()
             printed = run_stress(
-                program, folder, options.isa, options.threads, options.calls, options.seconds, options.halves,
+                program, folder, options.isa, options.threads, options.calls, options.seconds, options.nested,
                 options.memory, options.learn,
             )  # fmt: skip
         kind = (

@@ -15,10 +15,10 @@ from tests.native.stress import PROGRAM, run_stress
 def test_threads_agree_and_no_sanitizer_reports(tmp_path: Path, sanitizer: str) -> None:
     program = build_or_skip(CLANG, PROGRAM, sanitized(sanitizer), SERVING)
     for isa in instruction_sets():
-        for halves in (False, True):
-            folder = tmp_path / f"{isa}-{halves}"
+        for nested in (False, True):
+            folder = tmp_path / f"{isa}-{nested}"
             folder.mkdir()
-            assert run_stress(program, folder, isa, threads=16, calls=150, timeout=200, halves=halves) == "ok"
+            assert run_stress(program, folder, isa, threads=16, calls=150, timeout=200, nested=nested) == "ok"
     for isa in instruction_sets():
         if isa in ("portable", "avx2", "avx512"):  # those with kernels of the memory's
             folder = tmp_path / f"{isa}-memory"

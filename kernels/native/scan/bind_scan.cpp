@@ -13,6 +13,7 @@
 #include "buffers.hpp"
 #include "isa.hpp"
 #include "python_objects.hpp"
+#include "scan/kernel.hpp"
 #include "scan/product.hpp"
 #include "scan/read.hpp"
 #include "scan/scanner.hpp"
@@ -43,37 +44,69 @@ const std::uint8_t* block_data(const py::array& blocks, const char* name, std::i
     return data;
 }
 
-py::tuple quantize(const py::array& catalog, bool halves) {
-    const float* rows = matrix<float>(catalog, "catalog", "float32");
-    const std::int64_t n_items = catalog.shape(0), d = catalog.shape(1);
+void check_dims(std::int64_t d) {
     if (d < 1 || d > kMaxScanDims) {
         throw py::value_error("the scanner takes vectors of 1 to " + std::to_string(kMaxScanDims) +
                               " dimensions, not " + std::to_string(d));
     }
+}
+
+py::tuple quantize(const py::array& catalog) {
+    const float* rows = matrix<float>(catalog, "catalog", "float32");
+    const std::int64_t n_items = catalog.shape(0), d = catalog.shape(1);
+    check_dims(d);
     py::array_t<std::uint8_t> blocks = aligned_blocks(block_count(n_items), code_lines(d) + 1);
-    py::array_t<std::uint8_t> half_blocks = aligned_blocks(halves ? block_count(n_items) : 0, half_lines(d) + 1);
     std::uint8_t* data = blocks.mutable_data();
-    std::uint8_t* half_data = halves ? half_blocks.mutable_data() : nullptr;
     ScanSummary summary;
     {
         const Unlocked unlocked;
-        summary = quantize_catalog(rows, n_items, d, data, half_data);
+        summary = quantize_catalog(rows, n_items, d, data);
     }
-    return py::make_tuple(blocks, half_blocks, summary.exponent, summary.largest_norm, summary.largest_residual);
+    return py::make_tuple(blocks, summary.exponent, summary.largest_norm, summary.largest_residual);
 }
 
-py::tuple halve(const py::array& blocks, std::int64_t d, double largest_residual) {
-    if (d < 1 || d > kMaxScanDims) throw py::value_error("d must be from 1 to " + std::to_string(kMaxScanDims));
+py::tuple nested_of(const py::array& catalog) {
+    const float* rows = matrix<float>(catalog, "catalog", "float32");
+    const std::int64_t n_items = catalog.shape(0), d = catalog.shape(1);
+    check_dims(d);
+    py::array_t<std::uint8_t> half_blocks = aligned_blocks(block_count(n_items), half_lines(d) + 1);
+    py::array_t<std::uint8_t> low_blocks = aligned_blocks(block_count(n_items), half_lines(d) + 1);
+    std::uint8_t *half_data = half_blocks.mutable_data(), *low_data = low_blocks.mutable_data();
+    ScanSummary summary;
+    {
+        const Unlocked unlocked;
+        summary = quantize_nested(rows, n_items, d, half_data, low_data);
+    }
+    return py::make_tuple(half_blocks, low_blocks, summary.exponent, summary.largest_norm, summary.largest_residual);
+}
+
+py::tuple nest(const py::array& blocks, std::int64_t d, double largest_residual) {
+    check_dims(d);
     const std::int64_t n_blocks = blocks.ndim() == 3 ? blocks.shape(0) : 0;
     const std::uint8_t* data = block_data(blocks, "blocks", n_blocks, code_lines(d) + 1);
     py::array_t<std::uint8_t> half_blocks = aligned_blocks(n_blocks, half_lines(d) + 1);
-    std::uint8_t* half_data = half_blocks.mutable_data();
+    py::array_t<std::uint8_t> low_blocks = aligned_blocks(n_blocks, half_lines(d) + 1);
+    std::uint8_t *half_data = half_blocks.mutable_data(), *low_data = low_blocks.mutable_data();
     ScanSummary summary{0, 0, largest_residual};
     {
         const Unlocked unlocked;
-        halve_codes(data, n_blocks * kBlockItems, d, half_data, &summary);
+        nest_codes(data, n_blocks, d, half_data, low_data, &summary);
     }
-    return py::make_tuple(half_blocks, summary.largest_residual);
+    return py::make_tuple(half_blocks, low_blocks, summary.largest_residual);
+}
+
+py::array join(const py::array& half_blocks, const py::array& low_blocks, std::int64_t d) {
+    check_dims(d);
+    const std::int64_t n_blocks = half_blocks.ndim() == 3 ? half_blocks.shape(0) : 0;
+    const std::uint8_t* half_data = block_data(half_blocks, "half_blocks", n_blocks, half_lines(d) + 1);
+    const std::uint8_t* low_data = block_data(low_blocks, "low_blocks", n_blocks, half_lines(d) + 1);
+    py::array_t<std::uint8_t> blocks = aligned_blocks(n_blocks, code_lines(d) + 1);
+    std::uint8_t* data = blocks.mutable_data();
+    {
+        const Unlocked unlocked;
+        scan_kernels(active_isa()).join(half_data, low_data, n_blocks, d, data);
+    }
+    return blocks;
 }
 
 py::tuple requantize(const py::array& catalog, const py::array& old_catalog, const py::array& old_blocks,
@@ -97,12 +130,14 @@ py::tuple requantize(const py::array& catalog, const py::array& old_catalog, con
 // Holds the arrays that the scanner reads.
 class ScannerObject {
  public:
-    ScannerObject(const py::array& catalog, const py::array& blocks, const std::optional<py::array>& half_blocks,
+    ScannerObject(const py::array& catalog, const std::optional<py::array>& blocks,
+                  const std::optional<py::array>& half_blocks, const std::optional<py::array>& low_blocks,
                   const ScanSummary& summary, const std::optional<std::string>& isa)
         : catalog_(catalog),
           blocks_(blocks),
           half_blocks_(half_blocks),
-          scanner_(of(catalog, blocks, half_blocks, summary), isa_of(isa)) {}
+          low_blocks_(low_blocks),
+          scanner_(view(summary), isa_of(isa)) {}
 
     const Scanner& scanner() const { return scanner_; }
 
@@ -144,14 +179,19 @@ class ScannerObject {
     }
 
  private:
-    static ScanCatalog of(const py::array& catalog, const py::array& blocks,
-                          const std::optional<py::array>& half_blocks, const ScanSummary& summary) {
-        const float* rows = matrix<float>(catalog, "catalog", "float32");
-        const std::int64_t n_items = catalog.shape(0), d = catalog.shape(1);
-        const std::uint8_t* data = block_data(blocks, "blocks", block_count(n_items), code_lines(d) + 1);
-        const std::uint8_t* half_data =
-            half_blocks ? block_data(*half_blocks, "half_blocks", block_count(n_items), half_lines(d) + 1) : nullptr;
-        return {rows, data, n_items, d, summary, half_data};
+    ScanCatalog view(const ScanSummary& summary) const {
+        const float* rows = matrix<float>(catalog_, "catalog", "float32");
+        const std::int64_t n_items = catalog_.shape(0), d = catalog_.shape(1), n_blocks = block_count(n_items);
+        ScanCatalog catalog{rows, nullptr, n_items, d, summary};
+        if (blocks_) {
+            catalog.blocks = block_data(*blocks_, "blocks", n_blocks, code_lines(d) + 1);
+        } else if (half_blocks_ && low_blocks_) {
+            catalog.half_blocks = block_data(*half_blocks_, "half_blocks", n_blocks, half_lines(d) + 1);
+            catalog.low_blocks = block_data(*low_blocks_, "low_blocks", n_blocks, half_lines(d) + 1);
+        } else {
+            throw py::value_error("a scanner takes blocks, or half_blocks and low_blocks");
+        }
+        return catalog;
     }
 
     static void check_lists(const ScanRequest& request, std::int64_t n_ids, std::int64_t n_offsets) {
@@ -173,8 +213,7 @@ class ScannerObject {
     }
 
     py::array catalog_;
-    py::array blocks_;
-    std::optional<py::array> half_blocks_;
+    std::optional<py::array> blocks_, half_blocks_, low_blocks_;
     Scanner scanner_;
 };
 
@@ -208,10 +247,13 @@ std::uint64_t multiply_all(const py::array& codes, const py::array& blocks, cons
 const Scanner& scanner_of(py::handle object) { return py::cast<const ScannerObject&>(object).scanner(); }
 
 void bind_scan(py::module_& module) {
-    module.def("scan_quantize", &quantize, py::arg("catalog"), py::arg("halves"),
+    module.def("scan_quantize", &quantize, py::arg("catalog"), "See mtaw_fast.kernels.native.scan.quantize.");
+    module.def("scan_quantize_nested", &nested_of, py::arg("catalog"),
                "See mtaw_fast.kernels.native.scan.quantize.");
-    module.def("scan_halve", &halve, py::arg("blocks"), py::arg("d"), py::arg("largest_residual"),
-               "See mtaw_fast.kernels.native.scan.halved.");
+    module.def("scan_nest", &nest, py::arg("blocks"), py::arg("d"), py::arg("largest_residual"),
+               "See mtaw_fast.kernels.native.scan.nested.");
+    module.def("scan_join", &join, py::arg("half_blocks"), py::arg("low_blocks"), py::arg("d"),
+               "See mtaw_fast.kernels.native.scan.whole.");
     module.def("scan_requantize",
                [](const py::array& catalog, const py::array& old_catalog, const py::array& old_blocks,
                   std::int64_t exponent, double largest_norm, double largest_residual) {
@@ -225,13 +267,14 @@ void bind_scan(py::module_& module) {
     module.def("multiply_codes", &multiply_all, py::arg("codes"), py::arg("blocks"), py::arg("isa") = py::none(),
                "See mtaw_fast.kernels.native.scan.multiply_codes.");
     py::class_<ScannerObject>(module, "Scanner", "See mtaw_fast.kernels.native.scan.Scanner.")
-        .def(py::init([](const py::array& catalog, const py::array& blocks, const std::optional<py::array>& half_blocks,
+        .def(py::init([](const py::array& catalog, const std::optional<py::array>& blocks,
+                         const std::optional<py::array>& half_blocks, const std::optional<py::array>& low_blocks,
                          std::int64_t exponent, double largest_norm, double largest_residual,
                          const std::optional<std::string>& isa) {
                  const ScanSummary summary{exponent, largest_norm, largest_residual};
-                 return std::make_unique<ScannerObject>(catalog, blocks, half_blocks, summary, isa);
+                 return std::make_unique<ScannerObject>(catalog, blocks, half_blocks, low_blocks, summary, isa);
              }),
-             py::arg("catalog"), py::arg("blocks"), py::arg("half_blocks"), py::arg("exponent"),
+             py::arg("catalog"), py::arg("blocks"), py::arg("half_blocks"), py::arg("low_blocks"), py::arg("exponent"),
              py::arg("largest_norm"), py::arg("largest_residual"), py::arg("isa") = py::none())
         .def("search", &ScannerObject::search, py::arg("queries"), py::arg("k"), py::arg("scale"),
              py::arg("allowed") = py::none(), py::arg("excluded") = py::none(),

@@ -10,9 +10,9 @@ namespace mtaw {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr std::int64_t kFirstLook = 1024;  // entries before the first threshold
-constexpr std::int64_t kMoreRoom = 64;       // new entries before the next
-constexpr std::int64_t kMoreWideRoom = 128;  // with wide bounds, where each is scored
+constexpr std::int64_t kFirstLook = 1024;     // entries before the first threshold
+constexpr std::int64_t kFirstHalfLook = 256;  // of half-wide codes, where each costs a look at its low halves
+constexpr std::int64_t kMoreRoom = 64;        // new entries before the next
 constexpr std::int64_t kMaxEntries = 4096;
 constexpr std::int64_t kMaxFetched = 128;
 constexpr std::int64_t kPairFloats = 32;  // two cache lines: hardware fetches the other one of a pair
@@ -30,8 +30,7 @@ std::int64_t SearchPlan::capacity() const {
 void Candidates::start(const SearchPlan& plan) {
     lane.cut = -kInfinity;
     lane.count = 0;
-    dropped = 0;
-    lane.limit = std::max(kFirstLook, 4 * plan.k);
+    lane.limit = std::max(plan.catalog->nested() ? kFirstHalfLook : kFirstLook, 4 * plan.k);
     checked = 0;
     floor = -kInfinity;
 }
@@ -77,29 +76,24 @@ float Candidates::lower_of(float score) const {
 }
 
 void Candidates::tighten(const SearchPlan& plan) {
-    const std::int64_t before = lane.count;
     drop_excluded();
     raise_floor(plan);
     raise_cut();
     plan.select.drop_under_cut(lane);
     // Entries that the bounds cannot tell apart, such as many equal items: their exact scores can.
     if (lane.count > plan.max_entries() / 2) keep_best(plan);
-    dropped += before - lane.count;
-    make_room(plan, kMoreRoom);
+    make_room(plan);
 }
 
-void Candidates::settle(const SearchPlan& plan) {
-    const std::int64_t before = lane.count;
+void Candidates::refine(const SearchPlan& plan) {
     drop_excluded();
-    plan.select.drop_under_cut(lane);
-    if (lane.count > plan.k) keep_best(plan);
-    dropped += before - lane.count;
-    make_room(plan, kMoreWideRoom);
+    plan.refine(*plan.blocks, checked, lane);
+    tighten(plan);
 }
 
-void Candidates::make_room(const SearchPlan& plan, std::int64_t least) {
+void Candidates::make_room(const SearchPlan& plan) {
     checked = lane.count;
-    const std::int64_t free_places = std::max({least, plan.k / 2, lane.count / 2});
+    const std::int64_t free_places = std::max({kMoreRoom, plan.k / 2, lane.count / 2});
     lane.limit = std::min(lane.count + free_places, plan.max_entries());
 }
 

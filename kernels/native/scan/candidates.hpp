@@ -21,6 +21,8 @@ struct SearchPlan {
     Isa isa;
     SelectKernels select;
     std::vector<Scored>* scored;  // working memory
+    const ScanBlocks* blocks;
+    decltype(ScanKernels::refine) refine;
 
     // A buffer half this full whose bounds do not thin it out is scored exactly and cut down to its best k.
     std::int64_t max_entries() const;
@@ -35,19 +37,16 @@ struct Candidates {
     const std::int32_t* excluded;  // the excluded ids not yet met, ascending
     const std::int32_t* excluded_end;
     std::int64_t checked;  // the first entries of the lane, free of excluded ids
-    std::int64_t dropped;  // how many entries have come and gone
     float floor;           // L of bounds.hpp, as far as it is known: -infinity until k items are there
 
     // Empty, with the lane's arrays and codes set by the caller.
     void start(const SearchPlan& plan);
     // Raises the lane's cut to what its entries allow, drops the entries under it, and raises the limit for more.
     void tighten(const SearchPlan& plan);
-    // Scores every entry exactly and keeps the best k: for entries whose bounds are wide.
-    void settle(const SearchPlan& plan);
+    // The same after the new entries' bounds, which come from half-wide codes, are made those of the whole codes.
+    void refine(const SearchPlan& plan);
     // Adds an item whose bounds are not known; the lane must have a free place.
     void add_unbounded(std::int32_t id);
-    // How many items have ever been entries.
-    std::int64_t let_through() const { return dropped + lane.count; }
     // Prefetches the rows of the entries, which `finish` reads.
     void fetch_rows(const SearchPlan& plan) const;
     // Writes the k best in order; what is missing to k stays as it is.
@@ -60,7 +59,7 @@ struct Candidates {
     float lower_of(float score) const;
     void score(const SearchPlan& plan, std::int64_t begin, std::int64_t end) const;
     void keep_best(const SearchPlan& plan);
-    void make_room(const SearchPlan& plan, std::int64_t least);
+    void make_room(const SearchPlan& plan);
 };
 
 }  // namespace mtaw

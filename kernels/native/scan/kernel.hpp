@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "isa.hpp"
+#include "scan/layout.hpp"
 
 namespace mtaw {
 
@@ -17,6 +18,8 @@ constexpr std::int64_t kMaxLanes = 32;  // of a kernel
 struct ScanLane {
     const std::int8_t* codes;   // 4 * lines of them
     const std::int16_t* pairs;  // 4 * lines: of each four codes the first and third, then the second and fourth
+    // The codes as a low block has the dimensions, 4 * half_lines for lower halves of bytes, then as many for upper ones.
+    const std::int8_t* low_codes;
     std::int32_t code_sum;
     float spread;   // times an item's residual: how far its bounds are from step * (integer dot)
     float cut;      // only items with an upper bound over it are appended
@@ -47,13 +50,20 @@ struct BlockTails {
 };
 
 struct ScanBlocks {
-    const std::uint8_t* blocks;
-    std::int64_t lines;               // of codes, a block
-    const std::uint8_t* half_blocks;  // the half-wide codes, or null
+    const std::uint8_t* blocks;  // whole codes, or null
+    std::int64_t lines;          // of codes, a block
+    const std::uint8_t* half_blocks;  // nested codes, or null
+    const std::uint8_t* low_blocks;
     std::int64_t half_lines;
+    std::int64_t first_block = 0;  // the one that `blocks` starts with
     // For the kernel for `wide_width` lanes: the tails of the blocks to pass, and what is passed after them, to prefetch.
     const BlockTails* tails = nullptr;
     const std::uint8_t* next = nullptr;
+    int next_lines = 0;  // of that, at each block
+
+    const std::uint8_t* whole_block(std::int64_t block) const {
+        return blocks + (block - first_block) * (lines + 1) * kLineBytes;
+    }
 };
 
 // Passes blocks begin .. end of the catalog under the lanes. Returns the first block not yet passed: `end`, or an
@@ -63,13 +73,18 @@ using ScanKernel = std::int64_t (*)(const ScanBlocks& blocks, std::int64_t begin
 
 constexpr std::int64_t kFewLanes = 3;
 
-// Passes for 1 .. kFewLanes lanes, at [lanes - 1], the same over the half-wide codes, a pass for `width` lanes and, on
-// some CPUs, one for more, whose lanes' codes are at equal distances.
+// Passes for 1 .. kFewLanes lanes, at [lanes - 1], and for `width` lanes, over whole and over half-wide codes and, on
+// some CPUs, one for more lanes, whose codes are at equal distances.
 struct ScanKernels {
     ScanKernel few[kFewLanes];
     ScanKernel few_half[kFewLanes];
     ScanKernel many;
+    ScanKernel many_half;
     std::int64_t width;
+    // Replaces the bounds of the lane's entries begin .. count, which come from half-wide codes, by those of the whole
+    // codes: reads their low halves.
+    void (*refine)(const ScanBlocks& blocks, std::int64_t begin, ScanLane& lane);
+    decltype(&join_codes) join = join_codes;
     ScanKernel wide = nullptr;
     std::int64_t wide_width = 0;
     void (*make_tails)(const ScanBlocks& blocks, std::int64_t begin, std::int64_t end, BlockTails* tails) = nullptr;

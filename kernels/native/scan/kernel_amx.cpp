@@ -17,7 +17,6 @@ constexpr int kGroup = 16;
 constexpr int kWidth = 2 * kGroup;
 constexpr std::int64_t kTileLines = 16;
 constexpr std::int64_t kTileDims = kTileLines * kLineDims;
-constexpr int kFetchedLines = 4;  // of the blocks that come next, at each block
 constexpr std::int64_t kMaxTailTiles = 2;
 constexpr std::int64_t kLargestCode = 127;
 constexpr float kMore = 1 + 0x1p-18F, kLess = 1 - 0x1p-18F;
@@ -159,7 +158,7 @@ struct Product {
 };
 
 const std::uint8_t* words_of(const ScanBlocks& blocks, std::int64_t block) {
-    return blocks.blocks + (block * (blocks.lines + 1) + blocks.lines) * kLineBytes;
+    return blocks.whole_block(block) + blocks.lines * kLineBytes;
 }
 
 // A scale that suits the steps of blocks begin .. end: any is right. Steps that are far below the others count as more;
@@ -258,16 +257,17 @@ std::int64_t scan_tiles(const ScanBlocks& blocks, std::int64_t begin, std::int64
     // While the tiles multiply a block, the sums of the one before are looked at.
     Sums32 sums[2];
     Waiting waiting;
-    const std::uint8_t* fetched = blocks.next + (begin - blocks.tails->first_block) * kFetchedLines * kLineBytes;
+    const std::int64_t next_lines = blocks.next_lines;
+    const std::uint8_t* fetched = blocks.next + (begin - blocks.tails->first_block) * next_lines * kLineBytes;
     bool full = false;
     for (std::int64_t block = begin; block < end && !full; ++block) {
         const std::uint32_t open = allowed.bits == nullptr ? kAllItems : allowed_items(allowed, block);
         if (open == 0) continue;
-        const std::uint8_t* address = blocks.blocks + block * (blocks.lines + 1) * kLineBytes;
+        const std::uint8_t* address = blocks.whole_block(block);
         const CodeTile* tail = blocks.tails->tiles.data() + (block - blocks.tails->first_block) * shape.tail_tiles;
         Sums32* const own = waiting.sums == &sums[0] ? &sums[1] : &sums[0];
-        for (int line = 0; line < kFetchedLines; ++line) MTAW_PREFETCH_L2(fetched + line * kLineBytes);
-        fetched += kFetchedLines * kLineBytes;
+        for (std::int64_t line = 0; line < next_lines; ++line) MTAW_PREFETCH_L2(fetched + line * kLineBytes);
+        fetched += next_lines * kLineBytes;
         product.multiply(address, tail);
         if (waiting.open != 0) full = take(blocks, shape, waiting, coded, lanes);
         product.store(own);

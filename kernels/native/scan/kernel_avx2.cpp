@@ -112,7 +112,9 @@ ScanKernels scan_kernels_avx2() {
     return {{scan<Avx2, 1, 1>, scan<Avx2, 2, 1>, scan<Avx2, 3, 1>},
             {scan_halves<Avx2, 1, 2>, scan_halves<Avx2, 2, 1>, scan_halves<Avx2, 3, 1>},
             scan<Avx2, 4, 1>,
-            4};
+            scan_halves<Avx2, 4, 1>,
+            4,
+            refine};
 }
 
 }  // namespace mtaw

@@ -40,7 +40,10 @@ ScanKernels scan_kernels_avx512() {
     return {{scan<Avx512, 1, 1>, scan<Avx512, 2, 1>, scan<Avx512, 3, 1>},
             {scan_halves<Avx512, 1, 2>, scan_halves<Avx512, 2, 1>, scan_halves<Avx512, 3, 1>},
             scan<Avx512, 8, 1>,
-            8};
+            scan_halves<Avx512, 8, 1>,
+            8,
+            refine,
+            join_columns};
 }
 
 }  // namespace mtaw

@@ -60,7 +60,7 @@ MTAW_INLINE void append(const typename Vector::Sums& sums, const typename Vector
 // A lane's sum is kept in kParts parts (1 or 2): a long chain of additions to one register waits for each of them.
 template <typename Vector, int kLanes, int kParts>
 MTAW_INLINE bool step(const ScanBlocks& catalog, std::int64_t block, std::uint32_t open, ScanLane* lanes) {
-    const std::uint8_t* address = catalog.blocks + block * (catalog.lines + 1) * kLineBytes;
+    const std::uint8_t* address = catalog.whole_block(block);
     typename Vector::Sums sums[kLanes][kParts];
     for (int q = 0; q < kLanes; ++q) {
         sums[q][0] = Vector::start(lanes[q]);
@@ -129,11 +129,13 @@ std::int64_t scan(const ScanBlocks& blocks, std::int64_t begin, std::int64_t end
 }
 
 // One block of half-wide codes under kLanes lanes. Returns whether a lane reached its limit.
-// A lane's sums of lower and of upper halves are each kept in kParts parts, as in `step`.
+// A few lanes' sums of lower and of upper halves are each kept in kParts parts, as in `step`.
 template <typename Vector, int kLanes, int kParts>
 MTAW_INLINE bool half_step(const ScanBlocks& catalog, std::int64_t block, std::uint32_t open, ScanLane* lanes) {
+    constexpr bool kApart = kLanes <= kFewLanes;
     const std::uint8_t* address = catalog.half_blocks + block * (catalog.half_lines + 1) * kLineBytes;
-    typename Vector::Sums low[kLanes][kParts], high[kLanes][kParts];
+    typename Vector::Sums low[kLanes][kParts], own_high[kLanes][kParts];
+    auto& high = kApart ? own_high : low;
     for (int q = 0; q < kLanes; ++q) {
         for (int part = 0; part < kParts; ++part) low[q][part] = high[q][part] = Vector::zero();
     }
@@ -160,7 +162,8 @@ MTAW_INLINE bool half_step(const ScanBlocks& catalog, std::int64_t block, std::u
     const typename Vector::Items items = Vector::load_items(address + catalog.half_lines * kLineBytes);
     bool full = false;
     for (int q = 0; q < kLanes; ++q) {
-        typename Vector::Sums halves = Vector::added(low[q][0], high[q][0]);
+        typename Vector::Sums halves = low[q][0];
+        if constexpr (kApart) halves = Vector::added(halves, high[q][0]);
         if constexpr (kParts == 2) halves = Vector::added(halves, Vector::added(low[q][1], high[q][1]));
         // Sum (2 h - 15) a.
         const typename Vector::Sums sums = Vector::doubled(halves, -15 * lanes[q].code_sum);
@@ -186,6 +189,45 @@ std::int64_t scan_halves(const ScanBlocks& catalog, std::int64_t begin, std::int
     }
     for (int q = 0; q < kLanes; ++q) lanes[q].count = own[q].count;
     return block;
+}
+
+// An item's low halves.
+MTAW_INLINE const std::uint8_t* low_record(const ScanBlocks& catalog, std::int32_t id) {
+    return catalog.low_blocks + id * (catalog.half_lines + 1) * kLineDims;
+}
+
+// low_dot(record, lane): Sum l a. bounds.hpp has the proof.
+template <typename LowDot>
+MTAW_INLINE void refine_entries(const ScanBlocks& catalog, std::int64_t begin, ScanLane& lane, const LowDot& low_dot) {
+    const std::int64_t n_bytes = catalog.half_lines * kLineDims;
+    for (std::int64_t i = begin; i < lane.count; ++i) {
+        const std::uint8_t* record = low_record(catalog, lane.ids[i]);
+        for (std::int64_t at = 0; at < n_bytes; at += kLineBytes) MTAW_PREFETCH(record + at);
+        MTAW_PREFETCH(record + n_bytes);
+    }
+    for (std::int64_t i = begin; i < lane.count; ++i) {
+        const std::uint8_t* record = low_record(catalog, lane.ids[i]);
+        const auto left = static_cast<double>(low_dot(record, lane) - 8 * lane.code_sum);  // Sum (l - 8) a
+        std::uint32_t word;
+        std::memcpy(&word, record + n_bytes, 4);
+        const auto step = static_cast<double>(std::bit_cast<float>(word & 0xFFFF0000U));
+        const double spread = static_cast<double>(lane.spread) * static_cast<double>(std::bit_cast<float>(word << 16));
+        const double both = static_cast<double>(lane.upper[i]) + static_cast<double>(lane.lower[i]);
+        const double middle = both / 2 + step * left;
+        lane.upper[i] = static_cast<float>(middle + spread);
+        lane.lower[i] = static_cast<float>(middle - spread);
+    }
+}
+
+[[maybe_unused]] void refine(const ScanBlocks& catalog, std::int64_t begin, ScanLane& lane) {
+    const std::int64_t n_bytes = catalog.half_lines * kLineDims;
+    refine_entries(catalog, begin, lane, [n_bytes](const std::uint8_t* record, const ScanLane& own) {
+        std::int32_t sum = 0;
+        for (std::int64_t i = 0; i < n_bytes; ++i) {
+            sum += (record[i] & 15) * own.low_codes[i] + (record[i] >> 4) * own.low_codes[n_bytes + i];
+        }
+        return sum;
+    });
 }
 
 }  // namespace

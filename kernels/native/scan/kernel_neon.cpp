@@ -97,7 +97,9 @@ ScanKernels scan_kernels_neon() {
     return {{scan<Neon, 1, 1>, scan<Neon, 2, 1>, scan<Neon, 3, 1>},
             {scan_halves<Neon, 1, 2>, scan_halves<Neon, 2, 1>, scan_halves<Neon, 3, 1>},
             scan<Neon, 4, 1>,
-            4};
+            scan_halves<Neon, 4, 1>,
+            4,
+            refine};
 }
 
 }  // namespace mtaw

@@ -94,7 +94,9 @@ ScanKernels scan_kernels_portable() {
     return {{scan<Portable, 1, 1>, scan<Portable, 2, 1>, scan<Portable, 3, 1>},
             {scan_halves<Portable, 1, 2>, scan_halves<Portable, 2, 1>, scan_halves<Portable, 3, 1>},
             scan<Portable, 1, 1>,
-            1};
+            scan_halves<Portable, 1, 1>,
+            1,
+            refine};
 }
 
 }  // namespace mtaw

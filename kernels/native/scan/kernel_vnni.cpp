@@ -44,7 +44,7 @@ MTAW_INLINE std::int64_t scan_held(const ScanBlocks& catalog, std::int64_t begin
     for (bool full = false; block < end && !full; ++block) {
         const std::uint32_t open = kAll ? kAllItems : allowed_items(bits, block);
         if (!kAll && open == 0) continue;
-        const std::uint8_t* address = catalog.blocks + block * (kLines + 1) * kLineBytes;
+        const std::uint8_t* address = catalog.whole_block(block);
         __m512i sums[2] = {Vnni::start(own), Vnni::zero()};
 #pragma GCC unroll 32
         for (int line = 0; line < kLines; ++line) {
@@ -80,7 +80,7 @@ std::int64_t scan_many(const ScanBlocks& blocks, std::int64_t begin, std::int64_
     std::int64_t block = begin;
     while (block + 1 < end) {
         bool full = false;
-        const std::uint8_t* address = blocks.blocks + block * next;
+        const std::uint8_t* address = blocks.whole_block(block);
         __m512i sums[2][kManyLanes];
         for (int q = 0; q < kManyLanes; ++q) sums[0][q] = sums[1][q] = Vnni::start(lanes[q]);
         for (std::int64_t line = 0; line < blocks.lines; ++line) {
@@ -107,13 +107,34 @@ std::int64_t scan_many(const ScanBlocks& blocks, std::int64_t begin, std::int64_
     return block < end ? scan<Vnni, kManyLanes, 1>(blocks, block, end, allowed, lanes) : block;
 }
 
+// Sum l a of a record, 64 bytes at a time.
+void refine_vnni(const ScanBlocks& catalog, std::int64_t begin, ScanLane& lane) {
+    const std::int64_t n_bytes = catalog.half_lines * kLineDims;
+    refine_entries(catalog, begin, lane, [n_bytes](const std::uint8_t* record, const ScanLane& own) {
+        __m512i sums = _mm512_setzero_si512();
+        for (std::int64_t at = 0; at < n_bytes; at += kLineBytes) {
+            const std::int64_t left = n_bytes - at;
+            const __mmask64 there = left < kLineBytes ? (1ULL << left) - 1 : ~0ULL;
+            const __m512i both = _mm512_maskz_loadu_epi8(there, record + at);
+            const __m512i low = _mm512_and_si512(both, _mm512_set1_epi8(15));
+            const __m512i high = _mm512_and_si512(_mm512_srli_epi16(both, 4), _mm512_set1_epi8(15));
+            sums = _mm512_dpbusd_epi32(sums, low, _mm512_maskz_loadu_epi8(there, own.low_codes + at));
+            sums = _mm512_dpbusd_epi32(sums, high, _mm512_maskz_loadu_epi8(there, own.low_codes + n_bytes + at));
+        }
+        return _mm512_reduce_add_epi32(sums);
+    });
+}
+
 }  // namespace
 
 ScanKernels scan_kernels_vnni() {
     return {{scan_one, scan<Vnni, 2, 2>, scan<Vnni, 3, 2>},
             {scan_halves<Vnni, 1, 2>, scan_halves<Vnni, 2, 2>, scan_halves<Vnni, 3, 1>},
             scan_many,
-            kManyLanes};
+            scan_halves<Vnni, kManyLanes, 1>,
+            kManyLanes,
+            refine_vnni,
+            join_columns};
 }
 
 }  // namespace mtaw

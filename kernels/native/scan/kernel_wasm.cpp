@@ -111,7 +111,9 @@ ScanKernels scan_kernels_wasm() {
     return {{scan<Wasm, 1, 1>, scan<Wasm, 2, 1>, scan<Wasm, 3, 1>},
             {scan_halves<Wasm, 1, 1>, scan_halves<Wasm, 2, 1>, scan_halves<Wasm, 3, 1>},
             scan<Wasm, 1, 1>,
-            1};
+            scan_halves<Wasm, 1, 1>,
+            1,
+            refine};
 }
 
 }  // namespace mtaw

@@ -7,9 +7,14 @@
 // A block is one stretch of memory, read once from front to end. Places past the last item have the residual
 // -infinity, which no threshold lets through.
 //
-// Where they pay there are half as wide codes besides, in blocks of their own: byte t of item i in line j < ceil(d / 8)
-// holds dimension 8j + t in its lower half and 8j + 4 + t in its upper half, as 0..15 for -15..15 in steps of 2 (the
-// padding's value does not matter, the query's is 0). The last line is as above; its step is that of the odd numbers.
+// The nested form has the same codes in two parts of equal size, each read without the other. A code c = 16 h - 128 + l
+// has the high half h and the low half l, both 0..15.
+// - Half-wide blocks, which a first pass reads: byte t of item i in line j < ceil(d / 8) holds h of dimension 8j + t in
+//   its lower half and of 8j + 4 + t in its upper half (0 past the whole form's lines). The last line is as above, for
+//   the codes 2 h - 15 in steps of 8: l - 8 of each code is left, and its norm is part of the residual. (Around l - 7.5
+//   the norm would be 0.6% smaller, with a step that is no power of two of the other.)
+// - Low blocks, item after item, because only single items are read of them: the 4 ceil(d / 8) bytes with l where the
+//   half-wide blocks have h, then the item's word of the whole form.
 #pragma once
 
 #include <cstdint>
@@ -28,6 +33,8 @@ constexpr std::int64_t code_lines(std::int64_t d) { return (d + kLineDims - 1) /
 constexpr std::int64_t block_bytes(std::int64_t d) { return (code_lines(d) + 1) * kLineBytes; }
 constexpr std::int64_t half_lines(std::int64_t d) { return (d + 2 * kLineDims - 1) / (2 * kLineDims); }
 constexpr std::int64_t half_block_bytes(std::int64_t d) { return (half_lines(d) + 1) * kLineBytes; }
+// What a low block holds of one item; 16 of them have half_block_bytes(d).
+constexpr std::int64_t low_bytes(std::int64_t d) { return (half_lines(d) + 1) * kLineDims; }
 constexpr std::int64_t block_count(std::int64_t n_items) { return (n_items + kBlockItems - 1) / kBlockItems; }
 
 // What a scan needs to know of all the items together. The codes are of rows * 2^-exponent.
@@ -39,15 +46,21 @@ struct ScanSummary {
 
 // The item i of codes c_i, of either width, has row * 2^-exponent = step * c_i + residual vector, and
 // |residual vector| <= residual.
-// float32[N, d] `rows` to block_count(N) * block_bytes(d) bytes `blocks` and, where it is not null,
-// block_count(N) * half_block_bytes(d) bytes `half_blocks`, block by block on one thread.
+// float32[N, d] `rows` to block_count(N) * block_bytes(d) bytes `blocks`, block by block on one thread.
 // Throws std::invalid_argument on a value that is not finite.
-ScanSummary quantize_catalog(const float* rows, std::int64_t n_items, std::int64_t d, std::uint8_t* blocks,
-                             std::uint8_t* half_blocks = nullptr);
+ScanSummary quantize_catalog(const float* rows, std::int64_t n_items, std::int64_t d, std::uint8_t* blocks);
 
-// The half-wide codes of a catalog, from its codes alone; raises the summary's largest residual.
-void halve_codes(const std::uint8_t* blocks, std::int64_t n_items, std::int64_t d, std::uint8_t* half_blocks,
-                 ScanSummary* summary);
+// The same codes nested: block_count(N) * half_block_bytes(d) bytes each of `half_blocks` and `low_blocks`.
+ScanSummary quantize_nested(const float* rows, std::int64_t n_items, std::int64_t d, std::uint8_t* half_blocks,
+                            std::uint8_t* low_blocks);
+
+// The nested form of whole codes; raises the summary's largest residual.
+void nest_codes(const std::uint8_t* blocks, std::int64_t n_blocks, std::int64_t d, std::uint8_t* half_blocks,
+                std::uint8_t* low_blocks, ScanSummary* summary);
+
+// The whole form of nested codes, to the bit. Blocks may start anywhere in a catalog.
+void join_codes(const std::uint8_t* half_blocks, const std::uint8_t* low_blocks, std::int64_t n_blocks, std::int64_t d,
+                std::uint8_t* blocks);
 
 // An earlier catalog and its codes.
 struct QuantizedRows {

@@ -1,12 +1,11 @@
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "scan/bfloat16.hpp"
 #include "scan/layout.hpp"
 
 namespace mtaw {
@@ -16,16 +15,6 @@ constexpr double kUp = 1 + 0x1p-30;     // covers the roundings of a sum of squa
 constexpr double kRounder = 0x1.8p52;   // adding and subtracting it rounds a small float64 to an integer
 constexpr double kMaxScaled = 1.5;     // norm of a row: bounds.hpp allows up to 2
 constexpr double kSmallest = 0x1p-100;  // steps and residuals stay far from float32's denormals
-
-// The least bfloat16 >= value, as its 16 bits. value is 0 or in [2^-100, 2].
-std::uint32_t bfloat16_up(double value) {
-    float near = static_cast<float>(value);
-    if (static_cast<double>(near) < value) near = std::nextafterf(near, std::numeric_limits<float>::infinity());
-    const auto bits = std::bit_cast<std::uint32_t>(near);
-    return (bits >> 16) + ((bits & 0xFFFFU) != 0 ? 1 : 0);
-}
-
-double bfloat16_value(std::uint32_t bits) { return static_cast<double>(std::bit_cast<float>(bits << 16)); }
 
 double square_norm(const float* row, std::int64_t d) {
     double square = 0;
@@ -60,39 +49,6 @@ std::uint32_t quantize_row(const double* values, std::int64_t d, double largest,
         column[(j / kLineDims) * kLineBytes + j % kLineDims] = static_cast<std::uint8_t>(static_cast<int>(code) + 128);
     }
     return word_of(step_bits, square);
-}
-
-// The upper halves of a block's codes, and what the lower ones hold as a residual. A code c = 16 h - 128 + l has the
-// half-wide code 2 h - 15 in steps of 8, and l - 8 is left.
-void halve_block(const std::uint8_t* block, std::int64_t d, std::uint8_t* half, ScanSummary* summary) {
-    const std::int64_t lines = code_lines(d);
-    std::int32_t squares[kBlockItems] = {};
-    for (std::int64_t line = 0; line < lines; ++line) {
-        const std::uint8_t* from = block + line * kLineBytes;
-        std::uint8_t* to = half + line / 2 * kLineBytes;
-        const bool upper = line % 2 != 0;
-        for (std::int64_t i = 0; i < kLineBytes; ++i) {
-            to[i] = static_cast<std::uint8_t>(upper ? to[i] | (from[i] & 0xF0) : from[i] >> 4);
-        }
-        const std::int64_t dims = std::min(kLineDims, d - line * kLineDims);
-        for (std::int64_t place = 0; place < kBlockItems; ++place) {
-            for (std::int64_t t = 0; t < dims; ++t) {
-                const int left = (from[place * kLineDims + t] & 15) - 8;
-                squares[place] += left * left;
-            }
-        }
-    }
-    for (std::int64_t place = 0; place < kBlockItems; ++place) {
-        std::uint32_t word;
-        std::memcpy(&word, block + lines * kLineBytes + place * 4, 4);
-        if (word != kNoItem) {
-            const double step = bfloat16_value(word >> 16), residual = bfloat16_value(word & 0xFFFFU);
-            const double left = std::sqrt(static_cast<double>(squares[place])) * step * kUp + residual;
-            word = bfloat16_up(8 * step) << 16 | bfloat16_up(left * kUp);
-            summary->largest_residual = std::max(summary->largest_residual, bfloat16_value(word & 0xFFFFU));
-        }
-        std::memcpy(half + half_lines(d) * kLineBytes + place * 4, &word, 4);
-    }
 }
 
 // The largest square norm of the rows begin .. end. Throws where a value is not finite.
@@ -142,10 +98,9 @@ void quantize_block(const BlockRows& taken, std::int64_t count, std::int64_t d, 
     }
 }
 
-}  // namespace
-
-ScanSummary quantize_catalog(const float* rows, std::int64_t n_items, std::int64_t d, std::uint8_t* blocks,
-                             std::uint8_t* half_blocks) {
+// Quantizes block by block: `quantize(b, taken, count, &summary)` gets the `count` rows of block b.
+template <typename Quantize>
+ScanSummary quantize_blocks(const float* rows, std::int64_t n_items, std::int64_t d, const Quantize& quantize) {
     ScanSummary summary;
     const double largest_square = largest_square_norm(rows, 0, n_items, d);
     if (largest_square > 0) summary.exponent = std::ilogb(std::sqrt(largest_square)) + 1;
@@ -156,17 +111,29 @@ ScanSummary quantize_catalog(const float* rows, std::int64_t n_items, std::int64
     for (std::int64_t b = 0; b < block_count(n_items); ++b) {
         const std::int64_t first = b * kBlockItems, count = std::min(kBlockItems, n_items - first);
         taken.take(rows + first * d, count, d, down);
-        quantize_block(taken, count, d, blocks + b * block_bytes(d), &summary);
+        quantize(b, taken, count, &summary);
     }
-    if (half_blocks != nullptr) halve_codes(blocks, n_items, d, half_blocks, &summary);
     return summary;
 }
 
-void halve_codes(const std::uint8_t* blocks, std::int64_t n_items, std::int64_t d, std::uint8_t* half_blocks,
-                 ScanSummary* summary) {
-    for (std::int64_t b = 0; b < block_count(n_items); ++b) {
-        halve_block(blocks + b * block_bytes(d), d, half_blocks + b * half_block_bytes(d), summary);
-    }
+}  // namespace
+
+ScanSummary quantize_catalog(const float* rows, std::int64_t n_items, std::int64_t d, std::uint8_t* blocks) {
+    const auto quantize = [&](std::int64_t b, const BlockRows& taken, std::int64_t count, ScanSummary* summary) {
+        quantize_block(taken, count, d, blocks + b * block_bytes(d), summary);
+    };
+    return quantize_blocks(rows, n_items, d, quantize);
+}
+
+ScanSummary quantize_nested(const float* rows, std::int64_t n_items, std::int64_t d, std::uint8_t* half_blocks,
+                            std::uint8_t* low_blocks) {
+    std::vector<std::uint8_t> whole(static_cast<std::size_t>(block_bytes(d)));
+    const auto quantize = [&](std::int64_t b, const BlockRows& taken, std::int64_t count, ScanSummary* summary) {
+        quantize_block(taken, count, d, whole.data(), summary);
+        const std::int64_t place = b * half_block_bytes(d);
+        nest_codes(whole.data(), 1, d, half_blocks + place, low_blocks + place, summary);
+    };
+    return quantize_blocks(rows, n_items, d, quantize);
 }
 
 ScanSummary requantize_catalog(const float* rows, std::int64_t n_items, std::int64_t d, const QuantizedRows& before,

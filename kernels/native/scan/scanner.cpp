@@ -32,49 +32,63 @@ void check_request(const ScanRequest& request) {
     }
 }
 
-std::uint32_t word_at(const std::uint8_t* blocks, std::int64_t lines, std::int64_t item) {
-    const std::uint8_t* block = blocks + item / kBlockItems * (lines + 1) * kLineBytes;
+// The codes that a search reads bounds from.
+enum class Codes { whole, half, joined };
+
+std::uint32_t load_word(const std::uint8_t* address) {
     std::uint32_t word;
-    std::memcpy(&word, block + lines * kLineBytes + item % kBlockItems * 4, 4);
+    std::memcpy(&word, address, 4);
     return word;
 }
 
-// Whether the places past the last item say so, in codes of either width: no kernel then gives an id that is not there.
-bool ends_well(const ScanCatalog& catalog, bool half) {
-    const std::uint8_t* blocks = half ? catalog.half_blocks : catalog.blocks;
-    const std::int64_t lines = half ? half_lines(catalog.d) : code_lines(catalog.d);
+// The word of an item, or of a place without one.
+std::uint32_t word_at(const ScanCatalog& catalog, Codes codes, std::int64_t item) {
+    const std::int64_t block = item / kBlockItems, place = item % kBlockItems;
+    if (codes == Codes::whole) {
+        return load_word(catalog.blocks + (block + 1) * block_bytes(catalog.d) - kLineBytes + place * 4);
+    }
+    if (codes == Codes::half) {
+        return load_word(catalog.half_blocks + (block + 1) * half_block_bytes(catalog.d) - kLineBytes + place * 4);
+    }
+    return load_word(catalog.low_blocks + (item + 1) * low_bytes(catalog.d) - 4);
+}
+
+// Whether the places past the last item say so: no kernel then gives an id that is not there.
+bool ends_well(const ScanCatalog& catalog, Codes codes) {
     for (std::int64_t place = catalog.n_items; place < block_count(catalog.n_items) * kBlockItems; ++place) {
-        if (word_at(blocks, lines, place) != kNoItem) return false;
+        if (word_at(catalog, codes, place) != kNoItem) return false;
     }
     return true;
 }
 
-// The code of dimension j of an item, of either width.
-double code_at(const ScanCatalog& catalog, bool half, std::int64_t item, std::int64_t j) {
+// The code of dimension j of an item.
+double code_at(const ScanCatalog& catalog, Codes codes, std::int64_t item, std::int64_t j) {
     const std::int64_t place = item % kBlockItems * kLineDims + j % kLineDims;
-    if (!half) {
+    if (codes == Codes::whole) {
         const std::uint8_t* block = catalog.blocks + item / kBlockItems * block_bytes(catalog.d);
         return block[j / kLineDims * kLineBytes + place] - 128;
     }
-    const std::uint8_t* block = catalog.half_blocks + item / kBlockItems * half_block_bytes(catalog.d);
-    const int both = block[j / (2 * kLineDims) * kLineBytes + place];
-    return 2 * (j % (2 * kLineDims) < kLineDims ? both & 15 : both >> 4) - 15;
+    const std::int64_t pair = j / (2 * kLineDims);  // of lines
+    const auto part = [&](int both) { return j % (2 * kLineDims) < kLineDims ? both & 15 : both >> 4; };
+    const std::uint8_t* half = catalog.half_blocks + item / kBlockItems * half_block_bytes(catalog.d);
+    const int high = part(half[pair * kLineBytes + place]);
+    if (codes == Codes::half) return 2 * high - 15;
+    const std::uint8_t* record = catalog.low_blocks + item * low_bytes(catalog.d);
+    return 16 * high - 128 + part(record[pair * kLineDims + j % kLineDims]);
 }
 
 // Whether rows spread over the catalog are what the codes say, within the residuals they state.
-bool sample_agrees(const ScanCatalog& catalog, bool half) {
+bool sample_agrees(const ScanCatalog& catalog, Codes codes) {
     const double down = std::ldexp(1.0, -static_cast<int>(catalog.summary.exponent));
-    const std::uint8_t* blocks = half ? catalog.half_blocks : catalog.blocks;
-    const std::int64_t lines = half ? half_lines(catalog.d) : code_lines(catalog.d);
     for (std::int64_t sample = 0; sample < std::min(kSamples, catalog.n_items); ++sample) {
         const std::int64_t item = sample * (catalog.n_items - 1) / std::max<std::int64_t>(1, kSamples - 1);
-        const std::uint32_t word = word_at(blocks, lines, item);
+        const std::uint32_t word = word_at(catalog, codes, item);
         const double step = std::bit_cast<float>(word & 0xFFFF0000U);
         const double residual = std::bit_cast<float>(word << 16);
         double square = 0;
         for (std::int64_t j = 0; j < catalog.d; ++j) {
             const double value = static_cast<double>(catalog.rows[item * catalog.d + j]) * down;
-            const double off = value - step * code_at(catalog, half, item, j);
+            const double off = value - step * code_at(catalog, codes, item, j);
             square += off * off;
         }
         if (!(std::sqrt(square) <= residual && residual <= catalog.summary.largest_residual)) return false;
@@ -96,8 +110,8 @@ Scanner::Scanner(const ScanCatalog& catalog, Isa isa) : catalog_(catalog), isa_(
     const ScanSummary& summary = catalog.summary;
     const bool plausible = summary.largest_norm >= 0 && summary.largest_norm < 2 && summary.largest_residual >= 0 &&
                            summary.largest_residual < 2 && summary.exponent > -256 && summary.exponent < 256;
-    const auto fits = [&](bool half) { return ends_well(catalog, half) && sample_agrees(catalog, half); };
-    if (!plausible || !fits(false) || (catalog.half_blocks != nullptr && !fits(true))) {
+    const auto fits = [&](Codes codes) { return ends_well(catalog, codes) && sample_agrees(catalog, codes); };
+    if (!plausible || !(catalog.nested() ? fits(Codes::half) && fits(Codes::joined) : fits(Codes::whole))) {
         throw std::invalid_argument("the catalog's codes belong to other vectors than its rows; quantize the catalog again");
     }
 }

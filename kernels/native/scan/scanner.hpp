@@ -10,17 +10,22 @@
 
 namespace mtaw {
 
-// A catalog and its codes. The arrays are the caller's (a memory map will do) and outlive the scanner.
-// blocks is fastest where it starts on a cache line (64 bytes); any address is right.
+// A catalog and its codes, whole or nested (layout.hpp). The arrays are the caller's (a memory map will do) and outlive
+// the scanner. They are fastest where they start on a cache line (64 bytes); any address is right.
+//
+// Whole codes suit a first pass over all of each code: one stream of 104 bytes an item at d = 100. With nested ones a
+// search of few queries reads the half-wide blocks, about half the bytes, and the low halves of the items that are left;
+// a batch joins chunks of them to whole codes.
 struct ScanCatalog {
     const float* rows;           // float32[N, d], finite
-    const std::uint8_t* blocks;  // from quantize_catalog, as all that follows
+    const std::uint8_t* blocks;  // the whole codes, or null: nested ones
     std::int64_t n_items;        // N, at most 2^31 - 1
     std::int64_t d;              // 1 .. kMaxScanDims
     ScanSummary summary;
-    // The half-wide codes, or null. With them a search of one to three queries reads about half the bytes, where the
-    // catalog is so large that this pays.
-    const std::uint8_t* half_blocks = nullptr;
+    const std::uint8_t* half_blocks = nullptr;  // the two parts of nested codes
+    const std::uint8_t* low_blocks = nullptr;
+
+    bool nested() const { return blocks == nullptr; }
 };
 
 struct ScanRequest {

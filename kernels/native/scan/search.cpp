@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstddef>
+#include <cstring>
 #include <limits>
 #include <stdexcept>
 #include <string>
@@ -13,13 +14,11 @@ namespace {
 constexpr std::int64_t kGroupQueries = 256;       // queries that go through the catalog together
 constexpr std::int64_t kGroupBytes = 64LL << 20;  // what their buffers may take
 constexpr std::int64_t kChunkBytes = 512 << 10;   // of the catalog, passed by all of them in turn: stays in a core's L2
+constexpr std::int64_t kNestedChunkBytes = 256 << 10;  // of nested codes, joined: both forms share the L2
 constexpr std::int64_t kManyQueries = 16;         // from here on the kernel for `wide_width` pays
+constexpr std::int64_t kManyHalfQueries = 8;      // up to here passes over half-wide codes beat joining them
 constexpr std::int64_t kSparse = 32;              // where less than 1/32 of the items is allowed, those are listed
 constexpr std::int64_t kLate = 8;                 // the last eighth of a pass
-constexpr std::int64_t kHalfChunk = 256;          // blocks between two looks at whether the half-wide codes pay
-constexpr std::int64_t kRowCost = 3;              // what fetching a row costs, in what they save on a block
-constexpr std::int64_t kWholeChunks = 8;          // passed whole after one where they did not; doubled by the next
-
 std::int64_t lane_codes(std::int64_t d) { return code_lines(d) * kLineDims; }
 
 class Search {
@@ -27,10 +26,12 @@ class Search {
     Search(const ScanCatalog& catalog, Isa isa, const ScanRequest& request, ScanScratch::State& memory)
         : request_(request),
           memory_(memory),
-          plan_{&catalog, std::min(request.k, catalog.n_items), request.scale, isa, select_kernels(isa),
-                &memory.scored},
           kernels_(scan_kernels(isa)),
-          blocks_{catalog.blocks, code_lines(catalog.d), catalog.half_blocks, half_lines(catalog.d), &memory.tails, catalog.blocks},
+          blocks_{catalog.blocks,     code_lines(catalog.d), catalog.half_blocks,
+                  catalog.low_blocks, half_lines(catalog.d), 0,
+                  &memory.tails},
+          plan_{&catalog,       std::min(request.k, catalog.n_items), request.scale, isa, select_kernels(isa),
+                &memory.scored, &blocks_,                             kernels_.refine},
           allowed_{request.allowed, (catalog.n_items + 7) / 8} {}
 
     void run(std::int32_t* ids, float* scores) {
@@ -62,10 +63,6 @@ class Search {
  private:
     Candidates& candidates(std::int64_t q) { return memory_.candidates[static_cast<std::size_t>(q)]; }
 
-    const std::uint8_t* catalog_block(std::int64_t block) const {
-        return plan_.catalog->blocks + block * block_bytes(plan_.catalog->d);
-    }
-
     // Whether the allowed items are so few that scoring them one by one beats a pass.
     bool is_sparse() const {
         if (allowed_.bits == nullptr) return false;
@@ -85,6 +82,8 @@ class Search {
         };
         fit(memory_.codes, (count + kMaxLanes) * static_cast<std::size_t>(wide));
         fit(memory_.pairs, count * static_cast<std::size_t>(wide));
+        const std::int64_t half = blocks_.half_lines * kLineDims;
+        if (catalog.nested()) fit(memory_.low_codes, count * static_cast<std::size_t>(2 * half));
         fit(memory_.upper, count * static_cast<std::size_t>(capacity));
         fit(memory_.lower, count * static_cast<std::size_t>(capacity));
         fit(memory_.ids, count * static_cast<std::size_t>(capacity));
@@ -106,6 +105,17 @@ class Search {
             }
             one.lane.codes = codes;
             one.lane.pairs = pairs;
+            one.lane.low_codes = nullptr;
+            if (catalog.nested()) {
+                std::int8_t* const low = memory_.low_codes.data() + q * 2 * half;
+                for (std::int64_t j = 0; j < 2 * half; j += kLineDims) {
+                    // Line by line to the lower and the upper halves in turn; past the last line is nothing.
+                    std::int8_t* const to = low + j / (2 * kLineDims) * kLineDims + (j / kLineDims % 2 != 0 ? half : 0);
+                    if (j < wide) std::memcpy(to, codes + j, kLineDims);
+                    else std::memset(to, 0, kLineDims);
+                }
+                one.lane.low_codes = low;
+            }
             one.lane.code_sum = one.coded.code_sum;
             one.lane.spread = one.coded.spread;
             one.lane.upper = memory_.upper.data() + q * capacity;
@@ -132,21 +142,30 @@ class Search {
     }
 
     void pass_all(std::int64_t count) {
-        const std::int64_t n_blocks = block_count(plan_.catalog->n_items);
-        if (count <= kFewLanes || kernels_.width == 1) {
-            for (std::int64_t q = 0; q < count; q += kFewLanes) pass_few(q, std::min(count - q, kFewLanes), n_blocks);
+        const ScanCatalog& catalog = *plan_.catalog;
+        const std::int64_t n_blocks = block_count(catalog.n_items);
+        const std::int64_t few = few_queries();
+        if (count <= few || kernels_.width == 1) {
+            for (std::int64_t q = 0; q < count;) {
+                const std::int64_t left = count - q;
+                const std::int64_t width = left > kFewLanes && few > kFewLanes ? kernels_.width : kFewLanes;
+                pass_together(q, std::min(left, width), n_blocks);
+                q += width;
+            }
             return;
         }
-        const std::int64_t chunk = std::max<std::int64_t>(4, kChunkBytes / block_bytes(plan_.catalog->d));
+        const std::int64_t bytes = catalog.nested() ? kNestedChunkBytes : kChunkBytes;
+        const std::int64_t chunk = std::max<std::int64_t>(4, bytes / block_bytes(catalog.d));
+        if (catalog.nested()) memory_.joined.resize(static_cast<std::size_t>(chunk * (blocks_.lines + 1)));
+        const bool any_wide = kernels_.wide != nullptr && count >= kManyQueries;
         for (std::int64_t begin = 0; begin < n_blocks; begin += chunk) {
             const std::int64_t end = std::min(begin + chunk, n_blocks);
-            const bool any_wide = kernels_.wide != nullptr && count >= kManyQueries;
+            if (catalog.nested()) join(begin, end);
             if (any_wide) kernels_.make_tails(blocks_, begin, end, &memory_.tails);
             for (std::int64_t q = 0; q < count;) {
                 const bool wide = any_wide && count - q >= kManyQueries;
                 const std::int64_t width = wide ? kernels_.wide_width : kernels_.width;
-                // Each group of lanes prefetches its share of the next chunk.
-                blocks_.next = catalog_block(end) + q * (end - begin) * block_bytes(plan_.catalog->d) / count;
+                fetch_later(begin, end, q, std::min(q + width, count), count);
                 pass(wide ? kernels_.wide : kernels_.many, &Candidates::tighten, q, std::min(width, count - q), width,
                      begin, end);
                 q += width;
@@ -154,54 +173,57 @@ class Search {
         }
     }
 
-    // The queries first .. first + count, which read the catalog together, once.
-    void pass_few(std::int64_t first, std::int64_t count, std::int64_t n_blocks) {
-        const auto pass_whole = [&](std::int64_t begin, std::int64_t end) {
-            pass(kernels_.few[count - 1], &Candidates::tighten, first, count, count, begin, end);
-        };
-        if (blocks_.half_blocks != nullptr) {
-            const std::int64_t begin = std::min(kHalfChunk, n_blocks);
-            pass_whole(0, begin);
-            pass_by_halves(first, count, begin, n_blocks);
-            return;
+    // So many queries each go through the catalog in passes of their own; more of them go through chunks in turn.
+    std::int64_t few_queries() const {
+        return plan_.catalog->nested() ? kManyHalfQueries : kFewLanes;
+    }
+
+    // The whole codes of blocks begin .. end, which many queries read: made once for all of them.
+    void join(std::int64_t begin, std::int64_t end) {
+        const ScanCatalog& catalog = *plan_.catalog;
+        const std::int64_t place = begin * half_block_bytes(catalog.d);
+        std::uint8_t* const to = memory_.joined.data()->bytes;
+        kernels_.join(catalog.half_blocks + place, catalog.low_blocks + place, end - begin, catalog.d, to);
+        blocks_.blocks = to;
+        blocks_.first_block = begin;
+    }
+
+    // Lets the kernel for `wide_width` lanes prefetch the share of queries q .. q_end in the chunk after begin .. end.
+    void fetch_later(std::int64_t begin, std::int64_t end, std::int64_t q, std::int64_t q_end, std::int64_t count) {
+        const ScanCatalog& catalog = *plan_.catalog;
+        const std::int64_t half = half_block_bytes(catalog.d);
+        const std::int64_t each = catalog.nested() ? 2 * half : block_bytes(catalog.d);
+        const std::int64_t skipped = (end - begin) * each / count * q;
+        blocks_.next_lines = static_cast<int>((each / kLineBytes * (q_end - q) + count - 1) / count);
+        if (!catalog.nested()) {
+            blocks_.next = catalog.blocks + end * each + skipped;
+        } else if (skipped < (end - begin) * half) {
+            blocks_.next = catalog.half_blocks + end * half + skipped;
+        } else {
+            blocks_.next = catalog.low_blocks + end * half + skipped - (end - begin) * half;
         }
+    }
+
+    // The queries first .. first + count, which read the catalog together, once.
+    void pass_together(std::int64_t first, std::int64_t count, std::int64_t n_blocks) {
+        const bool nested = plan_.catalog->nested(), few = count <= kFewLanes;
+        const ScanKernel many = nested ? kernels_.many_half : kernels_.many;
+        const ScanKernel kernel = few ? (nested ? kernels_.few_half : kernels_.few)[count - 1] : many;
+        const auto relieve = nested ? &Candidates::refine : &Candidates::tighten;
+        const auto pass_blocks = [&](std::int64_t begin, std::int64_t end) {
+            pass(kernel, relieve, first, count, few ? count : kernels_.width, begin, end);
+        };
         // Most entries that are left shortly before the end stay: their rows are prefetched during the rest of the
         // pass.
         const std::int64_t late = n_blocks - n_blocks / kLate;
-        pass_whole(0, late);
+        pass_blocks(0, late);
         for (std::int64_t q = first; q < first + count; ++q) {
-            candidates(q).tighten(plan_);
+            (candidates(q).*relieve)(plan_);
             candidates(q).fetch_rows(plan_);
         }
-        pass_whole(late, n_blocks);
-    }
-
-    // Over the half-wide codes, as long as they let few items through: where they do not, over the whole ones for a
-    // while. Their bounds are so wide that what they let through is scored at once.
-    void pass_by_halves(std::int64_t first, std::int64_t count, std::int64_t begin, std::int64_t end) {
-        const auto settle_all = [&] {
-            for (std::int64_t q = first; q < first + count; ++q) candidates(q).settle(plan_);
-        };
-        const auto let_through = [&] {
-            std::int64_t items = 0;
-            for (std::int64_t q = first; q < first + count; ++q) items += candidates(q).let_through();
-            return items;
-        };
-        settle_all();
-        std::int64_t whole_chunks = 0, pause = kWholeChunks;
-        for (; begin < end; begin += kHalfChunk) {
-            const std::int64_t next = std::min(begin + kHalfChunk, end);
-            if (whole_chunks > 0) {
-                pass(kernels_.few[count - 1], &Candidates::tighten, first, count, count, begin, next);
-                if (--whole_chunks == 0) settle_all();
-                continue;
-            }
-            const std::int64_t before = let_through();
-            pass(kernels_.few_half[count - 1], &Candidates::settle, first, count, count, begin, next);
-            const bool pays = (let_through() - before) * kRowCost <= next - begin;
-            whole_chunks = pays ? 0 : pause;
-            pause = pays ? kWholeChunks : 2 * pause;
-        }
+        pass_blocks(late, n_blocks);
+        if (!nested) return;  // `finish` tightens
+        for (std::int64_t q = first; q < first + count; ++q) candidates(q).refine(plan_);
     }
 
     // Queries first .. first + count through blocks begin .. end by a kernel of `width` lanes; `relieve` is what
@@ -234,9 +256,9 @@ class Search {
 
     const ScanRequest& request_;
     ScanScratch::State& memory_;
-    SearchPlan plan_;
-    ScanKernels kernels_;
+    const ScanKernels kernels_;
     ScanBlocks blocks_;
+    const SearchPlan plan_;
     AllowedBits allowed_;
 };
 

@@ -12,15 +12,21 @@
 
 namespace mtaw {
 
+struct alignas(kLineBytes) CodeLine {
+    std::uint8_t bytes[kLineBytes];
+};
+
 struct ScanScratch::State {
     std::vector<std::int8_t> codes;
     std::vector<std::int16_t> pairs;
+    std::vector<std::int8_t> low_codes;
     std::vector<float> upper;
     std::vector<float> lower;
     std::vector<std::int32_t> ids;
     std::vector<Candidates> candidates;
     std::vector<ScanLane> lanes;
     BlockTails tails;
+    std::vector<CodeLine> joined;  // a chunk of nested codes, whole
     std::vector<Scored> scored;
 };
 

@@ -21,6 +21,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import BundleError, UsageError, require
 from mtaw_fast.errors.install import install_command
+from mtaw_fast.kernels.native.scan import is_nested
 from mtaw_fast.ranking.retrieval.ann_plan import read_entry
 from mtaw_fast.ranking.retrieval.first_pass import with_first_pass
 from mtaw_fast.ranking.retrieval.native_index import NativeIndex
@@ -199,5 +200,4 @@ def _native_index(catalog: np.ndarray, quantized: Mapping[str, np.ndarray] | Non
     codes, first_pass = with_first_pass(catalog, index.quantized)
     if first_pass.ratio is not None:
         _LOG.info("index: first pass over %s", first_pass)
-    same = ("half_blocks" in codes) == ("half_blocks" in index.quantized)
-    return index if same else NativeIndex(catalog, codes)
+    return index if is_nested(codes) == is_nested(index.quantized) else NativeIndex(catalog, codes)

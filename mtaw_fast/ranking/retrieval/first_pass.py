@@ -1,7 +1,9 @@
 """Which codes the first pass of an exact search reads: int8 or 4-bit, as measured on this machine, and kept.
 
-4-bit codes are half the bytes, but let more items through and take more arithmetic. Which pays depends on the CPU's
-caches, its instruction sets and the size of the catalog. The results are the same to the bit.
+With 'int8' the codes are whole and the pass reads all of each. With '4-bit' they are nested
+(`kernels.native.scan.quantize`): the pass reads the upper 4 bits, half the bytes, and then the lower ones of the items
+that are left. Which pays depends on the CPU's caches, its instruction sets and the size of the catalog. The results are
+the same to the bit. A pass over both parts would read two streams and 8% more bytes, so 'int8' keeps the whole form.
 """
 
 from __future__ import annotations
@@ -21,14 +23,14 @@ import numpy as np
 from mtaw_fast import __version__
 from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.kernels.native import _native
-from mtaw_fast.kernels.native.scan import Scanner, halved
+from mtaw_fast.kernels.native.scan import Scanner, nested, whole
 from mtaw_fast.storage.files import read_json, write_json
 
 VARIABLE = "MTAW_FIRST_PASS"
 CHOICES = ("auto", "int8", "4-bit")
 LEAST_ITEMS = 16_384  # below, the int8 codes fit in a core's own cache
 _K = 20
-_PAYS = 0.95  # 4-bit codes must save at least this share of the time: they take memory
+_PAYS = 0.95  # a 4-bit pass must save at least this share of the time: nested codes take 8% more memory
 _ROUNDS, _MIN_ROUNDS, _SECONDS = 9, 3, 0.02
 
 
@@ -52,7 +54,7 @@ class FirstPass:
 def with_first_pass(
     catalog: np.ndarray, quantized: Mapping[str, np.ndarray]
 ) -> tuple[Mapping[str, np.ndarray], FirstPass]:
-    """Return the arrays that a search should read, with 4-bit codes or without, and the choice.
+    """Return the codes that a search should read, whole or nested, and the choice.
 
     MTAW_FIRST_PASS sets it: 'int8', '4-bit', or 'auto', the default: measured in some milliseconds on this catalog,
     and kept for this release, CPU and size in the user's cache (`kept_file`).
@@ -61,7 +63,7 @@ def with_first_pass(
     ----------
     catalog : float32[N, d]
     quantized : mapping of str to arrays
-        What `kernels.native.scan.quantize` made of it, with 4-bit codes or without.
+        What `kernels.native.scan.quantize` made of it, whole or nested; the other form is made here where it is wanted.
 
     Raises
     ------
@@ -70,40 +72,35 @@ def with_first_pass(
     ValueError
         If the two do not belong together.
     """
-    wanted = os.environ.get(VARIABLE) or "auto"
-    if wanted not in CHOICES:
-        raise UsageError(f"${VARIABLE} is {wanted!r}; set it to {', '.join(CHOICES)}, or leave it unset")
-    whole = {name: array for name, array in quantized.items() if name != "half_blocks"}
-    if wanted == "int8" or (wanted == "auto" and len(catalog) < LEAST_ITEMS):
-        reason = f"${VARIABLE}" if wanted == "int8" else f"fewer than {LEAST_ITEMS:,} items"
-        return whole, FirstPass("int8", None, reason)
-    if wanted == "4-bit":
-        return _with_halves(quantized), FirstPass("4-bit", None, f"${VARIABLE}")
+    choice = _without_measuring(len(catalog))
+    if choice is not None:
+        return _in_form(quantized, choice.codes), choice
     name, kept = _name(catalog), _read()
     ratio, reason = kept.get(name), "measured on this machine before"
-    both = quantized
+    forms = {}
     if ratio is None:
-        both = _with_halves(quantized)
-        ratio, reason = measure(catalog, whole, both), "measured now"
+        forms = {"int8": whole(quantized), "4-bit": nested(quantized)}
+        ratio, reason = measure(catalog, forms["int8"], forms["4-bit"]), "measured now"
         _keep({**kept, name: round(ratio, 3)})
     codes = _faster(ratio)
-    return whole if codes == "int8" else _with_halves(both), FirstPass(codes, ratio, reason)
+    return forms.get(codes) or _in_form(quantized, codes), FirstPass(codes, ratio, reason)
 
 
-def kept_first_pass(catalog: np.ndarray, quantized: Mapping[str, np.ndarray]) -> FirstPass | None:
-    """Return what `with_first_pass` would choose, None if it would have to measure. Raises as that does."""
+def kept_first_pass(catalog: np.ndarray) -> FirstPass | None:
+    """Return what `with_first_pass` would choose, None if it would have to measure. Raises UsageError as that does."""
+    choice = _without_measuring(len(catalog))
+    if choice is not None:
+        return choice
     ratio = _read().get(_name(catalog))
-    if os.environ.get(VARIABLE, "auto") in ("", "auto") and len(catalog) >= LEAST_ITEMS:
-        return None if ratio is None else FirstPass(_faster(ratio), ratio, "measured on this machine before")
-    return with_first_pass(catalog, quantized)[1]
+    return None if ratio is None else FirstPass(_faster(ratio), ratio, "measured on this machine before")
 
 
-def measure(catalog: np.ndarray, whole: Mapping[str, np.ndarray], both: Mapping[str, np.ndarray]) -> float:
-    """Return the processor time of a search with 4-bit codes over that without: the median of searches in turn.
+def measure(catalog: np.ndarray, int8: Mapping[str, np.ndarray], halves: Mapping[str, np.ndarray]) -> float:
+    """Return the processor time of a search with nested codes over that with whole ones: the median, in turn.
 
     The queries are rows of the catalog.
     """
-    scanners = Scanner(catalog, whole), Scanner(catalog, both)
+    scanners = Scanner(catalog, int8), Scanner(catalog, halves)
     queries = np.ascontiguousarray(catalog[np.linspace(0, len(catalog) - 1, _ROUNDS + 1, dtype=np.int64)])
     ratios: list[float] = []
     began = time.perf_counter()
@@ -129,6 +126,20 @@ def kept_file() -> Path | None:
     return Path(folder) / "mtaw-fast" / "first-pass.json"
 
 
+def _without_measuring(n_items: int) -> FirstPass | None:
+    """Return the choice that MTAW_FIRST_PASS or a small catalog makes; None if it takes a measurement."""
+    wanted = os.environ.get(VARIABLE) or "auto"
+    if wanted not in CHOICES:
+        raise UsageError(f"${VARIABLE} is {wanted!r}; set it to {', '.join(CHOICES)}, or leave it unset")
+    if wanted != "auto":
+        return FirstPass(wanted, None, f"${VARIABLE}")
+    return FirstPass("int8", None, f"fewer than {LEAST_ITEMS:,} items") if n_items < LEAST_ITEMS else None
+
+
+def _in_form(quantized: Mapping[str, np.ndarray], codes: str) -> Mapping[str, np.ndarray]:
+    return whole(quantized) if codes == "int8" else nested(quantized)
+
+
 def _faster(ratio: float) -> str:
     return "int8" if ratio >= _PAYS else "4-bit"
 
@@ -137,10 +148,6 @@ def _name(catalog: np.ndarray) -> str:
     """Return what a measurement holds for: this release, the CPU and its instruction set, and about this size."""
     size = f"{catalog.shape[1]} dimensions, about {_rounded(len(catalog))} items"
     return f"{__version__}, {_cpu_name()}, {_native.active_isa()}, {size}"
-
-
-def _with_halves(quantized: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-    return quantized if "half_blocks" in quantized else halved(quantized)
 
 
 def _rounded(n_items: int) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import UsageError
-from mtaw_fast.kernels.native.scan import Scanner, halved, quantize, requantize
+from mtaw_fast.kernels.native.scan import Scanner, is_nested, nested, quantize, requantize, whole
 from mtaw_fast.ranking.retrieval.certificate import check_arguments
 
 
@@ -17,8 +17,8 @@ class NativeIndex:
 
     catalog: float32[N, d], finite; read only to score a candidate. quantized: the result of
     `kernels.native.scan.quantize` (made here if None, 0.1 s per 10^7 values). Both are kept without a copy, so
-    processes share memory maps. With 4-bit codes among them, searches of one to three queries read those first
-    (`first_pass`). isa: the instruction set, for tests; every one gives the same bits.
+    processes share memory maps. With nested codes, searches of few queries read 4 bits of each first (`first_pass`).
+    isa: the instruction set, for tests; every one gives the same bits.
 
     Raises UsageError if the two do not belong together.
     """
@@ -40,10 +40,9 @@ class NativeIndex:
 
         Raises UsageError on a value that is not finite.
         """
-        whole = {name: codes for name, codes in self.quantized.items() if name != "half_blocks"}
         try:
-            codes = requantize(catalog, self._catalog, whole)
-            return NativeIndex(catalog, codes if len(whole) == len(self.quantized) else halved(codes))
+            codes = requantize(catalog, self._catalog, whole(self.quantized))
+            return NativeIndex(catalog, nested(codes) if is_nested(self.quantized) else codes)
         except ValueError as error:
             raise UsageError(f"index native: {error}") from None
 

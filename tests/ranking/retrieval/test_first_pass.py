@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from mtaw_fast.errors import BundleError, UsageError
-from mtaw_fast.kernels.native.scan import Scanner, halved, quantize
+from mtaw_fast.kernels.native.scan import is_nested, nested, quantize
 from mtaw_fast.ranking.retrieval import first_pass, make_index
 from mtaw_fast.ranking.retrieval.first_pass import VARIABLE, kept_file, with_first_pass
+from mtaw_fast.ranking.retrieval.native_index import NativeIndex
 
 N = first_pass.LEAST_ITEMS
 
@@ -38,7 +39,7 @@ def test_a_measurement_is_kept(catalog, quantized, cache, monkeypatch) -> None:
     monkeypatch.setattr(first_pass, "measure", lambda *_: said.append(1) or 0.7)
     for reason in ("measured now", "measured on this machine before"):
         codes, choice = with_first_pass(catalog, quantized)
-        assert "half_blocks" in codes
+        assert is_nested(codes)
         assert str(choice) == f"4-bit codes ({reason}; 4-bit take 0.70 of the time of int8)"
     assert said == [1]
     assert kept_file() == cache
@@ -50,21 +51,21 @@ def test_a_measurement_is_kept(catalog, quantized, cache, monkeypatch) -> None:
 @pytest.mark.parametrize("stored", [False, True])
 def test_the_faster_codes_are_read(catalog, quantized, monkeypatch, ratio, codes, stored) -> None:
     monkeypatch.setattr(first_pass, "measure", lambda *_: ratio)
-    arrays, choice = with_first_pass(catalog, halved(quantized) if stored else quantized)
+    arrays, choice = with_first_pass(catalog, nested(quantized) if stored else quantized)
     assert choice.codes == codes
-    assert ("half_blocks" in arrays) == (codes == "4-bit")
+    assert is_nested(arrays) == (codes == "4-bit")
 
 
 def test_what_is_kept_can_be_asked_without_a_measurement(catalog, quantized, monkeypatch) -> None:
     with monkeypatch.context() as unmeasured:
         unmeasured.setattr(first_pass, "measure", None)
-        assert first_pass.kept_first_pass(catalog, quantized) is None
-        assert str(first_pass.kept_first_pass(catalog[:9], quantize(catalog[:9]))).startswith("int8 codes (fewer")
+        assert first_pass.kept_first_pass(catalog) is None
+        assert str(first_pass.kept_first_pass(catalog[:9])).startswith("int8 codes (fewer")
     monkeypatch.setattr(first_pass, "measure", lambda *_: 0.5)
     with_first_pass(catalog, quantized)
-    assert first_pass.kept_first_pass(catalog, quantized).codes == "4-bit"
+    assert first_pass.kept_first_pass(catalog).codes == "4-bit"
     monkeypatch.setattr(first_pass, "__version__", "another release")
-    assert first_pass.kept_first_pass(catalog, quantized) is None
+    assert first_pass.kept_first_pass(catalog) is None
 
 
 def test_the_measurement_is_the_median_of_searches_in_turn(catalog, quantized, monkeypatch) -> None:
@@ -72,7 +73,7 @@ def test_the_measurement_is_the_median_of_searches_in_turn(catalog, quantized, m
 
     class Timed:
         def __init__(self, _: np.ndarray, codes: dict[str, np.ndarray]) -> None:
-            self.cost = 6 if "half_blocks" in codes else 8
+            self.cost = 6 if is_nested(codes) else 8
 
         def search(self, *_: object) -> None:
             asked.append(self.cost)
@@ -80,7 +81,7 @@ def test_the_measurement_is_the_median_of_searches_in_turn(catalog, quantized, m
 
     monkeypatch.setattr(first_pass, "Scanner", Timed)
     monkeypatch.setattr(first_pass.time, "thread_time_ns", lambda: clock[0])
-    assert first_pass.measure(catalog, quantized, halved(quantized)) == 0.75
+    assert first_pass.measure(catalog, quantized, nested(quantized)) == 0.75
     assert asked[:4] == [8, 6, 8, 6]
 
 
@@ -92,7 +93,7 @@ def test_the_variable_decides(catalog, quantized, cache, monkeypatch, codes) -> 
         few = catalog[:n_items]
         arrays, choice = with_first_pass(few, quantize(few))
         assert (choice.codes, choice.reason) == (codes, "$MTAW_FIRST_PASS")
-        assert ("half_blocks" in arrays) == (codes == "4-bit")
+        assert is_nested(arrays) == (codes == "4-bit")
     assert not cache.exists()
 
 
@@ -142,9 +143,13 @@ def test_codes_of_another_catalog_are_refused_before_they_are_measured(catalog, 
         make_index("native", np.ascontiguousarray(catalog[::-1]), quantized)
 
 
-def test_halves_come_from_the_codes_alone(catalog, quantized) -> None:
-    both = halved(quantized)
-    direct = quantize(catalog, halves=True)
-    assert all(both[name].tobytes() == direct[name].tobytes() for name in ("blocks", "half_blocks", "summary"))
-    assert quantized["summary"][5] < both["summary"][5]
-    Scanner(catalog, both)
+@pytest.mark.parametrize("codes", ["int8", "4-bit"])
+def test_an_index_keeps_its_form_when_it_is_rebuilt(catalog, quantized, monkeypatch, codes) -> None:
+    monkeypatch.setenv(VARIABLE, codes)
+    index = make_index("native", catalog, nested(quantized) if codes == "int8" else quantized)
+    changed = catalog.copy()
+    changed[[5, 900]] *= np.float32(-2)
+    again = index.rebuilt(changed)
+    assert is_nested(again.quantized) == is_nested(index.quantized) == (codes == "4-bit")
+    found, expected = again.search(changed[5:6], 20), NativeIndex(changed).search(changed[5:6], 20)
+    assert all(got.tobytes() == want.tobytes() for got, want in zip(found, expected, strict=True))

@@ -1,0 +1,21 @@
+// The two halves of an item's word: its step and its residual as bfloat16, rounded up.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+namespace mtaw {
+
+// The least bfloat16 >= value, as its 16 bits. value is 0 or in [2^-100, 16].
+inline std::uint32_t bfloat16_up(double value) {
+    float near = static_cast<float>(value);
+    if (static_cast<double>(near) < value) near = std::nextafterf(near, std::numeric_limits<float>::infinity());
+    const auto bits = std::bit_cast<std::uint32_t>(near);
+    return (bits >> 16) + ((bits & 0xFFFFU) != 0 ? 1 : 0);
+}
+
+inline double bfloat16_value(std::uint32_t bits) { return static_cast<double>(std::bit_cast<float>(bits << 16)); }
+
+}  // namespace mtaw
