@@ -25,10 +25,10 @@ from bench.peers.records import trained
 from bench.peers.systems import QUOTED
 from bench.quality.records import records_in as quality_in
 from bench.suite.measured import Measured
-from bench.suite.result_tables import BY_HAND, lines_in, signed
+from bench.suite.result_tables import BY_HAND, feature_changes, lines_in, signed
 from bench.suite.tables import BLOCK, ROOT
 
-PAGES = ("README.md", "docs/results.md", "docs/performance.md")
+PAGES = ("README.md", "docs/results.md", "docs/performance.md", "docs/what-works.md")
 LIST = "docs/results/without-record/figures.json"
 # The sources of a section's figures: files of docs/results, parts of quality.jsonl, and `bench NAME [CASE]`.
 SECTIONS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -43,9 +43,9 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "Other systems, trained here": ("peers",),
         "Tmall": ("peers",),
         "RetailRocket": ("peers",),
-        "The paper's own recipe": ("test", "validation", "published"),
+        "The paper's own recipe": ("test", "validation", "published", "leak"),
         "What the paper leaves open": ("validation",),
-        "The effect of gamma (figure 2)": ("test", "validation"),
+        "The effect of gamma (figure 2)": ("test", "validation", "changes"),
         "What each part is worth": ("ablations",),
         "Features of the ranker": ("validation",),
         "Samples of the catalog": ("validation",),
@@ -54,6 +54,14 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "A news log": ("test-reads", "news-context"),
         "Types of clicks": ("types",),
         "A bundle that does not learn": ("frozen", "by-hand"),
+    },
+    "docs/what-works.md": {
+        "What works in session-based recommendation": ("test",),
+        "Counting is the baseline to beat": ("test", "published"),
+        "Retrieve, then rank": ("test", "ablations", "features", "ranker-lessons"),
+        "Training tricks count for less than the start": ("validation", "ablations"),
+        "How figures get too good": ("test", "leak", "validation", "test-reads"),
+        "Time decides on news, and learning beats training": ("test-reads", "frozen", "news-context", "by-hand"),
     },
     "docs/performance.md": {
         "Adaptive-weight loss": ("bench training",),
@@ -113,9 +121,13 @@ class Records:
         if source.startswith("bench "):
             yield from self._benched(*source.split()[1:])
         elif source in ("test", "validation"):
-            runs = [one for one in quality_in(self._results).finished() if one["split"] == source]
-            yield from _of_runs(runs)
-            yield from _differences(runs)
+            yield from _of_runs(one for one in quality_in(self._results).finished() if one["split"] == source)
+        elif source in ("changes", "leak"):
+            yield from _differences(quality_in(self._results).finished(), leak=source == "leak")
+        elif source == "features":
+            for changes in feature_changes(self._results).values():
+                for change in changes.values():
+                    yield from _change(change)
         elif source == "earlier":
             yield from _of_runs([one for one in self._lines("earlier") if "metrics" in one])
         elif source == "peers":
@@ -134,6 +146,8 @@ class Records:
         else:
             for point in self._lines(source):
                 yield from _pairs(point)
+                if "difference" in point:
+                    yield from _change([point["difference"][name][0] for name in _PAIRS[0]])
                 if "unknown_targets" in point:
                     yield f"{point['unknown_targets']:.1f}"
 
@@ -210,21 +224,28 @@ def _mean(group: Sequence[Record], name: str) -> float:
     return statistics.fmean(one["metrics"][name] for one in group)
 
 
-def _differences(runs: Sequence[Record]) -> Iterator[str]:
-    """Yield, signed, what one more changed setting adds, on the seeds of both; and what the published protocol adds."""
+def _differences(runs: Sequence[Record], *, leak: bool) -> Iterator[str]:
+    """Yield what one more changed setting adds, on the seeds of both; or (leak) what the published protocol adds."""
     groups = _grouped(runs)
     for key, group in groups.items():
         changed = json.loads(key[-1])
         bases = [{name: value for name, value in changed.items() if name != one} for one in changed]
         others = [(*key[:-1], json.dumps(base, sort_keys=True)) for base in bases]
-        if key[3] == "published":
-            others.append((*key[:3], "held-out", *key[4:]))
+        if leak:
+            others = [(*key[:3], "held-out", *key[4:])] if key[3] == "published" else []
         for base in (groups[one] for one in others if one in groups):
             seeds = {one["seed"] for one in group} & {one["seed"] for one in base}
             own, theirs = ([one for one in those if one["seed"] in seeds] for those in (group, base))
             if seeds:
-                pair = signed([_mean(own, name) - _mean(theirs, name) for name in ("P@20", "MRR@20")])
-                yield from (pair, *pair.split(" / "))
+                yield from _change([_mean(own, name) - _mean(theirs, name) for name in _PAIRS[0]], alone=leak)
+
+
+def _change(values: Sequence[float], *, alone: bool = True) -> Iterator[str]:
+    """Yield differences of P@20 and MRR@20 as a signed pair, and (alone) each, with its sign and as a size."""
+    pair = signed(values)
+    yield pair
+    if alone:  # few enough that a number does not match by chance
+        yield from (*pair.split(" / "), *(f"{abs(value):.2f}" for value in values))
 
 
 def without_record(root: Path) -> dict[str, dict[str, list[str]]]:

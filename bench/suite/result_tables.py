@@ -18,6 +18,7 @@ _METRICS = ("P@20", "MRR@20")
 _SHOWN = 4  # features with the largest effect
 _DRAWN = (1024, 4096)  # samples of the catalog
 _NEIGHBORS = (0, 4, 8)
+_GAMMA = 6.0  # of `paper` on RetailRocket
 _PAIRS, _TREND_PAIRS, _MEGABYTES = 128, 8, 20  # the defaults of a bundle for a page: pairs of an item, and the limit
 _SETS = ("tmall", "retailrocket")
 Record = Mapping[str, Any]
@@ -66,8 +67,8 @@ def types(results: Path) -> str:
     return table_of(lines_in(results / "types.jsonl"))
 
 
-def features(results: Path) -> str:
-    """Changes of P@20 / MRR@20 without a feature of the ranker: the largest on RetailRocket, by their sum."""
+def feature_changes(results: Path) -> dict[str, dict[str, list[float]]]:
+    """Return, by feature of the ranker and data set, the changes of P@20 and MRR@20 without it: setting `second`."""
     changes: dict[str, dict[str, list[float]]] = {}
     runs = [
         one
@@ -80,6 +81,12 @@ def features(results: Path) -> str:
             base = whole[one["dataset"]["name"]]
             change = [one["metrics"][name] - base[name] for name in _METRICS]
             changes.setdefault(one["changed"]["leave_out"], {})[one["dataset"]["name"]] = change
+    return changes
+
+
+def features(results: Path) -> str:
+    """Changes of P@20 / MRR@20 without a feature of the ranker: the largest on RetailRocket, by their sum."""
+    changes = feature_changes(results)
     largest = sorted(changes, key=lambda name: sum(changes[name]["retailrocket"]))[:_SHOWN]
     rows = [[f"`{name}`", *(signed(changes[name][one]) for one in _SETS)] for name in largest]
     most = -min(one["tmall"][0] for one in changes.values())
@@ -125,7 +132,7 @@ def sampled_quality(results: Path) -> str:
     runs = [one for one in records_in(results).finished() if one["preset"] == "paper" and one["split"] == "validation"]
     rows = []
     for dataset in _SETS:
-        gamma = {} if dataset == "tmall" else {"gamma": 6.0}
+        gamma = {} if dataset == "tmall" else {"gamma": _GAMMA}
         found = []
         for changed in (gamma, {**gamma, "softmax": "sampled"}):
             (own,) = [
@@ -192,6 +199,27 @@ def _pair(one: Record) -> list[str]:
     return [f"{one[name]:.2f}" for name in _METRICS]
 
 
+def initial_weights(results: Path) -> str:
+    """P@20 / MRR@20 of the preset `paper` on RetailRocket's validation, with its start and with uniform weights."""
+    rows = []
+    for label, start in (
+        ("uniform, `max_positions=50`, `lr=0.001`, batch 512, `dropout=0.2`", "uniform"),
+        ("the preset", None),
+    ):
+        (found,) = [
+            one
+            for one in records_in(results).finished()
+            if (one["preset"], one["split"], one["dataset"]["name"], one["seed"])
+            == ("paper", "validation", "retailrocket", 0)
+            and one["changed"].get("gamma") == _GAMMA
+            and one["changed"].get("init") == start
+            and (start is not None or len(one["changed"]) == 1)
+        ]
+        best = f"{found['training']['best_epoch']} of {found['config']['epochs']}"
+        rows.append([label, best, "{:.2f} / {:.2f}".format(*(found["metrics"][name] for name in _METRICS))])
+    return markdown(["initial weights", "best epoch", "P@20 / MRR@20"], rows)
+
+
 def learning_limits(results: Path) -> str:
     """P@20 / MRR@20 while learning, without the limits on colluding sessions and with them."""
     found: dict[str, dict[str, str]] = {}
@@ -234,6 +262,7 @@ BLOCKS: Mapping[str, Callable[[Path], str]] = {
     "ranker samples": ranker_samples,
     "sampled loss": sampled_loss,
     "sampled quality": sampled_quality,
+    "initial weights": initial_weights,
     "learning limits": learning_limits,
     "page bundles": page_bundles,
     "page pairs": page_pairs,
