@@ -168,8 +168,9 @@ def test_the_committed_records_keep_the_hashes_in_their_names() -> None:
     every = {name: record for name, record in records_in(ROOT / "docs/results").every().items() if "-seed" in name}
     assert len(every) > 100
     for name, record in every.items():
-        of_sessions = {"batches": "sessions"}  # records without this setting are older than it
-        config = preset(record["preset"]).replace(**of_sessions | from_former(record["changed"]), seed=record["seed"])
+        own = record["config"]  # what the preset had: records without `batches` are older than it
+        defaults = {"batches": own.get("batches", "sessions"), "patience": own["patience"]}
+        config = preset(record["preset"]).replace(**defaults | from_former(record["changed"]), seed=record["seed"])
         finalist = Finalist(record["dataset"]["name"], record["preset"], config, record["split"], protocol_of(record))
         assert finalist.name == name
     assert settings_hash(preset("full")) == "12cba66a"
