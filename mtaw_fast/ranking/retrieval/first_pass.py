@@ -145,8 +145,8 @@ def _faster(ratio: float) -> str:
 
 
 def _name(catalog: np.ndarray) -> str:
-    """Return what a measurement holds for: this release, the CPU and its instruction set, and about this size."""
-    size = f"{catalog.shape[1]} dimensions, about {_rounded(len(catalog))} items"
+    """Return what a measurement holds for: this release and codes, the CPU and its instruction set, about this size."""
+    size = f"nested codes of {catalog.shape[1]} dimensions, about {_rounded(len(catalog))} items"
     return f"{__version__}, {_cpu_name()}, {_native.active_isa()}, {size}"
 
 
