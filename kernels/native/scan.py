@@ -78,7 +78,7 @@ def quantize(catalog: np.ndarray, nested: bool | None = None) -> dict[str, np.nd
 def nested(quantized: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
     """Return the codes nested, of whatever form they have.
 
-    It takes some 0.1 s per 10^6 items of d = 100, on one thread; releases the GIL.
+    It takes some 0.1 s per 10^6 items of d = 100, on one thread, or 0.04 s for `whole`; releases the GIL.
     """
     if is_nested(quantized):
         return quantized

@@ -31,6 +31,13 @@ std::uint32_t half_word(std::uint32_t word, std::int32_t low_square, ScanSummary
 
 void nest_block(const std::uint8_t* block, std::int64_t d, std::uint8_t* half, std::uint8_t* low, ScanSummary* summary) {
     const std::int64_t lines = code_lines(d), halves = half_lines(d);
+    std::int32_t squares[kLineBytes] = {};  // of l - 8, by place in a line
+    for (std::int64_t line = 0; line < lines; ++line) {
+        for (std::int64_t i = 0; i < kLineBytes; ++i) {
+            const int left = (block[line * kLineBytes + i] & 15) - 8;
+            squares[i] += left * left;
+        }
+    }
     for (std::int64_t item = 0; item < kBlockItems; ++item) {
         const std::uint8_t* const column = block + item * kLineDims;
         std::uint8_t* const half_column = half + item * kLineDims;
@@ -41,11 +48,9 @@ void nest_block(const std::uint8_t* block, std::int64_t d, std::uint8_t* half, s
             store_word(half_column + j * kLineBytes, (even >> 4 & kLow) | (odd & kHigh));
             store_word(record + j * kLineDims, (even & kLow) | (odd & kLow) << 4);
         }
-        std::int32_t square = 0;
-        for (std::int64_t j = 0; j < d; ++j) {
-            const int left = (column[j / kLineDims * kLineBytes + j % kLineDims] & 15) - 8;
-            square += left * left;
-        }
+        const std::int32_t* const own = squares + item * kLineDims;
+        const auto padding = static_cast<std::int32_t>(lines * kLineDims - d) * 64;  // 128 has l = 0
+        const std::int32_t square = own[0] + own[1] + own[2] + own[3] - padding;
         const std::uint32_t word = load_word(column + lines * kLineBytes);
         store_word(half_column + halves * kLineBytes, half_word(word, square, summary));
         store_word(record + halves * kLineDims, word);
