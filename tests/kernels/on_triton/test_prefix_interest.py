@@ -29,7 +29,8 @@ DRAWS = 6  # of fewer the ratio of two errors is luck: over 12 it is 0.6 to 1.1 
 DTYPES = [
     pytest.param(torch.float32, torch.float32, id="float32"),
     pytest.param(torch.float32, torch.bfloat16, id="float32-bf16"),
-    pytest.param(torch.float32, torch.float16, id="float32-fp16"),
+    # It differs from bf16 in its casts alone, and test_aw_loss.py looks for what fp16 loses.
+    pytest.param(torch.float32, torch.float16, id="float32-fp16", marks=pytest.mark.slow),
     pytest.param(torch.bfloat16, torch.bfloat16, id="bf16"),
 ]
 
