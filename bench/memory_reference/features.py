@@ -151,6 +151,16 @@ FEATURES = QUERY + CANDIDATE + OWN
 NAMES = tuple(feature.name for feature in FEATURES)
 
 
+def quick_score(q: Query, item: int, trending: float) -> float:
+    """Return what decides which candidates of a ranking with trends get a score of the ranker.
+
+    trending: the pre-score of a candidate of the trends, 0 if it is none of theirs.
+    """
+    found = q.items[item]
+    lead = 0.0 if found.place is None else (q.settings.dense - found.place) / q.settings.dense
+    return q.pre_score(item) + trending + 12 * found.sums["second"] + 0.1 * (similar(q, found, "knn_near") + lead)
+
+
 def features(q: Query, candidates: list[int]) -> np.ndarray:
     """Return float64[C, F] of some of the query's items; every logit must be set."""
     values = np.zeros((len(candidates), len(FEATURES)))

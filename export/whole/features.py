@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtaw_fast.export.whole.nodes import DOUBLE, FLOAT, INT, LONG, Graph, Value
+from mtaw_fast.export.whole.nodes import BOOL, DOUBLE, FLOAT, INT, LONG, Graph, Value
 from mtaw_fast.export.whole.own import OWN_NAMES, Own
 from mtaw_fast.export.whole.pairs import LANES, neighbors, second_neighbors
 from mtaw_fast.export.whole.ragged import first_of_each, summed
@@ -19,7 +19,7 @@ from mtaw_fast.kernels.native.memory_query import QuerySettings
 from mtaw_fast.memory import RankerNet
 from mtaw_fast.memory.constants import SIMILAR
 
-_PRE_BITS = 3  # a pre-score is less than 2^3
+_PRE_BITS, _QUICK_BITS = 3, 6  # a pre-score is less than 2^3, a quick score than 2^6
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,19 @@ class Pool:
     """The items that were found in any way, with the evidence for each."""
 
     def __init__(
-        self, g: Graph, own: Own, memory: Memory, settings: QuerySettings, dense: Dense, trending: Value | None
+        self,
+        g: Graph,
+        own: Own,
+        memory: Memory,
+        settings: QuerySettings,
+        dense: Dense,
+        trending: tuple[Value, Value] | None,
     ) -> None:
         self._g, self._own, self._memory, self._settings, self._dense = g, own, memory, settings, dense
         near, similar = neighbors(g, own, memory), Similar(g, own, memory, settings.sessions)
         second_items, second_terms = second_neighbors(g, own, memory)
         groups = [own.items, near.items, similar.items, second_items, dense.items]
-        groups += [] if trending is None else [trending]
+        groups += [] if trending is None else [trending[0]]
         found = g.joined(*groups)
         firsts, slots = first_of_each(g, found, memory.n_items)
         self.items = found.at(firsts)
@@ -66,7 +72,7 @@ class Pool:
         self._place = g.full(rows, settings.dense, INT).scattered(parts[4], places)
         self._trending = None
         if trending is not None:
-            self._trending = g.full(rows, 0, INT).scattered(parts[5], g.full(trending.size(), 1, INT))
+            self._trending = g.full(rows, 0.0, FLOAT).scattered(parts[5], trending[1])
         self._pre = self._pre_scores()
 
     def _pre_scores(self) -> Value:
@@ -82,17 +88,37 @@ class Pool:
         g, settings = self._g, self._settings
         fine = allowed.at(self.items)
         is_own = g.counted(self._rows) < self._own.n
-        bits = max(1, self._memory.n_items.bit_length())
-        steps = g.constant(np.float64(2.0 ** (62 - _PRE_BITS - bits)))
-        key = (self._pre.flat().to(DOUBLE) * steps).to(LONG) * (1 << bits) - self.items.to(LONG)
-        key = g.where(fine & ~is_own, key, -(1 << 62))
+        key = g.where(fine & ~is_own, self._keys(self._pre.flat(), self.items, _PRE_BITS), -(1 << 62))
         best, places = g.top(key, self._rows.least(settings.others))
         valid = (best > -(1 << 61)).to(INT)
         listed = self._place < settings.dense
         if self._trending is not None:
-            listed = listed | (self._trending > 0)
+            listed = listed | (self._trending > 0.0)
         chosen = g.full(self._rows, 0, INT).scattered(places, valid) > 0
         return g.places(fine & (is_own | listed | chosen))
+
+    def ranked(self, slots: Value) -> tuple[Value, Value, Value]:
+        """Return the candidates int64[..] that the ranker scores, the others by quick score, and their quick scores."""
+        g, settings, items = self._g, self._settings, self.items.at(slots)
+        assert self._trending is not None
+        near = SIMILAR.index("knn_near")
+        lead = (g.constant(np.int32(settings.dense)) - self._place.at(slots)).to(FLOAT) * (1 / max(settings.dense, 1))
+        quick = (
+            self._pre.at(slots).flat() + self._trending.at(slots) + self._second.at(slots).flat() * 12.0
+            + self._shares.at(slots).cut(near, near + 1, 1).flat() * 0.1 + lead * 0.1 + 1e-4
+        )  # fmt: skip
+        is_own = slots < self._own.n
+        best, places = g.top(g.where(is_own, -(1 << 62), self._keys(quick, items, _QUICK_BITS)), slots.size())
+        others = places.at(g.places(best > -(1 << 61)))
+        kept, left = others.cut(0, settings.ranked), others.cut(settings.ranked, 2**31)
+        chosen = is_own.scattered(kept, g.full(kept.size(), 1, BOOL))
+        return slots.at(g.places(chosen)), slots.at(left), quick.at(left)
+
+    def _keys(self, scores: Value, items: Value, score_bits: int) -> Value:
+        """Return int64[..], in the order of the scores, which are less than 2^score_bits, ties to the lower item."""
+        g, bits = self._g, max(1, self._memory.n_items.bit_length())
+        steps = g.constant(np.float64(2.0 ** (62 - score_bits - bits)))
+        return (scores.to(DOUBLE) * steps).to(LONG) * (1 << bits) - items.to(LONG)
 
     def features(self, slots: Value) -> tuple[list[str], Value]:
         """Return names, and float32[C, F'] of the features that differ between candidates."""

@@ -169,7 +169,10 @@ class _Whole:
             more = trending.candidates(allowed, self._settings.trends)
         first = selection.Dense(dense.items.cut(0, width), dense.logits.cut(0, width), dense.all_logits)
         pool = Pool(g, own, self._memory, self._settings, first, more)
-        slots = pool.candidates(allowed)
+        slots, left = pool.candidates(allowed), None
+        if trending is not None and self._settings.ranked:
+            slots, others, quick = pool.ranked(slots)
+            left = pool.items.at(others), quick
         items = pool.items.at(slots)
         query, parts = pool.query_features(), [pool.features(slots)]
         if trending is not None:
@@ -177,6 +180,10 @@ class _Whole:
             parts.append(trending.features(items, n))
         values = scores(g, net, query, parts)
         best = selection.ranked(g, items, values, k)
+        if left is not None:
+            more = selection.below(g, values, left[1])
+            best = g.joined(best[0], left[0]), g.joined(best[1], more)
+            items, values = g.joined(items, left[0]), g.joined(values, more)
         return selection.with_dense(g, best, (items, values), dense, self._of.config.model.scale, n)
 
     def _popular(self, g: Graph, request: _Request) -> tuple[Value, Value]:

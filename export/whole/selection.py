@@ -58,10 +58,19 @@ def with_dense(g: Graph, best: tuple[Value, Value], candidates: tuple[Value, Val
     none = g.full(g.constant(np.array([n_items])), 0, BOOL)
     listed = none.scattered(items, g.full(items.size(), 1, BOOL))
     rest = g.places(~listed.at(dense.items))
-    lowest = g.op("ReduceMin", g.joined(scores, g.constant(np.array([np.inf], np.float32))), keepdims=1, dtype=FLOAT)
-    start = g.where(lowest < float(np.inf), lowest, 0.0)
-    below = start - (g.constant(np.float32(scale)) - dense.logits.at(rest).least(scale))
+    below = _lowest(g, scores) - (g.constant(np.float32(scale)) - dense.logits.at(rest).least(scale))
     return g.joined(best[0], dense.items.at(rest)), g.joined(best[1], below)
+
+
+def below(g: Graph, scores: Value, quick: Value) -> Value:
+    """Return scores for candidates that were not ranked, by quick score: from the lowest of the ranked ones' down."""
+    return _lowest(g, scores) - (quick.cut(0, 1) - quick)
+
+
+def _lowest(g: Graph, scores: Value) -> Value:
+    """Return float32[1]: 0 without any."""
+    lowest = g.op("ReduceMin", g.joined(scores, g.constant(np.array([np.inf], np.float32))), keepdims=1, dtype=FLOAT)
+    return g.where(lowest < float(np.inf), lowest, 0.0)
 
 
 def padded(g: Graph, items: Value, scores: Value, k: Value) -> tuple[Value, Value]:

@@ -41,8 +41,11 @@ class Trending:
         self._values = raw * when.pairs
         self._pre = (raw * g.joined(by, by * 0.5, axis=1).at(found.row)).reduced("Sum", 1)  # [M]
 
-    def candidates(self, allowed: Value, most: int) -> Value:
-        """Return int32[..], distinct: the `most` best allowed items by pre-score, and the rising ones."""
+    def candidates(self, allowed: Value, most: int) -> tuple[Value, Value]:
+        """Return int32[..], distinct: the `most` best allowed items by pre-score, and the rising ones; float32[..].
+
+        The second are the pre-scores, above 0.
+        """
         g, trends = self._g, self._trends
         ids, counts = trends.rising
         popular = g.constant(ids[:_POPULAR])
@@ -66,7 +69,9 @@ class Trending:
             "ReduceMax", rising.column(1).same(self._own.column(0)).to(INT), g.constant(np.array([1])), keepdims=0
         )
         more = rising.at(g.places(allowed.at(rising) & is_own.same(0)))
-        return ascending(g, g.joined(chosen, more), n_items)[0]
+        found = ascending(g, g.joined(chosen, more), n_items)[0]
+        none = g.full(g.constant(np.array([n_items])), 0.0, FLOAT)
+        return found, none.scattered(items, score).at(found).most(float(np.finfo(np.float32).tiny))
 
     def query_features(self) -> dict[str, Value]:
         """Return float32[1] by name; the times of the session's clicks are unknown here."""

@@ -269,6 +269,7 @@ class SessionMemory:
         delta: MemoryDelta | None = None,
         trends: int = 0,
         once_from: int = ...,
+        ranked: int = 0,
     ) -> None: ...
     @property
     def max_candidates(self) -> int: ...

@@ -53,6 +53,9 @@ class QuerySettings:
         Of the dense list.
     trends : int, default 0
         By decayed sums, plus 50 popular ones, if a call gives a moment; 0 for none.
+    ranked : int, default 0
+        Candidates apart from own items that get features and a score in a ranking at a moment: the best by a sum of
+        what is known of all (`quick_score` in `memory/features.hpp`). 0 for all. `features` returns all.
     """
 
     own: int = 60
@@ -60,6 +63,7 @@ class QuerySettings:
     sessions: int = 200
     dense: int = 50
     trends: int = 0
+    ranked: int = 0
 
 
 def feature_names(trends: bool = False) -> tuple[str, ...]:
@@ -139,7 +143,7 @@ class SessionMemory:
         few, fresh = settings or QuerySettings(), None if delta is None else delta.native
         self.native = _native.SessionMemory(
             dict(tables), recency, n_catalog, few.own, few.others, few.sessions, few.dense, isa, fresh,
-            few.trends, NO_SESSION if once_from is None else once_from,
+            few.trends, NO_SESSION if once_from is None else once_from, few.ranked,
         )  # fmt: skip
         self.dense = few.dense
 

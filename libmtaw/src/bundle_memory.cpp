@@ -79,7 +79,7 @@ void Bundle::make_memory() {
     view.recency = settings.recency;
     view.once_from = settings.once_from;
     const MemoryQuerySettings queries{kOwnCandidates, of.cooccurrence_candidates, kSimilarSessions, of.dense_candidates,
-                                      trends_ == nullptr ? 0 : of.trend_candidates};
+                                      trends_ == nullptr ? 0 : of.trend_candidates, of.ranked_candidates};
     memory_ = std::make_unique<SessionMemory>(view, queries, n);
 }
 

@@ -70,6 +70,7 @@ Settings settings_of(const Json& config, const std::string& where) {
     reader.read("memory", "cooccurrence_candidates", "near_candidates", 1, 1 << 16, found.cooccurrence_candidates);
     reader.read("memory", "dense_candidates", "dense_candidates", 0, 1000, found.dense_candidates);
     reader.read("memory", "trend_candidates", "trend_candidates", 1, 1000, found.trend_candidates);
+    reader.read("memory", "ranked_candidates", "ranked_candidates", 0, 1 << 16, found.ranked_candidates);
     return found;
 }
 

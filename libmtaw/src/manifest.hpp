@@ -30,6 +30,7 @@ struct Settings {
     std::int64_t cooccurrence_candidates = 80;
     std::int64_t dense_candidates = 50;
     std::int64_t trend_candidates = 140;
+    std::int64_t ranked_candidates = 0;
 };
 
 struct Manifest {

@@ -104,6 +104,9 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
         raise BundleError(f"{where} is damaged ({type(error).__name__}: {error}); {RETRAIN}") from None
     try:
         config = Config.from_dict(values)
+        group = values.get("memory")
+        if "ranked_candidates" not in (group if isinstance(group, dict) else values):
+            config = config.replace(ranked_candidates=0)  # an older bundle ranks all candidates, as it did
     except UsageError as error:
         raise BundleError(f"{where}: {error}; upgrade mtaw-fast or {RETRAIN}") from None
     if type(n_items) is not int or n_items < 1 or d != config.model.embedding_dim:

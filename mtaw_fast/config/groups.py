@@ -293,6 +293,9 @@ class MemoryConfig(Group):
         Seven rising times after which a click counts half: s, m, h or d.
     trend_candidates : int, default 140
         Candidates among the items that were recently clicked with those of the session; 50 popular items are added.
+    ranked_candidates : int, default 92
+        Of a ranking with times: candidates apart from the session's own items that the ranker scores, the best by a
+        quick score; 0 for all. The ranker learns from all.
     """
 
     enabled: bool = False
@@ -306,6 +309,7 @@ class MemoryConfig(Group):
     trends: bool = True
     half_lives: str = "1m,5m,15m,1h,4h,24h,168h"
     trend_candidates: int = 140
+    ranked_candidates: int = 92
 
     def ranges(self) -> dict[str, bool]:
         """See `Group.ranges`."""
@@ -319,6 +323,7 @@ class MemoryConfig(Group):
             "dense_candidates": 0 <= self.dense_candidates <= 1000,
             "half_lives": _HALF_LIVES.fullmatch(self.half_lives) is not None,
             "trend_candidates": 1 <= self.trend_candidates <= 1000,
+            "ranked_candidates": 0 <= self.ranked_candidates <= _MOST_CANDIDATES,
         }
 
 

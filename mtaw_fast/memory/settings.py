@@ -83,9 +83,12 @@ def memory_settings(config: Config) -> MemorySettings:
 
 def query_settings(config: Config, timed: bool = False) -> QuerySettings:
     """Return the candidates' settings from those of a training. timed: the memory has trends."""
-    trends = config.memory.trend_candidates if timed else 0
+    of = config.memory
     return QuerySettings(
-        others=config.memory.cooccurrence_candidates, dense=config.memory.dense_candidates, trends=trends
+        others=of.cooccurrence_candidates,
+        dense=of.dense_candidates,
+        trends=of.trend_candidates if timed else 0,
+        ranked=of.ranked_candidates if timed else 0,
     )
 
 

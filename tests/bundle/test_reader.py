@@ -12,6 +12,7 @@ import pytest
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle import reader as bundle_reader
 from mtaw_fast.bundle.format import MEMORY_PARTS, OPTIONAL_PARTS, PARTS
+from mtaw_fast.config import Config
 from mtaw_fast.config.former_names import to_former
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import BundleError
@@ -28,6 +29,14 @@ from tests.support.random_bundle import (
     save_parts,
     save_random,
 )
+
+
+def test_a_bundle_without_the_setting_ranks_all_candidates(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    save_parts(folder, **bundle_parts() | memory_parts())
+    assert Bundle.load(folder).config.memory.ranked_candidates == Config().memory.ranked_candidates > 0
+    edit_manifest(folder, lambda found: found["config"]["memory"].pop("ranked_candidates"))
+    assert Bundle.load(folder).config.memory.ranked_candidates == 0
 
 
 @pytest.mark.parametrize("part", [*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS])

@@ -11,7 +11,8 @@ def test_the_flat_form_of_former_bundles_is_read() -> None:
         embedding_dim=64, enabled=True, train_step="cuda-graph", max_neighbors=9, excluded_features="own"
     )
     former = to_former(config.settings())
-    assert list(former) == [*FORMER_NAMES, "text_model", "batches", "event_types"]  # the last three are newer
+    newer = ["text_model", "batches", "ranked_candidates", "event_types"]
+    assert list(former) == [*FORMER_NAMES, *newer]
     assert (former["d"], former["memory"], former["step"]) == (64, True, "graph")
     assert former["max_neighbours"] == 9  # prose: ignore
     assert Config.from_dict(former) == config

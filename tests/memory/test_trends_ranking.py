@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from bench.memory_reference.candidates import Item, query
+from bench.memory_reference.features import quick_score
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError
 from mtaw_fast.kernels.native import memory_query
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
-from mtaw_fast.kernels.native.memory_query import Moment, QuerySettings, SessionMemory, feature_names
+from mtaw_fast.kernels.native.memory_query import Dense, Moment, QuerySettings, SessionMemory, feature_names
 from mtaw_fast.kernels.native.trends import Trends
 from mtaw_fast.kernels.native.trends import feature_names as trend_names
 from mtaw_fast.memory import MemorySettings, MemoryTables, RankerNet
@@ -23,6 +26,7 @@ from tests.support.memory.trend_logs import DAY, HOUR, START
 N_ITEMS, CATALOG, CAPACITY, N_TRENDS = 120, 130, 140, 12
 ISAS = [isa for isa in instruction_sets() if isa in ("portable", "avx2", "avx512")]
 N_MEMORY = len(feature_names())
+POPULAR = 0.02  # what the popularity of an item may add to its pre-score between two listings
 
 
 def log(count: int, seed: int) -> tuple[Sessions, np.ndarray]:
@@ -30,6 +34,10 @@ def log(count: int, seed: int) -> tuple[Sessions, np.ndarray]:
     lists = [(N_ITEMS * rng.random(rng.integers(1, 12)) ** 3).astype(int) for _ in range(count)]
     times = [START + int(rng.integers(DAY)) + np.cumsum(rng.integers(0, 60_000, len(one))) for one in lists]
     return Sessions.from_lists(lists), np.concatenate(times)
+
+
+def dense_of(dense: Dense, row: int) -> tuple[np.ndarray, np.ndarray]:
+    return dense.ids[row], dense.logits[row]
 
 
 def ranker_with_trends(seed: int) -> RankerNet:
@@ -50,20 +58,17 @@ def ranker_with_trends(seed: int) -> RankerNet:
 class Setup:
     """Return tables, trends with later clicks, and prefixes."""
 
-    def __init__(self, isa: str | None = None, trends: int = N_TRENDS) -> None:
+    def __init__(self, isa: str | None = None, trends: int = N_TRENDS, ranked: int = 0) -> None:
         sessions, times = log(200, 1)
-        tables = MemoryTables.build(sessions, N_ITEMS, MemorySettings(max_neighbors=20, max_postings=20))
-        assert tables.settings.recency is not None
-        self.memory = SessionMemory(
-            tables.arrays(), tables.settings.recency, CATALOG,
-            QuerySettings(own=10, others=10, sessions=9, dense=6, trends=trends), isa=isa,
-        )  # fmt: skip
+        self.tables = tables = MemoryTables.build(sessions, N_ITEMS, MemorySettings(max_neighbors=20, max_postings=20))
+        self.settings = QuerySettings(own=10, others=10, sessions=9, dense=6, trends=trends, ranked=ranked)
+        self.memory = tables.queries(CATALOG, self.settings, isa)
         self.trends = TrendTables.build(sessions, times, N_ITEMS).live(CAPACITY, isa=isa)
         rng = np.random.default_rng(2)
         when = START + DAY + np.sort(rng.integers(0, HOUR, 300))
         fresh = (rng.random(300) * CATALOG).astype(np.int32)
         self.trends.click(rng.integers(0, 90, 300), fresh, when)
-        asked, _ = log(15, 3)
+        self.sessions = asked = log(15, 3)[0]
         self.items, self.begins, self.ends = asked.items, asked.offsets[:-1].copy(), asked.offsets[1:].copy()
         self.times = START + DAY + np.arange(len(self.items)) * 1000
         self.now = np.full(len(self.begins), START + DAY + HOUR) + np.arange(len(self.begins)) * 60_000
@@ -152,10 +157,59 @@ def test_ages_far_from_the_fitted_ones_are_bounded(isa: str) -> None:
         np.testing.assert_allclose(scores[row], [by_id[item] for item in got[row].tolist()], rtol=1e-4, atol=1e-4)
 
 
-def test_instruction_sets_rank_alike() -> None:
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("neural", [False, True])
+def test_the_best_by_quick_score_are_ranked(isa: str, neural: bool) -> None:
+    """They and the own items come first, by the ranker's score; then the others by quick score, whatever k is."""
+    here, net, ranked = Setup(isa, ranked=8), ranker_with_trends(5), 8
+    dense = here.dense if neural else None
+    ids, values = here.memory.features(*here.ranges, dense, moment=here.moment)
+    expected = net.scores(values)
+    trending = here.trends.candidates(*here.ranges, here.now, N_TRENDS)
+    places = [feature_names(trends=True).index(name) for name in ("own", "t_pre")]
+    short = here.memory.rank(net.native(), *here.ranges, 12, dense, moment=here.moment)
+    got, scores = here.memory.rank(net.native(), *here.ranges, CATALOG, dense, moment=here.moment)
+    assert (scores[:, 1:] <= scores[:, :-1]).all()
+    for one, whole in zip(short, (got, scores), strict=True):
+        np.testing.assert_array_equal(one, whole[:, :12])
+    for row, count in enumerate((ids >= 0).sum(axis=1).tolist()):
+        listed = ids[row, :count].tolist()
+        own = values[row, :count, places[0]] > 0
+        rule = query(here.tables, here.sessions[row], here.settings, None if dense is None else dense_of(dense, row))
+        quick = {}
+        for item, one, log_pre in zip(listed, own, values[row, :count, places[1]].tolist(), strict=True):
+            if not one:
+                score = math.exp(log_pre) - 1e-5 if item in trending[row] else 0.0
+                rule.items.setdefault(item, Item())  # the trends alone may have brought it
+                quick[item] = quick_score(rule, item, score)
+        n_ranked = int(own.sum()) + min(ranked, len(quick))
+        first, then = got[row, :n_ranked].tolist(), got[row, n_ranked:count].tolist()
+        assert set(first) | set(then) == set(listed)
+        assert {item for item, one in zip(listed, own, strict=True) if one} <= set(first)
+        by_id = dict(zip(listed, expected[row, :count], strict=True))
+        np.testing.assert_allclose(scores[row, :n_ranked], [by_id[item] for item in first], rtol=1e-4, atol=1e-4)
+        kept = min((quick[item] for item in first if item in quick), default=0.0)
+        for before, item in zip([kept, *(quick[item] for item in then)], then, strict=False):
+            assert before >= quick[item] - POPULAR
+
+
+def test_few_candidates_are_all_ranked(setup: Setup) -> None:
+    """Neither a limit that they do not reach nor a request without a moment changes a bit."""
+    many, few = Setup(ranked=200), Setup(ranked=3)
+    for net, moment, other in ((ranker_with_trends(5), setup.moment, many), (random_ranker(7), None, few)):
+        expected = setup.memory.rank(net.native(), *setup.ranges, 60, setup.dense, moment=moment)
+        again = None if moment is None else other.moment
+        for mine, theirs in zip(
+            other.memory.rank(net.native(), *setup.ranges, 60, setup.dense, moment=again), expected, strict=True
+        ):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("ranked", [0, 8])
+def test_instruction_sets_rank_alike(ranked: int) -> None:
     answers = []
     for isa in ISAS:
-        here = Setup(isa)
+        here = Setup(isa, ranked=ranked)
         answers.append(
             here.memory.rank(ranker_with_trends(6).native(), *here.ranges, 30, here.dense, moment=here.moment)
         )

@@ -35,11 +35,13 @@ enum MoreLane : int {
     kLogit,
     kRoot,  // 1 / sqrt(its total of ses + 1)
     kPre,   // its pre-score
-    kTrending,  // 1 = a candidate of the trends
+    kTrending,  // the pre-score of a candidate of the trends, at least kLeastTrending; 0 = it is none of theirs
     kNear = 12,  // 1 / (1 + clicks back) of the latest own item whose row holds it, 0 = none
     kLatest,     // 1 + the latest session that holds it together with an own item, 0 = none
     kMoreLanes = 16
 };
+
+constexpr float kLeastTrending = 0x1p-126F;
 
 // Slots are handed out in the order in which items are met, the session's own first. Those that are not are 0, and so
 // are all between queries: handing one out takes no branch, which would be mispredicted every other time.

@@ -53,6 +53,7 @@ SessionMemory::SessionMemory(const MemoryView& memory, const MemoryQuerySettings
     check_setting("sessions", settings.sessions, 1, 1 << 16);
     check_setting("dense", settings.dense, 0, 1 << 16);
     check_setting("trends", settings.trends, 0, 1 << 16);
+    check_setting("ranked", settings.ranked, 0, 1 << 16);
     if (n_catalog < memory.n_items) {
         throw std::invalid_argument("the memory is for " + std::to_string(memory.n_items) + " items, the catalog has " +
                                     std::to_string(n_catalog) + "; make both from one training");
@@ -105,7 +106,7 @@ std::int64_t SessionMemory::features(const MemoryRequest& request, const ItemVec
                                      float* features, MemoryScratch& scratch) const {
     const MemoryDelta::ReadLock delta_lock = lock();
     const TrendsLock trends_lock = lock(request.trends);
-    gather(request, vectors, scratch);
+    gather(request, vectors, 0, scratch);
     const auto count = static_cast<std::int64_t>(scratch.candidates_.size());
     const float* const columns = scratch.columns_.data() + kBefore * kTile;
     const float* const near = columns_of(request, scratch);
@@ -152,7 +153,7 @@ void SessionMemory::rank(const MemoryRequest& request, const ItemVectors* vector
     }
     const MemoryDelta::ReadLock delta_lock = lock();
     const TrendsLock trends_lock = lock(request.trends);
-    gather(request, vectors, scratch);
+    gather(request, vectors, k, scratch);
     const auto count = static_cast<std::int64_t>(scratch.candidates_.size());
     const ItemVectors* const neural = is_neural(request) ? vectors : nullptr;
     ranker.start(scratch.query_features_, *kernels_, scratch.ranker_);
@@ -170,18 +171,23 @@ void SessionMemory::rank(const MemoryRequest& request, const ItemVectors* vector
             lowest = std::min(lowest, found[i]);
         }
     }
-    const std::int64_t placed = std::min(k, count);
+    std::int64_t placed = std::min(k, count);
     place(placed, ids, scores, scratch);
+    if (count == 0) lowest = 0.0F;
+    if (placed < k && !scratch.left_out_.empty()) {
+        placed += rank_left_out(lowest, k - placed, ids + placed, scores + placed, scratch);
+        lowest = scores[placed - 1];
+    }
     std::fill(ids + placed, ids + k, -1);
     std::fill(scores + placed, scores + k, -kInfinity);
     if (placed < k && vectors != nullptr) {
-        const float start = count > 0 ? lowest : 0.0F;
-        rank_rest(request, vectors->scale, start, k - placed, ids + placed, scores + placed, scratch);
+        rank_rest(request, vectors->scale, lowest, k - placed, ids + placed, scores + placed, scratch);
     }
     release(scratch);
 }
 
-void SessionMemory::gather(const MemoryRequest& request, const ItemVectors* vectors, MemoryScratch& scratch) const {
+void SessionMemory::gather(const MemoryRequest& request, const ItemVectors* vectors, std::int64_t k,
+                           MemoryScratch& scratch) const {
     check(request);
     scratch.fit(bounds());
     const MergedTables::SesTotals ses = merged_.ses_totals();
@@ -205,10 +211,14 @@ void SessionMemory::gather(const MemoryRequest& request, const ItemVectors* vect
                          scratch.facts_.largest);
     add_second(scratch);
     add_dense(request, scratch);
+    scratch.trending_.clear();
     if (request.trends != nullptr) add_trending(request, scratch);
     state_facts(request, scratch);
     weigh(request, scratch);
     choose(request, scratch);
+    scratch.left_out_.clear();
+    if (request.trends != nullptr && k > 0 && settings_.ranked > 0) keep_ranked(k, scratch);
+    for (const std::int32_t slot : scratch.candidates_) merged_.prefetch_counts(scratch.pool_.items[slot]);
     if (request.trends != nullptr) measure_trends(request, scratch);
     const float* rows[kTile];
     const RowsAhead first = ahead(0, is_neural(request) ? vectors : nullptr, scratch, rows);

@@ -116,7 +116,9 @@ class MemoryScratch {
     QueryFacts facts_{};
     float query_features_[kQueryFeatures + kTrendQueryFeatures + kMostTypes + kPadding];
     TrendsScratch trends_;
-    std::vector<std::int32_t> trending_;
+    std::vector<std::int32_t> trending_;  // items
+    std::vector<float> trending_scores_;
+    std::vector<Scored> left_out_;  // quick scores and slots of candidates that are not ranked, where a ranking reaches them
 };
 
 // Immutable except for its delta. Any number of threads may call it at once, each with its own scratch.
@@ -150,15 +152,17 @@ class SessionMemory {
                           MemoryScratch& scratch) const;
 
     // Writes ids int32[k] and scores float32[k], best first, padded with -1 / -infinity: the candidates by the ranker's
-    // score, ties by the lower id, then the other dense items in their order. Their scores continue from the lowest
-    // candidate's: that score - (scale - logit), always below the item before if its logit is larger. Throws as
+    // score, ties by the lower id, then those that were not ranked (MemoryQuerySettings::ranked) by quick score, then
+    // the other dense items in their order. Their scores continue from the lowest candidate's: those of dense items are
+    // that score - (scale - logit), always below the item before if its logit is larger. Throws as
     // `features` does, and std::invalid_argument if ranker and request differ in features.
     void rank(const MemoryRequest& request, const ItemVectors* vectors, const RankerNet& ranker, std::int64_t k,
               std::int32_t* ids, float* scores, MemoryScratch& scratch) const;
 
  private:
-    // The candidates of a request into scratch.candidates_, the pool behind them, and the query's features.
-    void gather(const MemoryRequest& request, const ItemVectors* vectors, MemoryScratch& scratch) const;
+    // The candidates of a request into scratch.candidates_, the pool behind them, and the query's features. k: for a
+    // ranking of so many items, keep_ranked; 0: all candidates.
+    void gather(const MemoryRequest& request, const ItemVectors* vectors, std::int64_t k, MemoryScratch& scratch) const;
     // The columns of the candidates from `begin` on, at most a tile of them; returns how many columns count. `vectors`
     // is null if there is no neural part.
     std::int64_t tile(std::int64_t begin, const MemoryRequest& request, const ItemVectors* vectors,
@@ -198,8 +202,13 @@ class SessionMemory {
     void state_facts(const MemoryRequest& request, MemoryScratch& scratch) const;
     void weigh(const MemoryRequest& request, MemoryScratch& scratch) const;
     void choose(const MemoryRequest& request, MemoryScratch& scratch) const;
+    // Keeps own items and the best settings_.ranked other candidates by quick score, ties by the lower id.
+    void keep_ranked(std::int64_t k, MemoryScratch& scratch) const;
     void add_logits(const std::int32_t* slots, std::int64_t count, const float* query, const ItemVectors& vectors,
                     MemoryScratch& scratch) const;
+    // Continue a ranking after the score `lowest`: of the candidates left out at most k, of which the number is returned,
+    // and of the dense list.
+    static std::int64_t rank_left_out(float lowest, std::int64_t k, std::int32_t* ids, float* scores, MemoryScratch& scratch);
     void rank_rest(const MemoryRequest& request, double scale, float lowest, std::int64_t k, std::int32_t* ids,
                    float* scores, MemoryScratch& scratch) const;
     bool is_neural(const MemoryRequest& request) const { return request.query != nullptr && settings_.dense > 0; }

@@ -13,6 +13,8 @@ namespace mtaw {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
+// Added to quick scores: those that are nearly 0, as after weeks, are equal then.
+constexpr float kNoEvidence = 1e-4F;
 
 }  // namespace
 
@@ -53,7 +55,7 @@ void SessionMemory::weigh(const MemoryRequest& request, MemoryScratch& scratch) 
 void SessionMemory::choose(const MemoryRequest& request, MemoryScratch& scratch) const {
     const Pool& pool = scratch.pool_;
     const auto n_own = static_cast<std::int32_t>(scratch.own_.count);
-    const std::int32_t* const keys = scratch.keys_.get();
+    std::int32_t* const keys = scratch.keys_.get();
     const std::int32_t n_others = pool.count - n_own;
     constexpr std::int64_t kOver = 0x7F800001;  // than the bits of any number
     std::int32_t least = 0, least_turned = -static_cast<std::int32_t>(bounds_.catalog);
@@ -72,25 +74,89 @@ void SessionMemory::choose(const MemoryRequest& request, MemoryScratch& scratch)
             least_turned = kth_largest(*kernels_, ties.data(), n_ties, settings_.others - better, -bounds_.catalog, 1);
         }
     }
+    constexpr std::int32_t kListed = std::numeric_limits<std::int32_t>::max(), kTaken = -1;
+    for (const std::int32_t item : scratch.trending_) {
+        const std::int32_t slot = pool.place[item] - 1;
+        if (keys[slot] >= 0) keys[slot] = kListed;
+    }
     std::vector<std::int32_t>& chosen = scratch.candidates_;
-    chosen.clear();
-    const auto take = [&](std::int32_t slot) {
-        chosen.push_back(slot);
-        merged_.prefetch_counts(pool.items[slot]);
-    };
+    chosen.resize(static_cast<std::size_t>(pool.count) + 1);  // a place is written before it is known to count
+    std::int32_t* next = chosen.data();
     for (std::int32_t slot = 0; slot < n_own; ++slot) {
-        if (keys[slot] >= 0) take(slot);
+        if (keys[slot] >= 0) *next++ = slot;
     }
     // The dense ones before the rest: their logits are known, those of the rest can come from memory meanwhile.
     for (std::int64_t i = 0; i < std::min(request.n_dense, settings_.dense) && request.dense[i] >= 0; ++i) {
         const std::int32_t slot = pool.place[request.dense[i]] - 1;
-        if (slot >= n_own && keys[slot] >= 0) take(slot);
+        if (slot >= n_own && keys[slot] >= 0) {
+            *next++ = slot;
+            keys[slot] = kTaken;
+        }
     }
     for (std::int32_t slot = n_own; slot < pool.count; ++slot) {
-        const bool taken = keys[slot] > least || (keys[slot] == least && -pool.items[slot] >= least_turned);
-        const float* const more = more_of(pool, slot);
-        if ((taken || (more[kTrending] != 0 && keys[slot] >= 0)) && more[kDenseLead] == 0) take(slot);
+        const std::int32_t key = keys[slot];
+        *next = slot;
+        next += (key > least ? 1 : 0) | ((key == least ? 1 : 0) & (-pool.items[slot] >= least_turned ? 1 : 0));
     }
+    chosen.resize(static_cast<std::size_t>(next - chosen.data()));
+}
+
+void SessionMemory::keep_ranked(std::int64_t k, MemoryScratch& scratch) const {
+    const Pool& pool = scratch.pool_;
+    std::vector<std::int32_t>& slots = scratch.candidates_;
+    const auto count = static_cast<std::int64_t>(slots.size());
+    std::int64_t n_own = 0;  // they come first
+    while (n_own < count && slots[static_cast<std::size_t>(n_own)] < scratch.own_.count) ++n_own;
+    const std::int64_t n_others = count - n_own;
+    if (n_others <= settings_.ranked) return;
+    const float per_dense = 1.0F / static_cast<float>(std::max<std::int64_t>(settings_.dense, 1));
+    std::int32_t* const keys = scratch.score_keys_.get();
+    for (std::int64_t i = 0; i < n_others; ++i) {
+        const float score = quick_score(more_of(pool, slots[static_cast<std::size_t>(n_own + i)]), scratch.facts_, per_dense);
+        keys[i] = score >= 0 ? std::bit_cast<std::int32_t>(score + kNoEvidence) : 0;
+    }
+    constexpr std::int64_t kOver = 0x7F800001;
+    const std::int32_t least = kth_largest(*kernels_, keys, n_others, settings_.ranked, 0, kOver);
+    std::int64_t n_ties = settings_.ranked - kernels_->count_at_least(keys, n_others, least + 1);
+    std::vector<std::int32_t>& ties = scratch.trending_;  // by now they are in the pool
+    ties.clear();
+    for (std::int64_t i = 0; i < n_others; ++i) {
+        if (keys[i] == least) ties.push_back(pool.items[slots[static_cast<std::size_t>(n_own + i)]]);
+    }
+    std::nth_element(ties.begin(), ties.begin() + (n_ties - 1), ties.end());
+    const std::int32_t last_tie = ties[static_cast<std::size_t>(n_ties - 1)];
+    const bool is_reached = k > n_own + settings_.ranked;
+    auto kept = slots.begin() + n_own;
+    for (std::int64_t i = 0; i < n_others; ++i) {
+        const std::int32_t slot = slots[static_cast<std::size_t>(n_own + i)];
+        const bool is_kept = keys[i] > least || (keys[i] == least && pool.items[slot] <= last_tie);
+        if (!is_kept && is_reached) scratch.left_out_.push_back({std::bit_cast<float>(keys[i]), slot});
+        *kept = slot;
+        kept += is_kept ? 1 : 0;
+    }
+    slots.erase(kept, slots.end());
+}
+
+std::int64_t SessionMemory::rank_left_out(float lowest, std::int64_t k, std::int32_t* ids, float* scores,
+                                          MemoryScratch& scratch) {
+    std::vector<Scored>& left = scratch.left_out_;
+    const std::int32_t* const items = scratch.pool_.items;
+    std::sort(left.begin(), left.end(), [&](const Scored& a, const Scored& b) {
+        return a.score != b.score ? a.score > b.score : items[a.id] < items[b.id];
+    });
+    const auto count = std::min(k, static_cast<std::int64_t>(left.size()));
+    float before = lowest, quick_before = kInfinity;
+    for (std::int64_t i = 0; i < count; ++i) {
+        const auto [quick, slot] = left[static_cast<std::size_t>(i)];
+        float score = std::min(lowest - (left.front().score - quick), before);
+        if (quick < quick_before) score = std::min(score, std::nextafter(before, -kInfinity));
+        before = score;
+        quick_before = quick;
+        ids[i] = items[slot];
+        scores[i] = score;
+        scratch.candidates_.push_back(slot);
+    }
+    return count;
 }
 
 // The best k of scratch.scored_ in order: those under the k-th score are left out before anything is sorted.

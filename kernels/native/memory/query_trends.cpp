@@ -21,9 +21,14 @@ void SessionMemory::add_trending(const MemoryRequest& request, MemoryScratch& sc
     std::copy_n(scratch.trends_.query_features(), kTrendQueryFeatures, scratch.query_features_ + kQueryFeatures);
     if (settings_.trends == 0) return;
     scratch.trending_.resize(static_cast<std::size_t>(settings_.trends + kTrendRising));
+    scratch.trending_scores_.resize(scratch.trending_.size());
     std::int32_t* const ids = scratch.trending_.data();
-    const std::int64_t count = request.trends->choose(trends_request, settings_.trends, ids, *kernels_, scratch.trends_);
-    for (std::int64_t i = 0; i < count; ++i) more_of(scratch.pool_, slot_of(scratch.pool_, ids[i]))[kTrending] = 1;
+    float* const scores = scratch.trending_scores_.data();
+    const std::int64_t count = request.trends->choose(trends_request, settings_.trends, ids, scores, *kernels_, scratch.trends_);
+    scratch.trending_.resize(static_cast<std::size_t>(count));
+    for (std::int64_t i = 0; i < count; ++i) {
+        more_of(scratch.pool_, slot_of(scratch.pool_, ids[i]))[kTrending] = std::max(scores[i], kLeastTrending);
+    }
 }
 
 void SessionMemory::measure_trends(const MemoryRequest& request, MemoryScratch& scratch) const {

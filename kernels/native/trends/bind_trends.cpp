@@ -177,8 +177,9 @@ class TrendsObject {
         const std::int64_t width = n + kTrendRising;
         py::array_t<std::int32_t> ids({prefixes.count, width});
         std::int32_t* const data = ids.mutable_data();
+        std::vector<float> scores(static_cast<std::size_t>(width));
         each(prefixes, [&](std::int64_t q, const TrendsRequest& request, TrendsScratch& scratch) {
-            const std::int64_t count = trends_.choose(request, n, data + q * width, *kernels_, scratch);
+            const std::int64_t count = trends_.choose(request, n, data + q * width, scores.data(), *kernels_, scratch);
             std::fill(data + q * width + count, data + (q + 1) * width, -1);
         });
         return ids;

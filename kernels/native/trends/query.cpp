@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <bit>
 #include <limits>
+#include <type_traits>
 
 #include "compiler.hpp"
 #include "kth_largest.hpp"
@@ -29,16 +30,61 @@ MTAW_INLINE void widen(const std::uint16_t* value, float* out) {
     for (int k = 0; k < kPairSums; ++k) out[k] = from_bfloat16(value[k]);
 }
 
-// Calls visit(place) for the pairs of a row of the tables that a query reads.
+// Calls visit(begin, end) for the runs of pairs of a row of the tables that a query reads.
 template <typename Visit>
-void each_base(const TrendRow& base, const ItemDelta* delta, const Visit& visit) {
+void each_run(const TrendRow& base, const ItemDelta* delta, const Visit& visit) {
     if (delta == nullptr || !delta->narrowed) {
-        for (std::int64_t p = 0; p < base.count; ++p) visit(p);
+        visit(std::int64_t{0}, base.count);
         return;
     }
-    for (const auto& [begin, end] : delta->base_runs) {
-        for (std::int64_t p = begin; p < end; ++p) visit(p);
+    for (const auto& [begin, end] : delta->base_runs) visit(std::int64_t{begin}, std::int64_t{end});
+}
+
+// Items that were met, and their scores; what no slot has yet is 0. A copy keeps its pointers in registers.
+struct Slots {
+    std::int32_t* place;
+    std::int32_t* items;
+    float* scores;
+    std::int32_t count;
+
+    // Handing out a slot takes no branch, which could not be predicted.
+    MTAW_INLINE std::int32_t of(std::int32_t item) {
+        const std::int32_t found = place[item], slot = found == 0 ? count : found - 1;
+        count += found == 0 ? 1 : 0;
+        place[item] = slot + 1;
+        items[slot] = item;
+        return slot;
     }
+};
+
+// Adds what pairs are worth to the scores of their neighbors.
+template <typename Value, typename Factor>
+void add_pre(const std::int32_t* neighbors, const Value* values, std::int64_t count, const Factor* factors, Slots& shared) {
+    Slots slots = shared;
+    Factor by[kPairSums];
+    std::copy_n(factors, kPairSums, by);
+    for (std::int64_t p = 0; p < count; ++p, values += kPairSums) {
+        float score;
+        if constexpr (std::is_same_v<Value, double>) {
+            score = to_float(pre_of(values, by));
+        } else {
+            float wide[kPairSums];
+            widen(values, wide);
+            score = pre_of(wide, by);
+        }
+        slots.scores[slots.of(neighbors[p])] += score;
+    }
+    shared.count = slots.count;
+}
+
+// Lists the pairs [begin, end) of those items that have a place, without a branch on it.
+std::int32_t* list_met(const std::int32_t* neighbors, std::int64_t begin, std::int64_t end, const std::int32_t* place,
+                       std::int32_t* next) {
+    for (std::int64_t p = begin; p < end; ++p) {
+        *next = static_cast<std::int32_t>(p);
+        next += place[neighbors[p]] != 0 ? 1 : 0;
+    }
+    return next;
 }
 
 // sin(x) and cos(x) for x in [-pi, pi] by their series: the same bits everywhere.
@@ -183,8 +229,8 @@ void Trends::state_facts(const TrendsRequest& request, TrendsScratch& scratch) c
     facts.hour_cos = -facts.hour_cos;
 }
 
-std::int64_t Trends::choose(const TrendsRequest& request, std::int64_t n, std::int32_t* ids, const ColumnKernels& kernels,
-                            TrendsScratch& scratch) const {
+std::int64_t Trends::choose(const TrendsRequest& request, std::int64_t n, std::int32_t* ids, float* pre,
+                            const ColumnKernels& kernels, TrendsScratch& scratch) const {
     std::int32_t* const place = scratch.place_.data();
     std::vector<std::int32_t>& items = scratch.items_;
     std::vector<float>& scores = scratch.scores_;
@@ -195,33 +241,19 @@ std::int64_t Trends::choose(const TrendsRequest& request, std::int64_t n, std::i
     }
     if (items.size() < most) {
         items.resize(most);
-        scores.resize(most);
+        scores.resize(most, 0.0F);
         scratch.keys_.resize(most + kPadding);
     }
-    std::int32_t count = 0;
-    const auto slot_of = [&](std::int32_t item) {
-        const std::int32_t found = place[item], slot = found == 0 ? count : found - 1;
-        if (found == 0) scores[static_cast<std::size_t>(slot)] = 0;
-        count += found == 0 ? 1 : 0;
-        place[item] = slot + 1;
-        items[static_cast<std::size_t>(slot)] = item;
-        return static_cast<std::size_t>(slot);
-    };
-    for (std::int64_t u = 0; u < scratch.n_rows_; ++u) slot_of(static_cast<std::int32_t>(scratch.rows_[u].item));
-    const std::int32_t n_own = count;
+    Slots slots{place, items.data(), scores.data(), 0};
+    for (std::int64_t u = 0; u < scratch.n_rows_; ++u) slots.of(static_cast<std::int32_t>(scratch.rows_[u].item));
+    const std::int32_t n_own = slots.count;
     for (std::int64_t u = 0; u < scratch.n_rows_; ++u) {
         const TrendsScratch::OwnRow& row = scratch.rows_[u];
-        each_base(row.base, row.delta, [&](std::int64_t p) {
-            float value[kPairSums];
-            widen(row.base.values + p * kPairSums, value);
-            scores[slot_of(row.base.neighbors[p])] += pre_of(value, row.base_pre);
+        each_run(row.base, row.delta, [&](std::int64_t begin, std::int64_t end) {
+            add_pre(row.base.neighbors + begin, row.base.values + begin * kPairSums, end - begin, row.base_pre, slots);
         });
         if (row.delta != nullptr) {
-            const double* value = row.delta->values.data();
-            for (std::int64_t p = 0; p < row.delta->n_read; ++p) {
-                scores[slot_of(row.delta->neighbors[static_cast<std::size_t>(p)])] += to_float(pre_of(value, row.delta_pre));
-                value += kPairSums;
-            }
+            add_pre(row.delta->neighbors.data(), row.delta->values.data(), row.delta->n_read, row.delta_pre, slots);
         }
     }
     const auto n_rising = static_cast<std::int64_t>(rising_.size());
@@ -230,8 +262,9 @@ std::int64_t Trends::choose(const TrendsRequest& request, std::int64_t n, std::i
     const auto all_by = 0.3F * facts.per_all[kHour] * to_float(decay_power(listed_ - scratch.now_, delta_.settings().half_lives.ms[kHour]));
     for (std::int64_t i = 0; i < std::min(n_rising, kTrendPopular); ++i) {
         const Rising& one = rising_[static_cast<std::size_t>(i)];
-        scores[slot_of(one.item)] += one.later * later_by + one.all * all_by;
+        slots.scores[slots.of(one.item)] += one.later * later_by + one.all * all_by;
     }
+    const std::int32_t count = slots.count;
     std::int32_t* const keys = scratch.keys_.data();
     constexpr std::int32_t kBanned = -1;
     for (std::int32_t slot = 0; slot < count; ++slot) {
@@ -265,16 +298,21 @@ std::int64_t Trends::choose(const TrendsRequest& request, std::int64_t n, std::i
     std::int64_t chosen = 0;
     for (std::int32_t slot = n_own; slot < count; ++slot) {
         const std::int32_t item = items[static_cast<std::size_t>(slot)];
-        if (keys[slot] > least || (keys[slot] == least && item <= last_tie)) {
-            ids[chosen++] = item;
-            keys[slot] = kBanned;
-        }
+        const std::int32_t key = keys[slot];
+        const bool is_chosen = key > least || (key == least && item <= last_tie);
+        pre[chosen] = std::bit_cast<float>(key);
+        ids[chosen] = item;
+        chosen += is_chosen ? 1 : 0;
+        keys[slot] = is_chosen ? kBanned : key;
     }
     for (std::int64_t i = 0; i < std::min(n_rising, kTrendRising); ++i) {
-        const std::int32_t item = rising_[static_cast<std::size_t>(i)].item;
-        if (keys[place[item] - 1] != kBanned) ids[chosen++] = item;
+        const std::int32_t item = rising_[static_cast<std::size_t>(i)].item, key = keys[place[item] - 1];
+        if (key == kBanned) continue;
+        pre[chosen] = std::bit_cast<float>(key);
+        ids[chosen++] = item;
     }
     for (std::int32_t slot = 0; slot < count; ++slot) place[items[static_cast<std::size_t>(slot)]] = 0;
+    std::fill_n(scores.begin(), count, 0.0F);
     return chosen;
 }
 
@@ -309,18 +347,23 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
             sums.values[TrendSums::kPre] += pre;
         };
         float values[kPairSums];
-        each_base(row.base, row.delta, [&](std::int64_t p) {
-            const std::int32_t slot = place[row.base.neighbors[p]];
-            if (slot == 0) return;
-            float raw[kPairSums];
-            widen(row.base.values + p * kPairSums, raw);
-            for (int k = 0; k < kPairSums; ++k) values[k] = raw[k] * base_by[k];
-            add(slot, values, pre_of(raw, row.base_pre));
+        std::vector<std::int32_t>& met = scratch.met_;
+        met.resize(static_cast<std::size_t>(row.base.count + (row.delta == nullptr ? 0 : row.delta->n_read)) + 1);
+        std::int32_t* next = met.data();
+        each_run(row.base, row.delta, [&](std::int64_t begin, std::int64_t end) {
+            next = list_met(row.base.neighbors, begin, end, place, next);
         });
+        for (const std::int32_t* p = met.data(); p < next; ++p) {
+            float raw[kPairSums];
+            widen(row.base.values + std::int64_t{*p} * kPairSums, raw);
+            for (int k = 0; k < kPairSums; ++k) values[k] = raw[k] * base_by[k];
+            add(place[row.base.neighbors[*p]], values, pre_of(raw, row.base_pre));
+        }
         if (row.delta == nullptr) continue;
-        for (std::int64_t p = 0; p < row.delta->n_read; ++p) {
+        next = list_met(row.delta->neighbors.data(), 0, row.delta->n_read, place, met.data());
+        for (const std::int32_t* at = met.data(); at < next; ++at) {
+            const std::int64_t p = *at;
             const std::int32_t slot = place[row.delta->neighbors[static_cast<std::size_t>(p)]];
-            if (slot == 0) continue;
             const double* const raw = row.delta->values.data() + p * kPairSums;
             for (int k = 0; k < kPairSums; ++k) values[k] = to_float(raw[k] * delta_by[k]);
             add(slot, values, to_float(pre_of(raw, row.delta_pre)));

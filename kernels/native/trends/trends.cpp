@@ -72,9 +72,12 @@ TrendFactors Trends::factors_at(std::int64_t now) const {
     TrendFactors factors;
     for (int lane = 0; lane < kItemLanes; ++lane) {
         const std::int64_t h = delta_.settings().half_lives.ms[lane];
-        const auto base = static_cast<float>(decay_power(base_.clock[lane] * h - now, h));
+        const double power = decay_power(base_.clock[lane] * h - now, h);
+        const auto base = static_cast<float>(power);
         factors.base[lane] = factors.base[kItemLanes + lane] = base < kMinFloat ? 0.0F : base;
-        factors.delta[lane] = factors.delta[kItemLanes + lane] = decay_power(delta_.epochs()[lane] * h - now, h);
+        const bool is_same = delta_.epochs()[lane] == base_.clock[lane];  // as long as no t0 has moved
+        factors.delta[lane] = factors.delta[kItemLanes + lane] =
+            is_same ? power : decay_power(delta_.epochs()[lane] * h - now, h);
     }
     return factors;
 }

@@ -4,7 +4,7 @@
 //     trends.click(clicks);                                  // one thread at a time
 //     const auto locked = trends.reading();                  // writers wait until it is destroyed
 //     trends.start(request, scratch);
-//     trends.choose(request, n, ids, kernels, scratch);      // candidates
+//     trends.choose(request, n, ids, scores, kernels, scratch);  // candidates
 //     trends.measure(ids, count, scratch);                   // any items
 //     trends.fill(begin, count, columns, kernels, scratch);  // their features, tile by tile
 #pragma once
@@ -99,8 +99,8 @@ class TrendsScratch {
     float query_features_[kTrendQueryFeatures + kPadding];
     std::vector<std::int32_t> place_;  // by item: 1 + slot; 0 between calls
     std::vector<std::int32_t> items_, keys_, ties_;
-    std::vector<float> scores_;
-    std::vector<std::int32_t> measured_;
+    std::vector<float> scores_;  // of slots; 0 between calls
+    std::vector<std::int32_t> measured_, met_;
     std::vector<const ItemDelta*> found_;  // what came since of each
     std::vector<TrendSums> sums_;
 };
@@ -125,9 +125,9 @@ class Trends {
     // A `now` before the newest click counts as that one's time.
     void start(const TrendsRequest& request, const ColumnKernels& kernels, TrendsScratch& scratch) const;
     // The best n by pre-score, ties by the lower id, and the kTrendRising most popular: ids int32[n + kTrendRising],
-    // none of them twice or an own one. Returns how many.
-    std::int64_t choose(const TrendsRequest& request, std::int64_t n, std::int32_t* ids, const ColumnKernels& kernels,
-                        TrendsScratch& scratch) const;
+    // none of them twice or an own one, and their pre-scores. Returns how many.
+    std::int64_t choose(const TrendsRequest& request, std::int64_t n, std::int32_t* ids, float* scores,
+                        const ColumnKernels& kernels, TrendsScratch& scratch) const;
     // Sums of `count` items for `fill`.
     void measure(const std::int32_t* ids, std::int64_t count, TrendsScratch& scratch) const;
     // Columns [kTrendColumns, kTile] of the measured items from `begin` on, count <= kTile, and their side features'
