@@ -14,15 +14,16 @@ from mtaw_fast.bundle import Bundle, Model
 from mtaw_fast.bundle.versions import version_of
 from mtaw_fast.errors import MtawError
 from mtaw_fast.export.page import export_page
+from mtaw_fast.kernels.native.scan import quantize
 from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.recommender import Recommender
 from tests.support.libmtaw import MAP, NO_VERIFY, USAGE, CallError, Client, library
-from tests.support.random_bundle import bundle_parts, memory_parts, save_as_format_1, save_parts
+from tests.support.random_bundle import bundle_parts, memory_parts, replace_part, save_as_format_1, save_parts
 from tests.support.ranking.timed_model import END, timed_model
 from tests.support.ranking.typed_model import typed_model
 from tests.support.rules.random_rules import random_rows, table_of
 
-KINDS = ("text", "int", "memory", "withheld", "times", "context", "once", "page", "format-1")
+KINDS = ("text", "int", "memory", "withheld", "times", "context", "once", "page", "nested", "format-1")
 
 
 class Pair(NamedTuple):
@@ -61,7 +62,9 @@ def saved(folder: Path, kind: str) -> Path:
             table_of(parts["ids"].external(np.arange(90)), rows), availability="stock",
             hidden=frozenset(["sku-3", "sku-61", "never-seen"]),
         )  # fmt: skip
-    save_parts(folder, **parts)
+    bundle = save_parts(folder, **parts)
+    if kind == "nested":  # as bundles of large catalogs store their codes
+        replace_part(folder, "scan", quantize(bundle.item_vectors, nested=True))
     return folder
 
 
