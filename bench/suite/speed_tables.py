@@ -200,7 +200,8 @@ def recall(measured: Measured) -> str:
         [name, number(row["p50"]), f"{row['params']['recall']:.4f}", str(row["params"]["effort"])]
         for name, row in sorted(best.items(), key=lambda one: one[1]["p50"])
     ]
-    return table(found, ["index", "p50 us", "recall@20", "effort"], lines)
+    items = found.rows[0]["params"]["catalog"]
+    return table(found, [f"index of {items:,} items", "p50 us", "recall@20", "effort"], lines)
 
 
 def prepare(measured: Measured) -> str:

@@ -148,6 +148,7 @@ def test_trainings_and_searches_have_their_tables(tmp_path: Path) -> None:
     epoch = {"data": "tmall", "samples": 1000, "steps": 10, "threads": 2}
     stages = {"batch": 1.0, "loss forward": 3.0, "loss backward": 5.0, "clipping and Adam": 1.0}
     ann = {"catalog": 10**6, "batch": 1, "data": "clustered", "kind": "ivfpq", "recall": 0.9929}
+    million = {"catalog": 10**6}
     curve = [("ann", 8, 0.98, 100.0), ("ann", 16, 0.992, 450.0), ("hnsw", 64, 0.995, 301.0), ("flat", 0, 0.5, 1.0)]
     times = {"catalog": 2946, "data": "its memory", "clicks": 10}
     kept(tmp_path, "2026-11-29-all.json", [
@@ -160,8 +161,8 @@ def test_trainings_and_searches_have_their_tables(tmp_path: Path) -> None:
         one("training", "train", {"data": "tmall", "preset": "full"}, "train_processor_s", 240.0),
         one("retrieval", "ladder", ann, "latency_us", 832.0) | {"baseline": "faiss-flat", "ratio": 20.0},
         *(
-            one("retrieval", "recall-curve", {"index": name, "effort": effort, "recall": recall}, "latency_us", us)
-            for name, effort, recall, us in curve
+            one("retrieval", "recall-curve", million | {"index": name, "effort": effort, "recall": found}, "x_us", us)
+            for name, effort, found, us in curve
         ),
         one("throughput", "recommend-times", times, "latency_us", 172.0) | {"baseline": "without-times", "ratio": 0.5},
     ])  # fmt: skip
