@@ -188,10 +188,11 @@ def test_batches_equal_brute_force(isa: str, d: int) -> None:
     catalog[:, 0] *= np.where(rng.random(2607) < 0.1, np.float32(40), np.float32(1))  # some steps are far above others
     codes = quantize(catalog)
     queries = np.concatenate([normal(68, d, seed=1), catalog[100:104], np.zeros((1, d), np.float32)])
-    for scanner in (Scanner(catalog, codes, isa), Scanner(catalog, nested(codes), isa)):
-        for count, k in ((73, 20), (34, 2400), (17, 1), (9, 20)):
-            check(scanner, catalog, queries[:count], k)
-        check(scanner, catalog, queries[-20:], 20, mask=rng.random(2607) < 0.2)
+    whole_codes, in_two = Scanner(catalog, codes, isa), Scanner(catalog, nested(codes), isa)
+    for scanner, count, k in ((whole_codes, 73, 20), (whole_codes, 34, 2400), (whole_codes, 17, 1), (in_two, 73, 20)):
+        check(scanner, catalog, queries[:count], k)
+    check(whole_codes, catalog, queries[-20:], 20, mask=rng.random(2607) < 0.2)
+    check(in_two, catalog, queries[-9:], 20, mask=rng.random(2607) < 0.2)
 
 
 @pytest.mark.parametrize("d", [1, 7, 100, 128])
