@@ -96,7 +96,7 @@ class Report:
         self.bench = bench
         self.at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self.machine = machine_record()
-        self.checkout = checkout()
+        self.checkout = checkout(ignoring="bench/results")
         self.lines: list[Line] = []
         self.refusals: list[str] = []
         self.notes: list[str] = []
