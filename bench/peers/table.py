@@ -106,11 +106,8 @@ def quality(dataset: str, found: Sequence[Record], ours: Sequence[Record]) -> st
         measured = ("not ranked yet", *[""] * 6) if record is None else (_epochs(record), *_figures([record]))
         rows.append((system.title, *measured, _published(quoted, system.title)))
     mine = [one for one in ours if one["dataset"]["name"] == dataset and one["split"] == "test"]
-    mine = [
-        one
-        for one in mine
-        if "published" not in one.get("protocol", "") and set(one["changed"]) <= {"gamma", "batches"}
-    ]
+    allowed = {"gamma", "batches", "patience"}
+    mine = [one for one in mine if "published" not in one.get("protocol", "") and set(one["changed"]) <= allowed]
     for name in ("co-occurrence + repeats", *_PRESETS):
         groups: dict[tuple[tuple[str, Any], ...], list[Record]] = {}
         for one in mine:

@@ -91,10 +91,12 @@ def curves_of(results: Path, dataset: str, preset: str, split: str, batches: str
     batches: the setting's value in all of them, if it is not the preset's.
     """
     others = {} if batches is None else {"batches": batches}
+    free = ("gamma", "patience")  # patience: how long was searched, not what was trained
     found: dict[str, dict[float, list[Mapping[str, Any]]]] = {protocol: {} for protocol in PROTOCOLS}
     for record in records_in(results).finished():
         about = (record["dataset"]["name"], record["preset"], record["split"])
-        if about == (dataset, preset, split) and record["changed"] | {"gamma": 0} == others | {"gamma": 0}:
+        changed = {name: value for name, value in record["changed"].items() if name not in free}
+        if about == (dataset, preset, split) and changed == others:
             found[protocol_of(record)].setdefault(record["config"]["gamma"], []).append(record)
     curves: dict[str, Curve] = {
         protocol: {gamma: Point.of(group) for gamma, group in sorted(groups.items())}

@@ -47,7 +47,7 @@ def test_every_case_runs_dry_and_prints_no_figure(tmp_path: Path, pytestconfig: 
     assert roofs >= {"partial_sums", "item_gradients", "unit_rows", "adam_kernel", "interest_tracking"}
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_what_only_a_gpu_runs_has_no_typo(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     """The branches with figures, with a stopped clock and stubs for the calls to the device."""
     environment = {name: value for name, value in os.environ.items() if name != "MTAW_DATA"} | {"TRITON_INTERPRET": "1"}

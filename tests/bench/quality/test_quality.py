@@ -168,9 +168,7 @@ def test_the_committed_records_keep_the_hashes_in_their_names() -> None:
     every = {name: record for name, record in records_in(ROOT / "docs/results").every().items() if "-seed" in name}
     assert len(every) > 100
     for name, record in every.items():
-        own = record["config"]  # what the preset had: records without `batches` are older than it
-        defaults = {"batches": own.get("batches", "sessions"), "patience": own["patience"]}
-        config = preset(record["preset"]).replace(**defaults | from_former(record["changed"]), seed=record["seed"])
+        config = preset(record["preset"]).replace(**from_former(record["changed"]), seed=record["seed"])
         finalist = Finalist(record["dataset"]["name"], record["preset"], config, record["split"], protocol_of(record))
         assert finalist.name == name
     assert settings_hash(preset("full")) == "12cba66a"
