@@ -63,7 +63,10 @@ def with_dense(g: Graph, best: tuple[Value, Value], candidates: tuple[Value, Val
 
 
 def below(g: Graph, scores: Value, quick: Value) -> Value:
-    """Return scores for candidates that were not ranked, by quick score: from the lowest of the ranked ones' down."""
+    """Return scores for candidates that were not ranked, by quick score: from the lowest of the ranked ones' down.
+
+    The first has that score too, where the native ranker goes to the next smaller number.
+    """
     return _lowest(g, scores) - (quick.cut(0, 1) - quick)
 
 

@@ -207,6 +207,13 @@ def test_few_items_under_nested_codes(isa: str, d: int) -> None:
             check(scanner, catalog, queries[:count], 20)
 
 
+@pytest.mark.parametrize("d", [1024, 4096])
+def test_items_along_one_axis_have_nested_codes(d: int) -> None:
+    """All other codes are zero, whose high halves are off by 8 each: large residuals, which are valid."""
+    catalog = 1.99 * np.eye(20, d, dtype=np.float32)
+    check(Scanner(catalog, quantize(catalog, nested=True)), catalog, normal(2, d), 5)
+
+
 def test_products_of_codes_need_whole_groups(isa: str) -> None:
     blocks = quantize(normal(50, 9))["blocks"]
     if isa in ("vnni", "amx"):

@@ -37,7 +37,7 @@ class Pair(NamedTuple):
 def saved(folder: Path, kind: str) -> Path:
     """Save a bundle of this kind."""
     if kind in ("times", "context"):  # the one with context also reads types of clicks
-        return _saved(folder, typed_model() if kind == "context" else timed_model())
+        return _saved(folder, typed_model() if kind == "context" else timed_model(ranked_candidates=5))
     if kind == "once":  # as a compacted bundle, whose later sessions count a pair once
         model = timed_model()
         assert model.memory is not None

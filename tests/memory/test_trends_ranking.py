@@ -185,6 +185,8 @@ def test_the_best_by_quick_score_are_ranked(isa: str, neural: bool) -> None:
         n_ranked = int(own.sum()) + min(ranked, len(quick))
         first, then = got[row, :n_ranked].tolist(), got[row, n_ranked:count].tolist()
         assert set(first) | set(then) == set(listed)
+        every = got[row][got[row] >= 0].tolist()
+        assert len(set(every)) == len(every)
         assert {item for item, one in zip(listed, own, strict=True) if one} <= set(first)
         by_id = dict(zip(listed, expected[row, :count], strict=True))
         np.testing.assert_allclose(scores[row, :n_ranked], [by_id[item] for item in first], rtol=1e-4, atol=1e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,11 @@ CLICK_TYPES = [*TYPES, None, "never seen"]
 Pair = tuple[Recommender, Recommender]
 
 
-MODELS = {"times": timed_model, "context": context_model, "context and types": typed_model}
+MODELS = {
+    "few ranked": partial(timed_model, ranked_candidates=5),
+    "context": context_model,
+    "context and types": typed_model,
+}
 
 
 @pytest.fixture(scope="module", params=list(MODELS))

@@ -118,6 +118,7 @@ class MemoryScratch {
     TrendsScratch trends_;
     std::vector<std::int32_t> trending_;  // items
     std::vector<float> trending_scores_;
+    std::vector<std::int32_t> ties_;      // items
     std::vector<Scored> left_out_;  // quick scores and slots of candidates that are not ranked, where a ranking reaches them
 };
 

@@ -14,7 +14,7 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // Added to quick scores: those that are nearly 0, as after weeks, are equal then.
-constexpr float kNoEvidence = 1e-4F;
+constexpr float kQuickOffset = 1e-4F;
 
 }  // namespace
 
@@ -113,24 +113,27 @@ void SessionMemory::keep_ranked(std::int64_t k, MemoryScratch& scratch) const {
     std::int32_t* const keys = scratch.score_keys_.get();
     for (std::int64_t i = 0; i < n_others; ++i) {
         const float score = quick_score(more_of(pool, slots[static_cast<std::size_t>(n_own + i)]), scratch.facts_, per_dense);
-        keys[i] = score >= 0 ? std::bit_cast<std::int32_t>(score + kNoEvidence) : 0;
+        keys[i] = score >= 0 ? std::bit_cast<std::int32_t>(score + kQuickOffset) : 0;
     }
     constexpr std::int64_t kOver = 0x7F800001;
     const std::int32_t least = kth_largest(*kernels_, keys, n_others, settings_.ranked, 0, kOver);
-    std::int64_t n_ties = settings_.ranked - kernels_->count_at_least(keys, n_others, least + 1);
-    std::vector<std::int32_t>& ties = scratch.trending_;  // by now they are in the pool
+    const std::int64_t n_ties = settings_.ranked - kernels_->count_at_least(keys, n_others, least + 1);
+    std::vector<std::int32_t>& ties = scratch.ties_;
     ties.clear();
     for (std::int64_t i = 0; i < n_others; ++i) {
         if (keys[i] == least) ties.push_back(pool.items[slots[static_cast<std::size_t>(n_own + i)]]);
     }
-    std::nth_element(ties.begin(), ties.begin() + (n_ties - 1), ties.end());
-    const std::int32_t last_tie = ties[static_cast<std::size_t>(n_ties - 1)];
-    const bool is_reached = k > n_own + settings_.ranked;
+    std::int32_t last_tie = std::numeric_limits<std::int32_t>::max();
+    if (n_ties < std::ssize(ties)) {  // else all of them stay, or `least` lies between two keys and there are none
+        std::nth_element(ties.begin(), ties.begin() + (n_ties - 1), ties.end());
+        last_tie = ties[static_cast<std::size_t>(n_ties - 1)];
+    }
+    const bool needs_left_out = k > n_own + settings_.ranked;
     auto kept = slots.begin() + n_own;
     for (std::int64_t i = 0; i < n_others; ++i) {
         const std::int32_t slot = slots[static_cast<std::size_t>(n_own + i)];
         const bool is_kept = keys[i] > least || (keys[i] == least && pool.items[slot] <= last_tie);
-        if (!is_kept && is_reached) scratch.left_out_.push_back({std::bit_cast<float>(keys[i]), slot});
+        if (!is_kept && needs_left_out) scratch.left_out_.push_back({std::bit_cast<float>(keys[i]), slot});
         *kept = slot;
         kept += is_kept ? 1 : 0;
     }

@@ -8,7 +8,7 @@
 
 namespace mtaw {
 
-// The least bfloat16 >= value, as its 16 bits. value is 0 or in [2^-100, 16].
+// The least bfloat16 >= value, as its 16 bits. value is 0 or in [2^-100, 64].
 inline std::uint32_t bfloat16_up(double value) {
     float near = static_cast<float>(value);
     if (static_cast<double>(near) < value) near = std::nextafterf(near, std::numeric_limits<float>::infinity());

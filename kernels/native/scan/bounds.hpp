@@ -18,7 +18,8 @@
 //
 // is at least twice that error; the other half covers the float64 roundings of P, E and of the threshold below, each
 // a few 2^-53 of alpha (M' + 2 R) or of P <= 2^9 alpha M' (|p_j| <= t, so |p| / t <= sqrt d, and |a| >= 127).
-// Nothing overflows: t is in [1/127, 2/127], s_i, rho_i and M' are below 2, alpha at most 127 * 2^7.
+// Nothing overflows: t is in [1/127, 2/127], s_i and M' are below 2, alpha at most 127 * 2^7, and rho_i below 64: that of a
+// zero code is 8 s sqrt(d) in nested codes.
 //
 // Nested codes (layout.hpp) are c = 16 h - 128 + l, so c = 8 (2 h - 15) + (l - 8). A pass over the high halves is one
 // over codes 2 h - 15 with the step 8 s and the residual vector r + s (l - 8), whose norm is at most rho + s |l - 8| =:

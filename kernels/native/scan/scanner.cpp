@@ -109,7 +109,7 @@ Scanner::Scanner(const ScanCatalog& catalog, Isa isa) : catalog_(catalog), isa_(
     }
     const ScanSummary& summary = catalog.summary;
     const bool plausible = summary.largest_norm >= 0 && summary.largest_norm < 2 && summary.largest_residual >= 0 &&
-                           summary.largest_residual < 2 && summary.exponent > -256 && summary.exponent < 256;
+                           summary.largest_residual < 64 && summary.exponent > -256 && summary.exponent < 256;
     const auto fits = [&](Codes codes) { return ends_well(catalog, codes) && sample_agrees(catalog, codes); };
     if (!plausible || !(catalog.nested() ? fits(Codes::half) && fits(Codes::joined) : fits(Codes::whole))) {
         throw std::invalid_argument("the catalog's codes belong to other vectors than its rows; quantize the catalog again");

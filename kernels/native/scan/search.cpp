@@ -148,7 +148,7 @@ class Search {
         if (count <= few || kernels_.width == 1) {
             for (std::int64_t q = 0; q < count;) {
                 const std::int64_t left = count - q;
-                const std::int64_t width = left > kFewLanes && few > kFewLanes ? kernels_.width : kFewLanes;
+                const std::int64_t width = left > kFewLanes && few > kFewLanes ? std::max(kernels_.width, kFewLanes) : kFewLanes;
                 pass_together(q, std::min(left, width), n_blocks);
                 q += width;
             }

@@ -16,7 +16,7 @@ HOUR = 3_600_000
 END = 1_764_150_000_000
 
 
-def timed_model() -> Model:
+def timed_model(ranked_candidates: int = 92) -> Model:
     """Sessions over ten days: item 7 is clicked only in the last hour, item 3 only before."""
     rng = np.random.default_rng(5)
     sessions, times = [], []
@@ -32,6 +32,7 @@ def timed_model() -> Model:
     packed, clicked_at = Sessions.from_lists(sessions), np.concatenate(times).astype(np.int64)
     parts = bundle_parts(n_items=N, embedding_dim=8)
     parts.pop("metrics"), parts.pop("dataset")
+    parts["config"] = parts["config"].replace(ranked_candidates=ranked_candidates)
     features = feature_names(trends=True)
     plain = memory_parts(N)["ranker_net"].arrays()
     more = len(features) - len(plain["mean"])
