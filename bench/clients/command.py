@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = bench_parser("clients", (__doc__ or "").splitlines()[0], "few rounds")
     parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="default: a generated one of 5,000 items")
     options = parse(parser, argv)
-    report = Report("clients")
+    report = Report("clients", options.quick)
     with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as folder:
         work = Path(folder)
         bundle = options.bundle or work / "bundle"

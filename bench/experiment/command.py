@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.add_argument("--trained-until", metavar="TIME", help="of --log: the training ends here")
         parser.add_argument("--from", dest="begin", metavar="TIME", help="of --log: first hour (default: then)")
         options = parse(parser, argv)
-        report = Report("experiment")
+        report = Report("experiment", options.quick)
         options.runs = options.runs or (100 if options.quick else 1_000)
         for name in filter(None, options.cases.split(",")):
             if name not in _CASES:

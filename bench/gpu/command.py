@@ -72,7 +72,7 @@ def _run(chosen: list[str], dry: bool, patient: bool, json: Path | None) -> int:
     from bench.gpu.cases import BY_NAME
     from bench.gpu.setting import Setting, WrongResultError
 
-    report, setting = Report("gpu"), Setting.of(dry, hurried=not (dry or patient))
+    report, setting = Report("gpu", quick=dry), Setting.of(dry, hurried=not (dry or patient))
     for name in chosen:
         print(f"{name} ..", file=sys.stderr, flush=True)
         try:

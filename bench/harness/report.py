@@ -88,12 +88,12 @@ class Line:
 class Report:
     """Collects the results of one run of a bench; `finish` prints and writes them and returns the exit code.
 
-    lines: rows of the table and of the JSON. notes: lines for people under the table. rows: further rows of the JSON.
-    records: results of another form, written to the JSON as they are.
+    quick: whether the smallest cases are run. lines: rows of the table and of the JSON. notes: lines for people under
+    the table. rows: further rows of the JSON. records: results of another form, written to the JSON as they are.
     """
 
-    def __init__(self, bench: str) -> None:
-        self.bench = bench
+    def __init__(self, bench: str, quick: bool) -> None:
+        self.bench, self.quick = bench, quick
         self.at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self.machine = machine_record()
         self.checkout = checkout(ignoring="bench/results")
@@ -128,6 +128,7 @@ class Report:
             "machine": self.machine,
             "commit": self.checkout.as_json(),
             "at": self.at,
+            "quick": self.quick,
             "results": [*rows, *({"bench": self.bench, **record} for record in self.records)],
         }
 
@@ -190,7 +191,7 @@ def print_table(lines: Sequence[Line]) -> None:
     console = rich_console.Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 200)
     console.print(table)
     floors = (
-        f"floor of {line.row.case}, {short(line.row.floor)} {line.row.metric}: {line.row.floor_what}"
+        f"floor of {line.row.case}, {number(line.row.floor)} {line.row.metric}: {line.row.floor_what}"
         for line in lines
         if line.row.floor is not None
     )
@@ -202,27 +203,27 @@ def _cells(line: Line) -> list[str]:
     row = line.row
     params = " ".join(f"{name}={value}" for name, value in row.params.items())
     against = "" if line.ratio is None else f"{line.ratio.value:.2f} [{line.ratio.low:.2f}, {line.ratio.high:.2f}]"
-    baseline = "" if line.baseline_p50 is None else f"{row.baseline} {short(line.baseline_p50)}"
+    baseline = "" if line.baseline_p50 is None else f"{row.baseline} {number(line.baseline_p50)}"
     return [
         row.case,
         params,
         row.metric,
-        f"{short(row.p50)} [{short(line.interval[0])}, {short(line.interval[1])}]",
-        short(row.p95),
-        short(row.p99),
+        f"{number(row.p50)} [{number(line.interval[0])}, {number(line.interval[1])}]",
+        number(row.p95),
+        number(row.p99),
         str(row.n),
         baseline,
         against,
-        "" if row.floor is None else short(row.floor),
+        "" if row.floor is None else number(row.floor),
         "" if row.floor is None else f"{row.p50 / row.floor:.2f}",
     ]
 
 
-def short(value: float) -> str:
-    """Return the value with three significant digits, without an exponent."""
-    if value >= 100:
-        return f"{value:.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+def number(value: float) -> str:
+    """Return the value with three significant digits, without an exponent, and with commas from 1,000 on."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
 def bench_parser(

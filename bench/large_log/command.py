@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.folder, size, int(options.memory * 1e9), int(options.samples), int(options.ranked),
         int(options.ranker_samples or full),
     )  # fmt: skip
-    report, kept = Report(BENCH), _Kept(options.folder / "phases.json", setting)
+    report, kept = Report(BENCH, options.quick), _Kept(options.folder / "phases.json", setting)
     for name in names:
         if name in kept.phases:
             continue
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve(bundle: Path, n_items: int, options: argparse.Namespace) -> int:
-    report = Report(BENCH)
+    report = Report(BENCH, options.quick)
     make_bundle(bundle, n_items, options.ann)
     for index in ("native", "ann") if options.ann else ("native",):
         for metric, value in served(bundle, n_items, index).items():

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = _checked(parse(_parser(), argv))
         for package in ("uvicorn", "psutil", "rich"):
             require(package, "bench")
-        report = Report("live")
+        report = Report("live", options.quick)
         with limit_threads(1), tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as name:
             for case in options.cases:
                 _say(case)

@@ -124,7 +124,7 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
 
 
 def _run(options: argparse.Namespace, places: Places) -> int:
-    report = Report("peers")
+    report = Report("peers", options.quick)
     if options.quick:
         with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as name:
             here = Places(Path(name) / "results", Path(name) / "work", places.environments, None)

@@ -130,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = options.rows if options.rows is not None else (1_000_000 if options.quick else _LIMIT_ROWS)
     if rows < 10_000:
         raise UsageError(f"--rows {rows}: fewer than 10000 rows leave nothing after the filters; raise it")
-    report = Report("prepare")
+    report = Report("prepare", options.quick)
     within = measure(rows, report)
     code = report.finish(options.json)
     if not within:

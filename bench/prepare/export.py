@@ -36,7 +36,7 @@ def _run(bundle: Path, quick: bool, json: Path | None) -> int:
     # ONNX Runtime and PyTorch load here, so that --help and a misuse answer at once.
     from bench.prepare.export_cases import ExportCases
 
-    report = Report("export")
+    report = Report("export", quick)
     plan = _QUICK_PLAN if quick else _PLAN
     cases = ExportCases(bundle, plan)
     for clicks in QUICK_LENGTHS if quick else LENGTHS:

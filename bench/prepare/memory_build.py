@@ -174,7 +174,7 @@ def _measure_cuts(report: Report, log: Log, threads: int) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    report = Report(_BENCH)
+    report = Report(_BENCH, options.quick)
     within = True
     if options.data is None:
         for name in _CATALOGS:

@@ -150,7 +150,7 @@ def _run(options: argparse.Namespace) -> int:
     from bench.quality.runs import prepared
     from mtaw_fast.data.synthetic import generate
 
-    report = Report("quality")
+    report = Report("quality", options.quick)
     if options.quick:
         dataset = generate(_QUICK_ITEMS, _QUICK_SESSIONS)
         with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as name:

@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    report = Report("retrieval")
+    report = Report("retrieval", options.quick)
     with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as folder:
         sets = list(_sets(options, Path(folder)))
         largest = max(sets, key=lambda one: len(one.catalog))

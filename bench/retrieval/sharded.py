@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, n_items: int) -> int:
-    report = Report("sharded_index")
+    report = Report("sharded_index", options.quick)
     machine = Machine(options.cores, options.gib, options.bandwidth * 1e9, options.price)
     queries = normalized(np.random.default_rng(2).standard_normal((_QUERIES, D)).astype(np.float32))
     way = _way(options.shards, queries)

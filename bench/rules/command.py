@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sizes = options.items or (QUICK_SIZES if options.quick else SIZES)
     if not all(size.isdecimal() for size in sizes.split(",")):
         raise UsageError(f"--items {sizes!r}: give sizes such as 40727,1000000")
-    report = Report("rules")
+    report = Report("rules", options.quick)
     with limit_threads(1), tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as folder:
         for workload in _workloads(options.bundle, [int(size) for size in sizes.split(",")], Path(folder)):
             cases = RuleCases(workload, _QUICK if options.quick else _PLAN)

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UsageError(f"--memory {options.memory:g}: give gigabytes above 0")
     if options.folder is not None and not options.folder.is_dir():
         raise UsageError(f"--folder {options.folder}: it does not exist; make it first")
-    report = Report(BENCH)
+    report = Report(BENCH, options.quick)
     with tempfile.TemporaryDirectory(prefix="mtaw-fast-scaling-") as name:
         folder = options.folder or Path(name)
         for curve in curves:

@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse(parser, argv)
     rows = options.sessions or (2048 if options.quick else 16_384)
     plan = Plan(rounds=15, burst=1, settle=0, warmup=1, seconds=20.0 if options.quick else 120.0, min_rounds=3)
-    report = Report("scoring")
+    report = Report("scoring", options.quick)
     with tempfile.TemporaryDirectory(prefix="mtaw-scoring-") as name:
         report.run(block_case(options.bundle, rows, Path(name), plan))
     return report.finish(options.json)

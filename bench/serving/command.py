@@ -98,7 +98,7 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
 
 
 def _run(options: argparse.Namespace) -> int:
-    report = Report("serving")
+    report = Report("serving", options.quick)
     with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as name:
         work = Path(name)
         if options.reloads or options.kills:

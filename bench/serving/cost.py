@@ -156,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mtaw_fast.bundle import Bundle
 
     bundle = options.bundle or catalog_bundle(options.items, _CACHE, say)
-    report = Report("serving.cost")
+    report = Report("serving.cost", quick=False)
     params = {"catalog": Bundle.load(bundle, verify=False).n_items, "requests": options.requests, "threads": 1}
     for name, taken in costs(bundle, options.requests, options.rounds).items():
         report.lines.append(Line.of_value("serving.cost", name, params, "cpu_us", taken))

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    report = Report("serving.item_table")
+    report = Report("serving.item_table", options.quick)
     items = options.items or (10_000 if options.quick else _ITEMS)
     changes = options.changes or (20 if options.quick else _CHANGES)
     with tempfile.TemporaryDirectory() as folder:

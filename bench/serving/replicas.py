@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    report = Report("replicas")
+    report = Report("replicas", options.quick)
     bundle = catalog_bundle(options.items, _CACHE, lambda what: print(f"{what} ..", file=sys.stderr))
     sessions = distinct_sessions(options.items, _SESSIONS, seed=3)
     bodies = [json.dumps({"session": [int(item) + 1 for item in one], "k": _K}).encode() for one in sessions]

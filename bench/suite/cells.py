@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from bench.harness.report import short
+from bench.harness.report import number
 from bench.quality.table import markdown
 from bench.suite.measured import Found, origin
 from bench.suite.results import Row
 
 NOTHING = "No record yet."
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
-
-
-def number(value: float) -> str:
-    """Return three significant digits, with commas from 1,000 on."""
-    return f"{value:,.0f}" if abs(value) >= 100 else short(value)
 
 
 def duration(value: float, metric: str) -> str:

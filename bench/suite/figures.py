@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.harness.report import short
+from bench.harness.report import number as short
 from bench.peers.records import trained
 from bench.peers.systems import QUOTED
 from bench.quality.records import records_in as quality_in

@@ -28,7 +28,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Result files, the preferred ones last: full runs after the suite's quick ones, later after earlier."""
+    """Result files, the preferred ones last: full runs after quick ones, later after earlier."""
 
     runs: Sequence[Run]
 

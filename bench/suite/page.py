@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness.machine import describe, machine_class
-from bench.harness.report import short
+from bench.harness.report import number
 from bench.suite.charts import Chart, Series, Training, charts_of, figure_of
 from bench.suite.results import Key, Run, keyed, read_run
 from mtaw_fast import __version__
@@ -38,12 +38,12 @@ def runs_of(results: Path, name: str | None) -> list[Run]:
 def latest_rows(runs: Sequence[Run]) -> list[Mapping[str, Any]]:
     """Return the rows of all runs; for the same measurement, the last run's."""
     found: dict[Key, tuple[int, Mapping[str, Any]]] = {}
-    for number, run in enumerate(runs):
+    for place, run in enumerate(runs):
         for key, row in keyed(run.rows):
-            found[key] = (number, row)
+            found[key] = (place, row)
     # A curve comes from one run, which may have more or fewer points than an earlier one.
-    last = max((number for number, row in found.values() if row["case"] == "recall-curve"), default=-1)
-    return [row for number, row in found.values() if row["case"] != "recall-curve" or number == last]
+    last = max((place for place, row in found.values() if row["case"] == "recall-curve"), default=-1)
+    return [row for place, row in found.values() if row["case"] != "recall-curve" or place == last]
 
 
 def write_page(runs: Sequence[Run], out: Path, trainings: Sequence[Training] = ()) -> list[Path]:
@@ -127,7 +127,7 @@ def _ratio_cells(row: Mapping[str, Any]) -> dict[str, str]:
     return {
         "case": f"{row['bench']} {row['case']}",
         "params": ", ".join(f"{name} {value}" for name, value in row["params"].items()),
-        "p50": f"{short(row['p50'])} {row['metric'].replace('latency_', '')}",
+        "p50": f"{number(row['p50'])} {row['metric'].replace('latency_', '')}",
         "baseline": str(row["baseline"]),
         "ratio": f"{row['ratio']:.2f}",
         "ends": ends,

@@ -39,8 +39,7 @@ class Run:
     """A result file.
 
     date, at: of its start; files without them have the date that their name begins with, or None. quick: whether the
-    suite took the smallest cases; False in a bench's --json. rows: results in the bench JSON schema. records: results
-    of another form.
+    smallest cases were run. rows: results in the bench JSON schema. records: results of another form.
     """
 
     path: Path
@@ -91,7 +90,7 @@ def read_run(path: Path) -> Run:
             raise DataError(f"{path}: result {number} ({result['bench']}): {wrong}; the file is damaged, measure again")
         rows.append(_with_current_names(result))
     suite = value.get("suite", {})
-    quick, at = suite.get("quick", False), suite.get("at", value.get("at"))
+    quick, at = suite.get("quick", value.get("quick", False)), suite.get("at", value.get("at"))
     date = suite.get("date") or (at[:10] if at else _date_in(path.name))
     return Run(path, machine, value.get("commit"), date, at, quick, rows, records)
 

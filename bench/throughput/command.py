@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    report = Report("throughput")
+    report = Report("throughput", options.quick)
     with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as folder:
         for number, workload in enumerate(_workloads(options, Path(folder))):
             if workload.bundle.model.trends is not None:

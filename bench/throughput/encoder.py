@@ -38,7 +38,7 @@ def _run(folder: Path, quick: bool, json: Path | None) -> int:
     # PyTorch loads here, so that --help and a misuse answer at once.
     from bench.throughput.encoder_cases import EncoderCases
 
-    report = Report("encoder")
+    report = Report("encoder", quick)
     workload = generated(CATALOG, folder)
     for clicks in QUICK_LENGTHS if quick else LENGTHS:
         print(f"measuring sessions of {clicks} clicks ..", file=sys.stderr, flush=True)

@@ -88,7 +88,7 @@ def _cases(text: str) -> list[str]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    report = Report("training")
+    report = Report("training", options.quick)
     if options.small_batch or options.preset is not None:
         (_measure_small_batch if options.small_batch else _measure_training)(report, options)
         return report.finish(options.json)

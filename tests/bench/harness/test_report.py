@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.harness.comparison import Case, Comparison, Contender, Floor, Plan, Timing
-from bench.harness.report import Report, bench_parser, lines_of, parse, short
+from bench.harness.report import Report, bench_parser, lines_of, number, parse
 from mtaw_fast.errors import UsageError
 from tests.support.bench.schema import check_report
 
@@ -30,13 +30,14 @@ def case(check=agree, baselines: tuple[str, ...] = ("slow", "slower"), floor: Fl
 
 
 def test_one_row_a_baseline_in_the_schema(tmp_path, capsys):
-    report = Report("throughput")
+    report = Report("throughput", quick=True)
     report.run(case(floor=Floor(2e-6, "pure read of 40 bytes, 20.0 GB/s")))
     report.run(case(baselines=()))
     assert report.finish(tmp_path / "out.json") == 0
 
     written = json.loads((tmp_path / "out.json").read_text())
     check_report(written)
+    assert written["quick"] is True
     assert [row["baseline"] for row in written["results"]] == ["slow", "slower", None]
     first = written["results"][0]
     assert first["bench"] == "throughput"
@@ -61,7 +62,7 @@ def test_figures_are_in_the_metrics_unit_and_the_ratio_is_baseline_over_ours():
 
 
 def test_a_wrong_answer_has_no_row_and_fails_the_bench(tmp_path, capsys):
-    report = Report("throughput")
+    report = Report("throughput", quick=False)
     report.run(case(lambda who: "3 of 20 ids differ" if who.name == "ours" else None))
     assert report.finish(tmp_path / "out.json") == 1
     assert json.loads((tmp_path / "out.json").read_text())["results"] == []
@@ -71,7 +72,7 @@ def test_a_wrong_answer_has_no_row_and_fails_the_bench(tmp_path, capsys):
 
 
 def test_a_wrong_baseline_loses_its_row_alone_and_fails_the_bench(capsys):
-    report = Report("throughput")
+    report = Report("throughput", quick=False)
     report.run(case(lambda who: "differs" if who.name == "slow" else None))
     assert [line.row.baseline for line in report.lines] == ["slower"]
     assert report.finish(None) == 1
@@ -88,6 +89,9 @@ def test_a_json_file_that_cannot_be_written_is_refused_before_measuring(tmp_path
     assert "example: python -m bench.throughput" in parser.format_help()
 
 
-@pytest.mark.parametrize(("value", "text"), [(1234.5, "1234"), (99.44, "99.4"), (1.234, "1.23"), (0.004, "0.00")])
-def test_short_figures(value, text):
-    assert short(value) == text
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1234.5, "1,234"), (-1234.5, "-1,234"), (99.44, "99.4"), (1.234, "1.23"), (0.004, "0.00")],
+)
+def test_figures_in_the_table(value, text):
+    assert number(value) == text

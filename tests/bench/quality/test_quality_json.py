@@ -15,7 +15,7 @@ from tests.support.bench.quality import bench, records, write_ring
 def written(path: Path) -> list[dict[str, Any]]:
     """The results of a bench JSON document, its envelope checked."""
     report = json.loads(path.read_text())
-    assert list(report) == ["schema", "machine", "commit", "at", "results"]
+    assert list(report) == ["schema", "machine", "commit", "at", "quick", "results"]
     assert report["schema"] == 1
     assert report["machine"]["cpu"]
     assert report["commit"] is None or len(report["commit"].removesuffix("-dirty")) == 40

@@ -85,7 +85,7 @@ def test_what_cannot_be_measured_is_told_and_the_rest_goes_on(
 
 
 def test_cases_that_run_at_once_share_a_file(tmp_path: Path) -> None:
-    path, report = tmp_path / "out.json", Report("scaling")
+    path, report = tmp_path / "out.json", Report("scaling", quick=False)
     one, other = Kept(path, report), Kept(path, report)
     for kept, curve in ((one, by_name(SCAN)), (other, by_name(LOG)), (one, by_name(SCAN))):
         found = Measured([1.0], 1.0, 1 << 20, 0.0, {})
@@ -95,7 +95,7 @@ def test_cases_that_run_at_once_share_a_file(tmp_path: Path) -> None:
 
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path, asked: list[int]) -> None:
-    path, report = tmp_path / "out.json", Report("scaling")
+    path, report = tmp_path / "out.json", Report("scaling", quick=False)
     path.write_text(json.dumps({"schema": 1, "machine": report.machine, "results": [{"bench": "retrieval"}]}))
     assert command.main(["--only", SCAN, "--json", str(path)]) == 1
     elsewhere = {**report.machine, "cpu": "another"}

@@ -202,7 +202,7 @@ def test_a_slow_contender_is_caught_through_the_harness(tmp_path, clock, capsys)
 
             return Contender(own, run)
 
-        report = Report("retrieval")
+        report = Report("retrieval", quick=False)
         report.run(
             Case(
                 "exact", {"catalog": 1000, "threads": 1}, "latency_us", contender("scan", ours_us),

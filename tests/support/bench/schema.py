@@ -34,7 +34,7 @@ SERVING_TYPES: dict[str, tuple[type, ...]] = {
 
 def check_report(report: dict[str, Any]) -> None:
     """Assert that `report` is a bench JSON document of schema 1 with sensible figures."""
-    assert list(report) == ["schema", "machine", "commit", "at", "results"]
+    assert list(report) == ["schema", "machine", "commit", "at", "quick", "results"]
     assert report["schema"] == 1
     assert report["machine"]["cpu"]
     assert report["machine"]["cores"] >= 1
