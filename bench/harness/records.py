@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness import register
+from bench.harness.json_lines import read_json_lines
 from bench.harness.machine import checkout, machine_record
 from mtaw_fast.errors import DataError
 from mtaw_fast.storage.files import write_bytes
@@ -100,13 +101,10 @@ class Entry:
 
 def read_lines(path: Path) -> Iterator[tuple[str, Record]]:
     """Yield the name and the record of every line. Raises DataError on a line that is no JSON object with a name."""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            record = json.loads(line)
-            name = record.pop("name")
-        except (ValueError, KeyError, AttributeError, TypeError):
-            raise DataError(f"{path}, line {number}, is no JSON object with a name") from None
-        yield name, record
+    for number, record in enumerate(read_json_lines(path), 1):
+        if "name" not in record:
+            raise DataError(f"{path}, line {number}, has no name")
+        yield record.pop("name"), record
 
 
 @contextlib.contextmanager

@@ -4,7 +4,8 @@
 added by hand, with what they shaped:
 
     python -m bench.harness.register --add --dataset NAME --model TEXT --figures "P@20 / MRR@20" --shaped TEXT
-    python -m bench.harness.register --write docs    # docs/test-reads.md, from the register
+
+`bench.suite.tables` writes the tables of docs/test-reads.md from the register.
 """
 
 from __future__ import annotations
@@ -18,13 +19,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtaw_fast.errors import DataError, UsageError
+from bench.harness.json_lines import read_json_lines
+from bench.harness.report import command
+from mtaw_fast.errors import UsageError
 
 NAME = "test-reads.jsonl"
 RESULTS = Path("docs/results")
-PAGE = "test-reads.md"
-_MARKS = {"hand": "<!-- test reads, by hand -->", "records": "<!-- test reads, from records -->"}
-_END = "<!-- end -->"
 Line = dict[str, Any]
 
 
@@ -49,15 +49,8 @@ def append(results: Path, line: Line) -> None:
 
 
 def lines(results: Path) -> list[Line]:
-    """Return the register of a folder and of those in it. Raises DataError on a line that is no JSON."""
-    found = []
-    for path in sorted(results.rglob(NAME)):
-        for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            try:
-                found.append(json.loads(text))
-            except ValueError as error:
-                raise DataError(f"{path}, line {number}, is no JSON: {error}") from None
-    return found
+    """Return the register of a folder and of those in it. Raises DataError on a line that is no JSON object."""
+    return [line for path in sorted(results.rglob(NAME)) for line in read_json_lines(path)]
 
 
 def tables(found: Sequence[Line]) -> dict[str, str]:
@@ -75,42 +68,22 @@ def tables(found: Sequence[Line]) -> dict[str, str]:
     return {"hand": "\n".join(rows), "records": "\n".join(more)}
 
 
-def written(page: str, found: Sequence[Line]) -> str:
-    """Return the page with its two tables made from the register. Raises DataError if a mark is missing."""
-    for name, table in tables(found).items():
-        before, mark, rest = page.partition(_MARKS[name])
-        _, end, after = rest.partition(_END)
-        if not mark or not end:
-            raise DataError(f"{PAGE}: there is no '{_MARKS[name]}' with '{_END}' after it")
-        page = f"{before}{mark}\n\n{table}\n\n{end}{after}"
-    return page
-
-
+@command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Add a line, or write the page; return the exit status."""
+    """Add a line; return the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench.harness.register", description="Add to the register of test reads, or write its page."
+        prog="python -m bench.harness.register", description="Add a read that no bench made to the register."
     )
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help=f"(default: {RESULTS})")
-    parser.add_argument("--write", type=Path, metavar="DIR", help=f"write the tables of DIR/{PAGE}")
-    parser.add_argument("--add", action="store_true", help="add a read that no bench made; give the next four")
-    for name in ("dataset", "model", "figures", "shaped"):
+    parser.add_argument("--add", action="store_true", required=True, help="add a read; give the next four")
+    names = ("dataset", "model", "figures", "shaped")
+    for name in names:
         parser.add_argument(f"--{name}", metavar="TEXT")
     options = parser.parse_args(argv)
-    try:
-        if options.add:
-            values = {name: getattr(options, name) for name in ("dataset", "model", "figures", "shaped")}
-            if missing := [name for name, value in values.items() if not value]:
-                raise UsageError(f"--add needs --{missing[0]}")
-            append(options.results, {"at": datetime.datetime.now(datetime.UTC).date().isoformat(), **values})
-        elif options.write is None:
-            raise UsageError("give --add or --write DIR")
-        if options.write is not None:
-            page = options.write / PAGE
-            page.write_text(written(page.read_text(encoding="utf-8"), lines(options.results)), encoding="utf-8")
-    except (DataError, UsageError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    values = {name: getattr(options, name) for name in names}
+    if missing := [name for name, value in values.items() if not value]:
+        raise UsageError(f"--add needs --{missing[0]}")
+    append(options.results, {"at": datetime.datetime.now(datetime.UTC).date().isoformat(), **values})
     return 0
 
 

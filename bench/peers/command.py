@@ -3,7 +3,7 @@
 python -m bench.peers --setup [--environments DIR]
 python -m bench.peers --data DIR --system NAME[,NAME] [--dataset NAMES] [--minutes M] [--no-test] [--checkouts DIR]
 python -m bench.peers --data DIR --efficiency [--dataset NAMES] [--minutes M] [--system NAMES]
-python -m bench.peers --table [--write DIR]
+python -m bench.peers --table
 python -m bench.peers --quick
 
 A system trains for M minutes of processor time on one thread and saves a checkpoint; the same command later continues.
@@ -54,11 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         set_up(places.environments)
         return 0
     if options.table:
-        tables = Tables.read(places.results, options.presets)
-        print(tables.render())
-        if options.write is not None:
-            for path in tables.write_into(options.write):
-                print(f"wrote {path}", file=sys.stderr)
+        print(Tables.read(places.results, options.presets).render())
         return 0
     return _run(options, places)
 
@@ -82,12 +78,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--no-test", action="store_true", help="do not read the test set: more training follows")
     parser.add_argument("--table", action="store_true", help="print the tables of the records, as Markdown")
-    parser.add_argument(
-        "--write",
-        type=Path,
-        metavar="DIR",
-        help="(--table) also write each between its marks in the Markdown files there",
-    )
     parser.add_argument(
         "--efficiency", action="store_true",
         help="train our presets and the systems not trained here (--minutes each); time all rankings, in turns",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.harness.json_lines import read_json_lines
 from mtaw_fast.errors import UsageError
 
 QUOTED = Path(__file__).parents[2] / "docs/results/published.jsonl"
@@ -138,8 +138,7 @@ SYSTEMS = (
 def published(path: Path = QUOTED) -> dict[str, dict[str, tuple[float, float]]]:
     """Return P@20 and MRR@20 as quoted, by data set and model; the file's lines also name paper and protocol."""
     found: dict[str, dict[str, tuple[float, float]]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        quoted = json.loads(line)
+    for quoted in read_json_lines(path):
         for dataset, (precision, mrr) in quoted["figures"].items():
             found.setdefault(dataset, {})[quoted["model"]] = (precision, mrr)
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,6 @@ from bench.peers import records
 from bench.peers.systems import SYSTEMS, published
 from bench.quality.records import records_in
 from bench.quality.table import TITLES, markdown
-from mtaw_fast.errors import UsageError
-from mtaw_fast.storage.files import write_bytes
 
 _METRICS = ("P@10", "MRR@10", "P@20", "MRR@20")
 _QUALITY_HEAD = ("", "epochs", *_METRICS, "P@20 repeat", "P@20 new", "published P@20 / MRR@20")
@@ -24,10 +21,6 @@ _COST_HEAD = (
 )  # fmt: skip
 _PRESETS = ("paper-literal", "paper", "full")
 _PAPER_RATIO = 16.6  # seconds an epoch of GCE-GNN over MTAW on RetailRocket, as the paper's totals give them
-
-_MARKS = re.compile(
-    r"(?P<begin><!-- peers (?P<dataset>\w+) (?P<kind>quality|cost) -->)\n.*?(?P<end><!-- end -->)", re.DOTALL
-)
 
 Record = Mapping[str, Any]
 
@@ -65,26 +58,6 @@ class Tables:
                 if table:
                     parts.append(f"### {TITLES.get(dataset, dataset)}: {kind}\n\n{table}\n")
         return "\n".join(parts)
-
-    def write_into(self, folder: Path) -> list[Path]:
-        """Write every table between its marks in the Markdown files of a folder; return the files with marks.
-
-        The marks are `<!-- peers DATASET quality -->` (or `cost`) and `<!-- end -->`. UsageError without any.
-        """
-
-        def filled(match: re.Match[str]) -> str:
-            table = (self.quality if match["kind"] == "quality" else self.cost)(match["dataset"])
-            return f"{match['begin']}\n\n{table}\n\n{match['end']}" if table else match[0]
-
-        written = []
-        for path in sorted(folder.glob("*.md")):
-            text = path.read_text(encoding="utf-8")
-            if _MARKS.search(text):
-                write_bytes(path, _MARKS.sub(filled, text).encode())
-                written.append(path)
-        if not written:
-            raise UsageError(f"--write {folder}: no Markdown file there has marks such as <!-- peers tmall quality -->")
-        return written
 
 
 def _own(found: Sequence[Record], dataset: str) -> list[Record]:

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from bench.harness.comparison import limit_threads
+from bench.harness.json_lines import read_json_lines
 from bench.harness.machine import usable_cores
 from bench.harness.report import command
 from bench.quality.paired import difference_of, gains_of
@@ -336,7 +337,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name in options.dataset.split(","):
                 study = Study(prepared(options.data, name, options.work), options.work, tuple(options.set))
                 _put(options.out, list(lines_of(study, options.seeds, names)))
-    lines = [json.loads(line) for line in options.out.read_text().splitlines()]
+    lines = read_json_lines(options.out)
     if options.figure:
         draw(lines, options.figure)
     else:
@@ -346,7 +347,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _put(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     """Put lines into a file, in place of those of the same data set and variant."""
-    old = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    old = read_json_lines(path) if path.exists() else []
     kept = {(line["dataset"], line["variant"]): line for line in [*old, *lines]}
     with atomic_path(path) as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept.values()))

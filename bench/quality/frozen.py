@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.harness.comparison import limit_threads
+from bench.harness.json_lines import read_json_lines
 from bench.harness.report import command
 from bench.quality.paired import difference_of, gains_of
 from mtaw_fast.config import Config, preset
@@ -202,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 out.write(json.dumps(line) + "\n")
                 print(line, file=sys.stderr, flush=True)
     if options.table:
-        print(table_of([json.loads(line) for line in options.out.read_text().splitlines()]))
+        print(table_of(read_json_lines(options.out)))
     return 0
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.harness.json_lines import read_json_lines
 from bench.harness.records import Entry, RecordFile, RecordKind, commit, read_lines
 from mtaw_fast.config import Config
 from mtaw_fast.config.former_names import to_former
@@ -156,7 +157,7 @@ def read_series(path: Path, name: str) -> list[dict[str, Any]]:
 
 def read_points(path: Path) -> list[dict[str, Any]]:
     """Return the points of a curve, one JSON object a line; none without the file."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return read_json_lines(path) if path.exists() else []
 
 
 def write_points(path: Path, lines: Iterable[dict[str, Any]]) -> None:

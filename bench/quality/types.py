@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.harness.comparison import limit_threads
+from bench.harness.json_lines import read_json_lines
 from bench.harness.report import command
 from bench.quality.paired import difference_of, gains_of
 from mtaw_fast.config import Config, preset
@@ -133,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 line for name in LOGS for line in lines_of(config, name, options.items, options.sessions, options.seeds)
             ]
         options.out.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    print(table_of([json.loads(line) for line in options.out.read_text().splitlines()]))
+    print(table_of(read_json_lines(options.out)))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The register of test reads: a line before every read, and a page made of it."""
+"""The register of test reads: a line before every read."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.harness import register
 from bench.harness.records import log_read, read_lines
-from bench.harness.register import NAME, lines, main, tables, written
+from bench.harness.register import NAME, lines, main, tables
 from bench.quality.records import KIND, SCHEMA, records_in
 from mtaw_fast.errors import DataError
 
@@ -38,11 +37,6 @@ def test_a_read_is_registered_before_it_happens(tmp_path: Path) -> None:
     assert [read["at"] for read in kept["reads"]] == [line["at"] for line in found]
 
 
-def test_the_page_is_made_of_the_register() -> None:
-    page = (ROOT / "docs" / register.PAGE).read_text()
-    assert page == written(page, lines(RESULTS)), "run python -m bench.harness.register --write docs"
-
-
 def test_every_read_of_a_record_is_in_the_register() -> None:
     registered = {(line["at"], line["dataset"], line.get("seed")) for line in lines(RESULTS)}
     for name, record in [*read_lines(RESULTS / "quality.jsonl"), *read_lines(RESULTS / "peers.jsonl")]:
@@ -59,9 +53,7 @@ def test_a_read_by_hand_says_what_it_shaped(tmp_path: Path, capsys: pytest.Captu
     assert row.endswith("| ring | full, replay | 1 / 2 | nothing |")
 
 
-def test_a_damaged_line_and_a_page_without_marks_are_named(tmp_path: Path) -> None:
+def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     (tmp_path / NAME).write_text("{}\n{")
-    with pytest.raises(DataError, match=rf"{NAME}, line 2, is no JSON"):
+    with pytest.raises(DataError, match=rf"{NAME}, line 2, is no JSON object"):
         lines(tmp_path)
-    with pytest.raises(DataError, match="there is no '<!-- test reads, by hand -->'"):
-        written("# Test reads\n", [])

@@ -335,7 +335,7 @@ def record_of(system: str, title: str, p20: float, **training: Any) -> dict[str,
     }  # fmt: skip
 
 
-def test_the_table_has_measured_and_published_figures_and_how_far_a_training_came(tmp_path: Path) -> None:
+def test_the_table_has_measured_and_published_figures_and_how_far_a_training_came() -> None:
     found = [
         record_of("gce-gnn", "GCE-GNN", 51.0, ended="patience"),
         record_of("gru4rec", "GRU4Rec", 44.0),
@@ -357,17 +357,6 @@ def test_the_table_has_measured_and_published_figures_and_how_far_a_training_cam
         "On `amd-f1-avx2-2c`:", "An epoch of GCE-GNN over one of `paper`: 10.0 (the paper: 16.6).",
         "On `intel-f6-amx-8c`:", "An epoch of GCE-GNN over one of `paper`: 15.0 (the paper: 16.6).",
     ]  # fmt: skip
-    page = tmp_path / "page.md"
-    page.write_text(
-        "a\n<!-- peers retailrocket cost -->\nold\n<!-- end -->\n<!-- peers tmall cost -->\nb\n<!-- end -->\n"
-    )
-    for _ in range(2):
-        assert tables.write_into(tmp_path) == [page]
-        table = page.read_text().removeprefix("a\n<!-- peers retailrocket cost -->\n\n").split("\n\n<!-- end -->\n")
-        assert table == [tables.cost("retailrocket"), "<!-- peers tmall cost -->\nb\n<!-- end -->\n"]
-    page.write_text("no marks")
-    with pytest.raises(UsageError, match="has marks such as"):
-        tables.write_into(tmp_path)
 
 
 def test_the_systems_are_whole() -> None:
