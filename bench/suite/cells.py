@@ -56,6 +56,6 @@ def table(found: Found | Sequence[Found], head: Sequence[str], rows: Sequence[Se
     return f"{origin(files)}\n\n{markdown(head, rows)}"
 
 
-def verdict(met: bool) -> str:
+def missed_note(met: bool) -> str:
     """Return what follows a target: nothing if it is met."""
     return "" if met else ", missed"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from bench.harness.report import number
 from bench.live.command import ADDED_US, COMPACTION_MIB, EVENT_BYTES, EVENT_US, FRESH_S, RATE_RATIO
-from bench.serving.command import RATES
-from bench.suite.cells import NOTHING, duration, number, size, table, verdict
+from bench.serving.command import RATES, REQUEST_US
+from bench.suite.cells import NOTHING, duration, missed_note, size, table
 from bench.suite.measured import Found, Measured
 
 
@@ -31,7 +32,7 @@ def load(measured: Measured) -> str:
 
 
 def request_cost(measured: Measured) -> str:
-    """Processor time of a request: without sockets by part, and with them."""
+    """Processor time of a request: without sockets by part, and with them next to its target."""
     alone = measured.newest("serving.cost", ("service", "recommend", "bare"))
     loaded = [measured.newest("serving", case, catalog=10_000, rate=400.0) for case in ("poisson", "bare")]
     lines = []
@@ -39,17 +40,19 @@ def request_cost(measured: Measured) -> str:
         taken = {name: alone.of(name)[0]["p50"] for name in ("service", "recommend", "bare")}
         own = taken["service"] - taken["recommend"] - taken["bare"]
         lines += [
-            ["a request of the service, without sockets", number(taken["service"])],
-            ["of it `recommend`", number(taken["recommend"])],
-            ["a bare ASGI app", number(taken["bare"])],
-            ["left for the service's own code", number(own)],
+            ["a request of the service, without sockets", number(taken["service"]), ""],
+            ["of it `recommend`", number(taken["recommend"]), ""],
+            ["a bare ASGI app", number(taken["bare"]), ""],
+            ["left for the service's own code", number(own), ""],
         ]
-    for name, found in zip(("the service", "a bare app"), loaded, strict=True):
+    for name, limit, found in zip(("the service", "a bare app"), (REQUEST_US, None), loaded, strict=True):
         if found is not None:
-            workers = found.rows[0]["params"]["workers"]
-            lines.append([f"{name}, {workers} workers, 400 requests/s", number(found.rows[0]["server_cpu_us"])])
+            row = found.rows[0]
+            value, workers = row["server_cpu_us"], row["params"]["workers"]
+            target = "" if limit is None else f"{limit:g} us{missed_note(value <= limit)}"
+            lines.append([f"{name}, {workers} workers, 400 requests/s", number(value), target])
     files = [one for one in (alone, *loaded) if one is not None]
-    return table(files, ["", "us of processor time"], lines) if files else NOTHING
+    return table(files, ["", "us of processor time", "target"], lines) if files else NOTHING
 
 
 def learning(measured: Measured) -> str:
@@ -66,32 +69,33 @@ def _learning(measured: Measured) -> Iterator[tuple[Found, list[str]]]:
         row, params = one.rows[0], one.rows[0]["params"]
         without = row["p50"] * row["ratio"]
         name = f"`recommend-added`: {size(params['events'])} events, {_past(params)}"
-        target = f"{ADDED_US:+g} us{verdict(row['p50'] - without <= ADDED_US)}"
+        target = f"{ADDED_US:+g} us{missed_note(row['p50'] - without <= ADDED_US)}"
         yield one, [name, f"{row['p50'] - without:+.1f} us on {number(without)}", target]
     for one in measured.newest_each("live", "places-as-in-a-rebuild", tables):
         row = one.rows[0]
         name = f"top-{row['k']} places as after a rebuild, {_past(row['params'])}"
-        yield one, [name, f"{row['p50']:.2f}%", f"{row['target']:g}%{verdict(row['p50'] >= row['target'])}"]
-    for one in _newest(measured, "event", stage="total"):
+        yield one, [name, f"{row['p50']:.2f}%", f"{row['target']:g}%{missed_note(row['p50'] >= row['target'])}"]
+    for one in measured.newest_each("live", "event", (), stage="total"):
         value = one.rows[0]["p50"]
-        yield one, ["`event`: processor time", f"{number(value)} us", f"{EVENT_US:g} us{verdict(value <= EVENT_US)}"]
-    for one in _newest(measured, "rate"):
+        yield (
+            one,
+            ["`event`: processor time", f"{number(value)} us", f"{EVENT_US:g} us{missed_note(value <= EVENT_US)}"],
+        )
+    for one in measured.newest_each("live", "rate", ()):
         row, params = one.rows[0], one.rows[0]["params"]
         ratio, name = row["p90_ratio"], f"`rate`: p90 at {params['event_rate']:,.0f} events/s over none"
-        yield one, [name, f"{ratio:.2f}", f"{RATE_RATIO:g}{verdict(ratio <= RATE_RATIO)}"]
-    for one in _newest(measured, "fresh", event_rate=None):
+        yield one, [name, f"{ratio:.2f}", f"{RATE_RATIO:g}{missed_note(ratio <= RATE_RATIO)}"]
+    for one in measured.newest_each("live", "fresh", (), event_rate=None):
         most = one.rows[0]["max"]
-        name, target = "`fresh`: until another worker knows a click", f"{FRESH_S:g} s{verdict(most <= 1e3 * FRESH_S)}"
+        name, target = (
+            "`fresh`: until another worker knows a click",
+            f"{FRESH_S:g} s{missed_note(most <= 1e3 * FRESH_S)}",
+        )
         yield one, [name, f"at most {number(most)} ms", target]
-    for one in _newest(measured, "loss"):
+    for one in measured.newest_each("live", "loss", ()):
         row, params = one.rows[0], one.rows[0]["params"]
         name = f"`loss`: {params['kills']} kills, {params['acknowledged']:,} events"
         yield one, [name, f"{row['lost']} lost, {row['doubled']} twice", "0, 0"]
-
-
-def _newest(measured: Measured, case: str, **params: Any) -> list[Found]:
-    found = measured.newest("live", case, **params)
-    return [] if found is None else [found]
 
 
 def _past(params: Mapping[str, Any]) -> str:
@@ -108,10 +112,12 @@ def memory_use(measured: Measured) -> str:
     for row in found.of("worker-memory"):
         what = "of a day" if row["step_ms"] > 1 else "of minutes, all sessions open"
         figure = f"{row['p50']:.0f}, of them {row['delta']:.0f} in the native delta"
-        lines.append([f"worker, bytes an event, {what}", figure, f"{EVENT_BYTES}{verdict(row['p50'] <= EVENT_BYTES)}"])
+        lines.append(
+            [f"worker, bytes an event, {what}", figure, f"{EVENT_BYTES}{missed_note(row['p50'] <= EVENT_BYTES)}"]
+        )
     for row in found.of("compaction-memory"):
         mebibytes = row["p50"] / 2**20
-        target = f"{COMPACTION_MIB} MiB{verdict(mebibytes <= COMPACTION_MIB)}"
+        target = f"{COMPACTION_MIB} MiB{missed_note(mebibytes <= COMPACTION_MIB)}"
         lines.append(["compaction, the bundle included", f"{mebibytes:.0f} MiB", target])
     lines += [
         ["redaction of one session", f"{duration(row['p50'], 's')}, {row['bytes'] / 2**20:.1f} MiB", ""]

@@ -7,11 +7,13 @@ from typing import Any
 
 from bench.harness.machine import machine_class
 from bench.harness.powers import power_of
+from bench.harness.report import number
 from bench.quality.table import markdown
-from bench.suite.cells import NOTHING, against, baselines_of, duration, floor, number, size, table, times, verdict
+from bench.suite.cells import NOTHING, against, baselines_of, duration, floor, missed_note, size, table, times
 from bench.suite.measured import Found, Measured, grouped
 from bench.suite.results import Row
 from bench.throughput.command import TIMES_RATIO
+from bench.training.command import SMALL_BATCH_TIMES
 
 TARGET = 0.99  # recall@20 of an approximate index
 _SCALING = (
@@ -76,17 +78,18 @@ def epoch(measured: Measured) -> str:
 
 
 def small_batch(measured: Measured) -> str:
-    """Processor time of steps in small and large batches."""
+    """Processor time of steps in small and large batches, with the limit of what small ones may take."""
     found = measured.newest("training", ("small-batch-epoch", "batch-step"))
     if found is None:
         return NOTHING
     whole = found.of("small-batch-epoch")[0]["p50"]
     steps = sorted(found.of("batch-step"), key=lambda row: -row["params"]["batch"])
+    limit = f"{SMALL_BATCH_TIMES:g}{missed_note(whole <= SMALL_BATCH_TIMES)}"
     lines = [
-        [f"{row['params']['batch']:,}", f"{row['params']['steps']:,}", duration(row["p50"], row["metric"]), over]
-        for row, over in zip(steps, ("1", f"{whole:.2f}"), strict=True)
+        [f"{row['params']['batch']:,}", f"{row['params']['steps']:,}", duration(row["p50"], row["metric"]), *over]
+        for row, over in zip(steps, (("1", ""), (f"{whole:.2f}", limit)), strict=True)
     ]
-    return table(found, ["batch", "steps of an epoch", "a step", "an epoch, relative"], lines)
+    return table(found, ["batch", "steps of an epoch", "a step", "an epoch, relative", "at most"], lines)
 
 
 def preset(measured: Measured) -> str:
@@ -105,14 +108,22 @@ def preset(measured: Measured) -> str:
     return table(every, ["data set", "preset", "threads", "on the clock", "processor time"], lines)
 
 
-def rank(measured: Measured) -> str:
-    """Stages of a ranking, and rankings a second."""
+def ranked(measured: Measured) -> Found | None:
+    """Return the rows of rankings of one catalog, of the data that pages show."""
     cases = ("recommend", "encode", "retrieve", "memory", "recommend-rate")
     found = next((one for data in _RANKED if (one := measured.newest("throughput", cases, batch=1, data=data))), None)
     if found is None:
+        return None
+    catalog = found.of("recommend")[0]["params"]["catalog"]
+    return Found(found.run, [row for row in found.rows if row["params"]["catalog"] == catalog])
+
+
+def rank(measured: Measured) -> str:
+    """Stages of a ranking, and rankings a second."""
+    found = ranked(measured)
+    if found is None:
         return NOTHING
     params = found.of("recommend")[0]["params"]
-    found = Found(found.run, [row for row in found.rows if row["params"]["catalog"] == params["catalog"]])
     names = baselines_of(found.rows)
     lines = []
     for case in ("encode", "retrieve", "memory", "recommend"):
@@ -144,7 +155,7 @@ def with_times(measured: Measured) -> str:
         ratio, params = 1 / row["ratio"], row["params"]
         lines.append([
             f"{params['catalog']:,} items, {params['clicks']:g} clicks", number(row["p50"]),
-            number(row["p50"] * row["ratio"]), f"{times(ratio)}{verdict(ratio <= TIMES_RATIO)}",
+            number(row["p50"] * row["ratio"]), f"{times(ratio)}{missed_note(ratio <= TIMES_RATIO)}",
         ])  # fmt: skip
     return table(every, ["bundle", "p50 us", "without times", "ratio"], lines)
 

@@ -30,6 +30,7 @@ SHAPES = (
 )
 QUICK_SHAPES = SHAPES[:1]
 CASES = ("loss", "epoch")
+SMALL_BATCH_TIMES = 2.5  # the processor time of an epoch in small batches over that in large ones, at most
 
 _LOSS = Plan(rounds=20, burst=1, settle=0, warmup=1, seconds=40.0, min_rounds=3)
 _QUICK_LOSS = Plan(rounds=8, burst=1, settle=0, warmup=1, seconds=10.0, min_rounds=3)
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="a data set made by 'mtaw-fast prepare': adds the case epoch (--quick: a step's stages alone)",
     )
     parser.add_argument(
-        "--cases", type=_cases, default=CASES, metavar="NAME[,NAME]", help=f"(default: {','.join(CASES)})"
+        "--cases", type=_cases, metavar="NAME[,NAME]", help=f"(default: {','.join(CASES)}, which needs --data)"
     )
     parser.add_argument(
         "--threads", type=int, default=usable_cpus(), metavar="N", help="threads of every contender (default: all)"
@@ -62,22 +63,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--small-batch",
         action="store_true",
         help="the case small-batch alone: an epoch in batches of 100 against one of 1,024; fails if it takes more "
-        "than 2.5 times the processor time",
+        f"than {SMALL_BATCH_TIMES:g} times the processor time",
     )
     parser.add_argument(
         "--preset",
         choices=sorted(PRESETS),
         help="a whole training of this preset on --data alone, as `mtaw-fast train`",
     )
-    options = parse(parser, argv)
-    if options.preset is not None and (options.data is None or options.small_batch):
-        raise UsageError("--preset trains on a data set: give its --data, and leave out --small-batch")
+    options = _checked(parse(parser, argv))
     for package in ("torch", "rich"):
         require(package, "bench")
     import torch  # noqa: F401  # loaded before its threads are limited
 
     with limit_threads(options.threads):
         return _run(options)
+
+
+def _checked(options: argparse.Namespace) -> argparse.Namespace:
+    """Return the options; UsageError if one would be ignored."""
+    if options.preset is not None:
+        if options.data is None:
+            raise UsageError("--preset trains on a data set: give its --data")
+        given = {
+            "--small-batch": options.small_batch, "--quick": options.quick, "--cases": options.cases is not None,
+            "--backend": options.backend != "auto",
+        }  # fmt: skip
+        if ignored := [name for name, there in given.items() if there]:
+            raise UsageError(f"--preset trains as `mtaw-fast train`: leave out {', '.join(ignored)}")
+    elif options.small_batch and options.cases is not None:
+        raise UsageError("--small-batch is a case of its own: leave out --cases")
+    elif options.data is None and "epoch" in (options.cases or ()):
+        raise UsageError("the case epoch needs a data set: give its --data")
+    return options
 
 
 def _cases(text: str) -> list[str]:
@@ -92,13 +109,12 @@ def _run(options: argparse.Namespace) -> int:
     if options.small_batch or options.preset is not None:
         (_measure_small_batch if options.small_batch else _measure_training)(report, options)
         return report.finish(options.json)
-    for shape in () if "loss" not in options.cases else QUICK_SHAPES if options.quick else SHAPES:
+    cases = options.cases or CASES
+    for shape in () if "loss" not in cases else QUICK_SHAPES if options.quick else SHAPES:
         _measure_loss(report, shape, options)
-    if "epoch" not in options.cases:
-        return report.finish(options.json)
-    if options.data is not None:
+    if "epoch" in cases and options.data is not None:
         _measure_epoch(report, options)
-    else:
+    elif "epoch" in cases:
         report.notes.append("epoch: left out; give it a data set with --data")
     return report.finish(options.json)
 
@@ -145,7 +161,7 @@ def _measure_epoch(report: Report, options: argparse.Namespace) -> None:
 
 
 def _measure_small_batch(report: Report, options: argparse.Namespace) -> None:
-    from bench.training.epoch_case import LARGE, LIMIT, SMALL, BatchBench, name_of
+    from bench.training.epoch_case import LARGE, SMALL, BatchBench, name_of
     from mtaw_fast.data.dataset import Dataset
 
     dataset = None if options.data is None else Dataset.load(options.data)
@@ -165,9 +181,11 @@ def _measure_small_batch(report: Report, options: argparse.Namespace) -> None:
         )
     report.lines.append(Line.of_value("training", "small-batch-epoch", bench.params(SMALL), "times_large", processor))
     text = f"an epoch in batches of {SMALL} takes {processor:.2f} times the processor time of one in batches of {LARGE}"
-    report.notes.append(f"{text}, {wall:.2f} times the time (medians of {comparison.ours.n} turns; at most {LIMIT})")
-    if processor > LIMIT:
-        report.refuse(f"small-batch: {text}, more than {LIMIT}")
+    report.notes.append(
+        f"{text}, {wall:.2f} times the time (medians of {comparison.ours.n} turns; at most {SMALL_BATCH_TIMES})"
+    )
+    if processor > SMALL_BATCH_TIMES:
+        report.refuse(f"small-batch: {text}, more than {SMALL_BATCH_TIMES}")
 
 
 def _measure_training(report: Report, options: argparse.Namespace) -> None:

@@ -33,7 +33,6 @@ _ONCE = Plan(rounds=1, burst=1, settle=0, warmup=0, min_rounds=1)
 _CPU = torch.device("cpu")
 _FULL_RATE = 1.0  # epochs done: past the warm-up
 SMALL, LARGE = 100, 1024  # samples a step, at most: the paper's, and the presets'
-LIMIT = 2.5  # times what an epoch in large batches takes
 
 
 @dataclass(frozen=True, eq=False)

@@ -147,6 +147,10 @@ def test_misuse_is_one_line_and_exit_code_2(tmp_path, capsys):
         (["--threads", "0"], "at least one thread"),
         (["--backend", "magic"], "there is no backend 'magic'"),
         (["--json", str(tmp_path / "none" / "out.json")], "its folder does not exist"),
+        (["--cases", "epoch"], "the case epoch needs a data set: give its --data"),
+        (["--cases", "loss", "--small-batch"], "--small-batch is a case of its own: leave out --cases"),
+        (["--preset", "paper"], "--preset trains on a data set: give its --data"),
+        (["--preset", "paper", "--data", "d"], "--preset trains as `mtaw-fast train`: leave out --quick"),
     ):
         assert training.main(["--quick", *arguments]) == 2
         error = capsys.readouterr().err.strip().splitlines()[-1]
@@ -262,7 +266,7 @@ def test_small_batches_against_large_ones_over_the_same_share_of_an_epoch(limit,
     dataset().save(tmp_path / "data")
     monkeypatch.setattr(epoch_case, "SMALL", 16)
     monkeypatch.setattr(epoch_case, "LARGE", 64)
-    monkeypatch.setattr(epoch_case, "LIMIT", limit)
+    monkeypatch.setattr(training, "SMALL_BATCH_TIMES", limit)
     monkeypatch.setattr(training, "_QUICK_SMALL_BATCH", Plan(rounds=3, burst=1, settle=0, warmup=1))
     out = tmp_path / "out.json"
     arguments = ["--small-batch", "--quick", "--threads", "1", "--data", str(tmp_path / "data"), "--json", str(out)]
@@ -290,10 +294,9 @@ def test_a_whole_training_has_its_time_on_the_clock_and_on_the_processor(tmp_pat
         ("train", "train_s"), ("train", "train_processor_s")
     }  # fmt: skip
     assert {row["params"]["preset"] for row in results(out)} == {"paper"}
-    assert training.main(["--cases", "epoch", "--threads", "1", "--json", str(out)]) == 0  # which needs a data set
-    assert results(out) == []
-    assert training.main(["--preset", "paper"]) == 2
-    assert "give its --data" in capsys.readouterr().err
+    for option in (["--small-batch"], ["--cases", "loss"], ["--backend", "native"]):
+        assert training.main(["--preset", "paper", "--data", str(tmp_path / "data"), *option]) == 2
+        assert capsys.readouterr().err == f"error: --preset trains as `mtaw-fast train`: leave out {option[0]}\n"
 
 
 def test_an_epoch_is_every_sample_once():
