@@ -1,10 +1,10 @@
 """Find the figures in README and docs that no record has: `python -m bench.suite.figures`.
 
 A figure is a number with decimals outside code, alone, signed, or as `P / MRR`, `mean ± deviation` or `[low, high]`. It
-has a record if it stands between `<!-- .. -->` and `<!-- end -->`, where `bench.suite.tables` writes, or if a record of
-its section gives it. SECTIONS says which records those are; a section that is not there has none. A number alone can
-match by chance, so write pairs as one figure. All others are listed in docs/results/without-record/figures.json. The
-list only gets shorter: a new figure needs a record.
+has a record if it stands in a table that `bench.suite.tables` makes, or if a record of its section gives it. SECTIONS
+says which records those are; a section that is not there has none. A number alone can match by chance, so write pairs
+as one figure. All others are listed in docs/results/without-record/figures.json. The list only gets shorter: a new
+figure needs a record.
 
     python -m bench.suite.figures --write    # after a figure got its record or left
 """
@@ -16,69 +16,52 @@ import json
 import re
 import statistics
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.harness.report import number as short
+from bench.harness.json_lines import read_json_lines
 from bench.peers.records import trained
 from bench.peers.systems import QUOTED
 from bench.quality.records import records_in as quality_in
 from bench.suite.measured import Measured
-from bench.suite.result_tables import BY_HAND, feature_changes, lines_in, signed
-from bench.suite.tables import BLOCK, ROOT
+from bench.suite.result_tables import BY_HAND, feature_changes, pair, signed
+from bench.suite.speed_tables import ranked
+from bench.suite.tables import BLOCK, ROOT, blocks
 
 PAGES = ("README.md", "docs/results.md", "docs/performance.md", "docs/what-works.md")
 LIST = "docs/results/without-record/figures.json"
-# The sources of a section's figures: files of docs/results, parts of quality.jsonl, and `bench NAME [CASE]`.
+# The sources of a section's figures: files of docs/results, parts of quality.jsonl, one run of it, and `ranking`.
 SECTIONS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "README.md": {
-        "mtaw_fast": ("test", "bench throughput recommend", "bench training train"),
+        "mtaw_fast": ("test", "ranking"),
         "Results": ("test", "published", "peers"),
     },
     "docs/results.md": {
         "Presets on the test sets": ("test", "published"),
         "Sets on which nothing was chosen": ("test", "test-reads"),
-        "Reads of the test sets": ("test", "earlier", "test-reads"),
-        "Other systems, trained here": ("peers",),
-        "Tmall": ("peers",),
-        "RetailRocket": ("peers",),
-        "The paper's own recipe": ("test", "validation", "published", "leak"),
-        "What the paper leaves open": ("validation",),
-        "The effect of gamma (figure 2)": ("test", "validation", "changes"),
-        "What each part is worth": ("ablations",),
+        "Reads of the test sets": ("earlier", "test-reads"),
+        "The paper's own recipe": ("test", "published"),
+        "What the paper leaves open": ("validation", "run tmall-paper-literal-31c6e89a-validation-seed0"),
+        "The effect of gamma (figure 2)": ("test", "validation"),
         "Features of the ranker": ("validation",),
-        "Samples of the catalog": ("validation",),
-        "Initial weights": ("validation",),
         "Learning while serving": ("test-reads",),
         "A news log": ("test-reads", "news-context"),
-        "Types of clicks": ("types",),
-        "A bundle that does not learn": ("frozen", "by-hand"),
     },
     "docs/what-works.md": {
         "What works in session-based recommendation": ("test",),
         "Counting is the baseline to beat": ("test", "published"),
-        "Retrieve, then rank": ("test", "ablations", "features", "ranker-lessons"),
-        "Training tricks count for less than the start": ("validation", "ablations"),
-        "How figures get too good": ("test", "leak", "validation", "test-reads"),
-        "Time decides on news, and learning beats training": ("test-reads", "frozen", "news-context", "by-hand"),
+        "Retrieve, then rank": ("test", "earlier", "ablations", "features", "ranker-lessons"),
+        "Training tricks count for less than the start": (
+            "validation", "ablations", "run retailrocket-paper-430a2d11-validation-seed0",
+            "run tmall-paper-44136fa3-validation-seed0",
+        ),
+        "How figures get too good": ("test", "leak", "test-reads"),
+        "Time decides on news, and learning beats training": (
+            "test", "test-reads", "frozen", "news-context", "by-hand",
+        ),
     },
-    "docs/performance.md": {
-        "Adaptive-weight loss": ("bench training",),
-        "Small batches": ("bench training",),
-        "The preset": ("bench training",),
-        "Ten million clicks": ("by-hand",),
-        "Rank a session": ("bench throughput",),
-        "A bundle with times": ("bench throughput", "by-hand"),
-        "Encode a session": ("bench encoder",),
-        "Find the top K": ("bench retrieval",),
-        "Serve under load": ("bench serving",),
-        "A request's processor time": ("bench serving.cost", "bench serving"),
-        "Prepare a click log": ("bench prepare",),
-        "How costs grow": ("bench scaling",),
-        "Learn while serving": ("bench live", "by-hand"),
-    },
-}
+}  # fmt: skip
 _METRICS = ("P@10", "MRR@10", "P@20", "MRR@20")
 _PAIRS = (("P@20", "MRR@20"), ("P@10", "MRR@10"))
 _NUMBER = r"\d[\d,]*\.\d+"
@@ -86,14 +69,16 @@ _SIGNED = rf"(?<![\w.+-])[-+]?{_NUMBER}"
 _FIGURE = re.compile(
     rf"{_SIGNED} / [-+]?{_NUMBER}|{_SIGNED} ± {_NUMBER}|\[[-+]?{_NUMBER}, [-+]?{_NUMBER}\]|{_SIGNED}(?![\w.]*\.\w)"
 )
-_CODE = re.compile(
-    rf"^```.*?^```$|{BLOCK.pattern}|`[^`\n]*`|\]\([^)\n]*\)|^    [^\n]*$|Python \d\.\d+", re.MULTILINE | re.DOTALL
+_CODE = re.compile(  # what a command prints is none: ```text
+    r"^```(?:console|sh|bash|python)$.*?^```$|`[^`\n]*`|\]\([^)\n]*\)|^    [^\n]*$|Python \d\.\d+",
+    re.MULTILINE | re.DOTALL,
 )
 Record = Mapping[str, Any]
 
 
-def figures(page: str) -> dict[str, list[str]]:
-    """Return the figures of a page by heading, in their order, without code, links and generated tables."""
+def figures(page: str, made: Collection[str]) -> dict[str, list[str]]:
+    """Return the figures of a page by heading, in their order, without code, links and the tables named in `made`."""
+    page = BLOCK.sub(lambda block: " " if block["name"] in made else block[0], page)
     found: dict[str, list[str]] = {}
     heading = ""
     for line in _CODE.sub(" ", page).replace("*", "").splitlines():
@@ -108,7 +93,6 @@ class Records:
 
     def __init__(self, root: Path) -> None:
         self._root, self._results = root, root / "docs/results"
-        self._measured = Measured.read(root / "bench/results")
         self._known: dict[str, frozenset[str]] = {}
 
     def of(self, source: str) -> frozenset[str]:
@@ -118,12 +102,14 @@ class Records:
         return self._known[source]
 
     def _figures(self, source: str) -> Iterator[str]:
-        if source.startswith("bench "):
-            yield from self._benched(*source.split()[1:])
+        if source == "ranking":
+            yield from self._ranking()
+        elif source.startswith("run "):
+            yield from _pairs(quality_in(self._results).every()[source.removeprefix("run ")]["metrics"])
         elif source in ("test", "validation"):
             yield from _of_runs(one for one in quality_in(self._results).finished() if one["split"] == source)
-        elif source in ("changes", "leak"):
-            yield from _differences(quality_in(self._results).finished(), leak=source == "leak")
+        elif source == "leak":
+            yield from _leak(quality_in(self._results).finished())
         elif source == "features":
             for changes in feature_changes(self._results).values():
                 for change in changes.values():
@@ -134,13 +120,13 @@ class Records:
             for one in trained(self._results):
                 yield from _of_group([one]) if "metrics" in one else ()
         elif source == "published":
-            for quoted in lines_in(self._root / QUOTED.relative_to(ROOT)):
-                yield from ("{:.2f} / {:.2f}".format(*pair) for pair in quoted["figures"].values())
+            for quoted in read_json_lines(self._root / QUOTED.relative_to(ROOT)):
+                yield from map(pair, quoted["figures"].values())
         elif source == "test-reads":
             for read in self._lines(source):
                 yield from _FIGURE.findall(read.get("figures", ""))
         elif source == "by-hand":
-            for finding in lines_in(self._results / BY_HAND):
+            for finding in read_json_lines(self._results / BY_HAND):
                 for cells in finding["rows"].values():
                     yield from _FIGURE.findall(" ".join(map(str, cells)))
         else:
@@ -152,42 +138,29 @@ class Records:
                     yield f"{point['unknown_targets']:.1f}"
 
     def _lines(self, name: str) -> list[Record]:
-        return lines_in(self._results / f"{name}.jsonl")
+        return read_json_lines(self._results / f"{name}.jsonl")
 
-    def _benched(self, bench: str, case: str | None = None) -> Iterator[str]:
-        """Yield medians, percentiles and ratios of a bench's rows; times in every unit."""
-        for run in self._measured.runs:
-            for row in run.rows:
-                if row["bench"] == bench and case in (None, row["case"]):
-                    for name in ("p50", "p90", "p95", "p99", "ratio"):
-                        if row.get(name) is not None:
-                            for scale in (1e3, 1.0, 1e-3, 1e-6):
-                                yield short(row[name] * scale)
-
-
-def recorded(root: Path) -> set[str]:
-    """Return the figures of all sources but the benches' rows."""
-    records = Records(root)
-    sources = {one for page in SECTIONS.values() for those in page.values() for one in those}
-    return {figure for one in sources if not one.startswith("bench ") for figure in records.of(one)}
+    def _ranking(self) -> Iterator[str]:
+        """Yield the ms of a `recommend` with a session memory: the median of the table `bench rank`."""
+        found = ranked(Measured.read(self._root / "bench/results"))
+        if found is not None and found.of("memory"):
+            yield f"{found.of('recommend')[0]['p50'] / 1e3:.2f}"
 
 
 def _pairs(value: Any) -> Iterator[str]:
     """Yield P@20 / MRR@20 of every object in a point of a bench that has both as numbers."""
     if isinstance(value, Mapping):
-        pair = value.get("P@20"), value.get("MRR@20")
-        if all(isinstance(one, float) for one in pair):
-            yield f"{pair[0]:.2f} / {pair[1]:.2f}"
+        both = [value.get("P@20"), value.get("MRR@20")]
+        if all(isinstance(one, float) for one in both):
+            yield pair(both)
         for one in value.values():
             yield from _pairs(one)
 
 
 def _of_runs(runs: Iterable[Record]) -> Iterator[str]:
-    """Yield the figures of groups of runs that differ in the seed alone, and the pairs of each run."""
+    """Yield the figures of groups of runs that differ in the seed alone."""
     for group in _grouped(runs).values():
         yield from _of_group(group)
-        for one in group:
-            yield from _pairs(one["metrics"])
 
 
 def _grouped(runs: Iterable[Record]) -> dict[tuple[str, ...], list[Record]]:
@@ -202,7 +175,7 @@ def _of_group(group: Sequence[Record]) -> Iterator[str]:
     """Yield the figures of records that differ in the seed alone."""
     for deep, shallow in _PAIRS:
         if all(deep in one["metrics"] for one in group):
-            yield " / ".join(f"{_mean(group, name):.2f}" for name in (deep, shallow))
+            yield pair([_mean(group, name) for name in (deep, shallow)])
     for name in _METRICS:
         values = [one["metrics"][name] for one in group if name in one["metrics"]]
         if not values:
@@ -224,37 +197,30 @@ def _mean(group: Sequence[Record], name: str) -> float:
     return statistics.fmean(one["metrics"][name] for one in group)
 
 
-def _differences(runs: Sequence[Record], *, leak: bool) -> Iterator[str]:
-    """Yield what one more changed setting adds, on the seeds of both; or (leak) what the published protocol adds."""
+def _leak(runs: Iterable[Record]) -> Iterator[str]:
+    """Yield what the published protocol adds to the held-out one, on the seeds of both."""
     groups = _grouped(runs)
     for key, group in groups.items():
-        changed = json.loads(key[-1])
-        bases = [{name: value for name, value in changed.items() if name != one} for one in changed]
-        others = [(*key[:-1], json.dumps(base, sort_keys=True)) for base in bases]
-        if leak:
-            others = [(*key[:3], "held-out", *key[4:])] if key[3] == "published" else []
-        for base in (groups[one] for one in others if one in groups):
-            seeds = {one["seed"] for one in group} & {one["seed"] for one in base}
-            own, theirs = ([one for one in those if one["seed"] in seeds] for those in (group, base))
-            if seeds:
-                yield from _change([_mean(own, name) - _mean(theirs, name) for name in _PAIRS[0]], alone=leak)
+        base = groups.get((*key[:3], "held-out", *key[4:]), []) if key[3] == "published" else []
+        seeds = {one["seed"] for one in group} & {one["seed"] for one in base}
+        own, theirs = ([one for one in those if one["seed"] in seeds] for those in (group, base))
+        if seeds:
+            yield from _change([_mean(own, name) - _mean(theirs, name) for name in _PAIRS[0]])
 
 
-def _change(values: Sequence[float], *, alone: bool = True) -> Iterator[str]:
-    """Yield differences of P@20 and MRR@20 as a signed pair, and (alone) each, with its sign and as a size."""
-    pair = signed(values)
-    yield pair
-    if alone:  # few enough that a number does not match by chance
-        yield from (*pair.split(" / "), *(f"{abs(value):.2f}" for value in values))
+def _change(values: Sequence[float]) -> Iterator[str]:
+    """Yield a change of P@20 and MRR@20 as a signed pair, and the size of each."""
+    yield signed(values)
+    yield from (f"{abs(value):.2f}" for value in values)
 
 
 def without_record(root: Path) -> dict[str, dict[str, list[str]]]:
     """Return the figures of the pages that no record of their section has, by page and heading."""
-    records, found = Records(root), {}
+    records, made, found = Records(root), blocks(root), {}
     for name in PAGES:
         missing = {}
-        for heading, those in figures((root / name).read_text(encoding="utf-8")).items():
-            known = frozenset().union(*map(records.of, SECTIONS[name].get(heading, ())))
+        for heading, those in figures((root / name).read_text(encoding="utf-8"), made).items():
+            known = frozenset().union(*map(records.of, SECTIONS.get(name, {}).get(heading, ())))
             missing[heading] = [one for one in those if one not in known]
         found[name] = {heading: those for heading, those in missing.items() if those}
     return found
@@ -267,11 +233,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--write", action="store_true", help=f"replace {LIST}")
     options = parser.parse_args(argv)
-    found = without_record(ROOT)
+    found, made = without_record(ROOT), blocks()
     if options.write:
         (ROOT / LIST).write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     for name, page in found.items():
-        every = sum(len(those) for those in figures((ROOT / name).read_text(encoding="utf-8")).values())
+        every = sum(len(those) for those in figures((ROOT / name).read_text(encoding="utf-8"), made).values())
         print(f"{name}: {sum(map(len, page.values()))} of {every} figures have no record")
         for heading, those in () if options.write else page.items():
             print(f"  {heading}: {', '.join(those)}")

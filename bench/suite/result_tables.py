@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.harness.json_lines import read_json_lines
 from bench.harness.records import read_lines
 from bench.quality.records import records_in
 from bench.quality.table import TITLES, markdown
@@ -18,15 +18,20 @@ _METRICS = ("P@20", "MRR@20")
 _SHOWN = 4  # features with the largest effect
 _DRAWN = (1024, 4096)  # samples of the catalog
 _NEIGHBORS = (0, 4, 8)
-_GAMMA = 6.0  # of `paper` on RetailRocket
+# Records of `paper` on validation, seed 0, with the gamma of the data set: with the full softmax, and the sampled one.
+_SOFTMAXES = {
+    "tmall": ("tmall-paper-44136fa3-validation-seed0", "tmall-paper-f973e7cf-validation-seed0"),
+    "retailrocket": (
+        "retailrocket-paper-430a2d11-validation-seed0", "retailrocket-paper-434b60d1-validation-seed0"
+    ),
+}  # fmt: skip
+_STARTS = {
+    "uniform, `max_positions=50`, `lr=0.001`, batch 512, `dropout=0.2`": "retailrocket-paper-ea54bff3-validation-seed0",
+    "the preset": "retailrocket-paper-430a2d11-validation-seed0",
+}
 _PAIRS, _TREND_PAIRS, _MEGABYTES = 128, 8, 20  # the defaults of a bundle for a page: pairs of an item, and the limit
 _SETS = ("tmall", "retailrocket")
 Record = Mapping[str, Any]
-
-
-def lines_in(path: Path) -> list[Record]:
-    """Return the records of a file, a JSON object a line."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def by_hand_names(results: Path) -> list[str]:
@@ -50,21 +55,21 @@ def ablations(results: Path) -> str:
     """What each part is worth."""
     from bench.quality.ablations import table_of
 
-    return table_of(lines_in(results / "ablations.jsonl"))
+    return table_of(read_json_lines(results / "ablations.jsonl"))
 
 
 def frozen(results: Path) -> str:
     """Bundles that do not learn."""
     from bench.quality.frozen import table_of
 
-    return table_of(lines_in(results / "frozen.jsonl"))
+    return table_of(read_json_lines(results / "frozen.jsonl"))
 
 
 def types(results: Path) -> str:
     """What types of clicks are worth."""
     from bench.quality.types import table_of
 
-    return table_of(lines_in(results / "types.jsonl"))
+    return table_of(read_json_lines(results / "types.jsonl"))
 
 
 def feature_changes(results: Path) -> dict[str, dict[str, list[float]]]:
@@ -72,7 +77,7 @@ def feature_changes(results: Path) -> dict[str, dict[str, list[float]]]:
     changes: dict[str, dict[str, list[float]]] = {}
     runs = [
         one
-        for one in lines_in(results / "earlier.jsonl")
+        for one in read_json_lines(results / "earlier.jsonl")
         if (one["series"], one["split"]) == ("second", "validation") and not {*one["changed"]} - {"leave_out"}
     ]
     whole = {one["dataset"]["name"]: one["metrics"] for one in runs if not one["changed"]}
@@ -94,6 +99,11 @@ def features(results: Path) -> str:
     return f"{table}\n\nOf all {len(changes)}, none is worth more than {most:.2f} of P@20 on Tmall."
 
 
+def pair(values: Sequence[float]) -> str:
+    """Return P@20 and MRR@20, to two digits."""
+    return " / ".join(f"{value:.2f}" for value in values)
+
+
 def signed(values: Sequence[float]) -> str:
     """Return differences with their signs, to two digits; none is a negative zero."""
     return " / ".join(f"{round(value, 2) + 0.0:+.2f}" for value in values)
@@ -101,7 +111,7 @@ def signed(values: Sequence[float]) -> str:
 
 def ranker_samples(results: Path) -> str:
     """P@20 and MRR@20 by the samples that the ranker trains on."""
-    lines = lines_in(results / "ranker-lessons.jsonl")
+    lines = read_json_lines(results / "ranker-lessons.jsonl")
     rows = []
     for one in lines:
         asked = f"{one['asked']:,}{' (all)' if one['asked'] == one['of'] else ''}"
@@ -113,7 +123,7 @@ def sampled_loss(results: Path) -> str:
     """Error of the sampled loss and cosine of its item gradients, by neighbors of the targets that are always drawn."""
     found = {
         (one["dataset"], one["drawn"], one["neighbours"]): one  # prose: ignore
-        for one in lines_in(results / "sampled-softmax.jsonl")
+        for one in read_json_lines(results / "sampled-softmax.jsonl")
     }
     rows = []
     for drawn in _DRAWN:
@@ -129,26 +139,18 @@ def sampled_loss(results: Path) -> str:
 
 def sampled_quality(results: Path) -> str:
     """P@20 / MRR@20 of the preset `paper` on validation with the full softmax and with the sampled one."""
-    runs = [one for one in records_in(results).finished() if one["preset"] == "paper" and one["split"] == "validation"]
+    runs = records_in(results).every()
     rows = []
-    for dataset in _SETS:
-        gamma = {} if dataset == "tmall" else {"gamma": _GAMMA}
-        found = []
-        for changed in (gamma, {**gamma, "softmax": "sampled"}):
-            (own,) = [
-                one["metrics"]
-                for one in runs
-                if one["dataset"]["name"] == dataset and one["changed"] == changed and one["seed"] == 0
-            ]
-            found.append([own[name] for name in _METRICS])
+    for dataset, names in _SOFTMAXES.items():
+        found = [[runs[name]["metrics"][metric] for metric in _METRICS] for name in names]
         difference = [sampled - full for full, sampled in zip(*found, strict=True)]
-        rows.append([TITLES[dataset], *("{:.2f} / {:.2f}".format(*one) for one in found), signed(difference)])
+        rows.append([TITLES[dataset], *map(pair, found), signed(difference)])
     return markdown(["", "full softmax", "sampled", "difference"], rows)
 
 
 def page_bundles(results: Path) -> str:
     """P@20 and MRR@20 of bundles for a page by their bytes, on RetailRocket."""
-    lines = [one for one in lines_in(results / "page-bundle.jsonl") if one["dataset"] == "retailrocket"]
+    lines = [one for one in read_json_lines(results / "page-bundle.jsonl") if one["dataset"] == "retailrocket"]
     shown = [one for one in lines if one["neighbors"] in (None, _PAIRS)]
     most = max(one["sessions"] for one in shown)
     rows = [
@@ -160,7 +162,7 @@ def page_bundles(results: Path) -> str:
 
 def page_pairs(results: Path) -> str:
     """P@20 of the default bundle for a page by the pairs of an item, on RetailRocket."""
-    lines = [one for one in lines_in(results / "page-bundle.jsonl") if one["dataset"] == "retailrocket"]
+    lines = [one for one in read_json_lines(results / "page-bundle.jsonl") if one["dataset"] == "retailrocket"]
     largest = max(one["bytes"] for one in lines if one["form"] == "page")
     found = {one["neighbors"]: one for one in lines if one["form"] == "page" and one["bytes"] == largest}
     head = ["pairs of an item", *map(str, sorted(found))]
@@ -169,7 +171,7 @@ def page_pairs(results: Path) -> str:
 
 def page_bundles_with_times(results: Path) -> str:
     """The same on the news log, whose trends are cut too."""
-    lines = [one for one in lines_in(results / "page-bundle.jsonl") if one["dataset"] != "retailrocket"]
+    lines = [one for one in read_json_lines(results / "page-bundle.jsonl") if one["dataset"] != "retailrocket"]
     whole, *pages = sorted(
         lines, key=lambda one: (one["form"] != "whole", one.get("trend_neighbors"), -one["sessions"])
     )
@@ -202,30 +204,19 @@ def _pair(one: Record) -> list[str]:
 def initial_weights(results: Path) -> str:
     """P@20 / MRR@20 of the preset `paper` on RetailRocket's validation, with its start and with uniform weights."""
     rows = []
-    for label, start in (
-        ("uniform, `max_positions=50`, `lr=0.001`, batch 512, `dropout=0.2`", "uniform"),
-        ("the preset", None),
-    ):
-        (found,) = [
-            one
-            for one in records_in(results).finished()
-            if (one["preset"], one["split"], one["dataset"]["name"], one["seed"])
-            == ("paper", "validation", "retailrocket", 0)
-            and one["changed"].get("gamma") == _GAMMA
-            and one["changed"].get("init") == start
-            and (start is not None or len(one["changed"]) == 1)
-        ]
+    runs = records_in(results).every()
+    for label, name in _STARTS.items():
+        found = runs[name]
         best = f"{found['training']['best_epoch']} of {found['config']['epochs']}"
-        rows.append([label, best, "{:.2f} / {:.2f}".format(*(found["metrics"][name] for name in _METRICS))])
+        rows.append([label, best, pair([found["metrics"][metric] for metric in _METRICS])])
     return markdown(["initial weights", "best epoch", "P@20 / MRR@20"], rows)
 
 
 def learning_limits(results: Path) -> str:
     """P@20 / MRR@20 while learning, without the limits on colluding sessions and with them."""
     found: dict[str, dict[str, str]] = {}
-    for one in lines_in(results / "learning-limits.jsonl"):
-        pair = "{:.2f} / {:.2f}".format(*(one["learning"][name] for name in _METRICS))
-        found.setdefault(one["log"], {})[one["limits"]] = pair
+    for one in read_json_lines(results / "learning-limits.jsonl"):
+        found.setdefault(one["log"], {})[one["limits"]] = pair([one["learning"][name] for name in _METRICS])
     rows = [[log, *(pairs[kind] for kind in ("none", "default"))] for log, pairs in found.items()]
     return markdown(["P@20 / MRR@20", "no limits", "the default"], rows)
 
@@ -233,7 +224,7 @@ def learning_limits(results: Path) -> str:
 def encoder_gain(results: Path) -> str:
     """What the encoder's candidates add on the test sets to the earlier setting `third`, means over seeds."""
     with_encoder = [
-        one for one in lines_in(results / "earlier.jsonl") if (one["series"], one["split"]) == ("third", "test")
+        one for one in read_json_lines(results / "earlier.jsonl") if (one["series"], one["split"]) == ("third", "test")
     ]
     alone = [
         one
@@ -250,7 +241,7 @@ def encoder_gain(results: Path) -> str:
             for runs in (alone, with_encoder)
         ]
         gain = [more - less for less, more in zip(*means, strict=True)]
-        rows.append([TITLES[dataset], *("{:.2f} / {:.2f}".format(*one) for one in means), signed(gain)])
+        rows.append([TITLES[dataset], *map(pair, means), signed(gain)])
     return markdown(["P@20 / MRR@20", "memory alone", "`third`", "gain"], rows)
 
 

@@ -22,7 +22,7 @@ from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.storage.files import write_bytes
 
 ROOT = Path(__file__).parents[2]
-BLOCK = re.compile(r"(?P<begin><!-- (?P<name>(?!end -->)[^\n]+?) -->)\n.*?(?P<end><!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(?P<begin><!-- (?P<name>(?!end -->)[^\n]+?) -->)\n(?:(?!<!-- ).)*(?P<end><!-- end -->)", re.DOTALL)
 Blocks = Mapping[str, Callable[[], str]]
 
 
@@ -68,8 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m bench.suite.tables", description="Print the pages' tables, or write them into the pages."
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="tables to print (default: all)")
-    parser.add_argument("--write", type=Path, metavar="DIR", help="write every table into the Markdown files there")
+    parser.add_argument("--write", type=Path, metavar="DIR", help="write every table into the Markdown files of DIR")
     options = parser.parse_args(argv)
+    if options.write is not None and options.names:
+        raise UsageError("--write writes every table: leave the names out")
     made = blocks()
     if options.write is None:
         unknown = [name for name in options.names if name not in made]

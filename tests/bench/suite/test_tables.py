@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from bench.harness.machine import machine_class
+from bench.harness.report import number
 from bench.suite import service_tables, speed_tables, tables
-from bench.suite.cells import duration, number, size
+from bench.suite.cells import duration, size
+from bench.suite.figures import Records
 from bench.suite.measured import Measured
 from mtaw_fast.errors import DataError
 from tests.support.bench.rows import MACHINE, row
 
-PAGES = sorted((tables.ROOT / "docs").glob("*.md"))
+PAGES = [tables.ROOT / "README.md", *sorted((tables.ROOT / "docs").glob("*.md"))]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,7 @@ def test_every_table_of_the_pages_is_what_its_records_give(made: tables.Blocks) 
     changed = [
         path.name for path in PAGES if tables.filled(path.read_text(encoding="utf-8"), made) != path.read_text("utf-8")
     ]
-    assert changed == [], "python -m bench.suite.tables --write docs"
+    assert changed == [], "python -m bench.suite.tables --write docs (README: --write .)"
 
 
 def test_every_table_has_a_place(made: tables.Blocks) -> None:
@@ -39,6 +41,16 @@ def test_every_table_has_a_place(made: tables.Blocks) -> None:
 def test_a_table_that_nothing_makes_is_refused(made: tables.Blocks) -> None:
     with pytest.raises(DataError, match="no command makes the table <!-- bench speed -->"):
         tables.filled("<!-- bench speed -->\nold\n<!-- end -->\n", made)
+
+
+def test_a_remark_above_a_table_is_no_table() -> None:
+    page = "<!-- prose: ignore -->\ntext\n\n<!-- one -->\nold\n<!-- end -->\n"
+    assert tables.filled(page, {"one": lambda: "new"}) == page.replace("old", "\nnew\n")
+
+
+def test_names_and_write_contradict_each_other(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert tables.main(["bench loss", "--write", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "error: --write writes every table: leave the names out\n"
 
 
 def kept(folder: Path, name: str, rows: list[dict[str, Any]], cores: int = 2, **more: Any) -> None:
@@ -74,6 +86,14 @@ def test_a_table_is_of_one_file_the_newest_that_is_not_quick(tmp_path: Path) -> 
         " encode ", " 1      ", " 1.50   ", " 20.0 x  ", " 200 x   ", " 0.80  "
     ]  # fmt: skip
     assert len(table.splitlines()) == 5
+
+
+def test_a_bench_s_own_quick_file_loses_to_an_older_full_one(tmp_path: Path) -> None:
+    older = [encoded(1, 1.5, "numpy", 20.0)]
+    kept(tmp_path, "2026-11-29-encoder.json", [encoded(1, 5.0, "numpy", 3.0)], quick=True)
+    assert ", `--quick`, load average" in speed_tables.encode(Measured.read(tmp_path)).splitlines()[0]
+    kept(tmp_path, "2026-11-28-encoder.json", older, quick=False)
+    assert [line[2] for line in cells(speed_tables.encode(Measured.read(tmp_path)))] == ["1.50"]
 
 
 def one(bench: str, case: str, params: dict[str, Any], metric: str, value: float, **more: Any) -> dict[str, Any]:
@@ -122,6 +142,16 @@ def test_what_learning_costs_stands_next_to_its_targets(tmp_path: Path) -> None:
     ]
 
 
+def test_the_readme_s_time_is_that_of_a_ranking_with_a_session_memory(tmp_path: Path) -> None:
+    """It is the median in the table of rankings, and of the newest file alone."""
+    params, results = {"catalog": 9, "batch": 1, "data": "tmall", "clicks": 5}, tmp_path / "bench/results"
+    ranking = one("throughput", "recommend", params, "latency_us", 153.7)
+    kept(results, "2026-11-28-a.json", [ranking, one("throughput", "memory", params, "latency_us", 80.0)])
+    assert Records(tmp_path).of("ranking") == {"0.15"}
+    kept(results, "2026-11-29-b.json", [ranking])
+    assert Records(tmp_path).of("ranking") == frozenset()
+
+
 def test_a_request_s_cost_is_put_together_from_three_files(tmp_path: Path) -> None:
     parts = {"service": 132.0, "bare": 19.0, "recommend": 31.0}
     alone = [one("serving.cost", case, {"catalog": 10_000}, "cpu_us", value) for case, value in parts.items()]
@@ -133,14 +163,9 @@ def test_a_request_s_cost_is_put_together_from_three_files(tmp_path: Path) -> No
         one("serving", "poisson", loaded | {"rate": 1000.0}, "latency_ms", 0.7, p90=1.3, server_cpu_us=397.0, errors=0)
     ])  # fmt: skip
     measured = Measured.read(tmp_path)
-    assert [line[1] for line in cells(service_tables.request_cost(measured))] == [
-        "132",
-        "31.0",
-        "19.0",
-        "82.0",
-        "471",
-        "152",
-    ]
+    assert [line[1:] for line in cells(service_tables.request_cost(measured))] == [
+        ["132", ""], ["31.0", ""], ["19.0", ""], ["82.0", ""], ["471", "150 us, missed"], ["152", ""]
+    ]  # fmt: skip
     assert cells(service_tables.load(measured)) == [["10,000", "`native`", "1,000", "0.70", "1.30", "0.70", "397", "0"]]
 
 
@@ -169,7 +194,7 @@ def test_trainings_and_searches_have_their_tables(tmp_path: Path) -> None:
     measured = Measured.read(tmp_path)
     assert cells(speed_tables.epoch(measured)) == [["tmall", "1,000", "10", "2", "30.0 s", "20.0 s", "1.50 x", "80%"]]
     assert cells(speed_tables.small_batch(measured)) == [
-        ["1,024", "345", "81.3 ms", "1"], ["100", "3,714", "16.1 ms", "2.15"]
+        ["1,024", "345", "81.3 ms", "1", ""], ["100", "3,714", "16.1 ms", "2.15", "2.5"]
     ]  # fmt: skip
     assert cells(speed_tables.preset(measured)) == [["tmall", "`full`", "1", "126 s", "240 s"]]
     assert cells(speed_tables.top_k(measured)) == [
