@@ -77,21 +77,16 @@ def _learning(measured: Measured) -> Iterator[tuple[Found, list[str]]]:
         yield one, [name, f"{row['p50']:.2f}%", f"{row['target']:g}%{missed_note(row['p50'] >= row['target'])}"]
     for one in measured.newest_each("live", "event", (), stage="total"):
         value = one.rows[0]["p50"]
-        yield (
-            one,
-            ["`event`: processor time", f"{number(value)} us", f"{EVENT_US:g} us{missed_note(value <= EVENT_US)}"],
-        )
+        target = f"{EVENT_US:g} us{missed_note(value <= EVENT_US)}"
+        yield one, ["`event`: processor time", f"{number(value)} us", target]
     for one in measured.newest_each("live", "rate", ()):
         row, params = one.rows[0], one.rows[0]["params"]
         ratio, name = row["p90_ratio"], f"`rate`: p90 at {params['event_rate']:,.0f} events/s over none"
         yield one, [name, f"{ratio:.2f}", f"{RATE_RATIO:g}{missed_note(ratio <= RATE_RATIO)}"]
     for one in measured.newest_each("live", "fresh", (), event_rate=None):
         most = one.rows[0]["max"]
-        name, target = (
-            "`fresh`: until another worker knows a click",
-            f"{FRESH_S:g} s{missed_note(most <= 1e3 * FRESH_S)}",
-        )
-        yield one, [name, f"at most {number(most)} ms", target]
+        target = f"{FRESH_S:g} s{missed_note(most <= 1e3 * FRESH_S)}"
+        yield one, ["`fresh`: until another worker knows a click", f"at most {number(most)} ms", target]
     for one in measured.newest_each("live", "loss", ()):
         row, params = one.rows[0], one.rows[0]["params"]
         name = f"`loss`: {params['kills']} kills, {params['acknowledged']:,} events"
@@ -112,9 +107,8 @@ def memory_use(measured: Measured) -> str:
     for row in found.of("worker-memory"):
         what = "of a day" if row["step_ms"] > 1 else "of minutes, all sessions open"
         figure = f"{row['p50']:.0f}, of them {row['delta']:.0f} in the native delta"
-        lines.append(
-            [f"worker, bytes an event, {what}", figure, f"{EVENT_BYTES}{missed_note(row['p50'] <= EVENT_BYTES)}"]
-        )
+        target = f"{EVENT_BYTES}{missed_note(row['p50'] <= EVENT_BYTES)}"
+        lines.append([f"worker, bytes an event, {what}", figure, target])
     for row in found.of("compaction-memory"):
         mebibytes = row["p50"] / 2**20
         target = f"{COMPACTION_MIB} MiB{missed_note(mebibytes <= COMPACTION_MIB)}"
