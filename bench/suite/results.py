@@ -90,9 +90,9 @@ def read_run(path: Path) -> Run:
             raise DataError(f"{path}: result {number} ({result['bench']}): {wrong}; the file is damaged, measure again")
         rows.append(_with_current_names(result))
     suite = value.get("suite", {})
-    quick, at = suite.get("quick", value.get("quick", False)), suite.get("at", value.get("at"))
+    quick, at = (value.get(name, suite.get(name)) for name in ("quick", "at"))  # earlier, the suite had its own
     date = suite.get("date") or (at[:10] if at else _date_in(path.name))
-    return Run(path, machine, value.get("commit"), date, at, quick, rows, records)
+    return Run(path, machine, value.get("commit"), date, at, bool(quick), rows, records)
 
 
 def _date_in(name: str) -> str | None:

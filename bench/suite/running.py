@@ -112,11 +112,11 @@ class Suite:
             "schema": SCHEMA,
             "machine": self.machine,
             "commit": self.checkout.as_json(),
+            "at": self.at,
+            "quick": self.quick,
             "results": self.results,
             "suite": {
                 "date": self.date,
-                "at": self.at,
-                "quick": self.quick,
                 "repeat": self.repeat,
                 "benches": self.benches,
             },

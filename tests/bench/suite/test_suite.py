@@ -107,7 +107,7 @@ def test_two_quick_benches_for_real(tmp_path):
     (path,) = tmp_path.glob("*/*-quick.json")
     written = json.loads(path.read_text())
     suite = written.pop("suite")
-    assert suite["quick"]
+    assert written["quick"]
     assert {one["name"]: one["outcome"] for one in suite["benches"]} == {
         "prepare": "done",
         "prepare.memory_build": "done",
