@@ -7,9 +7,9 @@ from typing import Any
 
 from bench.harness.report import number
 from bench.live.command import ADDED_US, COMPACTION_MIB, EVENT_BYTES, EVENT_US, FRESH_S, RATE_RATIO
-from bench.serving.command import RATES, REQUEST_US
+from bench.serving.command import CURVE_FROM, RATES, REQUEST_US
 from bench.suite.cells import NOTHING, duration, missed_note, size, table
-from bench.suite.measured import Found, Measured
+from bench.suite.measured import Found, Measured, grouped
 
 
 def load(measured: Measured) -> str:
@@ -29,6 +29,20 @@ def load(measured: Measured) -> str:
         lines.append([f"{params['catalog']:,}", index, f"{params['rate']:,.0f}", *taken, str(row["errors"])])
     head = ["items", "index", "requests/s", "p50 ms", "p90", "p99", "service CPU us", "failed"]
     return table(every, head, lines)
+
+
+def curve(measured: Measured) -> str:
+    """90th percentile of the latency by rate, of `--curve`: up to the first rate that is too much."""
+    newest = measured.newest("serving", "poisson", rate=CURVE_FROM)
+    if newest is None:
+        return NOTHING
+    rows = [row for row in newest.run.rows if (row["bench"], row["case"]) == ("serving", "poisson")]
+    served = grouped(rows, lambda row: (row["params"]["catalog"], row["params"]["index"]))
+    p90 = {(name, row["params"]["rate"]): number(row["p90"]) for name, own in served.items() for row in own}
+    rates = sorted({rate for _, rate in p90})
+    lines = [[f"{rate:,.0f}", *(p90.get((name, rate), "") for name in served)] for rate in rates]
+    head = ["requests/s", *(f"{items:,} items, `{index}`" for items, index in served)]
+    return table([newest], head, lines)
 
 
 def request_cost(measured: Measured) -> str:
@@ -137,6 +151,7 @@ def freshness(measured: Measured) -> str:
 
 BLOCKS: Mapping[str, Callable[[Measured], str]] = {
     "load": load,
+    "load curve": curve,
     "request cost": request_cost,
     "learning": learning,
     "memory use": memory_use,

@@ -166,7 +166,17 @@ def test_a_request_s_cost_is_put_together_from_three_files(tmp_path: Path) -> No
     assert [line[1:] for line in cells(service_tables.request_cost(measured))] == [
         ["132", ""], ["31.0", ""], ["19.0", ""], ["82.0", ""], ["471", "150 us, missed"], ["152", ""]
     ]  # fmt: skip
+    assert service_tables.curve(measured) == service_tables.NOTHING
     assert cells(service_tables.load(measured)) == [["10,000", "`native`", "1,000", "0.70", "1.30", "0.70", "397", "0"]]
+
+
+def test_the_curve_has_a_column_for_each_index_and_a_row_for_each_rate(tmp_path: Path) -> None:
+    small, large = {"catalog": 10_000, "index": "native"}, {"catalog": 1_000_000, "index": "ann"}
+    kept(tmp_path, "2026-11-29-a.json", [
+        one("serving", "poisson", of | {"rate": rate}, "latency_ms", 1.0, p90=p90)
+        for of, rate, p90 in ((small, 250.0, 0.9), (small, 375.0, 1.25), (large, 250.0, 4.0))
+    ])  # fmt: skip
+    assert cells(service_tables.curve(Measured.read(tmp_path))) == [["250", "0.90", "4.00"], ["375", "1.25", ""]]
 
 
 def test_trainings_and_searches_have_their_tables(tmp_path: Path) -> None:
