@@ -181,9 +181,9 @@ class _Whole:
         values = scores(g, net, query, parts)
         best = selection.ranked(g, items, values, k)
         if left is not None:
-            more = selection.below(g, values, left[1])
-            best = g.joined(best[0], left[0]), g.joined(best[1], more)
-            items, values = g.joined(items, left[0]), g.joined(values, more)
+            behind = selection.below(g, values, left[1])
+            best = g.joined(best[0], left[0]), g.joined(best[1], behind)
+            items, values = g.joined(items, left[0]), g.joined(values, behind)
         return selection.with_dense(g, best, (items, values), dense, self._of.config.model.scale, n)
 
     def _popular(self, g: Graph, request: _Request) -> tuple[Value, Value]:
