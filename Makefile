@@ -33,7 +33,7 @@ constraints: setup  ## resolve the newest versions into constraints.txt; run the
 demo:  ## click log -> data set -> trained bundle -> quality -> recommendations; 5 to 8 minutes the first time
 	@$(PYTHON) .ci/demo.py --constraints "$(CONSTRAINTS)" --torch-index "$(TORCH_INDEX)"
 
-test: setup lint web  ## what CI runs: lint, types, layers, all tests but the long ones: 30 minutes on 2 quiet cores
+test: setup lint web  ## what CI runs: lint, types, layers, all tests but the long ones: 30 to 40 minutes on 2 cores
 	$(BIN)/python -m pytest $(PARALLEL)
 
 fast: setup  ## unit tests, in a minute on 2 cores, while you edit

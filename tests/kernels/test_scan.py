@@ -133,7 +133,7 @@ def test_equals_brute_force(isa: str, kind: str, in_two: bool) -> None:
         check(scanner, catalog, queries[5:6], k, mask=rng.random(n_items) < 0.8, excluded=seen[5:6])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     n_items=st.integers(1, 400),
