@@ -105,6 +105,7 @@ class MemoryScratch {
     std::vector<Scored> scored_;
     std::vector<Scored> missing_;
     std::unique_ptr<std::int32_t[]> score_keys_;
+    std::unique_ptr<std::int32_t[]> ties_;  // of score_keys_
     AlignedFloats columns_;
     RankerScratch ranker_;
     FreshRow fresh_row_;
@@ -116,9 +117,9 @@ class MemoryScratch {
     QueryFacts facts_{};
     float query_features_[kQueryFeatures + kTrendQueryFeatures + kMostTypes + kPadding];
     TrendsScratch trends_;
-    std::vector<std::int32_t> trending_;  // items
+    std::vector<std::int32_t> trending_;  // items that the trends bring
     std::vector<float> trending_scores_;
-    std::vector<std::int32_t> ties_;      // items
+    std::vector<std::int32_t> measured_;  // items of the candidates, as the trends measure them
     std::vector<Scored> left_out_;  // quick scores and slots of candidates that are not ranked, where a ranking reaches them
 };
 

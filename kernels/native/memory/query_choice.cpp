@@ -57,30 +57,18 @@ void SessionMemory::choose(const MemoryRequest& request, MemoryScratch& scratch)
     const auto n_own = static_cast<std::int32_t>(scratch.own_.count);
     std::int32_t* const keys = scratch.keys_.get();
     const std::int32_t n_others = pool.count - n_own;
-    constexpr std::int64_t kOver = 0x7F800001;  // than the bits of any number
-    std::int32_t least = 0, least_turned = -static_cast<std::int32_t>(bounds_.catalog);
+    std::vector<std::int32_t>& chosen = scratch.candidates_;
+    chosen.resize(static_cast<std::size_t>(pool.count) + 1);  // a place is written before it is known to count
+    KeyCut cut{0};
     if (kernels_->count_at_least(keys + n_own, n_others, 0) > settings_.others) {
-        least = kth_largest(*kernels_, keys + n_own, n_others, settings_.others, 0, kOver);
-        const std::int64_t better = kernels_->count_at_least(keys + n_own, n_others, least + 1);
-        std::vector<std::int32_t>& ties = scratch.candidates_;
-        ties.clear();
-        for (std::int32_t slot = n_own; slot < pool.count; ++slot) {
-            if (keys[slot] == least) ties.push_back(pool.items[slot]);
-        }
-        const auto n_ties = static_cast<std::int64_t>(ties.size());
-        if (better + n_ties > settings_.others) {
-            // The lower id is the better one: ids count downwards.
-            for (std::int32_t& item : ties) item = -item;
-            least_turned = kth_largest(*kernels_, ties.data(), n_ties, settings_.others - better, -bounds_.catalog, 1);
-        }
+        const auto item_of = [&](std::int32_t i) { return pool.items[n_own + i]; };
+        cut = cut_of(*kernels_, keys + n_own, n_others, settings_.others, 0, item_of, chosen.data());
     }
     constexpr std::int32_t kListed = std::numeric_limits<std::int32_t>::max(), kTaken = -1;
     for (const std::int32_t item : scratch.trending_) {
         const std::int32_t slot = pool.place[item] - 1;
         if (keys[slot] >= 0) keys[slot] = kListed;
     }
-    std::vector<std::int32_t>& chosen = scratch.candidates_;
-    chosen.resize(static_cast<std::size_t>(pool.count) + 1);  // a place is written before it is known to count
     std::int32_t* next = chosen.data();
     for (std::int32_t slot = 0; slot < n_own; ++slot) {
         if (keys[slot] >= 0) *next++ = slot;
@@ -94,9 +82,8 @@ void SessionMemory::choose(const MemoryRequest& request, MemoryScratch& scratch)
         }
     }
     for (std::int32_t slot = n_own; slot < pool.count; ++slot) {
-        const std::int32_t key = keys[slot];
         *next = slot;
-        next += (key > least ? 1 : 0) | ((key == least ? 1 : 0) & (-pool.items[slot] >= least_turned ? 1 : 0));
+        next += cut.takes(keys[slot], pool.items[slot]) ? 1 : 0;
     }
     chosen.resize(static_cast<std::size_t>(next - chosen.data()));
 }
@@ -115,24 +102,13 @@ void SessionMemory::keep_ranked(std::int64_t k, MemoryScratch& scratch) const {
         const float score = quick_score(more_of(pool, slots[static_cast<std::size_t>(n_own + i)]), scratch.facts_, per_dense);
         keys[i] = score >= 0 ? std::bit_cast<std::int32_t>(score + kQuickOffset) : 0;
     }
-    constexpr std::int64_t kOver = 0x7F800001;
-    const std::int32_t least = kth_largest(*kernels_, keys, n_others, settings_.ranked, 0, kOver);
-    const std::int64_t n_ties = settings_.ranked - kernels_->count_at_least(keys, n_others, least + 1);
-    std::vector<std::int32_t>& ties = scratch.ties_;
-    ties.clear();
-    for (std::int64_t i = 0; i < n_others; ++i) {
-        if (keys[i] == least) ties.push_back(pool.items[slots[static_cast<std::size_t>(n_own + i)]]);
-    }
-    std::int32_t last_tie = std::numeric_limits<std::int32_t>::max();
-    if (n_ties < std::ssize(ties)) {  // else all of them stay, or `least` lies between two keys and there are none
-        std::nth_element(ties.begin(), ties.begin() + (n_ties - 1), ties.end());
-        last_tie = ties[static_cast<std::size_t>(n_ties - 1)];
-    }
+    const auto item_of = [&](std::int32_t i) { return pool.items[slots[static_cast<std::size_t>(n_own + i)]]; };
+    const KeyCut cut = cut_of(*kernels_, keys, n_others, settings_.ranked, 0, item_of, scratch.ties_.get());
     const bool needs_left_out = k > n_own + settings_.ranked;
     auto kept = slots.begin() + n_own;
     for (std::int64_t i = 0; i < n_others; ++i) {
         const std::int32_t slot = slots[static_cast<std::size_t>(n_own + i)];
-        const bool is_kept = keys[i] > least || (keys[i] == least && pool.items[slot] <= last_tie);
+        const bool is_kept = cut.takes(keys[i], pool.items[slot]);
         if (!is_kept && needs_left_out) scratch.left_out_.push_back({std::bit_cast<float>(keys[i]), slot});
         *kept = slot;
         kept += is_kept ? 1 : 0;

@@ -32,7 +32,7 @@ void SessionMemory::add_trending(const MemoryRequest& request, MemoryScratch& sc
 }
 
 void SessionMemory::measure_trends(const MemoryRequest& request, MemoryScratch& scratch) const {
-    std::vector<std::int32_t>& ids = scratch.trending_;
+    std::vector<std::int32_t>& ids = scratch.measured_;
     ids.clear();
     for (const std::int32_t slot : scratch.candidates_) ids.push_back(scratch.pool_.items[slot]);
     request.trends->measure(ids.data(), static_cast<std::int64_t>(ids.size()), scratch.trends_);

@@ -41,6 +41,7 @@ void MemoryScratch::fit(const MemoryBounds& wanted) {
         bounds.candidates = wanted.candidates;
         scored_.reserve(size(bounds.candidates));
         score_keys_ = integers(bounds.candidates);
+        ties_ = integers(bounds.candidates);
     }
     if (columns_.size() == 0) columns_ = AlignedFloats((kMostSide + kTrendColumns + kColumns + 2 * kMostTypes) * kTile);
     missing_.reserve(size(kTile));

@@ -11,7 +11,6 @@ namespace mtaw {
 namespace {
 
 constexpr float kMinWeight = 1e-30F;  // far from underflow: a session with a weight never looks untouched
-constexpr std::int64_t kInfinityBits = 0x7F800000;
 constexpr std::int64_t kAhead = 8;
 
 std::int64_t weigh_sessions(const MergedTables& memory, const OwnItems& own, const CurrentSession& current,
@@ -57,26 +56,19 @@ std::int64_t choose_sessions(const MergedTables& memory, std::int64_t most, std:
         scratch.keys[i] = std::bit_cast<std::int32_t>(weight);
         weight = 0;
     }
-    std::int32_t least = 0, earliest = 0;
+    // The later session is the better one: numbers count downwards.
+    const auto turned = [&](std::int32_t session) { return static_cast<std::int32_t>(-memory.number(session)); };
+    KeyCut cut{0};
     if (touched > most) {
-        least = kth_largest(kernels, scratch.keys, touched, most, 0, kInfinityBits + 1);
-        std::int64_t heavier = 0, ties = 0;
-        for (std::int64_t i = 0; i < touched; ++i) {
-            scratch.ties[ties] = scratch.touched[i];
-            ties += scratch.keys[i] == least ? 1 : 0;
-            heavier += scratch.keys[i] > least ? 1 : 0;
-        }
-        if (heavier + ties > most) {
-            for (std::int64_t i = 0; i < ties; ++i) scratch.ties[i] = static_cast<std::int32_t>(memory.number(scratch.ties[i]));
-            earliest = kth_largest(kernels, scratch.ties, ties, most - heavier, 0, memory.n_sessions());
-        }
+        const auto turned_of = [&](std::int32_t i) { return turned(scratch.touched[i]); };
+        cut = cut_of(kernels, scratch.keys, touched, most, 0, turned_of, scratch.ties);
     }
     std::int64_t count = 0;
     for (std::int64_t i = 0; i < touched && count < most; ++i) {
         const std::int32_t key = scratch.keys[i], session = scratch.touched[i];
         scratch.chosen[count] = session;
         scratch.kept[count] = std::bit_cast<float>(key);
-        count += key > least || (key == least && memory.number(session) >= earliest) ? 1 : 0;
+        count += key > cut.least || (key == cut.least && turned(session) <= cut.last) ? 1 : 0;
     }
     return count;
 }

@@ -243,6 +243,7 @@ std::int64_t Trends::choose(const TrendsRequest& request, std::int64_t n, std::i
         items.resize(most);
         scores.resize(most, 0.0F);
         scratch.keys_.resize(most + kPadding);
+        scratch.ties_.resize(most);
     }
     Slots slots{place, items.data(), scores.data(), 0};
     for (std::int64_t u = 0; u < scratch.n_rows_; ++u) slots.of(static_cast<std::int32_t>(scratch.rows_[u].item));
@@ -278,28 +279,17 @@ std::int64_t Trends::choose(const TrendsRequest& request, std::int64_t n, std::i
         const std::int32_t item = request.excluded[i];
         if (item >= 0 && item < capacity() && place[item] != 0) keys[place[item] - 1] = kBanned;
     }
-    std::int32_t least = 1;  // an item that scores 0 is no candidate
-    std::int64_t ties = std::numeric_limits<std::int64_t>::max();
-    std::int32_t last_tie = std::numeric_limits<std::int32_t>::max();
+    KeyCut cut{1};  // an item that scores 0 is no candidate
     if (n == 0) {
-        least = std::numeric_limits<std::int32_t>::max();
+        cut.least = std::numeric_limits<std::int32_t>::max();
     } else if (kernels.count_at_least(keys, count, 1) > n) {
-        least = kth_largest(kernels, keys, count, n, 1, 0x7F800001);
-        ties = n - kernels.count_at_least(keys, count, least + 1);
-        scratch.ties_.clear();
-        for (std::int32_t slot = 0; slot < count; ++slot) {
-            if (keys[slot] == least) scratch.ties_.push_back(items[static_cast<std::size_t>(slot)]);
-        }
-        if (static_cast<std::int64_t>(scratch.ties_.size()) > ties) {
-            std::nth_element(scratch.ties_.begin(), scratch.ties_.begin() + (ties - 1), scratch.ties_.end());
-            last_tie = scratch.ties_[static_cast<std::size_t>(ties - 1)];
-        }
+        cut = cut_of(kernels, keys, count, n, 1, [&](std::int32_t slot) { return items[static_cast<std::size_t>(slot)]; }, scratch.ties_.data());
     }
     std::int64_t chosen = 0;
     for (std::int32_t slot = n_own; slot < count; ++slot) {
         const std::int32_t item = items[static_cast<std::size_t>(slot)];
         const std::int32_t key = keys[slot];
-        const bool is_chosen = key > least || (key == least && item <= last_tie);
+        const bool is_chosen = cut.takes(key, item);
         pre[chosen] = std::bit_cast<float>(key);
         ids[chosen] = item;
         chosen += is_chosen ? 1 : 0;
