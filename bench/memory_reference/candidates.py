@@ -9,7 +9,7 @@ session's end: 0 is the last one. All sums are float64 here and float32 in the n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -99,6 +99,19 @@ class Query:
         others = [item for item, found in self.items.items() if found.own is None and allowed(item)]
         best = set(sorted(others, key=lambda item: (-self.pre_score(item), item))[: self.settings.others])
         return own + [item for item in others if item in best or self.items[item].place is not None]
+
+
+def ranked_first(
+    own: Iterable[int], quick: Mapping[int, float], most: int, always: Container[int] = ()
+) -> tuple[set[int], list[int]]:
+    """Return the candidates that get the ranker's score, and the others in the order in which they follow.
+
+    own: candidates of the session. quick: the quick score of each other one. most: how many of these get it, 0 for all.
+    always: items that get it whatever their quick score.
+    """
+    order = sorted(quick, key=lambda item: (-quick[item], item))
+    first = {*own, *order[: most or None], *(item for item in order if item in always)}
+    return first, [item for item in order if item not in first]
 
 
 _COUNTS = ("clicks", "sessions", "repeated_later", "repeated_at_once", "newest")

@@ -207,6 +207,7 @@ class Engine:
         times: np.ndarray | None = None,
         contexts: np.ndarray | None = None,
         types: np.ndarray | None = None,
+        always_ranked: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float, float | None]]: ...
 
 def memory_feature_names(trends: bool = False) -> tuple[str, ...]: ...
@@ -315,6 +316,7 @@ class SessionMemory:
         context: np.ndarray | None = None,
         content: ItemContent | None = None,
         types: np.ndarray | None = None,
+        always_ranked: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]: ...
 
 class Encoder:
@@ -457,6 +459,8 @@ class Arrangement:
         rules: RuleSet | None = None,
         columns: ItemColumns | None = None,
     ) -> None: ...
+    @property
+    def raised(self) -> np.ndarray | None: ...
     def arrange(
         self, ids: np.ndarray, scores: np.ndarray, k: int, whole: bool, pins: list[tuple[int, int]]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None: ...

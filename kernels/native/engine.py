@@ -23,9 +23,11 @@ them.
         places after the rules; at first `depth` places are ranked, then more as it takes, n_shown at most. Returns
         (items, scores, unknown, boosts float64[..], pinned bool[..], repeats, times); all but unknown are None if no
         click is known.
-    engine.rank(items, offsets, k, excluded, allowed, exclude_seen, now, context, times, contexts, types)
+    engine.rank(items, offsets, k, excluded, allowed, exclude_seen, now, context, times, contexts, types,
+                always_ranked)
         packed sessions of internal ids, none empty. times: int64[T] of their clicks; a session is ranked right after
-        its last one instead of at `now`. contexts: uint16[T, C], codes of the clicks' visits. Returns (ids int32[B, k],
+        its last one instead of at `now`. contexts: uint16[T, C], codes of the clicks' visits. always_ranked: as
+        `SessionMemory.rank`; `recommend_ruled` takes the items that its arrangement raises. Returns (ids int32[B, k],
         scores float32[B, k], times as above), padded with -1 / -inf.
 
 Rankings equal, to the bit, those of the encoder followed by the scanner and, with a memory, by `SessionMemory.rank`.

@@ -55,7 +55,8 @@ class QuerySettings:
         By decayed sums, plus 50 popular ones, if a call gives a moment; 0 for none.
     ranked : int, default 0
         Candidates apart from own items that get features and a score in a ranking at a moment: the best by a sum of
-        what is known of all (`quick_score` in `memory/features.hpp`). 0 for all. `features` returns all.
+        what is known of all (`quick_score` in `memory/features.hpp`), and those of a call's `always_ranked`. 0 for all.
+        `features` returns all.
     """
 
     own: int = 60
@@ -191,18 +192,20 @@ class SessionMemory:
         threads: int = 1,
         moment: Moment | None = None,
         types: np.ndarray | None = None,
+        always_ranked: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the k best items of each prefix: (ids int32[Q, k], scores float32[Q, k]), padded with -1 / -inf.
 
         The candidates by the ranker's score, ties by the lower id, then the rest of `dense` in its order, with
         scores that continue from the lowest candidate's. allowed, excluded, excluded_offsets: as `Scanner.search`; the
-        dense list must satisfy them too. moment: if the ranker has features of trends. All else as `features`.
+        dense list must satisfy them too. moment: if the ranker has features of trends. always_ranked: bits of items
+        that get the ranker's score if they are candidates, whatever their quick score. All else as `features`.
         """
         added = None if dense is None else dense.added
         return self.native.rank(
             ranker.native, items, begins, ends, k, **_arguments(dense), added=added,
             allowed=allowed, excluded=excluded, excluded_offsets=excluded_offsets, threads=threads,
-            **_when(moment), types=types,
+            **_when(moment), types=types, always_ranked=always_ranked,
         )  # fmt: skip
 
 

@@ -18,6 +18,9 @@ arrangement.arrange(ids, scores, k, whole, pins)
     ids int32[D], scores float32[D]: the first places of a ranking, all of it if `whole`. pins: [(place, id)],
     ascending places from 1. Returns (ids int32[m], scores float32[m], boosts float64[m], pinned bool[m]), m <= k;
     None if items behind the D could be among the k.
+arrangement.raised
+    The items whose boosts add up to more than 0, uint8[ceil(n_items / 8)]; None without any. The ranking must be one in
+    which these are always ranked (`kernels.native.engine`), so that the score of a candidate is in the boosts' units.
 
 What is wrong raises ValueError with one line. Work over the items releases the GIL.
 """

@@ -36,9 +36,10 @@ std::vector<Reason> reasons_of(const Bundle& bundle, const std::vector<std::int3
 
 }  // namespace
 
-Conditions Request::conditions(const std::vector<std::uint8_t>* bits) const {
+Conditions Request::conditions(const Shown& shown) const {
     Conditions found;
-    found.allowed = bits == nullptr ? nullptr : bits->data();
+    found.allowed = shown.allowed == nullptr ? nullptr : shown.allowed->data();
+    found.always_ranked = shown.always_ranked;
     found.excluded = excluded.data();
     found.n_excluded = static_cast<std::int64_t>(excluded.size());
     found.exclude_seen = exclude_seen;
@@ -183,10 +184,11 @@ Ranking Recommender::ruled(const std::vector<std::int32_t>& clicks, const Reques
                             (request.exclude_seen && std::find(clicks.begin(), clicks.end(), pin.item) != clicks.end());
         if (!hidden) pins.push_back(pin);
     }
+    const Shown shown{allowed, applied->arrangement->raised()};
     Arranged arranged;
     const std::int64_t n_eligible = bundle_->n_eligible();
     rank_ruled(*applied->arrangement, pins, request.k, applied->depth(request.k, n_eligible), n_eligible,
-               [&](std::int64_t depth, std::int32_t* ids, float* scores) { rank(depth, allowed, ids, scores); }, arranged);
+               [&](std::int64_t depth, std::int32_t* ids, float* scores) { rank(depth, shown, ids, scores); }, arranged);
     Ranking ranking{std::move(arranged.ids), std::move(arranged.scores), {}};
     if (!request.reasons || clicks.empty()) return ranking;
     ranking.reasons = reasons_of(*bundle_, clicks, ranking.ids);
@@ -205,7 +207,7 @@ std::unique_ptr<Answer> Recommender::answered(Clicks clicks, const Request& requ
     } else {
         ranking.ids.resize(static_cast<std::size_t>(request.k));
         ranking.scores.resize(ranking.ids.size());
-        rank(request.k, request.allowed ? &*request.allowed : nullptr, ranking.ids.data(), ranking.scores.data());
+        rank(request.k, Shown{request.allowed ? &*request.allowed : nullptr}, ranking.ids.data(), ranking.scores.data());
         ranking.trim();
         if (request.reasons && !clicks.known.empty()) ranking.reasons = reasons_of(*bundle_, clicks.known, ranking.ids);
     }
@@ -215,8 +217,8 @@ std::unique_ptr<Answer> Recommender::answered(Clicks clicks, const Request& requ
 
 std::unique_ptr<Answer> Recommender::recommend(Clicks clicks, const Request& request) const {
     if (clicks.known.empty()) {
-        return answered(std::move(clicks), request, [&](std::int64_t k, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) {
-            rank_popular(k, request, allowed, ids, scores);
+        return answered(std::move(clicks), request, [&](std::int64_t k, const Shown& shown, std::int32_t* ids, float* scores) {
+            rank_popular(k, request, shown.allowed, ids, scores);
         });
     }
     const std::vector<std::int32_t> known = clicks.known;
@@ -225,8 +227,8 @@ std::unique_ptr<Answer> Recommender::recommend(Clicks clicks, const Request& req
     PackedSessions session{known.data(), offsets, 1};
     session.types = types.empty() ? nullptr : types.data();
     const Borrowed scratch(*this);
-    return answered(std::move(clicks), request, [&](std::int64_t k, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) {
-        bundle_->engine().rank(session, k, request.conditions(allowed), ids, scores, *scratch);
+    return answered(std::move(clicks), request, [&](std::int64_t k, const Shown& shown, std::int32_t* ids, float* scores) {
+        bundle_->engine().rank(session, k, request.conditions(shown), ids, scores, *scratch);
     });
 }
 
@@ -234,9 +236,9 @@ std::unique_ptr<Answer> Recommender::recommend_growing(SessionState& state, cons
     if (clicks.known.empty() || request.rules != nullptr) return recommend(clicks, request);
     check_growing(static_cast<std::int64_t>(clicks.known.size()), fresh);
     const Borrowed scratch(*this);
-    return answered(clicks, request, [&](std::int64_t k, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) {
+    return answered(clicks, request, [&](std::int64_t k, const Shown& shown, std::int32_t* ids, float* scores) {
         bundle_->engine().rank_growing(state, clicks.known.data(), static_cast<std::int64_t>(clicks.known.size()), fresh, k,
-                                       request.conditions(allowed), ids, scores, *scratch, clicks.types.empty() ? nullptr : clicks.types.data());
+                                       request.conditions(shown), ids, scores, *scratch, clicks.types.empty() ? nullptr : clicks.types.data());
     });
 }
 
@@ -272,7 +274,7 @@ std::vector<std::unique_ptr<Answer>> Recommender::recommend_batch(std::vector<Cl
         PackedSessions packed{clicks.data(), offsets.data(), static_cast<std::int64_t>(count)};
         packed.types = types.empty() ? nullptr : types.data();
         bundle_->engine().rank(packed, request.k,
-                               request.conditions(request.allowed ? &*request.allowed : nullptr), ids.data(), scores.data(), *scratch);
+                               request.conditions({request.allowed ? &*request.allowed : nullptr}), ids.data(), scores.data(), *scratch);
         for (std::size_t i = 0; i < count; ++i) {
             const auto from = static_cast<std::ptrdiff_t>(i * k), to = static_cast<std::ptrdiff_t>((i + 1) * k);
             Ranking ranking{{ids.begin() + from, ids.begin() + to}, {scores.begin() + from, scores.begin() + to}, {}};
@@ -290,11 +292,11 @@ std::unique_ptr<Answer> Recommender::similar(std::int32_t item, bool by_sessions
     if (place == request.excluded.end() || *place != item) request.excluded.insert(place, item);
     request.exclude_seen = false;
     request.reasons = false;
-    return answered({{item}, {}, {}}, request, [&](std::int64_t k, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) {
+    return answered({{item}, {}, {}}, request, [&](std::int64_t k, const Shown& shown, std::int32_t* ids, float* scores) {
         if (by_sessions) {
-            rank_by_sessions(item, k, request, allowed, ids, scores);
+            rank_by_sessions(item, k, request, shown.allowed, ids, scores);
         } else {
-            rank_by_vectors(item, k, request, allowed, ids, scores);
+            rank_by_vectors(item, k, request, shown.allowed, ids, scores);
         }
     });
 }

@@ -19,6 +19,12 @@ struct Filter {
     std::vector<std::uint8_t> bits;
 };
 
+// What a ranking may contain, instead of the request's own items, and what rules say of them.
+struct Shown {
+    const std::vector<std::uint8_t>* allowed = nullptr;  // bits; null: all
+    const std::uint8_t* always_ranked = nullptr;         // as Conditions
+};
+
 // The options of a call, checked.
 struct Request {
     std::int64_t k = 20;
@@ -32,8 +38,7 @@ struct Request {
     std::optional<std::size_t> n_types;  // as many as the call has clicks
     std::vector<std::uint8_t> types;     // of all these clicks; empty if the ranker reads none
 
-    // allowed: instead of its own.
-    Conditions conditions(const std::vector<std::uint8_t>* allowed) const;
+    Conditions conditions(const Shown& shown) const;
 };
 
 // The known clicks of a session, oldest first, and the places of the others among all.
@@ -83,7 +88,7 @@ class Recommender {
         std::unique_ptr<EngineScratch> scratch_;
     };
 
-    // rank(depth, allowed, ids, scores) as of rank_ruled; allowed: bits, null for all.
+    // rank(depth, shown, ids, scores) as of rank_ruled.
     template <typename Rank>
     Ranking ruled(const std::vector<std::int32_t>& clicks, const Request& request, const Rank& rank) const;
     template <typename Rank>

@@ -76,8 +76,9 @@ class ComposedRanker:
         if memory is None:
             return ranked, (*times, None)
         ranked = memory.rank(
-            sessions, k, queries, ranked, conditions.allowed, dropped, conditions.at, conditions.context
-        )
+            sessions, k, queries, ranked, conditions.allowed, dropped, conditions.at, conditions.context,
+            conditions.always_ranked,
+        )  # fmt: skip
         return ranked, (*times, (perf_counter_ns() - search_end) / 1000)
 
 

@@ -98,13 +98,15 @@ class MemoryStage:
         dropped: Sequence[np.ndarray] | None,
         at: int | None = None,
         context: np.ndarray | None = None,
+        always_ranked: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the k best items of B sessions, none empty: (ids int32[B, k], scores float32[B, k]), padded.
 
         sessions: types are codes of those that the ranker reads. queries: float32[B, d]. found: the best `width(k)`
         items of each and their logits. The ranking contains only `allowed` items and none of each session's `dropped`
         ids. The moment of a request is the session's last click if the sessions have times, else `at` (Unix
-        milliseconds), or the newest click that the trends know. context: see `moment_of`.
+        milliseconds), or the newest click that the trends know. context: see `moment_of`. always_ranked: see
+        `Conditions`.
         """
         catalog = self._catalog
         ids, logits = (np.ascontiguousarray(array) for array in found)
@@ -122,6 +124,7 @@ class MemoryStage:
         return self.memory.rank(
             self.ranker_net, items, begins, ends, k, dense, allowed=bits, excluded=excluded, excluded_offsets=offsets,
             moment=moment, types=None if sessions.types is None else np.ascontiguousarray(sessions.types),
+            always_ranked=always_ranked,
         )  # fmt: skip
 
     def _bits(self, allowed: Filter | None) -> np.ndarray | None:

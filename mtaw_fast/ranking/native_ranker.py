@@ -115,7 +115,7 @@ class NativeRanker:
         types = None if sessions.types is None else np.ascontiguousarray(sessions.types)
         ids, scores, (_, encode, retrieve, memory) = self.engine.rank(
             sessions.items, sessions.offsets, k, conditions.excluded, conditions.bits, conditions.exclude_seen,
-            conditions.at or 0, conditions.context, sessions.times, contexts, types,
+            conditions.at or 0, conditions.context, sessions.times, contexts, types, conditions.always_ranked,
         )  # fmt: skip
         return (ids, scores), (encode, retrieve, memory)
 

@@ -1,7 +1,8 @@
 """Rankings under rules: what the rules make of the whole ranked catalog, from as much of the ranking as that takes.
 
-The definition: rank everything that is allowed (`Conditions`, and the filter of the rules), add the boosts to the
-scores, sort, take from the top what the limits let through, put the pins at their places, and keep the first k.
+The definition: rank everything that is allowed (`Conditions`, and the filter of the rules), with the ranker's score for
+each candidate that a boost raises, add the boosts to the scores, sort, take from the top what the limits let through,
+put the pins at their places, and keep the first k.
 
 A ranking of k items is the beginning of one of n > k items. So its first places are read, and more of them, until no
 item behind them can change the result: none reaches a place through its boost (scores only fall behind the last one
@@ -64,7 +65,7 @@ def ruled_rows(
     """
     rows: list[RuledRow | None] = [None] * len(clicks)
     for applied, places in _bound(catalog, rules, clicks):
-        allowed = with_filter(conditions, applied)
+        ruled = with_filter(conditions, applied)._replace(always_ranked=applied.raised)
         depth = applied.depth(k, catalog.n_items)
         final = depth <= approximate_depth and len(clicks[places[0]]) > 0
         if final:
@@ -73,7 +74,7 @@ def ruled_rows(
         while len(left):
             again = []
             for part in _parts(left, depth):
-                ids, scores = rank(part, depth, allowed)
+                ids, scores = rank(part, depth, ruled)
                 for row, row_ids, row_scores in zip(part.tolist(), ids, scores, strict=True):
                     count = int(np.count_nonzero(row_ids >= 0))
                     whole = final or count < depth or depth >= catalog.n_items

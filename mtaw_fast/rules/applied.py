@@ -54,12 +54,15 @@ class AppliedRules:
         Whether there are boosts or limits, so that the first k may need more than k items of the ranking.
     arrangement : Arrangement
         Boosts and limits for `kernels.native.rules`.
+    raised : uint8[ceil(N / 8)] or None
+        Bits of the items whose boosts add up to more than 0; None without any.
     """
 
     filter: Filter | None
     pins: list[tuple[int, int]]
     reorders: bool
     arrangement: Arrangement
+    raised: np.ndarray | None
 
     @classmethod
     def of(
@@ -86,7 +89,7 @@ class AppliedRules:
             if not gone[item] and (found is None or found.mask[item])
         ]
         arrangement = Arrangement(n_items, boosts, rules.native, columns)
-        return cls(found, pins, bool(boosts or rules.limits), arrangement)
+        return cls(found, pins, bool(boosts or rules.limits), arrangement, arrangement.raised)
 
     def depth(self, k: int, n_items: int) -> int:
         """Return how much of the ranking to read at first for k places."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from mtaw_fast.bundle import Bundle
 from mtaw_fast.errors import UsageError
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.rules.expression import parsed
 from tests.support.libmtaw import USAGE, CallError, Client, library, with_trees
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
+from tests.support.ranking.timed_model import END, HOUR, timed_model
 from tests.support.rules.random_rules import as_text, random_rows, random_rules, table_of
 
 N = 120
@@ -34,14 +37,15 @@ def both(
         yield Recommender.load(folder, encoder="native", index="native"), client
 
 
-def test_random_rules(both: tuple[Recommender, Client]) -> None:
-    rec, client = both
+def check_random_rules(rec: Recommender, client: Client, at: int | None = None) -> None:
     items = list(rec.ids)
     for seed in range(120):
         rng = np.random.default_rng(seed)
         rules = as_text(random_rules(rng, items))
-        session = [items[place] for place in rng.integers(0, N, rng.integers(0, 5))]
+        session = [items[place] for place in rng.integers(0, len(items), rng.integers(0, 5))]
         options: dict[str, Any] = {"exclude_seen": bool(seed % 2), "exclude": items[:3] if seed % 3 == 0 else ()}
+        if at is not None:
+            options["at"] = at
         options["reasons"] = seed % 5 == 0
         handle, k = client.rules(with_trees(rules)), int(rng.integers(1, 25))
         expected = rec.recommend(session, k, rules=rules, **options)
@@ -50,9 +54,24 @@ def test_random_rules(both: tuple[Recommender, Client]) -> None:
         visit = client.session().click(*session)
         assert visit.recommend(k, rules=handle, **options).equals(expected, session)
         visit.close()
-        similar = rec.similar_items(items[seed], k, rules=rules)
-        assert client.similar(items[seed], k, rules=handle).equals(similar)
+        similar = rec.similar_items(items[seed % len(items)], k, rules=rules)
+        assert client.similar(items[seed % len(items)], k, rules=handle).equals(similar)
         library().mtaw_rules_close(handle)
+
+
+def test_random_rules(both: tuple[Recommender, Client]) -> None:
+    check_random_rules(*both)
+
+
+def test_random_rules_where_the_ranker_scores_few_candidates(tmp_path: Path) -> None:
+    """Own items, 5 others, and those that boosts raise."""
+    model = timed_model(ranked_candidates=5)
+    rows = random_rows(np.random.default_rng(8), model.n_items)
+    table = table_of(model.ids.external(np.arange(model.n_items)), rows)
+    Bundle.save(tmp_path / "bundle", replace(model, items=table), metrics={}, dataset={})
+    with Client(tmp_path / "bundle") as client:
+        rec = Recommender.load(tmp_path / "bundle", encoder="native", index="native")
+        check_random_rules(rec, client, at=END + HOUR)
 
 
 @pytest.mark.parametrize(

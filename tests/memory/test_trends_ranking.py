@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.memory_reference.candidates import Item, query
+from bench.memory_reference.candidates import Item, query, ranked_first
 from bench.memory_reference.features import quick_score
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError
@@ -193,6 +193,49 @@ def test_the_best_by_quick_score_are_ranked(isa: str, neural: bool) -> None:
         kept = min((quick[item] for item in first if item in quick), default=0.0)
         for before, item in zip([kept, *(quick[item] for item in then)], then, strict=False):
             assert before >= quick[item] - POPULAR
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_what_is_always_ranked_gets_the_rankers_score(isa: str) -> None:
+    """As much as own items; the others stay as they were."""
+    here, net, ranked = Setup(isa, ranked=8), ranker_with_trends(5), 8
+    rng = np.random.default_rng(9)
+    always = rng.random(CATALOG) < 0.2
+    ids, values = here.memory.features(*here.ranges, here.dense, moment=here.moment)
+    expected = net.scores(values)
+    own = values[..., feature_names(trends=True).index("own")] > 0
+    plain, _ = here.memory.rank(net.native(), *here.ranges, CATALOG, here.dense, moment=here.moment)
+    bits = np.packbits(always, bitorder="little")
+    found = [
+        here.memory.rank(net.native(), *here.ranges, k, here.dense, moment=here.moment, always_ranked=bits)
+        for k in (3, 12, 25, CATALOG)
+    ]
+    got, scores = found[-1]
+    assert (scores[:, 1:] <= scores[:, :-1]).all()
+    for one, scored in found:
+        np.testing.assert_array_equal(one, got[:, : one.shape[1]])
+        np.testing.assert_array_equal(scored, scores[:, : one.shape[1]])
+    gained = 0
+    for row, count in enumerate((ids >= 0).sum(axis=1).tolist()):
+        by_id = dict(zip(ids[row, :count].tolist(), expected[row, :count], strict=True))
+        mine = set(ids[row][own[row]].tolist())
+        place = {item: -float(at) for at, item in enumerate(plain[row, :count].tolist()) if item not in mine}
+        first, then = ranked_first(mine, place, ranked, set(np.flatnonzero(always).tolist()))
+        gained += len(first) - len(mine) - min(ranked, len(place))
+        in_front = got[row, : len(first)].tolist()
+        assert set(in_front) == first
+        np.testing.assert_allclose(scores[row, : len(first)], [by_id[item] for item in in_front], rtol=1e-4, atol=1e-4)
+        assert got[row, len(first) : count].tolist() == then
+        assert got[row, count:].tolist() == plain[row, count:].tolist()
+    assert gained > 20
+
+
+def test_bits_of_what_is_always_ranked_are_checked(setup: Setup) -> None:
+    for wrong in (np.zeros(3, np.uint8), np.zeros((CATALOG + 7) // 8, np.int8)):
+        with pytest.raises(ValueError, match="always_ranked"):
+            setup.memory.rank(
+                ranker_with_trends(5).native(), *setup.ranges, 5, setup.dense, moment=setup.moment, always_ranked=wrong
+            )
 
 
 def test_few_candidates_are_all_ranked(setup: Setup) -> None:

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.ranking.answer import Recommendations
+from mtaw_fast.ranking.options import options_of
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.ranking.retrieval.ann_index import LARGEST_K, AnnIndex
 from mtaw_fast.ranking.retrieval.ann_plan import SearchPlan
@@ -36,9 +38,11 @@ class Shop:
     def __init__(self, folder: Path, kind: str, encoder: str, index: str, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
         self.always: dict[str, Any] = {}
-        if kind == "times":
+        self.few_ranked = kind == "few ranked"
+        if kind in ("times", "few ranked"):
             self.always["at"] = END + HOUR
-            Bundle.save(folder, timed_model(), metrics={}, dataset={"name": "times", "fingerprint": "x"})
+            model = timed_model(ranked_candidates=5 if self.few_ranked else 92)
+            Bundle.save(folder, model, metrics={}, dataset={"name": "times", "fingerprint": "x"})
         else:
             parts = bundle_parts(n_items=N, embedding_dim=12, max_session_length=8, text=kind != "int-ids", seed=seed)
             if kind == "memory":
@@ -100,6 +104,23 @@ class Shop:
         ranked = whole(**{**options, "allow": [item for item in kept if item in allowed]})
         return arranged(list(ranked), rules, self.rows, current, self.order, k)
 
+    def whole(self, session: list[Any], rules: dict[str, Any], options: dict[str, Any]) -> Any:
+        """Return the whole ranking, in which the ranker scores the candidates that the boosts raise."""
+        if not self.few_ranked or not session:
+            return self.rec.recommend(session, self.rec.n_items, **options)
+        catalog, current = self.rec._pipeline.catalog, self.rows[session[-1]]
+        by = [
+            sum(one["by"] for one in rules.get("boost", ()) if holds(one["when"], self.rows[item], current))
+            for item in self.order
+        ]
+        conditions = options_of(catalog, 1, **options).conditions._replace(
+            always_ranked=np.packbits(np.array(by) > 0, bitorder="little")
+        )
+        asked = Sessions.from_lists([catalog.ids.lookup(session).tolist()])
+        ids, scores = self.rec._pipeline.rank(asked, self.rec.n_items, conditions)
+        found = ids[0] >= 0
+        return list(zip(catalog.ids.external(ids[0][found]), scores[0][found].tolist(), strict=True))
+
 
 def assert_equal(out: Recommendations, expected: tuple[list[Any], list[float]], k: int) -> None:
     items, scores = expected
@@ -116,7 +137,7 @@ def check_cases(shop: Shop, cases: int) -> None:
         n_items, written = shop.rec.n_items, as_text(rules)
         k = min(k, n_items)
         expected = shop.expected(
-            lambda session=session, **wanted: shop.rec.recommend(session, shop.rec.n_items, **wanted),
+            lambda session=session, rules=rules, **wanted: shop.whole(session, rules, wanted),
             rules, session, options, k,
         )  # fmt: skip
         try:
@@ -154,11 +175,20 @@ def test_equals_the_definition(tmp_path: Path, kind: str, encoder: str, index: s
     check_cases(Shop(tmp_path / "bundle", kind, encoder, index, seed=len(kind + index)), CASES)
 
 
-@pytest.mark.parametrize("index", ["native", "numpy", "faiss-flat"])
-def test_equals_the_definition_with_times(tmp_path: Path, index: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "index"),
+    [
+        ("times", "native"),
+        ("times", "numpy"),
+        ("times", "faiss-flat"),
+        ("few ranked", "native"),
+        ("few ranked", "numpy"),
+    ],
+)
+def test_equals_the_definition_with_times(tmp_path: Path, kind: str, index: str) -> None:
     if index.startswith("faiss"):
         pytest.importorskip("faiss")
-    check_cases(Shop(tmp_path / "bundle", "times", "native", index, seed=len(index)), CASES)
+    check_cases(Shop(tmp_path / "bundle", kind, "native", index, seed=len(index)), CASES)
 
 
 @pytest.mark.parametrize(("kind", "encoder"), [("times", "torch"), ("memory", "onnx")])

@@ -162,9 +162,10 @@ class EngineObject {
                               const py::object& arrangement, const Places& places, std::int64_t now,
                               const MaybeArray& context, const MaybeArray& types) const {
         const Clock::time_point start = Clock::now();
-        const Conditions conditions = checked(k, excluded, allowed, exclude_seen, {now, context});
+        Conditions conditions = checked(k, excluded, allowed, exclude_seen, {now, context});
         const Arrangement& rules = arrangement_of(arrangement);
         if (rules.n_items() != engine_.n_items()) throw py::value_error("the rules are of another catalog");
+        conditions.always_ranked = rules.raised();
         const std::vector<Pin> pins = pins_of(rules, places);
         Clicks clicks;
         if (py::isinstance<py::array>(session)) {
@@ -206,8 +207,16 @@ class EngineObject {
 
     py::tuple rank(const py::array& items, const py::array& offsets, std::int64_t k, const MaybeArray& excluded,
                    const MaybeArray& allowed, bool exclude_seen, std::int64_t now, const MaybeArray& context,
-                   const MaybeArray& times, const MaybeArray& contexts, const MaybeArray& types) const {
-        const Conditions conditions = checked(k, excluded, allowed, exclude_seen, {now, context});
+                   const MaybeArray& times, const MaybeArray& contexts, const MaybeArray& types,
+                   const MaybeArray& always_ranked) const {
+        Conditions conditions = checked(k, excluded, allowed, exclude_seen, {now, context});
+        if (always_ranked) {
+            conditions.always_ranked = checked_data<std::uint8_t>(*always_ranked, 1, "always_ranked", "uint8");
+            if (always_ranked->size() != (engine_.n_items() + 7) / 8) {
+                throw py::value_error("always_ranked has " + std::to_string(always_ranked->size()) + " bytes, not one bit for " +
+                                      std::to_string(engine_.n_items()) + " items");
+            }
+        }
         const std::int32_t* clicks = checked_data<std::int32_t>(items, 1, "items", "int32");
         const std::int64_t* bounds = checked_data<std::int64_t>(offsets, 1, "offsets", "int64");
         const std::int64_t count = offsets.size() - 1;
@@ -339,7 +348,7 @@ void bind_engine(py::module_& module) {
         .def("rank", &EngineObject::rank, py::arg("items"), py::arg("offsets"), py::arg("k"),
              py::arg("excluded") = py::none(), py::arg("allowed") = py::none(), py::arg("exclude_seen") = false,
              py::arg("now") = 0, py::arg("context") = py::none(), py::arg("times") = py::none(),
-             py::arg("contexts") = py::none(), py::arg("types") = py::none());
+             py::arg("contexts") = py::none(), py::arg("types") = py::none(), py::arg("always_ranked") = py::none());
 }
 
 }  // namespace mtaw

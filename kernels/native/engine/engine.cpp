@@ -141,6 +141,7 @@ void Engine::remember(const PackedSessions& sessions, std::int64_t k, std::int64
         request.logits = scratch.logits.data() + b * width;
         request.n_dense = width;
         request.allowed = search.allowed;
+        request.always_ranked = conditions.always_ranked;
         request.n_items = segments_.n_items();
         if (search.excluded != nullptr) {
             request.excluded = search.excluded + search.excluded_offsets[b];

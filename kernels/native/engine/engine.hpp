@@ -21,6 +21,7 @@ struct Conditions {
     bool exclude_seen = false;  // nor may a session find its own clicks
     std::int64_t now = 0;       // ms since 1970, of sessions without times; only an engine with trends reads it
     const std::uint16_t* context = nullptr;  // as MemoryRequest, of sessions without context
+    const std::uint8_t* always_ranked = nullptr;  // as MemoryRequest
 };
 
 // B sessions of internal ids, packed: session b is clicks[offsets[b] .. offsets[b + 1]), at least one click each.

@@ -96,6 +96,7 @@ struct Batch {
     std::int64_t n_dense = 0;
     ItemVectors vectors{};
     const std::uint8_t* allowed = nullptr;
+    const std::uint8_t* always_ranked = nullptr;
     const std::int32_t* excluded = nullptr;
     const std::int64_t* excluded_offsets = nullptr;
     std::int64_t n_items = 0;
@@ -116,6 +117,7 @@ struct Batch {
             request.n_dense = n_dense;
         }
         request.allowed = allowed;
+        request.always_ranked = always_ranked;
         request.n_items = n_items;
         if (excluded != nullptr) {
             request.excluded = excluded + excluded_offsets[q];
@@ -271,17 +273,21 @@ class MemoryObject {
                    MaybeArray added, double scale, const MaybeArray& allowed, const MaybeArray& excluded,
                    const MaybeArray& excluded_offsets, int threads, const py::object& trends, const MaybeArray& now,
                    const MaybeArray& times, const MaybeArray& context, const py::object& content,
-                   const MaybeArray& types) const {
+                   const MaybeArray& types, const MaybeArray& always_ranked) const {
         Batch batch = batch_of(memory_, items, begins, ends, {queries, dense, logits, catalog, added, scale});
         add_trends(batch, items, trends, now, times, {context, content});
         add_types(batch, items, types, ranker.ranker().n_types());
         if (k < 1) throw py::value_error("k must be at least 1, not " + std::to_string(k));
-        if (allowed) {
-            batch.allowed = checked_data<std::uint8_t>(*allowed, 1, "allowed", "uint8");
-            if (allowed->size() != (batch.n_items + 7) / 8) {
-                throw py::value_error("allowed must have one bit an item of the catalog");
+        const auto bits_of = [&](const MaybeArray& bits, const char* name) -> const std::uint8_t* {
+            if (!bits) return nullptr;
+            const auto* const data = checked_data<std::uint8_t>(*bits, 1, name, "uint8");
+            if (bits->size() != (batch.n_items + 7) / 8) {
+                throw py::value_error(std::string(name) + " must have one bit an item of the catalog");
             }
-        }
+            return data;
+        };
+        batch.allowed = bits_of(allowed, "allowed");
+        batch.always_ranked = bits_of(always_ranked, "always_ranked");
         if (excluded) {
             if (!excluded_offsets) throw py::value_error("excluded needs excluded_offsets");
             batch.excluded = checked_data<std::int32_t>(*excluded, 1, "excluded", "int32");
@@ -367,7 +373,7 @@ void bind_memory_query(py::module_& module) {
              py::arg("allowed") = py::none(), py::arg("excluded") = py::none(), py::arg("excluded_offsets") = py::none(),
              py::arg("threads") = 1, py::arg("trends") = py::none(), py::arg("now") = py::none(),
              py::arg("times") = py::none(), py::arg("context") = py::none(), py::arg("content") = py::none(),
-             py::arg("types") = py::none());
+             py::arg("types") = py::none(), py::arg("always_ranked") = py::none());
 }
 
 }  // namespace mtaw

@@ -217,7 +217,7 @@ void SessionMemory::gather(const MemoryRequest& request, const ItemVectors* vect
     weigh(request, scratch);
     choose(request, scratch);
     scratch.left_out_.clear();
-    if (request.trends != nullptr && k > 0 && settings_.ranked > 0) keep_ranked(k, scratch);
+    if (request.trends != nullptr && k > 0 && settings_.ranked > 0) keep_ranked(request, k, scratch);
     for (const std::int32_t slot : scratch.candidates_) merged_.prefetch_counts(scratch.pool_.items[slot]);
     if (request.trends != nullptr) measure_trends(request, scratch);
     const float* rows[kTile];

@@ -53,6 +53,7 @@ struct MemoryRequest {
     const std::uint8_t* allowed = nullptr;   // bit i % 8 of byte i / 8: the items that may be found; null = all
     const std::int32_t* excluded = nullptr;  // and these may not; unknown ids are ignored
     std::int64_t n_excluded = 0;
+    const std::uint8_t* always_ranked = nullptr;  // as `allowed`: candidates that are ranked whatever their quick score; null = none
     // Items from this id on may not be found either: the delta may know them before the caller does. `allowed` has a
     // bit for each item below it.
     std::int64_t n_items = std::numeric_limits<std::int64_t>::max();
@@ -204,8 +205,9 @@ class SessionMemory {
     void state_facts(const MemoryRequest& request, MemoryScratch& scratch) const;
     void weigh(const MemoryRequest& request, MemoryScratch& scratch) const;
     void choose(const MemoryRequest& request, MemoryScratch& scratch) const;
-    // Keeps own items and the best settings_.ranked other candidates by quick score, ties by the lower id.
-    void keep_ranked(std::int64_t k, MemoryScratch& scratch) const;
+    // Keeps own items, the best settings_.ranked other candidates by quick score, ties by the lower id, and those that are
+    // always ranked.
+    void keep_ranked(const MemoryRequest& request, std::int64_t k, MemoryScratch& scratch) const;
     void add_logits(const std::int32_t* slots, std::int64_t count, const float* query, const ItemVectors& vectors,
                     MemoryScratch& scratch) const;
     // Continue a ranking after the score `lowest`: of the candidates left out at most k, of which the number is returned,

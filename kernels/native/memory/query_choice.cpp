@@ -88,7 +88,7 @@ void SessionMemory::choose(const MemoryRequest& request, MemoryScratch& scratch)
     chosen.resize(static_cast<std::size_t>(next - chosen.data()));
 }
 
-void SessionMemory::keep_ranked(std::int64_t k, MemoryScratch& scratch) const {
+void SessionMemory::keep_ranked(const MemoryRequest& request, std::int64_t k, MemoryScratch& scratch) const {
     const Pool& pool = scratch.pool_;
     std::vector<std::int32_t>& slots = scratch.candidates_;
     const auto count = static_cast<std::int64_t>(slots.size());
@@ -104,11 +104,13 @@ void SessionMemory::keep_ranked(std::int64_t k, MemoryScratch& scratch) const {
     }
     const auto item_of = [&](std::int32_t i) { return pool.items[slots[static_cast<std::size_t>(n_own + i)]]; };
     const KeyCut cut = cut_of(*kernels_, keys, n_others, settings_.ranked, 0, item_of, scratch.ties_.get());
+    const std::uint8_t* const always = request.always_ranked;
     const bool needs_left_out = k > n_own + settings_.ranked;
     auto kept = slots.begin() + n_own;
     for (std::int64_t i = 0; i < n_others; ++i) {
         const std::int32_t slot = slots[static_cast<std::size_t>(n_own + i)];
-        const bool is_kept = cut.takes(keys[i], pool.items[slot]);
+        const std::int32_t item = pool.items[slot];
+        const bool is_kept = cut.takes(keys[i], item) || (always != nullptr && (always[item >> 3] >> (item & 7) & 1) != 0);
         if (!is_kept && needs_left_out) scratch.left_out_.push_back({std::bit_cast<float>(keys[i]), slot});
         *kept = slot;
         kept += is_kept ? 1 : 0;

@@ -26,6 +26,25 @@ bool each_value(const Limit& limit, std::int32_t item, const Visit& visit) {
     return true;
 }
 
+// Bits of the items whose boosts add up to more than 0, empty if there is no boost above 0.
+std::vector<std::uint8_t> raised_by(std::int64_t n_items, const std::vector<Boost>& boosts) {
+    std::vector<std::uint8_t> raised, lowered(static_cast<std::size_t>((n_items + 7) / 8), 0);
+    for (const Boost& boost : boosts) {
+        if (boost.by > 0) raised.resize(lowered.size(), 0);
+        std::vector<std::uint8_t>& bits = boost.by > 0 ? raised : lowered;
+        for (std::size_t i = 0; i < bits.size(); ++i) bits[i] |= boost.bits[i];
+    }
+    for (std::size_t i = 0; i < raised.size(); ++i) {
+        if ((raised[i] & lowered[i]) == 0) continue;
+        for (int bit = 0; bit < 8; ++bit) {
+            double sum = 0;
+            for (const Boost& boost : boosts) sum += (boost.bits[i] >> bit & 1) != 0 ? boost.by : 0.0;
+            if (!(sum > 0)) raised[i] &= static_cast<std::uint8_t>(~(1U << bit));
+        }
+    }
+    return raised;
+}
+
 // A pinned item has the score of the next item that is not pinned, else of the one before, so that scores never rise
 // down a list that they do not rise in without pins.
 void score_pins(Arranged& result) {
@@ -51,7 +70,7 @@ void score_pins(Arranged& result) {
 }  // namespace
 
 Arrangement::Arrangement(std::int64_t n_items, std::vector<Boost> boosts, std::vector<Limit> limits)
-    : n_items_(n_items), boosts_(std::move(boosts)), limits_(std::move(limits)) {}
+    : n_items_(n_items), boosts_(std::move(boosts)), limits_(std::move(limits)), raised_(raised_by(n_items, boosts_)) {}
 
 float Arrangement::boosted(const RankedPart& part, std::vector<Entry>& entries) const {
     entries.reserve(static_cast<std::size_t>(part.count));

@@ -54,6 +54,9 @@ class Arrangement {
     bool arrange(const RankedPart& part, std::int64_t k, const std::vector<Pin>& pins, Arranged& result) const;
 
     std::int64_t n_items() const { return n_items_; }
+    // Bits of the items whose boosts add up to more than 0; null without any. The ranking must give them the ranker's
+    // score (Conditions::always_ranked): a boost is in its units.
+    const std::uint8_t* raised() const { return raised_.empty() ? nullptr : raised_.data(); }
 
  private:
     struct Entry {
@@ -71,6 +74,7 @@ class Arrangement {
     std::int64_t n_items_;
     std::vector<Boost> boosts_;
     std::vector<Limit> limits_;
+    std::vector<std::uint8_t> raised_;
 };
 
 }  // namespace mtaw

@@ -179,6 +179,12 @@ class ArrangementObject {
                               array_of(result.pinned).attr("view")("bool"));
     }
 
+    std::optional<py::array_t<std::uint8_t>> raised() const {
+        const std::uint8_t* const bits = arrangement_.raised();
+        if (bits == nullptr) return std::nullopt;
+        return py::array_t<std::uint8_t>((arrangement_.n_items() + 7) / 8, bits);
+    }
+
     const Arrangement& arrangement() const { return arrangement_; }
 
  private:
@@ -237,6 +243,7 @@ void bind_rules(py::module_& module) {
     py::class_<ArrangementObject>(module, "Arrangement", "See mtaw_fast.kernels.native.rules.")
         .def(py::init<std::int64_t, const py::list&, const RuleSetObject*, const py::object&>(), py::arg("n_items"),
              py::arg("boosts"), py::arg("rules") = nullptr, py::arg("columns") = py::none())
+        .def_property_readonly("raised", &ArrangementObject::raised)
         .def("arrange", &ArrangementObject::arrange, py::arg("ids"), py::arg("scores"), py::arg("k"), py::arg("whole"),
              py::arg("pins"));
 }

@@ -1,0 +1,142 @@
+"""Boosts where `ranked_candidates` leaves candidates out: they are in the ranker's units for every candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.items import ItemFrame, ItemTable
+from mtaw_fast.kernels.native.memory_query import Dense
+from mtaw_fast.kernels.native.rules import Arrangement
+from mtaw_fast.ranking.answer import Recommendations
+from mtaw_fast.ranking.composed_ranker import ComposedRanker
+from mtaw_fast.ranking.memory_stage import moment_of
+from mtaw_fast.recommender import Recommender
+from tests.support.ranking.timed_model import END, HOUR, N, timed_model
+from tests.support.rules.random_rules import serve_table
+
+RANKED = 5
+BOOSTS = (-30.0, -2.0, -0.1, -1e-6, 0.0, 1e-6, 0.05, 0.5, 3.0, 30.0)
+SESSIONS = (["sku-12", "sku-31"], ["sku-7"], ["sku-3", "sku-40", "sku-11", "sku-25"], ["sku-44"])
+Boosts = Sequence[tuple[Sequence[str], float]]
+
+
+def served(folder: Path, ranked_candidates: int, index: str) -> Recommender:
+    """Return a recommender with few candidates, whose item table has each item's id in the column `sku`."""
+    if not folder.exists():
+        model = timed_model(ranked_candidates=ranked_candidates)
+        few = {"dense_candidates": 6, "cooccurrence_candidates": 6, "trend_candidates": 2}
+        Bundle.save(folder, replace(model, config=model.config.replace(**few)), metrics={}, dataset={})
+    rec = Recommender.load(folder, encoder="native", index=index)
+    frame = ItemFrame.of([{"id": one, "sku": one} for one in rec.ids], kinds={"sku": "category"})
+    serve_table(rec, ItemTable(N).replaced(frame, np.arange(N), N, ()))
+    return rec
+
+
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recommender, Recommender]:
+    folder = tmp_path_factory.mktemp("boosts") / "cut"
+    return served(folder, RANKED, "native"), served(folder, RANKED, "numpy")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
+    """Return the same model, whose ranker scores all candidates."""
+    return served(tmp_path_factory.mktemp("boosts") / "whole", 0, "native")
+
+
+def ruled(boosts: Boosts) -> dict[str, Any] | None:
+    rules = [{"when": f"sku in [{', '.join(map(repr, items))}]", "by": by} for items, by in boosts]
+    return {"boost": rules} if rules else None
+
+
+def ask(rec: Recommender, session: list[str], boosts: Boosts = (), k: int = N) -> Recommendations:
+    return rec.recommend(session, k, at=END + HOUR, rules=ruled(boosts))
+
+
+def scores_of(out: Recommendations) -> dict[str, float]:
+    return dict(zip(out.items, out.scores.tolist(), strict=True))
+
+
+def raised(score: float, by: float) -> float:
+    """Return the boosted score as the answer has it."""
+    return float(np.float32(np.float64(np.float32(score)) + by))
+
+
+def candidates(rec: Recommender, session: list[str]) -> set[str]:
+    """Return what the ranker scores if nothing is left out. rec: with an index of numpy."""
+    ranker, catalog = rec._pipeline.ranker, rec._pipeline.catalog
+    assert isinstance(ranker, ComposedRanker)
+    assert ranker._memory is not None
+    assert catalog.trends is not None
+    asked = Sessions.from_lists([catalog.ids.lookup(session).tolist()])
+    queries = ranker._encoder.encode(asked)
+    found, logits = rec.index.search(queries, 6, None, scale=catalog.scale)
+    dense = Dense(queries, found, logits, catalog.model.item_vectors, catalog.scale)
+    begins, ends = asked.offsets[:-1], asked.offsets[1:]
+    moment = moment_of(catalog.trends, asked, ends, END + HOUR)
+    ids, _ = ranker._memory.memory.features(asked.items, begins, ends, dense, moment=moment)
+    return set(catalog.ids.external(ids[ids >= 0]))
+
+
+@pytest.mark.parametrize("session", SESSIONS)
+def test_a_boost_is_in_the_units_of_the_ranker(
+    cut: tuple[Recommender, Recommender], whole: Recommender, session: list[str]
+) -> None:
+    """For each candidate, also one that is left out without the boost; other items keep their order."""
+    full, plain, found = scores_of(ask(whole, session)), ask(cut[0], session), candidates(cut[1], session)
+    left_out = plain.items[len(set(session)) + RANKED : len(found)]
+    assert set(left_out) < found
+    assert len(left_out) > 10
+    assert len(found) < N
+    for place, item in enumerate(plain.items):
+        expected = raised(full[item] if item in found else plain.scores[place], 0.7)
+        outs = [ask(rec, session, [([item], 0.7)]) for rec in cut]
+        if place % 5 == 0:
+            asked: dict[str, Any] = {"k": N, "at": END + HOUR, "rules": ruled([([item], 0.7)])}
+            outs += [rec.recommend_batch([session, ["sku-20"]], **asked)[0] for rec in cut]
+            outs += [rec.session(session).recommend(**asked) for rec in cut]
+        for out in outs:
+            assert scores_of(out)[item] == expected
+            assert [one for one in out.items if one != item] == [one for one in plain.items if one != item]
+            assert out.items == outs[0].items
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_larger_boost_never_lowers_a_place(cut: tuple[Recommender, Recommender], data: st.DataObject) -> None:
+    """Of one item, from burying to boosting it, among the items that are not buried by other boosts."""
+    rec, session = data.draw(st.sampled_from(cut)), data.draw(st.sampled_from(SESSIONS))
+    items = st.sampled_from(list(rec.ids))
+    item = data.draw(items)
+    boosted = st.tuples(st.lists(items, min_size=1, max_size=9), st.sampled_from(BOOSTS))
+    others = data.draw(st.lists(boosted, max_size=3))
+    buried = {one for one in rec.ids if sum(by for named, by in others if one in named) < 0} - {item}
+    outs = [ask(rec, session, [*others, ([item], by)]) for by in BOOSTS]
+    places = [sum(one not in buried for one in out.items[: out.items.index(item)]) for out in outs]
+    assert places == sorted(places, reverse=True)
+    assert outs[BOOSTS.index(0.0)].items == ask(rec, session, others).items
+
+
+def test_what_is_raised_is_what_its_boosts_raise() -> None:
+    rng = np.random.default_rng(4)
+    for case in range(60):
+        n, count = int(rng.integers(1, 40)), int(rng.integers(0, 5))
+        masks, by = rng.random((count, n)) < 0.4, rng.choice([-1.0, -0.5, 0.0, 0.5, 1.5], count)
+        boosts = [(np.packbits(mask, bitorder="little"), float(one), n) for mask, one in zip(masks, by, strict=True)]
+        bits = Arrangement(n, boosts).raised
+        expected = (masks * by[:, None]).sum(axis=0) > 0
+        assert (bits is None) == (not (by > 0).any())
+        if bits is None:
+            assert not expected.any()
+        else:
+            np.testing.assert_array_equal(np.unpackbits(bits, count=n, bitorder="little"), expected, str(case))
