@@ -1,4 +1,4 @@
-// libFuzzer's target over the session memory: any bytes become past sessions, their tables, a ranker and requests.
+// libFuzzer's target over the session memory: any bytes become past sessions, their tables and trends, a ranker and requests.
 // Damaged tables are refused by the check or answer without a crash; every instruction set gives the same bits.
 //
 // Arrays have their exact sizes on the heap, so that AddressSanitizer sees a step past any end.
@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <random>
 #include <set>
 #include <stdexcept>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "../native/memory_log.hpp"
+#include "../native/trend_tables.hpp"
 #include "bytes.hpp"
 #include "isa.hpp"
 #include "memory/query.hpp"
@@ -98,11 +100,11 @@ bool passes(const Tables& tables, const mtaw::MemorySettings& settings) {
     }
 }
 
-mtaw::RankerNet ranker_of(Bytes& bytes, bool usual) {
+mtaw::RankerNet ranker_of(Bytes& bytes, bool usual, bool timed) {
     const auto units = [&](std::int64_t panels) {
         return bytes.chance(20) ? bytes.below(300) : mtaw::kPanel * (1 + bytes.below(panels));
     };
-    const std::int64_t f = mtaw::kFeatures, n1 = units(8), n2 = units(4);
+    const std::int64_t f = mtaw::kFeatures + (timed ? mtaw::kTrendFeatures : 0), n1 = units(8), n2 = units(4);
     const auto array = [&](std::int64_t count) { return numbers(bytes, count, usual); };
     const Floats mean = array(f), scale = array(f), linear = array(f), w1 = array(f * n1), b1 = array(n1),
                  w2 = array(n1 * n2), b2 = array(n2), w3 = array(n2), bias = array(1);
@@ -137,16 +139,21 @@ struct Request {
     std::int64_t n_catalog, k;
     Ids clicks, dense, excluded;
     Floats query, logits;
-    std::vector<std::uint8_t> allowed;
+    std::vector<std::uint8_t> allowed, always;
     bool neural, filtered, honest = true;
+    const mtaw::Trends* trends;
+    std::int64_t now = 0;
 
-    Request(Bytes& bytes, const Vectors& vectors, bool usual) : n_catalog(vectors.n + vectors.n_added) {
+    Request(Bytes& bytes, const Vectors& vectors, bool usual, const mtaw::Trends* timed) : n_catalog(vectors.n + vectors.n_added), trends(timed) {
+        const auto n_bytes = static_cast<std::size_t>(n_catalog + 7) / 8;
+        if (trends != nullptr) now = bytes.chance(12) ? bytes.take<std::int64_t>() : kLogEnd + bytes.below(200) * kMinute;
+        if (trends != nullptr && bytes.chance(3)) always.assign(n_bytes, bytes.take<std::uint8_t>());
         for (std::int64_t m = bytes.below(bytes.chance(10) ? 700 : 12); m > 0; --m) {
             clicks.push_back(id(bytes, n_catalog));
         }
         k = 1 + bytes.below(bytes.chance(4) ? n_catalog + 20 : 25);
         filtered = bytes.chance(2);
-        if (filtered) allowed.assign(static_cast<std::size_t>(n_catalog + 7) / 8, bytes.take<std::uint8_t>());
+        if (filtered) allowed.assign(n_bytes, bytes.take<std::uint8_t>());
         for (std::int64_t n = bytes.below(20); n > 0; --n) excluded.push_back(id(bytes, n_catalog));
         neural = !bytes.chance(4);
         if (neural) add_neural(bytes, vectors, usual);
@@ -167,6 +174,9 @@ struct Request {
             request.n_dense = size(dense);
         }
         if (filtered) request.allowed = allowed.data();
+        if (!always.empty()) request.always_ranked = always.data();
+        request.trends = trends;
+        request.now = now;
         request.excluded = excluded.data();
         request.n_excluded = size(excluded);
         return request;
@@ -207,14 +217,14 @@ struct Answer {
         : ids(static_cast<std::size_t>(request.k)),
           candidates(static_cast<std::size_t>(memory.max_candidates())),
           scores(ids.size()),
-          features(candidates.size() * static_cast<std::size_t>(mtaw::kFeatures)) {
+          features(candidates.size() * static_cast<std::size_t>(mtaw::SessionMemory::n_features(request.view()))) {
         const mtaw::ItemVectors rows = vectors.view();
         const mtaw::ItemVectors* const given = request.neural ? &rows : nullptr;
         memory.rank(request.view(), given, ranker, request.k, ids.data(), scores.data(), scratch);
         const std::int64_t count =
             memory.features(request.view(), given, candidates.data(), features.data(), scratch);
         candidates.resize(static_cast<std::size_t>(count));
-        features.resize(static_cast<std::size_t>(count * mtaw::kFeatures));
+        features.resize(static_cast<std::size_t>(count * mtaw::SessionMemory::n_features(request.view())));
     }
 
     bool operator==(const Answer& other) const {
@@ -258,9 +268,11 @@ void check_list(const Answer& answer, const Request& request) {
 }
 
 // Of tables as they were built: what a feature can be, but for those of the vectors.
-void check_features(const Floats& features) {
+void check_features(const Floats& features, std::int64_t n_features) {
     for (std::size_t at = 0; at < features.size(); ++at) {
-        const std::string_view name = mtaw::kFeatureNames[at % static_cast<std::size_t>(mtaw::kFeatures)];
+        const std::size_t column = at % static_cast<std::size_t>(n_features);
+        if (column >= static_cast<std::size_t>(mtaw::kFeatures)) continue;
+        const std::string_view name = mtaw::kFeatureNames[column];
         if (name == "logit" || name == "logit_gap") continue;
         require(features[at] > -20.0F && features[at] < 60.0F, "a feature is what its formula can give");
     }
@@ -271,29 +283,36 @@ void run(Bytes& bytes) {
     const double recency = bytes.chance(12) ? bytes.take<double>() : 0.5 + static_cast<double>(bytes.below(30));
     const mtaw::MemorySettings settings{setting(bytes, 1, 12), setting(bytes, 1, 40), recency, setting(bytes, 0, 25),
                                         setting(bytes, 0, 12)};
-    const Log log = log_of(bytes);
+    const Log sound_log = log_of(bytes);
     // As the binding sees to it.
-    if (log.offsets.front() != 0 || log.offsets.back() != static_cast<std::int64_t>(log.items.size())) return;
-    Tables tables = build(log, settings, 1);
+    if (sound_log.offsets.front() != 0 || sound_log.offsets.back() != static_cast<std::int64_t>(sound_log.items.size())) return;
+    Tables tables = build(sound_log, settings, 1);
     require(passes(tables, settings), "tables that were built pass the check");
     const bool sound = bytes.chance(2), usual = !bytes.chance(3);
     for (std::int64_t lies = sound ? 0 : 1 + bytes.below(12); lies > 0; --lies) lie_somewhere(bytes, tables);
     if (!sound && !passes(tables, settings)) return;
-    const std::int64_t n_catalog = std::max<std::int64_t>(1, log.n_items + (bytes.chance(3) ? bytes.below(30) : 0));
+    const std::int64_t n_catalog = std::max<std::int64_t>(1, sound_log.n_items + (bytes.chance(3) ? bytes.below(30) : 0));
     const Vectors vectors(bytes, n_catalog, usual);
-    const mtaw::RankerNet ranker = ranker_of(bytes, usual);
+    std::optional<TrendArrays> arrays;
+    std::optional<mtaw::Trends> trends;
+    if (bytes.chance(2)) {
+        arrays.emplace(sound_log);
+        trends.emplace(arrays->view(), trend_settings(), mtaw::TrendLimits{n_catalog, kMinute, 64});
+    }
+    const mtaw::Trends* const timed = trends ? &*trends : nullptr;
+    const mtaw::RankerNet ranker = ranker_of(bytes, usual, timed != nullptr);
     const mtaw::MemoryQuerySettings sizes{setting(bytes, 1, 64), setting(bytes, 1, 200), setting(bytes, 1, 250),
-                                          setting(bytes, 0, 120)};
+                                          setting(bytes, 0, 120), setting(bytes, 0, 90), setting(bytes, 0, bytes.chance(2) ? 400 : 30)};
     const mtaw::MemoryView view{tables.view(), settings.recency};
     mtaw::MemoryScratch scratch;
     for (std::int64_t n = 0; n < kMaxRequests && !bytes.empty(); ++n) {
-        const Request request(bytes, vectors, usual);
+        const Request request(bytes, vectors, usual, timed);
         try {
             mtaw::MemoryScratch fresh;
             const mtaw::SessionMemory memory(view, sizes, n_catalog, mtaw::Isa::portable);
             const Answer expected(memory, ranker, request, vectors, fresh);
             check_list(expected, request);
-            if (sound && usual && request.honest) check_features(expected.features);
+            if (sound && usual && request.honest) check_features(expected.features, mtaw::SessionMemory::n_features(request.view()));
             for (const mtaw::Isa isa : kSets) {
                 if (isa > mtaw::cpu_isa()) continue;
                 const mtaw::SessionMemory other(view, sizes, n_catalog, isa);
