@@ -1,0 +1,206 @@
+// The pairs of an item since the tables were built, and how its row is kept short to read.
+#include <algorithm>
+#include <cstddef>
+
+#include "trends/delta.hpp"
+#include "trends/pairs.hpp"
+
+namespace mtaw {
+namespace {
+
+std::size_t at(std::int64_t place) { return static_cast<std::size_t>(place); }
+
+// Its place, or `count`.
+std::int64_t place_of(const std::int32_t* values, std::int64_t count, std::int32_t wanted) {
+    constexpr std::int64_t kRun = 16;  // looked through without a branch
+    std::int64_t i = 0;
+    for (; i + kRun <= count; i += kRun) {
+        std::int32_t found = 0;
+        for (std::int64_t j = 0; j < kRun; ++j) found |= values[i + j] == wanted ? -1 : 0;
+        if (found != 0) break;
+    }
+    while (i < count && values[i] != wanted) ++i;
+    return i;
+}
+
+}  // namespace
+
+void TrendsDelta::add_pair(std::int32_t earlier, std::int32_t later, std::int64_t distance, const double* weights) {
+    if (earlier == later) return;
+    const double share = 1.0 / static_cast<double>(distance);
+    add_term(earlier, later, 0, share, weights);
+    add_term(later, earlier, kPairLanes, share, weights);
+}
+
+void TrendsDelta::add_term(std::int32_t item, std::int32_t neighbor, int first_lane, double share,
+                           const double* weights) {
+    if (adds_ == Adds::kAllItems) return;
+    ItemDelta& row = of(item);
+    if (adds_ == Adds::kRenewed && !row.renewed) return;
+    auto count = static_cast<std::int64_t>(row.neighbors.size());
+    std::int64_t place = place_of(row.neighbors.data(), count, neighbor);
+    if (place == count) {
+        if (count >= limits_.row_neighbors) cut(row);
+        place = static_cast<std::int64_t>(row.neighbors.size());
+        row.neighbors.push_back(neighbor);
+        row.values.resize(row.values.size() + kPairSums, 0.0);
+        if (row.narrowed) {
+            const TrendRow base = base_.row(item);
+            const std::int64_t found = place_of(base.neighbors, base.count, neighbor);
+            row.places.push_back(found == base.count ? -1 : static_cast<std::int32_t>(found));
+        }
+        ++n_pairs_;
+    }
+    double* const value = row.values.data() + place * kPairSums + first_lane;
+    double* const total = row.totals + first_lane;
+    for (int lane = 0; lane < kPairLanes; ++lane) {
+        const double part = share * weights[kFirstPairLane + lane];
+        value[lane] += part;
+        total[lane] += part;
+    }
+    if (place >= row.n_read) read_pair(row, place);
+}
+
+// A pair that a query does not read yet has a new term: what is strong enough is found again after some of them.
+void TrendsDelta::read_pair(ItemDelta& row, std::int64_t place) {
+    constexpr std::int64_t kChangeShare = 32;  // of the pairs that there are, or that are read
+    const std::int64_t to = row.n_read++;
+    if (to != place) {
+        std::swap(row.neighbors[at(place)], row.neighbors[at(to)]);
+        std::swap_ranges(row.values.begin() + place * kPairSums, row.values.begin() + (place + 1) * kPairSums,
+                         row.values.begin() + to * kPairSums);
+        if (row.narrowed) std::swap(row.places[at(place)], row.places[at(to)]);
+    }
+    if (row.narrowed && row.places[at(to)] >= 0) {
+        const std::int32_t in_base = row.places[at(to)];
+        const bool is_read = std::any_of(row.base_runs.begin(), row.base_runs.end(), [&](const auto& run) {
+            return run.first <= in_base && in_base < run.second;
+        });
+        if (!is_read) row.base_runs.emplace_back(in_base, in_base + 1);
+    }
+    ++row.changes;
+    const std::int64_t pairs = std::max(settings_.max_neighbors, static_cast<std::int64_t>(row.neighbors.size()));
+    if (row.changes * kChangeShare > pairs) narrow(row);
+}
+
+// Finds the pairs that a query reads: as many as tables keep, by what a rebuilt row would be cut by.
+void TrendsDelta::narrow(ItemDelta& row) {
+    row.changes = 0;
+    const TrendRow base = base_.row(row.item);
+    const auto count = static_cast<std::int64_t>(row.neighbors.size());
+    const std::int64_t most = settings_.max_neighbors;
+    if (most == 0 || (!row.narrowed && base.count + count <= most)) return;
+    double to_now[kPairLanes], to_epoch[kPairSums], totals[kPairSums];
+    for (int lane = 0; lane < kPairLanes; ++lane) {
+        const int of = kFirstPairLane + lane;
+        const std::int64_t h = settings_.half_lives.ms[of];
+        to_now[lane] = decay_power(clock_[of] * h - newest(), h);
+        to_epoch[lane] = to_epoch[kPairLanes + lane] = decay_power((base_.view().clock[of] - clock_[of]) * h, h);
+    }
+    for (int k = 0; k < kPairSums; ++k) {
+        totals[k] = row.totals[k] + (base.totals == nullptr ? 0.0 : static_cast<double>(base.totals[k]) * to_epoch[k]);
+    }
+    const auto add_base = [&](std::int64_t place, double* sums) {
+        for (int k = 0; k < kPairSums; ++k) {
+            sums[k] += static_cast<double>(widened(base.values[place * kPairSums + k])) * to_epoch[k];
+        }
+    };
+    struct Ranked {
+        double strength;
+        std::int32_t neighbor;
+        std::int64_t at;  // among these pairs, or -1 - the place of one that the tables alone have
+    };
+    std::vector<Ranked> ranked;
+    ranked.reserve(at(count + base.count));
+    base_places_.resize(std::max(base_places_.size(), at(limits_.capacity)), 0);
+    for (std::int64_t p = 0; p < base.count; ++p) base_places_[at(base.neighbors[p])] = static_cast<std::int32_t>(p + 1);
+    row.places.resize(at(count));
+    std::vector<std::uint8_t> marks(at(base.count), 0);  // places that these pairs have too
+    for (std::int64_t i = 0; i < count; ++i) {
+        double sums[kPairSums];
+        std::copy_n(row.values.data() + i * kPairSums, kPairSums, sums);
+        const std::int32_t place = row.places[at(i)] = base_places_[at(row.neighbors[at(i)])] - 1;
+        if (place >= 0) {
+            marks[at(place)] = 1;
+            add_base(place, sums);
+        }
+        ranked.push_back({pair_strength(sums, totals, to_now), row.neighbors[at(i)], i});
+    }
+    for (std::int64_t p = 0; p < base.count; ++p) {
+        base_places_[at(base.neighbors[p])] = 0;
+        if (marks[at(p)] != 0) continue;
+        double sums[kPairSums] = {};
+        add_base(p, sums);
+        ranked.push_back({pair_strength(sums, totals, to_now), base.neighbors[p], -1 - p});
+    }
+    const auto kept = std::min(at(most), ranked.size());
+    if (kept < ranked.size()) {
+        std::nth_element(ranked.begin(), ranked.begin() + static_cast<std::ptrdiff_t>(kept), ranked.end(), [](const Ranked& x, const Ranked& y) {
+            return x.strength != y.strength ? x.strength > y.strength : x.neighbor < y.neighbor;
+        });
+    }
+    std::fill(marks.begin(), marks.end(), 0);  // from here on: places that are read
+    std::vector<std::uint8_t> read(at(count), 0);
+    for (std::size_t i = 0; i < kept; ++i) {
+        const std::int64_t place = ranked[i].at >= 0 ? row.places[at(ranked[i].at)] : -1 - ranked[i].at;
+        if (ranked[i].at >= 0) read[at(ranked[i].at)] = 1;
+        if (place >= 0) marks[at(place)] = 1;
+    }
+    std::vector<std::int32_t> neighbors, places;
+    std::vector<double> values;
+    neighbors.reserve(row.neighbors.capacity());
+    values.reserve(row.values.capacity());
+    for (const std::uint8_t now : {std::uint8_t{1}, std::uint8_t{0}}) {
+        for (std::int64_t i = 0; i < count; ++i) {
+            if (read[at(i)] != now) continue;
+            neighbors.push_back(row.neighbors[at(i)]);
+            places.push_back(row.places[at(i)]);
+            values.insert(values.end(), row.values.begin() + i * kPairSums, row.values.begin() + (i + 1) * kPairSums);
+        }
+        if (now == 1) row.n_read = static_cast<std::int64_t>(neighbors.size());
+    }
+    row.neighbors = std::move(neighbors);
+    row.places = std::move(places);
+    row.values = std::move(values);
+    row.narrowed = true;
+    row.base_runs.clear();
+    for (std::int32_t place = 0; place < base.count; ++place) {
+        if (marks[at(place)] == 0) continue;
+        if (row.base_runs.empty() || row.base_runs.back().second != place) row.base_runs.emplace_back(place, place);
+        row.base_runs.back().second = place + 1;
+    }
+}
+
+// Keeps the strongest half of a row.
+void TrendsDelta::cut(ItemDelta& row) {
+    double to_now[kPairLanes];
+    for (int lane = 0; lane < kPairLanes; ++lane) {
+        const std::int64_t h = settings_.half_lives.ms[kFirstPairLane + lane];
+        to_now[lane] = decay_power(clock_[kFirstPairLane + lane] * h - newest(), h);
+    }
+    const std::size_t count = row.neighbors.size(), kept = std::max<std::size_t>(count / 2, 1);
+    std::vector<double> strengths(count);
+    std::vector<std::size_t> order(count);
+    for (std::size_t i = 0; i < count; ++i) {
+        order[i] = i;
+        strengths[i] = pair_strength(row.values.data() + i * kPairSums, row.totals, to_now);
+    }
+    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+        if (strengths[a] != strengths[b]) return strengths[a] > strengths[b];
+        return row.neighbors[a] < row.neighbors[b];
+    });
+    std::vector<std::int32_t> neighbors(kept);
+    std::vector<double> values(kept * kPairSums);
+    for (std::size_t i = 0; i < kept; ++i) {
+        neighbors[i] = row.neighbors[order[i]];
+        std::copy_n(row.values.data() + order[i] * kPairSums, kPairSums, values.data() + i * kPairSums);
+    }
+    row.neighbors = std::move(neighbors);
+    row.values = std::move(values);
+    row.n_read = static_cast<std::int64_t>(kept);
+    narrow(row);
+    counters_.cut += static_cast<std::int64_t>(count - kept);
+    n_pairs_ -= static_cast<std::int64_t>(count - kept);
+}
+
+}  // namespace mtaw
