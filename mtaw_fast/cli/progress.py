@@ -129,9 +129,10 @@ class TrainingProgress:
     def epoch_ends(self, record: Mapping[str, Any]) -> None:
         """Print the epoch's line."""
         metrics = "".join(f"  {name} {value:.2f}" for name, value in record.items() if "@" in name)
+        unit = "samples" if "samples_per_second" in record else "sessions"
         self._console.print(
             f"{record['phase']} epoch {record['epoch']}: loss {record['loss']:.4f}{metrics}  "
-            f"({record['seconds']:.1f} s, {record['sessions_per_second']:.0f} sessions/s)",
+            f"({record['seconds']:.1f} s, {record[f'{unit}_per_second']:.0f} {unit}/s)",
             soft_wrap=True,
         )
 

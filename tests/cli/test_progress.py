@@ -34,7 +34,7 @@ def test_the_line_names_phase_place_and_time_left() -> None:
         assert bar.line == "3 of 6: ranker, 31 s left"
         clock.now += 1
         bar.step_done(100, 1.5)
-        bar.epoch_ends({"phase": "ranker", "epoch": 1, "loss": 1.5, "seconds": 10.0, "sessions_per_second": 100.0})
+        bar.epoch_ends({"phase": "ranker", "epoch": 1, "loss": 1.5, "seconds": 10.0, "samples_per_second": 100.0})
         bar.epoch_starts("ranker", 2, 4, 1000)
         assert bar.line == "3 of 6: ranker, 30 s left"
         bar.phase_starts("search", 4, 6)
@@ -53,6 +53,13 @@ def test_elsewhere_than_on_a_terminal_a_phase_is_a_line() -> None:
             bar.epoch_ends({"phase": phase, "epoch": 1, "loss": 2.0, "seconds": 1.0, "sessions_per_second": 10.0})
     lines = out.getvalue().splitlines()
     assert [line.split(":")[0] for line in lines] == ["1 of 2", "search epoch 1", "2 of 2", "refit epoch 1"]
+
+
+def test_the_speed_of_an_epoch_has_the_unit_of_its_phase() -> None:
+    bar, _, out = progress(terminal=False)
+    for phase, unit in (("search", "sessions"), ("ranker", "samples")):
+        bar.epoch_ends({"phase": phase, "epoch": 1, "loss": 1.5, "seconds": 10.0, f"{unit}_per_second": 100.0})
+    assert [line.split()[-2:] for line in out.getvalue().splitlines()] == [["100", "sessions/s)"], ["100", "samples/s)"]]
 
 
 def test_a_piece_that_was_resumed_counts_from_where_it_began() -> None:

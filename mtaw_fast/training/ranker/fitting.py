@@ -226,7 +226,7 @@ def fit_ranker(
             "losses": curve.losses(),
             "lr": _rate(settings.lr, step, total),
             "seconds": round(seconds, 3),
-            "sessions_per_second": round(n_queries / seconds, 1),
+            "samples_per_second": round(n_queries / seconds, 1),
             "in_candidates": round(100 * used / (n_queries + candidates.left_out), 2),
         }
         history.append(record)
