@@ -59,7 +59,7 @@ def test_the_speed_of_an_epoch_has_the_unit_of_its_phase() -> None:
     bar, _, out = progress(terminal=False)
     for phase, unit in (("search", "sessions"), ("ranker", "samples")):
         bar.epoch_ends({"phase": phase, "epoch": 1, "loss": 1.5, "seconds": 10.0, f"{unit}_per_second": 100.0})
-    assert [line.split()[-2:] for line in out.getvalue().splitlines()] == [["100", "sessions/s)"], ["100", "samples/s)"]]
+    assert [line.split()[-1] for line in out.getvalue().splitlines()] == ["sessions/s)", "samples/s)"]
 
 
 def test_a_piece_that_was_resumed_counts_from_where_it_began() -> None:
