@@ -16,7 +16,7 @@ from mtaw_fast.online.settings import LearningLimits, LearningSettings, limits_o
 
 _STREAMS = ("redis://", "rediss://", "unix://")
 _LIMIT_HELP = (
-    f"set a limit of learning; repeat for more. The limits, in docs/live.md: {', '.join(LearningLimits.__match_args__)}"
+    f"set a limit of learning; repeat for more. The limits, in docs/learning-limits.md: {', '.join(LearningLimits.__match_args__)}"
 )
 
 
