@@ -115,7 +115,8 @@ def run(arguments: argparse.Namespace) -> None:
         return
     kept = f", {plan.rows - todo:,} were already there" if todo < plan.rows else ""
     print(f"scored {todo:,} sessions in {seconds:.1f} s ({todo / max(seconds, 1e-9):,.0f} per second){kept}")
-    print(f"wrote {arguments.out}: {plan.rows:,} sessions in {len(plan.blocks())} parts")
+    parts = len(plan.blocks())
+    print(f"wrote {arguments.out}: {plan.rows:,} sessions in {parts} part{'' if parts == 1 else 's'}")
 
 
 def planned(arguments: argparse.Namespace) -> tuple[Scorer, Plan]:
