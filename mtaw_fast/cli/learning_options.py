@@ -15,8 +15,8 @@ from mtaw_fast.online.batch_update import LogFile, log_limits
 from mtaw_fast.online.settings import LearningLimits, LearningSettings, limits_of
 
 _STREAMS = ("redis://", "rediss://", "unix://")
-_LIMIT_HELP = (
-    f"set a limit of learning; repeat for more. The limits, in docs/learning-limits.md: {', '.join(LearningLimits.__match_args__)}"
+_LIMIT_HELP = "set a limit of learning; repeat for more. The limits, in docs/learning-limits.md: " + ", ".join(
+    LearningLimits.__match_args__
 )
 
 
