@@ -1,4 +1,4 @@
-"""mtaw_fast: a fast, trustworthy engine for session-based recommendation."""
+"""Session-based recommendation: rank the next item of a session from the clicks before it."""
 
 from __future__ import annotations
 

@@ -366,7 +366,7 @@ class Recommender:
             self._learner.add_items(self._pipeline.catalog, added, vectors, neighbors)
 
     def remove_items(self, items: Iterable[Any]) -> None:
-        """Stop recommending some items, for example sold-out ones. They are still known as clicks.
+        """Stop recommending items that do not come back; `hide` is for those that may. They are still known as clicks.
 
         The change takes effect as that of `add_items`. Raises DataError on an item that is not in the catalog; no item
         is removed then.
@@ -596,8 +596,8 @@ class Recommender:
         k : int, default 20
             How many items.
         types : iterable of str or None, optional
-            The type of each click, such as "view" or "cart", if the model was trained on a log with types. One that is
-            unknown, None or left out is neutral.
+            The type of each click, such as "view" or "cart", if the model was trained on a log with types. A type that
+            is unknown or None has no effect.
         timings : bool, default False
             Whether the answer contains the time of each stage.
         exclude : iterable of ids, default none
@@ -614,9 +614,9 @@ class Recommender:
             What is known of the visit, such as {"referrer": "search"}: a text or a whole number by column of the data
             set that the model was trained on with `context`. Values that training did not know count as one.
         repeats : bool, default False
-            Whether the answer contains which results are in the session.
+            Whether the answer says which results are in the session.
         reasons : bool, default False
-            Whether the answer contains why each item was recommended.
+            Whether the answer says why each item was recommended.
         fields : iterable of str, default none
             Columns of the item table; the answer contains their values for each item.
         rules : dict or str, optional

@@ -62,7 +62,7 @@ def compare(
     slices : sequence of str, optional
         As in `evaluate`.
     examples : int, default 6
-        Most sessions to show where the two part.
+        Most sessions to show for which only one of the two finds the target.
     encoder, index : str, default 'auto'
         As in `Recommender.load`; for a bundle or path.
     progress : callable, optional

@@ -24,7 +24,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder of bundles")
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--promote", metavar="NAME", help=f"let FOLDER/{CURRENT} point to this bundle, in one step")
-    action.add_argument("--roll-back", action="store_true", help="promote the one before it again")
+    action.add_argument("--roll-back", action="store_true", help="promote the previous bundle again")
     parser.add_argument(
         "--service", metavar="URL", help="ask this service which version it serves, such as http://localhost:8000"
     )
@@ -70,9 +70,10 @@ def _table(found: list[BundleVersion], served: list[str], service: str | None) -
         p, mrr = (f"{one.metrics[name]:6.2f}" if name in one.metrics else f"{'-':>6}" for name in ("P@20", "MRR@20"))
         mark = "*" if one.current else " "
         by = f"  served by {service}" if one.version in served else ""
+        created = one.created.replace("+00:00", "Z")
         promoted = f"  promoted {one.promoted}" if one.promoted else ""
         lines.append(
-            f"{mark} {one.name:{width}}  {one.version}  {one.created[:20]:20}  {one.items:9,}  {p}  {mrr}  "
+            f"{mark} {one.name:{width}}  {one.version}  {created:20}  {one.items:9,}  {p}  {mrr}  "
             f"{one.dataset}{promoted}{by}"
         )
     if not any(one.current for one in found):

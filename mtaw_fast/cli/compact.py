@@ -20,7 +20,7 @@ def add_to(commands: Any) -> None:
         "compact",
         run,
         "Write what was learned into the compacted bundle, and redact the log. Services that use the folder switch to "
-        "the bundle. Give the options of 'serve': of several bundles, name all.",
+        "the bundle. Give the same options as for 'serve', with every bundle.",
         "mtaw-fast compact shop.bundle --learn shop.learned",
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", nargs="?", help="folder made by 'train'")

@@ -29,14 +29,14 @@ def add_to(commands: Any) -> None:
         "compare",
         run,
         "Compare two bundles on the same samples: the difference of every metric with its interval, by slice, how the "
-        "lists differ, and sessions where the two part.",
+        "lists differ, and sessions for which only one of the two finds the target.",
         "mtaw-fast compare old.bundle new.bundle shop.dataset",
     )
     parser.add_argument("first", type=Path, metavar="A", help="bundle to compare with, such as the one that serves")
     parser.add_argument("second", type=Path, metavar="B", help="bundle to judge; a difference is B's metric minus A's")
     parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder made by 'prepare'")
     add_evaluation_options(parser, weights=False)
-    add_number(parser, "--examples", "N", 6, "most sessions to show where the two part")
+    add_number(parser, "--examples", "N", 6, "most sessions to show for which only one finds the target")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
 
 

@@ -30,7 +30,7 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument(
         "--planned", type=int, default=20_000, metavar="N",
-        help="sessions that the whole test shall have; choose it before the first look",
+        help="planned number of sessions of the whole test; choose it before the first look",
     )  # fmt: skip
     parser.add_argument("--alpha", type=float, default=0.05, help="most probability of a false alarm, over all looks")
     parser.add_argument("--power", type=float, default=0.8, help="wanted probability to find --effect")
@@ -39,7 +39,13 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("--since", metavar="TIME", help="only rankings from then on, such as 2026-11-01")
     parser.add_argument("--until", metavar="TIME", help="only rankings before then")
-    parser.add_argument("--window", type=float, default=24.0, metavar="HOURS", help="a report counts so long")
+    parser.add_argument(
+        "--window",
+        type=float,
+        default=24.0,
+        metavar="HOURS",
+        help="feedback counts if it comes within this time after its ranking",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 

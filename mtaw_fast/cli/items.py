@@ -31,7 +31,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder made by 'train'")
     parser.add_argument("source", metavar="FILE", help="the table: Parquet, JSON lines or CSV")
     parser.add_argument(
-        "--patch", action="store_true", help="change the given rows and columns alone (default: replace the table)"
+        "--patch", action="store_true", help="change only the given rows and columns (default: replace the table)"
     )
     add_item_options(parser)
     keeping = parser.add_mutually_exclusive_group()

@@ -190,9 +190,9 @@ def compared(
 
     Each resample draws the same sessions for both rankers, so what is hard for both does not widen the interval.
     """
-    ours, theirs = first.columns(), second.columns()
+    first_values, second_values = first.columns(), second.columns()
     bootstrap = SessionBootstrap(samples.session, seed=seed)
-    whole = _differences(bootstrap, ours, theirs, None, 1)[0][0]
+    whole = _differences(bootstrap, first_values, second_values, None, 1)[0][0]
     before, after = first.of_catalog(), second.of_catalog()
     for name in (COVERAGE, GINI):
         whole[name] = Difference(before[name], after[name], after[name] - before[name])
@@ -200,7 +200,7 @@ def compared(
     count = max(sum(len(one.labels) for one in slicings), 1)
     wide = NormalDist().inv_cdf(1 - 0.025 / count) / _Z
     for slicing in slicings:
-        values, estimates = _differences(bootstrap, ours, theirs, slicing.codes, len(slicing.labels))
+        values, estimates = _differences(bootstrap, first_values, second_values, slicing.codes, len(slicing.labels))
         found[slicing.name] = {
             label: SliceDifference(
                 int(estimates.samples[value]), int(estimates.sessions[value]), values[value],
@@ -212,15 +212,19 @@ def compared(
 
 
 def _differences(
-    bootstrap: SessionBootstrap, ours: np.ndarray, theirs: np.ndarray, codes: np.ndarray | None, n_values: int
+    bootstrap: SessionBootstrap,
+    first_values: np.ndarray,
+    second_values: np.ndarray,
+    codes: np.ndarray | None,
+    n_values: int,
 ) -> tuple[list[dict[str, Difference]], Estimates]:
     """Return the differences by value and metric, and their estimates."""
-    estimates = bootstrap.estimates(theirs - ours, codes, n_values)
-    places = np.zeros(len(ours), dtype=np.int64) if codes is None else codes
+    estimates = bootstrap.estimates(second_values - first_values, codes, n_values)
+    places = np.zeros(len(first_values), dtype=np.int64) if codes is None else codes
     found = []
     for value in range(n_values):
         chosen = places == value
-        first, second = ours[chosen].mean(axis=0).tolist(), theirs[chosen].mean(axis=0).tolist()
+        first, second = first_values[chosen].mean(axis=0).tolist(), second_values[chosen].mean(axis=0).tolist()
         found.append(
             {
                 name: Difference(first[at], second[at], second[at] - first[at], estimates.interval(value, at))
@@ -247,10 +251,10 @@ def gains_over(
     weights : float[S], optional
         Weights of the samples.
     """
-    ours, theirs = gains_of(first), gains_of(second)
-    found = SessionBootstrap(session).estimates(theirs - ours, weights=weights)
+    first_values, second_values = gains_of(first), gains_of(second)
+    found = SessionBootstrap(session).estimates(second_values - first_values, weights=weights)
     wide = NormalDist().inv_cdf(1 - 0.025 / max(trials, 1)) / _Z
-    before, after = means_of(ours, weights), means_of(theirs, weights)
+    before, after = means_of(first_values, weights), means_of(second_values, weights)
     gains = {}
     for at, name in enumerate(METRICS):
         change, interval = after[name] - before[name], found.interval(0, at)

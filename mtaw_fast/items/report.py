@@ -95,7 +95,7 @@ def table_lines(report: Mapping[str, Any]) -> list[str]:
     """Return the lines that describe an `ItemsReport.as_dict()`."""
     rows, known, columns = report["rows"], report["known"], report["columns"]
     lines = [
-        f"{rows:,} rows: {known:,} of items in the catalog, {rows - known:,} wait for theirs",
+        f"{rows:,} rows: {known:,} of items in the catalog, {rows - known:,} of unknown items",
         f"{report['unlisted']:,} of {report['items']:,} items of the catalog have no value in any column",
     ]
     width = max((len(one["name"]) for one in columns), default=0)

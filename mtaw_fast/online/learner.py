@@ -306,10 +306,10 @@ class OnlineLearner:
                 self._try_to_switch(signature)
                 continue
             try:
-                if self.compactions.are_due(self.state.event_processor, self.bundle, self.log):
+                if self.compactions.should_start(self.state.event_processor, self.bundle, self.log):
                     self.compact()
             except Exception as error:  # serving continues, and so must this thread
-                self.compactions.put_off()  # otherwise a disk error would be logged at every poll
+                self.compactions.restart_pause()  # otherwise a disk error would be logged at every poll
                 _LOG.error("cannot compact what was learned: %s", error, exc_info=not isinstance(error, MtawError))
 
     def _try_to_switch(self, signature: Signature) -> None:
@@ -379,7 +379,7 @@ class OnlineLearner:
             If the bundle's folder holds another training now. With `wait` also if the compaction failed (the log still
             has every event), if the result is served but the log could not be cleaned up, or if `stop` was called.
         """
-        self.compactions.put_off()
+        self.compactions.restart_pause()
         self._failure = None
         self.check_training()
         process = self.compactions.start(wait)

@@ -150,8 +150,7 @@ class Recommendations:
         """Return the ranking as a table of the library `library`.
 
         Its columns are item, score (float32), and if requested repeat (bool), reason (text), explored (bool) and the
-        fields. Raises
-        MissingPackageError if the library is not installed, UsageError on another library.
+        fields. Raises MissingPackageError if the library is not installed, UsageError on another library.
         """
         columns: dict[str, Any] = {"item": self.items, "score": self.scores}
         if self.repeats is not None:

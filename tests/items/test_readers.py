@@ -101,7 +101,7 @@ def test_prepare_with_items(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     for parts in ([], ["--partitions", "2"]):
         folder = tmp_path / f"set{len(parts)}"
         assert main(["prepare", "clicks", str(tmp_path / "log.parquet"), str(folder), *parts, *arguments]) == 0
-        assert "3 rows: 2 of items in the catalog, 1 wait for theirs" in capsys.readouterr().out
+        assert "3 rows: 2 of items in the catalog, 1 of unknown items" in capsys.readouterr().out
         dataset = Dataset.load(folder)
         table = dataset.items
         assert table is not None

@@ -210,7 +210,7 @@ def test_what_starts_a_compaction(learning: Make) -> None:
     def is_needed() -> bool:
         asked = copy.copy(one.compactions)  # a copy, so that no compaction starts by itself
         asked._settings = replace(one.settings, compact=True, compact_seconds=1e-9)
-        return asked.are_due(one.state.event_processor, one.bundle, one.log)
+        return asked.should_start(one.state.event_processor, one.bundle, one.log)
 
     assert not is_needed(), "nothing was clicked"
     until_learned(rec, one.append([Click("first", "sku-1", NOON), Click("last", "sku-2", NOON + HOUR)]))

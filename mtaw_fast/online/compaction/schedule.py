@@ -53,12 +53,12 @@ class CompactionSchedule:
         """Whether a requested one is waiting or running."""
         return self._requested is not None and self._requested.poll() is None
 
-    def put_off(self) -> None:
+    def restart_pause(self) -> None:
         """Count the pause until the next one from now."""
         self._tried = host.monotonic()
 
-    def are_due(self, event_processor: EventProcessor, bundle: Bundle, log: EventLog) -> bool:
-        """Return whether to start one. event_processor: what was learned on top of the bundle that is served."""
+    def should_start(self, event_processor: EventProcessor, bundle: Bundle, log: EventLog) -> bool:
+        """Return whether to start one now. event_processor: what was learned on top of the bundle that is served."""
         running = any(one is not None and one.poll() is None for one in (self.latest, self._requested))
         if running or not self._settings.compact:
             return False
