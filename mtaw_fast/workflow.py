@@ -86,13 +86,13 @@ def prepare(
     folder = Path(folder)
     refuse_existing_dataset(folder, overwrite)
     read = _clicks_reader(source, name, options) if format == "clicks" else _reader(format, source, name, options)
-    _tell(progress, "reading", 0, _STEPS)
+    _report_progress(progress, "reading", 0, _STEPS)
     dataset = read()
     if items is not None:
         dataset = with_items(dataset, items, item_options)
-    _tell(progress, "writing", 1, _STEPS)
+    _report_progress(progress, "writing", 1, _STEPS)
     dataset.save(folder, overwrite)
-    _tell(progress, "written", _STEPS, _STEPS)
+    _report_progress(progress, "written", _STEPS, _STEPS)
     _warn(dataset.preparation.get("log", {}).get("warnings", ()))
     return Dataset.load(folder)
 
@@ -277,7 +277,7 @@ def _opened(dataset: Dataset | Folder) -> Dataset:
     return dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
 
 
-def _tell(progress: Progress | None, what: str, done: int, total: int) -> None:
+def _report_progress(progress: Progress | None, what: str, done: int, total: int) -> None:
     if progress is not None:
         progress(what, done, total)
 

@@ -19,39 +19,38 @@ ARMS = "arms"  # in a learning folder that several bundles share: the folder of 
 class LearningLimits:
     """Limits on how much is learned from whom.
 
-    Every rule reads the log alone and never the host's clock, so that every reader of a log decides the same. The
-    windows of bots and floods go by the times at which clicks arrived: a client cannot choose them. Without those, as
-    in a log file, they go by the clicks' own times.
+    Every rule depends on the log alone, never on the host's clock, so that all readers of a log agree. The windows for
+    bots and floods use the times at which clicks arrived, which a client cannot choose. Records without them, as in a
+    log file, are judged by the clicks' own times. docs/learning-limits.md shows what the rules achieve.
 
     Attributes
     ----------
     session_gap : int, default 1_800_000
-        After so many milliseconds without a click, an id means a new session.
+        Milliseconds without a click after which a session ends; the same id then starts a new one.
     session_clicks : int, default 200
         Clicks of one session that are learned; later ones are not.
     burst_clicks, burst_ms : int, default 30 and 10_000
         A session with more clicks than this within so many milliseconds is a bot: nothing more is learned from it, and
         what was learned from it is removed.
     fresh_clicks : int, default 3
-        The first so many clicks of a session are fresh: a flood of new sessions can make them at the lowest cost.
+        First clicks of a session that are called fresh. A flood of new sessions consists of such clicks.
     item_share, item_window, item_floor : float, int, int, default 0.3, 60_000 and 5
-        Of the fresh clicks within a window, clicks on one item are learned up to this share of all fresh clicks so far,
-        or of what the long-run traffic brings in a window if that is more. A window lasts so many milliseconds; in a
-        shop with little traffic, as long as that traffic takes to allow `item_floor` clicks (`online.state.guards`). A
-        share below 1 / `fresh_clicks` also limits a flood that clicks other items too: one click of each of its
-        sessions is on the item it promotes.
+        Within a window, fresh clicks on one item are learned up to this share of all fresh clicks so far, or of the
+        clicks that the long-run traffic brings in a window, if that is more. A window lasts `item_window` milliseconds;
+        with little traffic it is longer, until the traffic allows `item_floor` clicks (`online.state.guards`). A share
+        below 1 / `fresh_clicks` also limits a flood whose sessions click other items too.
     pair_floor, pair_share : int, float, default 2 and 0.5
         Sessions with the same two items are learned up to the larger of the floor and this share of the sessions with
         the rarer one, in about a day of traffic. The floor is more in a large shop (`online.state.guards`).
     late : int, default 86_400_000
-        An event may be so many milliseconds older than the newest one and still be learned.
+        Milliseconds before the newest event; older events are not learned.
     new_items : int, default 65_536
         Items that may enter the catalog while serving.
     min_clicks : int, default 1
         Clicks that such an item needs before it is recommended.
     cold_start : int, default 0
-        1: items that the item table knows and the catalog does not enter the catalog, if the bundle can tell something
-        from their attributes. 0: they wait for their first click.
+        1: items that have a row in the item table, but are not in the catalog, enter it if the bundle was trained with
+        an item table. 0: they wait for their first click.
 
     Raises
     ------
