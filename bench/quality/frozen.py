@@ -121,7 +121,7 @@ def rankers_of(day: Day, seeds: int, folder: Path) -> Iterator[tuple[str, int, R
         trends = build_trends(day.config, before, day.n_items) if timed else None
         growing = whole = build_dataset(day.config, tables, last, 1, None, folder, "", Silent(), since, trends)
         if timed:
-            growing = whole.some(np.arange(len(whole.targets) - whole.frozen))
+            growing = whole.subset(np.arange(len(whole.targets) - whole.frozen))
         for seed in range(seeds):
             for kind, dataset in ((GROWING, growing), (TIMES, whole)) if timed else ((PLAIN, whole),):
                 yield kind, seed, _fitted(day.config, dataset, seed, timed=timed)

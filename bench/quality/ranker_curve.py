@@ -116,7 +116,7 @@ def _fitted(
 ) -> tuple[RankerNet, float]:
     """Fit a ranker on a share of the samples; return it with the processor seconds of the fit."""
     count = round(min(share, 1.0) * len(ranker_dataset.targets))
-    some = ranker_dataset.some(np.flatnonzero(evenly(len(ranker_dataset.targets), count)))
+    some = ranker_dataset.subset(np.flatnonzero(evenly(len(ranker_dataset.targets), count)))
     began = time.process_time()
     fit = fit_settings(config, timed=timed)
     ranker, _ = fit_ranker(some, some.targets, some.lengths, fit, seed, "ranker", Silent())

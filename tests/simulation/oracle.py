@@ -1,6 +1,6 @@
 """What was asked of the log, and what must follow from it. It reads the log's files by their published format alone.
 
-It knows nothing of the code: what clicks teach is computed here from docs/live.md, in the plainest way.
+It knows nothing of the code: what clicks teach is computed here from docs/live.md and docs/learning-limits.md.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class RankerDataset:
             ids, places = np.take_along_axis(ids, kept, axis=1), np.take_along_axis(places, kept, axis=1)
         return self._read(ids, places)
 
-    def some(self, chosen: np.ndarray) -> RankerDataset:
+    def subset(self, chosen: np.ndarray) -> RankerDataset:
         """Return the queries int64[q] alone, from the same file."""
         return replace(
             self,

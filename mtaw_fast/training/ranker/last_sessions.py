@@ -22,8 +22,8 @@ def split_for_ranker(config: Config, sessions: Sessions) -> tuple[Sessions, Sess
     return sessions.slice(0, boundary), sessions.slice(boundary, len(sessions))
 
 
-def log_cap(config: Config, sessions: Sessions) -> None:
-    """Log one line if the ranker learns from fewer sessions than `ranker_fraction` asks for."""
+def warn_if_capped(config: Config, sessions: Sessions) -> None:
+    """Log a warning if the ranker learns from fewer sessions than `ranker_fraction` asks for."""
     asked = sessions.split_last(config.ranker.ranker_fraction)[1].n_clicks
     if asked > MOST_CLICKS:
         logging.getLogger("mtaw_fast").warning(

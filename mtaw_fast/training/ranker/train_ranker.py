@@ -15,7 +15,7 @@ from mtaw_fast.system.memory_use import give_back_freed
 from mtaw_fast.training.memory_tables import build_tables, build_trends
 from mtaw_fast.training.ranker.candidates import PrefixCandidates
 from mtaw_fast.training.ranker.fitting import RankerFit, fit_ranker
-from mtaw_fast.training.ranker.last_sessions import log_cap, split_for_ranker
+from mtaw_fast.training.ranker.last_sessions import split_for_ranker, warn_if_capped
 from mtaw_fast.training.ranker.prequential import build_dataset
 from mtaw_fast.training.ranker.side_inputs import NOTHING, SideInputs
 from mtaw_fast.training.reporting import Reporter
@@ -64,7 +64,7 @@ def train_ranker(
     list of dict
         A record an epoch.
     """
-    log_cap(config, sessions)
+    warn_if_capped(config, sessions)
     if not config.ranker.prequential:
         candidates = PrefixCandidates.of(config, sessions, n_items, min_prefix, weights, type_weights, side)
         return fit_candidates(candidates, config, phase, reporter)
@@ -98,13 +98,12 @@ def fit_candidates(
 def fit_settings(config: Config, *, timed: bool = False) -> RankerFit:
     """Return the settings of the ranker's fit.
 
-    timed: whether the ranker reads trends. Those change within hours and are
-    learned best in many small steps (measured on a news log: +0.5..1.0 P@20, +0.3 MRR@20), each on some of the
-    candidates, and in twice as many epochs (+0.1 of both).
+    timed: whether the ranker reads trends. Those change within hours and are learned best in many small steps (measured
+    on a news log: +0.5..1.0 P@20, +0.3 MRR@20), each on some of the candidates, and in twice as many epochs (+0.1 of
+    both).
     """
     excluded = tuple(name.strip() for name in config.ranker.excluded_features.split(",") if name.strip())
+    epochs, lr = config.ranker.ranker_epochs, config.ranker.ranker_lr
     if timed:
-        fit = RankerFit(2 * config.ranker.ranker_epochs, config.ranker.ranker_lr / 3, excluded, 64, 49, 1e-3)
-    else:
-        fit = RankerFit(config.ranker.ranker_epochs, config.ranker.ranker_lr, excluded)
-    return fit
+        return RankerFit(2 * epochs, lr / 3, excluded, batch=64, negatives=49, weight_decay=1e-3)
+    return RankerFit(epochs, lr, excluded)

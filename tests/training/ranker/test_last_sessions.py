@@ -7,7 +7,7 @@ import pytest
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.training.ranker import last_sessions
-from mtaw_fast.training.ranker.last_sessions import log_cap, split_for_ranker
+from mtaw_fast.training.ranker.last_sessions import split_for_ranker, warn_if_capped
 
 
 @pytest.mark.parametrize(("most", "expected"), [(100, 5), (10, 5), (9, 4), (1, 1), (0, 1)])
@@ -19,7 +19,7 @@ def test_at_most_so_many_clicks_and_one_session_at_least(
     before, last = split_for_ranker(Config.of(ranker_fraction=0.25), sessions)
     assert (len(before), len(last)) == (20 - expected, expected)
     assert [*before.items.tolist(), *last.items.tolist()] == sessions.items.tolist()
-    log_cap(Config.of(ranker_fraction=0.25), sessions)
+    warn_if_capped(Config.of(ranker_fraction=0.25), sessions)
     assert caplog.messages == (
         [] if most >= 10 else [
             f"ranker: learns from the last {most} clicks, since the last 0.25 of the sessions (ranker_fraction) have 10"
