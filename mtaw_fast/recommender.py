@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any, Literal, Unpack
@@ -19,21 +18,18 @@ from mtaw_fast.data.click_types import checked_types
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions, offsets_of
-from mtaw_fast.errors import DataError, UsageError, shown
+from mtaw_fast.errors import UsageError
 from mtaw_fast.items import ItemsReport, ItemTable, TableChange
-from mtaw_fast.items.live import LiveItems
+from mtaw_fast.online.catalog_changes import CatalogChanges
 from mtaw_fast.online.compaction.current import current_bundle, signature_of
 from mtaw_fast.online.follower import OvertakenError
 from mtaw_fast.online.item_state import ItemState
 from mtaw_fast.online.learner import OnlineLearner
 from mtaw_fast.online.log import open_log
-from mtaw_fast.online.log.events import Event, HideItems, KeepRules, ShowItems, is_id, now_ms, table_parts
 from mtaw_fast.online.settings import LearningSettings
-from mtaw_fast.online.state.cold_start import with_priors
-from mtaw_fast.online.state.item_changes import live_after
 from mtaw_fast.ranking.answer import Recommendations, timed
-from mtaw_fast.ranking.catalog import Catalog, CatalogIds, is_id_of, plain_id
-from mtaw_fast.ranking.encoders import Encoder, EncoderName, make_encoder
+from mtaw_fast.ranking.catalog import Catalog, CatalogIds
+from mtaw_fast.ranking.encoders import Encoder, EncoderName
 from mtaw_fast.ranking.growing_session import GrowingSession
 from mtaw_fast.ranking.options import (
     EVERYTHING,
@@ -51,14 +47,12 @@ from mtaw_fast.ranking.options import (
     with_types,
 )
 from mtaw_fast.ranking.pipeline import Pipeline
-from mtaw_fast.ranking.retrieval import Index, IndexName, ann_file_of, make_index
-from mtaw_fast.rules import MOST_KEPT, RuleSet, broken_rules, check_name
-from mtaw_fast.system.fork_lock import ForkLock
+from mtaw_fast.ranking.retrieval import Index, IndexName
+from mtaw_fast.ranking.served_pipeline import ServedPipeline, parts_of
+from mtaw_fast.rules import broken_rules
 
 _NOTHING = np.empty(0, dtype=np.int32)
-_TABLE_TRIES = 3  # of a change of the item table that another process overtakes
 _LOADS = 5  # at most, while compacted bundles are written faster than one is loaded
-_LOG = logging.getLogger("mtaw_fast")
 
 
 class Recommender:
@@ -87,13 +81,8 @@ class Recommender:
     """
 
     def __init__(self, bundle: Bundle, encoder: Encoder, index: Index) -> None:
-        self.bundle = bundle
-        self.encoder = encoder
-        self.index = index
-        self._pipeline = Pipeline.of(Catalog.of(bundle.model), encoder, index)
-        self._updating = ForkLock()
-        self._learner: OnlineLearner | None = None
-        self._state: ItemState | None = None
+        self._served = ServedPipeline(bundle, encoder, index)
+        self._changes = CatalogChanges(self._served)
         self._folder = bundle.folder.absolute()  # absolute: the process may change its working folder
         self._learns_by: LearningSettings | None = None
 
@@ -138,9 +127,14 @@ class Recommender:
             If the folder for learning, or for the state, cannot be used.
         """
         if learn is None:
-            plain = cls(*_parts(Bundle.load(folder, verify=verify), encoder, index))
+            plain = cls(*parts_of(Bundle.load(folder, verify=verify), encoder, index))
             if state is not None:
-                plain._state = ItemState(Path(state).absolute(), plain.bundle.items, plain._publish_items)
+                served = plain._served
+                plain._changes.keeper = ItemState(
+                    Path(state).absolute(),
+                    served.bundle.items,
+                    lambda live: served.update(lambda catalog: catalog.with_table(live)),
+                )
             return plain
         if state is not None:
             raise UsageError("state: with learn, the log of learning keeps the item table too; leave state out")
@@ -170,20 +164,14 @@ class Recommender:
                 f"the bundle {folder} has no session memory, so it cannot learn; train it with preset full"
             )
         bundle.check_whole()
-        recommender = cls(*_parts(bundle, encoder, index))
-
-        def prepare(bundle: Bundle) -> Callable[[Catalog], None]:
-            at_first = bundle is recommender.bundle
-            parts = recommender._served if at_first else _parts(bundle, encoder, index)
-            made, served = parts[2].name, recommender.index.name
-            if made != served:
-                _LOG.warning("serving index %s instead of %s: a compacted bundle has no other", made, served)
-            return lambda catalog: recommender._switch_to(parts, catalog)
-
+        recommender = cls(*parts_of(bundle, encoder, index))
         recommender._folder, recommender._learns_by = Path(folder).absolute(), settings
+        prepare = partial(recommender._served.prepare, encoder=encoder, index=index)
         log = open_log(settings)
         try:
-            recommender._learner = OnlineLearner(recommender._folder, bundle, seen, log, settings, prepare, verify)
+            recommender._changes.keeper = OnlineLearner(
+                recommender._folder, bundle, seen, log, settings, prepare, verify
+            )
         except BaseException:
             log.close()
             raise
@@ -196,9 +184,9 @@ class Recommender:
             if settings.stream is not None and "@" in settings.stream:
                 raise UsageError("a recommender whose Redis address contains a password is not pickled; load it there")
             return Recommender.load, (self._folder, *names, settings)
-        catalog = self._pipeline.catalog
-        if self._state is not None:
-            return Recommender.load, (self._folder, *names, None, self._state.folder)
+        if isinstance(self._changes.keeper, ItemState):
+            return Recommender.load, (self._folder, *names, None, self._changes.keeper.folder)
+        catalog = self.catalog
         if catalog.added or catalog.removed.any() or catalog.items is not self.bundle.items:
             raise UsageError(
                 "a recommender whose items were changed by hand is not pickled, as its folder does not have the "
@@ -213,16 +201,23 @@ class Recommender:
         )
 
     @property
-    def _served(self) -> tuple[Bundle, Encoder, Index]:
-        return self.bundle, self.encoder, self.index
+    def bundle(self) -> Bundle:
+        """The bundle that is served: a newer one after a compaction."""
+        return self._served.bundle
 
-    def _switch_to(self, parts: tuple[Bundle, Encoder, Index], catalog: Catalog) -> None:
-        """Serve another state of the catalog from now on, perhaps of another bundle."""
-        with self._updating:
-            impressions = self._pipeline.impressions if parts[0] is self.bundle else None
-            pipeline = Pipeline.of(catalog, *parts[1:], impressions=impressions)  # may raise: all changes, or nothing
-            self.bundle, self.encoder, self.index = parts
-            self._pipeline = pipeline
+    @property
+    def encoder(self) -> Encoder:
+        """What turns the clicks of a session into a query vector."""
+        return self._served.encoder
+
+    @property
+    def index(self) -> Index:
+        """What finds the best items of the bundle for a query vector."""
+        return self._served.index
+
+    @property
+    def _pipeline(self) -> Pipeline:
+        return self._served.pipeline
 
     def observe(
         self,
@@ -290,24 +285,25 @@ class Recommender:
     @property
     def log_position(self) -> str | None:
         """The position in the log up to which rankings include every event; None without `learn` and `state`."""
-        keeper = self._learner or self._state
+        keeper = self._changes.keeper
         return None if keeper is None else keeper.position
 
     @property
     def learner(self) -> OnlineLearner | None:
         """The online learner with its counters; None without `learn`."""
-        return self._learner
+        keeper = self._changes.keeper
+        return keeper if isinstance(keeper, OnlineLearner) else None
 
     def close(self) -> None:
         """End the learning: its threads stop, stored events are kept. Rankings stay as they are."""
-        for keeper in (self._learner, self._state):
-            if keeper is not None:
-                keeper.stop()
+        if self._changes.keeper is not None:
+            self._changes.keeper.stop()
 
     def _learning(self, what: str) -> OnlineLearner:
-        if self._learner is None:
+        learner = self.learner
+        if learner is None:
             raise UsageError(f"{what}: this recommender does not learn; load it with learn=FOLDER")
-        return self._learner
+        return learner
 
     @property
     def n_items(self) -> int:
@@ -358,12 +354,7 @@ class Recommender:
             On an id that exists, has another type or is listed twice, an unknown neighbor, or vectors that do not fit;
             nothing is added then. Also if another process filled the catalog meanwhile: some items may be added then.
         """
-        added = list(listed("items", items))
-        if self._learner is None:
-            self._update(lambda catalog: with_priors(catalog, added, vectors, neighbors))
-        else:
-            self._learner.catch_up()  # another process may have added or removed items
-            self._learner.add_items(self._pipeline.catalog, added, vectors, neighbors)
+        self._changes.add_items(list(listed("items", items)), vectors, neighbors)
 
     def remove_items(self, items: Iterable[Any]) -> None:
         """Stop recommending items that do not come back; `hide` is for those that may. They are still known as clicks.
@@ -371,12 +362,7 @@ class Recommender:
         The change takes effect as that of `add_items`. Raises DataError on an item that is not in the catalog; no item
         is removed then.
         """
-        removed = list(listed("items", items))
-        if self._learner is None:
-            self._update(lambda catalog: catalog.without_items(removed))
-        else:
-            self._learner.catch_up()  # as in `add_items`
-            self._learner.remove_items(self._pipeline.catalog, removed)
+        self._changes.remove_items(list(listed("items", items)))
 
     @property
     def items(self) -> ItemTable | None:
@@ -427,25 +413,12 @@ class Recommender:
         LearnError
             If the change cannot be stored.
         """
-        self.catch_up()
-        for _ in range(_TABLE_TRIES):
-            before = self.items
-            change = TableChange.of(
+        return self._changes.set_items(
+            lambda before: TableChange.of(
                 data, mode, before=before, id=id, kinds=kinds, public=public, availability=availability,
                 where="set_items",
-            )  # fmt: skip
-            change.frame.check_ids(self.ids.kind, "set_items")
-            later = 0 if before is None else before.made + 1
-            parts = table_parts(change, max(now_ms(), later))
-            self._change_items(parts)
-            if parts[0].table not in self._refused_tables:
-                break
-        else:
-            raise DataError("another process changed the item table first, and this change does not fit it; try again")
-        catalog = self._pipeline.catalog
-        assert catalog.items is not None
-        report = ItemsReport.of(change.frame, catalog.ids.lookup(change.frame.ids) >= 0, catalog.items)
-        return replace(report, notes=(*report.notes, *self.broken_rules.values()))
+            )
+        )  # fmt: skip
 
     def hide(self, items: Iterable[Any]) -> None:
         """Stop recommending some items until `show`, for example sold-out ones; nothing that was learned is lost.
@@ -453,14 +426,14 @@ class Recommender:
         Items that the catalog does not know yet are hidden when they enter it. The change takes effect as that of
         `add_items`. Raises DataError on a value that is not an id of the catalog's type.
         """
-        self._change_items([HideItems(self._ids_of("hide", items), now_ms())])
+        self._changes.hide(items)
 
     def show(self, items: Iterable[Any]) -> None:
         """Recommend items again that were hidden; see `hide`. Others are ignored.
 
         An item that is removed, or not available by its column, stays out.
         """
-        self._change_items([ShowItems(self._ids_of("show", items), now_ms())])
+        self._changes.show(items)
 
     @property
     def kept_rules(self) -> Mapping[str, Any]:
@@ -478,60 +451,14 @@ class Recommender:
         They are kept with the item table: the change takes effect as that of `set_items`. Raises UsageError on rules
         that do not fit the item table, a wrong name, and None for a name that has no rules.
         """
-        self.catch_up()
-        check_name(name)
-        if rules is None:
-            if name not in self.kept_rules:
-                raise UsageError(f"rules: no rules are kept under the name {name!r}")
-            self._change_items([KeepRules(name, None, now_ms())])
-            return
-        if name not in self.kept_rules and len(self.kept_rules) >= MOST_KEPT:
-            raise UsageError(f"rules: {MOST_KEPT} sets of rules are kept already, the most; remove one first")
-        checked = RuleSet.of(rules, name)
-        checked.check(self.items)
-        self._change_items([KeepRules(name, checked.source, now_ms())])
-
-    def _ids_of(self, what: str, items: Iterable[Any]) -> tuple[int | str, ...]:
-        """Return plain ids. Raises DataError on a value that is not an id of the catalog's type."""
-        given = listed(what, items)
-        for item in given:
-            if not is_id_of(self.ids.kind, item) or not is_id(plain_id(item)):
-                raise DataError(f"{what}: {shown(item, 60)} is not an id; this catalog's item ids are {self.ids.kind}")
-        return tuple(map(plain_id, given))
+        self._changes.set_rules(name, rules)
 
     def catch_up(self) -> None:
         """Apply what other processes have stored until now, with `learn` or `state`; else do nothing.
 
         Raises LearnError if the log cannot be read.
         """
-        keeper = self._learner or self._state
-        if keeper is not None:
-            keeper.catch_up()
-
-    def _change_items(self, events: Sequence[Event]) -> None:
-        """Store events that change the item table, and apply them."""
-        if self._learner is not None:
-            self._learner.append(events, wait=True)
-        elif self._state is not None:
-            self._state.append(events)
-        else:
-            self._update(lambda catalog: catalog.with_table(live_after(events, catalog.items)))
-
-    @property
-    def _refused_tables(self) -> Collection[str]:
-        """Changes of the item table that did not fit when their turn in the log came."""
-        if self._learner is not None:
-            return self._learner.state.event_processor.table_parts.refused
-        return () if self._state is None else self._state.follower.state.table_parts.refused
-
-    def _publish_items(self, live: LiveItems) -> None:
-        self._update(lambda catalog: catalog.with_table(live))
-
-    def _update(self, change: Callable[[Catalog], Catalog]) -> None:
-        """Switch to the next state of the catalog; updates wait for each other, rankings do not."""
-        with self._updating:
-            before = self._pipeline
-            self._pipeline = Pipeline.of(change(before.catalog), self.encoder, self.index, before)
+        self._changes.catch_up()
 
     def filter(self, exclude: Iterable[Any] = (), allow: Iterable[Any] | None = None) -> Filter:
         """Prepare a filter for many calls, for their option `filter`; `exclude` and `allow` as in `recommend`.
@@ -563,16 +490,17 @@ class Recommender:
         """
         first = listed("session", clicks)
         given = [None] * len(first) if types is None else checked_types("types", types, len(first))
-        learner = self._learner
+        learner = self.learner
         if learner is None:
-            return GrowingSession(lambda: self._pipeline, origin=(self, id)).click_typed(first, given)
-        name = id or uuid.uuid4().hex
-        visit = GrowingSession(
-            lambda: self._pipeline,
-            lambda items, types: learner.observe(name, items, types=types),
-            lambda: learner.position,
-            (self, name),
-        )
+            visit = GrowingSession(lambda: self._pipeline, origin=(self, id))
+        else:
+            name = id or uuid.uuid4().hex
+            visit = GrowingSession(
+                lambda: self._pipeline,
+                lambda items, types: learner.observe(name, items, types=types),
+                lambda: learner.position,
+                (self, name),
+            )
         return visit.click_typed(first, given)
 
     def recommend(
@@ -761,9 +689,3 @@ def _refuse_exported(encoder: str, index: str) -> None:
         raise UsageError(f"encoder {encoder!r} reads a graph that does not learn; use 'native' or 'auto' with learn")
     if index == "ann":
         raise UsageError("index 'ann' is built for a bundle and does not learn; use 'native' or 'auto' with learn")
-
-
-def _parts(bundle: Bundle, encoder: str, index: str) -> tuple[Bundle, Encoder, Index]:
-    """Return a bundle with its encoder and its index, by their names."""
-    found = make_index(index, bundle.item_vectors, bundle.scan, ann_file_of(bundle))
-    return bundle, make_encoder(encoder, bundle), found

@@ -29,7 +29,7 @@ def test_children_of_a_busy_recommender_add_items_and_rank(
     rec = Recommender.load(tmp_path)
     visit = rec.session(["sku-1", "sku-2"])
     expected = visit.recommend(5).items
-    owner, name = (rec, "_updating") if busy == "add_items" else (visit, "_lock")
+    owner, name = (rec._served, "_updating") if busy == "add_items" else (visit, "_lock")
     locked, go = threading.Event(), threading.Event()
 
     def keep_lock() -> None:

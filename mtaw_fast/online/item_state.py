@@ -57,6 +57,11 @@ class ItemState:
         """The log's position up to which rankings know every change."""
         return self.follower.position
 
+    @property
+    def table_parts(self) -> TableParts:
+        """The changes of the item table that are not complete, or did not fit."""
+        return self.follower.state.table_parts
+
     def append(self, events: Sequence[Event]) -> str:
         """Keep changes, and return when they are published here; returns the log's position after them."""
         with self._lock(fcntl.LOCK_SH):

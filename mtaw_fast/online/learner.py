@@ -20,12 +20,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import model_hash
 from mtaw_fast.bundle.reader import read_manifest
-from mtaw_fast.errors import DataError, LearnError, MtawError, shown
+from mtaw_fast.errors import DataError, LearnError, MtawError
 from mtaw_fast.online.compaction.compactor import CLEANUP_FAILED
 from mtaw_fast.online.compaction.current import (
     Signature,
@@ -41,21 +39,18 @@ from mtaw_fast.online.compaction.serving_lock import ServingLock
 from mtaw_fast.online.follower import LogFollower, OvertakenError
 from mtaw_fast.online.log.event_log import START, EventLog
 from mtaw_fast.online.log.events import (
-    MAX_TEXT_LENGTH,
-    AddItems,
     Click,
     Event,
-    RemoveItems,
     TablePart,
+    TableParts,
     checked_click,
     forget_of,
-    is_id,
     now_ms,
 )
 from mtaw_fast.online.settings import COMPACTED, LearningSettings
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.online.switching import MovedItemsError, SwitchFailure, check_places
-from mtaw_fast.ranking.catalog import Catalog, plain_id
+from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.system import host
 from mtaw_fast.system.fork_lock import ForkEvent, ForkLock
 
@@ -160,6 +155,11 @@ class OnlineLearner:
         return self.follower.state
 
     @property
+    def table_parts(self) -> TableParts:
+        """The changes of the item table that are not complete, or did not fit."""
+        return self.state.event_processor.table_parts
+
+    @property
     def position(self) -> str:
         """The log's position up to which rankings know every event."""
         return self.follower.position
@@ -193,72 +193,6 @@ class OnlineLearner:
     def forget(self, session: str) -> str:
         """Append a request to forget a session; see `Recommender.forget`."""
         return self.append([forget_of(session, now_ms())])
-
-    def add_items(
-        self,
-        catalog: Catalog,
-        items: Sequence[Any],
-        vectors: np.ndarray | None,
-        neighbors: Sequence[Sequence[Any]] | None,
-    ) -> None:
-        """Append items to the log and learn them; parameters and errors as `Recommender.add_items`.
-
-        catalog: the current one, after `catch_up`.
-        """
-        self.check_new(catalog, items, vectors, neighbors)
-        given = None if vectors is None else tuple(tuple(row) for row in np.asarray(vectors, dtype=np.float64).tolist())
-        near = None if neighbors is None else tuple(tuple(map(plain_id, row)) for row in neighbors)
-        added = tuple(map(plain_id, items))
-        self.append([AddItems(added, near, given, now_ms())], wait=True)
-        self.check_added(added)
-
-    def check_new(
-        self,
-        catalog: Catalog,
-        items: Sequence[Any],
-        vectors: np.ndarray | None,
-        neighbors: Sequence[Sequence[Any]] | None,
-    ) -> None:
-        """Raise DataError if items cannot be added; parameters as for `add_items`."""
-        catalog.with_items(items, vectors, neighbors)
-        added = tuple(map(plain_id, items))
-        for item in added:
-            if not is_id(item):
-                raise DataError(
-                    f"item {shown(item)} cannot be added: an id is a string of 1 to {MAX_TEXT_LENGTH} characters or a "
-                    "64-bit integer; give it another id"
-                )
-        self._check_capacity(catalog, added)
-
-    def check_added(self, items: Sequence[int | str]) -> None:
-        """Raise DataError if items did not enter the catalog: others may have come first in the log."""
-        missing = [items[at] for at in np.flatnonzero(self.state.event_processor.places_of(items) < 0).tolist()]
-        if missing:
-            raise DataError(
-                f"{len(missing)} of {len(items)} items did not enter the catalog, {shown(missing[0])} among them: "
-                f"others came first, up to the limit new_items of {self.settings.limits.new_items:,}; compact, or "
-                "raise the limit"
-            )
-
-    def _check_capacity(self, catalog: Catalog, items: Sequence[int | str]) -> None:
-        """Raise DataError if items would not enter the catalog because it is full."""
-        most, there = self.settings.limits.new_items, len(self.state.event_processor.new_items)
-        unknown = catalog.ids.lookup(items) < 0
-        known = self.state.event_processor.new_items.place_of
-        new = sum(known(items[at]) is None for at in np.flatnonzero(unknown).tolist())
-        if there + new > most:
-            raise DataError(
-                f"{new} more items would make {there + new:,} new items since the bundle, and the limit new_items is "
-                f"{most:,}; compact first, or raise the limit"
-            )
-
-    def remove_items(self, catalog: Catalog, items: Sequence[Any]) -> None:
-        """Append the removal of items to the log and learn it; errors as `Recommender.remove_items`.
-
-        catalog: as for `add_items`.
-        """
-        catalog.without_items(items)
-        self.append([RemoveItems(tuple(map(plain_id, items)), now_ms())], wait=True)
 
     def append(self, events: Sequence[Event], wait: bool = False) -> str:
         """Append events to the log; return the position after them. wait: return only when they are learned here.
@@ -438,6 +372,6 @@ def _training_of(manifest: Mapping[str, Any]) -> str:
 def _stamped(event: Event, now: int) -> Event:
     """Return the event with a time of at most `now`; a click arrives now."""
     if isinstance(event, Click):
-        return Click(event.session, event.item, min(event.time, now), event.type, event.id, now)
+        return replace(event, time=min(event.time, now), arrived=now)
     # A change of the item table keeps its time: it must be later than the table that it changes.
     return replace(event, time=now) if event.time > now and not isinstance(event, TablePart) else event

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.errors import DataError, shown
+from mtaw_fast.online.catalog_changes import check_added, check_new
 from mtaw_fast.online.learner import OnlineLearner
 from mtaw_fast.online.log.events import AddItems, Event, RemoveItems, now_ms
 from mtaw_fast.ranking.catalog import Catalog, plain_id
@@ -53,13 +54,13 @@ def add_items(
     for arm, catalog, rows, rows_near in zip(arms, catalogs, lacking, near, strict=True):
         if rows:
             try:
-                _learner(arm).check_new(catalog, [items[row] for row in rows], None, [rows_near[row] for row in rows])
+                check_new(_learner(arm), catalog, [items[row] for row in rows], None, [rows_near[row] for row in rows])
             except DataError as error:
                 raise DataError(f"bundle {arm.name}: {error}") from None
     added = tuple(map(plain_id, items))
     _append(arms, AddItems(added, tuple(tuple(map(plain_id, row)) for row in neighbors), None, now_ms()))
     for arm in arms:
-        _learner(arm).check_added(added)
+        check_added(_learner(arm), added)
 
 
 def remove_items(arms: Sequence[Snapshot], items: Sequence[Any]) -> None:

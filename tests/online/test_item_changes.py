@@ -106,7 +106,7 @@ def test_columns_that_another_change_took_meanwhile_are_reported(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rec = opened()
-    change = rec._change_items
+    change = rec._changes.store
 
     def overtaken(events: Any) -> None:
         monkeypatch.undo()
@@ -114,7 +114,7 @@ def test_columns_that_another_change_took_meanwhile_are_reported(
         rec.set_items({"id": ["sku-1"], "other": [1.5]})
         rec.set_items({"id": ["sku-1"], "stock": [1.5]})
 
-    monkeypatch.setattr(rec, "_change_items", overtaken)
+    monkeypatch.setattr(rec._changes, "store", overtaken)
     report = rec.set_items(ROWS)
     assert [one.name for one in report.columns] == ["stock"]
     assert report.notes == (
@@ -282,15 +282,12 @@ def test_random_items_hidden_and_shown_give_the_bits_of_before(tmp_path: Path, t
         rec.close()
 
 
-def test_a_change_that_comes_too_late_says_so(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_that_comes_too_late_says_so(folder: Path, tmp_path: Path) -> None:
     for keeping in ({"learn": tmp_path / "log"}, {"state": tmp_path / "state"}):
         rec, other = (Recommender.load(folder, **keeping) for _ in range(2))  # type: ignore[arg-type]
         rec.set_items({"id": ["sku-1"], "x": [1.0]})
-        monkeypatch.setattr(other, "catch_up", lambda: None)
-        monkeypatch.setattr(type(other), "items", property(lambda _: None))
         with pytest.raises(DataError, match="another process changed the item table first"):
-            other.set_items({"id": ["sku-1"], "x": ["text"]}, "patch")
-        monkeypatch.undo()
+            other._changes.set_items(lambda _: TableChange.of({"id": ["sku-1"], "x": ["text"]}, "patch"))
         assert rec.items is not None
         assert rec.items.kinds == {"x": "number"}
         rec.close(), other.close()
@@ -455,8 +452,8 @@ def test_a_shortened_state_folder_keeps_what_earlier_tables_did_to_the_columns(
     rec.set_items({"id": ["sku-1"], "on": [True]}, "patch", availability="on")
     rec.set_items({"id": ["sku-1"], "on": [True]}, public=["on"])
     rec.set_items({"id": ["sku-1"], "size": ["small"], "on": [False]}, kinds={"size": "category"})
-    assert rec._state is not None
-    rec._state._shorten()
+    assert isinstance(rec._changes.keeper, item_state.ItemState)
+    rec._changes.keeper._shorten()
     last = Recommender.load(folder, state=tmp_path / "state")
     assert last.items is not None
     assert last.items.values_at(["size", "on"], np.array([1])) == [{"size": "small", "on": False}]

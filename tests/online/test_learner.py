@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,9 @@ def test_if_a_compacted_bundle_cannot_be_served_the_old_one_learns_on(
 ) -> None:
     rec = learning()
     until_learned(rec, rec.observe("s", ["sku-1"]))
-    monkeypatch.setattr("mtaw_fast.recommender.make_encoder", lambda *_: (_ for _ in ()).throw(RuntimeError("no room")))
+    monkeypatch.setattr(
+        "mtaw_fast.ranking.served_pipeline.make_encoder", lambda *_: (_ for _ in ()).throw(RuntimeError("no room"))
+    )
     with pytest.raises(LearnError, match="cannot switch to the compacted bundle: no room"):
         rec.learner.compact(wait=True)
     until_learned(rec, rec.observe("t", ["newest"]))
@@ -64,6 +67,14 @@ def test_another_training_in_the_same_folder_is_not_switched_to(
     assert "sku-5" not in rec.recommend(["sku-1"], k=N, filter=prepared).items
     until_learned(rec, rec.observe("u", ["still learning"]))
     assert "still learning" in rec.ids
+
+
+def test_a_click_is_stored_with_all_that_is_known_of_it(learning: Learning) -> None:
+    rec = learning()
+    rec.observe("s", ["sku-1"], NOON, ["view"], ["e-1"], {"referrer": "search"})
+    (entry,) = rec.learner.log.read("")
+    assert isinstance(entry.event, Click)
+    assert replace(entry.event, arrived=None) == Click("s", "sku-1", NOON, "view", "e-1", None, {"referrer": "search"})
 
 
 def test_a_session_id_that_is_not_a_string_cannot_be_forgotten(learning: Learning) -> None:
@@ -125,7 +136,7 @@ def test_a_change_of_the_index_is_logged(
     monkeypatch.setattr(type(rec.index), "name", "ann")
     real = rec.index
     other = type("Other", (), {"name": "native", "__getattr__": lambda _, name: getattr(real, name)})
-    monkeypatch.setattr("mtaw_fast.recommender.make_index", lambda *_: other())
+    monkeypatch.setattr("mtaw_fast.ranking.served_pipeline.make_index", lambda *_: other())
     with caplog.at_level(logging.WARNING, "mtaw_fast"):
         rec.learner.compact(wait=True)
     assert "serving index native instead of ann" in caplog.text

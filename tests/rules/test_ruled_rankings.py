@@ -12,7 +12,6 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.ranking.options import options_of
-from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.ranking.retrieval.ann_index import LARGEST_K, AnnIndex
 from mtaw_fast.ranking.retrieval.ann_plan import SearchPlan
 from mtaw_fast.recommender import Recommender
@@ -207,8 +206,8 @@ def test_an_approximate_index_equals_the_definition_over_its_candidates(tmp_path
     shop = Shop(tmp_path / "bundle", kind, "native", "numpy", seed=3)
     vectors, exact = shop.rec.bundle.item_vectors, shop.rec.index
     graph = build("hnsw", vectors, 0, lambda _: None).index
-    shop.rec.index = AnnIndex(vectors, graph, SearchPlan("hnsw", 200, 2), exact)
-    shop.rec._pipeline = Pipeline.of(shop.rec._pipeline.catalog, shop.rec.encoder, shop.rec.index)
+    shop.rec._served.index = AnnIndex(vectors, graph, SearchPlan("hnsw", 200, 2), exact)
+    shop.rec._served.update(lambda catalog: catalog)
     assert shop.rec._pipeline.index.name == "ann"
     for _ in range(CASES // 4):
         session, options, rules, k = shop.request()

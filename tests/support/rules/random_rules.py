@@ -53,7 +53,7 @@ def table_of(ids: Sequence[Any], rows: Sequence[Row], public: Sequence[str] = ()
 
 def serve_table(rec: Recommender, table: ItemTable) -> None:
     """Give a recommender an item table."""
-    rec._update(lambda catalog: replace(catalog, items=table))
+    rec._served.update(lambda catalog: replace(catalog, items=table))
 
 
 # A condition is ("and", parts), ("or", parts), ("not", part), ("missing", side), ("flag", name),

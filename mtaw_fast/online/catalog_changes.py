@@ -1,0 +1,187 @@
+"""Changes of a served catalog: added and removed items, the item table, and the rules that are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.errors import DataError, UsageError, shown
+from mtaw_fast.items import ItemsReport, ItemTable, TableChange
+from mtaw_fast.online.item_state import ItemState
+from mtaw_fast.online.learner import OnlineLearner
+from mtaw_fast.online.log.events import (
+    MAX_TEXT_LENGTH,
+    AddItems,
+    Event,
+    HideItems,
+    KeepRules,
+    RemoveItems,
+    ShowItems,
+    is_id,
+    now_ms,
+    table_parts,
+)
+from mtaw_fast.online.state.cold_start import with_priors
+from mtaw_fast.online.state.item_changes import live_after
+from mtaw_fast.ranking.catalog import Catalog, is_id_of, plain_id
+from mtaw_fast.ranking.options import listed
+from mtaw_fast.ranking.served_pipeline import ServedPipeline
+from mtaw_fast.rules import MOST_KEPT, RuleSet, broken_rules, check_name
+
+_TABLE_TRIES = 3  # of a change of the item table that another process overtakes
+
+
+class CatalogChanges:
+    """Changes the catalog that is served, and stores the changes. The methods are those of `Recommender`.
+
+    Attributes
+    ----------
+    keeper : OnlineLearner, ItemState or None
+        The log of learning keeps every change, a state folder those of the item table. Others, and without a keeper
+        all of them, exist until the process ends.
+    """
+
+    def __init__(self, served: ServedPipeline) -> None:
+        self._served = served
+        self.keeper: OnlineLearner | ItemState | None = None
+
+    @property
+    def _catalog(self) -> Catalog:
+        return self._served.pipeline.catalog
+
+    def catch_up(self) -> None:
+        """Apply what other processes have stored until now."""
+        if self.keeper is not None:
+            self.keeper.catch_up()
+
+    def add_items(
+        self, items: Sequence[Any], vectors: np.ndarray | None, neighbors: Sequence[Sequence[Any]] | None
+    ) -> None:
+        """Add items to the catalog."""
+        learner = self.keeper
+        if not isinstance(learner, OnlineLearner):
+            self._served.update(lambda catalog: with_priors(catalog, items, vectors, neighbors))
+            return
+        learner.catch_up()  # another process may have added or removed items
+        check_new(learner, self._catalog, items, vectors, neighbors)
+        given = None if vectors is None else tuple(map(tuple, np.asarray(vectors, dtype=np.float64).tolist()))
+        near = None if neighbors is None else tuple(tuple(map(plain_id, row)) for row in neighbors)
+        added = tuple(map(plain_id, items))
+        learner.append([AddItems(added, near, given, now_ms())], wait=True)
+        check_added(learner, added)
+
+    def remove_items(self, items: Sequence[Any]) -> None:
+        """Stop recommending items."""
+        learner = self.keeper
+        if not isinstance(learner, OnlineLearner):
+            self._served.update(lambda catalog: catalog.without_items(items))
+            return
+        learner.catch_up()  # as in `add_items`
+        self._catalog.without_items(items)
+        learner.append([RemoveItems(tuple(map(plain_id, items)), now_ms())], wait=True)
+
+    def set_items(self, make: Callable[[ItemTable | None], TableChange]) -> ItemsReport:
+        """Change the item table by what `make` returns for the table so far."""
+        self.catch_up()
+        for _ in range(_TABLE_TRIES):
+            before = self._catalog.items
+            change = make(before)
+            change.frame.check_ids(self._catalog.ids.kind, "set_items")
+            later = 0 if before is None else before.made + 1
+            parts = table_parts(change, max(now_ms(), later))
+            self.store(parts)
+            if parts[0].table not in self._refused_tables:
+                break
+        else:
+            raise DataError("another process changed the item table first, and this change does not fit it; try again")
+        catalog = self._catalog
+        assert catalog.items is not None
+        report = ItemsReport.of(change.frame, catalog.ids.lookup(change.frame.ids) >= 0, catalog.items)
+        return replace(report, notes=(*report.notes, *broken_rules(catalog.items).values()))
+
+    def hide(self, items: Iterable[Any]) -> None:
+        """Stop recommending items until they are shown."""
+        self.store([HideItems(self._ids_of("hide", items), now_ms())])
+
+    def show(self, items: Iterable[Any]) -> None:
+        """Recommend hidden items again."""
+        self.store([ShowItems(self._ids_of("show", items), now_ms())])
+
+    def set_rules(self, name: str, rules: Mapping[str, Any] | None) -> None:
+        """Keep rules under a name, or remove them."""
+        self.catch_up()
+        check_name(name)
+        kept = self._catalog.kept_rules
+        source = None
+        if rules is not None:
+            if name not in kept and len(kept) >= MOST_KEPT:
+                raise UsageError(f"rules: {MOST_KEPT} sets of rules are kept already, the most; remove one first")
+            checked = RuleSet.of(rules, name)
+            checked.check(self._catalog.items)
+            source = checked.source
+        elif name not in kept:
+            raise UsageError(f"rules: no rules are kept under the name {name!r}")
+        self.store([KeepRules(name, source, now_ms())])
+
+    def store(self, events: Sequence[Event]) -> None:
+        """Store events that change the item table, and return when they are served."""
+        if self.keeper is None:
+            self._served.update(lambda catalog: catalog.with_table(live_after(events, catalog.items)))
+        elif isinstance(self.keeper, OnlineLearner):
+            self.keeper.append(events, wait=True)
+        else:
+            self.keeper.append(events)
+
+    @property
+    def _refused_tables(self) -> Collection[str]:
+        """Changes of the item table that did not fit when their turn in the log came."""
+        return () if self.keeper is None else self.keeper.table_parts.refused
+
+    def _ids_of(self, what: str, items: Iterable[Any]) -> tuple[int | str, ...]:
+        """Return plain ids. Raises DataError on a value that is not an id of the catalog's type."""
+        kind = self._catalog.ids.kind
+        given = listed(what, items)
+        for item in given:
+            if not is_id_of(kind, item) or not is_id(plain_id(item)):
+                raise DataError(f"{what}: {shown(item, 60)} is not an id; this catalog's item ids are {kind}")
+        return tuple(map(plain_id, given))
+
+
+def check_new(
+    learner: OnlineLearner,
+    catalog: Catalog,
+    items: Sequence[Any],
+    vectors: np.ndarray | None,
+    neighbors: Sequence[Sequence[Any]] | None,
+) -> None:
+    """Raise DataError if items cannot be added to the catalog of a learner, which has just caught up."""
+    catalog.with_items(items, vectors, neighbors)
+    added = tuple(map(plain_id, items))
+    for item in added:
+        if not is_id(item):
+            raise DataError(
+                f"item {shown(item)} cannot be added: an id is a string of 1 to {MAX_TEXT_LENGTH} characters or a "
+                "64-bit integer; give it another id"
+            )
+    new_items, most = learner.state.event_processor.new_items, learner.settings.limits.new_items
+    unknown = np.flatnonzero(catalog.ids.lookup(added) < 0).tolist()
+    count = sum(new_items.place_of(added[at]) is None for at in unknown)
+    if len(new_items) + count > most:
+        raise DataError(
+            f"{count} more items would make {len(new_items) + count:,} new items since the bundle, and the limit "
+            f"new_items is {most:,}; compact first, or raise the limit"
+        )
+
+
+def check_added(learner: OnlineLearner, items: Sequence[int | str]) -> None:
+    """Raise DataError if items did not enter the catalog of a learner: others may have come first in the log."""
+    missing = [items[at] for at in np.flatnonzero(learner.state.event_processor.places_of(items) < 0).tolist()]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(items)} items did not enter the catalog, {shown(missing[0])} among them: "
+            f"others came first, up to the limit new_items of {learner.settings.limits.new_items:,}; compact, or "
+            "raise the limit"
+        )

@@ -1,0 +1,63 @@
+"""The pipeline that a recommender serves, and how updates replace it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeAlias
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.ranking.catalog import Catalog
+from mtaw_fast.ranking.encoders import Encoder, make_encoder
+from mtaw_fast.ranking.pipeline import Pipeline
+from mtaw_fast.ranking.retrieval import Index, ann_file_of, make_index
+from mtaw_fast.system.fork_lock import ForkLock
+
+Parts: TypeAlias = tuple[Bundle, Encoder, Index]
+_LOG = logging.getLogger("mtaw_fast")
+
+
+def parts_of(bundle: Bundle, encoder: str, index: str) -> Parts:
+    """Return a bundle with its encoder and its index, by their names."""
+    found = make_index(index, bundle.item_vectors, bundle.scan, ann_file_of(bundle))
+    return bundle, make_encoder(encoder, bundle), found
+
+
+class ServedPipeline:
+    """A pipeline that updates replace, from any thread: they wait for each other, rankings never wait.
+
+    Attributes
+    ----------
+    bundle, encoder, index
+        What is served now. The index is that of the bundle's own items.
+    pipeline : Pipeline
+        The current state. A ranking reads it once, and ends on the state that it began with.
+    """
+
+    def __init__(self, bundle: Bundle, encoder: Encoder, index: Index) -> None:
+        self.bundle, self.encoder, self.index = bundle, encoder, index
+        self.pipeline = Pipeline.of(Catalog.of(bundle.model), encoder, index)
+        self._updating = ForkLock()
+
+    def update(self, change: Callable[[Catalog], Catalog]) -> None:
+        """Serve the catalog that `change` makes of the current one."""
+        with self._updating:
+            before = self.pipeline
+            self.pipeline = Pipeline.of(change(before.catalog), self.encoder, self.index, before)
+
+    def switch_to(self, parts: Parts, catalog: Catalog) -> None:
+        """Serve another catalog, perhaps of another bundle."""
+        bundle, encoder, index = parts
+        with self._updating:
+            impressions = self.pipeline.impressions if bundle is self.bundle else None
+            pipeline = Pipeline.of(catalog, encoder, index, impressions=impressions)  # may raise: all changes, or none
+            self.bundle, self.encoder, self.index = parts
+            self.pipeline = pipeline
+
+    def prepare(self, bundle: Bundle, encoder: str, index: str) -> Callable[[Catalog], None]:
+        """Return what serves a catalog of a bundle, which may be another one than now; see `OnlineLearner`."""
+        parts = (bundle, self.encoder, self.index) if bundle is self.bundle else parts_of(bundle, encoder, index)
+        made, served = parts[2].name, self.index.name
+        if made != served:
+            _LOG.warning("serving index %s instead of %s: a compacted bundle has no other", made, served)
+        return lambda catalog: self.switch_to(parts, catalog)
