@@ -23,6 +23,7 @@ from mtaw_fast.online.compaction.compactor import compact_folder
 from mtaw_fast.online.log.event_log import START, LogEntry
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.log.file_log import FileLog
+from mtaw_fast.online.log.segment_folder import SegmentFolder
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.system.fork_lock import ForkLock
@@ -151,15 +152,15 @@ def test_a_segment_that_expires_between_listing_and_opening_is_skipped(
     for number in range(20):
         log.append([Click("s", number, 1)])
     everything = log.read(START)
-    listed = FileLog._segments
+    listed = SegmentFolder.numbers
 
-    def then_expired(self: FileLog) -> list[int]:
+    def then_expired(self: SegmentFolder) -> list[int]:
         found = listed(self)
-        monkeypatch.setattr(FileLog, "_segments", listed)
+        monkeypatch.setattr(SegmentFolder, "numbers", listed)
         assert log.expire(everything[12].position, most_bytes=0) > 1
         return found
 
-    monkeypatch.setattr(FileLog, "_segments", then_expired)
+    monkeypatch.setattr(SegmentFolder, "numbers", then_expired)
     left = log.read(START)
     assert left == everything[-len(left) :]
     assert everything[12] in left

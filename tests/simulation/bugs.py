@@ -45,7 +45,7 @@ def _no_fsync() -> list[Patch]:
 
 def _segment_without_flushed_name() -> list[Patch]:
     """The name of a new segment is not flushed."""
-    return [(file_log, "_sync_folder", lambda folder: None)]
+    return [(file_log, "flush_name", lambda path: None)]
 
 
 def _no_leading_newline() -> list[Patch]:

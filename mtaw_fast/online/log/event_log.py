@@ -28,8 +28,10 @@ class EventLog(Protocol):
         Damaged records that this object has skipped.
     """
 
-    identity: str
-    damaged: int
+    @property
+    def identity(self) -> str: ...
+    @property
+    def damaged(self) -> int: ...
 
     def append(self, events: Sequence[Event]) -> str:
         """Store events; return the position after the last.

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 from mtaw_fast.errors import LearnError, UsageError, require
 from mtaw_fast.online.log.event_log import START, LogEntry
 from mtaw_fast.online.log.events import Click, Event, parse
-from mtaw_fast.online.log.file_log import checked_line
+from mtaw_fast.online.log.segment import checked_line
 from mtaw_fast.system import host
 
 _STREAM = "mtaw:events"

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 
+from mtaw_fast.errors import LearnError
 from mtaw_fast.online.log.events import Click, Event, parse
 from mtaw_fast.system import host
 
@@ -20,6 +21,17 @@ _CLICK = re.compile(rb'([0-9a-f]{8}) \{"session":"([^"\\]*)"')  # with a session
 def record_of(line: bytes) -> bytes:
     """Return the record of an event's JSON, with its newline."""
     return b"%08x %b\n" % (zlib.crc32(line), line)
+
+
+def checked_line(event: Event, where: str) -> bytes:
+    """Return the line of an event. Raises LearnError if it is larger than a reader takes; `where` names the log."""
+    line = event.line()
+    if len(line) > MAX_RECORD_BYTES:
+        raise LearnError(
+            f"an event of {len(line):,} bytes is too large for {where}, which takes {MAX_RECORD_BYTES:,}; "
+            "name fewer items in each call"
+        )
+    return line
 
 
 def parse_record(record: bytes) -> Event | None:

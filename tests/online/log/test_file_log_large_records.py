@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from mtaw_fast.errors import LearnError
-from mtaw_fast.online.log import file_log
+from mtaw_fast.online.log import segment, segment_reader
 from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import AddItems, Click, Event
 from mtaw_fast.online.log.file_log import FileLog
+from mtaw_fast.online.log.segment_folder import parsed_position, position_of
 
 SEGMENT = "events-0000000000.log"
 
@@ -80,9 +81,9 @@ def test_half_a_large_record_is_read_once_while_nothing_comes(tmp_path: Path, mo
     log = FileLog(tmp_path)
     after = log.append([Click("s", 1, 1)])
     torn(tmp_path, 3 << 20)
-    position = file_log._position(0, file_log.parsed_position(after)[1] + 1)  # after the newline before it
+    position = position_of(0, parsed_position(after)[1] + 1)  # after the newline before it
     assert log.read(position) == []
-    monkeypatch.setattr(file_log, "_READ_BYTES", None)  # reading fails
+    monkeypatch.setattr(segment_reader, "_READ_BYTES", None)  # reading fails
     assert log.read(position) == []
     log.close()
 
@@ -92,12 +93,12 @@ def test_a_run_above_the_limit_is_read_once_while_nothing_comes(
 ) -> None:
     log = FileLog(tmp_path)
     position = log.append([Click("s", 1, 1)])
-    monkeypatch.setattr(file_log, "MAX_RECORD_BYTES", 1 << 20)
+    monkeypatch.setattr(segment_reader, "MAX_RECORD_BYTES", 1 << 20)
     torn(tmp_path, 5 << 20)
     assert log.read(position) == []
     assert log.damaged > 1
     with monkeypatch.context() as patched:
-        patched.setattr(file_log, "_READ_BYTES", None)  # reading fails
+        patched.setattr(segment_reader, "_READ_BYTES", None)  # reading fails
         assert log.read(position) == []
     log.append([Click("s", 2, 2)])
     assert [one.event for one in log.read(position)] == [Click("s", 2, 2)]
@@ -107,8 +108,9 @@ def test_a_run_above_the_limit_is_read_once_while_nothing_comes(
 def test_a_record_above_the_limit_is_refused_and_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     line = many_items().line()
     log = FileLog(tmp_path)
-    monkeypatch.setattr(file_log, "MAX_RECORD_BYTES", len(line))
-    monkeypatch.setattr(file_log, "_READ_BYTES", 1 << 16)
+    for module in (segment, segment_reader):
+        monkeypatch.setattr(module, "MAX_RECORD_BYTES", len(line))
+    monkeypatch.setattr(segment_reader, "_READ_BYTES", 1 << 16)
     log.append([many_items()])
     with pytest.raises(LearnError, match=rf"1,\d+,\d+ bytes is too large for the log in {tmp_path}.*fewer items"):
         log.append([Click("s", 1, 1), many_items(9_001)])
@@ -122,10 +124,10 @@ def test_a_record_above_the_limit_is_refused_and_skipped(tmp_path: Path, monkeyp
 
 def test_reading_a_record_without_an_end_takes_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = FileLog(tmp_path)
-    monkeypatch.setattr(file_log, "MAX_RECORD_BYTES", 1 << 20)
-    monkeypatch.setattr(file_log, "_READ_BYTES", 3 << 17)  # no divisor of it
+    monkeypatch.setattr(segment_reader, "MAX_RECORD_BYTES", 1 << 20)
+    monkeypatch.setattr(segment_reader, "_READ_BYTES", 3 << 17)  # no divisor of it
     torn(tmp_path, 5 << 20)
-    data, may_come = log._lines(0, 1)
+    data, may_come = log._reader._lines(0, 1)
     assert len(data) == (1 << 20) + 10
     assert not may_come
     assert log.read(START) == []

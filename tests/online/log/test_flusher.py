@@ -14,7 +14,8 @@ from mtaw_fast.errors import LearnError
 from mtaw_fast.online.log import flusher
 from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import Click
-from mtaw_fast.online.log.file_log import FileLog, parsed_position
+from mtaw_fast.online.log.file_log import FileLog
+from mtaw_fast.online.log.segment_folder import parsed_position
 from tests.support.online.faults import open_segments
 from tests.support.service.running import eventually
 

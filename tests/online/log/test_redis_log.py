@@ -13,7 +13,7 @@ from mtaw_fast import Recommender
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.errors import LearnError, UsageError
 from mtaw_fast.online.compaction.compactor import compact_folder
-from mtaw_fast.online.log import file_log, redis_log
+from mtaw_fast.online.log import redis_log, segment
 from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import Click, Event, Forget
 from mtaw_fast.online.log.redis_log import RedisLog
@@ -278,7 +278,7 @@ def test_a_url_of_another_scheme_is_refused() -> None:
 def test_a_record_that_is_too_large_is_refused_with_all_that_came_with_it(
     log: RedisLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file_log, "MAX_RECORD_BYTES", 200)
+    monkeypatch.setattr(segment, "MAX_RECORD_BYTES", 200)
     with pytest.raises(LearnError, match=r"too large for the stream .*; name fewer items in each call"):
         log.append([*clicks(1), Click("s", "x" * 200, NOON)])
     assert log.read(START) == []
