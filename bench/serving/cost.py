@@ -74,7 +74,8 @@ async def _costs(bundle: Path, count: int, rounds: int) -> dict[str, float]:
     from bench.serving.inputs import distinct_sessions, recommend_requests
     from mtaw_fast.service.app import make_app, make_service
     from mtaw_fast.service.bundles import Reloader
-    from mtaw_fast.service.http.connection import OpenConnections, TimedProtocol
+    from mtaw_fast.service.http.connection import TimedProtocol
+    from mtaw_fast.service.http.open_connections import OpenConnections
     from mtaw_fast.service.observability.metrics import Metrics
     from mtaw_fast.service.settings import Settings
     from mtaw_fast.service.snapshot import load_snapshot, signature

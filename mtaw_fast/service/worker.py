@@ -18,7 +18,8 @@ from mtaw_fast.errors import MtawError
 from mtaw_fast.service.app import make_app, make_service
 from mtaw_fast.service.bundles import Reloader
 from mtaw_fast.service.http.acceptor import Acceptor
-from mtaw_fast.service.http.connection import OpenConnections, TimedProtocol
+from mtaw_fast.service.http.connection import TimedProtocol
+from mtaw_fast.service.http.open_connections import OpenConnections
 from mtaw_fast.service.observability.counters import HEARTBEAT, PID
 from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.observability.service_log import configure_logging, flush_log, log_event

@@ -1,10 +1,10 @@
-"""Connections with limits: on the time that a client takes, and on the memory that it makes the service hold."""
+"""A connection with limits: on the time that its client takes, and on the memory that it makes the service hold."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Sized
 from functools import lru_cache
 from typing import Any
@@ -14,82 +14,18 @@ import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from mtaw_fast.service.http.open_connections import OpenConnections
 from mtaw_fast.service.http.request_cycle import RequestCycle
 
 _HEAD = 32 << 10  # bytes of a request line and its headers
 _UNFRAMED = 8 << 10  # bytes of a chunked body that are not content: a size line, or the trailers
 _GRACE = 1.0  # seconds for the app to answer 408, after a body timed out
 _IDLE_SECONDS = 75.0  # that a connection may wait for its next request
-_WAIT_SECONDS = 0.1  # without progress until a connection can be closed for a new one: many that reconnect spare others
-_WORK_SECONDS = 1.0  # of work until it can be closed
 _KNOWN_TARGETS = 64  # request targets of which the parts are kept: most requests name one of few
-_UNREAD = 64 << 20  # bytes of answers in a worker that wait for their clients to read
 
 
 class _NotImplementedHereError(ValueError):
     pass
-
-
-class OpenConnections:
-    """A worker's connections, each in one of two lists that begin with the longest without progress.
-
-    waiting: those that wait for their client. It is idle, sends a request, or does not read its answer. working: those
-    whose request the service works on. unread: the bytes that each client has not read, longest unread first.
-    stopping: whether each response from now on is the last one of its connection.
-
-    Parameters
-    ----------
-    deadline : float
-        Seconds that a request may take before its connection can be closed for a new one; at least 1.
-    """
-
-    def __init__(self, deadline: float = _WORK_SECONDS) -> None:
-        self.waiting: OrderedDict[TimedProtocol, None] = OrderedDict()
-        self.working: OrderedDict[TimedProtocol, None] = OrderedDict()
-        self.unread: OrderedDict[TimedProtocol, int] = OrderedDict()
-        self._unread_bytes = 0
-        self.stopping = False
-        self._work_seconds = max(_WORK_SECONDS, deadline)
-
-    @property
-    def idle(self) -> list[TimedProtocol]:
-        """The connections without a request and without an answer in work."""
-        return [one for one in self.waiting if one.is_idle]
-
-    def place(self, connection: TimedProtocol, working: bool) -> None:
-        """Put a connection that has made progress at the end of its list."""
-        self.waiting.pop(connection, None)
-        self.working.pop(connection, None)
-        (self.working if working else self.waiting)[connection] = None
-
-    def make_room(self, now: float) -> bool:
-        """Close the connection that has waited for its client for longest; return whether one was closed.
-
-        If none has waited for long enough, close the one with the longest work, unless that began within the deadline.
-        """
-        for some, seconds in ((self.waiting, _WAIT_SECONDS), (self.working, self._work_seconds)):
-            longest = next(iter(some), None)
-            if longest is not None and now - longest.since >= seconds:
-                longest.drop()
-                return True
-        return False
-
-    def hold_unread(self, connection: TimedProtocol, size: int) -> None:
-        """Count bytes that a client has not read; close those that do not read for longest if they are too many."""
-        self._unread_bytes += size - self.unread.pop(connection, 0)
-        self.unread[connection] = size
-        while self._unread_bytes > _UNREAD and len(self.unread) > 1:
-            next(iter(self.unread)).drop()
-
-    def release_unread(self, connection: TimedProtocol) -> None:
-        """Note that a client has read its answers."""
-        self._unread_bytes -= self.unread.pop(connection, 0)
-
-    def forget(self, connection: TimedProtocol) -> None:
-        """Remove a closed connection."""
-        self.waiting.pop(connection, None)
-        self.working.pop(connection, None)
-        self.release_unread(connection)
 
 
 class TimedProtocol(HttpToolsProtocol):

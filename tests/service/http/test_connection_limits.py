@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from mtaw_fast.service.http.connection import OpenConnections, TimedProtocol
+from mtaw_fast.service.http.connection import TimedProtocol
+from mtaw_fast.service.http.open_connections import OpenConnections
 from tests.support.service.running import Running, running
 
 PING = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -10,8 +10,9 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from mtaw_fast.service.http import connection
-from mtaw_fast.service.http.connection import OpenConnections, TimedProtocol
+from mtaw_fast.service.http import open_connections
+from mtaw_fast.service.http.connection import TimedProtocol
+from mtaw_fast.service.http.open_connections import OpenConnections
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 ANSWER = b"x" * (1 << 20)
@@ -29,7 +30,7 @@ class Stub:
 
 
 def test_unread_answers_have_a_memory_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "_UNREAD", 1000)
+    monkeypatch.setattr(open_connections, "_UNREAD", 1000)
     some = OpenConnections()
     stubs: list[Any] = [Stub(some) for _ in range(5)]
     for one in stubs[:3]:
