@@ -16,7 +16,7 @@ from mtaw_fast.service.encoding import encoded
 from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.ranking_ids import new_id
 from mtaw_fast.service.routes.feedback import _fresh
-from mtaw_fast.service.routes.messages import FeedbackRequest
+from mtaw_fast.service.routes.requests import FeedbackRequest
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import load_snapshot, signature
 from mtaw_fast.service.state import Service

@@ -18,9 +18,10 @@ from mtaw_fast.service.errors import invalid, unavailable
 from mtaw_fast.service.http.access import check_request_origin
 from mtaw_fast.service.http.decoding import StrictRequest
 from mtaw_fast.service.http.responses import json_response
+from mtaw_fast.service.routes.answers import EventsAnswer, ForgetAnswer
 from mtaw_fast.service.routes.feedback import of_session
-from mtaw_fast.service.routes.messages import EventRequest, EventsAnswer, EventsRequest, ForgetAnswer
 from mtaw_fast.service.routes.openapi import errors, operation
+from mtaw_fast.service.routes.requests import EventRequest, EventsRequest
 from mtaw_fast.service.state import Service, service_of
 
 _SESSIONS = b"/v1/sessions/"

@@ -20,8 +20,9 @@ from mtaw_fast.service.http.responses import json_response
 from mtaw_fast.service.observability.metrics import VALUE_CELLS
 from mtaw_fast.service.observability.service_log import log_event
 from mtaw_fast.service.ranking_ids import is_id, is_of_session, version_in
-from mtaw_fast.service.routes.messages import FeedbackAnswer, FeedbackRequest, ReportedItem
+from mtaw_fast.service.routes.answers import FeedbackAnswer
 from mtaw_fast.service.routes.openapi import errors, operation
+from mtaw_fast.service.routes.requests import FeedbackRequest, ReportedItem
 from mtaw_fast.service.state import Service, service_of
 
 _LOG_INTERVAL = 1.0  # seconds between two log lines about a failing store

@@ -18,16 +18,9 @@ from mtaw_fast.service.errors import ServiceError, unavailable
 from mtaw_fast.service.http.access import admin_only
 from mtaw_fast.service.http.decoding import StrictRequest
 from mtaw_fast.service.http.responses import json_response
-from mtaw_fast.service.routes.messages import (
-    AddItemsRequest,
-    ColumnAnswer,
-    HideItemsRequest,
-    ItemsAnswer,
-    ItemTableAnswer,
-    ItemTableRequest,
-    RemoveItemsRequest,
-)
+from mtaw_fast.service.routes.answers import ColumnAnswer, ItemsAnswer, ItemTableAnswer
 from mtaw_fast.service.routes.openapi import errors, operation
+from mtaw_fast.service.routes.requests import AddItemsRequest, HideItemsRequest, ItemTableRequest, RemoveItemsRequest
 from mtaw_fast.service.snapshot import Snapshot
 from mtaw_fast.service.state import service_of
 

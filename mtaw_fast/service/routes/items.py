@@ -19,10 +19,11 @@ from mtaw_fast.service.http.access import has_token
 from mtaw_fast.service.http.decoding import StrictRequest, decoded
 from mtaw_fast.service.http.responses import JSON, json_response
 from mtaw_fast.service.ranking_ids import new_id
+from mtaw_fast.service.routes.answers import FoundItems, SimilarAnswer
 from mtaw_fast.service.routes.item_search import find_ids
-from mtaw_fast.service.routes.messages import FoundItems, RulesRequest, SimilarAnswer
 from mtaw_fast.service.routes.openapi import errors, operation
 from mtaw_fast.service.routes.ranking import LONG_LIST, asked_rules, check_fields, check_k
+from mtaw_fast.service.routes.requests import RulesRequest
 from mtaw_fast.service.snapshot import Snapshot
 from mtaw_fast.service.state import service_of
 

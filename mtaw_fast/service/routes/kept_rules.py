@@ -16,8 +16,9 @@ from mtaw_fast.service.errors import ServiceError, unavailable
 from mtaw_fast.service.http.access import admin_only
 from mtaw_fast.service.http.decoding import StrictRequest
 from mtaw_fast.service.http.responses import json_response
-from mtaw_fast.service.routes.messages import KeptRulesAnswer, RulesAnswer, RulesRequest
+from mtaw_fast.service.routes.answers import KeptRulesAnswer, RulesAnswer
 from mtaw_fast.service.routes.openapi import errors, operation
+from mtaw_fast.service.routes.requests import RulesRequest
 from mtaw_fast.service.state import service_of
 
 _PATH = "/admin/rules/{name:str}"

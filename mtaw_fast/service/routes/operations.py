@@ -13,7 +13,7 @@ from mtaw_fast.service.http.access import admin_only
 from mtaw_fast.service.http.decoding import StrictRequest
 from mtaw_fast.service.http.responses import json_response
 from mtaw_fast.service.observability.metrics import CONTENT_TYPE
-from mtaw_fast.service.routes.messages import CompactAnswer, HealthAnswer, ReloadAnswer
+from mtaw_fast.service.routes.answers import CompactAnswer, HealthAnswer, ReloadAnswer
 from mtaw_fast.service.routes.openapi import errors, operation
 from mtaw_fast.service.state import service_of
 

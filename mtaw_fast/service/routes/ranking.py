@@ -19,17 +19,8 @@ from mtaw_fast.service.errors import invalid
 from mtaw_fast.service.http.access import has_token
 from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.ranking_ids import new_id
-from mtaw_fast.service.routes.messages import (
-    Answer,
-    BatchAnswer,
-    BatchRequest,
-    ClickRequest,
-    RankingOptions,
-    ReasonAnswer,
-    RecommendRequest,
-    RulesRequest,
-    Timings,
-)
+from mtaw_fast.service.routes.answers import Answer, BatchAnswer, ReasonAnswer, Timings
+from mtaw_fast.service.routes.requests import BatchRequest, ClickRequest, RankingOptions, RecommendRequest, RulesRequest
 from mtaw_fast.service.settings import Limits, Settings
 from mtaw_fast.service.snapshot import Snapshot
 

@@ -20,20 +20,16 @@ from mtaw_fast.service.http.decoding import StrictRequest, decoded
 from mtaw_fast.service.http.middleware import Direct
 from mtaw_fast.service.http.responses import JSON, json_response
 from mtaw_fast.service.request_queue import BatchedWork
-from mtaw_fast.service.routes.events import SESSION_ID, learn_clicks
-from mtaw_fast.service.routes.messages import (
+from mtaw_fast.service.routes.answers import (
     AskLimits,
     BatchAnswer,
-    BatchRequest,
     BundleAnswer,
     ClickAnswer,
-    ClickRequest,
-    RankingOptions,
     RecommendAnswer,
-    RecommendRequest,
     ServedBundle,
     SessionAnswer,
 )
+from mtaw_fast.service.routes.events import SESSION_ID, learn_clicks
 from mtaw_fast.service.routes.openapi import errors, operation
 from mtaw_fast.service.routes.ranking import (
     LONG_LIST,
@@ -50,6 +46,7 @@ from mtaw_fast.service.routes.ranking import (
     rank_batch,
     rank_batched,
 )
+from mtaw_fast.service.routes.requests import BatchRequest, ClickRequest, RankingOptions, RecommendRequest
 from mtaw_fast.service.state import Service, service_of
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from mtaw_fast.service.errors import ServiceError
 from mtaw_fast.service.ranking_ids import EXAMPLE
-from mtaw_fast.service.routes.messages import RankingOptions
 from mtaw_fast.service.routes.ranking import check_reasons
+from mtaw_fast.service.routes.requests import RankingOptions
 from tests.support.service.running import WITH_TOKEN, Running, refused, running
 
 LONGEST = "x" * 512
