@@ -16,7 +16,8 @@ import numpy as np
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError, shown
-from mtaw_fast.kernels.native.trends import CONTEXT_ARRAYS, HALF_LIVES, TRENDS, Trends, build_trends, check_trends
+from mtaw_fast.kernels.native.trend_tables import CONTEXT_ARRAYS, HALF_LIVES, TRENDS, build_trends, check_trends
+from mtaw_fast.kernels.native.trends import Trends
 from mtaw_fast.storage.sealed_file import SealedFile
 from mtaw_fast.storage.tensor_file import map_tensors, write_joined
 
@@ -93,8 +94,8 @@ class TrendTables:
     times: int64[N, 2]: first and last click, ms since 1970, -1 without any.
     sums: float64[14], the counts of all items. clock: int64[8], each lane's t0 in half-lives, and the newest click's
     time.
-    context: the arrays of `kernels.native.trends.CONTEXT_ARRAYS`, the clicks of items within the values of the visits'
-    context; None without any.
+    context: the arrays of `kernels.native.trend_tables.CONTEXT_ARRAYS`, the clicks of items within the values of the
+    visits' context; None without any.
 
     Raises DataError on arrays with invalid offsets, ids or orders (`kernels.native.trends.check_trends`).
     """
@@ -212,7 +213,7 @@ class TrendTables:
 def build_arrays(
     sessions: Sessions, times: np.ndarray, n_items: int, settings: TrendSettings, **options: Any
 ) -> dict[str, np.ndarray]:
-    """Return the arrays that `kernels.native.trends.build_trends` makes with these options; DataError as `build`."""
+    """Return what `kernels.native.trend_tables.build_trends` makes with these options; DataError as `build`."""
     codes = None if sessions.context is None or not options["context_sizes"] else sessions.context
     try:
         return build_trends(

@@ -14,7 +14,8 @@ from bench.memory_reference.side import OnlineContext, Visit
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError
 from mtaw_fast.kernels.native.memory_query import Moment, QuerySettings, SessionMemory, feature_names
-from mtaw_fast.kernels.native.trends import ItemContent, Trends, build_trends
+from mtaw_fast.kernels.native.trend_tables import build_trends
+from mtaw_fast.kernels.native.trends import ItemContent, Trends
 from mtaw_fast.kernels.native.trends import feature_names as trend_names
 from mtaw_fast.memory import MemorySettings, MemoryTables
 from mtaw_fast.memory.side_features import SideFeatures

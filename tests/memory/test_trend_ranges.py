@@ -10,7 +10,7 @@ import pytest
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.data.synthetic import workload
 from mtaw_fast.errors import DataError, MtawError
-from mtaw_fast.kernels.native.trends import build_trends
+from mtaw_fast.kernels.native.trend_tables import build_trends
 from mtaw_fast.memory.trend_ranges import build_trends_in_ranges, trend_bytes
 from mtaw_fast.memory.trends import TrendSettings, TrendTables
 

@@ -9,7 +9,8 @@ import pytest
 
 from bench.memory_reference import trends as reference
 from bench.memory_reference.trends import OnlineTrends
-from mtaw_fast.kernels.native.trends import Trends, build_trends, feature_names
+from mtaw_fast.kernels.native.trend_tables import build_trends
+from mtaw_fast.kernels.native.trends import Trends, feature_names
 from mtaw_fast.memory.constants import OWN
 from mtaw_fast.memory.trends import TrendSettings, TrendTables
 from tests.native.builds import instruction_sets

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mtaw_fast.kernels.native.memory_tables import COUNTS, PAIR_KINDS
-from mtaw_fast.kernels.native.trends import build_trends
+from mtaw_fast.kernels.native.trend_tables import build_trends
 from mtaw_fast.model.item_vectors import mean_norm
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.log.event_log import LogEntry

@@ -8,7 +8,8 @@ import numpy as np
 
 from bench.memory_reference.trends import Click, OnlineTrends
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.kernels.native.trends import Trends, build_trends
+from mtaw_fast.kernels.native.trend_tables import build_trends
+from mtaw_fast.kernels.native.trends import Trends
 from mtaw_fast.memory.trends import TrendSettings, TrendTables
 
 START = 1_700_000_000_000
