@@ -15,9 +15,10 @@ from typing import Any
 import driver
 import numpy as np
 import torch
+from job import Job, Samples
 
 
-def build(job: driver.Job) -> driver.Peer:
+def build(job: Job) -> driver.Peer:
     """Build the model, its optimizer, and their inputs."""
     settings = job.settings
     sys.path.insert(0, settings["source"])
@@ -34,7 +35,7 @@ def build(job: driver.Job) -> driver.Peer:
         layers=settings["layers"], emb_size=100, batch_size=settings["batch"], dataset=settings["dataset"],
     )  # fmt: skip
 
-    def run(samples: driver.Samples, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def run(samples: Samples, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return (targets, scores, contrastive loss) of one batch, filled by repeating rows."""
         filled = np.resize(rows, settings["batch"])
         data = SimpleNamespace(raw=rows_of(samples, filled), targets=samples.targets[filled] + 1)
@@ -42,11 +43,11 @@ def build(job: driver.Job) -> driver.Peer:
         data.get_overlap = lambda sessions: util.Data.get_overlap(data, sessions)
         return authors.forward(model, np.arange(len(filled)), data)
 
-    def step(samples: driver.Samples, rows: np.ndarray) -> torch.Tensor:
+    def step(samples: Samples, rows: np.ndarray) -> torch.Tensor:
         targets, scores, contrast = run(samples, rows)
         return model.loss_function(scores + 1e-8, targets) + contrast
 
-    def scores(samples: driver.Samples, rows: np.ndarray) -> torch.Tensor:
+    def scores(samples: Samples, rows: np.ndarray) -> torch.Tensor:
         return in_batches(lambda part: run(samples, part)[1][: len(part)], rows, settings["batch"])
 
     return driver.Peer(model, model.optimizer, settings["batch"], step, scores, scored=settings["batch"])
@@ -62,14 +63,14 @@ def zeros(*shape: Any) -> torch.Tensor:
     return torch.zeros(*shape)
 
 
-def rows_of(samples: driver.Samples, rows: np.ndarray) -> np.ndarray:
+def rows_of(samples: Samples, rows: np.ndarray) -> np.ndarray:
     """Return the clicks of some rows, a list each, in an array of objects as the authors' numpy made of them."""
     lists = np.empty(len(rows), object)
     lists[:] = samples.lists(rows)
     return lists
 
 
-def data_of(util: Any, samples: driver.Samples, rows: np.ndarray, n_items: int) -> Any:
+def data_of(util: Any, samples: Samples, rows: np.ndarray, n_items: int) -> Any:
     """Return the authors' `Data`, whose adjacency is that of the hypergraph."""
     return util.Data((rows_of(samples, rows), samples.targets[rows] + 1), shuffle=False, n_node=n_items)
 

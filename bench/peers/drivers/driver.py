@@ -11,7 +11,7 @@ FOLDER has `job.json` and `data.npz`, which `bench.peers.files` writes and expla
 `checkpoint.npz` (weights, optimizer, random state) and `best.npz` (weights of the best validation epoch). Scores are
 one line of JSON, {"rows": S, "items": N}, and S rows of N float32.
 
-Axes: B samples of a batch, L clicks, N items. Item ids are 0..N-1 in files; a model gets id + 1, and 0 pads.
+Axes: S samples, B of them in a batch, N items.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,86 +29,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from job import Job, Samples
 
 CHECKPOINT_SECONDS = 60.0
 POOL_BATCHES = 50  # batches whose samples are sorted by length together
 SCORED = 512
-
-
-@dataclass
-class Job:
-    """The job of a driver: `job.json`, and the arrays of `data.npz` by name."""
-
-    folder: Path
-    settings: dict[str, Any]
-    data: dict[str, np.ndarray]
-
-    @classmethod
-    def load(cls, folder: Path) -> Job:
-        with np.load(folder / "data.npz") as arrays:
-            return cls(folder, json.loads((folder / "job.json").read_text()), dict(arrays))
-
-    @property
-    def n_items(self) -> int:
-        return int(self.settings["n_items"])
-
-    @property
-    def max_len(self) -> int:
-        return int(self.settings["max_len"])
-
-    def train_samples(self) -> Samples:
-        """Return every prefix of the training sessions that has a next click."""
-        items, offsets = self.data["train_items"], self.data["train_offsets"]
-        counts = np.maximum(np.diff(offsets) - self.settings["min_prefix"], 0)
-        owner = np.repeat(np.arange(len(counts)), counts)
-        within = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
-        ends = offsets[owner] + self.settings["min_prefix"] + within
-        begins = np.maximum(offsets[owner], ends - self.max_len)
-        return Samples(items, begins, ends, items[ends])
-
-    def prefixes(self, split: str) -> Samples:
-        """Return the samples of 'valid', or of 'test', whose targets the driver does not get (all 0)."""
-        items, offsets = self.data[f"{split}_items"], self.data[f"{split}_offsets"]
-        ends = offsets[1:]
-        targets = self.data.get(f"{split}_targets", np.zeros(len(ends), np.int32))
-        return Samples(items, np.maximum(offsets[:-1], ends - self.max_len), ends, targets)
-
-
-@dataclass
-class Samples:
-    """S samples: clicks `items[begins[s]:ends[s]]`, then targets[s]."""
-
-    items: np.ndarray
-    begins: np.ndarray
-    ends: np.ndarray
-    targets: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.begins)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        return self.ends - self.begins
-
-    def padded(self, rows: np.ndarray, width: int | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return (ids + 1 int64[B, L] padded behind with 0, lengths int64[B], targets + 1 int64[B]) of some rows.
-
-        L is `width`, or the longest length.
-        """
-        lengths = self.lengths[rows]
-        places = np.arange(width or int(lengths.max()))
-        filled = places < lengths[:, None]
-        ids = np.zeros(filled.shape, np.int64)
-        ids[filled] = self.items[(self.begins[rows][:, None] + places)[filled]] + 1
-        return (
-            torch.from_numpy(ids),
-            torch.from_numpy(lengths),
-            torch.from_numpy(self.targets[rows].astype(np.int64) + 1),
-        )
-
-    def lists(self, rows: np.ndarray) -> list[list[int]]:
-        """Return the clicks of some rows as lists of ids + 1."""
-        return [(self.items[self.begins[row] : self.ends[row]] + 1).tolist() for row in rows]
 
 
 class Peer:
@@ -410,8 +334,3 @@ def versions() -> dict[str, str]:
 def peak_mb() -> float:
     """Return the peak memory of this process, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def optimizer_of(settings: dict[str, Any], parameters: Sequence[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """Return Adam with the job's rate and weight decay."""
-    return torch.optim.Adam(parameters, lr=settings["lr"], weight_decay=settings.get("l2", 0.0))

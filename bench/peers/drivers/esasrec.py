@@ -14,9 +14,10 @@ from typing import Any
 import driver
 import numpy as np
 import torch
+from job import Job, Samples
 
 
-def build(job: driver.Job) -> driver.Peer:
+def build(job: Job) -> driver.Peer:
     """Build the network, its optimizer, and their inputs."""
     warnings.filterwarnings("ignore")
     import pandas as pd
@@ -50,9 +51,9 @@ def build(job: driver.Job) -> driver.Peer:
     inner[~missing] = known[0]
     places, absent = torch.from_numpy(inner), torch.from_numpy(missing)
     kept: list[torch.Tensor] = []  # all items' vectors, until a step moves them
-    sessions = driver.Samples(items, np.maximum(offsets[:-1], offsets[1:] - job.max_len - 1), offsets[1:], items[:1])
+    sessions = Samples(items, np.maximum(offsets[:-1], offsets[1:] - job.max_len - 1), offsets[1:], items[:1])
 
-    def elements(samples: driver.Samples, rows: np.ndarray, least: int) -> list[Any]:
+    def elements(samples: Samples, rows: np.ndarray, least: int) -> list[Any]:
         """Return sessions with weights: 0 at clicks that are no targets, or that the session only begins with."""
         found = []
         for row in rows:
@@ -63,17 +64,17 @@ def build(job: driver.Job) -> driver.Peer:
             found.append((own[own > 0].tolist(), weights[own > 0].tolist(), {}))
         return found
 
-    def first_of(samples: driver.Samples, row: int) -> int:
+    def first_of(samples: Samples, row: int) -> int:
         return int(offsets[row]) if samples is sessions else int(samples.begins[row])
 
-    def step(samples: driver.Samples, rows: np.ndarray) -> torch.Tensor:
+    def step(samples: Samples, rows: np.ndarray) -> torch.Tensor:
         kept.clear()
         chosen = elements(samples, rows, settings["min_prefix"])
         preparator.session_max_len = max(len(one[0]) for one in chosen) - 1
         batch = preparator._collate_fn_train(chosen)
         return module.loss_calculator(module.get_batch_logits(batch), batch["y"], batch["yw"])
 
-    def scores(samples: driver.Samples, rows: np.ndarray) -> torch.Tensor:
+    def scores(samples: Samples, rows: np.ndarray) -> torch.Tensor:
         chosen = elements(samples, rows, 0)
         preparator.session_max_len = max(1, *(len(one[0]) for one in chosen))
         # A session of clicks that training never saw is one place of padding.

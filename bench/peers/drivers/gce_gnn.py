@@ -12,12 +12,13 @@ from types import SimpleNamespace
 import driver
 import numpy as np
 import torch
+from job import Job, Samples
 
 NEIGHBOURS, REACH = 12, 3
 PADDING = 1  # what the authors' tables have in front: row 0
 
 
-def build(job: driver.Job) -> driver.Peer:
+def build(job: Job) -> driver.Peer:
     """Build the model, its optimizer, and their inputs."""
     settings = job.settings
     sys.path.insert(0, settings["source"])
@@ -35,15 +36,15 @@ def build(job: driver.Job) -> driver.Peer:
     near, counts = utils.handle_adj(near, rows, NEIGHBOURS, counts)
     model = authors.CombineGraph(options, rows, near, counts)
 
-    def batch_of(samples: driver.Samples, chosen: np.ndarray) -> list[torch.Tensor]:
+    def batch_of(samples: Samples, chosen: np.ndarray) -> list[torch.Tensor]:
         data = utils.Data((samples.lists(chosen), (samples.targets[chosen] + 1).tolist()))
         return [torch.stack(column) for column in zip(*(data[place] for place in range(len(data))), strict=True)]
 
-    def step(samples: driver.Samples, chosen: np.ndarray) -> torch.Tensor:
+    def step(samples: Samples, chosen: np.ndarray) -> torch.Tensor:
         targets, scores = authors.forward(model, batch_of(samples, chosen))
         return model.loss_function(scores, targets.long() - 1)
 
-    def scores(samples: driver.Samples, chosen: np.ndarray) -> torch.Tensor:
+    def scores(samples: Samples, chosen: np.ndarray) -> torch.Tensor:
         return authors.forward(model, batch_of(samples, chosen))[1]
 
     after_epoch = driver.decay(model.optimizer, settings)

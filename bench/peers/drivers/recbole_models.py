@@ -16,13 +16,14 @@ os.environ.setdefault("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")  # RecBole 1.2.1 
 import driver
 import numpy as np
 import torch
+from job import Job, Samples
 
 # The width decides what these see: NextItNet reads the last place, and in STAMP's sums the padding's vector counts.
 WHOLE_WIDTH = {"NextItNet", "STAMP"}
 PAIRWISE = {"FPMC"}
 
 
-def build(job: driver.Job) -> driver.Peer:
+def build(job: Job) -> driver.Peer:
     """Build the model, its optimizer, and their inputs."""
     del sys.argv[1:]  # RecBole would read them as its own
     from recbole.config import Config
@@ -43,7 +44,7 @@ def build(job: driver.Job) -> driver.Peer:
     model = get_model(name)(config, SimpleNamespace(num=sizes.__getitem__, user_num=2, item_num=job.n_items + 1))
     generator = torch.Generator()
 
-    def interaction(samples: driver.Samples, rows: np.ndarray) -> Any:
+    def interaction(samples: Samples, rows: np.ndarray) -> Any:
         ids, lengths, targets = samples.padded(rows, job.max_len if name in WHOLE_WIDTH else None)
         fields = {
             model.ITEM_SEQ: ids,
@@ -56,11 +57,11 @@ def build(job: driver.Job) -> driver.Peer:
             fields[model.NEG_ITEM_ID] = negatives(targets, job.n_items, generator)
         return Interaction(fields)
 
-    def step(samples: driver.Samples, rows: np.ndarray) -> torch.Tensor:
+    def step(samples: Samples, rows: np.ndarray) -> torch.Tensor:
         loss = model.calculate_loss(interaction(samples, rows))
         return sum(loss) if isinstance(loss, tuple) else loss
 
-    def scores(samples: driver.Samples, rows: np.ndarray) -> torch.Tensor:
+    def scores(samples: Samples, rows: np.ndarray) -> torch.Tensor:
         return model.full_sort_predict(interaction(samples, rows)).view(len(rows), -1)[:, 1:]
 
     optimizer = torch.optim.Adam(

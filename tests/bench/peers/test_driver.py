@@ -18,17 +18,17 @@ from tests.support.training.ring import ring_dataset
 pytest.importorskip("torch", reason="the drivers need PyTorch")
 
 from tests.support.bench import tiny_driver
-from tests.support.bench.tiny_driver import driver
+from tests.support.bench.tiny_driver import Job, driver
 
 SETTINGS = {"epochs": 3, "patience": 3, "seed": 0, "max_len": 5, "batch": 64, "lr": 0.05}
 
 
-def job_of(folder: Path, **changes: Any) -> driver.Job:
+def job_of(folder: Path, **changes: Any) -> Job:
     write_job(folder, {**SETTINGS, **changes}, ring_dataset(), 0.1)
-    return driver.Job.load(folder)
+    return Job.load(folder)
 
 
-def trained(job: driver.Job, seconds: float) -> Mapping[str, Any]:
+def trained(job: Job, seconds: float) -> Mapping[str, Any]:
     driver.torch.manual_seed(job.settings["seed"])
     driver.Training(job, tiny_driver.build(job)).run(seconds)
     return json.loads((job.folder / "state.json").read_text())

@@ -26,7 +26,7 @@ from tests.support.training.ring import ring_dataset
 pytest.importorskip("torch", reason="the drivers need PyTorch")
 
 from tests.support.bench import tiny_driver
-from tests.support.bench.tiny_driver import driver
+from tests.support.bench.tiny_driver import Job, Samples, driver
 
 TINY = System(
     "tiny", "Tiny", None, str(Path(tiny_driver.__file__)), {"epochs": 3, "patience": 3, "batch": 64, "lr": 0.05}, "this"
@@ -42,12 +42,12 @@ class ByDriver:
     """An `Evaluated` that asks the tiny peer's best weights in this process."""
 
     def __init__(self, folder: Path) -> None:
-        job = driver.Job.load(folder)
+        job = Job.load(folder)
         self.peer = tiny_driver.build(job)
         driver.load_weights(self.peer.model, str(folder / "best.npz"))
 
     def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
-        samples = driver.Samples(sessions.items, sessions.offsets[:-1], sessions.offsets[1:], sessions.items[:1])
+        samples = Samples(sessions.items, sessions.offsets[:-1], sessions.offsets[1:], sessions.items[:1])
         samples.targets = np.zeros(len(samples), np.int32)
         scores = np.concatenate([scores for _, scores in driver.scored(samples, self.peer)])
         ids = np.argsort(-scores, axis=1, kind="stable")[:, :k].astype(np.int32)

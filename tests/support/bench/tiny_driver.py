@@ -11,6 +11,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "bench" / "peers" / "drivers"))
 
 import driver
+from job import Job, Samples
 
 
 class Mean(torch.nn.Module):
@@ -26,18 +27,18 @@ class Mean(torch.nn.Module):
         return self.out(self.dropout(self.items(ids).sum(1) / lengths[:, None]))
 
 
-def build(job: driver.Job) -> driver.Peer:
+def build(job: Job) -> driver.Peer:
     """The model and how it is fed."""
     if job.settings.get("fails"):
         raise SystemExit("the tiny peer fails, as asked")
     model = Mean(job.n_items)
 
-    def scores(samples: driver.Samples, rows: np.ndarray) -> torch.Tensor:
+    def scores(samples: Samples, rows: np.ndarray) -> torch.Tensor:
         torch.rand(())  # as S2-DHCN does: a look at the validation must not change the training
         ids, lengths, _ = samples.padded(rows)
         return model(ids, lengths)
 
-    def step(samples: driver.Samples, rows: np.ndarray) -> torch.Tensor:
+    def step(samples: Samples, rows: np.ndarray) -> torch.Tensor:
         targets = torch.from_numpy(samples.targets[rows].astype(np.int64))
         return torch.nn.functional.cross_entropy(scores(samples, rows), targets)
 
