@@ -15,16 +15,9 @@ import numpy as np
 from mtaw_fast.data.context import ContextColumns
 from mtaw_fast.data.readers import times
 from mtaw_fast.data.readers.context_codes import ContextReader
+from mtaw_fast.data.readers.log_columns import Columns, open_part
 from mtaw_fast.data.readers.sources import Part, one_line_errors
-from mtaw_fast.data.readers.validation import (
-    NO_CLICK,
-    Columns,
-    LogSchema,
-    check_log,
-    good_rows,
-    open_part,
-    placeable_rows,
-)
+from mtaw_fast.data.readers.validation import NO_CLICK, LogSchema, check_log, good_rows, placeable_rows
 from mtaw_fast.errors import DataError, require
 
 __all__ = ["NO_CLICK", "ClickLog", "Columns", "appearance_rank", "read_log"]
