@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
@@ -11,89 +10,10 @@ import numpy as np
 
 from mtaw_fast.errors import DataError
 from mtaw_fast.items import ragged
+from mtaw_fast.items.column import Column, stored_array
 from mtaw_fast.items.labels import Labels
 
 NO_TIME = np.iinfo(np.int64).min
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Column(ABC):
-    """A named column of values of one kind, each of which may be missing.
-
-    Attributes
-    ----------
-    kind : {'number', 'category', 'categories', 'boolean', 'text', 'time', 'vector'}
-        What its values are.
-    name : str
-        Unique in its table.
-    public : bool
-        Whether requests without the admin token may read it.
-    version : int
-        The version of the table in which the column last changed.
-    """
-
-    kind: ClassVar[str]
-    name: str
-    public: bool = False
-    version: int = 0
-
-    @property
-    @abstractmethod
-    def n_rows(self) -> int:
-        """How many rows it has."""
-
-    @property
-    @abstractmethod
-    def missing(self) -> np.ndarray:
-        """bool[n]: which values are missing."""
-
-    def values_at(self, rows: np.ndarray) -> list[Any]:
-        """Return the values of rows int[m] as plain Python values; None for a missing one and outside the rows.
-
-        number: float; time: int, Unix milliseconds; boolean: bool; category and text: str; categories: list of str;
-        vector: list of float.
-        """
-        rows = np.asarray(rows)
-        found: list[Any] = [None] * len(rows)
-        inside = np.flatnonzero((rows >= 0) & (rows < self.n_rows))
-        known = inside[~self._missing_at(rows[inside])]
-        for place, value in zip(known.tolist(), self._plain(rows[known]), strict=True):
-            found[place] = value
-        return found
-
-    @abstractmethod
-    def resized(self, count: int) -> Self:
-        """Return the column with `count` rows: cut, or extended by missing values."""
-
-    @abstractmethod
-    def taken(self, rows: np.ndarray) -> Self:
-        """Return the column of the rows int[m], in this order."""
-
-    @abstractmethod
-    def patched(self, rows: np.ndarray, values: Self) -> Self:
-        """Return the column with rows int[m] (distinct) replaced by the m values of another column of this kind."""
-
-    @abstractmethod
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return its arrays for storage, by their names in the class."""
-
-    @classmethod
-    @abstractmethod
-    def of_arrays(cls, name: str, public: bool, version: int, arrays: Mapping[str, np.ndarray]) -> Self:
-        """Return the column that `arrays` stored. Raises DataError if they do not fit; rows are safe to read then."""
-
-    @abstractmethod
-    def _missing_at(self, rows: np.ndarray) -> np.ndarray: ...
-
-    @abstractmethod
-    def _plain(self, rows: np.ndarray) -> list[Any]: ...
-
-
-def _array(arrays: Mapping[str, np.ndarray], part: str, dtype: Any, name: str, axes: int = 1) -> np.ndarray:
-    found = arrays.get(part)
-    if found is None or found.dtype != dtype or found.ndim != axes:
-        raise DataError(f"column {name!r} of the item table is damaged ({part}); write the file again")
-    return found
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -137,7 +57,7 @@ class _ValueColumn(Column):
 
     @classmethod
     def of_arrays(cls, name: str, public: bool, version: int, arrays: Mapping[str, np.ndarray]) -> Self:
-        return cls(name=name, public=public, version=version, values=_array(arrays, "values", cls._dtype, name))
+        return cls(name=name, public=public, version=version, values=stored_array(arrays, "values", cls._dtype, name))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -222,7 +142,7 @@ class CategoryColumn(Column):
 
     @classmethod
     def of_arrays(cls, name: str, public: bool, version: int, arrays: Mapping[str, np.ndarray]) -> Self:
-        codes, labels = _array(arrays, "codes", np.int32, name), _labels(arrays, name)
+        codes, labels = stored_array(arrays, "codes", np.int32, name), _labels(arrays, name)
         _check_codes(codes, -1, len(labels), name)
         return cls(name=name, public=public, version=version, codes=codes, labels=labels)
 
@@ -285,7 +205,7 @@ class CategoriesColumn(_RaggedColumn):
 
     @classmethod
     def of_arrays(cls, name: str, public: bool, version: int, arrays: Mapping[str, np.ndarray]) -> Self:
-        offsets, codes = _array(arrays, "offsets", np.int64, name), _array(arrays, "codes", np.int32, name)
+        offsets, codes = stored_array(arrays, "offsets", np.int64, name), stored_array(arrays, "codes", np.int32, name)
         labels = _labels(arrays, name)
         _check_codes(codes, 0, len(labels), name)
         _check_rows(offsets, len(codes), name)
@@ -316,7 +236,7 @@ class TextColumn(_RaggedColumn):
 
     @classmethod
     def of_arrays(cls, name: str, public: bool, version: int, arrays: Mapping[str, np.ndarray]) -> Self:
-        offsets, data = _array(arrays, "offsets", np.int64, name), _array(arrays, "data", np.uint8, name)
+        offsets, data = stored_array(arrays, "offsets", np.int64, name), stored_array(arrays, "data", np.uint8, name)
         _check_rows(offsets, len(data), name)
         return cls(name=name, public=public, version=version, offsets=offsets, data=data)
 
@@ -369,7 +289,9 @@ class VectorColumn(Column):
 
     @classmethod
     def of_arrays(cls, name: str, public: bool, version: int, arrays: Mapping[str, np.ndarray]) -> Self:
-        return cls(name=name, public=public, version=version, values=_array(arrays, "values", np.float32, name, axes=2))
+        return cls(
+            name=name, public=public, version=version, values=stored_array(arrays, "values", np.float32, name, axes=2)
+        )
 
 
 COLUMN_TYPES: Mapping[str, type[Column]] = {
@@ -395,7 +317,7 @@ def _joined(own: Labels, other: Labels, codes: np.ndarray) -> tuple[Labels, np.n
 
 def _labels(arrays: Mapping[str, np.ndarray], name: str) -> Labels:
     labels = Labels(
-        _array(arrays, "label_offsets", np.int64, name), _array(arrays, "label_text", np.uint8, name)
+        stored_array(arrays, "label_offsets", np.int64, name), stored_array(arrays, "label_text", np.uint8, name)
     )  # fmt: skip
     labels.check(f"column {name!r} of the item table")
     return labels
