@@ -22,8 +22,8 @@ from mtaw_fast.online.log.events import (
     ShowItems,
     is_id,
     now_ms,
-    table_parts,
 )
+from mtaw_fast.online.log.table_parts import table_parts
 from mtaw_fast.online.state.cold_start import with_priors
 from mtaw_fast.online.state.item_changes import live_after
 from mtaw_fast.ranking.catalog import Catalog, is_id_of, plain_id
@@ -166,7 +166,7 @@ def check_new(
                 f"item {shown(item)} cannot be added: an id is a string of 1 to {MAX_TEXT_LENGTH} characters or a "
                 "64-bit integer; give it another id"
             )
-    new_items, most = learner.state.event_processor.new_items, learner.settings.limits.new_items
+    new_items, most = learner.state.event_processor.items.new_items, learner.settings.limits.new_items
     unknown = np.flatnonzero(catalog.ids.lookup(added) < 0).tolist()
     count = sum(new_items.place_of(added[at]) is None for at in unknown)
     if len(new_items) + count > most:
@@ -178,7 +178,7 @@ def check_new(
 
 def check_added(learner: OnlineLearner, items: Sequence[int | str]) -> None:
     """Raise DataError if items did not enter the catalog of a learner: others may have come first in the log."""
-    missing = [items[at] for at in np.flatnonzero(learner.state.event_processor.places_of(items) < 0).tolist()]
+    missing = [items[at] for at in np.flatnonzero(learner.state.event_processor.items.places_of(items) < 0).tolist()]
     if missing:
         raise DataError(
             f"{len(missing)} of {len(items)} items did not enter the catalog, {shown(missing[0])} among them: "

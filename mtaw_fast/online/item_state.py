@@ -13,8 +13,9 @@ from mtaw_fast.items import ItemTable, TableChange
 from mtaw_fast.items.live import LiveItems
 from mtaw_fast.online.follower import LogFollower
 from mtaw_fast.online.log.event_log import START
-from mtaw_fast.online.log.events import Event, HideItems, KeepRules, ShowItems, TableParts, now_ms, table_parts
+from mtaw_fast.online.log.events import Event, HideItems, KeepRules, ShowItems, now_ms
 from mtaw_fast.online.log.file_log import SEGMENT_BYTES, FileLog
+from mtaw_fast.online.log.table_parts import TableParts, table_parts
 from mtaw_fast.online.state.item_changes import ItemChanges, apply_item_event
 from mtaw_fast.system import host
 

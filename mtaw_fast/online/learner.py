@@ -37,16 +37,10 @@ from mtaw_fast.online.compaction.current import (
 from mtaw_fast.online.compaction.schedule import CompactionSchedule
 from mtaw_fast.online.compaction.serving_lock import ServingLock
 from mtaw_fast.online.follower import LogFollower, OvertakenError
+from mtaw_fast.online.log.checked_events import checked_click, forget_of
 from mtaw_fast.online.log.event_log import START, EventLog
-from mtaw_fast.online.log.events import (
-    Click,
-    Event,
-    TablePart,
-    TableParts,
-    checked_click,
-    forget_of,
-    now_ms,
-)
+from mtaw_fast.online.log.events import Click, Event, TablePart, now_ms
+from mtaw_fast.online.log.table_parts import TableParts
 from mtaw_fast.online.settings import COMPACTED, LearningSettings
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.online.switching import MovedItemsError, SwitchFailure, check_places

@@ -287,7 +287,7 @@ class _Replay:
         """Store the internal ids of items that entered the catalog with these clicks."""
         codes = np.unique(self._log.stream.items[clicks])
         for code in codes[self._internal[codes] < 0].tolist():
-            place = self._state.event_processor.new_items.place_of(self._log.stream.item_ids[code])
+            place = self._state.event_processor.items.new_items.place_of(self._log.stream.item_ids[code])
             if place is not None:
                 self._internal[code] = place
 

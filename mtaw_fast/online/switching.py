@@ -49,11 +49,11 @@ def check_places(served: OnlineState, fresh: OnlineState) -> None:
     This happens if a compacted bundle was lost and built again from a log that had lost the first click on some item,
     or if the switch to a bundle failed for a while and the log was redacted meanwhile.
     """
-    learned, new_items = served.model.log_progress, served.event_processor.new_items
+    learned, new_items = served.model.log_progress, served.event_processor.items.new_items
     before = np.empty(0, dtype=np.int32) if learned is None else learned.untrained
     items = [*served.model.ids.external(before), *new_items.ids]
     places = np.concatenate([before, np.arange(len(new_items)) + served.model.n_items])
-    moved = np.flatnonzero(fresh.event_processor.places_of(items) != places).tolist()
+    moved = np.flatnonzero(fresh.event_processor.items.places_of(items) != places).tolist()
     if moved:
         raise MovedItemsError(
             f"{len(moved)} items have other internal ids in the compacted bundle than in the one that is served, "

@@ -98,7 +98,7 @@ class Service:
             self.metrics.set("mtaw_learned_clicks", event_processor.learned_clicks, place)
             self.metrics.set("mtaw_delta_clicks", delta.n_clicks, place)
             self.metrics.set("mtaw_delta_bytes", delta.n_bytes, place)
-            self.metrics.set("mtaw_new_items", len(event_processor.new_items), place)
+            self.metrics.set("mtaw_new_items", len(event_processor.items.new_items), place)
             self.metrics.set("mtaw_damaged_records", learner.log.damaged, place)
             self.metrics.set("mtaw_learning_lag_events", learner.follower.lag, place)
             self.metrics.set("mtaw_learning_lag_seconds", round(1000 * learner.follower.lag_seconds), place)

@@ -121,7 +121,7 @@ def same_state(one: Recommender, other: Recommender) -> None:
     states = one.learner.state, other.learner.state
     for mine, theirs in zip(*(state.delta.ordered() for state in states), strict=True):
         assert np.array_equal(mine, theirs)
-    assert np.array_equal(*(state.event_processor.clicks for state in states))
+    assert np.array_equal(*(state.event_processor.items.clicks for state in states))
 
 
 def same_model(folder: Path, same: Path) -> None:

@@ -57,7 +57,7 @@ def stopped(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def counted(rec: Recommender) -> int:
-    return int(rec.learner.state.event_processor.clicks.sum() - MODEL.popularity.sum())
+    return int(rec.learner.state.event_processor.items.clicks.sum() - MODEL.popularity.sum())
 
 
 def test_without_file_handles_learning_stops_logs_it_once_and_resumes(

@@ -29,7 +29,9 @@ def test_clicks_on_known_items_change_the_popular_ones(learning: Make) -> None:
         found = one.recommend([], k=N)
         assert found.log_position >= position
         assert found.items[:2] == [second, first]
-        assert found.scores.tolist() == sorted(one.learner.state.event_processor.clicks[:N].tolist(), reverse=True)
+        assert found.scores.tolist() == sorted(
+            one.learner.state.event_processor.items.clicks[:N].tolist(), reverse=True
+        )
 
 
 def test_a_position_is_reported_once_popularity_includes_it(learning: Make, monkeypatch: pytest.MonkeyPatch) -> None:

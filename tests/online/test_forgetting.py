@@ -158,12 +158,12 @@ def renew(learner: Learner) -> None:
     online = learner.rec.learner
     assert online is not None
     with online.follower.paused():
-        new_items = online.state.event_processor.new_items
+        new_items = online.state.event_processor.items.new_items
         for _ in range(20):  # vectors follow each other
             for place in range(len(new_items)):
                 new_items.request_update(place)
             online.state.refresh_vectors()
-        online.state.event_processor.changed = True
+        online.state.event_processor.items.changed = True
     online.catch_up()
 
 

@@ -21,7 +21,8 @@ from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.items import ItemFrame, ItemTable
 from mtaw_fast.items.changes import TableChange
 from mtaw_fast.online import item_state
-from mtaw_fast.online.log.events import TableParts, parse, table_parts
+from mtaw_fast.online.log.events import parse
+from mtaw_fast.online.log.table_parts import TableParts, table_parts
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.pipeline import Pipeline
@@ -464,7 +465,7 @@ def test_a_shortened_state_folder_keeps_what_earlier_tables_did_to_the_columns(
 
 
 def test_events_of_a_table_go_through_their_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtaw_fast.online.log.events._PART_BYTES", 100)
+    monkeypatch.setattr("mtaw_fast.online.log.table_parts._PART_BYTES", 100)
     frame = ItemFrame.of([{"id": "a", "price": 1}, {"id": "b", "title": "Zoë"}, {"id": "c", "price": None}])
     for change in (
         TableChange("patch", frame),

@@ -163,7 +163,7 @@ def test_killed_at_any_moment_nothing_acknowledged_is_lost_or_counted_twice(fold
     rec = Recommender.load(folder, learn=LearningSettings(learned, compact=False))
     event_processor = rec.learner.state.event_processor
     events = {one.event.id for one in FileLog(learned).read("", 100_000)}
-    counted = int(event_processor.clicks.sum() - MODEL.popularity.sum())
+    counted = int(event_processor.items.clicks.sum() - MODEL.popularity.sum())
     rec.close()
     assert {f"e{n}" for n in range(sent)} <= events
     assert counted == len(events)

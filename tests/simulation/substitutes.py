@@ -14,7 +14,7 @@ from mtaw_fast.bundle import bundle as bundle_module
 from mtaw_fast.bundle.reader import read_bundle
 from mtaw_fast.online import follower
 from mtaw_fast.online.compaction import compactor
-from mtaw_fast.online.log import events
+from mtaw_fast.online.log import table_parts
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.state import guards
 from tests.simulation import checks
@@ -36,7 +36,7 @@ def in_place(stage: Stage) -> Iterator[None]:
         for owner, name, value in (
             (follower, "_READ_EVENTS", settings["read_events"]),
             (compactor, "_READ_EVENTS", settings["read_events"]),
-            (events, "_PART_BYTES", settings["part_bytes"]),
+            (table_parts, "_PART_BYTES", settings["part_bytes"]),
             (guards, "_CELLS", 1 << 10), (guards, "_LAST_CELL", (1 << 10) - 1),  # a small shop
             (bundle_module, "read_bundle", _BundleReader(stage.world)),
             (writer, "_commit", lambda: None), (writer, "_versions", dict),  # they start programs

@@ -116,7 +116,7 @@ class _Compaction:
         self._dropped = np.array(sorted(dropped), dtype=np.int32)
 
     def changes(self, log: str) -> ModelChanges:
-        new_items = self._event_processor.new_items
+        new_items = self._event_processor.items.new_items
         vectors = np.zeros((len(new_items), self._before.config.model.embedding_dim), dtype=np.float32)
         for place in range(len(new_items)):
             one = new_items[place]
@@ -124,15 +124,15 @@ class _Compaction:
                 vectors[place] = one.vector
             elif one.content is not None:
                 vectors[place] = one.content
-        over, table = self._sessions.select(self._over), self._event_processor.table()
+        over, table = self._sessions.select(self._over), self._event_processor.items.table()
         return ModelChanges(over, self._dropped, new_items.ids, vectors, self._log_progress(log), table)
 
     def _log_progress(self, log: str) -> LogProgress:
         event_processor, old = self._event_processor, self._old
-        n_items, n_new = self._before.n_items, len(event_processor.new_items)
+        n_items, n_new = self._before.n_items, len(event_processor.items.new_items)
         keys, places, last = self._logged_sessions()
-        gone = np.flatnonzero(event_processor.gone[: n_items + n_new])
-        hidden = np.array(sorted(event_processor.hidden), dtype=np.int32)
+        gone = np.flatnonzero(event_processor.items.gone[: n_items + n_new])
+        hidden = np.array(sorted(event_processor.items.hidden), dtype=np.int32)
         unfinished = [part.line() for part in event_processor.table_parts.unfinished]
         priors = np.array(event_processor.priors, dtype=np.int32).reshape(-1, 2)
         return LogProgress(
@@ -154,11 +154,11 @@ class _Compaction:
             recent=self._recent,
             since=self._since,
             content_priors=event_processor.content_priors,
-            entered=event_processor.new_items.entered,
-            added=sorted(event_processor.added),
-            candidates={item: sorted(keys) for item, keys in event_processor.new_items.candidates.items()},
+            entered=event_processor.items.new_items.entered,
+            added=sorted(event_processor.items.added),
+            candidates={item: sorted(keys) for item, keys in event_processor.items.new_items.candidates.items()},
             guards=event_processor.guards.state(),
-            removed_ids=sorted(event_processor.removed_ids, key=str),
+            removed_ids=sorted(event_processor.items.removed_ids, key=str),
             refused_tables=event_processor.table_parts.refused,
         )
 
@@ -198,6 +198,6 @@ class _Compaction:
         return [columns.values_of(codes) for codes in context]
 
     def _external(self, places: np.ndarray) -> list[int | str]:
-        n_items, ids = self._before.n_items, self._event_processor.new_items.ids
+        n_items, ids = self._before.n_items, self._event_processor.items.new_items.ids
         known = iter(self._before.ids.external(places[places < n_items]))
         return [next(known) if place < n_items else ids[place - n_items] for place in places.tolist()]

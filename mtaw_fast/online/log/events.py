@@ -14,23 +14,16 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mtaw_fast.data.context import checked_context
-from mtaw_fast.errors import DataError, UsageError, shown
-from mtaw_fast.items import TableChange
 from mtaw_fast.system import host
 
 MAX_TEXT_LENGTH = 512  # characters of an id
-_INT64 = 2**63
-_PART_BYTES = 16 << 20  # of a change of the item table in one record
-_MAX_UNFINISHED = 16
-_MOST_REFUSED = 256
+INT64 = 2**63  # from here on an integer takes more than 64 bits
 _HUGE = 2.0**128  # a vector is stored as float32, which ends here
 EARLIEST, LATEST = 0, 4_102_444_800_000  # 1970 .. 2100: any other number is not a time in milliseconds
-_SECONDS = 1_000_000_000  # from here on (2001) a number of seconds; in milliseconds it is a day of January 1970
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,115 +182,16 @@ class KeepRules:
 Event = Click | Forget | AddItems | RemoveItems | HideItems | ShowItems | TablePart | KeepRules
 
 
-def table_parts(change: TableChange, time: int) -> list[TablePart]:
-    """Return the events of a change of the item table."""
-    data = change.packed()
-    pieces = [data[begin : begin + _PART_BYTES] for begin in range(0, len(data), _PART_BYTES)]
-    name = host.new_id()
-    return [TablePart(name, number, len(pieces), piece, time) for number, piece in enumerate(pieces)]
-
-
-class TableParts:
-    """Collects the parts of changes of the item table until they are complete.
-
-    Parameters
-    ----------
-    refused : iterable of str, optional
-        What it begins with.
-
-    Attributes
-    ----------
-    refused : tuple of str
-        The last changes that did not fit the item table when their turn came, by `TablePart.table`.
-    """
-
-    def __init__(self, refused: Iterable[str] = ()) -> None:
-        self._parts: dict[str, list[TablePart]] = {}
-        self.refused: tuple[str, ...] = tuple(refused)
-
-    def complete(self, event: Event) -> bytes | None:
-        """Take a part; return the packed change if it was the last one, else None, as for any other event."""
-        if not isinstance(event, TablePart):
-            return None
-        parts = self._parts.setdefault(event.table, [])
-        if len(parts) == event.part:  # another part is a duplicate, or one before it is lost
-            parts.append(event)
-        if len(parts) == event.of:
-            return b"".join(one.data for one in self._parts.pop(event.table))
-        if len(self._parts) > _MAX_UNFINISHED:  # their writers have died
-            del self._parts[next(iter(self._parts))]
-        return None
-
-    def refuse(self, table: str) -> None:
-        """Note that a change does not fit."""
-        self.refused = (*self.refused[1 - _MOST_REFUSED :], table)  # another thread may read it
-
-    @property
-    def unfinished(self) -> list[TablePart]:
-        """The parts of changes that are not complete."""
-        return [one for parts in self._parts.values() for one in parts]
-
-
 def now_ms() -> int:
     """Return the Unix time in milliseconds."""
     return host.time_ns() // 1_000_000
 
 
-def checked_click(
-    session: Any,
-    item: Any,
-    at: Any = None,
-    kind: Any = None,
-    identity: Any = None,
-    context: Any = None,
-    *,
-    where: str = "event",
-) -> Click:
-    """Check untrusted values and return them as a click.
-
-    Parameters
-    ----------
-    session, item, at, kind, identity, context
-        The fields of `Click`. None as `at` means now.
-    where : str
-        Names the event in an error.
-
-    Raises
-    ------
-    DataError
-        If a value has the wrong type, is empty or too long, or is not a time in milliseconds.
-    """
-    if item is None or isinstance(item, bool) or not isinstance(item, (int, str)):
-        item = _whole(item)
-    if item is None or (isinstance(item, int) and not -_INT64 <= item < _INT64) or (item == ""):
-        raise DataError(f"{where}: item must be a 64-bit integer or a string; give the item's external id")
-    if isinstance(item, str) and len(item) > MAX_TEXT_LENGTH:
-        raise DataError(f"{where}: item has {len(item)} characters; at most {MAX_TEXT_LENGTH}")
-    at = now_ms() if at is None else at
-    if isinstance(at, bool) or not isinstance(at, int) or not EARLIEST <= at <= LATEST:
-        raise DataError(f"{where}: time {shown(at)} must be Unix milliseconds, an integer from 1970 to 2100")
-    if _SECONDS <= at <= LATEST // 1000:
-        raise DataError(f"{where}: time {at} looks like seconds; send milliseconds, {at}000")
-    return Click(
-        _text("session", session, where),
-        item,
-        at,
-        None if kind is None else _text("type", kind, where),
-        None if identity is None else _text("id", identity, where),
-        context=_context_of(context, where),
-    )
-
-
 def is_id(item: Any) -> bool:
     """Return whether a catalog can hold an id: a 64-bit integer, or a string of 1 to `MAX_TEXT_LENGTH` characters."""
     if type(item) is int:
-        return -_INT64 <= item < _INT64
+        return -INT64 <= item < INT64
     return type(item) is str and 0 < len(item) <= MAX_TEXT_LENGTH
-
-
-def forget_of(session: Any, at: int) -> Forget:
-    """Return the request to forget a session. Raises DataError if `session` is not a valid id."""
-    return Forget(_text("session", session, "forget"), at)
 
 
 def parse(line: bytes) -> Event | None:
@@ -369,7 +263,7 @@ def _is_text(value: Any, name: str) -> str:
 
 def _are_items(values: Any, name: str) -> tuple[int | str, ...]:
     if type(values) is not list or not all(
-        type(one) is str or (type(one) is int and -_INT64 <= one < _INT64) for one in values
+        type(one) is str or (type(one) is int and -INT64 <= one < INT64) for one in values
     ):
         raise ValueError(f"its {name} holds something that is not an item id")
     return tuple(values)
@@ -389,41 +283,11 @@ def _is_context(value: Any) -> dict[str, str] | None:
     return value
 
 
-def _context_of(value: Any, where: str) -> dict[str, str] | None:
-    """Return untrusted context, checked; None if there is no value. Raises DataError."""
-    if value is None:
-        return None
-    try:
-        return checked_context(value, where=f"{where}: context") or None
-    except UsageError as error:
-        raise DataError(str(error)) from None
-
-
 def _rows(value: Mapping[str, Any], name: str, count: int) -> list[Any] | None:
     rows = value.get(name)
     if rows is not None and (type(rows) is not list or len(rows) != count):
         raise ValueError(f"its {name} are not one list for each of {count} items")
     return rows
-
-
-def _text(name: str, value: Any, where: str) -> str:
-    if not isinstance(value, str) or not value:
-        raise DataError(f"{where}: {name} must be a string that is not empty, not {shown(value)}")
-    if len(value) > MAX_TEXT_LENGTH:
-        raise DataError(f"{where}: {name} has {len(value)} characters; at most {MAX_TEXT_LENGTH}")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise DataError(f"{where}: {name} is not valid Unicode; send UTF-8") from None
-    return value
-
-
-def _whole(value: Any) -> int | None:
-    """Return a numpy integer as a Python one; None if it is not an integer."""
-    try:
-        return None if isinstance(value, bool) else value.__index__()
-    except AttributeError:
-        return None
 
 
 def _encoded(value: Mapping[str, Any]) -> bytes:

@@ -9,7 +9,8 @@ from mtaw_fast.errors import DataError
 from mtaw_fast.items import ItemTable, TableChange
 from mtaw_fast.items.live import LiveItems
 from mtaw_fast.online.log.event_log import START, LogEntry
-from mtaw_fast.online.log.events import Event, HideItems, KeepRules, ShowItems, TablePart, TableParts
+from mtaw_fast.online.log.events import Event, HideItems, KeepRules, ShowItems, TablePart
+from mtaw_fast.online.log.table_parts import TableParts
 
 
 def live_after(events: Sequence[Event], table: ItemTable | None) -> LiveItems:

@@ -52,6 +52,7 @@ class OnlineState:
         # Trends are learned too if the model's ranker reads them.
         self.trends = None if model.trends is None else model.trends.live(self.delta.n_catalog, once=True)
         self.event_processor = EventProcessor(model, limits, since)
+        self._items = self.event_processor.items
         self._n_prior_sessions = 0
         self._norm = np.float32(mean_norm(model.weights["item_embedding"]))
         self._vectors = np.zeros((0, model.config.model.embedding_dim), dtype=np.float32)  # rows beyond M are spare
@@ -92,16 +93,16 @@ class OnlineState:
 
     def _follow_items_without_vector(self, handles: list[int], items: list[int]) -> None:
         """Note the sessions of items without a vector, whose next click is the first evidence for them."""
-        new_items, n_base = self.event_processor.new_items, self.model.n_items
+        new_items, n_base = self._items.new_items, self.model.n_items
         self._grow(len(new_items))
         for handle, item in zip(handles, items, strict=True):
             waiting = [place for place in self._waiting.pop(handle, ()) if not self._vectors[place].any()]
             for place in waiting:
                 new_items.request_update(place)
-                self.event_processor.changed = True
+                self._items.changed = True
             if item >= n_base and not self._vectors[item - n_base].any():
                 waiting.append(item - n_base)
-                self.event_processor.changed = True  # the clicks before it may be its first evidence
+                self._items.changed = True  # the clicks before it may be its first evidence
             if waiting:
                 self._waiting[handle] = waiting
         while len(self._waiting) > _WAITING:
@@ -163,18 +164,18 @@ class OnlineState:
 
     def refresh_vectors(self) -> None:
         """See `EventSink.refresh_vectors`: compute the vectors of items that have enough new evidence."""
-        new_items = self.event_processor.new_items
+        new_items = self._items.new_items
         chosen = new_items.due_for_update()
         if not chosen:
             return
         self._grow(len(new_items))
         for place in chosen:
             self._vectors[place] = self._vector(place, self._vectors)
-        self.event_processor.changed = True
+        self._items.changed = True
 
     def renew_vectors(self, places: Sequence[int]) -> None:
         """See `EventSink.renew_vectors`; the vectors of new items next to them are computed again too."""
-        n_base, new_items = self.model.n_items, self.event_processor.new_items
+        n_base, new_items = self.model.n_items, self._items.new_items
         self._grow(len(new_items))
         for place in places:
             neighbors, _ = self.delta.row(place)
@@ -184,7 +185,7 @@ class OnlineState:
         self.refresh_vectors()
 
     def _vector(self, place: int, new_vectors: np.ndarray) -> np.ndarray:
-        one = self.event_processor.new_items[place]
+        one = self._items.new_items[place]
         neighbors, values = self.delta.row(self.model.n_items + place)
         weights = values[:, _FWD] + values[:, _BWD]
         given = None if one.vector is None else np.array(one.vector, dtype=np.float32)
@@ -209,7 +210,7 @@ class OnlineState:
     @property
     def changed(self) -> bool:
         """Whether `catalog` would differ from the one it returned last."""
-        return self.event_processor.changed or self._counts_alone
+        return self._items.changed or self._counts_alone
 
     @property
     def _counts_alone(self) -> bool:
@@ -217,7 +218,7 @@ class OnlineState:
 
         Trends know such clicks at once; popularity is a part of the catalog.
         """
-        return self.trends is None and self.event_processor.counted and not self.event_processor.changed
+        return self.trends is None and self.event_processor.counted and not self._items.changed
 
     @property
     def position(self) -> str:
@@ -231,30 +232,29 @@ class OnlineState:
 
     def republish(self) -> None:
         """Note that the last catalog was not published."""
-        self.event_processor.changed = True
+        self._items.changed = True
 
     @property
     def can_wait(self) -> bool:
         """Whether the only news is clicks on known items: they change no ranking except the one by popularity."""
-        return not self.event_processor.changed
+        return not self._items.changed
 
     def catalog(self) -> Catalog:
         """Return the catalog to serve: immutable, except that the memory it refers to keeps learning."""
-        event_processor, counts_alone = self.event_processor, self._counts_alone
-        event_processor.changed = event_processor.counted = False
-        size = self.model.n_items + len(event_processor.new_items)
+        items, counts_alone = self._items, self._counts_alone
+        items.changed = self.event_processor.counted = False
         catalog = Catalog.learned(
             self.model,
-            event_processor.new_items.places,
+            items.new_items.places,
             self._current_vectors(),
             self._norm,
-            event_processor.gone[:size].copy(),
-            event_processor.clicks[:size].copy(),
+            items.gone[: items.size].copy(),
+            items.clicks[: items.size].copy(),
             self.memory,
             self.delta,
             self.trends,
-            event_processor.table(),
-            event_processor.new_items.left,
+            items.table(),
+            items.new_items.left,
         )
         if counts_alone:
             _ = catalog.most_clicked  # sort here: such catalogs are frequent, and no ranking may wait for it
@@ -265,7 +265,7 @@ class OnlineState:
 
         Which these are depends on the log alone, not on when a reader publishes.
         """
-        new_items = self.event_processor.new_items
+        new_items = self._items.new_items
         self._grow(len(new_items))
         vectors = self._vectors[: len(new_items)].copy()
         for place in new_items.touched:

@@ -12,7 +12,8 @@ from litestar.params import Body, Parameter
 from litestar.types import ASGIApp
 
 from mtaw_fast.errors import DataError, LearnError
-from mtaw_fast.online.log.events import MAX_TEXT_LENGTH, Event, Forget, checked_click, forget_of, now_ms
+from mtaw_fast.online.log.checked_events import checked_click, forget_of
+from mtaw_fast.online.log.events import MAX_TEXT_LENGTH, Event, Forget, now_ms
 from mtaw_fast.service.background import in_background
 from mtaw_fast.service.errors import invalid, unavailable
 from mtaw_fast.service.http.access import check_request_origin

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from mtaw_fast.errors import DataError, LearnError
+from mtaw_fast.online.log.checked_events import checked_click
 from mtaw_fast.online.log.event_log import START, LogEntry
-from mtaw_fast.online.log.events import AddItems, Click, Event, Forget, RemoveItems, checked_click
+from mtaw_fast.online.log.events import AddItems, Click, Event, Forget, RemoveItems
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.session_tracker import SessionTracker

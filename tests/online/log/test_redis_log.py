@@ -190,7 +190,7 @@ def test_two_hosts_share_a_stream(folder: Path, tmp_path: Path, url: str) -> Non
         one.close()
     again = Recommender.load(folder, learn=settings)
     assert again.log_position == position
-    counted = int(again.learner.state.event_processor.clicks.sum() - MODEL.popularity.sum())
+    counted = int(again.learner.state.event_processor.items.clicks.sum() - MODEL.popularity.sum())
     assert counted == sum(len(set(session)) + 1 for place, session in enumerate(drawn(21)) if place != 3)
     position = again.observe("later", ["sku-1"], ids=["once"])
     until_learned(again, position)

@@ -18,7 +18,8 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.items import ItemFrame, ItemTable, TableChange
 from mtaw_fast.memory import MemoryTables
 from mtaw_fast.online.compaction.compaction import compact_model
-from mtaw_fast.online.log.events import Click, Event, table_parts
+from mtaw_fast.online.log.events import Click, Event
+from mtaw_fast.online.log.table_parts import table_parts
 from mtaw_fast.online.settings import LearningLimits, LearningSettings
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.training.content import with_content
@@ -171,7 +172,9 @@ def test_readers_and_compactions_agree(
     if begin:
         later = OnlineState(compact_model(model, "log", [begin], limits), limits)
         later.apply(entries(events)[compacted:])
-        assert later.event_processor.places_of(one.added).tolist() == [N + place for place in range(len(one.added))]
+        assert later.event_processor.items.places_of(one.added).tolist() == [
+            N + place for place in range(len(one.added))
+        ]
 
 
 def test_a_bundle_keeps_them(model: Model, tmp_path: Path) -> None:

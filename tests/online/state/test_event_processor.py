@@ -76,11 +76,11 @@ def click(session: str, item: int | str, after: int = 0) -> Click:
 def test_unknown_items_enter_in_the_order_in_which_they_appear() -> None:
     event_processor, sink = run([click("a", "x"), click("a", "sku-3"), click("b", "y"), click("b", "x")])
     assert [one[1] for one in sink.clicks] == [N, 3, N + 1, N]
-    assert event_processor.new_items.ids == ("x", "y")
-    assert event_processor.new_items[0].clicks == 2
+    assert event_processor.items.new_items.ids == ("x", "y")
+    assert event_processor.items.new_items[0].clicks == 2
     assert event_processor.position == "0003"
-    assert event_processor.clicks[N] == 2
-    assert event_processor.clicks[3] == model_of().popularity[3] + 1
+    assert event_processor.items.clicks[N] == 2
+    assert event_processor.items.clicks[3] == model_of().popularity[3] + 1
 
 
 def test_what_the_training_knew_is_not_learned_twice() -> None:
@@ -105,15 +105,15 @@ def test_a_full_catalog_refuses_items_and_counts_them() -> None:
 def test_ids_of_the_other_type_do_not_enter() -> None:
     event_processor, sink = run([click("a", "5"), click("a", 5), click("a", 17)], model_of(text=False))
     assert [one[1] for one in sink.clicks] == [N, 1]
-    assert event_processor.new_items.ids == (5,)
+    assert event_processor.items.new_items.ids == (5,)
     assert event_processor.refused == {"wrong_type": 1}
 
 
 def test_items_are_recommended_once_they_have_their_clicks() -> None:
     events: list[Event] = [click("a", "x"), click("b", "x"), click("c", "y")]
     event_processor, _ = run(events, min_clicks=2)
-    assert event_processor.gone[[N, N + 1]].tolist() == [False, True]
-    assert not run(events)[0].gone.any()
+    assert event_processor.items.gone[[N, N + 1]].tolist() == [False, True]
+    assert not run(events)[0].items.gone.any()
 
 
 def test_added_and_removed_items() -> None:
@@ -128,8 +128,8 @@ def test_added_and_removed_items() -> None:
     priors = [(N, 1), (N, 2), (N + 1, N)]  # an item of the model comes back with what was learned
     assert [pair for what, pair in sink.calls if what == "prior"] == priors
     assert event_processor.priors == priors
-    assert np.flatnonzero(event_processor.gone).tolist() == [4, N + 1]
-    assert event_processor.new_items[0].neighbors == (1, 2)
+    assert np.flatnonzero(event_processor.items.gone).tolist() == [4, N + 1]
+    assert event_processor.items.new_items[0].neighbors == (1, 2)
 
 
 def test_forgetting_reaches_the_delta_and_the_tables() -> None:
@@ -163,7 +163,7 @@ def test_what_a_model_carries_is_learned_whatever_the_limits() -> None:
     assert [one[1] for one in sink.clicks] == [1, N, 2]
     assert sink.calls == [("prior", (1, 2))]
     assert event_processor.position == "0007"
-    assert np.flatnonzero(event_processor.gone).tolist() == [7, 8]
+    assert np.flatnonzero(event_processor.items.gone).tolist() == [7, 8]
     event_processor.process(
         [LogEntry(Click("s", "sku-3", NOON + 3, id="e"), "0008"), LogEntry(click("s", "sku-3", 4), "0009")], sink
     )
@@ -197,9 +197,9 @@ def test_every_reader_decides_the_same_whatever_the_sizes_of_its_reads(events: l
     assert found.clicks == wanted.clicks
     assert found.calls == wanted.calls
     assert found.refreshes == wanted.refreshes
-    assert parts.new_items.ids == whole.new_items.ids
-    assert np.array_equal(parts.gone, whole.gone)
-    assert np.array_equal(parts.clicks, whole.clicks)
+    assert parts.items.new_items.ids == whole.items.new_items.ids
+    assert np.array_equal(parts.items.gone, whole.items.gone)
+    assert np.array_equal(parts.items.clicks, whole.items.clicks)
     assert (parts.position, parts.refused) == (whole.position, whole.refused)
 
 
@@ -228,11 +228,11 @@ def test_a_rebuilt_state_knows_a_kept_item_from_where_the_log_adds_it(lost: bool
     event_processor.keep_items(other)
     entries = [LogEntry(event, f"{place:04d}") for place, event in enumerate([*events, RemoveItems(("x",), NOON)])]
     event_processor.process(entries[2:-1] if lost else entries[:-1], sink)
-    place = event_processor.new_items.place_of("x")
-    assert place == other.new_items.place_of("x")
-    assert not event_processor.gone[place]
+    place = event_processor.items.new_items.place_of("x")
+    assert place == other.items.new_items.place_of("x")
+    assert not event_processor.items.gone[place]
     if not lost:
         assert sink.calls == first.calls
-        assert np.array_equal(event_processor.clicks, other.clicks)
+        assert np.array_equal(event_processor.items.clicks, other.items.clicks)
     event_processor.process(entries[-1:], sink)
-    assert event_processor.gone[place]
+    assert event_processor.items.gone[place]

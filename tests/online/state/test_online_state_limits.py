@@ -120,13 +120,13 @@ def test_an_item_is_recommended_from_its_clicks_on(learning: Make) -> None:
 
 def test_clicks_that_are_forgotten_make_nothing_popular(learning: Make, folder: Path) -> None:
     rec = learning(limits=LearningLimits(session_gap=MINUTE))
-    before = rec.learner.state.event_processor.clicks.copy()
+    before = rec.learner.state.event_processor.items.clicks.copy()
     learn(rec, [Click("regrets", f"sku-{n}", WINDOW + n) for n in (1, 2, 1)])
     learn(rec, [Click("bot", "sku-5", WINDOW + n) for n in range(60)])
     event_processor = rec.learner.state.event_processor
-    assert (event_processor.clicks - before)[:6].tolist() == [0, 1, 1, 0, 0, 0], "a session counts an item once"
+    assert (event_processor.items.clicks - before)[:6].tolist() == [0, 1, 1, 0, 0, 0], "a session counts an item once"
     until_learned(rec, rec.forget("regrets"))
-    assert np.array_equal(event_processor.clicks, before)
+    assert np.array_equal(event_processor.items.clicks, before)
     # The same after a compaction, whatever the number of requests.
     learn(rec, [Click("old", "sku-7", WINDOW), Click("new", "sku-8", WINDOW + 3 * MINUTE)])
     rec.close()
@@ -140,5 +140,5 @@ def test_clicks_that_are_forgotten_make_nothing_popular(learning: Make, folder: 
         until_learned(rec, rec.forget("old"))
     rec.forget("new")
     rec.learner.follower.catch_up()
-    assert np.array_equal(rec.learner.state.event_processor.clicks, before)
+    assert np.array_equal(rec.learner.state.event_processor.items.clicks, before)
     rec.close()

@@ -1,0 +1,91 @@
+"""Events from values that nobody has checked: of clients, files and callers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mtaw_fast.data.context import checked_context
+from mtaw_fast.errors import DataError, UsageError, shown
+from mtaw_fast.online.log.events import EARLIEST, INT64, LATEST, MAX_TEXT_LENGTH, Click, Forget, now_ms
+
+_SECONDS = 1_000_000_000  # from here on (2001) a number of seconds; in milliseconds it is a day of January 1970
+
+
+def checked_click(
+    session: Any,
+    item: Any,
+    at: Any = None,
+    kind: Any = None,
+    identity: Any = None,
+    context: Any = None,
+    *,
+    where: str = "event",
+) -> Click:
+    """Check untrusted values and return them as a click.
+
+    Parameters
+    ----------
+    session, item, at, kind, identity, context
+        The fields of `Click`. None as `at` means now.
+    where : str
+        Names the event in an error.
+
+    Raises
+    ------
+    DataError
+        If a value has the wrong type, is empty or too long, or is not a time in milliseconds.
+    """
+    if item is None or isinstance(item, bool) or not isinstance(item, (int, str)):
+        item = _whole(item)
+    if item is None or (isinstance(item, int) and not -INT64 <= item < INT64) or (item == ""):
+        raise DataError(f"{where}: item must be a 64-bit integer or a string; give the item's external id")
+    if isinstance(item, str) and len(item) > MAX_TEXT_LENGTH:
+        raise DataError(f"{where}: item has {len(item)} characters; at most {MAX_TEXT_LENGTH}")
+    at = now_ms() if at is None else at
+    if isinstance(at, bool) or not isinstance(at, int) or not EARLIEST <= at <= LATEST:
+        raise DataError(f"{where}: time {shown(at)} must be Unix milliseconds, an integer from 1970 to 2100")
+    if _SECONDS <= at <= LATEST // 1000:
+        raise DataError(f"{where}: time {at} looks like seconds; send milliseconds, {at}000")
+    return Click(
+        _text("session", session, where),
+        item,
+        at,
+        None if kind is None else _text("type", kind, where),
+        None if identity is None else _text("id", identity, where),
+        context=_context_of(context, where),
+    )
+
+
+def forget_of(session: Any, at: int) -> Forget:
+    """Return the request to forget a session. Raises DataError if `session` is not a valid id."""
+    return Forget(_text("session", session, "forget"), at)
+
+
+def _context_of(value: Any, where: str) -> dict[str, str] | None:
+    """Return untrusted context, checked; None if there is no value. Raises DataError."""
+    if value is None:
+        return None
+    try:
+        return checked_context(value, where=f"{where}: context") or None
+    except UsageError as error:
+        raise DataError(str(error)) from None
+
+
+def _text(name: str, value: Any, where: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise DataError(f"{where}: {name} must be a string that is not empty, not {shown(value)}")
+    if len(value) > MAX_TEXT_LENGTH:
+        raise DataError(f"{where}: {name} has {len(value)} characters; at most {MAX_TEXT_LENGTH}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{where}: {name} is not valid Unicode; send UTF-8") from None
+    return value
+
+
+def _whole(value: Any) -> int | None:
+    """Return a numpy integer as a Python one; None if it is not an integer."""
+    try:
+        return None if isinstance(value, bool) else value.__index__()
+    except AttributeError:
+        return None
