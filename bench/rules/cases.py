@@ -56,7 +56,7 @@ class RuleCases:
                 "new": BooleanColumn(name="new", values=self._new.astype(np.int8)),
             },
         )
-        self._rec._update(lambda catalog: replace(catalog, items=table))
+        self._rec._served.update(lambda catalog: replace(catalog, items=table))
         self._ids = workload.bundle.ids
         self._sessions = [np.asarray(one) for one in workload.serve]
         self._requests = [self._ids.external(one) for one in self._sessions]

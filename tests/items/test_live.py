@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,3 +83,23 @@ def test_a_table_does_not_depend_on_how_often_it_is_made(seed: int) -> None:
     assert (one.kinds, one.public, one.availability) == (other.kinds, other.public, other.availability)
     assert one.values_at(one.kinds, np.arange(3)) == other.values_at(one.kinds, np.arange(3))
     assert waiting(one) == waiting(other)
+
+
+def test_changes_are_unpacked_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In CPython 3.11, numpy may fail if two threads read headers at once."""
+    packed = TableChange.of(frame(["a"])).packed()
+    real, together, met = np.load, threading.Barrier(2), list[bool]()
+
+    def load(*arguments: Any, **named: Any) -> Any:
+        with suppress(threading.BrokenBarrierError):
+            together.wait(0.5)
+            met.append(True)
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(np, "load", load)
+    threads = [threading.Thread(target=TableChange.unpacked, args=(packed,)) for _ in range(2)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert not met

@@ -17,6 +17,7 @@ from mtaw_fast.errors import LearnError, MtawError, UsageError
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.ranking.pipeline import Pipeline
+from mtaw_fast.ranking.served_pipeline import ServedPipeline
 from mtaw_fast.service.snapshot import load_snapshot
 from mtaw_fast.system import host
 from tests.support.online.faults import cannot_start
@@ -47,7 +48,7 @@ def raises(error: Exception) -> Callable[..., Any]:
 
 FAILURES: dict[str, Callable[[pytest.MonkeyPatch], object]] = {
     "log": lambda patch: patch.setattr(FileLog, "read", raises(LearnError("cannot read the log"))),
-    "publish": lambda patch: patch.setattr(Recommender, "_switch_to", raises(MemoryError("no room"))),
+    "publish": lambda patch: patch.setattr(ServedPipeline, "switch_to", raises(MemoryError("no room"))),
     "follower": lambda patch: cannot_start(patch, "mtaw-follower"),
     "flusher": lambda patch: cannot_start(patch, "mtaw-fsync"),
     "watch": lambda patch: cannot_start(patch, "mtaw-learner"),
