@@ -23,18 +23,10 @@ from mtaw_fast.ranking.encoders import ENCODERS
 from mtaw_fast.ranking.retrieval import EXACT_INDEXES
 from mtaw_fast.recommender import Recommender
 from tests.support.random_bundle import bundle_parts, save_parts, save_random
+from tests.support.ranking.answers import same
 
 ROOT = Path(__file__).parent.parent
 N = 400
-
-
-def same(one: Recommendations, other: Recommendations) -> bool:
-    return (
-        one.items == other.items
-        and one.scores.tobytes() == other.scores.tobytes()
-        and one.unknown == other.unknown
-        and one.fallback == other.fallback
-    )
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["text-ids", "int-ids"])
@@ -371,33 +363,6 @@ def test_backends_agree_on_the_ranking(folder: Path, plain: Recommender) -> None
     pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'mtaw-fast[train]'")
     eager_scores = Recommender.load(folder, encoder="torch", index="numpy").rank(packed, 50)[1]
     np.testing.assert_allclose(eager_scores, scores, rtol=0, atol=5e-5)
-
-
-def test_similar_items_searches_by_the_plan_for_items(tmp_path: Path) -> None:
-    """The plan for sessions reads one list, the plan for items all lists: the results show which plan was used."""
-    pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
-    from mtaw_fast.export.faiss_build import build
-    from mtaw_fast.ranking.retrieval.ann_index import AnnIndex
-    from mtaw_fast.ranking.retrieval.ann_plan import SearchPlan
-
-    bundle = save_parts(tmp_path / "bundle", **bundle_parts(n_items=2000, embedding_dim=16, text=False))
-    exact = Recommender.load(tmp_path / "bundle", encoder="numpy", index="numpy")
-    approximate = build("ivfpq", bundle.item_vectors, 0, lambda _: None).index
-    plans = SearchPlan("ivfpq", 1, 1), SearchPlan("ivfpq", approximate.nlist, 100)
-    index = AnnIndex(bundle.item_vectors, approximate, plans[0], exact.index, None, plans[1])
-    rec, plain = (Recommender(bundle, exact.encoder, one) for one in (index, index.with_plan(plans[0])))
-    some = bundle.ids.external(np.arange(0, 2000, 100))
-    for updated in (False, True):
-        if updated:
-            for one in (rec, plain, exact):
-                one.remove_items(some[1:3])
-                one.add_items([-1], neighbors=[some[5:7]])
-        known = [some[0], *some[3:], *([-1] if updated else [])]
-        assert all(same(rec.similar_items(item), exact.similar_items(item)) for item in known)
-        flt = rec.filter(exclude=known[2:4])
-        assert all(same(rec.similar_items(item, filter=flt), exact.similar_items(item, filter=flt)) for item in known)
-        assert all(same(rec.recommend([item]), plain.recommend([item])) for item in known)
-        assert not all(same(rec.recommend([item]), exact.recommend([item])) for item in known)
 
 
 def test_load_refuses_missing_names_and_parts(folder: Path, tmp_path: Path) -> None:

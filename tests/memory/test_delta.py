@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,81 +10,28 @@ from hypothesis import strategies as st
 from bench.memory_reference.delta import delta_rows
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
-from mtaw_fast.kernels.native.memory_query import QuerySettings, SessionMemory, feature_names
+from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import MemorySettings, MemoryTables
 from tests.native.builds import instruction_sets
+from tests.support.memory.deltas import (
+    agreement,
+    as_rebuilt,
+    assert_rows,
+    by_item,
+    fed,
+    memory_of,
+    queries,
+    ranges_of,
+    ranked,
+    strangers,
+)
 from tests.support.memory.logs import random_log
-from tests.support.memory.queries import random_ranker
 from tests.support.memory.streams import SessionModel, delta_of, random_clicks
 
 pytestmark = pytest.mark.slow
 
 ISAS = [isa for isa in instruction_sets() if isa in ("portable", "avx2", "avx512")]
-K = 20
 WIDE = MemorySettings()
-
-
-def memory_of(tables: MemoryTables, delta: MemoryDelta | None, n_catalog: int, isa: str | None = None) -> SessionMemory:
-    recency = tables.settings.recency
-    assert recency is not None
-    return SessionMemory(
-        tables.arrays(), recency, n_catalog, QuerySettings(own=60, others=150, dense=0), isa=isa, delta=delta,
-        once_from=tables.settings.once_from,
-    )  # fmt: skip
-
-
-def ranges_of(sessions: Sessions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return sessions.items, sessions.offsets[:-1].copy(), sessions.offsets[1:].copy()
-
-
-def as_rebuilt(tracker: SessionModel, base: MemoryTables, n_items: int) -> MemoryTables:
-    """Return tables of everything, with the recency of the base."""
-    first = base.settings.once_from
-    if first is not None:
-        first -= sum(one is None for one in tracker.base[:first])
-    return MemoryTables.build(tracker.sessions, n_items, replace(base.settings, once_from=first))
-
-
-def ranked(memory: SessionMemory, queries: Sessions, seed: int = 0) -> np.ndarray:
-    return memory.rank(random_ranker(seed).native(), *ranges_of(queries), K)[0]
-
-
-def assert_rows(delta: MemoryDelta, tracker: SessionModel, chosen: MemorySettings, n_items: int) -> None:
-    """Compare rows and counts of every item with plain Python."""
-    updated = list(tracker.updated.values())
-    rows = delta_rows(updated, chosen, chosen.once_from is not None and chosen.once_from <= len(tracker.base))
-    for item in range(n_items):
-        neighbors, values = delta.row(item)
-        expected = rows.get(item, {})
-        assert sorted(neighbors.tolist()) == sorted(expected)
-        for other, found in zip(neighbors.tolist(), values, strict=True):
-            np.testing.assert_allclose(found, expected[other], rtol=1e-9, atol=1e-12)
-        clicks = [(s, t) for s, session in enumerate(updated) for t, one in enumerate(session) if one == item]
-        holders = sorted({s for s, _ in clicks})
-        later = sum(item in updated[s][t + 1 :] for s, t in clicks)
-        at_once = sum(updated[s][t + 1 : t + 2] == [item] for s, t in clicks)
-        assert delta.counts(item).tolist() == [
-            len(clicks), len(holders), later, at_once, holders[-1] if holders else -1
-        ]  # fmt: skip
-
-
-def agreement(updated_memory: np.ndarray, rebuilt: np.ndarray) -> float:
-    """Return the share of places with the same item."""
-    return float((updated_memory == rebuilt).mean())
-
-
-def fed(base: MemoryTables, handles: np.ndarray, items: np.ndarray, **limits: int) -> tuple[MemoryDelta, SessionModel]:
-    """Return a delta and its sessions after some clicks."""
-    delta, tracker = delta_of(base, **limits), SessionModel.of(base.sessions)
-    delta.click(handles, items)
-    for handle, item in zip(handles.tolist(), items.tolist(), strict=True):
-        tracker.click(handle, item)
-    return delta, tracker
-
-
-def queries(n_items: int, seed: int, count: int = 150) -> Sessions:
-    rng = np.random.default_rng(seed)
-    return Sessions.from_lists([(n_items * rng.random(rng.integers(1, 9)) ** 2).astype(int) for _ in range(count)])
 
 
 @pytest.mark.parametrize("once_from", [None, 0])
@@ -102,12 +47,6 @@ def test_without_a_base_every_feature_is_the_rebuilt_one(seed: int, once_from: i
     theirs = rebuilt_memory.features(*ranges_of(wanted))
     assert differing_second(updated_memory.features(*ranges_of(wanted)), theirs) <= 0.01 * (theirs[0] >= 0).sum()
     assert agreement(ranked(updated_memory, wanted), ranked(rebuilt_memory, wanted)) >= 0.99
-
-
-def strangers(wanted: Sessions, tracker: SessionModel) -> Sessions:
-    """Return the queries that equal no session: such a session would count as the querying one."""
-    found = list(tracker.updated.values())
-    return Sessions.from_lists([one for one in wanted if one.tolist() not in found])
 
 
 def differing_second(
@@ -203,10 +142,6 @@ def test_only_a_session_with_all_of_the_clicks_is_the_one_that_asks() -> None:
     np.testing.assert_allclose(before[1], after[1], rtol=3e-6, atol=3e-6)
     delta.click(np.array([8]), np.array([2], np.int32))
     assert not np.allclose(before[1], memory.features(*ranges_of(Sessions.from_lists([[1, 3]])))[1])
-
-
-def by_item(ids: np.ndarray, values: np.ndarray) -> dict[int, np.ndarray]:
-    return {item: values[place] for place, item in enumerate(ids.tolist()) if item >= 0}
 
 
 OPERATIONS = st.lists(

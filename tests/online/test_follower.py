@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import resource
 import shutil
 import threading
@@ -23,7 +22,6 @@ from mtaw_fast.online.compaction.compactor import compact_folder
 from mtaw_fast.online.log.event_log import START, LogEntry
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.log.file_log import FileLog
-from mtaw_fast.online.log.segment_folder import SegmentFolder
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.system.fork_lock import ForkLock
@@ -143,52 +141,6 @@ def test_a_catalog_that_could_not_be_published_is_published_later(learning: Make
     rec.observe("s", ["sku-1", "new-item"])
     eventually(lambda: "new-item" in rec.recommend(["sku-1"], k=100).items, 10)
     assert not failures
-
-
-def test_a_segment_that_expires_between_listing_and_opening_is_skipped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log = FileLog(tmp_path, segment_bytes=200)
-    for number in range(20):
-        log.append([Click("s", number, 1)])
-    everything = log.read(START)
-    listed = SegmentFolder.numbers
-
-    def then_expired(self: SegmentFolder) -> list[int]:
-        found = listed(self)
-        monkeypatch.setattr(SegmentFolder, "numbers", listed)
-        assert log.expire(everything[12].position, most_bytes=0) > 1
-        return found
-
-    monkeypatch.setattr(SegmentFolder, "numbers", then_expired)
-    left = log.read(START)
-    assert left == everything[-len(left) :]
-    assert everything[12] in left
-    log.close()
-
-
-@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOENT])
-def test_a_log_that_cannot_be_read_is_one_line_that_names_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
-) -> None:
-    log = FileLog(tmp_path)
-    position = log.append([Click("s", 1, 1)])
-
-    def broken(self: Path, *arguments: Any, **named: Any) -> None:
-        raise OSError(code, os.strerror(code), str(self))
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Path, "open", broken)
-        for work in (lambda: log.read(START), lambda: log.read(position)):
-            with pytest.raises(LearnError) as caught:
-                work()
-            message = str(caught.value)
-            assert message.startswith(
-                f"cannot read {tmp_path}/events-0000000000.log: {os.strerror(code)}; check the disk"
-            )
-            assert "\n" not in message
-    assert [one.event.item for one in log.read(START)] == [1]
-    log.close()
 
 
 def test_a_folder_that_cannot_be_listed_is_no_empty_log(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import pickle
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,33 +13,21 @@ import pytest
 
 from mtaw_fast import Recommender
 from mtaw_fast.bundle import Bundle, Model
-from mtaw_fast.bundle.additions import Addition, replace_parts
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.items import ItemFrame, ItemTable
 from mtaw_fast.items.changes import TableChange
-from mtaw_fast.online import item_state
-from mtaw_fast.online.log.events import parse
-from mtaw_fast.online.log.table_parts import TableParts, table_parts
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.ranking.retrieval import NativeIndex
-from mtaw_fast.storage.tensor_file import write_tensors
-from tests.support.online.recommenders import MODEL, N, answers, drawn
+from tests.support.online.item_tables import eventually, everything, put_table, shown
+from tests.support.online.recommenders import MODEL, N
 from tests.support.random_bundle import bundle_parts, memory_parts, save_random
 from tests.support.ranking.timed_model import END, timed_model
 
-SESSIONS = [*drawn(1, 12), ["nobody knows"]]
 ROWS = {"id": [f"sku-{i}" for i in range(N)], "price": np.arange(N) * 1.5, "stock": np.ones(N, dtype=bool)}
 Opened = Callable[[], Recommender]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    path = tmp_path / "shop.bundle"
-    Bundle.save(path, MODEL, metrics={}, dataset={"name": "x", "fingerprint": "y"})
-    return path
 
 
 @pytest.fixture(params=["plain", "learn", "state"])
@@ -57,35 +43,6 @@ def opened(request: pytest.FixtureRequest, folder: Path, tmp_path: Path) -> Iter
     yield open_one
     for rec in made:
         rec.close()
-
-
-def everything(rec: Recommender) -> list[Any]:
-    """Return every kind of ranking, scores to the bit."""
-    similar = [rec.similar_items(f"sku-{i}", k=N, by=by) for i in (1, 7) for by in ("vectors", "sessions")]
-    batch = rec.recommend_batch(SESSIONS, k=N)
-    ids, scores = rec.rank(Sessions.from_lists([[1, 2], [], [5]]), N)
-    growing = rec.session(["sku-1", "sku-2"]) if rec.learner is None else rec
-    visit = growing.recommend(k=N) if rec.learner is None else []
-    return [
-        answers(rec, SESSIONS), [(one.items, one.scores.tobytes()) for one in [*similar, *batch]], ids.tobytes(),
-        scores.tobytes(), visit and (visit.items, visit.scores.tobytes()), rec.n_items,
-    ]  # fmt: skip
-
-
-def shown(rec: Recommender) -> set[Any]:
-    """Return all items that any ranking has."""
-    found = {item for one in rec.recommend_batch(SESSIONS, k=2 * N) for item in one.items}
-    for by in ("vectors", "sessions"):
-        found |= set(rec.similar_items("sku-1", k=2 * N, by=by).items) | set(rec.similar_items("sku-2", k=2 * N).items)
-    ids, _ = rec.rank(Sessions.from_lists([[1, 2], [], [5]]), 2 * N)
-    return found | set(rec.ids.external(np.unique(ids[ids >= 0])))
-
-
-def eventually(check: Callable[[], bool], seconds: float = 20.0) -> None:
-    until = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < until, "it did not come in time"
-        time.sleep(0.01)
 
 
 def test_hidden_items_are_in_no_ranking_and_come_back_to_the_bit(opened: Opened) -> None:
@@ -347,14 +304,6 @@ def test_clicks_bring_items_in_hidden(folder: Path, tmp_path: Path) -> None:
     rec.close()
 
 
-def put_table(folder: Path, table: ItemTable) -> None:
-    def write(path: Path) -> None:
-        write_tensors(path, table.arrays())
-
-    manifest = dict(Bundle.load(folder).manifest)
-    replace_parts(folder, manifest, {"item_table": Addition("safetensors", write)}, {})
-
-
 def test_a_bundle_carries_its_table_and_a_newer_one_wins_over_older_changes(folder: Path, tmp_path: Path) -> None:
     for keeping in ({"learn": tmp_path / "log"}, {"state": tmp_path / "state"}):
         rec = Recommender.load(folder, **keeping)  # type: ignore[arg-type]
@@ -413,93 +362,3 @@ def test_an_item_that_comes_back_keeps_its_row(tmp_path: Path) -> None:
     rec.add_items(["x", "sku-1"], neighbors=[["sku-3"], ["sku-3"]])
     assert rec.items is not None
     assert rec.items.values_at(["price"], rec.ids.lookup(["sku-1", "x"])) == [{"price": 1.0}, {"price": 2.0}]
-
-
-def test_the_state_folder_is_shortened(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(item_state, "SEGMENT_BYTES", 700)
-    real = item_state.FileLog
-    monkeypatch.setattr(item_state, "FileLog", lambda folder, fsync: real(folder, fsync=fsync, segment_bytes=500))
-    rec, other = (Recommender.load(folder, state=tmp_path / "state") for _ in range(2))
-    for place in range(40):
-        rec.set_items([{"id": f"sku-{place % 7}", "price": place}], "patch")
-        rec.hide([f"sku-{20 + place % 5}"])
-        rec.show([f"sku-{20 + place % 3}"])
-    last = Recommender.load(folder, state=tmp_path / "state")
-    eventually(lambda: other.log_position == rec.log_position == last.log_position)
-    values = rec.items.values_at(["price"], np.arange(8))  # type: ignore[union-attr]
-    assert [one.get("price") for one in values] == [35.0, 36.0, 37.0, 38.0, 39.0, 33.0, 34.0, None]
-    for one in (other, last):
-        assert one.items is not None
-        assert one.items.values_at(["price"], np.arange(8)) == values
-        assert one.items.hidden == frozenset({"sku-23", "sku-24"})
-        assert everything(one) == everything(rec)
-    assert len(list((tmp_path / "state").glob("events-*.log"))) < 20
-    frame = ItemFrame.of({"id": ["sku-1"], "price": [0.5]})
-    put_table(folder, ItemTable(N, made=last.items.changed + 1).replaced(frame, np.array([1]), N))  # type: ignore[union-attr]
-    newer = Recommender.load(folder, state=tmp_path / "state")
-    assert newer.items is not None
-    assert newer.items.values_at(["price"], np.arange(3)) == [{}, {"price": 0.5}, {}]
-    newer.close()
-    for one in (rec, other, last):
-        one.close()
-
-
-def test_a_shortened_state_folder_keeps_what_earlier_tables_did_to_the_columns(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A column takes another kind by a table without it, and stays the availability without being named again."""
-    put_table(folder, ItemTable(N).replaced(ItemFrame.of({"id": ["sku-1"], "size": [2.5]}), np.array([1]), N))
-    rec = Recommender.load(folder, state=tmp_path / "state")
-    rec.set_items({"id": ["sku-1"], "on": [True]}, "patch", availability="on")
-    rec.set_items({"id": ["sku-1"], "on": [True]}, public=["on"])
-    rec.set_items({"id": ["sku-1"], "size": ["small"], "on": [False]}, kinds={"size": "category"})
-    assert isinstance(rec._changes.keeper, item_state.ItemState)
-    rec._changes.keeper._shorten()
-    last = Recommender.load(folder, state=tmp_path / "state")
-    assert last.items is not None
-    assert last.items.values_at(["size", "on"], np.array([1])) == [{"size": "small", "on": False}]
-    assert (last.items.public, last.items.availability) == (("on",), "on")
-    assert "sku-1" not in last.recommend(["sku-2"], k=N).items
-    for one in (rec, last):
-        one.close()
-
-
-def test_events_of_a_table_go_through_their_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtaw_fast.online.log.table_parts._PART_BYTES", 100)
-    frame = ItemFrame.of([{"id": "a", "price": 1}, {"id": "b", "title": "Zoë"}, {"id": "c", "price": None}])
-    for change in (
-        TableChange("patch", frame),
-        TableChange("replace", frame, ("price",)),
-        TableChange("patch", frame, ()),
-    ):
-        events = table_parts(change, 5)
-        assert len(events) > 2
-        parts = TableParts()
-        read = [parts.complete(parse(event.line())) for event in events]  # type: ignore[arg-type]
-        assert read[:-1] == [None] * (len(events) - 1)
-        assert read[-1] is not None
-        again = TableChange.unpacked(read[-1])
-        assert (again.mode, again.public, again.frame.ids) == (change.mode, change.public, ["a", "b", "c"])
-        assert {k: v.values_at(np.arange(3)) for k, v in again.frame.columns.items()} == {
-            "price": [1.0, None, None], "title": [None, "Zoë", None],
-        }  # fmt: skip
-        assert {k: v.tolist() for k, v in again.frame.given.items()} == {
-            "price": [True, False, True], "title": [False, True, False],
-        }  # fmt: skip
-    with pytest.raises(DataError, match="is damaged"):
-        TableChange.unpacked(b"".join(part.data for part in events[1:]))  # type: ignore[union-attr]
-
-
-def test_copies(folder: Path, tmp_path: Path) -> None:
-    rec = Recommender.load(folder, state=tmp_path / "state")
-    rec.hide(["sku-1"])
-    for made in (pickle.loads(pickle.dumps(rec)), copy.deepcopy(rec)):
-        assert shown(made) == shown(rec)
-        made.close()
-    rec.close()
-    plain = Recommender.load(folder)
-    plain.hide(["sku-1"])
-    with pytest.raises(UsageError, match="changed by hand is not pickled"):
-        pickle.dumps(plain)
-    with pytest.raises(UsageError, match="leave state out"):
-        Recommender.load(folder, learn=tmp_path / "log", state=tmp_path / "state")

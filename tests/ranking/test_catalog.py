@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError
-from mtaw_fast.memory import MemoryTables
-from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.ranking.catalog import Catalog, mean_norm
 from mtaw_fast.recommender import Recommender
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
+from tests.support.ranking.answers import same
+from tests.support.ranking.changed_catalogs import D, M, N, extended, new_ids, new_vectors
 
 pytestmark = pytest.mark.slow
 
-N, D, M = 300, 16, 9
 PAIRS = [("native", "native"), ("native", "numpy"), ("numpy", "faiss-flat"), ("torch", "numpy"), ("onnx", "native")]
 NEEDS = {
     "torch": ("torch", "train"),
@@ -58,50 +54,6 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     parts["weights"]["item_embedding"][20:30] = parts["weights"]["item_embedding"][10:20]  # ties
     save_parts(path, **parts)
     return path
-
-
-def new_ids(bundle: Bundle, count: int = M) -> list[Any]:
-    return [f"new-{i}é" if bundle.ids.kind == "str" else 10**12 + i for i in range(count)]
-
-
-def new_vectors(bundle: Bundle, count: int = M, seed: int = 5) -> np.ndarray:
-    """Return directions that compete with the bundle's items; one equals an item's, for a tie."""
-    rng = np.random.default_rng(seed)
-    vectors = rng.standard_normal((count, D)).astype(np.float32) * 3
-    vectors[0] = bundle.weights["item_embedding"][15]
-    return vectors
-
-
-def extended(bundle: Bundle, ids: Sequence[Any], vectors: np.ndarray, folder: Path) -> Bundle:
-    """Save the bundle again with more items, as the reference for `add_items`."""
-    embedding = bundle.weights["item_embedding"]
-    unit = normalized(vectors) * np.float32(mean_norm(embedding))
-    memory = bundle.memory
-    if memory is not None:
-        memory = MemoryTables.build(memory.sessions, bundle.n_items + len(ids), memory.settings)
-    return save_parts(
-        folder,
-        config=bundle.config,
-        weights={**bundle.weights, "item_embedding": np.concatenate([embedding, unit])},
-        ids=ItemIds.from_list([*bundle.ids.external(np.arange(bundle.n_items)), *ids]),
-        popularity=np.concatenate([bundle.popularity, np.zeros(len(ids), dtype=np.int64)]),
-        metrics={},
-        dataset={},
-        memory=memory,
-        ranker_net=bundle.ranker_net,
-        overwrite=True,
-    )
-
-
-def same(one: Recommendations, other: Recommendations) -> bool:
-    return (
-        one.items == other.items
-        and one.scores.tobytes() == other.scores.tobytes()
-        and one.unknown == other.unknown
-        and one.fallback == other.fallback
-        and (one.repeats is None) == (other.repeats is None)
-        and (one.repeats is None or np.array_equal(one.repeats, other.repeats))
-    )
 
 
 def sessions_over(rec: Recommender, count: int = 12) -> list[list[Any]]:
@@ -197,12 +149,6 @@ def test_the_mean_of_neighbors(rec: Recommender) -> None:
     rec.add_items(new[1:2], neighbors=[new[:1]])
     assert rec.similar_items(new[0], k=1).items == [new[1]]
     assert rec.similar_items(new[0], k=1).scores[0] == pytest.approx(1, abs=1e-6)
-
-
-def test_the_mean_norm_leaves_zero_rows_out() -> None:
-    rows = np.array([[3, 4], [0, 0], [0, 1]], dtype=np.float32)
-    assert mean_norm(rows) == 3
-    assert mean_norm(rows[1:2]) == 1
 
 
 def test_a_removed_item_stays_known_as_a_click(rec: Recommender) -> None:
@@ -319,15 +265,6 @@ def test_what_cannot_be_done_changes_nothing(rec: Recommender) -> None:
         rec.add_items(new[0] if isinstance(new[0], str) else 5, vectors=good)  # type: ignore[arg-type]
 
 
-def test_neighbors_that_cancel_out(tmp_path: Path) -> None:
-    parts = bundle_parts(n_items=N, embedding_dim=D)
-    parts["weights"]["item_embedding"][1] = -parts["weights"]["item_embedding"][0]
-    save_parts(tmp_path / "bundle", **parts)
-    rec = Recommender.load(tmp_path / "bundle")
-    with pytest.raises(DataError, match="the neighbors of item 'x' cancel out"):
-        rec.add_items(["x"], neighbors=[["sku-0", "sku-1"]])
-
-
 def test_a_live_session_meets_new_items(rec: Recommender) -> None:
     old = rec.bundle.ids.external(np.array([4, 5]))
     new = new_ids(rec.bundle)
@@ -431,65 +368,9 @@ def test_an_approximate_index(folder: Path, tmp_path: Path) -> None:
     assert rec.recommend(["x", "sku-7"], k=2500).items == exact.recommend(["x", "sku-7"], k=2500).items
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_any_history_equals_one_bundle(tmp_path: Path, data: st.DataObject) -> None:
-    n_items, d = 12, 4
-    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
-    bundle = save_parts(
-        tmp_path / "bundle", **bundle_parts(n_items=n_items, embedding_dim=d, text=False), overwrite=True
-    )
-    rec = Recommender(bundle, *(getattr(Recommender.load(tmp_path / "bundle"), part) for part in ("encoder", "index")))
-    here = bundle.ids.external(np.arange(n_items))
-    gone: list[Any] = []
-    ids: list[Any] = []
-    vectors = np.empty((0, d), dtype=np.float32)
-    for _ in range(data.draw(st.integers(1, 5))):
-        if data.draw(st.booleans()) or len(here) < 2:
-            count = data.draw(st.integers(1, 3))
-            fresh = [10**6 + len(ids) + i for i in range(count)]
-            rows = rng.integers(-2, 3, (count, d)).astype(np.float32)  # coarse: ties and equal directions
-            rows[~rows.any(axis=1)] = 1
-            rec.add_items(fresh, vectors=rows)
-            ids, vectors, here = [*ids, *fresh], np.concatenate([vectors, rows]), [*here, *fresh]
-        else:
-            item = here.pop(data.draw(st.integers(0, len(here) - 1)))
-            rec.remove_items([item])
-            gone.append(item)
-    whole = Recommender.load(extended(bundle, ids, vectors, tmp_path / "all").folder)
-    left = whole.filter(exclude=gone)
-    session = [int(one) for one in rng.choice([*here, *gone], 3)]
-    assert rec.n_items == len(here)
-    for k in (1, 5, 40):
-        assert same(rec.recommend(session, k), whole.recommend(session, k, filter=left))
-        assert same(rec.recommend([], k), whole.recommend([], k, filter=left))
-
-
 def test_the_state_of_a_bundle_is_the_bundle(rec: Recommender) -> None:
     catalog = Catalog.of(rec.bundle)
     assert not catalog.is_updated
     assert catalog.ids is rec.bundle.ids
     assert catalog.most_clicked is rec.bundle.most_clicked
     assert catalog.popularity is rec.bundle.popularity
-
-
-@pytest.mark.parametrize("text", [True, False])
-def test_numpy_scalars_are_ids_like_any_other(tmp_path: Path, text: bool) -> None:
-    """All calls accept numpy ids; answers contain plain int or str."""
-    save_parts(tmp_path, **bundle_parts(n_items=40, max_session_length=6, text=text))
-    rec = Recommender.load(tmp_path)
-    first, second = rec.ids.external(np.array([3, 4]))
-    new: Any = "fresh" if text else 12345
-    as_numpy: Any = np.str_ if text else np.int64
-    rec.add_items([as_numpy(new)], neighbors=[[as_numpy(first), as_numpy(second)]])
-    plain = rec.recommend([first, second], 41)
-    assert new in plain.items
-    assert {type(item) for item in plain.items} == {str if text else int}
-    for session in ([as_numpy(first), as_numpy(second)], np.array([first, second])):
-        assert rec.recommend(session, 41).items == plain.items
-    without = rec.recommend([first], 41, exclude=[new]).items
-    assert rec.recommend([as_numpy(first)], 41, exclude=np.array([new])).items == without
-    assert rec.similar_items(as_numpy(new), 5).items == rec.similar_items(new, 5).items
-    assert rec.session([as_numpy(first)]).click(as_numpy(new)).clicks == [first, new]
-    rec.remove_items([as_numpy(new)])
-    assert new not in rec.recommend([first], 41).items

@@ -1,0 +1,81 @@
+"""The state folder: it keeps changes of the item table without learning, and is shortened."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtaw_fast import Recommender
+from mtaw_fast.errors import UsageError
+from mtaw_fast.items import ItemFrame, ItemTable
+from mtaw_fast.online import item_state
+from tests.support.online.item_tables import eventually, everything, put_table, shown
+from tests.support.online.recommenders import N
+
+
+def test_the_state_folder_is_shortened(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(item_state, "SEGMENT_BYTES", 700)
+    real = item_state.FileLog
+    monkeypatch.setattr(item_state, "FileLog", lambda folder, fsync: real(folder, fsync=fsync, segment_bytes=500))
+    rec, other = (Recommender.load(folder, state=tmp_path / "state") for _ in range(2))
+    for place in range(40):
+        rec.set_items([{"id": f"sku-{place % 7}", "price": place}], "patch")
+        rec.hide([f"sku-{20 + place % 5}"])
+        rec.show([f"sku-{20 + place % 3}"])
+    last = Recommender.load(folder, state=tmp_path / "state")
+    eventually(lambda: other.log_position == rec.log_position == last.log_position)
+    values = rec.items.values_at(["price"], np.arange(8))  # type: ignore[union-attr]
+    assert [one.get("price") for one in values] == [35.0, 36.0, 37.0, 38.0, 39.0, 33.0, 34.0, None]
+    for one in (other, last):
+        assert one.items is not None
+        assert one.items.values_at(["price"], np.arange(8)) == values
+        assert one.items.hidden == frozenset({"sku-23", "sku-24"})
+        assert everything(one) == everything(rec)
+    assert len(list((tmp_path / "state").glob("events-*.log"))) < 20
+    frame = ItemFrame.of({"id": ["sku-1"], "price": [0.5]})
+    put_table(folder, ItemTable(N, made=last.items.changed + 1).replaced(frame, np.array([1]), N))  # type: ignore[union-attr]
+    newer = Recommender.load(folder, state=tmp_path / "state")
+    assert newer.items is not None
+    assert newer.items.values_at(["price"], np.arange(3)) == [{}, {"price": 0.5}, {}]
+    newer.close()
+    for one in (rec, other, last):
+        one.close()
+
+
+def test_a_shortened_state_folder_keeps_what_earlier_tables_did_to_the_columns(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A column takes another kind by a table without it, and stays the availability without being named again."""
+    put_table(folder, ItemTable(N).replaced(ItemFrame.of({"id": ["sku-1"], "size": [2.5]}), np.array([1]), N))
+    rec = Recommender.load(folder, state=tmp_path / "state")
+    rec.set_items({"id": ["sku-1"], "on": [True]}, "patch", availability="on")
+    rec.set_items({"id": ["sku-1"], "on": [True]}, public=["on"])
+    rec.set_items({"id": ["sku-1"], "size": ["small"], "on": [False]}, kinds={"size": "category"})
+    assert isinstance(rec._changes.keeper, item_state.ItemState)
+    rec._changes.keeper._shorten()
+    last = Recommender.load(folder, state=tmp_path / "state")
+    assert last.items is not None
+    assert last.items.values_at(["size", "on"], np.array([1])) == [{"size": "small", "on": False}]
+    assert (last.items.public, last.items.availability) == (("on",), "on")
+    assert "sku-1" not in last.recommend(["sku-2"], k=N).items
+    for one in (rec, last):
+        one.close()
+
+
+def test_copies(folder: Path, tmp_path: Path) -> None:
+    rec = Recommender.load(folder, state=tmp_path / "state")
+    rec.hide(["sku-1"])
+    for made in (pickle.loads(pickle.dumps(rec)), copy.deepcopy(rec)):
+        assert shown(made) == shown(rec)
+        made.close()
+    rec.close()
+    plain = Recommender.load(folder)
+    plain.hide(["sku-1"])
+    with pytest.raises(UsageError, match="changed by hand is not pickled"):
+        pickle.dumps(plain)
+    with pytest.raises(UsageError, match="leave state out"):
+        Recommender.load(folder, learn=tmp_path / "log", state=tmp_path / "state")

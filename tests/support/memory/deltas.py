@@ -1,0 +1,90 @@
+"""Deltas and what they are compared with: tables built from the sessions of both."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from bench.memory_reference.delta import delta_rows
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.kernels.native.memory_delta import MemoryDelta
+from mtaw_fast.kernels.native.memory_query import QuerySettings, SessionMemory
+from mtaw_fast.memory import MemorySettings, MemoryTables
+from tests.support.memory.queries import random_ranker
+from tests.support.memory.streams import SessionModel, delta_of
+
+K = 20
+
+
+def memory_of(tables: MemoryTables, delta: MemoryDelta | None, n_catalog: int, isa: str | None = None) -> SessionMemory:
+    recency = tables.settings.recency
+    assert recency is not None
+    return SessionMemory(
+        tables.arrays(), recency, n_catalog, QuerySettings(own=60, others=150, dense=0), isa=isa, delta=delta,
+        once_from=tables.settings.once_from,
+    )  # fmt: skip
+
+
+def ranges_of(sessions: Sessions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return sessions.items, sessions.offsets[:-1].copy(), sessions.offsets[1:].copy()
+
+
+def as_rebuilt(tracker: SessionModel, base: MemoryTables, n_items: int) -> MemoryTables:
+    """Return tables of everything, with the recency of the base."""
+    first = base.settings.once_from
+    if first is not None:
+        first -= sum(one is None for one in tracker.base[:first])
+    return MemoryTables.build(tracker.sessions, n_items, replace(base.settings, once_from=first))
+
+
+def ranked(memory: SessionMemory, queries: Sessions, seed: int = 0) -> np.ndarray:
+    return memory.rank(random_ranker(seed).native(), *ranges_of(queries), K)[0]
+
+
+def assert_rows(delta: MemoryDelta, tracker: SessionModel, chosen: MemorySettings, n_items: int) -> None:
+    """Compare rows and counts of every item with plain Python."""
+    updated = list(tracker.updated.values())
+    rows = delta_rows(updated, chosen, chosen.once_from is not None and chosen.once_from <= len(tracker.base))
+    for item in range(n_items):
+        neighbors, values = delta.row(item)
+        expected = rows.get(item, {})
+        assert sorted(neighbors.tolist()) == sorted(expected)
+        for other, found in zip(neighbors.tolist(), values, strict=True):
+            np.testing.assert_allclose(found, expected[other], rtol=1e-9, atol=1e-12)
+        clicks = [(s, t) for s, session in enumerate(updated) for t, one in enumerate(session) if one == item]
+        holders = sorted({s for s, _ in clicks})
+        later = sum(item in updated[s][t + 1 :] for s, t in clicks)
+        at_once = sum(updated[s][t + 1 : t + 2] == [item] for s, t in clicks)
+        assert delta.counts(item).tolist() == [
+            len(clicks), len(holders), later, at_once, holders[-1] if holders else -1
+        ]  # fmt: skip
+
+
+def agreement(updated_memory: np.ndarray, rebuilt: np.ndarray) -> float:
+    """Return the share of places with the same item."""
+    return float((updated_memory == rebuilt).mean())
+
+
+def fed(base: MemoryTables, handles: np.ndarray, items: np.ndarray, **limits: int) -> tuple[MemoryDelta, SessionModel]:
+    """Return a delta and its sessions after some clicks."""
+    delta, tracker = delta_of(base, **limits), SessionModel.of(base.sessions)
+    delta.click(handles, items)
+    for handle, item in zip(handles.tolist(), items.tolist(), strict=True):
+        tracker.click(handle, item)
+    return delta, tracker
+
+
+def queries(n_items: int, seed: int, count: int = 150) -> Sessions:
+    rng = np.random.default_rng(seed)
+    return Sessions.from_lists([(n_items * rng.random(rng.integers(1, 9)) ** 2).astype(int) for _ in range(count)])
+
+
+def strangers(wanted: Sessions, tracker: SessionModel) -> Sessions:
+    """Return the queries that equal no session: such a session would count as the querying one."""
+    found = list(tracker.updated.values())
+    return Sessions.from_lists([one for one in wanted if one.tolist() not in found])
+
+
+def by_item(ids: np.ndarray, values: np.ndarray) -> dict[int, np.ndarray]:
+    return {item: values[place] for place, item in enumerate(ids.tolist()) if item >= 0}

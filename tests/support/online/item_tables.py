@@ -1,0 +1,57 @@
+"""What tests of a changing item table compare."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast import Recommender
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle.additions import Addition, replace_parts
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.items import ItemTable
+from mtaw_fast.storage.tensor_file import write_tensors
+from tests.support.online.recommenders import N, answers, drawn
+
+SESSIONS = [*drawn(1, 12), ["nobody knows"]]
+
+
+def everything(rec: Recommender) -> list[Any]:
+    """Return every kind of ranking, scores to the bit."""
+    similar = [rec.similar_items(f"sku-{i}", k=N, by=by) for i in (1, 7) for by in ("vectors", "sessions")]
+    batch = rec.recommend_batch(SESSIONS, k=N)
+    ids, scores = rec.rank(Sessions.from_lists([[1, 2], [], [5]]), N)
+    growing = rec.session(["sku-1", "sku-2"]) if rec.learner is None else rec
+    visit = growing.recommend(k=N) if rec.learner is None else []
+    return [
+        answers(rec, SESSIONS), [(one.items, one.scores.tobytes()) for one in [*similar, *batch]], ids.tobytes(),
+        scores.tobytes(), visit and (visit.items, visit.scores.tobytes()), rec.n_items,
+    ]  # fmt: skip
+
+
+def shown(rec: Recommender) -> set[Any]:
+    """Return all items that any ranking has."""
+    found = {item for one in rec.recommend_batch(SESSIONS, k=2 * N) for item in one.items}
+    for by in ("vectors", "sessions"):
+        found |= set(rec.similar_items("sku-1", k=2 * N, by=by).items) | set(rec.similar_items("sku-2", k=2 * N).items)
+    ids, _ = rec.rank(Sessions.from_lists([[1, 2], [], [5]]), 2 * N)
+    return found | set(rec.ids.external(np.unique(ids[ids >= 0])))
+
+
+def eventually(check: Callable[[], bool], seconds: float = 20.0) -> None:
+    until = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < until, "it did not come in time"
+        time.sleep(0.01)
+
+
+def put_table(folder: Path, table: ItemTable) -> None:
+    def write(path: Path) -> None:
+        write_tensors(path, table.arrays())
+
+    manifest = dict(Bundle.load(folder).manifest)
+    replace_parts(folder, manifest, {"item_table": Addition("safetensors", write)}, {})
