@@ -93,34 +93,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: str | None) -> Model:
     where = str(folder / MANIFEST)
-    try:
-        files = {
-            part: _File(entry["file"], str(entry["sha256"]), entry.get("bytes"))
-            for part, entry in manifest["files"].items()
-        }
-        n_items, d, values = manifest["n_items"], manifest["d"], dict(manifest["config"])
-        dict(manifest["metrics"]), dict(manifest["dataset"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BundleError(f"{where} is damaged ({type(error).__name__}: {error}); {RETRAIN}") from None
-    try:
-        config = Config.from_dict(values)
-        group = values.get("memory")
-        if "ranked_candidates" not in (group if isinstance(group, dict) else values):
-            config = config.replace(ranked_candidates=0)  # an older bundle ranks all candidates, as it did
-    except UsageError as error:
-        raise BundleError(f"{where}: {error}; upgrade mtaw-fast or {RETRAIN}") from None
-    if type(n_items) is not int or n_items < 1 or d != config.model.embedding_dim:
-        raise BundleError(f"{where} contradicts itself (n_items {shown(n_items)}, d {shown(d)}); {RETRAIN}")
-    for part in required_parts(manifest["format_version"]):
-        if part not in files:
-            raise BundleError(f"{where} names no '{part}' file; {RETRAIN}")
-    for part, file in files.items():
-        if not is_plain_name(file.name):
-            raise BundleError(
-                f"{where}: the {shown(part)} file is named by a path ({shown(file.name)}); do not trust this bundle"
-            )
-        if file.size is not None and (type(file.size) is not int or file.size < 0):
-            raise BundleError(f"{where} states {shown(file.size)} bytes for {shown(part)}; {RETRAIN}")
+    files = _files_of(where, manifest)
+    config, n_items = _config_of(where, manifest)
     try:
         opened = _open_files(folder, files, verify, mapping)
         arrays = {
@@ -167,6 +141,51 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
     if verify:
         verify_model(str(folder), model)
     return model
+
+
+def _files_of(where: str, manifest: dict[str, Any]) -> dict[str, _File]:
+    """Return the file of each part. where: names the manifest in errors."""
+    try:
+        files = {
+            part: _File(entry["file"], str(entry["sha256"]), entry.get("bytes"))
+            for part, entry in manifest["files"].items()
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(where, error) from None
+    for part in required_parts(manifest["format_version"]):
+        if part not in files:
+            raise BundleError(f"{where} names no '{part}' file; {RETRAIN}")
+    for part, file in files.items():
+        if not is_plain_name(file.name):
+            raise BundleError(
+                f"{where}: the {shown(part)} file is named by a path ({shown(file.name)}); do not trust this bundle"
+            )
+        if file.size is not None and (type(file.size) is not int or file.size < 0):
+            raise BundleError(f"{where} states {shown(file.size)} bytes for {shown(part)}; {RETRAIN}")
+    return files
+
+
+def _config_of(where: str, manifest: dict[str, Any]) -> tuple[Config, int]:
+    """Return the settings and the number of items. where: as in `_files_of`."""
+    try:
+        n_items, d, values = manifest["n_items"], manifest["d"], dict(manifest["config"])
+        dict(manifest["metrics"]), dict(manifest["dataset"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(where, error) from None
+    try:
+        config = Config.from_dict(values)
+        group = values.get("memory")
+        if "ranked_candidates" not in (group if isinstance(group, dict) else values):
+            config = config.replace(ranked_candidates=0)  # an older bundle ranks all candidates, as it did
+    except UsageError as error:
+        raise BundleError(f"{where}: {error}; upgrade mtaw-fast or {RETRAIN}") from None
+    if type(n_items) is not int or n_items < 1 or d != config.model.embedding_dim:
+        raise BundleError(f"{where} contradicts itself (n_items {shown(n_items)}, d {shown(d)}); {RETRAIN}")
+    return config, n_items
+
+
+def _damaged(where: str, error: Exception) -> BundleError:
+    return BundleError(f"{where} is damaged ({type(error).__name__}: {error}); {RETRAIN}")
 
 
 def _read_memory(

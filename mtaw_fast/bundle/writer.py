@@ -89,25 +89,45 @@ def save_bundle(
     compact: bool = False,
 ) -> None:
     """See `Bundle.save`. replaced: the manifest of its `instead_of`."""
+    model.check(f"bundle {folder}")
+    check_finite(f"bundle {folder}", model.weights)
+    parts = _always(model, compact)
     try:
-        _save(folder, model, metrics, dataset, overwrite, about, replaced, compact)
+        refuse_existing(folder, overwrite)
+        with bundle_lock(folder):
+            refuse_existing(folder, overwrite)
+            if replaced is not None and read_json(folder / MANIFEST, BundleError) != replaced:
+                raise BundleError(f"{folder} was changed by another process since it was read; run the command again")
+            old = named_files(folder)
+            created: list[Path] = []
+            with undone_on_failure(folder, created):
+                files = {part: write_part(folder, part, arrays, created) for part, arrays in parts.items()}
+                files |= _write_optional(folder, model, compact, created)
+                flush_folder(folder)
+                flush_name(folder)
+                manifest = {
+                    **about,
+                    "format": FORMAT,
+                    "format_version": COMPACT_VERSION if compact else FORMAT_VERSION,
+                    "config": model.config.as_dict(),
+                    "n_items": model.n_items,
+                    "d": model.config.model.embedding_dim,
+                    "parameters": sum(array.size for array in model.weights.values()),
+                    "metrics": dict(metrics),
+                    "dataset": dict(dataset),
+                    "git_commit": _commit(),
+                    "versions": _versions(),
+                    "created": _now(),
+                    "files": files,
+                }
+                write_json(folder / MANIFEST, manifest)
+            sweep(folder, old, {entry["file"] for entry in files.values()})
     except OSError as error:
         raise BundleError(f"cannot write the bundle {folder}: {error.strerror or error}; check the disk") from None
 
 
-def _save(
-    folder: Path,
-    model: Model,
-    metrics: Mapping[str, Any],
-    dataset: Mapping[str, Any],
-    overwrite: bool,
-    about: Mapping[str, Any],
-    replaced: Mapping[str, Any] | None,
-    compact: bool,
-) -> None:
-    where = f"bundle {folder}"
-    model.check(where)
-    check_finite(where, model.weights)
+def _always(model: Model, compact: bool) -> dict[str, Mapping[str, np.ndarray]]:
+    """Return the arrays of the parts that every bundle has."""
     parts: dict[str, Mapping[str, np.ndarray]] = {
         "weights": compact_weights(model) if compact else model.weights,
         "items": model.ids.arrays,
@@ -116,52 +136,34 @@ def _save(
     if not compact:
         parts["catalog"] = {"catalog": model.item_vectors}
         parts["scan"] = quantize(model.item_vectors) if model.scan is None else model.scan
-    refuse_existing(folder, overwrite)
-    with bundle_lock(folder):
-        refuse_existing(folder, overwrite)
-        if replaced is not None and read_json(folder / MANIFEST, BundleError) != replaced:
-            raise BundleError(f"{folder} was changed by another process since it was read; run the command again")
-        old = named_files(folder)
-        created: list[Path] = []
-        with undone_on_failure(folder, created):
-            files = {part: write_part(folder, part, arrays, created) for part, arrays in parts.items()}
-            if model.memory is not None and model.ranker_net is not None:
-                save_memory = sessions_writer(model) if compact else model.memory.save
-                files["memory"] = write_file(folder, "memory", "safetensors", save_memory, created)
-                files["ranker"] = write_file(folder, "ranker", "safetensors", model.ranker_net.save, created)
-            if model.clicked_at is not None and not compact:
-                files["times"] = write_part(folder, "times", {"times": model.clicked_at}, created)
-            if model.trends is not None:
-                files["trends"] = write_file(folder, "trends", "safetensors", model.trends.save, created)
-            if model.items is not None:
-                files["item_table"] = write_part(folder, "item_table", model.items.arrays(), created)
-            if model.content is not None:
-                files["content"] = write_part(folder, "content", model.content.arrays(), created)
-            if model.context is not None:
-                files["context"] = write_part(folder, "context", model.context.arrays(), created)
-            if model.types is not None and not compact:
-                files["types"] = write_part(folder, "types", {"types": model.types}, created)
-            if model.log_progress is not None and not compact:
-                files["learned"] = write_file(folder, "learned", "safetensors", model.log_progress.save, created)
-            flush_folder(folder)
-            flush_name(folder)
-            manifest = {
-                **about,
-                "format": FORMAT,
-                "format_version": COMPACT_VERSION if compact else FORMAT_VERSION,
-                "config": model.config.as_dict(),
-                "n_items": model.n_items,
-                "d": model.config.model.embedding_dim,
-                "parameters": sum(array.size for array in model.weights.values()),
-                "metrics": dict(metrics),
-                "dataset": dict(dataset),
-                "git_commit": _commit(),
-                "versions": _versions(),
-                "created": datetime.datetime.fromtimestamp(host.time_ns() // 1_000_000_000, datetime.UTC).isoformat(),
-                "files": files,
-            }
-            write_json(folder / MANIFEST, manifest)
-        sweep(folder, old, {entry["file"] for entry in files.values()})
+    return parts
+
+
+def _write_optional(folder: Path, model: Model, compact: bool, created: list[Path]) -> dict[str, dict[str, Any]]:
+    """Write the parts that only some models have; return their entries in the manifest."""
+    arrays: dict[str, Mapping[str, np.ndarray]] = {}
+    writers: dict[str, Callable[[Path], object]] = {}
+    if model.memory is not None and model.ranker_net is not None:
+        writers["memory"] = sessions_writer(model) if compact else model.memory.save
+        writers["ranker"] = model.ranker_net.save
+    if model.trends is not None:
+        writers["trends"] = model.trends.save
+    for part, stored in (("item_table", model.items), ("content", model.content), ("context", model.context)):
+        if stored is not None:
+            arrays[part] = stored.arrays()
+    if not compact:
+        if model.clicked_at is not None:
+            arrays["times"] = {"times": model.clicked_at}
+        if model.types is not None:
+            arrays["types"] = {"types": model.types}
+        if model.log_progress is not None:
+            writers["learned"] = model.log_progress.save
+    files = {part: write_file(folder, part, "safetensors", save, created) for part, save in writers.items()}
+    return files | {part: write_part(folder, part, found, created) for part, found in arrays.items()}
+
+
+def _now() -> str:
+    return datetime.datetime.fromtimestamp(host.time_ns() // 1_000_000_000, datetime.UTC).isoformat()
 
 
 @contextlib.contextmanager
@@ -190,7 +192,7 @@ def write_part(folder: Path, part: str, arrays: Mapping[str, np.ndarray], create
 
 
 def write_file(
-    folder: Path, part: str, kind: str, write: Callable[[Path], None], created: list[Path]
+    folder: Path, part: str, kind: str, write: Callable[[Path], object], created: list[Path]
 ) -> dict[str, Any]:
     """Write one file (by `write`, durably) under its content-hashed name and return the manifest's entry for it.
 

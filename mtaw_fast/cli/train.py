@@ -9,11 +9,11 @@ import logging
 import sys
 import tempfile
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtaw_fast.bundle import refuse_existing
+from mtaw_fast.bundle import Bundle, refuse_existing
 from mtaw_fast.cli.common import WEIGHTS_HELP, add_command, print_json, thread_count, wait_passively
 from mtaw_fast.config import DEFAULT_PRESET, PRESETS, Config, preset
 from mtaw_fast.config.phases import EXPLAINED, phases_of
@@ -161,9 +161,16 @@ def _train(arguments: argparse.Namespace) -> None:
         )
         peaks = [] if group is None else group.finish()
         run_id = None if run is None else run.finish(bundle)
+    _report(arguments, bundle, run_id, peaks, plans)
+
+
+def _report(
+    arguments: argparse.Namespace, bundle: Bundle, run_id: str | None, peaks: Sequence[Any], plans: list[Any]
+) -> None:
+    """Print the result of a training. peaks: of the processes of its group, if there is one."""
     record = bundle.metrics
     if arguments.json:
-        extra = {} if run_id is None else {"mlflow_run": run_id}
+        extra: dict[str, Any] = {} if run_id is None else {"mlflow_run": run_id}
         extra |= {"processes": [dataclasses.asdict(peak) for peak in peaks]} if peaks else {}
         print_json({"bundle": str(arguments.bundle), **record, **extra})
     else:

@@ -68,17 +68,8 @@ class Counts:
 
 def read_stored(folder: Path) -> StoredDataset:
     """Map a data set folder. Raises DataError if it is missing, damaged or of a newer format."""
-    manifest = read_json(
-        folder / "manifest.json", lambda why: DataError(f"{why}; is {folder} a folder made by 'prepare'?")
-    )
-    if not isinstance(manifest, dict) or manifest.get("format") != "mtaw_fast dataset":
-        raise DataError(f"{folder} is not a data set folder; make one with 'mtaw-fast prepare'")
-    version = manifest.get("format_version")
-    if version not in READABLE_VERSIONS:
-        raise DataError(
-            f"{folder} has data set format {shown(version)}, this release reads "
-            f"{' and '.join(map(str, READABLE_VERSIONS))}; upgrade mtaw-fast or prepare the data set again"
-        )
+    manifest = _read_manifest(folder)
+    version = manifest["format_version"]
     try:
         entries = {part: manifest["files"][part] for part in _FILES}
         digests = {part: str(entries[part]["sha256"]) for part in _FILES}
@@ -117,17 +108,6 @@ def read_stored(folder: Path) -> StoredDataset:
     check_context(prefixes, context, f"data set {name}, test")
     check_samples(samples, len(table), len(type_names), f"data set {name}, test")
     fingerprint = "-".join(digests[part][:12] for part in _FILES)
-    items = None
-    if described is not None:
-        try:
-            entry = (str(described["file"]), str(described["sha256"]), described.get("bytes"))
-        except (KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{folder}/manifest.json lacks {error}; prepare the data set again") from None
-        items = ItemTable.of(_mapped(folder, *entry), f"the item table of {folder}")
-        if items.n_rows != len(table):
-            raise DataError(
-                f"{folder}: its item table has {items.n_rows} rows for {len(table)} items; prepare it again"
-            )
     return StoredDataset(
         name,
         sessions,
@@ -140,8 +120,36 @@ def read_stored(folder: Path) -> StoredDataset:
         reader,
         test.get("unseen"),
         context,
-        items,
+        None if described is None else _item_table(folder, described, len(table)),
     )
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    """Return a manifest of a format that this release reads."""
+    manifest = read_json(
+        folder / "manifest.json", lambda why: DataError(f"{why}; is {folder} a folder made by 'prepare'?")
+    )
+    if not isinstance(manifest, dict) or manifest.get("format") != "mtaw_fast dataset":
+        raise DataError(f"{folder} is not a data set folder; make one with 'mtaw-fast prepare'")
+    version = manifest.get("format_version")
+    if version not in READABLE_VERSIONS:
+        raise DataError(
+            f"{folder} has data set format {shown(version)}, this release reads "
+            f"{' and '.join(map(str, READABLE_VERSIONS))}; upgrade mtaw-fast or prepare the data set again"
+        )
+    return manifest
+
+
+def _item_table(folder: Path, described: Any, n_items: int) -> ItemTable:
+    """Return the item table that the manifest describes so."""
+    try:
+        entry = (str(described["file"]), str(described["sha256"]), described.get("bytes"))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{folder}/manifest.json lacks {error}; prepare the data set again") from None
+    items = ItemTable.of(_mapped(folder, *entry), f"the item table of {folder}")
+    if items.n_rows != n_items:
+        raise DataError(f"{folder}: its item table has {items.n_rows} rows for {n_items} items; prepare it again")
+    return items
 
 
 def manifest_of(
