@@ -69,6 +69,18 @@ def test_links_between_files_lead_somewhere(site: Path) -> None:
     assert dead == set()
 
 
+def test_links_lead_to_headings_that_exist(site: Path) -> None:
+    pages = {page.resolve(): page.read_text() for page in site.rglob("*.html") if page.name != "404.html"}
+    places = {page: set(re.findall(r"\bid=[\"']?([^\"'\s>]+)", text)) for page, text in pages.items()}
+    dead = set()
+    for page, text in pages.items():
+        for target, place in re.findall(r"<a [^>]*href=[\"']?([^\"'\s>#:]*)#([^\"'\s>]+)", text):
+            there = (page.parent / target).resolve() if target else page
+            if place not in places.get(there, {place}):
+                dead.add((page.name, f"{target}#{place}"))
+    assert dead == set()
+
+
 def test_the_api_is_made_from_docstrings(site: Path) -> None:
     page = (site / "api/recommender.html").read_text()
     for name in ("recommend", "recommend_batch", "similar_items", "filter", "add_items", "exclude_seen"):
