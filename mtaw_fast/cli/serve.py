@@ -40,6 +40,20 @@ def add_to(commands: Any) -> None:
         help="worker processes, which share the memory of the bundle; auto: one per usable processor (default: 1)",
     )  # fmt: skip
     add_serving_options(parser)
+    _add_session_options(parser)
+    add_learning_options(parser)
+    parser.add_argument(
+        "--state", type=Path, metavar="FOLDER",
+        help="without --learn: keep changes of the item table and of hidden items here (docs/items.md)",
+    )  # fmt: skip
+    add_number(parser, "--explore-share", "SHARE", 0.0, "share of each list for items that were seldom shown", float)
+    add_number(parser, "--explore-below", "N", 100, "explore items that were clicked and shown fewer times")
+    _add_limits(parser)
+    _add_operation_options(parser)
+    _add_replica_options(parser)
+
+
+def _add_session_options(parser: argparse.ArgumentParser) -> None:
     sessions = parser.add_argument_group("sessions kept by the server")
     sessions.add_argument(
         "--sessions", metavar="WHERE", help="keep sessions in memory (one worker only) or in redis://host:6379/0"
@@ -51,13 +65,9 @@ def add_to(commands: Any) -> None:
     add_number(sessions, "--session-ttl", "SECONDS", 1800, "drop a session this long after its last click", float)
     add_number(sessions, "--max-sessions", "N", 100_000, "most sessions in memory")
     add_number(sessions, "--max-sessions-bytes", "BYTES", 256 << 20, "most memory of all sessions together")
-    add_learning_options(parser)
-    parser.add_argument(
-        "--state", type=Path, metavar="FOLDER",
-        help="without --learn: keep changes of the item table and of hidden items here (docs/items.md)",
-    )  # fmt: skip
-    add_number(parser, "--explore-share", "SHARE", 0.0, "share of each list for items that were seldom shown", float)
-    add_number(parser, "--explore-below", "N", 100, "explore items that were clicked and shown fewer times")
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
     limits = parser.add_argument_group("limits")
     add_number(limits, "--max-body", "BYTES", 1 << 20, "largest request")
     add_number(limits, "--max-clicks", "N", 1000, "most clicks in a session")
@@ -83,6 +93,9 @@ def add_to(commands: Any) -> None:
         16,
         "most waiting requests that are ranked in one pass over the catalog; 1 turns this off",
     )
+
+
+def _add_operation_options(parser: argparse.ArgumentParser) -> None:
     operation = parser.add_argument_group("operation")
     add_number(operation, "--reload-interval", "SECONDS", 1, "how often to look for a new bundle", float)
     operation.add_argument(
@@ -104,23 +117,26 @@ def add_to(commands: Any) -> None:
         "more (default: none)",
     )  # fmt: skip
     operation.add_argument("--access-log", action="store_true", help="log every request")
+    operation.add_argument(
+        "--trusted-host", action="append", default=[], metavar="NAME",
+        help="another host name of this service: requests to it may send clicks without a JSON content type; repeat "
+        "for more",
+    )  # fmt: skip
+
+
+def _add_replica_options(parser: argparse.ArgumentParser) -> None:
     replicas = parser.add_argument_group("replicas on Ray (docs/beyond-one-machine.md)")
     replicas.add_argument(
         "--ray", nargs="?", const="local", metavar="ADDRESS",
         help="serve with replicas on the Ray cluster at ADDRESS, which keep running after the command; "
-            "without ADDRESS, "
-        "on a Ray on this host while the command runs. Run it again with another bundle to roll the replicas to it",
+        "without ADDRESS, on a Ray on this host while the command runs. Run it again with another bundle to roll the "
+        "replicas to it",
     )  # fmt: skip
     replicas.add_argument(
         "--replicas", default="1", metavar="N[..M]",
         help="number of replicas; N..M scales it with their queues (default: 1)",
     )  # fmt: skip
     add_number(replicas, "--replica-cpus", "CPUS", 1.0, "processors of each replica", float)
-    operation.add_argument(
-        "--trusted-host", action="append", default=[], metavar="NAME",
-        help="another host name of this service: requests to it may send clicks without a JSON content type; repeat "
-        "for more",
-    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -56,10 +56,6 @@ def prefixes(seed: int, count: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndar
     return items, times, ends - lengths, ends
 
 
-def own_items(clicks: list[int]) -> list[int]:
-    return list(dict.fromkeys(reversed(clicks)))[:OWN]
-
-
 def assert_features_agree(pair: Pair, now: int, seed: int) -> None:
     items, times, begins, ends = prefixes(seed)
     moments = np.full(len(begins), now)
@@ -70,7 +66,8 @@ def assert_features_agree(pair: Pair, now: int, seed: int) -> None:
         distinct = list(dict.fromkeys(i for i in asked[row].tolist() if i >= 0))
         given = np.array([distinct], np.int32)
         values = pair.native.features(items, begins[[row]], ends[[row]], moments[:1], given, times)[0]
-        expected = moment.features(own_items(items[begin:end].tolist()), times[begin:end].tolist(), distinct)
+        own = list(dict.fromkeys(reversed(items[begin:end].tolist())))[:OWN]
+        expected = moment.features(own, times[begin:end].tolist(), distinct)
         assert values.shape == expected.shape == (len(distinct), len(feature_names()))
         for k, name in enumerate(feature_names()):
             np.testing.assert_allclose(values[:, k], expected[:, k], rtol=RTOL, atol=ATOL, err_msg=name)
