@@ -101,14 +101,7 @@ def evaluate(
     recommender = recommender_of(bundle, encoder, index)
     data, model = dataset_of(dataset), recommender.bundle
     name = named(dataset, data)
-    if unseen not in ("leave-out", "misses"):
-        raise UsageError(f"evaluate: unseen must be 'leave-out' or 'misses', not {unseen!r}")
-    if unseen == "misses" and split == "validation":
-        raise UsageError("evaluate: training has seen all items of the validation sessions; leave --unseen out")
-    if weights is not None and unseen == "misses":
-        raise UsageError(
-            "evaluate: weights do not work with unseen='misses', whose targets have no known types; leave one out"
-        )
+    _check_options(split, unseen, weights)
     part = split_of(data, name, split, model.config.optimizer.validation_fraction, baselines)
     samples = part.samples
     missed = data.unseen if data.unseen is not None else np.empty(0, np.int32)
@@ -134,10 +127,10 @@ def evaluate(
         assert part.known is not None
         assert part.held_out is not None
         fitting = all_baselines.fit_baselines(part.fitted, part.known, part.held_out, data.min_prefix, data.n_items)
-        for one, ranker in fitting.items():
-            others[one] = protocol.evaluate(
-                ranker, samples, progress=named_progress(progress, one), facts=facts, **common
-            )
+        others = {
+            one: protocol.evaluate(ranker, samples, progress=named_progress(progress, one), facts=facts, **common)
+            for one, ranker in fitting.items()
+        }
     lines += _repeating(report)
     warn(lines)
     return Evaluation(
@@ -155,6 +148,18 @@ def evaluate(
         weights={} if weights is None else parsed(weights, WEIGHTS),
         diversity_by=[one.name for one in facts.attributes],
     )
+
+
+def _check_options(split: str, unseen: str, weights: TypeWeights | None) -> None:
+    """Raise UsageError on options that do not fit together."""
+    if unseen not in ("leave-out", "misses"):
+        raise UsageError(f"evaluate: unseen must be 'leave-out' or 'misses', not {unseen!r}")
+    if unseen == "misses" and split == "validation":
+        raise UsageError("evaluate: training has seen all items of the validation sessions; leave --unseen out")
+    if weights is not None and unseen == "misses":
+        raise UsageError(
+            "evaluate: weights do not work with unseen='misses', whose targets have no known types; leave one out"
+        )
 
 
 def _repeating(report: Report) -> list[str]:
