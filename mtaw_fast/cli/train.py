@@ -61,8 +61,8 @@ def add_to(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--encoder-threads", type=thread_count, default=1, metavar="N|auto",
-        help="PyTorch threads in a training step; more are faster on an otherwise idle host, much slower on a busy one, "
-        "and round differently (default: 1)",
+        help="PyTorch threads in a training step; more are faster on an otherwise idle host, much slower on a busy "
+        "one, and round differently (default: 1)",
     )  # fmt: skip
     parser.add_argument(
         "--mlflow", metavar="URI", help="log the run to MLflow, such as http://host:5000 or sqlite:///mlflow.db (the "

@@ -21,10 +21,11 @@ from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.ranking.retrieval import NativeIndex
-from tests.support.online.item_tables import eventually, everything, put_table, shown
+from tests.support.online.item_tables import everything, put_table, shown
 from tests.support.online.recommenders import MODEL, N
 from tests.support.random_bundle import bundle_parts, memory_parts, save_random
 from tests.support.ranking.timed_model import END, timed_model
+from tests.support.service.running import eventually
 
 ROWS = {"id": [f"sku-{i}" for i in range(N)], "price": np.arange(N) * 1.5, "stock": np.ones(N, dtype=bool)}
 Opened = Callable[[], Recommender]

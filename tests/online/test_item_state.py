@@ -13,8 +13,9 @@ from mtaw_fast import Recommender
 from mtaw_fast.errors import UsageError
 from mtaw_fast.items import ItemFrame, ItemTable
 from mtaw_fast.online import item_state
-from tests.support.online.item_tables import eventually, everything, put_table, shown
+from tests.support.online.item_tables import everything, put_table, shown
 from tests.support.online.recommenders import N
+from tests.support.service.running import eventually
 
 
 def test_the_state_folder_is_shortened(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +40,9 @@ def shown(rec: Recommender) -> set[Any]:
     return found | set(rec.ids.external(np.unique(ids[ids >= 0])))
 
 
-def eventually(check: Callable[[], bool], seconds: float = 20.0) -> None:
-    until = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < until, "it did not come in time"
-        time.sleep(0.01)
-
-
 def put_table(folder: Path, table: ItemTable) -> None:
+    """Give a bundle another item table."""
+
     def write(path: Path) -> None:
         write_tensors(path, table.arrays())
 
