@@ -56,7 +56,7 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "validation", "ablations", "run retailrocket-paper-430a2d11-validation-seed0",
             "run tmall-paper-44136fa3-validation-seed0",
         ),
-        "How figures get too good": ("test", "leak", "test-reads"),
+        "What makes figures too high": ("test", "leak", "test-reads"),
         "Time decides on news, and learning beats training": (
             "test", "test-reads", "frozen", "news-context", "by-hand",
         ),
