@@ -109,6 +109,8 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python .ci/prose.py
+	@echo "every test file imports"
+	@$(BIN)/python -m pytest --collect-only -q -m "" > $(VENV)/collected.txt || { tail -n 40 $(VENV)/collected.txt; exit 1; }
 
 prose: setup  ## spelling, phrases to avoid and invented words, in texts and in code
 	$(BIN)/python .ci/prose.py

@@ -20,10 +20,10 @@ from mtaw_fast.kernels.native.trends import feature_names as trend_names
 from mtaw_fast.memory import MemorySettings, MemoryTables
 from mtaw_fast.memory.side_features import SideFeatures
 from mtaw_fast.memory.trends import TrendSettings, TrendTables
-from tests.memory.test_trends import ISAS, own_items, prefixes
+from tests.memory.test_trends import ISAS, prefixes
 from tests.memory.test_trends_ranking import ranker_with_trends
 from tests.support.memory.queries import random_dense
-from tests.support.memory.trend_logs import DAY, HOUR, MINUTE, START, packed, random_sessions
+from tests.support.memory.trend_logs import DAY, HOUR, MINUTE, START, own_items, packed, random_sessions
 
 N_ITEMS, CAPACITY, SIZES = 30, 40, (3, 5)
 SETTINGS = TrendSettings(max_neighbors=12, window=4)

@@ -11,10 +11,20 @@ from bench.memory_reference import trends as reference
 from bench.memory_reference.trends import OnlineTrends
 from mtaw_fast.kernels.native.trend_tables import build_trends
 from mtaw_fast.kernels.native.trends import Trends, feature_names
-from mtaw_fast.memory.constants import OWN
 from mtaw_fast.memory.trends import TrendSettings, TrendTables
 from tests.native.builds import instruction_sets
-from tests.support.memory.trend_logs import DAY, HOUR, MINUTE, START, Pair, feed, pair_of, random_sessions, tables_of
+from tests.support.memory.trend_logs import (
+    DAY,
+    HOUR,
+    MINUTE,
+    START,
+    Pair,
+    feed,
+    own_items,
+    pair_of,
+    random_sessions,
+    tables_of,
+)
 
 N_ITEMS, CAPACITY = 30, 40
 SETTINGS = TrendSettings(max_neighbors=0, window=4)
@@ -66,7 +76,7 @@ def assert_features_agree(pair: Pair, now: int, seed: int) -> None:
         distinct = list(dict.fromkeys(i for i in asked[row].tolist() if i >= 0))
         given = np.array([distinct], np.int32)
         values = pair.native.features(items, begins[[row]], ends[[row]], moments[:1], given, times)[0]
-        own = list(dict.fromkeys(reversed(items[begin:end].tolist())))[:OWN]
+        own = own_items(items[begin:end].tolist())
         expected = moment.features(own, times[begin:end].tolist(), distinct)
         assert values.shape == expected.shape == (len(distinct), len(feature_names()))
         for k, name in enumerate(feature_names()):

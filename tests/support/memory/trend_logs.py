@@ -10,6 +10,7 @@ from bench.memory_reference.trends import Click, OnlineTrends
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.trend_tables import build_trends
 from mtaw_fast.kernels.native.trends import Trends
+from mtaw_fast.memory.constants import OWN
 from mtaw_fast.memory.trends import TrendSettings, TrendTables
 
 START = 1_700_000_000_000
@@ -34,6 +35,11 @@ def packed(sessions: list[list[Click]]) -> tuple[Sessions, np.ndarray]:
     """Return sessions and the times of their clicks."""
     times = np.array([time for session in sessions for time, _ in session], np.int64)
     return Sessions.from_lists([[item for _, item in session] for session in sessions]), times
+
+
+def own_items(items: list[int]) -> list[int]:
+    """Return the items of a session that are its own candidates, latest first."""
+    return list(dict.fromkeys(reversed(items)))[:OWN]
 
 
 def tables_of(
