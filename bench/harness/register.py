@@ -31,11 +31,11 @@ Line = dict[str, Any]
 def line_of(record: Mapping[str, Any], read: Mapping[str, Any]) -> Line:
     """Return the register's line of one read of a bench's record."""
     changed = [f"{name}={value}" for name, value in (record.get("changed") or {}).items()]
-    leak = ["published protocol"] if record.get("protocol") == "published" else []
+    other = {"published": ["published protocol"], "not-refit": ["not refit"]}.get(record.get("protocol") or "", [])
     return {
         "at": read["at"],
         "dataset": record["dataset"]["name"],
-        "model": ", ".join([record.get("preset") or record["title"], *changed, *leak]),
+        "model": ", ".join([record.get("preset") or record["title"], *changed, *other]),
         "seed": record.get("seed"),
         "why": read["why"],
         "commit": read["commit"],

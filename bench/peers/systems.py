@@ -1,16 +1,13 @@
-"""The compared systems: their origin, their settings with the source, and published figures."""
+"""The compared systems: their origin, and their settings with the source."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from bench.harness.json_lines import read_json_lines
 from mtaw_fast.errors import UsageError
 
-QUOTED = Path(__file__).parents[2] / "docs/results/published.jsonl"
 MAX_LEN = 50  # clicks that a system sees of a session: RecBole's MAX_ITEM_LIST_LENGTH; 99% of the sessions are shorter
 
 _RECBOLE = "RecBole 1.2.1's class; "
@@ -133,15 +130,6 @@ SYSTEMS = (
         "negatives, 100 epochs and patience 10 are ours (the library's defaults are 1 and 3)",
     ),
 )  # fmt: skip
-
-
-def published(path: Path = QUOTED) -> dict[str, dict[str, tuple[float, float]]]:
-    """Return P@20 and MRR@20 as quoted, by data set and model; the file's lines also name paper and protocol."""
-    found: dict[str, dict[str, tuple[float, float]]] = {}
-    for quoted in read_json_lines(path):
-        for dataset, (precision, mrr) in quoted["figures"].items():
-            found.setdefault(dataset, {})[quoted["model"]] = (precision, mrr)
-    return found
 
 
 def system_of(name: str) -> System:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.peers import records
-from bench.peers.systems import SYSTEMS, published
-from bench.quality.records import records_in
-from bench.quality.table import TITLES, markdown
+from bench.peers.systems import SYSTEMS
+from bench.quality.published import quoted_figures
+from bench.quality.records import NOT_REFIT, PUBLISHED, protocol_of, records_in
+from bench.quality.table import NOT_REFIT_MARK, TITLES, markdown
 
 _METRICS = ("P@10", "MRR@10", "P@20", "MRR@20")
 _QUALITY_HEAD = ("", "epochs", *_METRICS, "P@20 repeat", "P@20 new", "published P@20 / MRR@20")
@@ -71,7 +72,7 @@ def _place(record: Record) -> int:
 
 def quality(dataset: str, found: Sequence[Record], ours: Sequence[Record]) -> str:
     """Return a row for each system in the order of `SYSTEMS`, then our baseline and presets (means over seeds)."""
-    quoted = published().get(dataset, {})
+    quoted = quoted_figures().get(dataset, {})
     by_system = {record["system"]: record for record in found}
     rows = []
     for system in SYSTEMS:
@@ -80,28 +81,25 @@ def quality(dataset: str, found: Sequence[Record], ours: Sequence[Record]) -> st
         rows.append((system.title, *measured, _published(quoted, system.title)))
     mine = [one for one in ours if one["dataset"]["name"] == dataset and one["split"] == "test"]
     allowed = {"gamma", "batches", "patience"}
-    mine = [one for one in mine if "published" not in one.get("protocol", "") and set(one["changed"]) <= allowed]
+    mine = [one for one in mine if protocol_of(one) != PUBLISHED and set(one["changed"]) <= allowed]
     for name in ("co-occurrence + repeats", *_PRESETS):
-        groups: dict[tuple[tuple[str, Any], ...], list[Record]] = {}
+        groups: dict[tuple[str, ...], list[Record]] = {}
         for one in mine:
             if one["preset"] == name:
-                groups.setdefault(tuple(one["changed"].items()), []).append(one)
-        for changed, group in groups.items():
-            title = " ".join(
-                [
-                    f"**{name}**",
-                    *(f"{key}={value if isinstance(value, str) else format(value, 'g')}" for key, value in changed),
-                ]
-            )
+                changed = [f"{key}={value:g}" if key != "batches" else f"{key}={value}"
+                           for key, value in one["changed"].items()]  # fmt: skip
+                marks = [NOT_REFIT_MARK] if protocol_of(one) == NOT_REFIT else []
+                groups.setdefault((f"**{name}**", *changed, *marks), []).append(one)
+        for title, group in groups.items():
             seeds = f"{len(group)} seeds" if len(group) > 1 else "1 seed" if group[0]["seed"] is not None else ""
             shown = _published(quoted, "MTAW") if name.startswith("paper") else ""
-            rows.append((title, seeds, *_figures(group), shown))
+            rows.append((" ".join(title), seeds, *_figures(group), shown))
     size = found[0]
     note = (
         f"Test: {size['samples']:,} samples of {size['sessions']:,} sessions, {size['repeat']['samples']:,} of them "
         "with a target that is in the session already. In brackets the 95% bootstrap interval over sessions. Systems "
-        "with epochs were trained without the validation sessions, and not refit; the other rows know all training "
-        "sessions."
+        "with epochs, and our rows that say so, were trained without the validation sessions and not refit; the other "
+        "rows know all training sessions."
     )
     return f"{note}\n\n{markdown(_QUALITY_HEAD, rows)}"
 

@@ -8,9 +8,10 @@ python -m bench.quality --table [--preset P] [--series NAME]
 Screen settings on the validation sessions (--split validation, one seed); the chosen ones read the test set once, on
 several seeds (--split test). Each run is a line of docs/results/quality.jsonl, named by its settings and seed. A
 recorded run is not repeated and an interrupted one continues. A test set is not read twice for the same finalist
-unless --again says why; the line lists the reads. --protocol published follows the literature, which is a leak: it
-reads the test set after every epoch and takes the best epoch of each metric. --quick does all this on a small
-generated log and keeps nothing. --json FILE writes the records that the run made or found.
+unless --again says why; the line lists the reads. --protocol not-refit leaves the validation sessions unlearned.
+--protocol published follows the literature, which is a leak: it reads the test set after every epoch and takes the best
+epoch of each metric. --quick does all this on a small generated log and keeps nothing. --json FILE writes the records
+that the run made or found.
 """
 
 from __future__ import annotations
@@ -26,7 +27,18 @@ from typing import TYPE_CHECKING, Any
 from bench.harness.comparison import limit_threads
 from bench.harness.machine import usable_cores
 from bench.harness.report import Report, bench_parser, command, parse
-from bench.quality.records import HELD_OUT, PROTOCOLS, PUBLISHED, SPLITS, Finalist, Places, read_series, records_in
+from bench.quality.records import (
+    HELD_OUT,
+    NOT_REFIT,
+    PROTOCOLS,
+    PUBLISHED,
+    SPLITS,
+    Finalist,
+    Places,
+    protocol_of,
+    read_series,
+    records_in,
+)
 from bench.quality.table import render
 from mtaw_fast.config import preset
 from mtaw_fast.errors import UsageError, require
@@ -89,8 +101,9 @@ def _parser() -> argparse.ArgumentParser:
         "--protocol",
         choices=PROTOCOLS,
         default=HELD_OUT,
-        help=f"what chooses the epoch: '{HELD_OUT}', the validation sessions (default); '{PUBLISHED}', the test set "
-        "itself, a leak that published figures have",
+        help=f"'{HELD_OUT}': the validation sessions choose the epoch, then are learned too (default); '{NOT_REFIT}': "
+        f"they choose and stay unlearned, as with other systems; '{PUBLISHED}': the test set itself chooses the epoch, "
+        "a leak that published figures have",
     )
     parser.add_argument(
         "--stop-after",
@@ -136,10 +149,12 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
 
 
 def _check_protocol(options: argparse.Namespace, memory: bool) -> None:
-    """Raise UsageError if the published protocol cannot be used with the options."""
+    """Raise UsageError if the protocol cannot be used with the options."""
     published = options.protocol == PUBLISHED
     if options.stop_after is not None and (not published or options.stop_after < 1):
         raise UsageError(f"--stop-after takes at least one epoch, with --protocol {PUBLISHED} alone")
+    if options.protocol == NOT_REFIT and (options.split != "test" or options.preset == BASELINES):
+        raise UsageError(f"--protocol {NOT_REFIT} scores a preset on the test set: give one, and leave --split out")
     if published and (memory or options.preset in (None, BASELINES)):
         raise UsageError(f"--protocol {PUBLISHED} chooses an epoch: give a preset without a session memory")
     if published and (options.split != "test" or options.again is not None):
@@ -208,5 +223,6 @@ def _say(record: dict) -> None:
     parts += [f"{record['training']['seconds']:.0f} s"] if "training" in record else []
     seed = "" if record["seed"] is None else f" seed {record['seed']}"
     changed = "".join(f" {name}={value}" for name, value in record["changed"].items())
-    print(f"{record['dataset']['name']} {record['split']} {record['preset']}{changed}{seed}: {', '.join(parts)}",
+    kind = " not refit" if protocol_of(record) == NOT_REFIT else ""
+    print(f"{record['dataset']['name']} {record['split']} {record['preset']}{changed}{kind}{seed}: {', '.join(parts)}",
           flush=True)  # fmt: skip

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness.report import command
-from bench.quality.records import HELD_OUT, PROTOCOLS, SPLITS, protocol_of, records_in
+from bench.quality.records import HELD_OUT, PUBLISHED, SPLITS, protocol_of, records_in
 from bench.quality.table import LEAK_MARK, TITLES, epochs_of, markdown, mean_and_spread
 from mtaw_fast.config import PRESETS
 from mtaw_fast.errors import UsageError, require
@@ -28,7 +28,7 @@ from mtaw_fast.storage.files import atomic_path
 _METRICS = ("P@20", "MRR@20")
 _DATASETS = "tmall,retailrocket"
 _LEAST = 2  # points of a curve
-_COLORS = ("tab:blue", "tab:orange")  # of the protocols
+_PROTOCOLS, _COLORS = (HELD_OUT, PUBLISHED), ("tab:blue", "tab:orange")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +92,11 @@ def curves_of(results: Path, dataset: str, preset: str, split: str, batches: str
     """
     others = {} if batches is None else {"batches": batches}
     free = ("gamma", "patience")  # patience: how long was searched, not what was trained
-    found: dict[str, dict[float, list[Mapping[str, Any]]]] = {protocol: {} for protocol in PROTOCOLS}
+    found: dict[str, dict[float, list[Mapping[str, Any]]]] = {protocol: {} for protocol in _PROTOCOLS}
     for record in records_in(results).finished():
         about = (record["dataset"]["name"], record["preset"], record["split"])
         changed = {name: value for name, value in record["changed"].items() if name not in free}
-        if about == (dataset, preset, split) and changed == others:
+        if about == (dataset, preset, split) and changed == others and protocol_of(record) in found:
             found[protocol_of(record)].setdefault(record["config"]["gamma"], []).append(record)
     curves: dict[str, Curve] = {
         protocol: {gamma: Point.of(group) for gamma, group in sorted(groups.items())}
@@ -134,7 +134,7 @@ def draw(curves: Mapping[str, Mapping[str, Curve]], preset: str, split: str, pat
     for row, (dataset, by_protocol) in zip(panels, curves.items(), strict=True):
         for axes, name in zip(row, _METRICS, strict=True):
             for protocol, curve in by_protocol.items():
-                _draw_curve(axes, curve, name, _source(split, protocol), _COLORS[PROTOCOLS.index(protocol)])
+                _draw_curve(axes, curve, name, _source(split, protocol), _COLORS[_PROTOCOLS.index(protocol)])
             axes.set(xlabel="gamma", ylabel=f"{name}, percent", title=f"{TITLES.get(dataset, dataset)}, {preset}")
             axes.grid(alpha=0.3)
             axes.margins(y=0.1)

@@ -1,7 +1,7 @@
 """The record of a trained and evaluated model: a line of quality.jsonl with its settings, figures and test reads.
 
     <data set>-<preset>-<hash of the settings>-<split>-seed<N>
-    <data set>-<preset>-<hash of the settings>-test-published-seed<N>     by the published protocol
+    <data set>-<preset>-<hash of the settings>-test-<protocol>-seed<N>     by another protocol than the held-out one
 
 The hash covers the settings that differ from the defaults, without the seed and by their former names, so new settings
 do not change names. A record without "metrics" belongs to an interrupted run.
@@ -27,8 +27,9 @@ KIND = "mtaw_fast quality"
 FILE = "quality.jsonl"
 _RECORDS = RecordKind("bench.quality", KIND, SCHEMA, "metrics")
 SPLITS = ("validation", "test")
-# What chooses the epoch: the held-out sessions, or the test set itself (a leak that published figures have).
-HELD_OUT, PUBLISHED = PROTOCOLS = ("held-out", "published")
+# How a model comes to its test figures. held-out: the held-out sessions choose the epoch, and a refit learns them too.
+# not-refit: they choose, and stay unlearned. published: the test set chooses, a leak that published figures have.
+HELD_OUT, PUBLISHED, NOT_REFIT = PROTOCOLS = ("held-out", "published", "not-refit")
 # Settings that shape only a session memory: models without one do not depend on them. By their former names.
 _MEMORY_SETTINGS = frozenset({
     "window", "span", "recency", "max_neighbours", "max_postings", "near_candidates",  # prose: ignore
@@ -135,7 +136,7 @@ def _shaping(config: Config) -> dict[str, Any]:
 
 
 def protocol_of(record: Mapping[str, Any]) -> str:
-    """Return which of PROTOCOLS chose the record's epoch."""
+    """Return which of PROTOCOLS made the record."""
     return record.get("protocol", HELD_OUT)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from bench.harness.machine import usable_cores
 from bench.harness.records import finish, log_read
 from bench.quality import records
-from bench.quality.records import Finalist, Places
+from bench.quality.records import HELD_OUT, Finalist, Places
 from bench.quality.reuse import shared_refit, train_without_refit, work_folder
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
@@ -91,12 +91,12 @@ def run(finalist: Finalist, base: Config, dataset: Dataset, places: Places, agai
         raise UsageError(f"--again is for a test set that was read before, and {entry} has no such read")
     record = record or finalist.new_record(dataset.fingerprint, base)
     folder = work_folder(finalist, places)
+    refit = finalist.split == "test" and finalist.protocol == HELD_OUT
     if trained := shared_refit(finalist, dataset, places):
         print("  the refit is that of the published protocol's run", file=sys.stderr, flush=True)
-    elif finalist.split == "validation" and finalist.config.memory.enabled:
+    elif not refit and finalist.config.memory.enabled:
         trained = train_without_refit(dataset, finalist.config, places.work, ProgressLines())
     else:
-        refit = finalist.split == "test"
         trained = train(dataset, finalist.config, folder / "run", resume=True, refit=refit, reporter=ProgressLines())
     trained.save(folder / "bundle", dataset, overwrite=True)
     if finalist.split == "test":

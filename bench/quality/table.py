@@ -9,7 +9,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bench.quality.records import HELD_OUT, protocol_of
+from bench.quality.published import quoted_figures
+from bench.quality.records import NOT_REFIT, PUBLISHED, protocol_of
 
 _METRICS = ("P@10", "MRR@10", "P@20", "MRR@20")
 _SCREENED = ("P@20", "MRR@20")
@@ -18,31 +19,11 @@ _SCREEN_HEAD = ("settings", "P@20", "MRR@20", "P@20 repeat", "P@20 new", "P@20 n
 TITLES = {"tmall": "Tmall", "retailrocket": "RetailRocket"}
 
 LEAK_MARK = "(LEAK: best test epoch)"
+NOT_REFIT_MARK = "(not refit)"
 _LEAK_NOTE = (
     "the test set was read after every epoch, and each metric is that of its own best epoch, as published figures are "
     "made; repeat and new are those of the best P@20. Not to be compared with rows whose epoch validation chose."
 )
-
-# What others published, copied from their papers and not measured here: (model, P@20, MRR@20), in percent.
-PUBLISHED = {
-    "tmall": (
-        ("SR-GNN (2019)", 27.57, 13.72),
-        ("GCE-GNN (2020)", 33.42, 15.42),
-        ("MTAW (2023)", 37.17, 19.14),
-        ("SPARE (2023)", 39.28, 20.07),
-        ("RESTC (2023)", 42.47, 18.52),
-        ("GraphFine (2026)", 48.48, 21.45),
-    ),
-    "retailrocket": (
-        ("SR-GNN (2019)", 50.32, 26.57),
-        ("GCE-GNN (2020)", 53.63, 28.01),
-        ("DSAN (2021)", 56.63, 30.71),
-        ("MTAW (2023)", 56.39, 30.52),
-        ("SPARE (2023)", 56.91, 30.22),
-        ("RESTC (2023)", 57.81, 30.82),
-        ("GraphFine (2026)", 58.85, 31.17),
-    ),
-}
 
 Record = dict[str, Any]
 
@@ -68,7 +49,7 @@ def finals(dataset: str, records: Sequence[Record]) -> str:
     rows = [_final_row(name, group) for name, group in _grouped(records)]
     rows += [
         (f"{name}, as published", "", "", "", "", f"{p:.2f}", f"{mrr:.2f}", "", "", "", "")
-        for name, p, mrr in PUBLISHED.get(dataset, ())
+        for name, (p, mrr) in quoted_figures().get(dataset, {}).items()
     ]
     size = records[0]
     note = (
@@ -111,7 +92,7 @@ def _each(counts: Iterable[int]) -> str:
 
 
 def _is_leak(record: Mapping[str, Any]) -> bool:
-    return protocol_of(record) != HELD_OUT
+    return protocol_of(record) == PUBLISHED
 
 
 def screens(records: Sequence[Record]) -> str:
@@ -158,7 +139,7 @@ def _grouped(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:
     groups: dict[tuple[bool, str, str, str], list[Record]] = {}
     for record in records:
         changes = " ".join(f"{name}={value}" for name, value in record["changed"].items())
-        mark = LEAK_MARK if _is_leak(record) else ""
+        mark = {PUBLISHED: LEAK_MARK, NOT_REFIT: NOT_REFIT_MARK}.get(protocol_of(record), "")
         groups.setdefault((record["seed"] is not None, record["preset"], changes, mark), []).append(record)
     return [(" ".join(filter(None, names)), group) for (_, *names), group in sorted(groups.items())]
 

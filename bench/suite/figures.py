@@ -22,7 +22,7 @@ from typing import Any
 
 from bench.harness.json_lines import read_json_lines
 from bench.peers.records import trained
-from bench.peers.systems import QUOTED
+from bench.quality.published import QUOTED
 from bench.quality.records import records_in as quality_in
 from bench.suite.measured import Measured
 from bench.suite.result_tables import BY_HAND, feature_changes, pair, signed

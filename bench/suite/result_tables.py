@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 from bench.harness.json_lines import read_json_lines
 from bench.harness.records import read_lines
-from bench.quality.records import records_in
+from bench.quality.records import HELD_OUT, NOT_REFIT, PUBLISHED, protocol_of, records_in
 from bench.quality.table import TITLES, markdown
 
 BY_HAND = "by-hand.jsonl"
@@ -245,6 +246,27 @@ def encoder_gain(results: Path) -> str:
     return markdown(["P@20 / MRR@20", "memory alone", "`third`", "gain"], rows)
 
 
+def refit_gain(results: Path) -> str:
+    """What learning the validation sessions too adds on the test sets, on the seeds of both protocols."""
+    runs = [one for one in records_in(results).finished() if one["split"] == "test"]
+    rows = []
+    for preset in ("paper-literal", "paper", "full"):
+        for dataset in _SETS:
+            of: dict[str, dict[tuple[Any, int], Record]] = {HELD_OUT: {}, NOT_REFIT: {}, PUBLISHED: {}}
+            for one in runs:
+                if (one["preset"], one["dataset"]["name"]) == (preset, dataset):
+                    of[protocol_of(one)][json.dumps(one["changed"], sort_keys=True), one["seed"]] = one
+            both = of[NOT_REFIT].keys() & of[HELD_OUT].keys()
+            if both:
+                without, refit = (
+                    [statistics.fmean(of[kind][key]["metrics"][name] for key in both) for name in _METRICS]
+                    for kind in (NOT_REFIT, HELD_OUT)
+                )
+                gain = signed([more - less for less, more in zip(without, refit, strict=True)])
+                rows.append([preset, TITLES[dataset], str(len(both)), pair(without), pair(refit), gain])
+    return markdown(["P@20 / MRR@20", "", "seeds", "not refit", "refit", "gain"], rows)
+
+
 BLOCKS: Mapping[str, Callable[[Path], str]] = {
     "ablations": ablations,
     "frozen": frozen,
@@ -259,4 +281,5 @@ BLOCKS: Mapping[str, Callable[[Path], str]] = {
     "page pairs": page_pairs,
     "page bundles with times": page_bundles_with_times,
     "encoder gain": encoder_gain,
+    "refit gain": refit_gain,
 }

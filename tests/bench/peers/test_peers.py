@@ -16,8 +16,9 @@ from bench.peers.environments import DRIVERS, ENVIRONMENTS, set_up, why_not
 from bench.peers.knn import ItemKnn
 from bench.peers.records import FILE, KIND, SCHEMA, trained
 from bench.peers.running import Driver, Places, run
-from bench.peers.systems import SYSTEMS, System, published, system_of
+from bench.peers.systems import SYSTEMS, System, system_of
 from bench.peers.table import Tables
+from bench.quality.published import quoted_figures
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, MtawError, UsageError
 from mtaw_fast.evaluation import evaluate
@@ -374,7 +375,7 @@ def test_the_systems_are_whole() -> None:
             assert settings["epochs"] >= 10
             assert settings["patience"] > 0
     titles = {system.title for system in SYSTEMS}
-    for figures in published().values():
+    for figures in quoted_figures().values():
         assert {"MTAW", "SASRec", "GCE-GNN"} <= set(figures)
         assert titles & set(figures)
         assert all(0 < mrr < precision < 100 for precision, mrr in figures.values())

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.harness import register
 from bench.quality import best_epochs
 from bench.quality import command as quality
 from bench.quality import runs as quality_runs
 from bench.quality.records import records_in
-from bench.quality.table import LEAK_MARK, render
+from bench.quality.table import LEAK_MARK, NOT_REFIT_MARK, render
+from bench.suite.result_tables import pair, refit_gain, signed
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.evaluation import evaluate
 from mtaw_fast.recommender import Recommender
@@ -133,6 +135,34 @@ def test_the_other_protocol_takes_the_refit_that_is_there_already(
     assert [read["why"] for read in shared["reads"]] == ["the finalist's one read"]
 
 
+@pytest.mark.parametrize("preset", ["paper", "full"])
+def test_what_is_not_refit_has_the_figures_of_the_search(made: Path, tmp_path: Path, preset: str) -> None:
+    shutil.copytree(made / "data", tmp_path / "data")
+    arguments = ["--preset", preset, "--seeds", "1", "--set", "ranker_fraction=0.3"]
+    assert bench(tmp_path, *arguments, "--protocol", "not-refit") == 0
+    (record,) = records(tmp_path, "test-not-refit")
+    dataset = Dataset.load(tmp_path / "work" / "ring.dataset")
+    trained = train(dataset, quality_runs.Config.from_dict(record["config"]), tmp_path / "run", threads=1, refit=False)
+    trained.save(tmp_path / "bundle", dataset)
+    assert record["metrics"] == dict(evaluate(Recommender.load(tmp_path / "bundle"), dataset.test).metrics)
+    assert record["training"]["refit"] is False
+    assert len(record["reads"]) == 1
+    assert [line["model"].endswith("not refit") for line in register.lines(tmp_path / "results")] == [True]
+    assert bench(tmp_path, *arguments) == 0
+    every = records(tmp_path, "-test-")
+    assert {one["training"]["refit"] for one in every} == {False, True}
+    text = render(every)
+    assert len([line for line in text.splitlines() if line.startswith(f"| {preset} ")]) == 2
+    assert text.count(NOT_REFIT_MARK) == 1
+    assert "(LEAK" not in text
+    path = tmp_path / "results" / "quality.jsonl"
+    path.write_text(path.read_text().replace('"name": "ring"', '"name": "tmall"'))
+    (row,) = refit_gain(tmp_path / "results").splitlines()[2:]
+    pairs = [[one["metrics"][name] for name in ("P@20", "MRR@20")] for one in every]
+    shown = [cell.strip() for cell in row.split("|")[1:-1]]
+    assert shown == [preset, "Tmall", "1", *map(pair, pairs), signed(np.subtract(pairs[1], pairs[0]).tolist())]
+
+
 def test_every_table_marks_the_leak(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (record,) = records(made, "published")
     searched = [{"phase": "search"}, {"phase": "search"}, {"phase": "refit"}]
@@ -173,6 +203,8 @@ def test_defaults_of_the_memory_may_change_where_there_is_none(made: Path, tmp_p
         (["--preset", "baselines", "--protocol", "published"], "give a preset without a session memory"),
         (["--preset", "paper", "--protocol", "published", "--split", "validation"], "leave --split and --again out"),
         (["--preset", "paper", "--protocol", "published", "--again", "why"], "leave --split and --again out"),
+        (["--preset", "paper", "--protocol", "not-refit", "--split", "validation"], "leave --split out"),
+        (["--preset", "baselines", "--protocol", "not-refit"], "a preset on the test set: give one"),
     ],
 )
 def test_misuse_is_one_line(
