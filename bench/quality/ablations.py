@@ -9,7 +9,7 @@ read. Encoders are those of the preset `paper` with the paper's gamma. An attent
 weights at zero, which weighs all clicks alike; positions, by keeping their rows at zero. Rankers of `full` share the
 encoder and, if only features are left out, their samples. Ranks of a variant and seed are kept in --work, so a run that
 was stopped goes on. Each line of --out holds the means over seeds, and the difference from the whole model with its 95%
-bootstrap interval over sessions.
+bootstrap interval over sessions and its standard deviation over seeds.
 """
 
 from __future__ import annotations
@@ -251,17 +251,24 @@ def lines_of(study: Study, seeds: int, names: Sequence[str]) -> Iterator[dict[st
     samples = study.samples
     for name, of in gains.items():
         mean = np.mean(of, axis=0)
-        spread = np.std([one.mean(axis=0) for one in of], axis=0, ddof=1) if seeds > 1 else np.zeros(2)
         line: dict[str, Any] = {
             "dataset": study.dataset.name, "model": ENCODER if name in ENCODERS else RANKER, "variant": name,
             "samples": len(samples), "seeds": seeds,
             **dict(zip(_METRICS, mean.mean(axis=0).round(2).tolist(), strict=True)),
-            "deviation": dict(zip(_METRICS, spread.round(2).tolist(), strict=True)),
+            "deviation": _over_seeds(of),
         }  # fmt: skip
         if name != line["model"]:
-            whole = np.mean(gains[line["model"]], axis=0)
-            line["difference"] = difference_of(mean - whole, samples.session)
+            whole = gains[line["model"]]
+            line["difference"] = difference_of(mean - np.mean(whole, axis=0), samples.session)
+            line["difference_deviation"] = _over_seeds([left - all_of for left, all_of in zip(of, whole, strict=True)])
         yield line
+
+
+def _over_seeds(gains: Sequence[np.ndarray]) -> dict[str, float]:
+    """Return the standard deviation over seeds of each metric; 0 of one seed."""
+    means = np.array([seed.mean(axis=0) for seed in gains])
+    spread = means.std(axis=0, ddof=1) if len(means) > 1 else np.zeros(2)
+    return dict(zip(_METRICS, spread.round(2).tolist(), strict=True))
 
 
 def table_of(lines: Sequence[Mapping[str, Any]]) -> str:
@@ -278,9 +285,15 @@ def table_of(lines: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cells(line: Mapping[str, Any]) -> str:
+    several = line["seeds"] > 1
     if "difference" not in line:
-        return " / ".join(f"{line[name]:.2f}" for name in _METRICS)
-    return " / ".join("{:+.2f} [{:+.2f}, {:+.2f}]".format(*line["difference"][name]) for name in _METRICS)
+        return " / ".join(f"{line[name]:.2f}" + f" ± {line['deviation'][name]:.2f}" * several for name in _METRICS)
+    cells = []
+    for name in _METRICS:
+        mean, low, high = line["difference"][name]
+        spread = f" ± {line['difference_deviation'][name]:.2f}" if several else ""
+        cells.append(f"{mean:+.2f}{spread} [{low:+.2f}, {high:+.2f}]")
+    return " / ".join(cells)
 
 
 def draw(lines: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="bench.quality needs the extra 'train'")
@@ -64,6 +65,7 @@ def test_every_variant_has_a_line_and_a_second_run_trains_nothing(
     assert len({line["samples"] for line in found.values()}) == 1
     for name, line in found.items():
         assert ("difference" in line) == (name not in ("paper", "full"))
+        assert ("difference_deviation" in line) == ("difference" in line)
         assert 0 < line["MRR@20"] <= line["P@20"] <= 100
     monkeypatch.setattr(ablations, "fit_encoder", None)
     monkeypatch.setattr(ablations, "fit_ranker", None)
@@ -74,3 +76,18 @@ def test_every_variant_has_a_line_and_a_second_run_trains_nothing(
     assert len(capsys.readouterr().out.splitlines()) == 2 + len(found)
     assert ablations.main(["--figure", str(tmp_path / "figure.png"), "--out", str(out)]) == 0
     assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_spread_over_seeds(study: ablations.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = len(study.samples)
+    gains = {("full", 0): 50.0, ("full", 1): 52.0, ("learning", 0): 51.0, ("learning", 1): 56.0}
+    monkeypatch.setattr(
+        ablations.Study, "gains", lambda self, name, seed: np.tile([gains[name, seed], 10.0 + seed], (count, 1))
+    )
+    lines = list(ablations.lines_of(study, 2, ["full", "learning"]))
+    whole, learning = lines
+    assert whole["deviation"] == {"P@20": round(2**0.5, 2), "MRR@20": round(0.5**0.5, 2)}
+    assert learning["difference_deviation"] == {"P@20": round(3 * 0.5**0.5, 2), "MRR@20": 0.0}
+    rows = ablations.table_of(lines).splitlines()
+    assert "| 51.00 ± 1.41 / 10.50 ± 0.71 " in rows[2]
+    assert "| +2.50 ± 2.12 [+2.50, +2.50] / +0.00 ± 0.00 [+0.00, +0.00] " in rows[3]
